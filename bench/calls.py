@@ -1,0 +1,45 @@
+"""What running inside costs: a computation and the everyday system calls, inside against outside."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from measure import Row, absent, judged, percentile
+from start import cli_path
+
+# The cheapest call pays for the filter alone, which is some 40 ns here; the others do something.
+LIMITS = {"cpu": 1.01, "getppid": 1.35, "stat": 1.10, "open": 1.10, "write": 1.10, "pipe": 1.10}
+HERE = Path(__file__).resolve().parent
+
+
+def figures(argv: list[str], folder: str) -> dict[str, float]:
+    text = subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=True).stdout
+    return {kind: float(ns) for kind, ns in map(str.split, text.splitlines())}
+
+
+def rows(rounds: int) -> list[Row]:
+    """Ratios of low percentiles over many short runs in turn: two long runs differ by half for no reason at all."""
+    cli = cli_path()
+    if cli is None:
+        return [absent("system calls", "capsule-run is not installed")]
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        sys.path.insert(0, str(HERE.parent / "core"))
+        import build
+
+        # the core's own toolchain; the optimiser may not remove what is measured, which is volatile
+        build.build(Path(folder, "loops"), source=HERE)
+        # the current directory is what a sandbox shows at /workspace
+        sides = {"outside": ["./loops"], "inside": [cli, "--", "./loops"]}
+        samples: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
+        for _ in range(rounds):
+            for side, argv in sides.items():
+                samples[side].append(figures(argv, folder))
+    table = []
+    for kind, limit in LIMITS.items():
+        low = {side: percentile([run[kind] for run in runs], 0.25) for side, runs in samples.items()}
+        note = f"{low['inside']:.0f} ns against {low['outside']:.0f} ns"
+        table.append(judged(f"{kind}, inside / outside", low["inside"] / low["outside"], "×", limit, note=note))
+    return table

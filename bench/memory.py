@@ -1,0 +1,77 @@
+"""What launcher and init keep in memory while a command runs: their PSS, from the kernel's own account."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+from measure import Row, absent, interleaved, judged, median
+from start import cli_path
+
+PROCESSES = 2  # launcher and init; the payload has become something else
+TARGET_MIB = {"musl": 0.4, "other": 1.0}
+
+
+def core_file() -> Path:
+    import capsule_run
+
+    return Path(capsule_run.__file__).parent / "_core"
+
+
+def is_small(core: Path) -> bool:
+    """Whether this is the musl build: glibc's static one is over half a megabyte, and a dynamic one needs its libc."""
+    text = core.read_bytes()
+    return len(text) < 200_000 and b"ld-linux" not in text
+
+
+def processes_of(core: Path) -> list[Path]:
+    """Those that run this very file, whatever they call it."""
+    wanted = core.stat()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            exe = folder.joinpath("exe").stat()
+        except OSError:
+            continue  # gone, a kernel thread, or not ours to look at
+        if (exe.st_dev, exe.st_ino) == (wanted.st_dev, wanted.st_ino):
+            found.append(folder)
+    return found
+
+
+def pss_kib(process: Path) -> float:
+    for line in process.joinpath("smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return float(line.split()[1])
+    return 0.0  # a process that has just ended
+
+
+def sample(cli: str, core: Path) -> float:
+    """PSS of both, in MiB, while the command sleeps."""
+    with subprocess.Popen([cli, "--", "sh", "-c", "echo up; exec sleep 60"], stdout=subprocess.PIPE) as run:
+        run.stdout.readline()
+        time.sleep(0.05)  # init's last steps after it has let the command go
+        try:
+            found = processes_of(core)
+            if len(found) != PROCESSES:
+                raise RuntimeError(f"{len(found)} processes run the core, expected launcher and init")
+            return sum(map(pss_kib, found)) / 1024
+        finally:
+            run.terminate()
+            run.stdout.read()
+
+
+def rows(rounds: int) -> list[Row]:
+    cli = cli_path()
+    name = "launcher + init, PSS"
+    if cli is None:
+        return [absent(name, "capsule-run is not installed")]
+    core = core_file()
+    if processes_of(core):
+        return [absent(name, "another sandbox runs with the same core")]
+    libc = "musl" if is_small(core) else "other"
+    try:
+        figures = interleaved({name: lambda: sample(cli, core)}, rounds, warm_up=0)[name]
+    except PermissionError:
+        return [absent(name, "init is non-dumpable: needs root to look at")]
+    return [judged(name, median(figures), "MiB", TARGET_MIB[libc], note=f"{libc} libc")]

@@ -1,0 +1,121 @@
+"""What it costs to start: from a Python process that runs, as a command, and as an import."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from measure import Row, absent, interleaved, judged, median, milliseconds, percentile
+
+SDK_SHARE_OF_BWRAP = 0.7
+CLI_OVER_BARE_MS = 8.0
+
+# The same protection as far as bubblewrap has it. It sets no seccomp filter, which would cost it another 1.3 ms.
+BWRAP = (
+    "bwrap --unshare-user --unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try --ro-bind /usr /usr"
+    " --proc /proc --dev /dev --tmpfs /tmp --dir /workspace --chdir /workspace --die-with-parent --new-session --clearenv"
+    " --setenv PATH /usr/bin:/bin --cap-drop ALL"
+).split()
+
+
+def bwrap_argv() -> list[str]:
+    """With the links and folders that this host has in its root."""
+    links: list[str] = []
+    for name in ("/bin", "/sbin", "/lib", "/lib32", "/lib64"):
+        path = Path(name)
+        if path.is_symlink():
+            links += ["--symlink", str(path.readlink()), name]
+        elif path.exists():
+            links += ["--ro-bind", name, name]
+    return [*BWRAP, *links]
+
+
+def captured(argv: list[str]) -> None:
+    subprocess.run(argv, capture_output=True, check=True)
+
+
+def bare(argv: list[str]) -> None:
+    """The cheapest way to start a command and wait for it: what is measured is the command."""
+    null = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_RDWR, 0) for fd in (0, 1)]
+    pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=null)
+    _, status = os.waitpid(pid, 0)
+    if status != 0:
+        raise RuntimeError(f"{argv} ended with {status}")
+
+
+def cli_path() -> str | None:
+    """The installed command beside this interpreter."""
+    path = Path(sys.executable).parent / "capsule-run"
+    return str(path) if path.exists() else None
+
+
+def cases() -> tuple[dict, list[Row]]:
+    """What can be measured here, and rows for what cannot."""
+    python = [sys.executable, "-I", "-S", "-c"]
+    usable = {
+        "subprocess.run, no sandbox": milliseconds(lambda: captured(["true"])),
+        "python3 -I -S -c pass": milliseconds(lambda: bare([*python, "pass"])),
+    }
+    missing = []
+    if shutil.which("bwrap"):
+        argv = [*bwrap_argv(), "true"]
+        usable["subprocess.run, bubblewrap"] = milliseconds(lambda: captured(argv))
+    else:
+        missing.append(absent("subprocess.run, bubblewrap", "needs bwrap"))
+    try:
+        import capsule_run
+
+        run, place = capsule_run.run, str(Path(capsule_run.__file__).parent.parent)
+    except (ImportError, AttributeError) as error:
+        return usable, [*missing, absent("capsule_run", str(error))]
+    usable["capsule_run.run"] = milliseconds(lambda: succeed(run(["true"])))
+    path = f"import sys; sys.path.insert(0, {place!r}); "
+    usable["import capsule_run"] = milliseconds(lambda: bare([*python, path + "import capsule_run"]))
+    usable["from capsule_run import run"] = milliseconds(lambda: bare([*python, path + "from capsule_run import run"]))
+    cli = cli_path()
+    if cli:
+        usable["capsule-run -- true"] = milliseconds(lambda: bare([cli, "--", "true"]))
+    else:
+        missing.append(absent("capsule-run -- true", f"not installed beside {sys.executable}"))
+    return usable, missing
+
+
+def succeed(result) -> None:
+    if result.status != "success":
+        raise RuntimeError(f"capsule_run.run: {result}")
+
+
+def rows(rounds: int) -> list[Row]:
+    usable, missing = cases()
+    for name, case in list(usable.items()):
+        try:
+            case()
+        except (RuntimeError, subprocess.CalledProcessError) as error:
+            missing.append(absent(name, str(error)))
+            del usable[name]
+    samples = interleaved(usable, rounds)
+    middle = {name: median(figures) for name, figures in samples.items()}
+    plain, bwrap = middle["subprocess.run, no sandbox"], middle.get("subprocess.run, bubblewrap")
+    table = []
+    for name, value in middle.items():
+        ratios = f"{value / plain:.2f} × plain" + (f", {value / bwrap:.2f} × bubblewrap" if bwrap else "")
+        table.append(Row(name, value, "ms", percentile(samples[name], 0.25), ratios))
+    return [*table, *missing, *verdicts(middle)]
+
+
+def verdicts(middle: dict[str, float]) -> list[Row]:
+    """The targets, as far as both sides were measured."""
+    table = []
+    floor = middle["python3 -I -S -c pass"]
+    if "capsule_run.run" in middle and "subprocess.run, bubblewrap" in middle:
+        share = middle["capsule_run.run"] / middle["subprocess.run, bubblewrap"]
+        table.append(judged("SDK cold run, share of bubblewrap", share, "×", SDK_SHARE_OF_BWRAP))
+    if "capsule-run -- true" in middle:
+        table.append(
+            judged("CLI cold, over the bare interpreter", middle["capsule-run -- true"] - floor, "ms", CLI_OVER_BARE_MS)
+        )
+    imports = [name for name in ("import capsule_run", "from capsule_run import run") if name in middle]
+    return [*table, *(Row(f"{name}, alone", middle[name] - floor, "ms") for name in imports)]

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The one header of the core: what its files owe each other, and the few kernel constants that C libraries lag behind on.
+ *
+ * The core has no opinions. It holds no default, no message, no path search and no allocation: Python writes a plan, the
+ * core checks the whole of it (plan.c), carries it out step by step and reports which step failed with which errno.
+ * Read docs/order-of-operations.md first; it says why each thing happens where it does.
+ */
+#ifndef CAPSULE_CORE_H
+#define CAPSULE_CORE_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+/* ---- kernel interface: values from include/uapi/linux, stable by the kernel's promise ---- */
+
+#ifndef CLONE_NEWCGROUP
+#define CLONE_NEWCGROUP 0x02000000
+#endif
+#ifndef CLONE_PIDFD
+#define CLONE_PIDFD 0x00001000
+#endif
+#define CLONE3_INTO_CGROUP 0x200000000ULL
+
+struct clone3_args {
+	uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
+};
+
+struct open_how_v1 {
+	uint64_t flags, mode, resolve;
+};
+#define OPENAT2_NO_MAGICLINKS 0x02
+#define OPENAT2_NO_SYMLINKS 0x04
+#define OPENAT2_IN_ROOT 0x10
+
+struct mount_attr_v1 {
+	uint64_t attr_set, attr_clr, propagation, userns_fd;
+};
+#define MOUNT_RDONLY 0x01U
+#define MOUNT_NOSUID 0x02U
+#define MOUNT_NODEV 0x04U
+#define MOUNT_NOEXEC 0x08U
+#define MOUNT_IDMAP 0x00100000U
+#define TREE_CLONE 1U
+#define TREE_RECURSIVE 0x8000U
+#define EMPTY_PATH 0x1000
+#define MOVE_FROM_EMPTY 0x04U
+#define MOVE_TO_EMPTY 0x40U
+#define FSOPEN_CLOSE_ON_EXEC 1U
+#define FSCONFIG_STRING 1U
+#define FSCONFIG_CREATE 6U
+
+/* ---- plan.c: the language of plans ---- */
+
+enum half { ROOM, PAYLOAD };
+
+#define MAX_FIELDS 4
+#define MAX_PLAN_BYTES (4U << 20)
+#define MAX_STEPS 600000U /* 1 MiB of one-byte arguments, and room for the rest */
+#define MAX_SLOTS 192U
+#define MAX_FDS 16U
+
+struct room;
+
+struct step {
+	const struct verb *verb;
+	const char *field[MAX_FIELDS];
+	unsigned int index; /* counted from 0 behind the header, as Python counts */
+};
+
+struct verb {
+	const char *name;
+	enum half half;
+	unsigned char rank;    /* steps of a plan never go back in rank */
+	unsigned char least;   /* the floor: how many a plan must have */
+	bool many;             /* may stand more than once */
+	const char *phase;     /* for readers of --verbs */
+	const char *kinds;     /* one letter a field, see plan.c */
+	int (*act)(struct room *, const struct step *); /* 0, or -1 with errno; NULL: read where it is needed */
+};
+
+struct plan {
+	const char *text;
+	size_t size;
+	int fds[MAX_FDS]; /* descriptors that came with the plan, by number; each field that names one was checked */
+	unsigned int nfds;
+};
+
+struct refusal {
+	const char *reason;
+	unsigned int step;
+};
+
+struct cursor {
+	const char *at;
+	unsigned int index;
+};
+
+extern const struct verb verbs[];
+extern const unsigned int nverbs;
+
+bool plan_check(const struct plan *plan, enum half half, struct refusal *why);
+int plan_map(int memfd, struct plan *plan);
+struct cursor plan_start(const struct plan *plan);
+bool plan_next(struct cursor *at, struct step *step);
+bool plan_find(const struct plan *plan, const char *verb, struct step *step);
+bool step_is(const struct step *step, const char *verb);
+uint64_t number(const char *digits);
+unsigned int octal(const char *digits);
+
+/* ---- sys.c: thin wrappers, and what kernels before 5.12 need instead ---- */
+
+#define CLEANUP_CLOSE __attribute__((cleanup(close_cleanup)))
+void close_cleanup(int *fd);
+int close_from(unsigned int first);
+int clone_process(uint64_t flags, int *pidfd, int cgroup);
+int open_no_links(const char *path);
+int open_in_root(int root, const char *path, int flags);
+bool has_mount_setattr(void);
+int set_mount(int fd, bool recursive, uint64_t set, uint64_t propagation);
+int mount_idmap(int tree, int userns);
+int open_tree_clone(int fd);
+int move_mount_to(int tree, int target);
+int new_filesystem(const char *type, const char *const options[][2], uint64_t attributes);
+int remount_flags(int fd, uint64_t set);
+int write_file(int dir, const char *path, const char *text);
+int send_message(int sock, const void *bytes, size_t size, const int *fds, unsigned int nfds);
+int next_name(int dir, char *buffer, size_t size, long *got, long *at, const char **name);
+ssize_t receive_message(int sock, void *bytes, size_t size, int *fds, unsigned int *nfds);
+size_t append(char *to, size_t at, size_t size, const char *text);
+size_t append_number(char *to, size_t at, size_t size, uint64_t n);
+uint64_t now_ns(void);
+
+/* ---- the link between launcher and init: one binary, so a struct; both sides check length and kind ---- */
+
+enum link_kind { LINK_GO = 1, LINK_PAYLOAD, LINK_SIGNAL, LINK_READY, LINK_FAILED, LINK_STARTED, LINK_EXITED, LINK_MEMORY };
+
+struct link_message {
+	uint32_t kind;
+	int32_t a, b, c; /* FAILED: half, step, errno; STARTED: Landlock ABI; EXITED: wait status, KiB; MEMORY: KiB; SIGNAL: number */
+};
+
+/* ---- what a run is made of; one per process, in static memory ---- */
+
+struct room {
+	struct plan plan;
+	int slot[MAX_SLOTS]; /* mount sources in the order of their steps */
+	bool slot_used[MAX_SLOTS]; /* init: attached, and no longer to be moved */
+	unsigned int nslots;
+	int root;            /* init: the new root */
+	int proc;            /* init: its own procfs, mounted nowhere */
+	int link;            /* to the other side of the wall */
+	int userns;          /* launcher: init's user namespace, for `idmap` */
+	int landlock;        /* payload: the ruleset descriptor, or -1 */
+	int landlock_abi;    /* payload: what the kernel accepted, 0 for none */
+	uint64_t landlock_handled;
+	pid_t init;
+	int pidfd;
+};
+
+int launch(void);                                               /* launcher.c */
+void init_main(struct room *room) __attribute__((noreturn));    /* init.c */
+void payload_main(struct room *room, const struct plan *plan, const int stdio[3], int status)
+	__attribute__((noreturn));             /* payload.c */
+int drop_capabilities(uint64_t keep);         /* payload.c */
+
+/* the acts, in the order of the verb table */
+int act_source(struct room *room, const struct step *step);
+int act_idmap(struct room *room, const struct step *step);
+int act_root(struct room *room, const struct step *step);
+int act_scratch(struct room *room, const struct step *step);
+int act_dir(struct room *room, const struct step *step);
+int act_file(struct room *room, const struct step *step);
+int act_symlink(struct room *room, const struct step *step);
+int act_bind(struct room *room, const struct step *step);
+int act_inner_bind(struct room *room, const struct step *step);
+int act_overlay(struct room *room, const struct step *step);
+int act_proc(struct room *room, const struct step *step);
+int act_devpts(struct room *room, const struct step *step);
+int act_detach(struct room *room, const struct step *step);
+int act_readonly(struct room *room, const struct step *step);
+int act_pivot(struct room *room, const struct step *step);
+int act_hostname(struct room *room, const struct step *step);
+int act_loopback(struct room *room, const struct step *step);
+int act_id(struct room *room, const struct step *step);
+int act_umask(struct room *room, const struct step *step);
+int act_nice(struct room *room, const struct step *step);
+int act_rlimit(struct room *room, const struct step *step);
+int act_cwd(struct room *room, const struct step *step);
+int act_new_keyring(struct room *room, const struct step *step);
+int act_no_new_privs(struct room *room, const struct step *step);
+int act_no_capabilities(struct room *room, const struct step *step);
+int act_landlock(struct room *room, const struct step *step);
+int act_landlock_allow(struct room *room, const struct step *step);
+int act_filter(struct room *room, const struct step *step);
+
+#endif

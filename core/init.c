@@ -1,0 +1,556 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Init: the core inside, process 1. It builds the new root, pivots into it, gives up what it no longer needs, and then
+ * waits for payloads, reaps, forwards signals and reports.
+ *
+ * From the first line of init_main() nothing may give up quietly: report, then leave. The kernel ends every process of the
+ * pid namespace with this one, so leaving is always safe.
+ */
+#include "capsule-core.h"
+#include <net/if.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+
+#define CAP_SETFCAP_BIT (1ULL << 31)
+#define DIR_FLAGS (O_PATH | O_DIRECTORY | O_NOFOLLOW)
+/* What a tree of processes can touch in a millisecond, as measured with room to spare; it sets how often we must look. */
+#define KIB_PER_MS 4096
+#define LONGEST_PAUSE_MS 50
+
+static void tell(struct room *room, enum link_kind kind, int a, int b, int c)
+{
+	const struct link_message message = { .kind = kind, .a = a, .b = b, .c = c };
+
+	if (send_message(room->link, &message, sizeof(message), NULL, 0) < 0)
+		_exit(1); /* the launcher is gone, and we go with it */
+}
+
+static void leave(struct room *room, enum half half, unsigned int index)
+{
+	tell(room, LINK_FAILED, (int)half, (int)index, errno);
+	_exit(1);
+}
+
+/* ---- sources: opened as the caller, and the very object that Python saw ---- */
+
+/*
+ * Called by the launcher for a privileged caller (`source`: only there may it take a tree along) and by init, still with
+ * the caller's ids, for anybody else (`inner-source`: only here does it have the power to). The descriptor of the object
+ * is opened first and compared with what Python saw, then copied: a path swapped in between is refused (ESTALE).
+ */
+int act_source(struct room *room, const struct step *step)
+{
+	int object CLEANUP_CLOSE = open_no_links(step->field[0]);
+	struct stat st;
+	int tree;
+
+	if (object < 0 || fstat(object, &st) < 0)
+		return -1;
+	if ((uint64_t)st.st_dev != number(step->field[1]) || (uint64_t)st.st_ino != number(step->field[2])) {
+		errno = ESTALE;
+		return -1;
+	}
+	tree = open_tree_clone(object);
+	if (tree < 0)
+		return -1;
+	room->slot[room->nslots++] = tree;
+	/* nothing that happens beneath may travel back to the host's mounts; older kernels get this in remount_flags() */
+	return has_mount_setattr() ? set_mount(tree, true, 0, MS_PRIVATE) : 0;
+}
+
+/* ---- making things on our own tmpfs, before the first bind ---- */
+
+int act_root(struct room *room, const struct step *step)
+{
+	const char *const options[][2] = { { "size", step->field[0] }, { "nr_inodes", step->field[1] }, { "mode", "0755" }, { NULL, NULL } };
+	int tree CLEANUP_CLOSE = -1;
+	int host CLEANUP_CLOSE = -1;
+
+	/* the copied mounts of the caller are slaves of the host's: what is mounted there later must not appear here */
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return -1;
+	tree = new_filesystem("tmpfs", options, MOUNT_NOSUID | MOUNT_NODEV);
+	host = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (tree < 0 || host < 0 || move_mount_to(tree, host) < 0)
+		return -1;
+	room->root = tree;
+	tree = -1;
+	return 0;
+}
+
+/* Open the directory that holds `path` (made by an earlier step) and point `name` at the last component. */
+static int open_parent(const struct room *room, const char *path, const char **name)
+{
+	char parent[PATH_MAX];
+	const char *slash = strrchr(path, '/');
+	size_t length = (size_t)(slash - path);
+
+	*name = slash + 1;
+	memcpy(parent, path, length);
+	parent[length] = '\0';
+	return open_in_root(room->root, length ? parent : "/", DIR_FLAGS);
+}
+
+int act_scratch(struct room *room, const struct step *step)
+{
+	const char *const options[][2] = { { "size", step->field[1] }, { "nr_inodes", step->field[2] }, { "mode", "0755" }, { NULL, NULL } };
+	const char *name;
+	int parent CLEANUP_CLOSE = open_parent(room, step->field[0], &name);
+	int tree CLEANUP_CLOSE = new_filesystem("tmpfs", options, MOUNT_NOSUID | MOUNT_NODEV);
+	int place CLEANUP_CLOSE = -1;
+
+	if (parent < 0 || tree < 0 || mkdirat(parent, name, 0700) < 0)
+		return -1;
+	place = openat(parent, name, DIR_FLAGS | O_CLOEXEC);
+	return place < 0 ? -1 : move_mount_to(tree, place);
+}
+
+/* A directory that is there already (a parent of two places) keeps its mode: the first step that names it decides. */
+int act_dir(struct room *room, const struct step *step)
+{
+	const char *name;
+	int parent CLEANUP_CLOSE = open_parent(room, step->field[0], &name);
+
+	if (parent < 0)
+		return -1;
+	return mkdirat(parent, name, octal(step->field[1])) == 0 || errno == EEXIST ? 0 : -1;
+}
+
+int act_file(struct room *room, const struct step *step)
+{
+	const char *name, *text = step->field[2];
+	int parent CLEANUP_CLOSE = open_parent(room, step->field[0], &name);
+	int fd CLEANUP_CLOSE = parent < 0 ? -1 : openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, octal(step->field[1]));
+
+	if (fd < 0)
+		return -1;
+	for (size_t left = strlen(text); left > 0;) {
+		ssize_t wrote = write(fd, text, left);
+
+		if (wrote < 0)
+			return -1;
+		text += wrote;
+		left -= (size_t)wrote;
+	}
+	return 0;
+}
+
+int act_symlink(struct room *room, const struct step *step)
+{
+	const char *name;
+	int parent CLEANUP_CLOSE = open_parent(room, step->field[0], &name);
+
+	return parent < 0 ? -1 : symlinkat(step->field[1], parent, name);
+}
+
+/* ---- mounts ---- */
+
+/*
+ * Flags go on before the tree is attached, so that no instant exists in which it is there without them; before 5.12 that
+ * cannot be had, and it does not matter, since nobody is inside yet. `dev` keeps device nodes alive, for those of /dev.
+ */
+static int attach(struct room *room, int tree, const char *place, const char *mode)
+{
+	uint64_t set = MOUNT_NOSUID | (*mode == 'd' ? MOUNT_NOEXEC : MOUNT_NODEV) | (strcmp(mode, "ro") == 0 ? MOUNT_RDONLY : 0);
+	int target CLEANUP_CLOSE = open_in_root(room->root, place, O_PATH | O_NOFOLLOW);
+	bool modern = has_mount_setattr();
+
+	if (target < 0 || (modern && set_mount(tree, true, set, MS_PRIVATE) < 0) || move_mount_to(tree, target) < 0)
+		return -1;
+	return modern ? 0 : remount_flags(tree, set);
+}
+
+/*
+ * A source is moved to its first place and cloned from there for the others: a detached tree of the launcher's can be
+ * moved into our mount namespace, but only what is attached there can be cloned.
+ */
+int act_bind(struct room *room, const struct step *step)
+{
+	uint64_t slot = number(step->field[0]);
+	int tree CLEANUP_CLOSE = room->slot_used[slot] ? open_tree_clone(room->slot[slot]) : -1;
+
+	if (tree < 0 && room->slot_used[slot])
+		return -1;
+	room->slot_used[slot] = true;
+	return attach(room, tree >= 0 ? tree : room->slot[slot], step->field[1], step->field[2]);
+}
+
+int act_inner_bind(struct room *room, const struct step *step)
+{
+	int object CLEANUP_CLOSE = open_in_root(room->root, step->field[0], O_PATH | O_NOFOLLOW);
+	int tree CLEANUP_CLOSE = object < 0 ? -1 : open_tree_clone(object);
+
+	return tree < 0 ? -1 : attach(room, tree, step->field[1], step->field[2]);
+}
+
+/* Append `name=` and the path beneath the new root, which is the working directory; `:` and `,` would be read as syntax. */
+static size_t layer(char *to, size_t at, size_t size, const char *name, const char *path)
+{
+	at = append(to, append(to, at, size, name), size, path + 1);
+	return strpbrk(path, ":,\\") == NULL ? at : size;
+}
+
+/* overlay LOWER UPPER WORK PLACE. The layers lie on private places of ours, so their names are Python's choice. */
+int act_overlay(struct room *room, const struct step *step)
+{
+	char data[PATH_MAX] = "userxattr,volatile";
+	size_t at = strlen(data);
+
+	at = layer(data, at, sizeof(data), ",lowerdir=", step->field[0]);
+	at = layer(data, at, sizeof(data), ",upperdir=", step->field[1]);
+	at = layer(data, at, sizeof(data), ",workdir=", step->field[2]);
+	if (at >= sizeof(data) - 1) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	if (fchdir(room->root) < 0)
+		return -1;
+	return mount("overlay", step->field[3] + 1, "overlay", MS_NOSUID | MS_NODEV, data);
+}
+
+/*
+ * procfs is made while the host's own is still mounted: without a fully visible one the kernel refuses a new one (it
+ * might uncover what the host masked). Ours stays in a descriptor for the id maps of payloads; what the payload sees is
+ * a read-only clone, so that nothing in it can be written, whatever its name.
+ */
+int act_proc(struct room *room, const struct step *step)
+{
+	int tree CLEANUP_CLOSE = -1;
+
+	room->proc = new_filesystem("proc", NULL, MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
+	if (room->proc < 0)
+		return -1;
+	tree = open_tree_clone(room->proc);
+	return tree < 0 ? -1 : attach(room, tree, step->field[0], "ro");
+}
+
+int act_devpts(struct room *room, const struct step *step)
+{
+	static const char *const options[][2] = { { "ptmxmode", "0666" }, { "mode", "0620" }, { NULL, NULL } };
+	int tree CLEANUP_CLOSE = new_filesystem("devpts", options, MOUNT_NOSUID | MOUNT_NOEXEC);
+	int target CLEANUP_CLOSE = open_in_root(room->root, step->field[0], DIR_FLAGS);
+
+	return tree < 0 || target < 0 ? -1 : move_mount_to(tree, target);
+}
+
+/* Take a building place away: its mounts live on where they were bound, and its name is gone. */
+int act_detach(struct room *room, const struct step *step)
+{
+	if (fchdir(room->root) < 0 || umount2(step->field[0] + 1, MNT_DETACH | UMOUNT_NOFOLLOW) < 0)
+		return -1;
+	return unlinkat(room->root, step->field[0] + 1, AT_REMOVEDIR);
+}
+
+int act_readonly(struct room *room, const struct step *step)
+{
+	(void)step;
+	if (has_mount_setattr())
+		return set_mount(room->root, false, MOUNT_RDONLY, 0);
+	return remount_flags(room->root, MOUNT_RDONLY | MOUNT_NOSUID | MOUNT_NODEV);
+}
+
+/* ---- entering ---- */
+
+/* pivot_root onto itself stacks the old root over the new one; it is taken away before anything is looked up again. */
+int act_pivot(struct room *room, const struct step *step)
+{
+	(void)step;
+	if (fchdir(room->root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0)
+		return -1;
+	return chdir("/");
+}
+
+int act_hostname(struct room *room, const struct step *step)
+{
+	(void)room;
+	return sethostname(step->field[0], strlen(step->field[0]));
+}
+
+int act_loopback(struct room *room, const struct step *step)
+{
+	struct ifreq lo = { .ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING };
+	int sock CLEANUP_CLOSE = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	(void)room;
+	(void)step;
+	return sock < 0 ? -1 : ioctl(sock, SIOCSIFFLAGS, &lo);
+}
+
+/* ---- process 1 ---- */
+
+static void receive(struct room *room, struct link_message *message, int *fds, unsigned int *nfds)
+{
+	ssize_t got = receive_message(room->link, message, sizeof(*message), fds, nfds);
+
+	if (got != sizeof(*message))
+		_exit(1); /* the launcher is gone */
+}
+
+/*
+ * Until LINK_GO this process has the caller's ids (so sources are opened as the caller) and no map. Behind it: the ids of
+ * the room, then undumpable, then the death signal, in this order, since a change of ids resets the last two.
+ */
+static void become_root(struct room *room)
+{
+	struct link_message message;
+	int fds[MAX_FDS];
+	unsigned int nfds;
+	struct step step;
+	struct pollfd link = { .fd = room->link, .events = POLLIN };
+
+	receive(room, &message, fds, &nfds);
+	(void)plan_find(&room->plan, "gid-map", &step);
+	if (message.kind != LINK_GO || nfds != 0 || setresgid(0, 0, 0) < 0)
+		leave(room, ROOM, step.index);
+	(void)plan_find(&room->plan, "uid-map", &step);
+	if (setresuid(0, 0, 0) < 0)
+		leave(room, ROOM, step.index);
+	if (prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+		leave(room, ROOM, step.index);
+	if (poll(&link, 1, 0) < 0 || (link.revents & (POLLHUP | POLLERR)))
+		_exit(1); /* the launcher died before it could be our death signal */
+}
+
+static void build(struct room *room)
+{
+	struct cursor at = plan_start(&room->plan);
+	struct step step;
+	bool mapped = false;
+
+	while (plan_next(&at, &step)) {
+		if (step.verb->rank < 10)
+			continue; /* the launcher's */
+		if (!mapped && step.verb->rank > 10) {
+			become_root(room);
+			mapped = true;
+		}
+		if (step.verb->act != NULL && step.verb->act(room, &step) < 0)
+			leave(room, ROOM, step.index);
+	}
+}
+
+/* Only link and procfs stay, on fixed places; then the directory that Python may write files through, if it asked. */
+static void keep_two_descriptors(struct room *room)
+{
+	/* first out of the way of each other, then onto their places */
+	int link = fcntl(room->link, F_DUPFD_CLOEXEC, 100), proc = fcntl(room->proc, F_DUPFD_CLOEXEC, 100);
+
+	if (link < 0 || proc < 0 || dup3(link, 3, O_CLOEXEC) < 0 || dup3(proc, 4, O_CLOEXEC) < 0 || close_from(5) < 0 || close(0) < 0)
+		_exit(1);
+	room->link = 3;
+	room->proc = 4;
+}
+
+static void announce(struct room *room)
+{
+	const struct link_message ready = { .kind = LINK_READY };
+	struct step step;
+	int fd CLEANUP_CLOSE = -1;
+
+	if (plan_find(&room->plan, "offer", &step)) {
+		fd = open(step.field[0], O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (fd < 0)
+			leave(room, ROOM, step.index);
+	}
+	if (send_message(room->link, &ready, sizeof(ready), &fd, fd >= 0) < 0)
+		_exit(1);
+}
+
+/* ---- the memory watch: for hosts that give us no cgroup; there memory cannot be waited for, only looked at ---- */
+
+static struct {
+	int timer;
+	uint64_t limit_kib, peak_kib;
+} memory = { .timer = -1 };
+
+/* Anonymous resident memory of one process: the resident less the shared pages of statm. */
+static uint64_t process_kib(int proc, const char *pid)
+{
+	char path[32], text[128] = { 0 };
+	int fd CLEANUP_CLOSE = -1;
+	const char *at = text;
+	uint64_t pages[3] = { 0 };
+
+	append(path, append(path, 0, sizeof(path), pid), sizeof(path), "/statm");
+	fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
+		return 0; /* it ended meanwhile */
+	for (int i = 0; i < 3; i++) {
+		for (; *at >= '0' && *at <= '9'; at++)
+			pages[i] = pages[i] * 10 + (uint64_t)(*at - '0');
+		at += *at == ' ';
+	}
+	return (pages[1] - (pages[2] < pages[1] ? pages[2] : pages[1])) * ((uint64_t)sysconf(_SC_PAGESIZE) >> 10);
+}
+
+/* All processes but this one, and all that lies on the scratch tmpfs (which /tmp shows). */
+static uint64_t room_kib(const struct room *room)
+{
+	_Alignas(uint64_t) char buffer[4096];
+	int dir CLEANUP_CLOSE = openat(room->proc, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	long got = 0, at = 0;
+	uint64_t sum = 0;
+	const char *name;
+	struct statfs fs;
+
+	while (dir >= 0 && next_name(dir, buffer, sizeof(buffer), &got, &at, &name) > 0)
+		if (*name >= '0' && *name <= '9' && strcmp(name, "1") != 0)
+			sum += process_kib(dir, name);
+	if (statfs("/tmp", &fs) == 0)
+		sum += (uint64_t)(fs.f_blocks - fs.f_bfree) * ((uint64_t)fs.f_bsize >> 10);
+	return sum;
+}
+
+static int pause_watch(uint64_t used_kib)
+{
+	uint64_t ms = (memory.limit_kib - used_kib) / KIB_PER_MS;
+	struct itimerspec when = { .it_value.tv_nsec = (long)(ms < 1 ? 1 : ms > LONGEST_PAUSE_MS ? LONGEST_PAUSE_MS : ms) * 1000000 };
+
+	return timerfd_settime(memory.timer, 0, &when, NULL);
+}
+
+static int start_watch(const struct plan *plan)
+{
+	struct step step;
+
+	if (!plan_find(plan, "memory-watch", &step))
+		return 0;
+	memory.limit_kib = number(step.field[0]) >> 10;
+	memory.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	return memory.timer < 0 ? -1 : pause_watch(0);
+}
+
+static void watch_memory(struct room *room)
+{
+	uint64_t ticks, used = room_kib(room);
+
+	if (read(memory.timer, &ticks, sizeof(ticks)) < 0 && errno != EAGAIN)
+		_exit(1);
+	if (used > memory.peak_kib)
+		memory.peak_kib = used;
+	if (used > memory.limit_kib)
+		tell(room, LINK_MEMORY, (int)(used > INT_MAX ? INT_MAX : used), 0, 0);
+	if (pause_watch(used > memory.limit_kib ? memory.limit_kib : used) < 0)
+		_exit(1);
+}
+
+/* ---- payloads ---- */
+
+/*
+ * Fork the payload into a user namespace of its own and wait until it runs or says why it does not. Returns its pid.
+ * The status pipe is close-on-exec: end-of-file means that exec happened.
+ */
+static pid_t start_payload(struct room *room, const int *fds, unsigned int nfds)
+{
+	struct plan plan = { 0 };
+	struct refusal why;
+	int stdio[3] = { nfds == 4 ? fds[3] : -1, fds[1], fds[2] };
+	int status[2];
+	int words[3] = { 0, 0, 0 };
+	pid_t pid;
+	ssize_t got;
+
+	plan.nfds = MAX_FDS; /* the launcher checked the numbers against what came with the plan */
+	if (plan_map(fds[0], &plan) < 0 || !plan_check(&plan, PAYLOAD, &why) || pipe2(status, O_CLOEXEC) < 0)
+		leave(room, PAYLOAD, 0);
+	pid = clone_process(CLONE_NEWUSER, NULL, -1);
+	if (pid == 0)
+		payload_main(room, &plan, stdio, status[1]);
+	if (pid < 0 || close(status[1]) < 0)
+		leave(room, PAYLOAD, 0);
+	for (unsigned int i = 0; i < nfds; i++)
+		if (close(fds[i]) < 0)
+			leave(room, PAYLOAD, 0);
+	got = read(status[0], words, sizeof(words));
+	if (got == sizeof(words) && words[0] == 0) { /* Landlock's ABI; then nothing, or the step that failed */
+		room->landlock_abi = words[1];
+		got = read(status[0], words, sizeof(words));
+	}
+	if (got != 0) {
+		errno = got == sizeof(words) ? words[2] : EPROTO;
+		leave(room, PAYLOAD, (unsigned int)words[1]);
+	}
+	if (close(status[0]) < 0 || start_watch(&plan) < 0)
+		leave(room, PAYLOAD, 0);
+	tell(room, LINK_STARTED, room->landlock_abi, 0, 0);
+	return pid;
+}
+
+/* ---- the loop of process 1 ---- */
+
+/*
+ * Reap everybody. When the payload itself has ended, say so; when it was the last, there is nothing left to wait for,
+ * and the launcher need not be asked.
+ */
+static void reap_all(struct room *room, pid_t payload)
+{
+	int status;
+	pid_t pid;
+	bool ended = false;
+
+	while ((pid = waitpid(-1, &status, WNOHANG | __WALL)) > 0)
+		if (pid == payload) {
+			tell(room, LINK_EXITED, status, (int)(memory.peak_kib > INT_MAX ? INT_MAX : memory.peak_kib), 0);
+			ended = true;
+		}
+	if (ended && pid < 0)
+		_exit(0);
+}
+
+static void on_message(struct room *room, pid_t *payload)
+{
+	struct link_message message;
+	int fds[MAX_FDS];
+	unsigned int nfds;
+
+	receive(room, &message, fds, &nfds);
+	if (message.kind == LINK_PAYLOAD && nfds >= 3 && nfds <= 4 && *payload == 0)
+		*payload = start_payload(room, fds, nfds);
+	else if (message.kind == LINK_SIGNAL && *payload > 0)
+		(void)kill(-*payload, message.a); /* its process group; a command that is gone needs no signal */
+}
+
+void init_main(struct room *room)
+{
+	struct pollfd polls[3] = { 0 };
+	struct signalfd_siginfo news;
+	pid_t payload = 0;
+	sigset_t child;
+
+	/* the cgroup namespace's root is where its maker stands: here, inside the cgroup that clone put us in */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || unshare(CLONE_NEWCGROUP) < 0)
+		leave(room, ROOM, 0);
+	build(room);
+	keep_two_descriptors(room);
+	/* CAP_SETFCAP is what the kernel wants of the maker of a user namespace in which our root appears */
+	if (drop_capabilities(CAP_SETFCAP_BIT) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		leave(room, ROOM, 0);
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	polls[0] = (struct pollfd){ .fd = room->link, .events = POLLIN };
+	polls[1] = (struct pollfd){ .fd = signalfd(-1, &child, SFD_CLOEXEC), .events = POLLIN };
+	if (polls[1].fd < 0)
+		leave(room, ROOM, 0);
+	announce(room);
+	for (;;) {
+		polls[2] = (struct pollfd){ .fd = memory.timer, .events = POLLIN };
+		if (poll(polls, 3, -1) < 0)
+			_exit(1);
+		if (polls[2].revents)
+			watch_memory(room);
+		if (polls[1].revents) {
+			if (read(polls[1].fd, &news, sizeof(news)) != sizeof(news))
+				_exit(1);
+			reap_all(room, payload);
+		}
+		if (polls[0].revents)
+			on_message(room, &payload);
+	}
+}

@@ -1,0 +1,637 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The launcher: the core outside the wall. It reads the plan, opens what the caller may open, makes the clone that is the
+ * wall, and then holds the clock, the output caps and the kill, so that none of them depends on Python being alive.
+ *
+ * One thread, one poll loop. Nothing in the loop may block: a sink is written only as far as it takes bytes, and init's
+ * messages are read whole or not at all.
+ */
+#include "capsule-core.h"
+#include <grp.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/personality.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <sys/wait.h>
+
+#define CONTROL 0
+#define PIPE_BYTES (1 << 18)
+#define CHUNK (1U << 20)
+
+enum { IN, OUT, ERR };
+
+/* Bytes on their way from one descriptor to another, `cap` at the most. */
+struct pump {
+	int from, to;            /* -1, -1: never started or ended */
+	bool copy;               /* splice refuses this pair: through the buffer */
+	bool socket;             /* `to` is a socket: send, so that it cannot block */
+	bool blocked;            /* `to` takes no more: wait for it, not for `from` */
+	bool truncate;           /* over the cap: throw away, rather than report */
+	bool over;
+	uint64_t cap, kept, total;
+	size_t have, done;       /* filled and drained part of the buffer */
+	char buffer[1U << 16];
+};
+
+static struct {
+	struct room room;
+	struct pump pumps[3];
+	int timer;
+	bool has_payload, started, ended;
+	int exit_status;         /* a wait status, once `ended` */
+	const char *killed;      /* why we ended it; the first reason stays */
+	struct link_message failed;
+	struct refusal refused;
+	enum half refused_half;
+	uint64_t clock_ms, drain_ms, memory_kib;
+	uint64_t received_ns, cloned_ns, mapped_ns, ready_ns, started_ns, ended_ns;
+} run;
+
+/* A command that has ended by itself is not killed any more: what happens then is clearing up. */
+static void kill_room(const char *why)
+{
+	if (run.killed == NULL && !run.ended)
+		run.killed = why;
+	/* ESRCH is the only way to fail, and means that it is done */
+	(void)syscall(SYS_pidfd_send_signal, run.room.pidfd, SIGKILL, NULL, 0);
+}
+
+static int set_timer(uint64_t ms)
+{
+	struct itimerspec when = { .it_value = { .tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000 } };
+
+	return timerfd_settime(run.timer, 0, &when, NULL);
+}
+
+/* ---- moving bytes ---- */
+
+static bool pump_end(struct pump *p)
+{
+	close_cleanup(&p->from);
+	close_cleanup(&p->to);
+	p->from = p->to = -1;
+	return false;
+}
+
+/* At the cap: bytes that wait now are the proof that there were more. */
+static bool pump_over(struct pump *p)
+{
+	int waiting = 0;
+	ssize_t got;
+
+	if (ioctl(p->from, FIONREAD, &waiting) < 0 || waiting == 0)
+		return pump_end(p);
+	p->over = true;
+	if (!p->truncate) {
+		p->total += (uint64_t)waiting;
+		return pump_end(p);
+	}
+	got = read(p->from, p->buffer, sizeof(p->buffer));
+	if (got <= 0)
+		return pump_end(p);
+	p->total += (uint64_t)got;
+	return true;
+}
+
+static bool pump_copy(struct pump *p, size_t allowed)
+{
+	ssize_t n;
+
+	if (p->done == p->have) {
+		n = read(p->from, p->buffer, allowed < sizeof(p->buffer) ? allowed : sizeof(p->buffer));
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return true;
+		if (n <= 0)
+			return pump_end(p);
+		p->total += (uint64_t)n;
+		p->kept += (uint64_t)n;
+		p->have = (size_t)n;
+		p->done = 0;
+	}
+	n = p->socket ? send(p->to, p->buffer + p->done, p->have - p->done, MSG_DONTWAIT | MSG_NOSIGNAL)
+		      : write(p->to, p->buffer + p->done, p->have - p->done);
+	if (n < 0 && errno != EAGAIN && errno != EINTR)
+		return pump_end(p);
+	p->blocked = n < 0;
+	if (n > 0)
+		p->done += (size_t)n;
+	return true;
+}
+
+/* Move what can be moved without waiting. Returns false when this pump has ended, for whatever reason. */
+static bool pump(struct pump *p)
+{
+	uint64_t left = p->cap - p->kept;
+	size_t allowed = left < CHUNK ? (size_t)left : CHUNK;
+	ssize_t n;
+
+	if (p->copy && p->done < p->have)
+		return pump_copy(p, allowed);
+	if (allowed == 0)
+		return pump_over(p);
+	if (p->copy)
+		return pump_copy(p, allowed);
+	n = splice(p->from, NULL, p->to, NULL, allowed, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+	if (n < 0 && errno == EINVAL) {
+		p->copy = true;
+		return pump_copy(p, allowed);
+	}
+	p->blocked = n < 0 && errno == EAGAIN;
+	if (n > 0) {
+		p->kept += (uint64_t)n;
+		p->total += (uint64_t)n;
+	}
+	return n > 0 || p->blocked ? true : pump_end(p);
+}
+
+static void pump_step(struct pump *p)
+{
+	if (!pump(p) && p->over && !p->truncate)
+		kill_room(p == &run.pumps[OUT] ? "stdout" : "stderr");
+}
+
+static int start_output(struct pump *p, const struct plan *plan, const char *name, int *inner)
+{
+	struct step step;
+	struct stat st;
+	int ends[2];
+
+	if (!plan_find(plan, name, &step) || pipe2(ends, O_CLOEXEC) < 0)
+		return -1;
+	p->from = ends[0];
+	p->to = plan->fds[number(step.field[0])];
+	*inner = ends[1];
+	p->cap = number(step.field[1]);
+	p->truncate = strcmp(step.field[2], "truncate") == 0;
+	if (fstat(p->to, &st) < 0 || fcntl(p->from, F_SETFL, O_NONBLOCK) < 0)
+		return -1;
+	p->copy = p->socket = S_ISSOCK(st.st_mode);
+	/* a larger pipe means fewer wake-ups; an account at its limit for pipes keeps the small one */
+	(void)fcntl(p->from, F_SETPIPE_SZ, PIPE_BYTES);
+	return 0;
+}
+
+static int start_input(struct pump *p, const struct plan *plan, const struct step *step, int *inner)
+{
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return -1;
+	p->from = plan->fds[number(step->field[0])];
+	p->to = ends[1];
+	p->cap = UINT64_MAX;
+	*inner = ends[0];
+	return fcntl(p->to, F_SETFL, O_NONBLOCK);
+}
+
+/* ---- the create phase ---- */
+
+/* What the caller's process has and the command must not inherit: it only ever gets less urgent, and predictable. */
+static int normalise(void)
+{
+	struct sched_param normal = { 0 };
+	struct sigaction plain = { .sa_handler = SIG_DFL };
+	int policy = sched_getscheduler(0) & ~SCHED_RESET_ON_FORK;
+	sigset_t all;
+
+	if (sigfillset(&all) < 0 || sigprocmask(SIG_SETMASK, &all, NULL) < 0)
+		return -1;
+	for (int sig = 1; sig < NSIG; sig++)
+		if (sigaction(sig, &plain, NULL) < 0 && sig != SIGKILL && sig != SIGSTOP && errno != EINVAL)
+			return -1;
+	umask(0);
+	if (personality(0) < 0)
+		return -1;
+	if ((policy == SCHED_FIFO || policy == SCHED_RR) && sched_setscheduler(0, SCHED_OTHER, &normal) < 0)
+		return -1;
+	errno = 0;
+	if (getpriority(PRIO_PROCESS, 0) < 0 && setpriority(PRIO_PROCESS, 0, 0) < 0)
+		return -1;
+	return 0;
+}
+
+static uint64_t clone_flags(const struct plan *plan)
+{
+	/* the cgroup namespace is made by init, once it is in its cgroup: its root is where its maker stands */
+	uint64_t flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
+	struct step step;
+
+	return plan_find(plan, "host-net", &step) ? flags : flags | CLONE_NEWNET;
+}
+
+static int proc_write(pid_t pid, const char *name, const char *text)
+{
+	char path[64] = "/proc/";
+	size_t at = append_number(path, strlen(path), sizeof(path), (uint64_t)pid);
+
+	append(path, append(path, at, sizeof(path), "/"), sizeof(path), name);
+	return write_file(AT_FDCWD, path, text);
+}
+
+/* "INSIDE OUTSIDE 1": one id, never a range. */
+static int write_map(pid_t pid, const char *name, const struct step *step)
+{
+	char text[64];
+	size_t at = append(text, 0, sizeof(text), step->field[0]);
+
+	at = append(text, append(text, at, sizeof(text), " "), sizeof(text), step->field[1]);
+	append(text, at, sizeof(text), " 1");
+	return proc_write(pid, name, text);
+}
+
+/* setgroups is denied first: an id map without that would let the sandbox drop groups that deny it something. */
+static int write_id_maps(struct room *room, struct step *step)
+{
+	if (!plan_find(&room->plan, "gid-map", step) || proc_write(room->init, "setgroups", "deny") < 0)
+		return -1;
+	if (write_map(room->init, "gid_map", step) < 0)
+		return -1;
+	if (!plan_find(&room->plan, "uid-map", step) || write_map(room->init, "uid_map", step) < 0)
+		return -1;
+	if (plan_find(&room->plan, "oom-score-adj", step) && proc_write(room->init, "oom_score_adj", step->field[0]) < 0)
+		return -1;
+	return 0;
+}
+
+static int open_userns(struct room *room)
+{
+	char path[64] = "/proc/";
+	size_t at = append_number(path, strlen(path), sizeof(path), (uint64_t)room->init);
+
+	append(path, at, sizeof(path), "/ns/user");
+	room->userns = open(path, O_RDONLY | O_CLOEXEC);
+	return room->userns < 0 ? -1 : 0;
+}
+
+/* Run the steps of one verb here. On failure `step` is the one that failed. */
+static int act_all(struct room *room, const char *verb, struct step *step)
+{
+	struct cursor at = plan_start(&room->plan);
+
+	while (plan_next(&at, step))
+		if (step_is(step, verb) && step->verb->act(room, step) < 0)
+			return -1;
+	return 0;
+}
+
+int act_idmap(struct room *room, const struct step *step)
+{
+	if (room->userns < 0 && open_userns(room) < 0)
+		return -1;
+	return mount_idmap(room->slot[number(step->field[0])], room->userns);
+}
+
+static int make_clone(struct room *room, struct step *step)
+{
+	int cgroup = plan_find(&room->plan, "cgroup", step) ? room->plan.fds[number(step->field[0])] : -1;
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return -1;
+	/* only the kind of step is named here: a refused clone is the host refusing namespaces, not one of the others */
+	(void)plan_find(&room->plan, "namespace", step);
+	room->init = clone_process(clone_flags(&room->plan), &room->pidfd, cgroup);
+	room->link = pair[room->init == 0];
+	close_cleanup(&pair[room->init != 0]);
+	return room->init < 0 ? -1 : 0;
+}
+
+/* Everything up to the moment when init may go on. Only launcher-side effects, all of which end with this process. */
+static int create(struct room *room, struct step *step)
+{
+	const struct link_message go = { .kind = LINK_GO };
+
+	if (plan_find(&room->plan, "setup-clock", step) && set_timer(number(step->field[0])) < 0)
+		return -1;
+	if (plan_find(&room->plan, "drop-groups", step) && setgroups(0, NULL) < 0)
+		return -1;
+	if (act_all(room, "source", step) < 0 || make_clone(room, step) < 0)
+		return -1;
+	if (room->init == 0)
+		init_main(room);
+	run.cloned_ns = now_ns();
+	if (write_id_maps(room, step) < 0 || act_all(room, "idmap", step) < 0)
+		return -1;
+	run.mapped_ns = now_ns();
+	return send_message(room->link, &go, sizeof(go), NULL, 0);
+}
+
+/* ---- messages ---- */
+
+static void fail(enum half half, const struct step *step)
+{
+	run.failed = (struct link_message){ .kind = LINK_FAILED, .a = (int)half, .b = (int)step->index, .c = errno };
+	if (run.room.init > 0)
+		kill_room("failed");
+}
+
+/* The payload's half of the plan has come: check it, make the pipes, and hand the inner ends to init. */
+static void take_payload(int *fds, unsigned int nfds)
+{
+	static struct plan plan;
+	struct step step = { 0 };
+	int give[4] = { nfds > 0 ? fds[0] : -1, -1, -1, -1 };
+	const struct link_message message = { .kind = LINK_PAYLOAD };
+	bool input;
+
+	run.refused_half = PAYLOAD;
+	run.refused.reason = "descriptors";
+	if (run.has_payload || nfds == 0 || plan_map(fds[0], &plan) < 0) {
+		kill_room("refused");
+		return;
+	}
+	plan.nfds = nfds - 1;
+	memcpy(plan.fds, fds + 1, sizeof(int) * plan.nfds);
+	if (!plan_check(&plan, PAYLOAD, &run.refused)) {
+		kill_room("refused");
+		return;
+	}
+	run.has_payload = true;
+	if (plan_find(&plan, "drain", &step))
+		run.drain_ms = number(step.field[0]);
+	if (plan_find(&plan, "clock", &step))
+		run.clock_ms = number(step.field[0]);
+	if (start_output(&run.pumps[OUT], &plan, "stdout", &give[1]) < 0 || start_output(&run.pumps[ERR], &plan, "stderr", &give[2]) < 0) {
+		fail(PAYLOAD, &step);
+		return;
+	}
+	input = plan_find(&plan, "stdin", &step);
+	if ((input && start_input(&run.pumps[IN], &plan, &step, &give[3]) < 0) || set_timer(run.clock_ms) < 0
+	    || send_message(run.room.link, &message, sizeof(message), give, input ? 4 : 3) < 0)
+		fail(PAYLOAD, &step);
+	for (int i = 0; i < 4; i++)
+		close_cleanup(&give[i]);
+}
+
+/* From Python. Anything that is not in the protocol ends the run: a confused caller must not keep a sandbox. */
+static void on_control(void)
+{
+	char text[64] = { 0 };
+	int fds[MAX_FDS];
+	unsigned int nfds;
+	ssize_t got = receive_message(CONTROL, text, sizeof(text) - 1, fds, &nfds);
+
+	if (got > 0 && strcmp(text, "payload") == 0) {
+		take_payload(fds, nfds);
+	} else if (got > 0 && strcmp(text, "kill") == 0) {
+		kill_room("caller");
+	} else if (got > 0 && strncmp(text, "signal ", 7) == 0 && strspn(text + 7, "0123456789") == (size_t)got - 7 && got < 10) {
+		struct link_message message = { .kind = LINK_SIGNAL, .a = (int)number(text + 7) };
+
+		if (send_message(run.room.link, &message, sizeof(message), NULL, 0) < 0)
+			kill_room("lost");
+	} else {
+		/* gone, or garbage: nobody is left who could want a report */
+		kill_room("abandoned");
+		(void)waitpid(run.room.init, NULL, 0);
+		_exit(0);
+	}
+}
+
+static void on_ready(const int *fds, unsigned int nfds)
+{
+	static const char ready[] = "ready";
+
+	run.ready_ns = now_ns();
+	if (!run.has_payload && set_timer(0) < 0)
+		kill_room("lost");
+	if (nfds == 1 && send_message(CONTROL, ready, sizeof(ready) - 1, fds, 1) < 0)
+		kill_room("abandoned");
+}
+
+/* From init. Whatever is not one whole message of a known kind is a protocol error, and ends the run. */
+static void on_link(void)
+{
+	struct link_message message;
+	int fds[MAX_FDS];
+	unsigned int nfds;
+	ssize_t got = receive_message(run.room.link, &message, sizeof(message), fds, &nfds);
+
+	if (got == 0) { /* init is gone: its pidfd says the rest */
+		close_cleanup(&run.room.link);
+		run.room.link = -1;
+		return;
+	}
+	if (got != sizeof(message) || run.ended) {
+		kill_room("lost");
+	} else if (message.kind == LINK_READY) {
+		on_ready(fds, nfds);
+	} else if (message.kind == LINK_FAILED) {
+		run.failed = message;
+		kill_room("failed");
+	} else if (message.kind == LINK_STARTED) {
+		run.started = true;
+		run.started_ns = now_ns();
+		run.room.landlock_abi = message.a;
+		if (set_timer(run.clock_ms) < 0)
+			kill_room("lost");
+	} else if (message.kind == LINK_EXITED) {
+		run.ended = true;
+		run.ended_ns = now_ns();
+		run.exit_status = message.a;
+		run.memory_kib = (uint64_t)message.b;
+		if (set_timer(run.drain_ms + 1) < 0)
+			kill_room("lost");
+	} else if (message.kind == LINK_MEMORY) {
+		run.memory_kib = (uint64_t)message.a;
+		kill_room("memory");
+	} else {
+		kill_room("lost");
+	}
+	for (unsigned int i = 0; i < nfds; i++)
+		close_cleanup(&fds[i]);
+}
+
+static void on_timer(void)
+{
+	uint64_t ticks;
+
+	if (read(run.timer, &ticks, sizeof(ticks)) != sizeof(ticks))
+		return; /* set anew between poll and here */
+	if (run.ended)
+		(void)syscall(SYS_pidfd_send_signal, run.room.pidfd, SIGKILL, NULL, 0); /* the drain is over: not a reason */
+	else
+		kill_room(run.started ? "clock" : "setup-clock");
+}
+
+/* ---- the report ---- */
+
+static char report[4096];
+static size_t report_length;
+
+static void line(const char *name, const uint64_t *numbers, unsigned int count)
+{
+	report_length = append(report, report_length, sizeof(report), name);
+	for (unsigned int i = 0; i < count; i++) {
+		report_length = append(report, report_length, sizeof(report), " ");
+		report_length = append_number(report, report_length, sizeof(report), numbers[i]);
+	}
+	report_length = append(report, report_length, sizeof(report), "\n");
+}
+
+static void word_line(const char *name, const char *word)
+{
+	report_length = append(report, report_length, sizeof(report), name);
+	report_length = append(report, report_length, sizeof(report), " ");
+	line(word, NULL, 0);
+}
+
+static void report_usage(const struct rusage *u)
+{
+	const uint64_t usage[] = {
+		(uint64_t)u->ru_utime.tv_sec * 1000000 + (uint64_t)u->ru_utime.tv_usec,
+		(uint64_t)u->ru_stime.tv_sec * 1000000 + (uint64_t)u->ru_stime.tv_usec,
+		(uint64_t)u->ru_maxrss, (uint64_t)u->ru_minflt, (uint64_t)u->ru_majflt,
+		(uint64_t)u->ru_inblock, (uint64_t)u->ru_oublock, (uint64_t)u->ru_nvcsw, (uint64_t)u->ru_nivcsw,
+	};
+
+	line("usage", usage, 9);
+}
+
+static void report_end(void)
+{
+	const uint64_t times[] = { run.received_ns, run.cloned_ns, run.mapped_ns, run.ready_ns, run.started_ns, run.ended_ns, now_ns() };
+	const uint64_t failed[] = { (uint64_t)run.failed.b, (uint64_t)run.failed.c };
+
+	line("times", times, 7);
+	if (run.killed != NULL)
+		word_line("killed", run.killed);
+	if (run.refused.reason != NULL) {
+		word_line("refused", run.refused.reason);
+		line(run.refused_half == ROOM ? "refused-room" : "refused-payload", &(uint64_t){ run.refused.step }, 1);
+	}
+	if (run.failed.kind != 0)
+		line(run.failed.a == ROOM ? "failed-room" : "failed-payload", failed, 2);
+	if (run.started)
+		line("started", &(uint64_t){ (uint64_t)run.room.landlock_abi }, 1);
+	if (run.ended && WIFEXITED(run.exit_status))
+		line("exited", &(uint64_t){ (uint64_t)WEXITSTATUS(run.exit_status) }, 1);
+	else if (run.ended)
+		line("signalled", &(uint64_t){ (uint64_t)WTERMSIG(run.exit_status) }, 1);
+	if (run.memory_kib > 0)
+		line("memory", &run.memory_kib, 1);
+	for (int i = OUT; i <= ERR; i++) {
+		const uint64_t bytes[] = { run.pumps[i].kept, run.pumps[i].total, run.pumps[i].over };
+
+		line(i == OUT ? "stdout" : "stderr", bytes, 3);
+	}
+	line("end", NULL, 0);
+	/* a caller that is gone by now has no use for it, and this process ends next */
+	(void)send_message(CONTROL, report, report_length, NULL, 0);
+	_exit(0);
+}
+
+/* ---- the loop ---- */
+
+static void watch(struct pollfd *p, int fd, short events)
+{
+	p->fd = fd; /* poll(2) passes over negative descriptors */
+	p->events = events;
+	p->revents = 0;
+}
+
+/* Init is dead and with it every writer: what is left in the pipes is all there will ever be. */
+static bool drained(void)
+{
+	return run.pumps[OUT].from < 0 && run.pumps[ERR].from < 0;
+}
+
+static void reap(void)
+{
+	struct rusage usage;
+
+	if (wait4(run.room.init, NULL, 0, &usage) != run.room.init)
+		memset(&usage, 0, sizeof(usage));
+	report_usage(&usage);
+	close_cleanup(&run.room.pidfd);
+	run.room.pidfd = -1;
+	if (run.killed == NULL && !run.ended)
+		run.killed = "lost"; /* it ended without a word: the kernel's OOM killer, or an attack on init */
+	if (run.killed != NULL && strcmp(run.killed, "abandoned") == 0)
+		_exit(0);
+}
+
+static void wait_for_events(struct pollfd polls[static 7])
+{
+	watch(&polls[0], CONTROL, POLLIN);
+	watch(&polls[1], run.room.pidfd, POLLIN);
+	watch(&polls[2], run.timer, POLLIN);
+	watch(&polls[3], run.room.link, POLLIN);
+	for (int i = IN; i <= ERR; i++) {
+		const struct pump *p = &run.pumps[i];
+		bool to = p->from >= 0 && (p->blocked || p->done < p->have);
+
+		watch(&polls[4 + i], to ? p->to : p->from, to ? POLLOUT : POLLIN);
+	}
+	while (poll(polls, 7, -1) < 0)
+		if (errno != EINTR)
+			_exit(1); /* the kernel kills init with us */
+}
+
+static void supervise(void)
+{
+	struct pollfd polls[7];
+
+	while (run.room.pidfd >= 0 || !drained()) {
+		wait_for_events(polls);
+		for (int i = IN; i <= ERR; i++)
+			if (polls[4 + i].revents)
+				pump_step(&run.pumps[i]);
+		if (polls[3].revents)
+			on_link();
+		else if (polls[1].revents) /* only when the link is empty: the last words count */
+			reap();
+		if (polls[2].revents && run.room.pidfd >= 0)
+			on_timer();
+		if (polls[0].revents)
+			on_control();
+		if (run.ended && drained() && run.room.pidfd >= 0)
+			(void)syscall(SYS_pidfd_send_signal, run.room.pidfd, SIGKILL, NULL, 0);
+	}
+	report_end();
+}
+
+static bool receive_room(struct room *room)
+{
+	char text[8] = { 0 };
+	int fds[MAX_FDS];
+	unsigned int nfds;
+
+	if (receive_message(CONTROL, text, sizeof(text) - 1, fds, &nfds) <= 0)
+		_exit(0);
+	run.received_ns = now_ns();
+	run.refused = (struct refusal){ "message", 0 };
+	if (strcmp(text, "room") != 0 || nfds == 0)
+		return false;
+	run.refused.reason = "seals";
+	if (plan_map(fds[0], &room->plan) < 0 || close(fds[0]) < 0)
+		return false;
+	room->plan.nfds = nfds - 1;
+	memcpy(room->plan.fds, fds + 1, sizeof(int) * room->plan.nfds);
+	return plan_check(&room->plan, ROOM, &run.refused);
+}
+
+int launch(void)
+{
+	struct room *room = &run.room;
+	struct step step = { 0 };
+
+	room->link = room->pidfd = room->root = room->proc = room->userns = room->landlock = -1;
+	for (int i = IN; i <= ERR; i++)
+		run.pumps[i].from = run.pumps[i].to = -1;
+	if (close_from(3) < 0 || normalise() < 0)
+		return 1;
+	run.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (run.timer < 0)
+		return 1;
+	if (!receive_room(room))
+		report_end();
+	if (create(room, &step) < 0) {
+		fail(ROOM, &step);
+		if (room->init <= 0)
+			report_end();
+	}
+	supervise();
+	return 0;
+}

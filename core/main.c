@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Where the core starts. The same file serves under two names: as the core it runs plans (or, for tests and documents,
+ * lists its verbs and checks plans); as `capsule-run` on PATH it hands over to the environment's Python at once.
+ */
+#include "capsule-core.h"
+#include <sys/mman.h>
+
+static int put(int fd, const char *text)
+{
+	size_t length = strlen(text);
+
+	return write(fd, text, length) == (ssize_t)length ? 0 : 1;
+}
+
+/* One line a verb: half, phase, rank, least, most, name, kinds. docs/plan-format.md is tested against this. */
+static int list_verbs(void)
+{
+	for (unsigned int i = 0; i < nverbs; i++) {
+		char text[256];
+		size_t at = append(text, 0, sizeof(text), verbs[i].half == ROOM ? "room " : "payload ");
+
+		at = append(text, append(text, at, sizeof(text), verbs[i].phase), sizeof(text), " ");
+		at = append(text, append_number(text, at, sizeof(text), verbs[i].rank), sizeof(text), " ");
+		at = append(text, append_number(text, at, sizeof(text), verbs[i].least), sizeof(text), " ");
+		at = append(text, append(text, at, sizeof(text), verbs[i].many ? "many" : "1"), sizeof(text), " ");
+		at = append(text, append(text, at, sizeof(text), verbs[i].name), sizeof(text), " ");
+		append(text, append(text, at, sizeof(text), *verbs[i].kinds ? verbs[i].kinds : "-"), sizeof(text), "\n");
+		if (put(1, text) != 0)
+			return 1;
+	}
+	return 0;
+}
+
+/* Check the plan on standard input, as if 16 descriptors came with it. Says `ok`, or `refused STEP REASON`. */
+static int check_input(enum half half)
+{
+	static char text[MAX_PLAN_BYTES];
+	struct plan plan = { .text = text, .nfds = MAX_FDS };
+	struct refusal why = { 0 };
+	char said[64];
+	ssize_t got;
+
+	while ((got = read(0, text + plan.size, sizeof(text) - plan.size)) > 0)
+		plan.size += (size_t)got;
+	if (got < 0)
+		return 1;
+	if (plan_check(&plan, half, &why))
+		return put(1, "ok\n");
+	got = (ssize_t)append_number(said, append(said, 0, sizeof(said), "refused "), sizeof(said), why.step);
+	got = (ssize_t)append(said, append(said, (size_t)got, sizeof(said), " "), sizeof(said), why.reason);
+	append(said, (size_t)got, sizeof(said), "\n");
+	return put(1, said) == 0 ? 3 : 1;
+}
+
+static bool exists(const char *directory, const char *middle, const char *end, char *path)
+{
+	size_t at = append(path, append(path, 0, PATH_MAX, directory), PATH_MAX, middle);
+
+	return append(path, at, PATH_MAX, end) < PATH_MAX - 1 && access(path, F_OK) == 0;
+}
+
+/* The package beside us: PREFIX/lib/python3.N/site-packages (Debian's pip: dist-packages). `version` gets python3.N. */
+static bool find_package(const char *prefix, char *version, char *script)
+{
+	static const char *const places[] = { "/site-packages/capsule_run/__main__.py", "/dist-packages/capsule_run/__main__.py" };
+
+	for (uint64_t minor = 11; minor < 40; minor++) {
+		char middle[32] = "/lib/";
+
+		append_number(version, append(version, 0, 32, "python3."), 32, minor);
+		append(middle, strlen(middle), sizeof(middle), version);
+		for (int i = 0; i < 2; i++)
+			if (exists(prefix, middle, places[i], script))
+				return true;
+	}
+	return false;
+}
+
+/*
+ * As `capsule-run`: exec the environment's interpreter, isolated (-I) and without site (-S), on our own __main__.py. Both
+ * are found from where this very file lies, never through PATH or the environment. Where the package lies elsewhere (an
+ * editable install), the interpreter beside us looks for it, with site and its cost.
+ */
+static int hand_over(int argc, char **argv, char **envp)
+{
+	static char self[PATH_MAX], prefix[PATH_MAX], script[PATH_MAX], python[PATH_MAX];
+	static char isolated[] = "-I", no_site[] = "-S", module[] = "-m", package[] = "capsule_run";
+	static const char *const elsewhere[] = { "/usr/local/bin/", "/usr/bin/" };
+	char version[32] = "";
+	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	char **args = mmap(NULL, ((size_t)argc + 4) * sizeof(*args), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	bool found;
+
+	if (length <= 0 || args == MAP_FAILED)
+		return put(2, "capsule-run: cannot find its own file: is /proc mounted?\n"), 125;
+	*strrchr(self, '/') = '\0'; /* the directory of commands */
+	append(prefix, 0, sizeof(prefix), self);
+	*strrchr(prefix, '/') = '\0';
+	found = find_package(prefix, version, script);
+	args[0] = python;
+	args[1] = isolated;
+	args[2] = found ? no_site : module;
+	args[3] = found ? script : package;
+	for (int i = 1; i <= argc; i++)
+		args[3 + i] = argv[i]; /* with the NULL behind the last */
+	if (exists(self, "/", found ? version : "python3", python) || exists(self, "/", "python3", python))
+		execve(python, args, envp);
+	for (int i = 0; found && i < 2; i++)
+		if (exists(elsewhere[i], "", version, python))
+			execve(python, args, envp);
+	return put(2, "capsule-run: the Python it was installed for is gone: install it again\n"), 125;
+}
+
+int main(int argc, char **argv, char **envp)
+{
+	const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
+	const char *name = argc > 0 ? (slash ? slash + 1 : argv[0]) : "";
+
+	if (strcmp(name, "capsule-core") == 0 && argc == 1)
+		return launch();
+	if (strcmp(name, "capsule-run") == 0)
+		return hand_over(argc, argv, envp);
+	if (argc == 2 && strcmp(argv[1], "--verbs") == 0)
+		return list_verbs();
+	if (argc == 3 && strcmp(argv[1], "--check") == 0)
+		return check_input(strcmp(argv[2], "room") == 0 ? ROOM : PAYLOAD);
+	return put(2, "capsule-core: run by capsule-run; by hand only: --verbs, --check room|payload\n"), 2;
+}

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The payload, before it is the command: forked by init into a user namespace of its own, it takes everything off that
+ * the command must not have, puts the filter on, and execs. Its report is the status pipe, which closes on exec.
+ *
+ * Law of this file: the steps run in the order of the plan, whose order plan_check() enforced; docs/order-of-operations.md
+ * gives the reason for each place. Nothing is undone, nothing is retried, and the first failure is the last act.
+ */
+#include "capsule-core.h"
+#include <sys/mman.h>
+#include <sys/prctl.h>
+
+struct sock_filter_v1 {
+	uint16_t code;
+	uint8_t jt, jf;
+	uint32_t k;
+};
+struct sock_fprog_v1 {
+	unsigned short len;
+	const struct sock_filter_v1 *filter;
+};
+#define FILTER_MODE_SET 1U /* SECCOMP_SET_MODE_FILTER */
+#define KEYCTL_GET_ID 0
+#define KEYCTL_JOIN 1
+#define KEYRING_SESSION (-3)
+#define CAP_LAST 63
+/* keep-caps stays off and locked; root gains nothing by exec or by a change of ids; no ambient set. All of them locked. */
+#define SECUREBITS (0x01 | 0x02 | 0x04 | 0x08 | 0x20 | 0x40 | 0x80)
+
+/* One id each way. The map is written by the namespace's own first process, which needs to be dumpable for this alone. */
+static int write_own_map(const struct room *room, const char *file, const char *id)
+{
+	char text[32];
+
+	append(text, append(text, 0, sizeof(text), id), sizeof(text), " 0 1");
+	return write_file(room->proc, file, text);
+}
+
+int act_id(struct room *room, const struct step *step)
+{
+	if (prctl(PR_SET_DUMPABLE, 1) < 0 || write_file(room->proc, "thread-self/setgroups", "deny") < 0)
+		return -1;
+	if (write_own_map(room, "thread-self/gid_map", step->field[1]) < 0 || write_own_map(room, "thread-self/uid_map", step->field[0]) < 0)
+		return -1;
+	return prctl(PR_SET_DUMPABLE, 0);
+}
+
+int act_umask(struct room *room, const struct step *step)
+{
+	(void)room;
+	umask(octal(step->field[0]));
+	return 0;
+}
+
+/* Added to what the caller already has: nobody may ask for less of it. The kernel stops at 19. */
+int act_nice(struct room *room, const struct step *step)
+{
+	int now = getpriority(PRIO_PROCESS, 0);
+	uint64_t more = number(step->field[0]);
+
+	(void)room;
+	return setpriority(PRIO_PROCESS, 0, now + (more > 39 ? 39 : (int)more));
+}
+
+/* Soft and hard are one: what may be raised is no limit. */
+int act_rlimit(struct room *room, const struct step *step)
+{
+	const struct rlimit limit = { number(step->field[1]), number(step->field[1]) };
+
+	(void)room;
+	return (int)syscall(SYS_prlimit64, 0, (int)number(step->field[0]), &limit, NULL);
+}
+
+/* As the payload's own id, and beneath the new root: there is no other any more. */
+int act_cwd(struct room *room, const struct step *step)
+{
+	(void)room;
+	return chdir(step->field[0]);
+}
+
+/*
+ * A new, empty session keyring in place of the caller's. A kernel without keys has none to share. Where a container's
+ * filter refuses the call, it must refuse to look at the old one as well, for then nobody inside can.
+ */
+int act_new_keyring(struct room *room, const struct step *step)
+{
+	(void)room;
+	(void)step;
+	if (syscall(SYS_keyctl, KEYCTL_JOIN, NULL, 0, 0, 0) >= 0 || errno == ENOSYS)
+		return 0;
+	if (errno == EPERM && syscall(SYS_keyctl, KEYCTL_GET_ID, KEYRING_SESSION, 0, 0, 0) < 0 && errno == EPERM)
+		return 0;
+	errno = EPERM;
+	return -1;
+}
+
+int act_no_new_privs(struct room *room, const struct step *step)
+{
+	(void)room;
+	(void)step;
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
+/* Reduce permitted and effective to `keep`; inheritable, and with it ambient, to nothing. */
+int drop_capabilities(uint64_t keep)
+{
+	struct { uint32_t version; int pid; } head = { 0x20080522, 0 };
+	const uint32_t low = (uint32_t)keep, high = (uint32_t)(keep >> 32);
+	const uint32_t sets[2][3] = { { low, low, 0 }, { high, high, 0 } };
+
+	return (int)syscall(SYS_capset, &head, sets);
+}
+
+/* Bounding set and securebits first, while the right to change them is there; then the sets themselves. */
+int act_no_capabilities(struct room *room, const struct step *step)
+{
+	(void)room;
+	(void)step;
+	for (unsigned long cap = 0; cap <= CAP_LAST; cap++)
+		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) {
+			if (errno == EINVAL && cap > 37)
+				break; /* beyond this kernel's last; 37 is older than any kernel we run on */
+			return -1;
+		}
+	if (prctl(PR_SET_SECUREBITS, SECUREBITS, 0, 0, 0) < 0 || prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+		return -1;
+	return drop_capabilities(0);
+}
+
+struct landlock_ruleset_v6 {
+	uint64_t handled_fs, handled_net, scoped;
+};
+struct landlock_path {
+	uint64_t allowed;
+	int32_t parent;
+} __attribute__((packed));
+
+/*
+ * landlock ABI RIGHTS SCOPES: the newest first. The first that this kernel knows is taken and the others are passed over;
+ * where Landlock is off none is, and the report says so: it is one more layer, not one of the floor.
+ */
+int act_landlock(struct room *room, const struct step *step)
+{
+	struct landlock_ruleset_v6 rules = { number(step->field[1]), 0, number(step->field[2]) };
+	size_t size = rules.scoped ? sizeof(rules) : sizeof(rules.handled_fs);
+	long abi;
+
+	if (room->landlock >= 0)
+		return 0;
+	abi = syscall(SYS_landlock_create_ruleset, NULL, 0, 1);
+	if (abi < (long)number(step->field[0]))
+		return abi >= 0 || errno == ENOSYS || errno == EOPNOTSUPP ? 0 : -1;
+	room->landlock = (int)syscall(SYS_landlock_create_ruleset, &rules, size, 0);
+	room->landlock_handled = rules.handled_fs;
+	room->landlock_abi = (int)number(step->field[0]);
+	return room->landlock < 0 ? -1 : 0;
+}
+
+int act_landlock_allow(struct room *room, const struct step *step)
+{
+	struct landlock_path rule = { number(step->field[1]) & room->landlock_handled, -1 };
+	int place CLEANUP_CLOSE = -1;
+
+	if (room->landlock < 0)
+		return 0;
+	place = open(step->field[0], O_PATH | O_CLOEXEC);
+	rule.parent = place;
+	return place < 0 ? -1 : (int)syscall(SYS_landlock_add_rule, room->landlock, 1, &rule, 0);
+}
+
+static unsigned int hex(char c)
+{
+	return (unsigned int)(c <= '9' ? c - '0' : c - 'a' + 10);
+}
+
+/* The last measure: behind it, only what the filter allows can be called, by us as well. Landlock goes on just before. */
+int act_filter(struct room *room, const struct step *step)
+{
+	static unsigned char code[4096 * sizeof(struct sock_filter_v1)];
+	size_t bytes = strlen(step->field[0]) / 2;
+	const struct sock_fprog_v1 program = { (unsigned short)(bytes / sizeof(struct sock_filter_v1)), (const void *)code };
+
+	for (size_t i = 0; i < bytes; i++)
+		code[i] = (unsigned char)(hex(step->field[0][2 * i]) << 4 | hex(step->field[0][2 * i + 1]));
+	if (room->landlock >= 0 && (syscall(SYS_landlock_restrict_self, room->landlock, 0) < 0 || close(room->landlock) < 0))
+		return -1;
+	return (int)syscall(SYS_seccomp, FILTER_MODE_SET, 0, &program);
+}
+
+/* Nothing but 0, 1, 2 and the status pipe; a session of its own, so that no terminal can be reached; no signal oddity. */
+static int take_stdio(const int stdio[3], int *status)
+{
+	int in = stdio[0] >= 0 ? stdio[0] : open("/dev/null", O_RDONLY | O_CLOEXEC);
+	sigset_t none;
+
+	/* every number here is above 2 or already right: init has 1, 2 (null), 3, 4 and what it was sent, and closed its 0 */
+	if (in < 0 || setsid() < 0 || sigemptyset(&none) < 0 || sigprocmask(SIG_SETMASK, &none, NULL) < 0)
+		return -1;
+	*status = fcntl(*status, F_DUPFD_CLOEXEC, 200);
+	if (*status < 0 || (in == 0 ? fcntl(0, F_SETFD, 0) : dup2(in, 0)) < 0 || dup2(stdio[1], 1) < 0 || dup2(stdio[2], 2) < 0)
+		return -1;
+	return 0;
+}
+
+static int confine(struct room *room, const struct plan *plan, struct step *step)
+{
+	struct cursor at = plan_start(plan);
+
+	while (plan_next(&at, step))
+		if (step->verb->act != NULL && step->verb->act(room, step) < 0)
+			return -1;
+	return 0;
+}
+
+/* The values of one verb as the NULL-terminated vector that execve wants. They stay where they are, in the plan. */
+static char **vector(const struct plan *plan, const char *verb)
+{
+	struct cursor at = plan_start(plan);
+	struct step step;
+	size_t count = 0, used = 0;
+	char **list;
+
+	while (plan_next(&at, &step))
+		count += step_is(&step, verb);
+	list = mmap(NULL, (count + 1) * sizeof(*list), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (list == MAP_FAILED)
+		return NULL;
+	at = plan_start(plan);
+	while (plan_next(&at, &step))
+		if (step_is(&step, verb))
+			list[used++] = (char *)(uintptr_t)step.field[0];
+	return list; /* fresh anonymous memory: the last entry is NULL */
+}
+
+/* Try each place in turn. One that may not be executed is remembered, as shells do: it says more than "not found". */
+static int exec_first(const struct plan *plan, char **argv, char **envp, struct step *step)
+{
+	struct cursor at = plan_start(plan);
+	struct step candidate;
+	int worst = ENOENT;
+
+	while (plan_next(&at, &candidate)) {
+		if (!step_is(&candidate, "exe"))
+			continue;
+		*step = candidate;
+		execve(candidate.field[0], argv, envp);
+		if (errno == EACCES)
+			worst = EACCES;
+		else if (errno != ENOENT && errno != ENOTDIR)
+			return -1;
+	}
+	errno = worst;
+	return -1;
+}
+
+void payload_main(struct room *room, const struct plan *plan, const int stdio[3], int status)
+{
+	struct step step = { 0 };
+	char **argv = vector(plan, "arg"), **envp = vector(plan, "env");
+	int words[3] = { 0, 0, 0 };
+
+	room->landlock = -1;
+	(void)plan_find(plan, "id", &step);
+	if (argv != NULL && envp != NULL && take_stdio(stdio, &status) == 0 && confine(room, plan, &step) == 0) {
+		/* confine() used procfs and Landlock's descriptors; the filter lets close and dup through to the end */
+		words[1] = room->landlock_abi;
+		if (dup3(status, 3, O_CLOEXEC) == 3 && close_from(4) == 0 && write(3, words, sizeof(words)) == sizeof(words)) {
+			status = 3;
+			exec_first(plan, argv, envp, &step);
+		}
+	}
+	words[0] = 1;
+	words[1] = (int)step.index;
+	words[2] = errno;
+	/* if even this fails, init sees a status that is neither, and says so */
+	(void)!write(status, words, sizeof(words));
+	_exit(1);
+}

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The language of plans: the table of verbs and the check that a plan must pass before its first effect.
+ *
+ * A plan is untrusted input to this file alone. Behind plan_check() every field is known to be there, to end within the
+ * mapping and to be of its kind, so nobody else parses. The fuzzer (tests/fuzz) feeds this file.
+ */
+#include "capsule-core.h"
+#include <sys/mman.h>
+
+/*
+ * Kinds of fields: n number up to 2^63-1 · i user or group id · o octal mode · p absolute path without empty, `.` or `..`
+ * components · t any text · h hexadecimal, whole instructions of 8 bytes · f number of a descriptor sent along ·
+ * s number of an earlier source · w namespace name · b bind mode · a what to do at the output cap · e NAME=VALUE
+ *
+ * `rank` is the order of operations (docs/order-of-operations.md says why); `least` is the floor.
+ */
+const struct verb verbs[] = {
+	{ "namespace", ROOM, 1, 6, true, "create", "w", NULL },
+	{ "host-net", ROOM, 1, 0, false, "create", "", NULL },
+	{ "drop-groups", ROOM, 2, 0, false, "create", "", NULL },
+	{ "cgroup", ROOM, 3, 0, false, "create", "f", NULL },
+	{ "uid-map", ROOM, 4, 1, false, "create", "ii", NULL },
+	{ "gid-map", ROOM, 5, 1, false, "create", "ii", NULL },
+	{ "oom-score-adj", ROOM, 6, 0, false, "create", "n", NULL },
+	{ "setup-clock", ROOM, 7, 1, false, "create", "n", NULL },
+	{ "source", ROOM, 8, 0, true, "create", "pnn", act_source },
+	{ "idmap", ROOM, 9, 0, true, "create", "s", act_idmap },
+	{ "inner-source", ROOM, 10, 0, true, "build", "pnn", act_source },
+	{ "root", ROOM, 11, 1, false, "build", "nn", act_root },
+	{ "scratch", ROOM, 12, 0, false, "build", "pnn", act_scratch },
+	{ "dir", ROOM, 13, 0, true, "build", "po", act_dir },
+	{ "file", ROOM, 13, 0, true, "build", "pot", act_file },
+	{ "symlink", ROOM, 13, 0, true, "build", "pt", act_symlink },
+	{ "bind", ROOM, 14, 0, true, "build", "spb", act_bind },
+	{ "inner-bind", ROOM, 14, 0, true, "build", "ppb", act_inner_bind },
+	{ "overlay", ROOM, 14, 0, true, "build", "pppp", act_overlay },
+	{ "proc", ROOM, 14, 1, false, "build", "p", act_proc },
+	{ "devpts", ROOM, 14, 0, false, "build", "p", act_devpts },
+	{ "detach", ROOM, 15, 0, true, "build", "p", act_detach },
+	{ "readonly", ROOM, 16, 1, false, "build", "", act_readonly },
+	{ "pivot", ROOM, 17, 1, false, "enter", "", act_pivot },
+	{ "hostname", ROOM, 18, 1, false, "enter", "t", act_hostname },
+	{ "loopback", ROOM, 19, 0, false, "enter", "", act_loopback },
+	{ "offer", ROOM, 20, 0, false, "enter", "p", NULL },
+
+	{ "id", PAYLOAD, 1, 1, false, "confine", "ii", act_id },
+	{ "umask", PAYLOAD, 2, 1, false, "confine", "o", act_umask },
+	{ "nice", PAYLOAD, 2, 0, false, "confine", "n", act_nice },
+	{ "rlimit", PAYLOAD, 3, 1, true, "confine", "nn", act_rlimit },
+	{ "cwd", PAYLOAD, 4, 1, false, "confine", "p", act_cwd },
+	{ "new-keyring", PAYLOAD, 5, 1, false, "confine", "", act_new_keyring },
+	{ "no-new-privs", PAYLOAD, 6, 1, false, "confine", "", act_no_new_privs },
+	{ "no-capabilities", PAYLOAD, 7, 1, false, "confine", "", act_no_capabilities },
+	{ "landlock", PAYLOAD, 8, 0, true, "confine", "nnn", act_landlock },
+	{ "landlock-allow", PAYLOAD, 9, 0, true, "confine", "pn", act_landlock_allow },
+	{ "filter", PAYLOAD, 10, 1, false, "confine", "h", act_filter },
+	{ "exe", PAYLOAD, 11, 1, true, "run", "p", NULL },
+	{ "arg", PAYLOAD, 12, 1, true, "run", "t", NULL },
+	{ "env", PAYLOAD, 13, 0, true, "run", "e", NULL },
+	{ "stdin", PAYLOAD, 14, 0, false, "run", "f", NULL },
+	{ "stdout", PAYLOAD, 15, 1, false, "run", "fna", NULL },
+	{ "stderr", PAYLOAD, 16, 1, false, "run", "fna", NULL },
+	{ "clock", PAYLOAD, 17, 1, false, "run", "n", NULL },
+	{ "drain", PAYLOAD, 18, 1, false, "run", "n", NULL },
+	{ "memory-watch", PAYLOAD, 19, 0, false, "run", "n", NULL },
+};
+const unsigned int nverbs = sizeof(verbs) / sizeof(verbs[0]);
+
+static const char *const namespaces[] = { "user", "mount", "pid", "ipc", "uts", "cgroup", "net" };
+#define NAMESPACE_NET 6U
+#define NAMESPACES_ALWAYS 0x3fU
+
+bool step_is(const struct step *step, const char *verb)
+{
+	return strcmp(step->verb->name, verb) == 0;
+}
+
+uint64_t number(const char *digits)
+{
+	uint64_t n = 0;
+
+	for (; *digits; digits++)
+		n = n * 10 + (uint64_t)(*digits - '0');
+	return n;
+}
+
+unsigned int octal(const char *digits)
+{
+	unsigned int n = 0;
+
+	for (; *digits; digits++)
+		n = n * 8 + (unsigned int)(*digits - '0');
+	return n;
+}
+
+/* One spelling for each number: no sign, no leading zero, at most 2^63-1. */
+static bool is_number(const char *s, uint64_t limit)
+{
+	size_t length = strlen(s);
+
+	if (length == 0 || length > 19 || (length > 1 && *s == '0') || strspn(s, "0123456789") != length)
+		return false;
+	return number(s) <= limit;
+}
+
+/* A component longer than NAME_MAX is the kernel's to refuse; what matters here is that none can climb. */
+static bool is_path(const char *s)
+{
+	if (*s != '/' || strlen(s) >= PATH_MAX)
+		return false;
+	if (s[1] == '\0')
+		return true;
+	while (*s == '/') {
+		size_t length = strcspn(++s, "/");
+
+		if (length == 0 || (length == 1 && s[0] == '.') || (length == 2 && s[0] == '.' && s[1] == '.'))
+			return false;
+		s += length;
+	}
+	return true;
+}
+
+static bool is_filter(const char *s)
+{
+	size_t length = strlen(s);
+
+	return length > 0 && length % 16 == 0 && length / 16 <= 4096 && strspn(s, "0123456789abcdef") == length;
+}
+
+static bool is_one_of(const char *s, const char *const *words, unsigned int count, unsigned int *which)
+{
+	for (*which = 0; *which < count; ++*which)
+		if (strcmp(s, words[*which]) == 0)
+			return true;
+	return false;
+}
+
+struct tally {
+	unsigned int sources, fds;
+	unsigned int namespaces; /* bit by index in the table above */
+	unsigned char seen[64];  /* per verb, capped at 255 */
+};
+
+static bool is_field(char kind, const char *s, struct tally *tally)
+{
+	static const char *const modes[] = { "ro", "rw", "dev" };
+	static const char *const actions[] = { "kill", "truncate" };
+	unsigned int which = 0;
+
+	switch (kind) {
+	case 'n':
+		return is_number(s, INT64_MAX);
+	case 'i':
+		return is_number(s, UINT32_MAX - 1);
+	case 'o':
+		return strlen(s) == 4 && strspn(s, "01234567") == 4 && s[0] <= '1';
+	case 'p':
+		return is_path(s);
+	case 't':
+		return true;
+	case 'h':
+		return is_filter(s);
+	case 'f':
+		return tally->fds > 0 && is_number(s, tally->fds - 1);
+	case 's':
+		return tally->sources > 0 && is_number(s, tally->sources - 1);
+	case 'b':
+		return is_one_of(s, modes, 3, &which);
+	case 'a':
+		return is_one_of(s, actions, 2, &which);
+	case 'e':
+		return *s != '=' && strchr(s, '=') != NULL;
+	case 'w':
+		if (!is_one_of(s, namespaces, 7, &which) || (tally->namespaces >> which & 1U))
+			return false;
+		tally->namespaces |= 1U << which;
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Take one NUL-terminated word; NULL when the mapping ends first. */
+static const char *take(const char **at, const char *end)
+{
+	const char *word = *at;
+	const char *nul = word < end ? memchr(word, '\0', (size_t)(end - word)) : NULL;
+
+	if (nul == NULL)
+		return NULL;
+	*at = nul + 1;
+	return word;
+}
+
+static const struct verb *find_verb(const char *name, enum half half)
+{
+	for (unsigned int i = 0; i < nverbs; i++)
+		if (verbs[i].half == half && verbs[i].name[0] == name[0] && strcmp(verbs[i].name, name) == 0)
+			return &verbs[i];
+	return NULL;
+}
+
+static const char *check_header(const char **at, const char *end, enum half half)
+{
+	const char *magic = take(at, end), *version = take(at, end), *which = take(at, end);
+
+	if (magic == NULL || version == NULL || which == NULL || strcmp(magic, "capsule-plan") != 0)
+		return "header";
+	if (strcmp(version, "1") != 0)
+		return "version";
+	return strcmp(which, half == ROOM ? "room" : "payload") == 0 ? NULL : "half";
+}
+
+static const char *check_step(const struct verb *verb, const char **at, const char *end, struct tally *tally)
+{
+	unsigned char *seen = &tally->seen[verb - verbs];
+
+	if (*seen > 0 && !verb->many)
+		return "repeat";
+	if (*seen < UCHAR_MAX)
+		++*seen;
+	for (const char *kind = verb->kinds; *kind; kind++) {
+		const char *field = take(at, end);
+
+		if (field == NULL)
+			return "cut";
+		if (!is_field(*kind, field, tally))
+			return "field";
+	}
+	if (verb->act == act_source && ++tally->sources > MAX_SLOTS)
+		return "repeat";
+	return NULL;
+}
+
+/* Below the floor nothing runs: there is no way to ask for less than this. */
+static const char *check_floor(enum half half, const struct tally *tally)
+{
+	for (unsigned int i = 0; i < nverbs; i++)
+		if (verbs[i].half == half && tally->seen[i] < verbs[i].least)
+			return verbs[i].name;
+	if (half == ROOM) {
+		bool host_net = tally->seen[find_verb("host-net", ROOM) - verbs] > 0, own_net = tally->namespaces >> NAMESPACE_NET & 1U;
+
+		if ((tally->namespaces & NAMESPACES_ALWAYS) != NAMESPACES_ALWAYS || host_net == own_net)
+			return "namespace";
+	}
+	return NULL;
+}
+
+/*
+ * Check the whole plan. Returns true, or false with the reason: `header`, `version`, `half`, `cut`, `verb`, `order`,
+ * `repeat`, `field`, `end`, `long`, or the name of a verb that the floor misses.
+ */
+bool plan_check(const struct plan *plan, enum half half, struct refusal *why)
+{
+	const char *at = plan->text, *end = plan->text + plan->size;
+	struct tally tally = { .fds = plan->nfds };
+	unsigned char rank = 0;
+
+	_Static_assert(sizeof(verbs) / sizeof(verbs[0]) <= sizeof(tally.seen), "a counter for each verb");
+	why->step = 0;
+	why->reason = check_header(&at, end, half);
+	for (; why->reason == NULL; why->step++) {
+		const char *word = take(&at, end);
+		const struct verb *verb = word ? find_verb(word, half) : NULL;
+
+		if (word != NULL && strcmp(word, "end") == 0) {
+			why->reason = at == end ? check_floor(half, &tally) : "end";
+			return why->reason == NULL;
+		}
+		if (verb == NULL)
+			why->reason = word ? "verb" : "cut";
+		else if (verb->rank < rank)
+			why->reason = "order";
+		else if (why->step >= MAX_STEPS)
+			why->reason = "long";
+		else
+			why->reason = check_step(verb, &at, end, &tally);
+		if (why->reason != NULL)
+			return false;
+		rank = verb->rank;
+	}
+	return false;
+}
+
+/* Map a sealed memfd; an unsealed one could change behind the check. */
+int plan_map(int memfd, struct plan *plan)
+{
+	const int seals = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW;
+	struct stat st;
+	int have = fcntl(memfd, F_GET_SEALS);
+	void *text;
+
+	if (have < 0 || (have & seals) != seals || fstat(memfd, &st) < 0 || st.st_size <= 0 || st.st_size > MAX_PLAN_BYTES) {
+		errno = EBADMSG;
+		return -1;
+	}
+	text = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, memfd, 0);
+	if (text == MAP_FAILED)
+		return -1;
+	plan->text = text;
+	plan->size = (size_t)st.st_size;
+	return 0;
+}
+
+struct cursor plan_start(const struct plan *plan)
+{
+	struct cursor at = { plan->text, 0 };
+
+	for (int i = 0; i < 3; i++)
+		at.at += strlen(at.at) + 1;
+	return at;
+}
+
+/* Walk a plan that was checked. Both halves share the walk: a name stands for one number of fields in both. */
+bool plan_next(struct cursor *at, struct step *step)
+{
+	const char *word = at->at;
+
+	if (strcmp(word, "end") == 0)
+		return false;
+	step->verb = find_verb(word, ROOM);
+	if (step->verb == NULL)
+		step->verb = find_verb(word, PAYLOAD);
+	step->index = at->index++;
+	word += strlen(word) + 1;
+	for (size_t i = 0; i < strlen(step->verb->kinds); i++) {
+		step->field[i] = word;
+		word += strlen(word) + 1;
+	}
+	at->at = word;
+	return true;
+}
+
+bool plan_find(const struct plan *plan, const char *verb, struct step *step)
+{
+	struct cursor at = plan_start(plan);
+
+	while (plan_next(&at, step))
+		if (step_is(step, verb))
+			return true;
+	return false;
+}

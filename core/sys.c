@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Thin wrappers around system calls that C libraries lack, with what older kernels (5.10, 5.11) and filtered containers
+ * need instead. A wrapper returns what the call returns, with errno; a fallback is taken on ENOSYS alone, never on a
+ * refusal, so that a "no" of the host stays a "no".
+ */
+#include "capsule-core.h"
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/statfs.h>
+#include <time.h>
+
+void close_cleanup(int *fd)
+{
+	int saved = errno;
+
+	if (*fd >= 0)
+		(void)close(*fd); /* nothing was written through it: there is no error to lose */
+	errno = saved;
+}
+
+uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	if (clock_gettime(CLOCK_MONOTONIC, &t) < 0)
+		return 0; /* cannot fail for this clock */
+	return (uint64_t)t.tv_sec * 1000000000U + (uint64_t)t.tv_nsec;
+}
+
+struct dirent_head {
+	uint64_t ino, off;
+	uint16_t length;
+	uint8_t type;
+	char name[];
+};
+
+/*
+ * The next name in a directory, without the allocation of readdir(3). Start with *got = *at = 0 at offset 0; the name
+ * lives in `buffer`, which is aligned for a struct. Returns 1, 0 at the end, -1 with errno.
+ */
+int next_name(int dir, char *buffer, size_t size, long *got, long *at, const char **name)
+{
+	const struct dirent_head *entry;
+
+	if (*at >= *got) {
+		*got = syscall(SYS_getdents64, dir, buffer, size);
+		*at = 0;
+		if (*got <= 0)
+			return (int)*got;
+	}
+	entry = (const void *)(buffer + *at);
+	*at += entry->length;
+	*name = entry->name;
+	return 1;
+}
+
+/* Before 5.9, or where a filter hides close_range: read the list, close, and read again until nothing is left. */
+static int close_listed(unsigned int first)
+{
+	_Alignas(struct dirent_head) char buffer[4096];
+	int dir CLEANUP_CLOSE = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	const char *name = "";
+	bool found = true;
+
+	while (found) {
+		long got = 0, at = 0;
+		int more;
+
+		found = false;
+		if (dir < 0 || lseek(dir, 0, SEEK_SET) < 0)
+			return -1;
+		while ((more = next_name(dir, buffer, sizeof(buffer), &got, &at, &name)) > 0) {
+			uint64_t fd = *name == '.' ? 0 : number(name);
+
+			if (fd < first || (int)fd == dir)
+				continue;
+			found = true;
+			if (close((int)fd) < 0 && errno == EBADF)
+				return -1;
+		}
+		if (more < 0)
+			return -1;
+	}
+	return 0;
+}
+
+int close_from(unsigned int first)
+{
+	if (syscall(SYS_close_range, first, ~0U, 0) == 0)
+		return 0;
+	return errno == ENOSYS ? close_listed(first) : -1;
+}
+
+/*
+ * clone3, or clone where a container's filter answers ENOSYS. The child runs on a copy of this stack, as after fork.
+ * `cgroup` is a directory to be born in, or -1; only clone3 can do that, so without it the caller must move the child.
+ */
+int clone_process(uint64_t flags, int *pidfd, int cgroup)
+{
+	struct clone3_args args = { .flags = flags, .exit_signal = SIGCHLD };
+	long pid;
+
+	if (pidfd != NULL) {
+		args.flags |= CLONE_PIDFD;
+		args.pidfd = (uint64_t)(uintptr_t)pidfd;
+	}
+	if (cgroup >= 0) {
+		args.flags |= CLONE3_INTO_CGROUP;
+		args.cgroup = (uint64_t)cgroup;
+	}
+	pid = syscall(SYS_clone3, &args, sizeof(args));
+	if (pid < 0 && errno == ENOSYS && cgroup < 0)
+		pid = syscall(SYS_clone, (args.flags & UINT32_MAX) | SIGCHLD, 0, pidfd, 0, 0);
+	return (int)pid;
+}
+
+/* Before 5.6, or filtered: one component at a time, none of them a link. Takes over `at`. */
+static int open_by_component(int at, const char *path, int flags)
+{
+	char name[NAME_MAX + 1];
+
+	while (at >= 0 && *path == '/' && path[1] != '\0') {
+		size_t length = strcspn(++path, "/");
+		int parent = at;
+		struct stat st;
+
+		if (length > NAME_MAX) {
+			close_cleanup(&parent);
+			errno = ENAMETOOLONG;
+			return -1;
+		}
+		memcpy(name, path, length);
+		name[length] = '\0';
+		path += length;
+		at = openat(parent, name, (*path ? O_PATH : flags) | O_NOFOLLOW | O_CLOEXEC);
+		close_cleanup(&parent);
+		if (at >= 0 && (fstat(at, &st) < 0 || S_ISLNK(st.st_mode))) {
+			(void)close(at);
+			errno = ELOOP;
+			return -1;
+		}
+	}
+	return at;
+}
+
+/* An absolute path, as the caller sees it, with no link of any kind on the way: Python resolved the honest ones. */
+int open_no_links(const char *path)
+{
+	struct open_how_v1 how = { .flags = O_PATH | O_NOFOLLOW | O_CLOEXEC, .resolve = OPENAT2_NO_SYMLINKS | OPENAT2_NO_MAGICLINKS };
+	long fd = syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
+
+	if (fd < 0 && errno == ENOSYS)
+		return open_by_component(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), path, O_PATH);
+	return (int)fd;
+}
+
+/* A path beneath the new root, whatever that holds, and through no link: what a bind brought in may be hostile. */
+int open_in_root(int root, const char *path, int flags)
+{
+	struct open_how_v1 how = { .flags = (uint64_t)(flags | O_CLOEXEC), .resolve = OPENAT2_IN_ROOT | OPENAT2_NO_SYMLINKS | OPENAT2_NO_MAGICLINKS };
+	long fd = syscall(SYS_openat2, root, path, &how, sizeof(how));
+
+	if (fd < 0 && errno == ENOSYS)
+		return open_by_component(openat(root, ".", O_PATH | O_DIRECTORY | O_CLOEXEC), path, flags);
+	return (int)fd;
+}
+
+bool has_mount_setattr(void)
+{
+	return syscall(SYS_mount_setattr, -1, NULL, 0, NULL, 0) == 0 || errno != ENOSYS;
+}
+
+int set_mount(int fd, bool recursive, uint64_t set, uint64_t propagation)
+{
+	struct mount_attr_v1 attr = { .attr_set = set, .propagation = propagation };
+
+	return (int)syscall(SYS_mount_setattr, fd, "", EMPTY_PATH | (recursive ? (int)TREE_RECURSIVE : 0), &attr, sizeof(attr));
+}
+
+int mount_idmap(int tree, int userns)
+{
+	struct mount_attr_v1 attr = { .attr_set = MOUNT_IDMAP, .userns_fd = (uint64_t)userns };
+
+	return (int)syscall(SYS_mount_setattr, tree, "", EMPTY_PATH | (int)TREE_RECURSIVE, &attr, sizeof(attr));
+}
+
+/*
+ * A detached copy of the tree at fd. Without mount_setattr (before 5.12) nothing could make the mounts beneath it
+ * read-only in one step, so they are left out; the kernel refuses that (EINVAL) where it would uncover something.
+ */
+int open_tree_clone(int fd)
+{
+	unsigned int flags = TREE_CLONE | O_CLOEXEC | EMPTY_PATH | (has_mount_setattr() ? TREE_RECURSIVE : 0);
+
+	return (int)syscall(SYS_open_tree, fd, "", flags);
+}
+
+int move_mount_to(int tree, int target)
+{
+	return (int)syscall(SYS_move_mount, tree, "", target, "", MOVE_FROM_EMPTY | MOVE_TO_EMPTY);
+}
+
+/* A new file system as a detached mount. `options` ends with a NULL name. */
+int new_filesystem(const char *type, const char *const options[][2], uint64_t attributes)
+{
+	int context CLEANUP_CLOSE = (int)syscall(SYS_fsopen, type, FSOPEN_CLOSE_ON_EXEC);
+
+	if (context < 0)
+		return -1;
+	for (; options != NULL && (*options)[0] != NULL; options++)
+		if (syscall(SYS_fsconfig, context, FSCONFIG_STRING, (*options)[0], (*options)[1], 0) < 0)
+			return -1;
+	if (syscall(SYS_fsconfig, context, FSCONFIG_CREATE, NULL, NULL, 0) < 0)
+		return -1;
+	return (int)syscall(SYS_fsmount, context, FSOPEN_CLOSE_ON_EXEC, attributes);
+}
+
+/* The flags of one attached mount, by remounting it: for kernels before 5.12. What the host locked must be repeated. */
+int remount_flags(int fd, uint64_t set)
+{
+	static const struct { long has; unsigned long flag; } kept[] = {
+		{ 0x0001, MS_RDONLY }, { 0x0002, MS_NOSUID }, { 0x0004, MS_NODEV }, { 0x0008, MS_NOEXEC },
+		{ 0x0400, MS_NOATIME }, { 0x0800, MS_NODIRATIME }, { 0x1000, MS_RELATIME },
+	};
+	unsigned long flags = MS_REMOUNT | MS_BIND;
+	char path[32] = "/proc/self/fd/";
+	struct statfs st;
+
+	if (fstatfs(fd, &st) < 0)
+		return -1;
+	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
+		if ((long)st.f_flags & kept[i].has)
+			flags |= kept[i].flag;
+	flags |= (set & MOUNT_RDONLY ? MS_RDONLY : 0) | (set & MOUNT_NOSUID ? MS_NOSUID : 0);
+	flags |= (set & MOUNT_NODEV ? MS_NODEV : 0) | (set & MOUNT_NOEXEC ? MS_NOEXEC : 0);
+	append_number(path, strlen(path), sizeof(path), (uint64_t)fd);
+	if (mount(NULL, path, NULL, MS_PRIVATE, NULL) < 0)
+		return -1;
+	return mount(NULL, path, NULL, flags, NULL);
+}
+
+/* Write a whole small file of the kernel's in one call: proc and cgroup files take no second one. */
+int write_file(int dir, const char *path, const char *text)
+{
+	int fd CLEANUP_CLOSE = openat(dir, path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+	size_t length = strlen(text);
+	ssize_t wrote;
+
+	if (fd < 0)
+		return -1;
+	wrote = write(fd, text, length);
+	if (wrote >= 0 && (size_t)wrote != length)
+		errno = EIO;
+	return wrote >= 0 && (size_t)wrote == length ? 0 : -1;
+}
+
+int send_message(int sock, const void *bytes, size_t size, const int *fds, unsigned int nfds)
+{
+	union { struct cmsghdr align; char bytes[CMSG_SPACE(sizeof(int) * MAX_FDS)]; } control = { 0 };
+	struct iovec iov = { (void *)(uintptr_t)bytes, size };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (nfds > 0) {
+		struct cmsghdr *head;
+
+		msg.msg_control = control.bytes;
+		msg.msg_controllen = (__typeof__(msg.msg_controllen))CMSG_SPACE(sizeof(int) * nfds);
+		head = CMSG_FIRSTHDR(&msg);
+		head->cmsg_level = SOL_SOCKET;
+		head->cmsg_type = SCM_RIGHTS;
+		head->cmsg_len = (__typeof__(head->cmsg_len))CMSG_LEN(sizeof(int) * nfds);
+		memcpy(CMSG_DATA(head), fds, sizeof(int) * nfds);
+	}
+	return sendmsg(sock, &msg, MSG_NOSIGNAL) == (ssize_t)size ? 0 : -1;
+}
+
+/* One message and its descriptors. Returns its size, 0 when the other side is gone, -1 for EBADMSG: too long or too many. */
+ssize_t receive_message(int sock, void *bytes, size_t size, int *fds, unsigned int *nfds)
+{
+	union { struct cmsghdr align; char bytes[CMSG_SPACE(sizeof(int) * MAX_FDS)]; } control;
+	struct iovec iov = { bytes, size };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes) };
+	ssize_t got = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
+	struct cmsghdr *head;
+
+	*nfds = 0;
+	if (got < 0)
+		return errno == ECONNRESET ? 0 : -1;
+	head = CMSG_FIRSTHDR(&msg); /* the kernel puts all descriptors into one */
+	if (head != NULL && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS) {
+		*nfds = (unsigned int)((head->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		memcpy(fds, CMSG_DATA(head), sizeof(int) * *nfds);
+	}
+	if (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
+		errno = EBADMSG;
+		return -1;
+	}
+	return got;
+}
+
+/* Bounded building of text: what does not fit is cut, and the result always ends. Returns the new length. */
+size_t append(char *to, size_t at, size_t size, const char *text)
+{
+	while (*text != '\0' && at + 1 < size)
+		to[at++] = *text++;
+	to[at] = '\0';
+	return at;
+}
+
+size_t append_number(char *to, size_t at, size_t size, uint64_t n)
+{
+	char digits[21];
+	size_t first = sizeof(digits) - 1;
+
+	digits[first] = '\0';
+	do
+		digits[--first] = (char)('0' + n % 10);
+	while (n /= 10);
+	return append(to, at, size, digits + first);
+}

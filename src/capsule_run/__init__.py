@@ -1,0 +1,46 @@
+"""capsule-run: run an untrusted command on Linux so that it can hurt nobody, and get a result that says what happened.
+
+    import capsule_run
+
+    result = capsule_run.run(["python", "-c", "print(42)"], timeout_ms=5000, memory="256M")
+    assert result.ok and result.stdout == "42\\n"
+
+Public names only; the logic lives in the modules. Names are resolved on first use, so that importing the package costs
+nothing that a caller does not need.
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+__all__ = ["CapsuleError", "Failure", "Metrics", "Request", "Result", "__version__", "execute", "run"]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .errors import CapsuleError
+    from .model import Failure, Metrics, Request, Result
+    from .runner import execute, run
+
+_HOMES = {
+    "CapsuleError": "errors",
+    "Failure": "model",
+    "Metrics": "model",
+    "Request": "model",
+    "Result": "model",
+    "execute": "runner",
+    "run": "runner",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module `capsule_run` has no attribute `{name}`")
+    module = __import__(f"{__name__}.{home}", fromlist=[name])
+    member: object = getattr(module, name)
+    globals()[name] = member
+    return member
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

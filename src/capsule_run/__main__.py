@@ -1,0 +1,18 @@
+"""Where `capsule-run` and `python -m capsule_run` begin.
+
+The native launcher runs this very file with `-I -S`, so that neither `site` nor any `.pth` file is paid for; then the
+package is not importable yet. Its parent goes to the *end* of the path: nothing installed beside us can take the place
+of a standard module.
+"""
+
+import sys
+
+if not __package__:
+    sys.path.append(__file__.rpartition("/")[0].rpartition("/")[0])
+
+from capsule_run.cli import main
+
+if __name__ == "__main__":
+    status = main()
+    # everything is written and closed: skip the interpreter's own clearing up, which costs a millisecond
+    __import__("os")._exit(status)

@@ -1,0 +1,244 @@
+"""The command line: options in, one run, an exit code out.
+
+Rank 4, a door. Streaming mode relays the command's streams and says on stderr what was not a clean end; `--json` prints
+exactly one JSON response on stdout and nothing else ever. Data goes to stdout, everything of ours to stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import _signal
+
+from ..errors import CapsuleError
+from ..fastjson import dumps
+from ..model import Isolation, Request, Result, Workspace
+from ..policy import SYSTEM_DIRECTORIES, within
+from ..runner import Run, Streams, execute, exit_status, failed_result, new_execution_id, prepare, timestamp
+from .._value import replace
+from ..jsonapi import response
+from .options import HELP, VERSION, Options, build_json_request, build_request, read_options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+USAGE_EXIT = 2
+# These end the sandbox and are reported; the others of the pair below are the command's to handle.
+ENDING_SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
+FORWARDED_SIGNALS = (_signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGQUIT)
+# Never shown unless asked for by name: what lies there is the host's or the account's, not a project.
+UNSHARED_TREES = ("/proc", "/sys", "/dev", "/etc", "/boot", "/run")
+SECRET_NAMES = (".ssh", ".aws", ".gnupg", ".kube", ".docker", ".netrc")
+
+
+def write_all(fd: int, text: str) -> None:
+    """Write text to a descriptor. A reader that has gone away is not an error of ours: the exit code still tells."""
+    view = memoryview(text.encode("utf-8", "surrogateescape"))
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except (BrokenPipeError, BlockingIOError):
+        return
+    except OSError as error:  # a full disk, an I/O error: the answer is lost, and that must be seen
+        if fd != 2:
+            write_all(2, f"capsule-run: cannot write the result: {os.strerror(error.errno or 0).lower()}\n")
+            raise SystemExit(125) from None
+
+
+def _own_standard_descriptors() -> None:
+    """Whoever closed 0, 1 or 2 gets /dev/null there, before anything of ours could land on those numbers."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open("/dev/null", os.O_RDWR)  # the lowest free number: this one
+
+
+class _Signals:
+    """From now on signals end or reach the run, also one that comes before it has started."""
+
+    def __init__(self) -> None:
+        self._run: Run | None = None
+        self._early = 0
+        for number in ENDING_SIGNALS:
+            if _signal.getsignal(number) != _signal.SIG_IGN:  # nohup, and jobs of a shell without job control
+                _signal.signal(number, self._end)
+        for number in FORWARDED_SIGNALS:
+            _signal.signal(number, self._forward)
+
+    def _end(self, number: int, _frame: object) -> None:
+        self._early = self._early or number
+        if self._run is not None:
+            self._run.cancel(number)
+
+    def _forward(self, number: int, _frame: object) -> None:
+        if self._run is not None:
+            self._run.signal(number)
+
+    def started(self, run: Run) -> None:
+        self._run = run
+        if self._early:
+            run.cancel(self._early)
+
+
+def _terminal_or_same(fd: int, flags: int) -> int:
+    """A terminal opened anew without blocking, so that a stopped one (Ctrl-S) cannot hold the clock; else `fd` itself."""
+    if not os.isatty(fd):
+        return fd
+    try:
+        return os.open(f"/proc/self/fd/{fd}", flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return fd  # somebody else's terminal, after su: it works, only Ctrl-S stops the clock
+
+
+def _command_workspace(request: Request, options: Options) -> Request:
+    """In command mode the current directory is the workspace, unless that would show more than a project."""
+    if options.workspace_given:
+        return request
+    try:
+        directory = os.getcwd()
+    except OSError:
+        return _without_workspace(request, "the current directory is gone")
+    home = os.path.realpath(os.environ.get("HOME") or "/root")
+    if directory == home or within(home, directory):
+        return _without_workspace(request, f"`{directory}` is or holds the home directory")
+    if directory in SYSTEM_DIRECTORIES or any(within(directory, tree) for tree in UNSHARED_TREES):
+        return _without_workspace(request, f"`{directory}` belongs to the system")
+    secret = next((name for name in SECRET_NAMES if os.path.lexists(os.path.join(directory, name))), None)
+    if secret is not None:
+        return _without_workspace(request, f"`{directory}` holds `{secret}`")
+    isolation = _with_workspace(request.isolation, directory)
+    return replace(request, isolation=isolation)
+
+
+def _with_workspace(isolation: Isolation, directory: str) -> Isolation:
+    return replace(isolation, workspace=Workspace(source=directory))
+
+
+def _without_workspace(request: Request, reason: str) -> Request:
+    write_all(2, f"capsule-run: {reason}: /workspace starts empty\n\nhint: `--workspace .` shares it, as a private copy\n")
+    return request
+
+
+def _explain(result: Result) -> None:
+    """On stderr, why it was not a clean end. A command's own exit code speaks for itself."""
+    error = result.error
+    if error is None or error.code == "E3003":
+        return
+    hint = f"\n\nhint: {error.hint}" if error.hint else ""
+    write_all(2, f"capsule-run: {error.code}: {error.message}{hint}\n")
+
+
+def _verbose(result: Result) -> None:
+    lines = [f"status: {result.status}", f"execution id: {result.execution_id}"]
+    lines += [f"{name}: {dumps(fact, indent=None)}" for name, fact in result.isolation.items()]
+    metrics = result.metrics
+    if metrics is not None:
+        lines.append(f"wall {metrics.wall_ms} ms, cpu {metrics.cpu_ms} ms")
+        phases = ", ".join(f"{name} {micros} us" for name, micros in (metrics.startup or {}).items())
+        lines.append(f"start-up: {phases}")
+    write_all(2, "".join(f"capsule-run: {line}\n" for line in lines))
+
+
+def _dry_run(request: Request, options: Options) -> int:
+    from ..words import lines
+
+    steps = lines(prepare(request)[2])
+    if options.json:
+        write_all(1, dumps({"dry_run": True, "steps": steps}, indent=2 if options.pretty else None) + "\n")
+    else:
+        write_all(1, "".join(f"{number:3d}  {step}\n" for number, step in enumerate(steps, 1)))
+    return 0
+
+
+def _print_json(result: Result, *, pretty: bool) -> None:
+    write_all(1, dumps(response(result), indent=2 if pretty else None) + "\n")
+
+
+def _stream(request: Request, signals: _Signals) -> Result:
+    streams = Streams(
+        stdin=_terminal_or_same(0, os.O_RDONLY),
+        stdout=_terminal_or_same(1, os.O_WRONLY),
+        stderr=_terminal_or_same(2, os.O_WRONLY),
+    )
+    return execute(request, streams=streams, on_start=signals.started)
+
+
+def _command(options: Options) -> int:
+    request = _command_workspace(build_request(options), options)
+    if options.dry_run:
+        return _dry_run(request, options)
+    signals = _Signals()
+    if options.pretty:
+        result = execute(request, streams=Streams(stdin=_terminal_or_same(0, os.O_RDONLY)), on_start=signals.started)
+        _print_json(result, pretty=True)
+    else:
+        result = _stream(request, signals)
+        _explain(result)
+    if options.verbose:
+        _verbose(result)
+    return exit_status(result.error, result.exit_code)
+
+
+def _read_stdin() -> bytes:
+    parts = []
+    while part := os.read(0, 1 << 20):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _json(options: Options) -> int:
+    request = build_json_request(options, _read_stdin())
+    if options.dry_run:
+        return _dry_run(request, options)
+    result = execute(request, on_start=_Signals().started)
+    _print_json(result, pretty=options.pretty)
+    if options.verbose:
+        _verbose(result)
+    return exit_status(result.error, result.exit_code)
+
+
+def _refuse(error: CapsuleError, *, json: bool, pretty: bool) -> int:
+    """A request that never ran: the same answer as a result, in the form that was asked for."""
+    execution_id = error.execution_id or new_execution_id()
+    result = failed_result(error, execution_id=execution_id, started_at=timestamp())
+    if json or pretty:
+        _print_json(result, pretty=pretty)
+    else:
+        _explain(result)
+    return exit_status(result.error, None)
+
+
+def _before_command(words: Sequence[str]) -> list[str]:
+    return list(words[: words.index("--")]) if "--" in words else list(words)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code (design section 5)."""
+    words = sys.argv[1:] if words is None else words
+    _own_standard_descriptors()
+    json = pretty = False
+    try:
+        # how to answer is known before it is known whether the rest can be read
+        json, pretty = "--json" in _before_command(words), "--pretty" in _before_command(words)
+        options = read_options(words)
+        json, pretty = options.json, options.pretty
+        if options.action == HELP:
+            from .help import help_text
+
+            write_all(1, help_text())
+            return 0
+        if options.action == VERSION:
+            from .. import __version__
+
+            write_all(1, f"capsule-run {__version__}\n")
+            return 0
+        return _json(options) if options.json else _command(options)
+    except CapsuleError as error:
+        return _refuse(error, json=json, pretty=pretty)
+    except KeyboardInterrupt:
+        return 130
+
+

@@ -1,0 +1,323 @@
+"""The command line, read by hand from one table: `argparse` costs 8 ms, and could not say what is wrong as well.
+
+Pure: words in, an `Options` value or CapsuleError out. Options become the fields of a request mapping, each passed by
+the same checker as in JSON. Called by `cli`; `help` prints the table.
+"""
+
+from __future__ import annotations
+
+from capsule_run._value import value
+from capsule_run.checks import check_directory, check_source, check_variable, nearest, refuse, shown
+from capsule_run.errors import CapsuleError
+from capsule_run.fastjson import quoted
+from capsule_run.jsonapi import (
+    FIELDS,
+    check_bind_mode,
+    check_requirement,
+    check_workspace_mode,
+    nested,
+    parse_request,
+    request_from_mapping,
+)
+from capsule_run.model import COPY_ON_WRITE, DEFAULT_WORKING_DIRECTORY, READ_ONLY
+from capsule_run.policy import DEFAULT_USER
+from capsule_run.sizes import parse_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from capsule_run.model import Request
+
+    # From the word given and the option's name to what the request mapping holds. Every checker of strings is one.
+    Reader = Callable[[str, str], object]
+
+RUN, HELP, VERSION = "run", "help", "version"
+
+
+@value
+class Options:
+    """A command line, read. `fields` is a request mapping without the command; what was not given is absent."""
+
+    action: str
+    json: bool
+    pretty: bool
+    verbose: bool
+    dry_run: bool
+    fields: Mapping[str, object]
+    command: tuple[str, ...]
+
+    @property
+    def workspace_given(self) -> bool:
+        """Whether the command line says what the workspace is, also where it says that there is none."""
+        isolation = self.fields.get("isolation")
+        return isinstance(isolation, dict) and "workspace" in isolation
+
+
+@value
+class Option:
+    """One line of the table. `field` is the request field that it fills, or else the field of `Options`.
+
+    An option with a `metavar` takes a value, which `read` makes of a word; one without stores what it `gives`.
+    One that `repeats` adds to a list, which is the field.
+    """
+
+    long: str
+    short: str
+    metavar: str
+    about: str
+    field: str
+    read: Reader | None = None
+    gives: object = True
+    repeats: bool = False
+
+
+def _number(field: str) -> Reader:
+    def read(word: str, label: str) -> object:
+        digits = word.removeprefix("-")
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 20):
+            raise refuse("E1005", label, f"must be a whole number, got {shown(word)}")
+        return FIELDS[field](int(word), label)
+
+    return read
+
+
+def _size(field: str) -> Reader:
+    return lambda word, label: FIELDS[field](parse_size(word, label=label), label)
+
+
+def _variable(word: str, label: str) -> object:
+    name, equals, text = word.partition("=")
+    if not equals:
+        # The word is not shown: what was meant as a name may be a secret.
+        why, hint = "must be KEY=VALUE", 'nothing of your environment is passed on by name: `--env KEY="$KEY"`'
+        raise refuse("E1005", label, why, hint=hint)
+    return check_variable(name, text, label)
+
+
+def _bind(word: str, label: str) -> object:
+    parts = word.split(":")
+    if len(parts) not in (2, 3):
+        why = f"must be SRC:DEST or SRC:DEST:MODE, got {shown(word)}"
+        raise refuse("E1005", label, why, hint="a JSON request can name a path with a colon (`isolation.binds`)")
+    return {
+        "source": check_source(parts[0], f"{label} source"),
+        "destination": check_directory(parts[1], f"{label} destination"),
+        "mode": check_bind_mode(parts[2] if len(parts) == 3 else READ_ONLY, f"{label} mode"),
+    }
+
+
+def _workspace(word: str, label: str) -> object:
+    source, colon, mode = word.rpartition(":")
+    return {
+        "source": check_source(source if colon else word, label),
+        "mode": check_workspace_mode(mode if colon else COPY_ON_WRITE, f"{label} mode"),
+    }
+
+
+def _line(
+    names: str, metavar: str, about: str, field: str, read: Reader | None = None, *, gives: object = True
+) -> Option:
+    short, comma, long = names.rpartition(", ")
+    return Option(
+        long=long,
+        short=short if comma else "",
+        metavar=metavar,
+        about=about,
+        field=field,
+        read=read,
+        gives=gives,
+        repeats=field in _REPEATING,
+    )
+
+
+_REPEATING = ("environment", "isolation.readonly_paths", "isolation.writable_paths", "isolation.binds", "require")
+
+OPTIONS = (
+    # The seed's, in its order and its words.
+    _line("--json", "", "Read JSON request from stdin", "json"),
+    _line("-t, --timeout", "<MS>", "Command timeout in milliseconds", "timeout_ms", _number("timeout_ms")),
+    _line(
+        "-m, --memory",
+        "<SIZE>",
+        "Memory limit (e.g., 256M, 1G)",
+        "resources.memory_bytes",
+        _size("resources.memory_bytes"),
+    ),
+    _line("--cpu", "<SHARES>", "CPU shares (relative weight)", "resources.cpu_shares", _number("resources.cpu_shares")),
+    _line(
+        "--max-output",
+        "<SIZE>",
+        "Maximum output size",
+        "resources.max_output_bytes",
+        _size("resources.max_output_bytes"),
+    ),
+    _line("--max-pids", "<NUM>", "Maximum number of processes", "resources.max_pids", _number("resources.max_pids")),
+    _line("--network", "", "Enable network access", "isolation.network"),
+    _line(
+        "-w, --workdir",
+        "<DIR>",
+        f"Working directory [default: {DEFAULT_WORKING_DIRECTORY}]",
+        "isolation.working_directory",
+        check_directory,
+    ),
+    _line("-e, --env", "<KEY=VALUE>", "Environment variable", "environment", _variable),
+    _line("--readonly", "<PATH>", "Read-only bind mount", "isolation.readonly_paths", check_directory),
+    _line("--writable", "<PATH>", "Writable bind mount", "isolation.writable_paths", check_directory),
+    _line("--bind", "<SRC:DEST[:MODE]>", "Bind mount with mode (ro/rw)", "isolation.binds", _bind),
+    _line("--execution-id", "<UUID>", "Execution ID for tracking", "execution_id", FIELDS["execution_id"]),
+    _line("--pretty", "", "Pretty print JSON output", "pretty"),
+    _line("-v, --verbose", "", "Verbose output", "verbose"),
+    _line("-h, --help", "", "Print help", "action", gives=HELP),
+    _line("-V, --version", "", "Print version", "action", gives=VERSION),
+    # Ours.
+    _line("--dry-run", "", "Print the steps that would be taken, and run nothing", "dry_run"),
+    _line(
+        "--workspace", "<DIR[:MODE]>", "Directory shown at /workspace (cow/ro/rw)", "isolation.workspace", _workspace
+    ),
+    _line("--no-workspace", "", "Start with an empty /workspace", "isolation.workspace", gives=None),
+    _line("--user", "<UID>", f"User id inside [default: {DEFAULT_USER}]", "isolation.user", _number("isolation.user")),
+    _line("--hostname", "<NAME>", "Host name inside", "isolation.hostname", FIELDS["isolation.hostname"]),
+    _line(
+        "--on-output-limit",
+        "<MODE>",
+        "Past the output limit: kill, or truncate and run on",
+        "on_output_limit",
+        FIELDS["on_output_limit"],
+    ),
+    _line("--disk", "<SIZE>", "Limit of all files written", "resources.disk_bytes", _size("resources.disk_bytes")),
+    _line(
+        "--max-file-size",
+        "<SIZE>",
+        "Maximum size of one file",
+        "resources.max_file_bytes",
+        _size("resources.max_file_bytes"),
+    ),
+    _line(
+        "--max-open-files",
+        "<NUM>",
+        "Maximum number of open files",
+        "resources.max_open_files",
+        _number("resources.max_open_files"),
+    ),
+    _line("--require", "<NAME>", "Run only where the host has this mechanism", "require", check_requirement),
+)
+_BY_NAME = {name: option for option in OPTIONS for name in (option.long, option.short) if name}
+
+
+def read_options(words: Sequence[str]) -> Options:
+    """The command line after the program's name; CapsuleError E10xx. `-h` and `-V` win over what follows them."""
+    stored: dict[str, object] = {}
+    named: dict[str, str] = {}
+    position = 0
+    while position < len(words) and words[position].startswith("-") and words[position] != "-":
+        word = words[position]
+        position += 1
+        if word == "--":
+            break
+        for option, inline in _options_in(word):
+            text = inline
+            if option.metavar and text is None:
+                if position == len(words):
+                    raise _usage(f"`{option.long}` needs a value: `{option.long} {option.metavar}`")
+                text = words[position]
+                position += 1
+            _store(option, text, stored, named)
+            if option.field == "action":
+                return _options(stored, ())
+    return _checked(_options(stored, tuple(words[position:])))
+
+
+def _usage(message: str, *, hint: str | None = None) -> CapsuleError:
+    return CapsuleError("E1007", message, hint=hint)
+
+
+def _options_in(word: str) -> Iterator[tuple[Option, str | None]]:
+    """The options in one word, each with the value that is in the word too: `--opt=value`, `-t5`, `-vh`."""
+    name, equals, text = word.partition("=")
+    if word.startswith("--") or "-" + name in _BY_NAME:  # `-memory` is a slip, not `-m emory`
+        option = _BY_NAME.get(name)
+        if option is None:
+            raise _unknown(name)
+        if equals and not option.metavar:
+            raise _usage(f"`{name}` takes no value")
+        yield option, text if equals else None
+        return
+    for index, letter in enumerate(word[1:], 1):
+        option = _BY_NAME.get("-" + letter)
+        if option is None:
+            raise _unknown("-" + letter)
+        if option.metavar:
+            yield option, word[index + 1 :] or None
+            return
+        yield option, None
+
+
+def _unknown(name: str) -> CapsuleError:
+    long_names = [option.long for option in OPTIONS]
+    guess = nearest(name, long_names) if len(name) > 2 else None
+    shown_name = f"`{name}`" if name.isascii() and name.isprintable() else quoted(name)
+    message = f"unknown option {shown_name}" + (f"; did you mean `{guess}`?" if guess else "")
+    return _usage(message, hint="see `capsule-run --help`; options of the command itself stand after `--`")
+
+
+def _store(option: Option, text: str | None, stored: dict[str, object], named: dict[str, str]) -> None:
+    gives = option.gives if option.read is None or text is None else option.read(text, option.long)
+    before = named.setdefault(option.field, option.long)
+    if before != option.long:
+        raise CapsuleError("E1009", f"`{before}` and `{option.long}` cannot both be given")
+    if option.repeats:
+        earlier = stored.get(option.field, ())
+        assert isinstance(earlier, tuple)
+        stored[option.field] = (*earlier, gives)
+    elif option.metavar and option.field in stored:
+        raise _usage(f"`{option.long}` is given twice", hint="keep one of the two")
+    else:
+        stored[option.field] = gives
+
+
+def _options(stored: dict[str, object], command: tuple[str, ...]) -> Options:
+    fields = {path: field for path, field in stored.items() if path in FIELDS}
+    if "environment" in fields:
+        fields["environment"] = _environment(fields["environment"])
+    return Options(
+        action=str(stored.get("action", RUN)),
+        json="json" in stored,
+        pretty="pretty" in stored,
+        verbose="verbose" in stored,
+        dry_run="dry_run" in stored,
+        fields=nested(fields),
+        command=command,
+    )
+
+
+def _environment(variables: object) -> dict[str, str]:
+    assert isinstance(variables, tuple)
+    environment: dict[str, str] = {}
+    for name, text in variables:
+        if name in environment:
+            raise _usage(f"`--env` gives {quoted(name)} twice", hint="keep one of the two")
+        environment[name] = text
+    return environment
+
+
+def _checked(options: Options) -> Options:
+    if options.json and options.command:
+        raise CapsuleError(
+            "E1009",
+            f"`--json` reads the command from stdin, but the command line gives one: {shown(options.command[0])}",
+            hint="leave out `--json` or the command; `--pretty` prints a JSON result for a command",
+        )
+    if not options.json and not options.command:
+        raise _usage("no command is given", hint="write `capsule-run [OPTIONS] -- COMMAND`; see `capsule-run --help`")
+    return options
+
+
+def build_request(options: Options) -> Request:
+    """The request of a command line that gives a command."""
+    return request_from_mapping({**options.fields, "command": options.command})
+
+
+def build_json_request(options: Options, text: bytes) -> Request:
+    """The request in a JSON text; the options are defaults for what it does not give (`jsonapi.with_defaults`)."""
+    return parse_request(text, defaults=options.fields)

@@ -1,0 +1,186 @@
+"""The core as Python sees it: one process for each run, one socket to it, and its report.
+
+Rank 2. The core is spawned with an empty environment and a one-word argv, so that nothing of the caller can be read in
+the sandbox's process 1; `posix_spawn` does not copy this process, however large it is. What the core says is fact, but
+its grammar is checked: anything else is E6001.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+import _socket
+
+from ._value import value
+from .errors import CapsuleError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_core")
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+_REPORT_BYTES = 4096
+_TIMES = ("received", "cloned", "mapped", "ready", "started", "ended", "reported")
+_USAGE = (
+    "user_us",
+    "system_us",
+    "max_rss_kib",
+    "minor_faults",
+    "major_faults",
+    "in_blocks",
+    "out_blocks",
+    "voluntary_switches",
+    "involuntary_switches",
+)
+
+
+@value
+class Report:
+    """What the core said, by name; see docs/plan-format.md. Times are nanoseconds of CLOCK_MONOTONIC, 0 for never."""
+
+    times: dict[str, int]
+    usage: dict[str, int]
+    killed: str
+    refused: tuple[str, int, str] | None
+    failed: tuple[str, int, int] | None
+    landlock_abi: int | None
+    exited: int | None
+    signalled: int | None
+    stdout: tuple[int, int, bool]
+    stderr: tuple[int, int, bool]
+    memory_peak: int
+
+
+def memory_file(name: str, content: bytes = b"") -> int:
+    """A new descriptor of a file in memory with `content`, read from its start. The caller owns it."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.lseek(fd, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def sealed_file(name: str, content: bytes) -> int:
+    """Like `memory_file`, and nobody can change it any more: the core takes its plans in no other form."""
+    fd = memory_file(name, content)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    return fd
+
+
+class Core:
+    """One running core. A context manager that owns its socket and reaps its process; leaving it ends the sandbox."""
+
+    def __init__(self, *, path: str = PATH, stderr: int | None = None) -> None:
+        """Spawn the core. Raises CapsuleError E2003 when its file is missing or may not run, E6003 without resources."""
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+        self._socket = ours
+        self._pid = 0
+        try:
+            self._pid = _spawn(path, theirs.fileno(), stderr)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+
+    @property
+    def pid(self) -> int:
+        """The launcher's process id on the host."""
+        return self._pid
+
+    def fileno(self) -> int:
+        """The control socket: readable when the core has something to say, or is gone."""
+        return self._socket.fileno()
+
+    def send(self, word: str, fds: Iterable[int] = ()) -> None:
+        """Send one message with descriptors; a core that is gone is found out by `receive`, which knows more."""
+        packed = b"".join(fd.to_bytes(4, "little", signed=True) for fd in fds)
+        ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)] if packed else []
+        try:
+            self._socket.sendmsg([word.encode()], ancillary, _socket.MSG_NOSIGNAL)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def receive(self) -> bytes:
+        """The next message; empty when the core has ended."""
+        try:
+            return self._socket.recv(_REPORT_BYTES)
+        except ConnectionResetError:
+            return b""
+
+    def close(self) -> int:
+        """Let go: a sandbox that still lives ends with its core. Returns the core's wait status; a second call is 0."""
+        self._socket.close()
+        pid, self._pid = self._pid, 0
+        if not pid:
+            return 0
+        try:
+            return os.waitpid(pid, 0)[1]
+        except ChildProcessError:  # the embedding program reaps every child, or ignores SIGCHLD
+            return 0
+
+    def __enter__(self) -> Core:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+def _spawn(path: str, control: int, stderr: int | None) -> int:
+    actions = [
+        (os.POSIX_SPAWN_DUP2, control, 0),
+        (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_RDWR, 0),
+        (os.POSIX_SPAWN_DUP2, 1 if stderr is None else stderr, 2),
+    ]
+    try:
+        return os.posix_spawn(path, ["capsule-core"], {}, file_actions=actions)
+    except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
+        raise CapsuleError(
+            "E2003", f"cannot run the core `{path}`: {os.strerror(error.errno or 0).lower()}"
+        ) from None
+    except OSError as error:
+        raise CapsuleError("E6003", f"cannot start the core: {os.strerror(error.errno or 0).lower()}") from None
+
+
+def _broken(text: object) -> CapsuleError:
+    return CapsuleError("E6001", f"the core's report is not understood: {text!r:.200}")
+
+
+def parse_report(message: bytes) -> Report:
+    """Read a report strictly. Raises CapsuleError E6001 for anything that is not one."""
+    try:
+        lines = message.decode("ascii").split("\n")
+        rows = {name: rest for name, _space, rest in (line.partition(" ") for line in lines if line)}
+        numbers = {name: tuple(map(int, rest.split())) for name, rest in rows.items() if name not in ("killed", "refused")}
+        if len(rows) != len(lines) - 1 or lines[-2:] != ["end", ""]:
+            raise _broken(message)
+        (kept, total, over), (kept2, total2, over2) = numbers["stdout"], numbers["stderr"]
+        refused = failed = None
+        for half in ("room", "payload"):
+            if f"refused-{half}" in numbers:
+                refused = (half, numbers[f"refused-{half}"][0], rows["refused"])
+            if f"failed-{half}" in numbers:
+                step, errno = numbers[f"failed-{half}"]
+                failed = (half, step, errno)
+        return Report(
+            times=dict(zip(_TIMES, numbers["times"], strict=True)),
+            usage=dict(zip(_USAGE, numbers["usage"], strict=True)) if "usage" in numbers else {},
+            killed=rows.get("killed", ""),
+            refused=refused,
+            failed=failed,
+            landlock_abi=numbers["started"][0] if "started" in numbers else None,
+            exited=numbers["exited"][0] if "exited" in numbers else None,
+            signalled=numbers["signalled"][0] if "signalled" in numbers else None,
+            stdout=(kept, total, bool(over)),
+            stderr=(kept2, total2, bool(over2)),
+            memory_peak=numbers["memory"][0] if "memory" in numbers else 0,
+        )
+    except (KeyError, ValueError, UnicodeDecodeError, IndexError):
+        raise _broken(message) from None

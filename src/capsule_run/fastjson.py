@@ -1,0 +1,213 @@
+r"""Strict JSON without importing `json`, which costs 7 ms of start (most of it `re`).
+
+Drives the C accelerator `_json` directly. That API is private: wherever it is missing or has changed, and for the
+words about malformed input, `json` itself is imported. Rank 1: pure.
+
+Stricter than `json`: a duplicate key, NaN and the infinities, a number that only fits as infinity, and anything
+after the value are refused. Like `json`, a lone surrogate escape (`"\ud800"`) is read as what it says; `jsonapi`
+decides what may be done with it, and `dumps` writes ASCII only, so that it never makes invalid UTF-8.
+"""
+
+from __future__ import annotations
+
+from .errors import CapsuleError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
+    Scan = Callable[[str, int], tuple[JSON, int]]
+
+_WHITESPACE = " \t\n\r"
+_INFINITY = float("inf")
+
+
+class _RefusedError(ValueError):
+    """Correct for `json`, but not for us. Never leaves this module."""
+
+
+def _object(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _RefusedError
+    return found
+
+
+def _constant(_word: str) -> JSON:
+    raise _RefusedError
+
+
+def _float(digits: str) -> float:
+    number = float(digits)
+    if number in (_INFINITY, -_INFINITY):
+        raise _RefusedError
+    return number
+
+
+class _Settings:
+    """What the scanner reads, by attribute, once."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = staticmethod(_object)
+    parse_float = staticmethod(_float)
+    parse_int = int
+    parse_constant = staticmethod(_constant)
+
+
+def _slow_scan(text: str, start: int) -> tuple[JSON, int]:
+    import json
+
+    decoder = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
+    found: tuple[JSON, int] = decoder.raw_decode(text, start)
+    return found
+
+
+def _slow_dumps(value: object) -> str:
+    import json
+
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+
+def _slow_quote(text: str) -> str:
+    import json
+
+    return json.dumps(text)
+
+
+def _not_json(value: object) -> object:
+    raise TypeError(f"a value of type `{type(value).__name__}` has no form in JSON")
+
+
+def _fast_dumps(value: object) -> str:
+    # The encoder keeps the containers on the way down, to find circles: so a new one each time.
+    sort_keys = skip_keys = allow_nan = False
+    encode = _make_encoder({}, _not_json, _quote, None, ":", ",", sort_keys, skip_keys, allow_nan)
+    parts: Sequence[str] = encode(value, 0)
+    return "".join(parts)
+
+
+_scan: Scan = _slow_scan
+_quote: Callable[[str], str] = _slow_quote
+_dumps: Callable[[object], str] = _slow_dumps
+try:
+    from _json import encode_basestring_ascii as _c_quote
+    from _json import make_encoder as _make_encoder
+    from _json import make_scanner as _make_scanner
+
+    _scan = _make_scanner(_Settings)  # type: ignore[arg-type]  # typeshed asks for the scanner's own class
+    _quote = _c_quote
+    if _fast_dumps({"": [0.5, None]}) == '{"":[0.5,null]}':
+        _dumps = _fast_dumps
+except (ImportError, AttributeError, TypeError):
+    pass  # the slow ones above do the same, and a test runs them
+
+
+def loads(text: str) -> JSON:
+    """The value of a JSON text; CapsuleError E1001 with line and column where it is not strict JSON."""
+    start = len(text) - len(text.lstrip(_WHITESPACE)) if text[:1] in _WHITESPACE else 0
+    try:
+        found, end = _scan(text, start)
+        if end == len(text) or not text[end:].strip(_WHITESPACE):
+            return found
+    except (ValueError, StopIteration, SystemError, RecursionError):
+        # SystemError: the accelerator of 3.11 looks for its exception in `json.decoder`, which nobody imported.
+        pass
+    return _slow_loads(text)
+
+
+def _slow_loads(text: str) -> JSON:
+    """The same by `json`: reached only for what the accelerator refused, to say why in words."""
+    import json
+
+    try:
+        found: JSON = json.loads(text, object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
+    except RecursionError:
+        raise CapsuleError("E1001", "malformed JSON: nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise _malformed(text, error.pos, error.msg[:1].lower() + error.msg[1:]) from None
+    except ValueError:
+        raise _malformed(text, *_first_refused(text)) from None
+    return found
+
+
+def _malformed(text: str, position: int, why: str) -> CapsuleError:
+    line = text.count("\n", 0, position) + 1
+    column = position - text.rfind("\n", 0, position)
+    return CapsuleError(
+        "E1001", f"malformed JSON at line {line} column {column}: {why}", details={"line": line, "column": column}
+    )
+
+
+def _first_refused(text: str) -> tuple[int, str]:
+    """Where stands what we refuse and `json` would not, in a text that is grammatical up to there; and why."""
+    import json
+    import re
+
+    open_objects: list[set[str]] = []
+    for token in re.finditer(r'("(?:[^"\\]|\\.)*")(\s*:)?|[{}]|-?[A-Za-z0-9][A-Za-z0-9.+-]*', text):
+        word, string, colon = token.group(0, 1, 2)
+        if word == "{":
+            open_objects.append(set())
+        elif word == "}":
+            open_objects.pop()
+        elif colon:
+            key: str = json.loads(string)
+            if key in open_objects[-1]:
+                return token.start(), f"duplicate key {_quote(key)}"
+            open_objects[-1].add(key)
+        elif word in ("NaN", "Infinity", "-Infinity"):
+            return token.start(), f"`{word}` is not JSON"
+        elif not string and word not in ("true", "false", "null") and not _fits(word):
+            return token.start(), "number too large"
+    raise AssertionError("`json` refused a text in which nothing is wrong")
+
+
+def _fits(number: str) -> bool:
+    try:
+        int(number) if number.lstrip("-").isdigit() else _float(number)
+    except ValueError:
+        return False
+    return True
+
+
+def quoted(text: str) -> str:
+    """A string as a JSON literal, in ASCII."""
+    return _quote(text)
+
+
+def dumps(value: object, *, indent: int | None) -> str:
+    """JSON in ASCII: on one line without spaces, or with `indent` spaces a level as `json.dumps` would write it.
+
+    Raises ValueError for NaN, an infinity or a circle, TypeError for what has no form in JSON.
+    """
+    compact = _dumps(value)
+    return compact if indent is None else "".join(_pretty(value, indent=" " * indent, margin="\n"))
+
+
+def _pretty(value: object, *, indent: str, margin: str) -> Iterator[str]:
+    """The parts of an indented text of a value that `_dumps` has accepted (so no circles, nothing unknown)."""
+    inner = margin + indent
+    if isinstance(value, dict) and value:
+        yield from _lines("{}", value, inner, margin, indent)
+    elif isinstance(value, (list, tuple)) and value:
+        yield from _lines("[]", value, inner, margin, indent)
+    else:
+        yield _dumps(value)
+
+
+def _lines(
+    brackets: str, members: Mapping[object, object] | Sequence[object], inner: str, margin: str, indent: str
+) -> Iterator[str]:
+    opening = brackets[0] + inner
+    for member in members:
+        yield opening
+        opening = "," + inner
+        if isinstance(members, dict):
+            yield _dumps(member) if isinstance(member, str) else f'"{_dumps(member)}"'
+            yield ": "
+            yield from _pretty(members[member], indent=indent, margin=inner)
+        else:
+            yield from _pretty(member, indent=indent, margin=inner)
+    yield margin + brackets[1]

@@ -1,0 +1,169 @@
+"""The values that travel the pipeline: what was asked, and what came of it.
+
+Rank 0: imports nothing but `_value`. A field that is None was *not given*; `policy.resolve` fills every one of them,
+and nothing after it is optional. Units are in the names.
+"""
+
+from __future__ import annotations
+
+from ._value import value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# The seed's defaults, in one place: README, `--help` and the documents are tested against them.
+DEFAULT_TIMEOUT_MS = 30_000
+DEFAULT_MEMORY_BYTES = 256 << 20
+DEFAULT_CPU_SHARES = 1024
+DEFAULT_MAX_OUTPUT_BYTES = 1 << 20
+DEFAULT_MAX_PIDS = 100
+DEFAULT_WORKING_DIRECTORY = "/workspace"
+
+KILL, TRUNCATE = "kill", "truncate"
+READ_ONLY, READ_WRITE, COPY_ON_WRITE = "ro", "rw", "cow"
+SUCCESS, ERROR, TIMEOUT, KILLED = "success", "error", "timeout", "killed"
+
+
+@value
+class Resources:
+    """Limits, as asked for."""
+
+    memory_bytes: int | None = None
+    cpu_shares: int | None = None
+    max_output_bytes: int | None = None
+    max_pids: int | None = None
+    max_open_files: int | None = None
+    max_file_bytes: int | None = None
+    disk_bytes: int | None = None
+
+
+@value
+class Bind:
+    """One host path shown inside. `source` may be relative to the caller's directory; `destination` is absolute."""
+
+    source: str
+    destination: str
+    mode: str = READ_ONLY
+
+
+@value
+class Workspace:
+    """A host directory shown at the workspace: `cow` (private copy on write), `ro`, or `rw`."""
+
+    source: str
+    mode: str = COPY_ON_WRITE
+
+
+@value
+class Isolation:
+    """What of the host the command may see, as asked for."""
+
+    network: bool | None = None
+    readonly_paths: tuple[str, ...] = ()
+    writable_paths: tuple[str, ...] = ()
+    binds: tuple[Bind, ...] = ()
+    working_directory: str | None = None
+    workspace: Workspace | None = None
+    user: int | None = None
+    hostname: str | None = None
+
+
+@value
+class Request:
+    """What was asked: a command and what it may use. Made by the doors, checked by `jsonapi`, filled by `policy`."""
+
+    command: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+    stdin: bytes | None = None
+    timeout_ms: int | None = None
+    resources: Resources = Resources()
+    isolation: Isolation = Isolation()
+    on_output_limit: str | None = None
+    execution_id: str | None = None
+    require: tuple[str, ...] = ()
+
+
+@value
+class Failure:
+    """Why a run did not end cleanly. `cause` is one word for machines, `details` the evidence, `hint` what to do."""
+
+    code: str
+    message: str
+    cause: str
+    details: Mapping[str, object]
+    hint: str
+
+
+@value
+class Output:
+    """One captured stream: the bytes kept, how many the command wrote while it was read, and whether some are missing."""
+
+    data: bytes
+    total_bytes: int
+    truncated: bool
+
+
+@value
+class Metrics:
+    """Measurements of one run. A field that is None could not be measured on this host, and is absent from the JSON.
+
+    Milliseconds have a fraction; `startup` maps a phase to whole microseconds.
+    """
+
+    wall_ms: float
+    user_ms: float
+    system_ms: float
+    cpu_ms: float
+    max_memory_bytes: int | None = None
+    max_process_memory_bytes: int | None = None
+    io_read_bytes: int | None = None
+    io_write_bytes: int | None = None
+    voluntary_context_switches: int | None = None
+    involuntary_context_switches: int | None = None
+    minor_page_faults: int | None = None
+    major_page_faults: int | None = None
+    processes: int | None = None
+    startup: Mapping[str, int] | None = None
+
+
+@value
+class Result:
+    """What the caller gets. `exit_code` and the streams are there whenever the command started, however it ended."""
+
+    execution_id: str
+    status: str
+    started_at: str
+    finished_at: str
+    exit_code: int | None
+    signal: str | None
+    stdout_stream: Output | None
+    stderr_stream: Output | None
+    metrics: Metrics | None
+    isolation: Mapping[str, object]
+    error: Failure | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the command ended by itself with exit code 0."""
+        return self.status == SUCCESS
+
+    @property
+    def stdout(self) -> str:
+        """Standard output as text; bytes that are not UTF-8 become U+FFFD (`stdout_data` has them exactly)."""
+        return self.stdout_data.decode("utf-8", "replace")
+
+    @property
+    def stderr(self) -> str:
+        """Standard error as text; bytes that are not UTF-8 become U+FFFD (`stderr_data` has them exactly)."""
+        return self.stderr_data.decode("utf-8", "replace")
+
+    @property
+    def stdout_data(self) -> bytes:
+        """The exact bytes of standard output that were kept; empty when it was streamed or never started."""
+        return self.stdout_stream.data if self.stdout_stream is not None else b""
+
+    @property
+    def stderr_data(self) -> bytes:
+        """The exact bytes of standard error that were kept; empty when it was streamed or never started."""
+        return self.stderr_stream.data if self.stderr_stream is not None else b""

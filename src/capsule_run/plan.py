@@ -1,0 +1,303 @@
+"""From a policy to the steps that the core carries out, in order; their encoding; and each of them in words.
+
+Rank 1: pure. docs/plan-format.md lists the verbs and docs/order-of-operations.md says why they stand where they do; the
+core refuses a plan whose steps go back in that order, or that lacks one of the floor.
+"""
+
+from __future__ import annotations
+
+from . import seccomp
+from ._value import value
+from .model import COPY_ON_WRITE, READ_ONLY
+from .policy import DRAIN_MS, PRIVATE, SETUP_MS, SHIM_DIRECTORY, WORKSPACE, within
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .host import Source
+    from .policy import Policy
+
+    Step = tuple[str, ...]
+
+SCRATCH = "/.capsule"
+# Places of the scratch tmpfs that the sandbox sees under these names.
+SCRATCH_PLACES = (("/tmp", "tmp", "1777"), ("/dev/shm", "shm", "1777"))
+ROOT_BYTES, ROOT_INODES = 4 << 20, 4096
+OOM_SCORE = 1000  # under memory pressure the kernel ends a sandbox before anything of the host's
+STACK_BYTES, LOCKED_BYTES, QUEUE_BYTES = 8 << 20, 64 << 10, 819_200
+# setrlimit(2)'s numbers, which all supported architectures share.
+RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_STACK, RLIMIT_CORE, RLIMIT_NPROC = 1, 2, 3, 4, 6
+RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_RTPRIO = 7, 8, 12, 13, 14
+# landlock(7). Rights that change a file system, by the ABI that brought them; scopes (ABI 6): abstract sockets, signals.
+LANDLOCK_WRITE = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12
+LANDLOCK_REFER, LANDLOCK_TRUNCATE, LANDLOCK_SCOPES = 1 << 13, 1 << 14, 3
+LANDLOCK_ABIS = (
+    (6, LANDLOCK_WRITE | LANDLOCK_REFER | LANDLOCK_TRUNCATE, LANDLOCK_SCOPES),
+    (3, LANDLOCK_WRITE | LANDLOCK_REFER | LANDLOCK_TRUNCATE, 0),
+    (2, LANDLOCK_WRITE | LANDLOCK_REFER, 0),
+)
+LANDLOCK_FILE_RIGHTS = 1 << 1 | LANDLOCK_TRUNCATE
+
+
+@value
+class Plan:
+    """Both halves. `fds` of a half are numbered as they are sent along with it."""
+
+    room: tuple[Step, ...]
+    payload: tuple[Step, ...]
+
+
+def encode(half: str, steps: tuple[Step, ...]) -> bytes:
+    """The text of one half, as the core reads it."""
+    words = ["capsule-plan", "1", half]
+    for step in steps:
+        words += step
+    words += ("end", "")
+    return "\0".join(words).encode("utf-8", "surrogateescape")
+
+
+class _Sources:
+    """Mount sources, each opened once and then named by its number."""
+
+    def __init__(self, *, privileged: bool) -> None:
+        self.verb = "source" if privileged else "inner-source"
+        self.steps: list[Step] = []
+        self.idmaps: list[Step] = []
+        self._slots: dict[tuple[str, bool, str], str] = {}
+
+    def slot(self, source: Source, mode: str, *, idmap: bool = False) -> str:
+        """The number of a source. Those that share one share its flags, which are only ever added to."""
+        key = (source.path, idmap, mode)
+        if key not in self._slots:
+            self._slots[key] = slot = str(len(self.steps))
+            self.steps.append((self.verb, source.path, str(source.device), str(source.inode)))
+            if idmap:
+                self.idmaps.append(("idmap", slot))
+        return self._slots[key]
+
+
+class _Tree:
+    """Directories, files and links to make on our own tmpfs, parents first and each once."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self._made = {"/", SCRATCH}
+
+    def directory(self, path: str, mode: str = "0755") -> None:
+        if path in self._made:
+            return
+        self._made.add(path)
+        self.directory(path.rpartition("/")[0] or "/")
+        self.steps.append(("dir", path, mode))
+
+    def file(self, path: str, text: str, mode: str = "0644") -> None:
+        if path in self._made:
+            return
+        self._made.add(path)
+        self.directory(path.rpartition("/")[0] or "/")
+        self.steps.append(("file", path, mode, text))
+
+    def link(self, path: str, target: str) -> None:
+        self.directory(path.rpartition("/")[0] or "/")
+        self.steps.append(("symlink", path, target))
+
+
+def _inodes(disk_bytes: int) -> int:
+    """One inode for each page, between bounds: an empty file costs the kernel about a kilobyte."""
+    return min(max(disk_bytes >> 12, 1024), 1 << 20)
+
+
+def _etc(policy: Policy, tree: _Tree) -> None:
+    """Accounts and names of the sandbox, not the host's."""
+    user, name = policy.user, "root" if policy.user == 0 else "user"
+    accounts = [(name, user, WORKSPACE, "/bin/sh"), ("nobody", 65534, "/nonexistent", "/usr/sbin/nologin")]
+    groups = [(name, user), ("nogroup", 65534)]
+    if user != 0:
+        accounts.insert(0, ("root", 0, "/root", "/usr/sbin/nologin"))
+        groups.insert(0, ("root", 0))
+    tree.file("/etc/passwd", "".join(f"{who}:x:{uid}:{uid}:{who}:{home}:{shell}\n" for who, uid, home, shell in accounts))
+    tree.file("/etc/group", "".join(f"{who}:x:{gid}:\n" for who, gid in groups))
+    tree.file("/etc/hostname", f"{policy.hostname}\n")
+    tree.file("/etc/hosts", f"127.0.0.1\tlocalhost {policy.hostname}\n::1\tlocalhost\n")
+    lookup = "files dns" if policy.network else "files"
+    tree.file("/etc/nsswitch.conf", f"passwd: files\ngroup: files\nshadow: files\nhosts: {lookup}\nservices: files\nprotocols: files\n")
+    tree.file("/etc/resolv.conf", policy.resolv_conf)
+    if policy.localtime:
+        tree.link("/etc/localtime", policy.localtime)
+
+
+def _dev(policy: Policy, tree: _Tree) -> None:
+    for name, _source in policy.devices:
+        tree.file(f"/dev/{name}", "")
+    for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
+        tree.link(f"/dev/{name}", f"/proc/self/fd{target}")
+    tree.link("/dev/ptmx", "pts/ptmx")
+
+
+def _place_in_scratch(policy: Policy, path: str) -> str:
+    """Where a mount point under one of the writable places must be made: on the scratch tmpfs, or not at all."""
+    for place, name, _mode in SCRATCH_PLACES:
+        if within(path, place):
+            return f"{SCRATCH}/{name}{path[len(place):]}"
+    if within(path, WORKSPACE) and policy.workspace_kind in (PRIVATE, COPY_ON_WRITE):
+        return f"{SCRATCH}/workspace{path[len(WORKSPACE):]}"
+    return path
+
+
+def _mount_points(policy: Policy, tree: _Tree) -> None:
+    for place in ("/proc", "/dev/pts", "/dev/shm", "/tmp", WORKSPACE):
+        tree.directory(place)
+    for place, name, mode in SCRATCH_PLACES:
+        tree.directory(f"{SCRATCH}/{name}", mode)
+    tree.directory(f"{SCRATCH}/workspace")
+    if policy.workspace_kind == COPY_ON_WRITE:
+        tree.directory(f"{SCRATCH}/lower")
+        tree.directory(f"{SCRATCH}/work")
+    trees = [bound.destination for bound in policy.binds]
+    for bound in policy.binds:
+        if any(within(bound.destination, other) for other in trees if other != bound.destination):
+            continue  # it lies in another bind, which must hold the place
+        path = _place_in_scratch(policy, bound.destination)
+        if bound.source.is_directory:
+            tree.directory(path)
+        else:
+            tree.file(path, "")
+    if within(policy.working_directory, WORKSPACE):
+        tree.directory(_place_in_scratch(policy, policy.working_directory))
+
+
+def _links(policy: Policy, tree: _Tree) -> None:
+    for name, target in policy.system_links:
+        tree.link(f"/{name}", target)
+    tree.directory("/var")
+    tree.link("/var/tmp", "../tmp")
+    for name, target in policy.python_shims:
+        tree.link(f"{SHIM_DIRECTORY}/{name}", target)
+
+
+def _mounts(policy: Policy, sources: _Sources) -> list[Step]:
+    """Mounts from the root outwards, so that each finds its place."""
+    steps: list[Step] = []
+    early = [bound for bound in policy.binds if _place_in_scratch(policy, bound.destination) == bound.destination and not within(bound.destination, WORKSPACE)]
+    late = [bound for bound in policy.binds if bound not in early]
+    for bound in early:
+        steps.append(("bind", sources.slot(bound.source, bound.mode, idmap=bound.idmap), bound.destination, bound.mode))
+    for name, source in policy.devices:
+        steps.append(("bind", sources.slot(source, "dev"), f"/dev/{name}", "dev"))
+    for place, name, _mode in SCRATCH_PLACES:
+        steps.append(("inner-bind", f"{SCRATCH}/{name}", place, "rw"))
+    steps += _workspace_mounts(policy, sources)
+    for bound in late:
+        steps.append(("bind", sources.slot(bound.source, bound.mode, idmap=bound.idmap), bound.destination, bound.mode))
+    steps += (("proc", "/proc"), ("devpts", "/dev/pts"))
+    null = sources.slot(dict(policy.devices)["null"], "dev")
+    for name, is_directory in policy.proc_masked:
+        if is_directory:
+            steps.append(("inner-bind", f"{SCRATCH}/empty", f"/proc/{name}", READ_ONLY))
+        else:
+            steps.append(("bind", null, f"/proc/{name}", READ_ONLY))
+    return steps
+
+
+def _workspace_mounts(policy: Policy, sources: _Sources) -> list[Step]:
+    if policy.workspace is None:
+        return [("inner-bind", f"{SCRATCH}/workspace", WORKSPACE, "rw")]
+    slot = sources.slot(policy.workspace, policy.workspace_kind, idmap=policy.workspace_idmap)
+    if policy.workspace_kind != COPY_ON_WRITE:
+        return [("bind", slot, WORKSPACE, policy.workspace_kind)]
+    return [
+        ("bind", slot, f"{SCRATCH}/lower", READ_ONLY),
+        ("overlay", f"{SCRATCH}/lower", f"{SCRATCH}/workspace", f"{SCRATCH}/work", WORKSPACE),
+    ]
+
+
+def _room(policy: Policy) -> tuple[Step, ...]:
+    sources, tree = _Sources(privileged=policy.privileged), _Tree()
+    tree.directory(f"{SCRATCH}/empty", "0555")
+    _mount_points(policy, tree)
+    _etc(policy, tree)
+    _dev(policy, tree)
+    _links(policy, tree)
+    mounts = _mounts(policy, sources)
+    spaces = ("user", "mount", "pid", "ipc", "uts", "cgroup")
+    steps: list[Step] = [("namespace", name) for name in spaces]
+    steps.append(("host-net",) if policy.network else ("namespace", "net"))
+    if policy.drop_groups:
+        steps.append(("drop-groups",))
+    steps += (
+        ("uid-map", "0", str(policy.outside_uid)),
+        ("gid-map", "0", str(policy.outside_gid)),
+        ("oom-score-adj", str(OOM_SCORE)),
+        ("setup-clock", str(SETUP_MS)),
+    )
+    if policy.privileged:
+        steps += sources.steps + sources.idmaps
+    else:
+        steps += sources.steps
+    steps.append(("root", str(ROOT_BYTES), str(ROOT_INODES)))
+    steps.append(("scratch", SCRATCH, str(policy.disk_bytes), str(_inodes(policy.disk_bytes))))
+    steps += tree.steps
+    steps += mounts
+    steps += (("detach", SCRATCH), ("readonly",), ("pivot",), ("hostname", policy.hostname))
+    if not policy.network:
+        steps.append(("loopback",))
+    return tuple(steps)
+
+
+def _rlimits(policy: Policy) -> list[Step]:
+    limits = (
+        (RLIMIT_FSIZE, policy.max_file_bytes),
+        # a backstop for address space that is never touched; what is touched is watched as a whole
+        (RLIMIT_DATA, 2 * policy.memory_bytes + (1 << 30)),
+        (RLIMIT_STACK, STACK_BYTES),
+        (RLIMIT_CORE, 0),
+        (RLIMIT_NPROC, policy.max_pids),
+        (RLIMIT_NOFILE, policy.max_open_files),
+        (RLIMIT_MEMLOCK, LOCKED_BYTES),
+        (RLIMIT_MSGQUEUE, QUEUE_BYTES),
+        (RLIMIT_NICE, 0),
+        (RLIMIT_RTPRIO, 0),
+    )
+    return [("rlimit", str(which), str(limit)) for which, limit in limits]
+
+
+def _landlock(policy: Policy) -> list[Step]:
+    """One more layer over the mounts: nothing is changed outside the writable places, and nothing outside is signalled."""
+    steps: list[Step] = [("landlock", str(abi), str(rights), str(scopes)) for abi, rights, scopes in LANDLOCK_ABIS]
+    every = LANDLOCK_WRITE | LANDLOCK_REFER | LANDLOCK_TRUNCATE
+    writable = {"/tmp": True, "/dev/shm": True, "/dev/pts": True}
+    writable[WORKSPACE] = True
+    for name, _source in policy.devices:
+        writable[f"/dev/{name}"] = False
+    for bound in policy.binds:
+        if bound.mode != READ_ONLY:
+            writable[bound.destination] = bound.source.is_directory
+    for path, is_directory in writable.items():
+        steps.append(("landlock-allow", path, str(every if is_directory else LANDLOCK_FILE_RIGHTS)))
+    return steps
+
+
+def _payload(policy: Policy) -> tuple[Step, ...]:
+    program = seccomp.program_hex(
+        policy.profile, architecture=policy.architecture, network=policy.network, root_inside=policy.user == 0
+    )
+    steps: list[Step] = [("id", str(policy.user), str(policy.user)), ("umask", "0022")]
+    if policy.nice:
+        steps.append(("nice", str(policy.nice)))
+    steps += _rlimits(policy)
+    steps += (("cwd", policy.working_directory), ("new-keyring",), ("no-new-privs",), ("no-capabilities",))
+    steps += _landlock(policy)
+    steps.append(("filter", program))
+    steps += [("exe", path) for path in policy.candidates]
+    steps += [("arg", word) for word in policy.command]
+    steps += [("env", f"{name}={text}") for name, text in policy.environment]
+    if policy.has_stdin:
+        steps.append(("stdin", "2"))
+    cap, action = str(policy.max_output_bytes), policy.on_output_limit
+    steps += (("stdout", "0", cap, action), ("stderr", "1", cap, action))
+    steps += (("clock", str(policy.timeout_ms)), ("drain", str(DRAIN_MS)), ("memory-watch", str(policy.memory_bytes)))
+    return tuple(steps)
+
+
+def compile_plan(policy: Policy) -> Plan:
+    """The plan that enforces `policy`. Descriptors sent with the payload: 0 stdout's sink, 1 stderr's, 2 stdin's source."""
+    return Plan(room=_room(policy), payload=_payload(policy))

@@ -1,0 +1,379 @@
+"""Run one request: survey the host, resolve, plan, hand both halves to the core, and make of its report a result.
+
+Rank 3. The only process that Python makes here is the core. Safe in threads (no shared state but two facts about the
+host, which only ever turn from true to false) and beside a running event loop.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+
+from . import errors, verdict
+from ._value import replace
+from .core import Core, Report, memory_file, parse_report, sealed_file
+from .errors import CapsuleError
+from .host import find_command, survey
+from .model import ERROR, Metrics, Output, Request, Result
+from .plan import Plan, compile_plan, encode
+from .policy import resolve
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from .host import Host
+    from .model import Failure
+    from .policy import Policy
+
+# What this host has refused so far, so that only the first run of a process pays for finding out.
+_refused: set[str] = set()
+
+
+class Streams:
+    """Where the command's streams go instead of into the result: descriptors that stay the caller's; None captures.
+
+    `stdin` None means what the request says. A descriptor that may block for long (a terminal) should be non-blocking.
+    """
+
+    __slots__ = ("stderr", "stdin", "stdout")
+
+    def __init__(self, *, stdin: int | None = None, stdout: int | None = None, stderr: int | None = None) -> None:
+        self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
+
+
+class Run:
+    """One run under way. `cancel` may be called from a signal handler or another thread."""
+
+    __slots__ = ("_core", "cancelled_by")
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self.cancelled_by = 0
+
+    def cancel(self, signal_number: int) -> None:
+        """End the sandbox now; the result says that `signal_number` did it."""
+        self.cancelled_by = self.cancelled_by or signal_number
+        self._core.send("kill")
+
+    def signal(self, signal_number: int) -> None:
+        """Send a signal to the command's process group."""
+        self._core.send(f"signal {signal_number}")
+
+
+def new_execution_id() -> str:
+    """A random UUID (RFC 4122, version 4)."""
+    raw = bytearray(os.urandom(16))
+    raw[6], raw[8] = raw[6] & 0x0F | 0x40, raw[8] & 0x3F | 0x80
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def timestamp() -> str:
+    """Now, in UTC with milliseconds (RFC 3339)."""
+    seconds, millis = divmod(time.time_ns() // 1_000_000, 1000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{millis:03d}Z"
+
+
+class _Sinks:
+    """The descriptors that go along with the payload, and the closing of those that are ours."""
+
+    def __init__(self, request: Request, streams: Streams) -> None:
+        self._own: list[int] = []
+        self.stdout = self._sink(streams.stdout, "capsule-stdout")
+        self.stderr = self._sink(streams.stderr, "capsule-stderr")
+        self.fds = [self.stdout, self.stderr]
+        if streams.stdin is not None:
+            self.fds.append(streams.stdin)
+        elif request.stdin is not None:
+            self.fds.append(self._keep(memory_file("capsule-stdin", request.stdin)))
+
+    def _keep(self, fd: int) -> int:
+        self._own.append(fd)
+        return fd
+
+    def _sink(self, given: int | None, name: str) -> int:
+        return self._keep(memory_file(name)) if given is None else given
+
+    def content(self, fd: int, size: int) -> bytes:
+        """What was captured; empty for a stream that went elsewhere."""
+        if fd not in self._own or size == 0:
+            return b""
+        with mmap.mmap(fd, size, prot=mmap.PROT_READ) as view:
+            return view[:]
+
+    def close(self) -> None:
+        while self._own:
+            os.close(self._own.pop())
+
+
+def _drive(
+    plan: Plan, sinks: _Sinks, on_start: Callable[[Run], None] | None, *, core_path: str | None
+) -> tuple[Report, int]:
+    """Send both halves and wait for the report. Returns it with the signal that cancelled the run, or 0."""
+    with Core(path=core_path) if core_path else Core() as core:
+        run = Run(core)
+        for half, steps, fds in (("room", plan.room, ()), ("payload", plan.payload, tuple(sinks.fds))):
+            fd = sealed_file(f"capsule-{half}", encode(half, steps))
+            try:
+                core.send(half, (fd, *fds))
+            finally:
+                os.close(fd)
+        if on_start is not None:
+            on_start(run)
+        message = core.receive()
+        if not message:
+            status = core.close()
+            raise CapsuleError("E6002", f"the core ended without a report (wait status {status})")
+        return parse_report(message), run.cancelled_by
+
+
+def _next_rung(report: Report, plan: Plan, host: Host) -> str:
+    """The optional mechanism that this host has just refused, or an empty string."""
+    if report.failed is None or report.failed[0] != "room":
+        return ""
+    verb = plan.room[report.failed[1]][0]
+    mapped = any(step[0] == "idmap" for step in plan.room)
+    if verb == "idmap" or (verb == "overlay" and mapped):
+        return "idmap"
+    return "overlay" if verb == "overlay" else ""
+
+
+def prepare(request: Request) -> tuple[Host, Policy, Plan]:
+    """Everything up to the core: what `--dry-run` shows. Raises CapsuleError."""
+    host = survey(request, overlay="overlay" not in _refused, idmap="idmap" not in _refused)
+    policy = resolve(request, host)
+    return host, policy, compile_plan(policy)
+
+
+def _attempt(
+    request: Request, streams: Streams, on_start: Callable[[Run], None] | None, core_path: str | None
+) -> tuple[Policy, Plan, Report, int, bytes, bytes]:
+    while True:
+        host, policy, plan = prepare(request)
+        sinks = _Sinks(request, streams)
+        try:
+            report, cancelled_by = _drive(plan, sinks, on_start, core_path=core_path)
+            rung = _next_rung(report, plan, host)
+            if rung and rung not in _refused:
+                _refused.add(rung)
+                continue
+            stdout = sinks.content(sinks.stdout, report.stdout[0])
+            stderr = sinks.content(sinks.stderr, report.stderr[0])
+        finally:
+            sinks.close()
+        if report.landlock_abi is None and report.killed != "caller":
+            raise _unstarted(report, plan, host)
+        return policy, plan, report, cancelled_by, stdout, stderr
+
+
+def _unstarted(report: Report, plan: Plan, host: Host) -> CapsuleError:
+    error = verdict.room_error(report, plan)
+    if error.code != "E3001":
+        return error
+    command = next(step[1] for step in plan.payload if step[0] == "arg")
+    outside = find_command(command, host.search_path) if "/" not in command else ""
+    if not outside:
+        return error
+    return CapsuleError(
+        "E3004",
+        f"`{command}` is `{outside}` on the host, which the sandbox does not show",
+        details={"command": command, "path": outside},
+        hint=f"show its directory with `--readonly {os.path.dirname(outside)}`, and call it by that path",
+    )
+
+
+def _output(capture: tuple[int, int, bool], data: bytes) -> Output:
+    _kept, total, over = capture
+    return Output(data=data, total_bytes=total, truncated=over)
+
+
+def _metrics(report: Report, called_ns: int) -> Metrics:
+    usage, times = report.usage, report.times
+    user, system = usage["user_us"] / 1000, usage["system_us"] / 1000
+    end = times["ended"] or times["reported"]
+    return Metrics(
+        wall_ms=round((end - times["started"]) / 1e6, 3) if times["started"] else 0.0,
+        user_ms=round(user, 3),
+        system_ms=round(system, 3),
+        cpu_ms=round(user + system, 3),
+        max_process_memory_bytes=usage["max_rss_kib"] << 10,
+        max_memory_bytes=(report.memory_peak << 10) or None,
+        io_read_bytes=usage["in_blocks"] << 9,
+        io_write_bytes=usage["out_blocks"] << 9,
+        voluntary_context_switches=usage["voluntary_switches"],
+        involuntary_context_switches=usage["involuntary_switches"],
+        minor_page_faults=usage["minor_faults"],
+        major_page_faults=usage["major_faults"],
+        startup=verdict.startup_phases(times, called_ns),
+    )
+
+
+def isolation_in_force(policy: Policy, landlock_abi: int) -> dict[str, object]:
+    """The layers and mechanisms that a run stands on, by name, for the result and for `-v`."""
+    workspace: dict[str, object] = {"kind": policy.workspace_kind}
+    if policy.workspace is not None:
+        workspace["source"] = policy.workspace.path
+    return {
+        "namespaces": ["user", "mount", "pid", "ipc", "uts", "cgroup", *(() if policy.network else ("net",))],
+        "network": "host" if policy.network else "none",
+        "user": {"inside": policy.user, "outside": policy.outside_uid},
+        "no_new_privs": True,
+        "capabilities": [],
+        "seccomp": policy.profile,
+        "landlock_abi": landlock_abi,
+        "workspace": workspace,
+        "limits": {
+            "wall_time": "timer",
+            "memory": "watch",
+            "processes": "rlimit",
+            "cpu_shares": policy.cpu_mechanism,
+            "output": "launcher",
+            "disk": "tmpfs",
+            "file_size": "rlimit",
+            "open_files": "rlimit",
+        },
+        **({"notes": list(policy.notes)} if policy.notes else {}),
+    }
+
+
+def execute(
+    request: Request,
+    *,
+    streams: Streams | None = None,
+    on_start: Callable[[Run], None] | None = None,
+    core_path: str | None = None,
+) -> Result:
+    """Run one request to its end and return what happened.
+
+    Every outcome is a result, also that the sandbox could not be set up; only a wrong request (E1xxx) is raised, as
+    CapsuleError. Blocks; an exception raised meanwhile (KeyboardInterrupt) ends the sandbox before it goes on.
+
+    :param streams: descriptors for the command's streams, instead of capturing them.
+    :param on_start: called with the running `Run` once the core has its plan.
+    """
+    called_ns = time.monotonic_ns()
+    execution_id, started_at = request.execution_id or new_execution_id(), timestamp()
+    try:
+        policy, _plan, report, cancelled_by, stdout, stderr = _attempt(request, streams or Streams(), on_start, core_path)
+    except CapsuleError as error:
+        if error.code.startswith("E1"):
+            raise
+        return failed_result(error, execution_id=execution_id, started_at=started_at)
+    status, exit_code, signal, failure = verdict.judge(report, policy, stderr, cancelled_by=cancelled_by)
+    return Result(
+        execution_id=execution_id,
+        status=status,
+        started_at=started_at,
+        finished_at=timestamp(),
+        exit_code=exit_code,
+        signal=signal,
+        stdout_stream=_output(report.stdout, stdout),
+        stderr_stream=_output(report.stderr, stderr),
+        metrics=_metrics(report, called_ns) if report.usage else None,
+        isolation=isolation_in_force(policy, report.landlock_abi or 0),
+        error=failure,
+    )
+
+
+def failed_result(error: CapsuleError, *, execution_id: str, started_at: str) -> Result:
+    """The result of a request whose command never started."""
+    return Result(
+        execution_id=execution_id,
+        status=ERROR,
+        started_at=started_at,
+        finished_at=timestamp(),
+        exit_code=None,
+        signal=None,
+        stdout_stream=None,
+        stderr_stream=None,
+        metrics=None,
+        isolation={},
+        error=error.failure(),
+    )
+
+
+def exit_status(failure: Failure | None, exit_code: int | None) -> int:
+    """The exit code of the command line for a result, as design section 5 has it."""
+    if exit_code is not None:
+        return exit_code
+    if failure is None:
+        return 0
+    code = errors.entry(failure.code).exit
+    return code if isinstance(code, int) else 125
+
+
+def run(
+    command: Sequence[str],
+    *,
+    timeout_ms: int | None = None,
+    memory: int | str | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes | str | None = None,
+    workspace: str | None = None,
+    network: bool | None = None,
+    max_output: int | str | None = None,
+    max_pids: int | None = None,
+    disk: int | str | None = None,
+    readonly: Sequence[str] = (),
+    writable: Sequence[str] = (),
+    workdir: str | None = None,
+    user: int | None = None,
+    on_output_limit: str | None = None,
+    execution_id: str | None = None,
+) -> Result:
+    """Run `command` in a fresh sandbox, wait for it, and return the result.
+
+    :param command: the program and its arguments; no shell is involved.
+    :param timeout_ms: wall-clock limit in milliseconds (default 30 000).
+    :param memory: bytes, or a size such as "256M" (default 256 MiB), for the command and all its children together.
+    :param env: variables to add; nothing of the caller's environment is passed on.
+    :param stdin: what the command reads; None is end-of-file at once.
+    :param workspace: a host directory shown copy-on-write at /workspace; None starts with an empty one.
+    :param network: True gives the host's network; default none but a private loopback.
+    :param max_output: bytes kept of each stream (default 1 MiB); what happens then is `on_output_limit`, "kill" or "truncate".
+    :param max_pids: processes and threads at a time (default 100).
+    :param disk: bytes that /workspace, /tmp and /dev/shm hold together (default: as much as `memory`).
+    :param readonly: host paths shown read-only at the same place. :param writable: likewise, writable.
+    :param workdir: where the command starts (default /workspace).
+    :param user: user and group id inside (default 1000).
+    :raises CapsuleError: with a code E1xxx when the request is wrong.
+    """
+    from .jsonapi import request_from_mapping
+    from .sizes import parse_size
+
+    def size(given: int | str | None, label: str) -> int | None:
+        return parse_size(given, label=label) if isinstance(given, str) else given
+
+    resources = {
+        "memory_bytes": size(memory, "memory"),
+        "max_output_bytes": size(max_output, "max_output"),
+        "disk_bytes": size(disk, "disk"),
+        "max_pids": max_pids,
+    }
+    isolation = {
+        "network": network,
+        "readonly_paths": list(readonly),
+        "writable_paths": list(writable),
+        "working_directory": workdir,
+        "workspace": workspace,
+        "user": user,
+    }
+    fields = {
+        "command": list(command),
+        "environment": dict(env) if env is not None else None,
+        "timeout_ms": timeout_ms,
+        "resources": _given(resources),
+        "isolation": _given(isolation),
+        "on_output_limit": on_output_limit,
+        "execution_id": execution_id,
+    }
+    request = request_from_mapping(_given(fields))
+    if stdin is not None:
+        request = replace(request, stdin=stdin.encode() if isinstance(stdin, str) else bytes(stdin))
+    return execute(request)
+
+
+def _given(fields: dict[str, object]) -> dict[str, object]:
+    return {name: field for name, field in fields.items() if field is not None}

@@ -1,0 +1,86 @@
+"""The syscall policy: a filter for each profile, and the same policy in words.
+
+Pure. `plan` asks for `program_hex`, the command line for the rest. A run reads a table made beforehand by `generate`;
+the rules and the compiler are imported only by who needs them.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .listing import Row
+
+__all__ = ["allowed_calls", "compile_filter", "explain", "program_hex", "table_key"]
+
+
+def table_key(profile: str, *, network: bool, root_inside: bool) -> str:
+    """The name under which a shipped table holds the filter of a combination."""
+    return profile + ("+network" if network else "") + ("+root" if root_inside else "")
+
+
+def program_hex(
+    profile: str, *, architecture: str, network: bool, on_violation: str = "kill", root_inside: bool = False
+) -> str:
+    """The filter as lowercase hex, from the shipped table where that has it.
+
+    Raises ValueError for an unknown profile, architecture or `on_violation`, and for `refuse` with a profile that always kills.
+    """
+    if on_violation == "kill":
+        shipped = _shipped(architecture).get(table_key(profile, network=network, root_inside=root_inside))
+        if shipped is not None:
+            return shipped
+    return compile_filter(
+        profile, architecture=architecture, network=network, on_violation=on_violation, root_inside=root_inside
+    ).hex()
+
+
+def _shipped(architecture: str) -> Mapping[str, str]:
+    # One table only: the other architecture's would double the cost of a run's look-up.
+    if architecture == "x86_64":
+        from ..data import compiled_x86_64
+
+        return compiled_x86_64.PROGRAMS
+    if architecture == "aarch64":
+        from ..data import compiled_aarch64
+
+        return compiled_aarch64.PROGRAMS
+    return {}
+
+
+def compile_filter(
+    profile: str,
+    *,
+    architecture: str,
+    network: bool = False,
+    on_violation: str = "kill",
+    root_inside: bool = False,
+) -> bytes:
+    """The filter as an array of little-endian `struct sock_filter`, compiled from the rules."""
+    from .compiler import compile_rules
+
+    return compile_rules(profile, architecture, network=network, on_violation=on_violation, root_inside=root_inside)
+
+
+def allowed_calls(
+    profile: str, architecture: str, *, network: bool = False, root_inside: bool = False
+) -> tuple[str, ...]:
+    """Names of the calls that the profile lets through, for some arguments at least, by number."""
+    from .listing import allowed_calls as listed
+
+    return listed(profile, architecture, network=network, root_inside=root_inside)
+
+
+def explain(
+    profile: str,
+    architecture: str,
+    *,
+    network: bool = False,
+    on_violation: str = "kill",
+    root_inside: bool = False,
+) -> tuple[Row, ...]:
+    """One row for each call that the profile names, by number. What is not named is answered ENOSYS."""
+    from .listing import explain as rows
+
+    return rows(profile, architecture, network=network, on_violation=on_violation, root_inside=root_inside)

@@ -1,0 +1,112 @@
+"""From rules to a filter: architecture, foreign ABI, binary search over numbers, argument tests.
+
+Pure; called when no shipped table has the combination, and by `generate`, which makes the tables.
+"""
+
+from __future__ import annotations
+
+from .assembler import IF_ANY_BIT, IF_AT_LEAST, IF_EQUAL, IF_GREATER, Graph, assemble
+from .rule import ALL_BITS, ENOSYS, refuse
+from .selection import audit_arch_of, grouped_rules, numbers_of, settled
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .rule import Action, Condition, Rule
+
+# Offsets in `struct seccomp_data`; both architectures are little-endian, so an argument's low half comes first.
+NUMBER_OFFSET, ARCH_OFFSET, ARGUMENTS_OFFSET = 0, 4, 16
+
+RET_KILL_PROCESS, RET_ERRNO, RET_ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
+
+X32_BIT = 0x40000000
+# `syscall(-1)` is the customary way to ask for a call that does not exist, and has the x32 bit set.
+NO_SYSCALL = 0xFFFFFFFF
+
+
+def compile_rules(profile: str, architecture: str, *, network: bool, on_violation: str, root_inside: bool) -> bytes:
+    """The filter of one combination, as little-endian `struct sock_filter` entries."""
+    numbers = numbers_of(architecture)
+    chosen = grouped_rules(profile, architecture, network=network, root_inside=root_inside)
+    graph = Graph()
+    unknown = graph.answer(_return_value(refuse(ENOSYS)))
+    killed = graph.answer(RET_KILL_PROCESS)
+    entries = {numbers[rule.name]: _rule(graph, settled(rule, profile, on_violation)) for _, rule in chosen}
+    search = _search(graph, _segments(entries, unknown))
+    if architecture == "x86_64":
+        foreign = graph.branch(IF_EQUAL, NO_SYSCALL, yes=unknown, no=killed)
+        search = graph.branch(IF_ANY_BIT, X32_BIT, yes=foreign, no=search)
+    native = graph.load(NUMBER_OFFSET, search)
+    start = graph.branch(IF_EQUAL, audit_arch_of(architecture), yes=native, no=killed)
+    return assemble(graph, graph.load(ARCH_OFFSET, start))
+
+
+def _return_value(action: Action) -> int:
+    if action.kind == "allow":
+        return RET_ALLOW
+    if action.kind == "kill":
+        return RET_KILL_PROCESS
+    if action.kind == "errno":
+        return RET_ERRNO | action.errno
+    raise ValueError(f"action `{action.kind}` was not settled")
+
+
+def _rule(graph: Graph, rule: Rule) -> int:
+    node = graph.answer(_return_value(rule.otherwise))
+    for case in reversed(rule.cases):
+        decided = graph.answer(_return_value(case.action))
+        for test in reversed(case.when):
+            decided = _test(graph, test, holds=decided, fails=node)
+        node = decided
+    return node
+
+
+def _test(graph: Graph, test: Condition, *, holds: int, fails: int) -> int:
+    hit, miss = (holds, fails) if test.inside else (fails, holds)
+    if test.values == (0,) and test.mask != ALL_BITS:
+        compared = graph.branch(IF_ANY_BIT, test.mask, yes=miss, no=hit)
+    else:
+        compared = _among(graph, sorted(test.values), hit, miss)
+        if test.mask != ALL_BITS:
+            compared = graph.keep(test.mask, compared)
+    return graph.load(ARGUMENTS_OFFSET + 8 * test.argument, compared)
+
+
+def _among(graph: Graph, values: Sequence[int], hit: int, miss: int) -> int:
+    """Is the loaded word one of the sorted values: a few in a row, many by halves."""
+    if len(values) <= 3:
+        node = miss
+        for value in reversed(values):
+            node = graph.branch(IF_EQUAL, value, yes=hit, no=node)
+        return node
+    middle = len(values) // 2
+    lower = _among(graph, values[:middle], hit, miss)
+    upper = _among(graph, values[middle:], hit, miss)
+    return graph.branch(IF_GREATER, values[middle - 1], yes=upper, no=lower)
+
+
+def _segments(entries: dict[int, int], unknown: int) -> list[tuple[int, int]]:
+    """Where each stretch of equally treated numbers begins, and how it is treated; the first begins at 0, the last never ends."""
+    starts: list[tuple[int, int]] = []
+    following = 0
+    for number, node in sorted(entries.items()):
+        if number > following:
+            starts.append((following, unknown))
+        starts.append((number, node))
+        following = number + 1
+    starts.append((following, unknown))
+    return [
+        (start, node)
+        for position, (start, node) in enumerate(starts)
+        if position == 0 or starts[position - 1][1] != node
+    ]
+
+
+def _search(graph: Graph, segments: Sequence[tuple[int, int]]) -> int:
+    if len(segments) == 1:
+        return segments[0][1]
+    middle = len(segments) // 2
+    return graph.branch(
+        IF_AT_LEAST, segments[middle][0], yes=_search(graph, segments[middle:]), no=_search(graph, segments[:middle])
+    )

@@ -1,0 +1,90 @@
+"""Which rules a profile means on one architecture, checked for sense.
+
+Pure; `compiler` and `explain` call it. Raises PolicyError for a policy that contradicts itself or says something without effect.
+"""
+
+from __future__ import annotations
+
+from ..data.profiles import PROFILES
+from ..data.rules import GROUPS
+from . import check
+from .rule import KILL, Action, Case, Rule, refuse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+KILL_VIOLATIONS, REFUSE_VIOLATIONS = "kill", "refuse"
+ARCHITECTURES = ("x86_64", "aarch64")
+
+
+def numbers_of(architecture: str) -> Mapping[str, int]:
+    """Syscall numbers by name."""
+    if architecture == "x86_64":
+        from ..data.syscalls_x86_64 import NUMBERS
+    elif architecture == "aarch64":
+        from ..data.syscalls_aarch64 import NUMBERS
+    else:
+        raise ValueError(f"unknown architecture `{architecture}`: `x86_64` and `aarch64` have a policy")
+    return NUMBERS
+
+
+def audit_arch_of(architecture: str) -> int:
+    """What the kernel calls the architecture in `seccomp_data.arch`."""
+    if architecture == "x86_64":
+        from ..data.syscalls_x86_64 import AUDIT_ARCH
+    else:
+        from ..data.syscalls_aarch64 import AUDIT_ARCH
+    return AUDIT_ARCH
+
+
+def group_names(profile: str, *, network: bool, root_inside: bool) -> tuple[str, ...]:
+    """The groups that the profile consists of in this variant."""
+    if profile not in PROFILES:
+        raise ValueError(
+            f"unknown syscall profile `{profile}`: there are {', '.join(f'`{name}`' for name in PROFILES)}"
+        )
+    chosen = PROFILES[profile]
+    by_network = chosen.online if network else chosen.offline
+    by_user = chosen.as_root if root_inside else chosen.as_user
+    return (*chosen.groups, *by_network, *by_user)
+
+
+def grouped_rules(profile: str, architecture: str, *, network: bool, root_inside: bool) -> tuple[tuple[str, Rule], ...]:
+    """Every rule that counts on this architecture, with the name of its group."""
+    numbers = numbers_of(architecture)
+    chosen = [
+        (group, rule)
+        for group in group_names(profile, network=network, root_inside=root_inside)
+        for rule in GROUPS[group]
+        if rule.only in ("", architecture)
+    ]
+    check.names([rule.name for _, rule in chosen], [numbers_of(each) for each in ARCHITECTURES])
+    for _, rule in chosen:
+        check.sense(rule)
+    return tuple((group, rule) for group, rule in chosen if rule.name in numbers)
+
+
+def settled(rule: Rule, profile: str, on_violation: str) -> Rule:
+    """The rule with nothing left open: only allow, errno and kill remain."""
+    if on_violation not in (KILL_VIOLATIONS, REFUSE_VIOLATIONS):
+        raise ValueError(f"on_violation is `kill` or `refuse`, not `{on_violation}`")
+    unforgiving = PROFILES[profile].unforgiving
+    if unforgiving and on_violation == REFUSE_VIOLATIONS:
+        raise ValueError(f"profile `{profile}` always kills on a violation: `refuse` contradicts it")
+    kills = {"violation"} if on_violation == KILL_VIOLATIONS else set()
+    if unforgiving:
+        kills.add("suspect")
+
+    def settle(action: Action) -> Action:
+        if action.kind in kills:
+            return KILL
+        return refuse(action.errno) if action.kind in ("violation", "suspect") else action
+
+    return Rule(
+        name=rule.name,
+        reason=rule.reason,
+        cases=tuple(Case(when=case.when, action=settle(case.action)) for case in rule.cases),
+        otherwise=settle(rule.otherwise),
+        only=rule.only,
+    )

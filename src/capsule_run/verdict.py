@@ -1,0 +1,199 @@
+"""From what the core reported to what the caller gets: status, exit code, cause and evidence.
+
+Rank 1: pure. Every end that is not clean has one cause, and the numbers that prove it.
+"""
+
+from __future__ import annotations
+
+from .errors import CapsuleError
+from .model import ERROR, KILL, KILLED, SUCCESS, TIMEOUT
+from .words import describe
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .core import Report
+    from .model import Failure
+    from .plan import Plan
+    from .policy import Policy
+
+KILLED_EXIT = 137
+# signal(7), the numbers that x86_64 and aarch64 share.
+SIGNALS = {
+    1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE",
+    9: "SIGKILL", 10: "SIGUSR1", 11: "SIGSEGV", 12: "SIGUSR2", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM",
+    16: "SIGSTKFLT", 17: "SIGCHLD", 18: "SIGCONT", 19: "SIGSTOP", 20: "SIGTSTP", 21: "SIGTTIN", 22: "SIGTTOU",
+    23: "SIGURG", 24: "SIGXCPU", 25: "SIGXFSZ", 26: "SIGVTALRM", 27: "SIGPROF", 28: "SIGWINCH", 29: "SIGIO",
+    30: "SIGPWR", 31: "SIGSYS",
+}  # fmt: skip
+SIGXFSZ, SIGSYS = 25, 31
+EPERM, ENOENT, E2BIG, ENOEXEC, EAGAIN, ENOMEM, EACCES, EINVAL, ENOSPC, ENOSYS, ELOOP, ESTALE = (
+    1, 2, 7, 8, 11, 12, 13, 22, 28, 38, 40, 116
+)  # fmt: skip
+ENFILE, EMFILE = 23, 24
+
+
+def signal_name(number: int) -> str:
+    """The name of a signal; real-time signals count from SIGRTMIN, 34 where libc keeps two for itself."""
+    return SIGNALS.get(number) or f"SIGRTMIN+{number - 34}"
+
+
+def _last_line(stderr: bytes) -> str:
+    lines = stderr[-4096:].decode("utf-8", "replace").strip().splitlines()
+    return lines[-1].strip()[:300] if lines else ""
+
+
+def _count(size: int, unit: str) -> str:
+    return f"{size:,} {unit}".replace(",", " ")
+
+
+def room_error(report: Report, plan: Plan) -> CapsuleError:
+    """Why the sandbox could not be set up, for a report in which the command never started."""
+    if report.refused is not None:
+        half, step, reason = report.refused
+        return CapsuleError("E6001", f"the core refused the {half} plan at step {step}: {reason}")
+    if report.failed is not None:
+        half, step, errno = report.failed
+        steps = plan.room if half == "room" else plan.payload
+        return _step_error(steps[step] if step < len(steps) else ("end",), errno, plan)
+    if report.killed == "setup-clock":
+        return CapsuleError("E2006", "setting up the sandbox took longer than 10 s")
+    if report.killed == "lost":
+        return CapsuleError("E6002", "the sandbox's first process ended during set-up, without a word")
+    return CapsuleError("E6001", f"the core ended without a reason (`{report.killed or 'none'}`)")
+
+
+def _errno_words(errno: int) -> str:
+    words = {
+        EPERM: "operation not permitted", ENOENT: "no such file or directory", E2BIG: "argument list too long",
+        ENOEXEC: "exec format error", EAGAIN: "resource temporarily unavailable", ENOMEM: "out of memory",
+        EACCES: "permission denied", EINVAL: "invalid argument", ENOSPC: "no space left", ENOSYS: "not in this kernel",
+        ELOOP: "a symbolic link stands where none may", ESTALE: "another object has taken its place",
+        ENFILE: "too many open files on the host", EMFILE: "too many open files", 19: "no such device",
+        20: "not a directory", 30: "read-only file system", 95: "not supported", 36: "name too long", 17: "file exists",
+    }  # fmt: skip
+    return words.get(errno, f"errno {errno}")
+
+
+def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
+    verb, why = step[0], _errno_words(errno)
+    details: dict[str, object] = {"step": verb, "errno": errno}
+    if verb == "exe":
+        return _exec_error(step[1], errno, plan)
+    if verb == "cwd":
+        return CapsuleError(
+            "E3009", f"working directory `{step[1]}`: {why}", details={"path": step[1], "errno": errno}
+        )
+    if verb in ("source", "inner-source"):
+        return CapsuleError("E2004", f"cannot show `{step[1]}`: {why}", details={"path": step[1], "errno": errno})
+    if errno in (ENOMEM, ENFILE, EMFILE) or (errno == EAGAIN and verb in ("namespace", "id")):
+        return CapsuleError("E6003", f"{describe(step, plan)}: {why}", details=details)
+    if verb in ("namespace", "uid-map", "gid-map", "id") or (errno == ENOSPC and verb == "namespace"):
+        return CapsuleError("E2001", f"{describe(step, plan)}: {why}", details=details)
+    if verb == "proc" and errno == EPERM:
+        return CapsuleError(
+            "E2002",
+            f"{describe(step, plan)}: {why}",
+            details=details,
+            hint="the kernel gives a new /proc only where the caller's own is unmasked; "
+            "in Docker start the container with `--security-opt systempaths=unconfined`",
+        )
+    code = "E2005" if errno == ENOSYS else "E2002"
+    return CapsuleError(code, f"{describe(step, plan)}: {why}", details=details)
+
+
+def _exec_error(path: str, errno: int, plan: Plan) -> CapsuleError:
+    command = next(step[1] for step in plan.payload if step[0] == "arg")
+    details: dict[str, object] = {"command": command, "errno": errno}
+    if errno == E2BIG:
+        return CapsuleError("E3008", "arguments and environment are too long for the kernel", details=details)
+    if errno == ENOENT:
+        return CapsuleError(
+            "E3001", f"command not found: `{command}`", details=details,
+        )  # fmt: skip
+    return CapsuleError("E3002", f"cannot execute `{path}`: {_errno_words(errno)}", details=details)
+
+
+def judge(report: Report, policy: Policy, stderr: bytes, *, cancelled_by: int) -> tuple[str, int, str | None, Failure | None]:
+    """Status, exit code, signal name and failure of a run whose command started. `cancelled_by`: a signal to us, or 0."""
+    wall_ms = _wall_ms(report)
+    for name, (_kept, total, over) in (("stdout", report.stdout), ("stderr", report.stderr)):
+        if over and policy.on_output_limit == KILL:
+            return KILLED, KILLED_EXIT, "SIGKILL", _output_failure(name, total, policy)
+    if report.killed == "clock":
+        error = CapsuleError(
+            "E3006",
+            f"the command was ended after {policy.timeout_ms} ms",
+            details={"limit_ms": policy.timeout_ms, "observed_ms": wall_ms},
+        )
+        return TIMEOUT, 124, "SIGKILL", error.failure()
+    if report.killed == "memory":
+        observed = report.memory_peak << 10
+        error = CapsuleError(
+            "E4001",
+            f"the command and its children used {_count(observed, 'bytes')} of memory, the limit is "
+            f"{_count(policy.memory_bytes, 'bytes')}",
+            details={"limit_bytes": policy.memory_bytes, "observed_bytes": observed, "source": "watch"},
+        )
+        return KILLED, KILLED_EXIT, "SIGKILL", error.failure()
+    if report.killed == "caller":
+        number = cancelled_by or 15
+        error = CapsuleError("E3007", f"cancelled by {signal_name(number)}", details={"signal": number})
+        return KILLED, 128 + number, "SIGKILL", error.failure()
+    if report.exited is None and report.signalled is None:
+        error = CapsuleError(
+            "E6002",
+            "the sandbox's first process was ended from outside: nothing is left running",
+            hint="most often the kernel ran out of memory: see the host's kernel log",
+        )
+        return ERROR, 125, None, error.failure()
+    return _own_end(report, policy, stderr)
+
+
+def _output_failure(name: str, total: int, policy: Policy) -> Failure:
+    return CapsuleError(
+        "E4003",
+        f"{name} passed the limit of {_count(policy.max_output_bytes, 'bytes')}",
+        details={"stream": name, "limit_bytes": policy.max_output_bytes, "observed_bytes": total},
+    ).failure()
+
+
+def _own_end(report: Report, policy: Policy, stderr: bytes) -> tuple[str, int, str | None, Failure | None]:
+    if report.signalled is None:
+        code = report.exited or 0
+        if code == 0:
+            return SUCCESS, 0, None, None
+        line = _last_line(stderr)
+        message = f"the command exited with code {code}" + (f": {line}" if line else "")
+        return ERROR, code, None, CapsuleError("E3003", message, details={"exit_code": code}).failure()
+    number, name = report.signalled, signal_name(report.signalled)
+    if number == SIGSYS:
+        error = CapsuleError("E5001", "the command made a system call that the policy forbids", details={"signal": name})
+        return KILLED, KILLED_EXIT, name, error.failure()
+    if number == SIGXFSZ:
+        error = CapsuleError(
+            "E4006",
+            f"the command wrote a file beyond {_count(policy.max_file_bytes, 'bytes')}",
+            details={"limit_bytes": policy.max_file_bytes, "signal": name},
+        )
+        return KILLED, KILLED_EXIT, name, error.failure()
+    error = CapsuleError("E3005", f"the command was ended by its own {name}", details={"signal": name, "number": number})
+    return ERROR, 128 + number, name, error.failure()
+
+
+def _wall_ms(report: Report) -> float:
+    times = report.times
+    end = times["ended"] or times["reported"]
+    return round((end - times["started"]) / 1e6, 3) if times["started"] else 0.0
+
+
+def startup_phases(times: dict[str, int], called_ns: int) -> dict[str, int]:
+    """Microseconds of each phase before the command's first instruction, from the caller's call on."""
+    names = ("received", "cloned", "mapped", "ready", "started")
+    labels = ("spawn", "create", "map", "build", "confine")
+    phases, before = {}, called_ns
+    for name, label in zip(names, labels, strict=True):
+        if not times[name]:
+            break
+        phases[label] = max((times[name] - before) // 1000, 0)
+        before = times[name]
+    return phases

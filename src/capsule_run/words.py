@@ -1,0 +1,98 @@
+"""Each step of a plan in words, for `--dry-run`, `-v` and error messages.
+
+Rank 1: pure. One row a verb; a test compares the rows with the core's own list of verbs.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .plan import Plan
+
+_WORDS = {
+    "namespace": "a private {0} namespace",
+    "host-net": "the host's network: everything it reaches can be reached from inside",
+    "drop-groups": "give up the caller's supplementary groups",
+    "cgroup": "be born in the cgroup of descriptor {0}",
+    "uid-map": "user {0} of the sandbox is user {1} of the host",
+    "gid-map": "group {0} of the sandbox is group {1} of the host",
+    "oom-score-adj": "when the host runs out of memory, end the sandbox first ({0})",
+    "setup-clock": "give up when set-up takes longer than {0} ms",
+    "source": "open {0} as the caller, without following links",
+    "inner-source": "open {0} as the caller, without following links",
+    "idmap": "show root's files of {source0} as the sandbox's own",
+    "root": "a new root in memory, {0} bytes at most",
+    "scratch": "private writable space in memory, {1} bytes and {2} files at most",
+    "dir": "make directory {0}",
+    "file": "make file {0}",
+    "symlink": "make link {0} to {1}",
+    "bind": "bind {source0} at {1} ({mode2})",
+    "inner-bind": "show {0} at {1} ({mode2})",
+    "overlay": "a private copy-on-write view at {3}",
+    "proc": "a private, read-only {0}",
+    "devpts": "private terminals at {0}",
+    "detach": "take the building place {0} away",
+    "readonly": "make the root read-only",
+    "pivot": "enter the new root and let go of the host's",
+    "hostname": "name the host `{0}`",
+    "loopback": "bring the private loopback interface up",
+    "offer": "hand a descriptor of {0} to the caller",
+    "id": "run as user {0}, group {1}, in a user namespace of its own",
+    "umask": "umask {0}",
+    "nice": "give way to others, by {0} nice levels",
+    "rlimit": "{limit0} at most {1}",
+    "cwd": "work in {0}",
+    "new-keyring": "an empty session keyring",
+    "no-new-privs": "no program can give privileges any more",
+    "no-capabilities": "all capability sets empty, securebits locked",
+    "landlock": "Landlock (ABI {0} or later): no changes outside the writable places",
+    "landlock-allow": "Landlock: {0} may change",
+    "filter": "a system call filter of {instructions0} instructions",
+    "exe": "execute {0}",
+    "arg": "argument {0!r}",
+    "env": "environment {0}",
+    "stdin": "standard input from descriptor {0}",
+    "stdout": "standard output to descriptor {0}, {1} bytes at most, then {2}",
+    "stderr": "standard error to descriptor {0}, {1} bytes at most, then {2}",
+    "clock": "end it after {0} ms",
+    "drain": "wait {0} ms for output of what it left behind",
+    "memory-watch": "end it when it uses more than {0} bytes of memory",
+}
+_LIMITS = {
+    "1": "bytes of a file",
+    "2": "bytes of data of a process",
+    "3": "bytes of a stack",
+    "4": "bytes of a core file",
+    "6": "processes and threads",
+    "7": "open files of a process",
+    "8": "bytes of locked memory",
+    "12": "bytes of message queues",
+    "13": "priority",
+    "14": "real-time priority",
+}
+_MODES = {"ro": "read-only", "rw": "read-write", "dev": "device"}
+
+
+def _source(plan: Plan, slot: str) -> str:
+    sources = [step for step in plan.room if step[0] in ("source", "inner-source")]
+    return sources[int(slot)][1]
+
+
+def describe(step: tuple[str, ...], plan: Plan) -> str:
+    """One step in words; `plan` is the whole that it belongs to, since steps name each other by number."""
+    verb, fields = step[0], step[1:]
+    extra = {}
+    if verb in ("bind", "idmap"):
+        extra["source0"] = _source(plan, fields[0])
+    if verb in ("bind", "inner-bind"):
+        extra["mode2"] = _MODES[fields[2]]
+    if verb == "rlimit":
+        extra["limit0"] = _LIMITS.get(fields[0], f"limit {fields[0]}")
+    if verb == "filter":
+        extra["instructions0"] = str(len(fields[0]) // 16)
+    return _WORDS[verb].format(*fields, **extra)
+
+
+def lines(plan: Plan) -> list[str]:
+    """The whole plan in words, one line a step."""
+    return [describe(step, plan) for step in (*plan.room, *plan.payload)]

@@ -1,0 +1,214 @@
+"""What every test gets: the leftover check, the core, the command, an ordinary user, and the account of skips."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import leftovers
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+IN_CI = os.environ.get("CI") == "true"
+
+
+# --- the leftover check ---------------------------------------------------------------------------------------------
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "needs(*capabilities): skipped, and counted, where the machine lacks one")
+    config.addinivalue_line("markers", "leaves(*kinds): proves the leftover check itself; no other use")
+    leftovers.adopt_orphans()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _private_tmpdir(tmp_path_factory):
+    """A TMPDIR of this test process alone, so that any name that stays in it is a leftover of ours."""
+    place = tmp_path_factory.mktemp("tmpdir")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(place))
+        patch.setattr(tempfile, "tempdir", str(place))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind(_private_tmpdir):
+    """After every test no process, thread, mount, control group, descriptor or temporary file remains."""
+    before = leftovers.snapshot()
+    yield
+    found = leftovers.left_behind(before)
+    leftovers.clean_up(found)
+    if found:
+        pytest.fail("left behind:\n  " + "\n  ".join(map(str, found)), pytrace=False)
+
+
+# --- skips: each names what is missing, and is counted ----------------------------------------------------------------
+
+# What a test may need, and how to see that it is there. In CI a skip for one of MUST_WORK fails the run: a test that
+# silently stopped running protects nothing. What CI runs twice (root and not root) or cannot have is not in it.
+CAPABILITIES = {
+    "root": lambda: os.geteuid() == 0,
+    "not-root": lambda: os.geteuid() != 0,
+    "cc": lambda: shutil.which("cc") is not None,
+    "gcc": lambda: shutil.which("gcc") is not None,
+    "clang": lambda: shutil.which("clang") is not None,
+    "musl-gcc": lambda: shutil.which("musl-gcc") is not None,
+    "aarch64-gcc": lambda: shutil.which("aarch64-linux-gnu-gcc") is not None,
+    "qemu-aarch64": lambda: shutil.which("qemu-aarch64-static") is not None,
+    "strace": lambda: shutil.which("strace") is not None,
+    "bwrap": lambda: shutil.which("bwrap") is not None,
+    "git": lambda: shutil.which("git") is not None,
+    "node": lambda: shutil.which("node") is not None,
+    "sqlite3": lambda: shutil.which("sqlite3") is not None,
+    "uml": lambda: shutil.which("linux.uml") is not None,
+    "sdist": lambda: REPOSITORY.joinpath("pyproject.toml").exists(),
+    "wheel": lambda: "CAPSULE_TEST_WHEEL" in os.environ,  # CI builds one and names it here
+    "public-python": lambda: _others_can_run(sys.executable),
+    "cgroup2": lambda: Path("/sys/fs/cgroup/cgroup.controllers").exists(),
+    "cgroup1-memory": lambda: Path("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists(),
+    "landlock": lambda: "landlock" in _text("/sys/kernel/security/lsm"),
+    "user-namespaces": lambda: _text("/proc/sys/user/max_user_namespaces").strip() not in ("", "0"),
+}
+MUST_WORK = {
+    "cc", "gcc", "clang", "musl-gcc", "aarch64-gcc", "qemu-aarch64", "strace", "bwrap", "git", "sqlite3", "uml", "sdist",
+    "user-namespaces",
+}  # fmt: skip
+
+
+def _text(path):
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def _others_can_run(program):
+    """Whether every folder on the way is open to everybody (a Python under /root is not)."""
+    real = Path(program).resolve()
+    return all(folder.stat().st_mode & 0o001 for folder in [real, *real.parents])
+
+
+def pytest_runtest_setup(item):
+    """`@pytest.mark.needs("strace", "root")`; the marker `root` is the same as needs("root")."""
+    wanted = [name for marker in item.iter_markers("needs") for name in marker.args]
+    wanted += ["root"] * (item.get_closest_marker("root") is not None)
+    for name in wanted:
+        if not CAPABILITIES[name]():
+            pytest.skip(f"needs {name}")
+
+
+@pytest.fixture
+def needs():
+    """`needs("strace")` inside a test; with `present=` for what only the test can find out."""
+
+    def check(name, *, present=None):
+        if not (CAPABILITIES[name]() if present is None else present):
+            pytest.skip(f"needs {name}")
+
+    return check
+
+
+def _missing(report):
+    """The capability that a skipped report names, or None if it names none that exists."""
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    name = reason.removeprefix("Skipped: ").removeprefix("needs ").partition(":")[0]
+    return name if name in CAPABILITIES else None
+
+
+def _wrong_skips(reporter):
+    """Sentences on skips that may not be."""
+    skipped = reporter.stats.get("skipped", [])
+    wrong = [f"{r.nodeid}: a skip that names no capability (tests/conftest.py)" for r in skipped if not _missing(r)]
+    if IN_CI:
+        wrong += [f"{r.nodeid}: CI must have `{_missing(r)}`" for r in skipped if _missing(r) in MUST_WORK]
+    return wrong
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and session.exitstatus == 0 and _wrong_skips(reporter):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter):
+    counted = Counter(_missing(report) or "?" for report in terminalreporter.stats.get("skipped", []))
+    if counted:
+        terminalreporter.section("skipped, by what is missing")
+        for name, number in sorted(counted.items()):
+            terminalreporter.line(f"{number:5d}  {name}")
+    for sentence in _wrong_skips(terminalreporter):
+        terminalreporter.line(f"error: {sentence}", red=True)
+
+
+# --- the things under test --------------------------------------------------------------------------------------------
+
+
+def load_core_build():
+    """`core/build.py` as a module: it is a script of the build, not part of any package."""
+    spec = importlib.util.spec_from_file_location("capsule_core_build", REPOSITORY / "core" / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def core_build():
+    return load_core_build()
+
+
+@pytest.fixture(scope="session")
+def core_path(tmp_path_factory, core_build):
+    """The core: CAPSULE_TEST_CORE (how CI tests sanitizer builds), else the installed one, else built from core/."""
+    named = os.environ.get("CAPSULE_TEST_CORE")
+    if named:
+        return Path(named)
+    spec = importlib.util.find_spec("capsule_run")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        if Path(folder, "_core").exists():
+            return Path(folder, "_core")
+    return core_build.build(tmp_path_factory.mktemp("core") / "_core").path
+
+
+@pytest.fixture(scope="session")
+def capsule_cli():
+    """The installed command, beside the Python that runs the tests."""
+    path = Path(sys.executable).parent / "capsule-run"
+    assert path.exists(), f"{path} is missing; install the project: pip install '.[test]'"
+    return path
+
+
+@pytest.fixture
+def as_user(needs):
+    """Run a command as an ordinary user: `as_user(argv, **options of subprocess.run)`.
+
+    Without root this is the user we are. With root it is the first ordinary account, else an id without one.
+    """
+    if os.geteuid() != 0:
+        return _runner(os.geteuid(), os.getegid(), Path.home())
+    needs("public-python")
+    accounts = [entry for entry in pwd.getpwall() if 1000 <= entry.pw_uid < 60000]
+    if accounts:
+        return _runner(accounts[0].pw_uid, accounts[0].pw_gid, Path("/tmp"))
+    return _runner(60321, 60321, Path("/tmp"))
+
+
+def _runner(uid, gid, cwd):
+    # the caller's TMPDIR lies in a folder that pytest keeps to its own user
+    clean = {"PATH": os.environ["PATH"], "HOME": str(cwd), "LANG": "C.UTF-8"}
+
+    def run(argv, **options):
+        identity = {} if os.geteuid() == uid else {"user": uid, "group": gid, "extra_groups": []}
+        settings = {"capture_output": True, "timeout": 60, "cwd": cwd, "env": clean, "check": False}
+        return subprocess.run([str(word) for word in argv], **{**settings, **identity, **options})
+
+    run.uid = uid
+    return run

@@ -1,0 +1,233 @@
+"""Strict JSON by the C accelerator, held against `json`."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from capsule_run import fastjson
+from capsule_run.errors import CapsuleError
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+PROPERTY = settings(max_examples=150, database=None, deadline=None, derandomize=True)
+
+texts = st.text(st.characters(codec=None), max_size=12)  # lone surrogates too
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4), max_leaves=12
+)
+JSONISH = '{}[]",:0123456789.eE+-truefalsnNIity \\/bu\t\n\x00\x1f\ufeffé'
+
+
+class Refused(Exception):
+    """The oracle's way of refusing what `json` by itself accepts."""
+
+
+def strict_json(text):
+    """What `json` makes of a text with our extra rules, or Refused: the oracle."""
+
+    def pairs(members):
+        if len(dict(members)) != len(members):
+            raise Refused
+        return dict(members)
+
+    def number(digits):
+        if math.isinf(float(digits)):
+            raise Refused
+        return float(digits)
+
+    def constant(_):
+        raise Refused
+
+    try:
+        return json.loads(text, object_pairs_hook=pairs, parse_float=number, parse_constant=constant)
+    except ValueError:
+        raise Refused from None
+
+
+def verdict(parse, text):
+    """Whether a parser takes a text, and what it makes of it."""
+    try:
+        return True, parse(text)
+    except (Refused, CapsuleError):
+        return False, None
+
+
+def refusal(text):
+    with pytest.raises(CapsuleError) as caught:
+        fastjson.loads(text)
+    assert caught.value.code == "E1001"
+    return caught.value.message
+
+
+@PROPERTY
+@given(values)
+def test_round_trip(value):
+    """What `dumps` writes, `loads` reads back, and it is ASCII."""
+    text = fastjson.dumps(value, indent=None)
+    assert text.isascii()
+    assert value == fastjson.loads(text)
+
+
+@PROPERTY
+@given(values, st.sampled_from([0, 1, 2, 4]))
+def test_dumps_equals_json(value, indent):
+    """On one line and indented, the text is the one that `json` writes."""
+    assert json.dumps(value, separators=(",", ":")) == fastjson.dumps(value, indent=None)
+    assert json.dumps(value, indent=indent) == fastjson.dumps(value, indent=indent)
+
+
+@PROPERTY
+@given(values, st.data())
+def test_damaged_text_gets_the_verdict_of_json(value, data):
+    """Of a JSON text in which one letter was changed we think what `json` thinks, but for the extra strictness."""
+    text = json.dumps(value)
+    position = data.draw(st.integers(0, len(text)))
+    damaged = text[:position] + data.draw(st.text(JSONISH, max_size=2)) + text[position + 1 :]
+    assert verdict(strict_json, damaged) == verdict(fastjson.loads, damaged)
+
+
+@PROPERTY
+@given(st.text(JSONISH, max_size=30))
+def test_noise_gets_the_verdict_of_json(text):
+    """Of arbitrary text made of JSON's letters we think what `json` thinks, but for the extra strictness."""
+    assert verdict(strict_json, text) == verdict(fastjson.loads, text)
+
+
+@PROPERTY
+@given(values)
+def test_slow_and_fast_agree(value):
+    """The fall-back reads and writes the same as the accelerator."""
+    text = json.dumps(value)
+    assert fastjson.loads(text) == fastjson._slow_loads(text)
+    assert fastjson._fast_dumps(value) == fastjson._slow_dumps(value)
+
+
+REFUSED = [
+    ("", "malformed JSON at line 1 column 1: expecting value"),
+    ("{", "malformed JSON at line 1 column 2: expecting property name enclosed in double quotes"),
+    ('{"a": 1,\n  b}', "malformed JSON at line 2 column 3: expecting property name enclosed in double quotes"),
+    ("1 2", "malformed JSON at line 1 column 3: extra data"),
+    ("{}\n\n{}", "malformed JSON at line 3 column 1: extra data"),
+    ('"a\nb"', "malformed JSON at line 1 column 3: invalid control character at"),
+    ("NaN", "malformed JSON at line 1 column 1: `NaN` is not JSON"),
+    ('{"NaN": "Infinity",\n "b": -Infinity}', "malformed JSON at line 2 column 7: `-Infinity` is not JSON"),
+    ("[1, 1e999]", "malformed JSON at line 1 column 5: number too large"),
+    ("[-1.5E+999]", "malformed JSON at line 1 column 2: number too large"),
+    ("[" + "1" * 5000 + "]", "malformed JSON at line 1 column 2: number too large"),
+    ('{"a": 1, "a": 2}', 'malformed JSON at line 1 column 10: duplicate key "a"'),
+    ('{"a": {"b": {}},\n"\\u0061" : 2}', 'malformed JSON at line 2 column 1: duplicate key "a"'),
+    ('{"x": {"a": 1}, "a": {"a": 1, "b": "a", "a": 1}}', 'malformed JSON at line 1 column 41: duplicate key "a"'),
+    ("[" * 100_000, "malformed JSON: nested too deeply"),
+    ('{"a":' * 100_000, "malformed JSON: nested too deeply"),
+    ("\ufeff{}", "malformed JSON at line 1 column 1: unexpected UTF-8 BOM (decode using utf-8-sig)"),
+    ("\u00a0{}", "malformed JSON at line 1 column 1: expecting value"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED, ids=[repr(text[:20]) for text, _ in REFUSED])
+def test_refusal_says_where_and_why(text, message):
+    """A refused text is refused with line, column and reason."""
+    assert message == refusal(text)
+
+
+def test_position_is_in_the_details():
+    """Line and column are there for machines too."""
+    with pytest.raises(CapsuleError) as caught:
+        fastjson.loads('{"a": 1,\n"a": 2}')
+    assert {"line": 2, "column": 1} == caught.value.details
+
+
+ACCEPTED = [
+    ('{"a": {"a": 1}, "b": {"a": 1}}', {"a": {"a": 1}, "b": {"a": 1}}),
+    (' \t\r\n{"a" : [1, -0.5e1, true, null]}\n ', {"a": [1, -5.0, True, None]}),
+    ('"\\ud800"', "\ud800"),
+    ('"\\ud83d\\ude00\\u0000"', "😀\0"),
+    ("123456789012345678901234567890", 123456789012345678901234567890),
+]
+
+
+@pytest.mark.parametrize(("text", "value"), ACCEPTED)
+def test_accepted(text, value):
+    """White space around, equal keys of different objects and escaped lone surrogates are JSON."""
+    assert value == fastjson.loads(text)
+
+
+def test_refusal_takes_linear_time():
+    """A megabyte of keys before the mistake is refused in well under a second."""
+    text = "{" + ",".join(f'"k{n}": "v"' for n in range(60_000)) + ', "k0": NaN}'
+    before = time.process_time()
+    refusal(text)
+    assert time.process_time() - before < 1.0
+
+
+UNWRITABLE = [(math.nan, ValueError), ([math.inf], ValueError), ({"a": object()}, TypeError), (b"bytes", TypeError)]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize(("value", "error"), UNWRITABLE)
+def test_dumps_refuses_what_is_not_json(value, error, indent):
+    """NaN, infinity and objects are never written."""
+    with pytest.raises(error):
+        fastjson.dumps(value, indent=indent)
+
+
+def test_dumps_refuses_a_circle():
+    """A list that holds itself is refused instead of being written for ever."""
+    circle = []
+    circle.append(circle)
+    with pytest.raises(ValueError, match="Circular"):
+        fastjson.dumps(circle, indent=2)
+
+
+def isolated(script):
+    """What a fresh bare interpreter prints."""
+    command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(SOURCE)!r})\n{script}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_good_path_uses_the_accelerator():
+    """Reading and writing good JSON never imports `json` or `re`."""
+    script = (
+        "from capsule_run import fastjson\n"
+        "value = fastjson.loads(' {\"a\": [1, 2.5, null]} ')\n"
+        "print(fastjson.dumps(value, indent=None), len(fastjson.dumps(value, indent=2)), sorted({'json', 're'} & set(sys.modules)))"
+    )
+    assert '{"a":[1,2.5,null]} 48 []\n' == isolated(script)
+
+
+def test_fall_back_without_the_accelerator():
+    """On a Python without `_json`, `json` does the same work, with the same strictness."""
+    script = (
+        "sys.modules['_json'] = None\n"
+        "from capsule_run import fastjson\n"
+        "value = fastjson.loads(' {\"a\": [1, 2.5, null]} ')\n"
+        "print(fastjson.dumps(value, indent=None), len(fastjson.dumps(value, indent=2)), 'json' in sys.modules)\n"
+        "for text in ('{\"a\":1,\"a\":2}', 'NaN', '1 2', '1e999'):\n"
+        "    try: print(fastjson.loads(text))\n"
+        "    except fastjson.CapsuleError as error: print(error.code)"
+    )
+    assert '{"a":[1,2.5,null]} 48 True\n' + "E1001\n" * 4 == isolated(script)
+
+
+def test_fall_back_when_the_accelerator_has_changed():
+    """On a Python whose `_json` takes other arguments, `json` does the work."""
+    script = (
+        "import types\n"
+        "changed = types.ModuleType('_json')\n"
+        "changed.make_scanner = lambda *, settings: None\n"
+        "changed.make_encoder = changed.encode_basestring_ascii = print\n"
+        "sys.modules['_json'] = changed\n"
+        "from capsule_run import fastjson\n"
+        "del sys.modules['_json']\n"
+        "print(fastjson.dumps(fastjson.loads('[1]'), indent=None), fastjson._scan.__name__)"
+    )
+    assert "[1] _slow_scan\n" == isolated(script)

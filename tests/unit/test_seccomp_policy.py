@@ -1,0 +1,206 @@
+"""The policy as data: budgets, reasons, tables that are up to date, and nonsense that is refused."""
+
+from __future__ import annotations
+
+import binascii
+
+import pytest
+from bpf_simulator import Filter
+
+from capsule_run import seccomp
+from capsule_run.data import compiled_aarch64, compiled_x86_64, syscalls_aarch64, syscalls_x86_64
+from capsule_run.data.profiles import PROFILES
+from capsule_run.data.rules import GROUPS
+from capsule_run.seccomp import check, generate, selection
+from capsule_run.seccomp.assembler import IF_EQUAL, RETURN, Graph, assemble
+from capsule_run.seccomp.compiler import _among
+from capsule_run.seccomp.rule import ALLOW, PRETEND, Condition, Rule, case, has_any, one_of, refuse
+
+ARCHITECTURES = ("x86_64", "aarch64")
+architectures = pytest.mark.parametrize("architecture", ARCHITECTURES)
+BITS = {"A": 1, "B": 2}
+
+
+@architectures
+@pytest.mark.parametrize(
+    ("profile", "network", "most"), [("strict", False, 55), ("default", False, 140), ("default", True, 140)]
+)
+def test_budgets(architecture: str, profile: str, network: bool, most: int) -> None:
+    """A profile lets through no more calls than we say in public."""
+    assert most >= len(seccomp.allowed_calls(profile, architecture, network=network))
+
+
+@architectures
+def test_profiles_grow(architecture: str) -> None:
+    """What `strict` allows `default` allows, and what that allows `build` allows."""
+    strict, default, build = (set(seccomp.allowed_calls(each, architecture)) for each in PROFILES)
+
+    assert (set(), set()) == (strict - default, default - build)
+
+
+@architectures
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("root_inside", [False, True])
+def test_every_row_explains_itself(profile: str, architecture: str, root_inside: bool) -> None:
+    """Each row has a number, an action, a group that exists and a reason that is a phrase, and no call appears twice."""
+    rows = seccomp.explain(profile, architecture, root_inside=root_inside)
+
+    incomplete = [row.name for row in rows if not row.action or row.group not in GROUPS or " " not in row.reason]
+    assert ([], len(rows)) == (incomplete, len({row.number for row in rows}))
+
+
+def test_explain_in_words() -> None:
+    """A conditional rule is told in words that a reader of man pages knows."""
+    rows = {row.name: row for row in seccomp.explain("default", "x86_64")}
+
+    assert ("refuse with EPERM if mode has S_ISUID or S_ISGID",) == rows["chmod"].arguments
+
+
+def test_every_group_is_used() -> None:
+    """No group lies in the data that no profile names, and no profile names a group that is not there."""
+    named = {
+        group
+        for profile in PROFILES
+        for network in (False, True)
+        for root_inside in (False, True)
+        for group in selection.group_names(profile, network=network, root_inside=root_inside)
+    }
+
+    assert set(GROUPS) == named
+
+
+@pytest.mark.parametrize(
+    ("architecture", "shipped"),
+    [("x86_64", compiled_x86_64.PROGRAMS), ("aarch64", compiled_aarch64.PROGRAMS)],
+)
+def test_tables_are_up_to_date(architecture: str, shipped: dict[str, str]) -> None:
+    """The shipped filters are what the rules compile to today: else run `python -m capsule_run.seccomp.generate`."""
+    assert generate.table(architecture) == shipped
+
+
+@architectures
+def test_program_hex_falls_back_to_compiling(architecture: str) -> None:
+    """A combination that no table holds is compiled, and is another program than the shipped one."""
+    program = seccomp.program_hex("default", architecture=architecture, network=False, on_violation="refuse")
+    shipped = seccomp.program_hex("default", architecture=architecture, network=False)
+
+    Filter(binascii.unhexlify(program))
+    assert program != shipped
+
+
+@pytest.mark.parametrize(
+    ("profile", "architecture", "on_violation", "named"),
+    [
+        ("lax", "x86_64", "kill", "`lax`"),
+        ("default", "riscv64", "kill", "`riscv64`"),
+        ("default", "x86_64", "log", "`log`"),
+        ("strict", "x86_64", "refuse", "always kills"),
+    ],
+)
+def test_unknown_combinations(profile: str, architecture: str, on_violation: str, named: str) -> None:
+    """A combination that does not exist is refused with its name, never replaced by another."""
+    with pytest.raises(ValueError, match=named):
+        seccomp.program_hex(profile, architecture=architecture, network=False, on_violation=on_violation)
+
+
+@pytest.mark.parametrize(
+    ("name", "number_x86_64", "number_aarch64"),
+    [
+        ("read", 0, 63),
+        ("execve", 59, 221),
+        ("clone", 56, 220),
+        ("ioctl", 16, 29),
+        ("openat", 257, 56),
+        ("newfstatat", 262, 79),
+        ("mmap", 9, 222),
+        ("fcntl", 72, 25),
+        ("clone3", 435, 435),
+        ("open_tree_attr", 467, 467),
+    ],
+)
+def test_syscall_numbers(name: str, number_x86_64: int, number_aarch64: int) -> None:
+    """Spot checks of the number tables against the kernel's documents."""
+    assert (number_x86_64, number_aarch64) == (syscalls_x86_64.NUMBERS[name], syscalls_aarch64.NUMBERS[name])
+
+
+def bad_rule(*cases: object, reason: str = "a reason") -> Rule:
+    return Rule(name="chmod", reason=reason, cases=cases, otherwise=ALLOW, only="")  # type: ignore[arg-type]  # cases
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        pytest.param(bad_rule(reason=""), "no reason", id="no reason"),
+        pytest.param(bad_rule(case(ALLOW, has_any(0, "mode", BITS))), "redundant", id="case does what else is done"),
+        pytest.param(
+            bad_rule(case(PRETEND, has_any(0, "mode", BITS)), case(refuse(1), has_any(0, "mode", {"A": 1}))),
+            "redundant",
+            id="case hidden by an earlier one",
+        ),
+        pytest.param(
+            bad_rule(case(refuse(1), one_of(0, "mode", {"A": 4}, mask=3))), "never hold", id="value outside the mask"
+        ),
+        pytest.param(bad_rule(case(refuse(1), one_of(6, "mode", BITS))), "no 32-bit argument", id="seventh argument"),
+        pytest.param(
+            bad_rule(case(refuse(1), Condition(argument=0, mask=1, values=(), inside=True, words="w"))),
+            "no values",
+            id="no values",
+        ),
+        pytest.param(
+            bad_rule(case(refuse(1), one_of(0, "mode", {"A": 1}), one_of(0, "mode", {"B": 2}))),
+            "redundant",
+            id="tests that exclude each other",
+        ),
+    ],
+)
+def test_senseless_rules_are_refused(rule: Rule, message: str) -> None:
+    """A rule with a part that no call could notice does not compile."""
+    with pytest.raises(check.PolicyError, match=message):
+        check.sense(rule)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"), [(["read", "read"], "listed twice"), (["read", "reed"], "no syscall of any")]
+)
+def test_senseless_lists_are_refused(names: list[str], message: str) -> None:
+    """A call named twice, or unknown to both architectures, does not compile."""
+    with pytest.raises(check.PolicyError, match=message):
+        check.names(names, [syscalls_x86_64.NUMBERS, syscalls_aarch64.NUMBERS])
+
+
+def test_far_jumps_reach_their_target() -> None:
+    """Branches over more than 255 instructions arrive where they should, through trampolines."""
+    graph = Graph()
+    wanted = range(0, 4000, 2)
+    yes = graph.load(4, graph.branch(IF_EQUAL, 7, yes=graph.answer(1), no=graph.answer(2)))
+    no = graph.load(8, graph.branch(IF_EQUAL, 9, yes=graph.answer(3), no=graph.answer(4)))
+    program = Filter(assemble(graph, graph.load(0, _among(graph, list(wanted), yes, no))))
+
+    answers = [
+        program.run(number.to_bytes(4, "little") + (7).to_bytes(4, "little") + bytes(56)) for number in range(4000)
+    ]
+
+    assert [1 if number in wanted else 4 for number in range(4000)] == answers
+
+
+def test_too_long_programs_are_refused() -> None:
+    """A program beyond the kernel's limit is an error of ours, not of the kernel at start."""
+    graph = Graph()
+    node = graph.answer(0)
+    for constant in range(5000):
+        node = graph.keep(constant, node)
+
+    with pytest.raises(ValueError, match="5001 instructions"):
+        assemble(graph, node)
+
+
+def test_equal_code_is_made_once() -> None:
+    """Two rules with the same tail share it, and a branch whose ways are one place is no instruction."""
+    graph = Graph()
+    same = graph.answer(0)
+
+    assert (same, same, [(RETURN, 0, -1, -1)]) == (
+        graph.answer(0),
+        graph.branch(IF_EQUAL, 1, yes=same, no=same),
+        graph.nodes,
+    )

@@ -2,6 +2,7 @@
  * Cheap things, done often: many short loops of each kind in turn, and of each the tenth fastest of a hundred.
  * Run inside a sandbox and outside by calls.py. Prints "KIND NANOSECONDS" lines.
  */
+#define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -13,7 +14,7 @@
 
 enum { ROUNDS = 100 };
 
-static int null_fd, pipe_fds[2];
+static int null_fd, memory_fd, pipe_fds[2];
 static volatile uint64_t sink;
 
 static void cpu(void)
@@ -53,6 +54,14 @@ static void write_null(void)
 		abort();
 }
 
+static void write_page(void)
+{
+	static const char page[4096];
+
+	if (pwrite(memory_fd, page, sizeof(page), 0) != sizeof(page))
+		abort();
+}
+
 static void pipe_byte(void)
 {
 	char byte;
@@ -70,7 +79,8 @@ static const struct {
 	{ "getppid", getppid_call, 1000 },
 	{ "stat", stat_call, 300 },
 	{ "open", open_close, 200 },
-	{ "write", write_null, 1000 },
+	{ "write-null", write_null, 1000 },
+	{ "write-4K", write_page, 500 },
 	{ "pipe", pipe_byte, 300 },
 };
 enum { KINDS = sizeof(kinds) / sizeof(*kinds) };
@@ -98,7 +108,8 @@ int main(void)
 	static double took[KINDS][ROUNDS];
 
 	null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	if (null_fd < 0 || pipe(pipe_fds) != 0)
+	memory_fd = open("/dev/shm", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (null_fd < 0 || memory_fd < 0 || pipe(pipe_fds) != 0)
 		return 1;
 	for (int round = 0; round < ROUNDS; round++)
 		for (int kind = 0; kind < KINDS; kind++)

@@ -48,7 +48,8 @@ def pss_kib(process: Path) -> float:
 
 def sample(cli: str, core: Path) -> float:
     """PSS of both, in MiB, while the command sleeps."""
-    with subprocess.Popen([cli, "--", "sh", "-c", "echo up; exec sleep 60"], stdout=subprocess.PIPE) as run:
+    argv = [cli, "--", "sh", "-c", "echo up; exec sleep 60"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
         run.stdout.readline()
         time.sleep(0.05)  # init's last steps after it has let the command go
         try:

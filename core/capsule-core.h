@@ -148,11 +148,11 @@ uint64_t now_ns(void);
 
 /* ---- the link between launcher and init: one binary, so a struct; both sides check length and kind ---- */
 
-enum link_kind { LINK_GO = 1, LINK_PAYLOAD, LINK_SIGNAL, LINK_READY, LINK_FAILED, LINK_STARTED, LINK_EXITED, LINK_MEMORY };
+enum link_kind { LINK_GO = 1, LINK_PAYLOAD, LINK_SIGNAL, LINK_READY, LINK_FAILED, LINK_STARTED, LINK_EXITED };
 
 struct link_message {
 	uint32_t kind;
-	int32_t a, b, c; /* FAILED: half, step, errno; STARTED: Landlock ABI; EXITED: wait status, KiB; MEMORY: KiB; SIGNAL: number */
+	int32_t a, b, c; /* FAILED: half, step, errno; STARTED: Landlock ABI; EXITED: wait status; SIGNAL: number */
 };
 
 /* ---- what a run is made of; one per process, in static memory ---- */
@@ -162,7 +162,7 @@ struct room {
 	int slot[MAX_SLOTS]; /* mount sources in the order of their steps */
 	bool slot_used[MAX_SLOTS]; /* init: attached, and no longer to be moved */
 	unsigned int nslots;
-	int root;            /* init: the new root */
+	int root;            /* init: the building place, with the root to be at `new` */
 	int proc;            /* init: its own procfs, mounted nowhere */
 	int link;            /* to the other side of the wall */
 	int userns;          /* launcher: init's user namespace, for `idmap` */
@@ -172,6 +172,36 @@ struct room {
 	pid_t init;
 	int pidfd;
 };
+
+/* ---- pump.c and watch.c: parts of the launcher's loop ---- */
+
+/* Bytes on their way from one descriptor to another, `cap` at the most. */
+struct pump {
+	int from, to;            /* -1, -1: never started or ended */
+	bool copy;               /* splice refuses this pair: through the buffer */
+	bool socket;             /* `to` is a socket: send, so that it cannot block */
+	bool blocked;            /* `to` takes no more: wait for it, not for `from` */
+	bool truncate;           /* over the cap: throw away, rather than report */
+	bool over;
+	uint64_t cap, kept, total;
+	size_t have, done;       /* filled and drained part of the buffer */
+	char buffer[1U << 16];
+};
+
+bool pump(struct pump *p);
+int start_output(struct pump *p, const struct plan *plan, const char *name, int *inner);
+int start_input(struct pump *p, const struct plan *plan, const struct step *step, int *inner);
+
+struct watch {
+	int timer, proc, tmpfs; /* procfs of the room, and a place on its writable tmpfs */
+	bool over;              /* the last look was over the limit: the next one decides */
+	uint64_t limit_kib, peak_kib;
+};
+extern struct watch memory;
+int start_watch(const struct plan *plan);
+const char *watch_memory(void);
+
+/* ---- who takes over where ---- */
 
 int launch(void);                                               /* launcher.c */
 void init_main(struct room *room) __attribute__((noreturn));    /* init.c */
@@ -183,7 +213,6 @@ int drop_capabilities(uint64_t keep);         /* payload.c */
 int act_source(struct room *room, const struct step *step);
 int act_idmap(struct room *room, const struct step *step);
 int act_root(struct room *room, const struct step *step);
-int act_scratch(struct room *room, const struct step *step);
 int act_dir(struct room *room, const struct step *step);
 int act_file(struct room *room, const struct step *step);
 int act_symlink(struct room *room, const struct step *step);
@@ -192,7 +221,6 @@ int act_inner_bind(struct room *room, const struct step *step);
 int act_overlay(struct room *room, const struct step *step);
 int act_proc(struct room *room, const struct step *step);
 int act_devpts(struct room *room, const struct step *step);
-int act_detach(struct room *room, const struct step *step);
 int act_readonly(struct room *room, const struct step *step);
 int act_pivot(struct room *room, const struct step *step);
 int act_hostname(struct room *room, const struct step *step);

@@ -14,15 +14,10 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/timerfd.h>
-#include <sys/vfs.h>
 #include <sys/wait.h>
 
 #define CAP_SETFCAP_BIT (1ULL << 31)
 #define DIR_FLAGS (O_PATH | O_DIRECTORY | O_NOFOLLOW)
-/* What a tree of processes can touch in a millisecond, as measured with room to spare; it sets how often we must look. */
-#define KIB_PER_MS 4096
-#define LONGEST_PAUSE_MS 50
 
 static void tell(struct room *room, enum link_kind kind, int a, int b, int c)
 {
@@ -61,62 +56,63 @@ int act_source(struct room *room, const struct step *step)
 	if (tree < 0)
 		return -1;
 	room->slot[room->nslots++] = tree;
-	/* nothing that happens beneath may travel back to the host's mounts; older kernels get this in remount_flags() */
-	return has_mount_setattr() ? set_mount(tree, true, 0, MS_PRIVATE) : 0;
+	return 0;
 }
 
 /* ---- making things on our own tmpfs, before the first bind ---- */
 
+/*
+ * root SIZE INODES: one tmpfs that is both the building place (with what the writable places will show) and, beneath its
+ * `new`, the root to be. Only `new` is entered; the rest stays outside, reachable only where it was bound.
+ */
 int act_root(struct room *room, const struct step *step)
 {
 	const char *const options[][2] = { { "size", step->field[0] }, { "nr_inodes", step->field[1] }, { "mode", "0755" }, { NULL, NULL } };
-	int tree CLEANUP_CLOSE = -1;
 	int host CLEANUP_CLOSE = -1;
+	int place CLEANUP_CLOSE = -1;
+	int tree CLEANUP_CLOSE = -1;
 
 	/* the copied mounts of the caller are slaves of the host's: what is mounted there later must not appear here */
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return -1;
-	tree = new_filesystem("tmpfs", options, MOUNT_NOSUID | MOUNT_NODEV);
-	host = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (tree < 0 || host < 0 || move_mount_to(tree, host) < 0)
+	room->root = new_filesystem("tmpfs", options, MOUNT_NOSUID | MOUNT_NODEV);
+	/*
+	 * Any directory of the host's serves but `/`: stacked there, the place would lie on top of the old root when that is
+	 * taken away, and shield it. (The kernel then refuses the payload's user namespace: it sees a changed root.)
+	 */
+	host = open("/dev", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (room->root < 0 || host < 0 || move_mount_to(room->root, host) < 0 || mkdirat(room->root, "new", 0755) < 0)
 		return -1;
-	room->root = tree;
-	tree = -1;
-	return 0;
+	place = openat(room->root, "new", DIR_FLAGS | O_CLOEXEC);
+	tree = place < 0 ? -1 : open_tree_clone(place);
+	return tree < 0 ? -1 : move_mount_to(tree, place);
 }
 
-/* Open the directory that holds `path` (made by an earlier step) and point `name` at the last component. */
+/*
+ * The directory that holds `path` (made by an earlier step), and `name`, its last component. Neighbours follow each other
+ * in a plan, so the last one opened is kept; it stays right, since nothing is mounted while things are made.
+ */
 static int open_parent(const struct room *room, const char *path, const char **name)
 {
-	char parent[PATH_MAX];
-	const char *slash = strrchr(path, '/');
-	size_t length = (size_t)(slash - path);
+	static char parent[PATH_MAX];
+	static int fd = -1;
+	size_t length = (size_t)(strrchr(path, '/') - path);
 
-	*name = slash + 1;
+	*name = path + length + 1;
+	if (fd >= 0 && strlen(parent) == length && strncmp(parent, path, length) == 0)
+		return fd;
+	close_cleanup(&fd);
 	memcpy(parent, path, length);
 	parent[length] = '\0';
-	return open_in_root(room->root, length ? parent : "/", DIR_FLAGS);
-}
-
-int act_scratch(struct room *room, const struct step *step)
-{
-	const char *const options[][2] = { { "size", step->field[1] }, { "nr_inodes", step->field[2] }, { "mode", "0755" }, { NULL, NULL } };
-	const char *name;
-	int parent CLEANUP_CLOSE = open_parent(room, step->field[0], &name);
-	int tree CLEANUP_CLOSE = new_filesystem("tmpfs", options, MOUNT_NOSUID | MOUNT_NODEV);
-	int place CLEANUP_CLOSE = -1;
-
-	if (parent < 0 || tree < 0 || mkdirat(parent, name, 0700) < 0)
-		return -1;
-	place = openat(parent, name, DIR_FLAGS | O_CLOEXEC);
-	return place < 0 ? -1 : move_mount_to(tree, place);
+	fd = open_in_root(room->root, length ? parent : "/", DIR_FLAGS);
+	return fd;
 }
 
 /* A directory that is there already (a parent of two places) keeps its mode: the first step that names it decides. */
 int act_dir(struct room *room, const struct step *step)
 {
 	const char *name;
-	int parent CLEANUP_CLOSE = open_parent(room, step->field[0], &name);
+	int parent = open_parent(room, step->field[0], &name);
 
 	if (parent < 0)
 		return -1;
@@ -126,7 +122,7 @@ int act_dir(struct room *room, const struct step *step)
 int act_file(struct room *room, const struct step *step)
 {
 	const char *name, *text = step->field[2];
-	int parent CLEANUP_CLOSE = open_parent(room, step->field[0], &name);
+	int parent = open_parent(room, step->field[0], &name);
 	int fd CLEANUP_CLOSE = parent < 0 ? -1 : openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, octal(step->field[1]));
 
 	if (fd < 0)
@@ -145,7 +141,7 @@ int act_file(struct room *room, const struct step *step)
 int act_symlink(struct room *room, const struct step *step)
 {
 	const char *name;
-	int parent CLEANUP_CLOSE = open_parent(room, step->field[0], &name);
+	int parent = open_parent(room, step->field[0], &name);
 
 	return parent < 0 ? -1 : symlinkat(step->field[1], parent, name);
 }
@@ -233,36 +229,35 @@ int act_proc(struct room *room, const struct step *step)
 
 int act_devpts(struct room *room, const struct step *step)
 {
-	static const char *const options[][2] = { { "ptmxmode", "0666" }, { "mode", "0620" }, { NULL, NULL } };
+	static const char *const options[][2] = { { "ptmxmode", "0666" }, { "mode", "0620" }, { "max", "64" }, { NULL, NULL } };
 	int tree CLEANUP_CLOSE = new_filesystem("devpts", options, MOUNT_NOSUID | MOUNT_NOEXEC);
 	int target CLEANUP_CLOSE = open_in_root(room->root, step->field[0], DIR_FLAGS);
 
 	return tree < 0 || target < 0 ? -1 : move_mount_to(tree, target);
 }
 
-/* Take a building place away: its mounts live on where they were bound, and its name is gone. */
-int act_detach(struct room *room, const struct step *step)
-{
-	if (fchdir(room->root) < 0 || umount2(step->field[0] + 1, MNT_DETACH | UMOUNT_NOFOLLOW) < 0)
-		return -1;
-	return unlinkat(room->root, step->field[0] + 1, AT_REMOVEDIR);
-}
-
 int act_readonly(struct room *room, const struct step *step)
 {
+	int root CLEANUP_CLOSE = open_in_root(room->root, "/new", DIR_FLAGS);
+
 	(void)step;
-	if (has_mount_setattr())
-		return set_mount(room->root, false, MOUNT_RDONLY, 0);
-	return remount_flags(room->root, MOUNT_RDONLY | MOUNT_NOSUID | MOUNT_NODEV);
+	if (root < 0 || has_mount_setattr())
+		return root < 0 ? -1 : set_mount(root, false, MOUNT_RDONLY, 0);
+	return remount_flags(root, MOUNT_RDONLY | MOUNT_NOSUID | MOUNT_NODEV);
 }
 
 /* ---- entering ---- */
 
-/* pivot_root onto itself stacks the old root over the new one; it is taken away before anything is looked up again. */
+/*
+ * pivot_root onto itself stacks the old root over the new one; it is taken away, and the building place with it, before
+ * anything is looked up again.
+ */
 int act_pivot(struct room *room, const struct step *step)
 {
+	int root CLEANUP_CLOSE = open_in_root(room->root, "/new", DIR_FLAGS);
+
 	(void)step;
-	if (fchdir(room->root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0)
+	if (root < 0 || fchdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0)
 		return -1;
 	return chdir("/");
 }
@@ -348,97 +343,25 @@ static void keep_two_descriptors(struct room *room)
 	room->proc = 4;
 }
 
+/*
+ * Ready. The launcher gets our procfs and a place on the writable tmpfs, to watch memory by: the watch is outside, where
+ * nothing inside can name, slow or starve it. Third, the directory that Python may write files through, if it asked.
+ */
 static void announce(struct room *room)
 {
 	const struct link_message ready = { .kind = LINK_READY };
+	int fds[3] = { room->proc, open("/tmp", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), -1 };
 	struct step step;
-	int fd CLEANUP_CLOSE = -1;
+	bool offer = plan_find(&room->plan, "offer", &step);
 
-	if (plan_find(&room->plan, "offer", &step)) {
-		fd = open(step.field[0], O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (fd < 0)
-			leave(room, ROOM, step.index);
-	}
-	if (send_message(room->link, &ready, sizeof(ready), &fd, fd >= 0) < 0)
+	if (offer)
+		fds[2] = open(step.field[0], O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fds[1] < 0 || (offer && fds[2] < 0))
+		leave(room, ROOM, step.index);
+	if (send_message(room->link, &ready, sizeof(ready), fds, offer ? 3 : 2) < 0)
 		_exit(1);
-}
-
-/* ---- the memory watch: for hosts that give us no cgroup; there memory cannot be waited for, only looked at ---- */
-
-static struct {
-	int timer;
-	uint64_t limit_kib, peak_kib;
-} memory = { .timer = -1 };
-
-/* Anonymous resident memory of one process: the resident less the shared pages of statm. */
-static uint64_t process_kib(int proc, const char *pid)
-{
-	char path[32], text[128] = { 0 };
-	int fd CLEANUP_CLOSE = -1;
-	const char *at = text;
-	uint64_t pages[3] = { 0 };
-
-	append(path, append(path, 0, sizeof(path), pid), sizeof(path), "/statm");
-	fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
-		return 0; /* it ended meanwhile */
-	for (int i = 0; i < 3; i++) {
-		for (; *at >= '0' && *at <= '9'; at++)
-			pages[i] = pages[i] * 10 + (uint64_t)(*at - '0');
-		at += *at == ' ';
-	}
-	return (pages[1] - (pages[2] < pages[1] ? pages[2] : pages[1])) * ((uint64_t)sysconf(_SC_PAGESIZE) >> 10);
-}
-
-/* All processes but this one, and all that lies on the scratch tmpfs (which /tmp shows). */
-static uint64_t room_kib(const struct room *room)
-{
-	_Alignas(uint64_t) char buffer[4096];
-	int dir CLEANUP_CLOSE = openat(room->proc, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	long got = 0, at = 0;
-	uint64_t sum = 0;
-	const char *name;
-	struct statfs fs;
-
-	while (dir >= 0 && next_name(dir, buffer, sizeof(buffer), &got, &at, &name) > 0)
-		if (*name >= '0' && *name <= '9' && strcmp(name, "1") != 0)
-			sum += process_kib(dir, name);
-	if (statfs("/tmp", &fs) == 0)
-		sum += (uint64_t)(fs.f_blocks - fs.f_bfree) * ((uint64_t)fs.f_bsize >> 10);
-	return sum;
-}
-
-static int pause_watch(uint64_t used_kib)
-{
-	uint64_t ms = (memory.limit_kib - used_kib) / KIB_PER_MS;
-	struct itimerspec when = { .it_value.tv_nsec = (long)(ms < 1 ? 1 : ms > LONGEST_PAUSE_MS ? LONGEST_PAUSE_MS : ms) * 1000000 };
-
-	return timerfd_settime(memory.timer, 0, &when, NULL);
-}
-
-static int start_watch(const struct plan *plan)
-{
-	struct step step;
-
-	if (!plan_find(plan, "memory-watch", &step))
-		return 0;
-	memory.limit_kib = number(step.field[0]) >> 10;
-	memory.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	return memory.timer < 0 ? -1 : pause_watch(0);
-}
-
-static void watch_memory(struct room *room)
-{
-	uint64_t ticks, used = room_kib(room);
-
-	if (read(memory.timer, &ticks, sizeof(ticks)) < 0 && errno != EAGAIN)
-		_exit(1);
-	if (used > memory.peak_kib)
-		memory.peak_kib = used;
-	if (used > memory.limit_kib)
-		tell(room, LINK_MEMORY, (int)(used > INT_MAX ? INT_MAX : used), 0, 0);
-	if (pause_watch(used > memory.limit_kib ? memory.limit_kib : used) < 0)
-		_exit(1);
+	close_cleanup(&fds[1]);
+	close_cleanup(&fds[2]);
 }
 
 /* ---- payloads ---- */
@@ -477,8 +400,7 @@ static pid_t start_payload(struct room *room, const int *fds, unsigned int nfds)
 		errno = got == sizeof(words) ? words[2] : EPROTO;
 		leave(room, PAYLOAD, (unsigned int)words[1]);
 	}
-	if (close(status[0]) < 0 || start_watch(&plan) < 0)
-		leave(room, PAYLOAD, 0);
+	(void)close(status[0]);
 	tell(room, LINK_STARTED, room->landlock_abi, 0, 0);
 	return pid;
 }
@@ -497,7 +419,7 @@ static void reap_all(struct room *room, pid_t payload)
 
 	while ((pid = waitpid(-1, &status, WNOHANG | __WALL)) > 0)
 		if (pid == payload) {
-			tell(room, LINK_EXITED, status, (int)(memory.peak_kib > INT_MAX ? INT_MAX : memory.peak_kib), 0);
+			tell(room, LINK_EXITED, status, 0, 0);
 			ended = true;
 		}
 	if (ended && pid < 0)
@@ -519,7 +441,7 @@ static void on_message(struct room *room, pid_t *payload)
 
 void init_main(struct room *room)
 {
-	struct pollfd polls[3] = { 0 };
+	struct pollfd polls[2] = { 0 };
 	struct signalfd_siginfo news;
 	pid_t payload = 0;
 	sigset_t child;
@@ -540,11 +462,8 @@ void init_main(struct room *room)
 		leave(room, ROOM, 0);
 	announce(room);
 	for (;;) {
-		polls[2] = (struct pollfd){ .fd = memory.timer, .events = POLLIN };
-		if (poll(polls, 3, -1) < 0)
+		if (poll(polls, 2, -1) < 0)
 			_exit(1);
-		if (polls[2].revents)
-			watch_memory(room);
 		if (polls[1].revents) {
 			if (read(polls[1].fd, &news, sizeof(news)) != sizeof(news))
 				_exit(1);

@@ -9,30 +9,14 @@
 #include "capsule-core.h"
 #include <grp.h>
 #include <poll.h>
-#include <sys/ioctl.h>
 #include <sys/personality.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
 
 #define CONTROL 0
-#define PIPE_BYTES (1 << 18)
-#define CHUNK (1U << 20)
 
 enum { IN, OUT, ERR };
-
-/* Bytes on their way from one descriptor to another, `cap` at the most. */
-struct pump {
-	int from, to;            /* -1, -1: never started or ended */
-	bool copy;               /* splice refuses this pair: through the buffer */
-	bool socket;             /* `to` is a socket: send, so that it cannot block */
-	bool blocked;            /* `to` takes no more: wait for it, not for `from` */
-	bool truncate;           /* over the cap: throw away, rather than report */
-	bool over;
-	uint64_t cap, kept, total;
-	size_t have, done;       /* filled and drained part of the buffer */
-	char buffer[1U << 16];
-};
 
 static struct {
 	struct room room;
@@ -44,7 +28,7 @@ static struct {
 	struct link_message failed;
 	struct refusal refused;
 	enum half refused_half;
-	uint64_t clock_ms, drain_ms, memory_kib;
+	uint64_t clock_ms, drain_ms;
 	uint64_t received_ns, cloned_ns, mapped_ns, ready_ns, started_ns, ended_ns;
 } run;
 
@@ -64,125 +48,10 @@ static int set_timer(uint64_t ms)
 	return timerfd_settime(run.timer, 0, &when, NULL);
 }
 
-/* ---- moving bytes ---- */
-
-static bool pump_end(struct pump *p)
-{
-	close_cleanup(&p->from);
-	close_cleanup(&p->to);
-	p->from = p->to = -1;
-	return false;
-}
-
-/* At the cap: bytes that wait now are the proof that there were more. */
-static bool pump_over(struct pump *p)
-{
-	int waiting = 0;
-	ssize_t got;
-
-	if (ioctl(p->from, FIONREAD, &waiting) < 0 || waiting == 0)
-		return pump_end(p);
-	p->over = true;
-	if (!p->truncate) {
-		p->total += (uint64_t)waiting;
-		return pump_end(p);
-	}
-	got = read(p->from, p->buffer, sizeof(p->buffer));
-	if (got <= 0)
-		return pump_end(p);
-	p->total += (uint64_t)got;
-	return true;
-}
-
-static bool pump_copy(struct pump *p, size_t allowed)
-{
-	ssize_t n;
-
-	if (p->done == p->have) {
-		n = read(p->from, p->buffer, allowed < sizeof(p->buffer) ? allowed : sizeof(p->buffer));
-		if (n < 0 && (errno == EAGAIN || errno == EINTR))
-			return true;
-		if (n <= 0)
-			return pump_end(p);
-		p->total += (uint64_t)n;
-		p->kept += (uint64_t)n;
-		p->have = (size_t)n;
-		p->done = 0;
-	}
-	n = p->socket ? send(p->to, p->buffer + p->done, p->have - p->done, MSG_DONTWAIT | MSG_NOSIGNAL)
-		      : write(p->to, p->buffer + p->done, p->have - p->done);
-	if (n < 0 && errno != EAGAIN && errno != EINTR)
-		return pump_end(p);
-	p->blocked = n < 0;
-	if (n > 0)
-		p->done += (size_t)n;
-	return true;
-}
-
-/* Move what can be moved without waiting. Returns false when this pump has ended, for whatever reason. */
-static bool pump(struct pump *p)
-{
-	uint64_t left = p->cap - p->kept;
-	size_t allowed = left < CHUNK ? (size_t)left : CHUNK;
-	ssize_t n;
-
-	if (p->copy && p->done < p->have)
-		return pump_copy(p, allowed);
-	if (allowed == 0)
-		return pump_over(p);
-	if (p->copy)
-		return pump_copy(p, allowed);
-	n = splice(p->from, NULL, p->to, NULL, allowed, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
-	if (n < 0 && errno == EINVAL) {
-		p->copy = true;
-		return pump_copy(p, allowed);
-	}
-	p->blocked = n < 0 && errno == EAGAIN;
-	if (n > 0) {
-		p->kept += (uint64_t)n;
-		p->total += (uint64_t)n;
-	}
-	return n > 0 || p->blocked ? true : pump_end(p);
-}
-
 static void pump_step(struct pump *p)
 {
 	if (!pump(p) && p->over && !p->truncate)
 		kill_room(p == &run.pumps[OUT] ? "stdout" : "stderr");
-}
-
-static int start_output(struct pump *p, const struct plan *plan, const char *name, int *inner)
-{
-	struct step step;
-	struct stat st;
-	int ends[2];
-
-	if (!plan_find(plan, name, &step) || pipe2(ends, O_CLOEXEC) < 0)
-		return -1;
-	p->from = ends[0];
-	p->to = plan->fds[number(step.field[0])];
-	*inner = ends[1];
-	p->cap = number(step.field[1]);
-	p->truncate = strcmp(step.field[2], "truncate") == 0;
-	if (fstat(p->to, &st) < 0 || fcntl(p->from, F_SETFL, O_NONBLOCK) < 0)
-		return -1;
-	p->copy = p->socket = S_ISSOCK(st.st_mode);
-	/* a larger pipe means fewer wake-ups; an account at its limit for pipes keeps the small one */
-	(void)fcntl(p->from, F_SETPIPE_SZ, PIPE_BYTES);
-	return 0;
-}
-
-static int start_input(struct pump *p, const struct plan *plan, const struct step *step, int *inner)
-{
-	int ends[2];
-
-	if (pipe2(ends, O_CLOEXEC) < 0)
-		return -1;
-	p->from = plan->fds[number(step->field[0])];
-	p->to = ends[1];
-	p->cap = UINT64_MAX;
-	*inner = ends[0];
-	return fcntl(p->to, F_SETFL, O_NONBLOCK);
 }
 
 /* ---- the create phase ---- */
@@ -357,7 +226,7 @@ static void take_payload(int *fds, unsigned int nfds)
 		return;
 	}
 	input = plan_find(&plan, "stdin", &step);
-	if ((input && start_input(&run.pumps[IN], &plan, &step, &give[3]) < 0) || set_timer(run.clock_ms) < 0
+	if ((input && start_input(&run.pumps[IN], &plan, &step, &give[3]) < 0) || start_watch(&plan) < 0 || set_timer(run.clock_ms) < 0
 	    || send_message(run.room.link, &message, sizeof(message), give, input ? 4 : 3) < 0)
 		fail(PAYLOAD, &step);
 	for (int i = 0; i < 4; i++)
@@ -389,14 +258,20 @@ static void on_control(void)
 	}
 }
 
-static void on_ready(const int *fds, unsigned int nfds)
+/* Takes the first two descriptors (procfs, tmpfs) over; the third, if any, is Python's. */
+static void on_ready(int *fds, unsigned int nfds)
 {
 	static const char ready[] = "ready";
 
 	run.ready_ns = now_ns();
-	if (!run.has_payload && set_timer(0) < 0)
+	if (nfds < 2 || memory.proc >= 0 || (!run.has_payload && set_timer(0) < 0)) {
 		kill_room("lost");
-	if (nfds == 1 && send_message(CONTROL, ready, sizeof(ready) - 1, fds, 1) < 0)
+		return;
+	}
+	memory.proc = fds[0];
+	memory.tmpfs = fds[1];
+	fds[0] = fds[1] = -1;
+	if (nfds == 3 && send_message(CONTROL, ready, sizeof(ready) - 1, &fds[2], 1) < 0)
 		kill_room("abandoned");
 }
 
@@ -430,12 +305,8 @@ static void on_link(void)
 		run.ended = true;
 		run.ended_ns = now_ns();
 		run.exit_status = message.a;
-		run.memory_kib = (uint64_t)message.b;
 		if (set_timer(run.drain_ms + 1) < 0)
 			kill_room("lost");
-	} else if (message.kind == LINK_MEMORY) {
-		run.memory_kib = (uint64_t)message.a;
-		kill_room("memory");
 	} else {
 		kill_room("lost");
 	}
@@ -509,8 +380,8 @@ static void report_end(void)
 		line("exited", &(uint64_t){ (uint64_t)WEXITSTATUS(run.exit_status) }, 1);
 	else if (run.ended)
 		line("signalled", &(uint64_t){ (uint64_t)WTERMSIG(run.exit_status) }, 1);
-	if (run.memory_kib > 0)
-		line("memory", &run.memory_kib, 1);
+	if (memory.peak_kib > 0)
+		line("memory", &memory.peak_kib, 1);
 	for (int i = OUT; i <= ERR; i++) {
 		const uint64_t bytes[] = { run.pumps[i].kept, run.pumps[i].total, run.pumps[i].over };
 
@@ -552,7 +423,7 @@ static void reap(void)
 		_exit(0);
 }
 
-static void wait_for_events(struct pollfd polls[static 7])
+static void wait_for_events(struct pollfd polls[static 8])
 {
 	watch(&polls[0], CONTROL, POLLIN);
 	watch(&polls[1], run.room.pidfd, POLLIN);
@@ -564,14 +435,16 @@ static void wait_for_events(struct pollfd polls[static 7])
 
 		watch(&polls[4 + i], to ? p->to : p->from, to ? POLLOUT : POLLIN);
 	}
-	while (poll(polls, 7, -1) < 0)
+	watch(&polls[7], memory.proc >= 0 && run.room.pidfd >= 0 ? memory.timer : -1, POLLIN);
+	while (poll(polls, 8, -1) < 0)
 		if (errno != EINTR)
 			_exit(1); /* the kernel kills init with us */
 }
 
 static void supervise(void)
 {
-	struct pollfd polls[7];
+	struct pollfd polls[8];
+	const char *why;
 
 	while (run.room.pidfd >= 0 || !drained()) {
 		wait_for_events(polls);
@@ -584,6 +457,8 @@ static void supervise(void)
 			reap();
 		if (polls[2].revents && run.room.pidfd >= 0)
 			on_timer();
+		if (polls[7].revents && run.room.pidfd >= 0 && (why = watch_memory()) != NULL)
+			kill_room(why);
 		if (polls[0].revents)
 			on_control();
 		if (run.ended && drained() && run.room.pidfd >= 0)

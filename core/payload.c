@@ -62,13 +62,22 @@ int act_nice(struct room *room, const struct step *step)
 	return setpriority(PRIO_PROCESS, 0, now + (more > 39 ? 39 : (int)more));
 }
 
-/* Soft and hard are one: what may be raised is no limit. */
+/*
+ * Soft and hard are one: what may be raised is no limit. A hard limit of the caller's that is lower stays: it is the
+ * host's word, and nothing here has the right to raise it.
+ */
 int act_rlimit(struct room *room, const struct step *step)
 {
-	const struct rlimit limit = { number(step->field[1]), number(step->field[1]) };
+	const char *wanted = step->field[1];
+	uint64_t value = strcmp(wanted, "unlimited") == 0 ? UINT64_MAX : number(wanted);
+	struct { uint64_t soft, hard; } limit, now;
+	int resource = (int)number(step->field[0]);
 
 	(void)room;
-	return (int)syscall(SYS_prlimit64, 0, (int)number(step->field[0]), &limit, NULL);
+	if (syscall(SYS_prlimit64, 0, resource, NULL, &now) < 0)
+		return -1;
+	limit.soft = limit.hard = value < now.hard ? value : now.hard;
+	return (int)syscall(SYS_prlimit64, 0, resource, &limit, NULL);
 }
 
 /* As the payload's own id, and beneath the new root: there is no other any more. */

@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 
 /*
- * Kinds of fields: n number up to 2^63-1 · i user or group id · o octal mode · p absolute path without empty, `.` or `..`
+ * Kinds of fields: n number up to 2^63-1 · l the same or `unlimited` · i user or group id · o octal mode · p absolute path without empty, `.` or `..`
  * components · t any text · h hexadecimal, whole instructions of 8 bytes · f number of a descriptor sent along ·
  * s number of an earlier source · w namespace name · b bind mode · a what to do at the output cap · e NAME=VALUE
  *
@@ -28,7 +28,6 @@ const struct verb verbs[] = {
 	{ "idmap", ROOM, 9, 0, true, "create", "s", act_idmap },
 	{ "inner-source", ROOM, 10, 0, true, "build", "pnn", act_source },
 	{ "root", ROOM, 11, 1, false, "build", "nn", act_root },
-	{ "scratch", ROOM, 12, 0, false, "build", "pnn", act_scratch },
 	{ "dir", ROOM, 13, 0, true, "build", "po", act_dir },
 	{ "file", ROOM, 13, 0, true, "build", "pot", act_file },
 	{ "symlink", ROOM, 13, 0, true, "build", "pt", act_symlink },
@@ -37,7 +36,6 @@ const struct verb verbs[] = {
 	{ "overlay", ROOM, 14, 0, true, "build", "pppp", act_overlay },
 	{ "proc", ROOM, 14, 1, false, "build", "p", act_proc },
 	{ "devpts", ROOM, 14, 0, false, "build", "p", act_devpts },
-	{ "detach", ROOM, 15, 0, true, "build", "p", act_detach },
 	{ "readonly", ROOM, 16, 1, false, "build", "", act_readonly },
 	{ "pivot", ROOM, 17, 1, false, "enter", "", act_pivot },
 	{ "hostname", ROOM, 18, 1, false, "enter", "t", act_hostname },
@@ -47,7 +45,7 @@ const struct verb verbs[] = {
 	{ "id", PAYLOAD, 1, 1, false, "confine", "ii", act_id },
 	{ "umask", PAYLOAD, 2, 1, false, "confine", "o", act_umask },
 	{ "nice", PAYLOAD, 2, 0, false, "confine", "n", act_nice },
-	{ "rlimit", PAYLOAD, 3, 1, true, "confine", "nn", act_rlimit },
+	{ "rlimit", PAYLOAD, 3, 1, true, "confine", "nl", act_rlimit },
 	{ "cwd", PAYLOAD, 4, 1, false, "confine", "p", act_cwd },
 	{ "new-keyring", PAYLOAD, 5, 1, false, "confine", "", act_new_keyring },
 	{ "no-new-privs", PAYLOAD, 6, 1, false, "confine", "", act_no_new_privs },
@@ -151,6 +149,8 @@ static bool is_field(char kind, const char *s, struct tally *tally)
 	switch (kind) {
 	case 'n':
 		return is_number(s, INT64_MAX);
+	case 'l':
+		return is_number(s, INT64_MAX) || strcmp(s, "unlimited") == 0;
 	case 'i':
 		return is_number(s, UINT32_MAX - 1);
 	case 'o':
@@ -296,7 +296,7 @@ int plan_map(int memfd, struct plan *plan)
 		errno = EBADMSG;
 		return -1;
 	}
-	text = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, memfd, 0);
+	text = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, memfd, 0);
 	if (text == MAP_FAILED)
 		return -1;
 	plan->text = text;

@@ -166,9 +166,14 @@ int open_in_root(int root, const char *path, int flags)
 	return (int)fd;
 }
 
+/* Asked once for each process: the answer cannot change. */
 bool has_mount_setattr(void)
 {
-	return syscall(SYS_mount_setattr, -1, NULL, 0, NULL, 0) == 0 || errno != ENOSYS;
+	static int known = -1;
+
+	if (known < 0)
+		known = syscall(SYS_mount_setattr, -1, NULL, 0, NULL, 0) == 0 || errno != ENOSYS;
+	return known > 0;
 }
 
 int set_mount(int fd, bool recursive, uint64_t set, uint64_t propagation)

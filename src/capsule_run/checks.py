@@ -66,10 +66,12 @@ def wrong_type(label: str, wanted: str, value: object, *, hint: str | None = Non
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that somebody who wrote `word` probably meant, if there is one."""
+    if len(word) > _MAX_SHOWN:
+        return None
     best, best_distance = None, max(1, len(word) // 3) + 1
     for candidate in known:
         extends = min(len(word), len(candidate)) >= 3 and (candidate.startswith(word) or word.startswith(candidate))
-        distance = 1 if extends else _edit_distance(word[:_MAX_SHOWN], candidate)
+        distance = 1 if extends else _edit_distance(word, candidate)
         if distance < best_distance:
             best, best_distance = candidate, distance
     return best

@@ -258,8 +258,7 @@ A code, once published, keeps its meaning.
 The fault says whose it is: the request's (or its caller's), the host's, the program's that ran, or ours.
 The exit code is the command line's.
 *own* is the command's own, or 128+N where signal N ended the command or the caller.
-The hint is what to do when the place that failed knows nothing better.
-"""
+The hint is what to do when the place that failed knows nothing better."""
 
 
 def catalogue_markdown() -> str:

@@ -1,13 +1,13 @@
 """What this host offers and what the caller's paths really are: the facts that `policy.resolve` decides on.
 
-Rank 2: reads the system, decides nothing, changes nothing. Everything is looked up afresh for each run (some thirty
-`stat` calls, about 0.1 ms), so that nothing stale can be enforced.
+Rank 2: reads the system, decides nothing, changes nothing.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 
 from ._value import value
 from .errors import CapsuleError
@@ -23,22 +23,19 @@ DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 ETC_PATHS = (
     "/etc/ld.so.cache",
     "/etc/ssl/certs",
-    "/etc/ssl/openssl.cnf",
     "/etc/pki/tls",
     "/etc/pki/ca-trust",
     "/etc/crypto-policies",
     "/etc/alternatives",
-    "/etc/services",
-    "/etc/protocols",
-    "/etc/mime.types",
     "/etc/fonts",
 )
+# Small tables that are copied: a file costs a third of a mount.
+ETC_COPIED = ("ssl/openssl.cnf", "services", "protocols", "timezone")
 # Hidden in /proc beside its being read-only: an OCI container's list, and what tells of the host or its keys.
 PROC_MASKED = (
     "acpi",
     "asound",
     "cmdline",
-    "config.gz",
     "interrupts",
     "iomem",
     "ioports",
@@ -60,9 +57,12 @@ PROC_MASKED = (
     "timer_stats",
     "vmallocinfo",
 )
+# The masked paths of an OCI container, as container engines set them.
+OCI_MASKED = ("acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats")
 SYSTEM_LINKS = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 # Above every range that systemd's table of ids gives to accounts, dynamic users, containers and home directories.
 FREE_IDS_FROM, FREE_IDS = 0x70000000, 1 << 24
+ELOOP = 40
 CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN = 6, 7, 21
 
 
@@ -103,14 +103,37 @@ class Host:
     proc_masked: tuple[tuple[str, bool], ...]
     localtime: str
     etc_paths: tuple[str, ...]
+    etc_texts: tuple[tuple[str, str], ...]
     resolv_conf: str
     overlay: bool
     idmap: bool
+    lacking: tuple[str, ...]
 
 
-def look(path: str, *, directory: str = "/") -> Source:
-    """Look at `path` (relative ones beneath `directory`) and at what it is once every link is resolved."""
-    real = os.path.realpath(os.path.join(directory, path))
+# Where the system's own paths lead, which is asked once for each process: should one of them change its links meanwhile,
+# the core finds another object, or none, and refuses.
+_real: dict[str, str] = {}
+
+
+def _through_system_link(plain: str) -> str:
+    """`plain` with a link directly in `/` resolved (/bin, or a /home that was moved): only root can have made that."""
+    first, slash, rest = plain[1:].partition("/")
+    return os.path.realpath(f"/{first}") + slash + rest
+
+
+def look(path: str, *, directory: str | None = None) -> Source:
+    """Look at `path` and at what it is once every link is resolved.
+
+    With `directory` it is the caller's word, relative or not, and a symbolic link on the way is an error (ELOOP): an
+    earlier run that could write there may have planted it (CVE-2024-42472).
+    """
+    if directory is not None:
+        plain = os.path.normpath(os.path.join(directory, path))
+        real = os.path.realpath(plain)
+        if real != _through_system_link(plain):
+            return Source(asked=path, path=real, device=0, inode=0, is_directory=False, owner=0, error=ELOOP)
+    else:
+        real = _real.get(path) or _real.setdefault(path, os.path.realpath(path))
     try:
         seen = os.stat(real)
     except OSError as error:
@@ -164,24 +187,6 @@ def _free_id(ranges: list[tuple[int, int, int]], accounts: str, taken: int) -> i
     raise CapsuleError("E2001", "this user namespace has no id to spare for the sandbox")
 
 
-def _outside_ids(uid: int, gid: int, capabilities: int) -> tuple[int, int, bool]:
-    """The host ids that the sandbox's root maps to, and whether the caller may choose them."""
-    if uid != 0:
-        return uid, gid, False
-    uids, gids = _id_ranges("/proc/self/uid_map"), _id_ranges("/proc/self/gid_map")
-    may_map = capabilities >> CAP_SETUID & 1 and capabilities >> CAP_SETGID & 1
-    if may_map and max(one[2] for one in uids) > 1024 and max(one[2] for one in gids) > 1024:
-        free = _free_id(uids, _read("/etc/passwd", 1 << 20), -1)
-        return free, _free_id(gids, _read("/etc/group", 1 << 20), free), bool(capabilities >> CAP_SYS_ADMIN & 1)
-    if any(inside == 0 and outside == 0 for inside, outside, _count in uids):
-        raise CapsuleError(
-            "E2001",
-            "root without CAP_SETUID and CAP_SETGID cannot map the sandbox to an unprivileged id",
-            hint="run as an ordinary user, or give the container CAP_SETUID and CAP_SETGID",
-        )
-    return uid, gid, False
-
-
 def _python() -> tuple[str, tuple[str, ...]]:
     """The interpreter that runs us, and the trees it needs that lie outside /usr."""
     executable = sys.executable or "/usr/bin/python3"
@@ -220,25 +225,140 @@ def _localtime() -> str:
 
 
 def _proc_masked() -> tuple[tuple[str, bool], ...]:
-    """Which of the names to hide this kernel has, each with whether it is a directory."""
+    """Which of the names to hide this kernel has, each with whether it is a directory.
+
+    A file that its mode keeps for root is out of reach already: the sandbox is nobody's root. A container's list is
+    masked all the same, for the day a kernel gets a mode wrong.
+    """
     found = []
     for name in PROC_MASKED:
         try:
-            found.append((name, os.stat(f"/proc/{name}").st_mode & 0o170000 == 0o040000))
+            mode = os.stat(f"/proc/{name}").st_mode
         except OSError:
             continue
+        if mode & 0o007 or name in OCI_MASKED:
+            found.append((name, mode & 0o170000 == 0o040000))
     return tuple(found)
 
 
-def _sources(request: Request, directory: str, always: Iterable[str]) -> dict[str, Source]:
-    found = {path: source for path in always if not (source := look(path)).error}
+@value
+class _Static:
+    """What no request changes: the system's own paths and what this process is."""
+
+    seen_ns: int
+    uid: int
+    capabilities: int
+    architecture: str
+    kernel: tuple[int, int]
+    python: str
+    python_prefixes: tuple[str, ...]
+    sources: dict[str, Source]
+    system_links: dict[str, str]
+    proc_masked: tuple[tuple[str, bool], ...]
+    localtime: str
+    etc_paths: tuple[str, ...]
+    etc_texts: tuple[tuple[str, str], ...]
+    uid_ranges: list[tuple[int, int, int]]
+    gid_ranges: list[tuple[int, int, int]]
+    accounts: str
+    groups: str
+
+
+# Kept for a second, so that a loop of short runs does not look at the same forty paths each time. Nothing stale can be
+# enforced by it: the core compares every object with what was seen, refuses another one, and `forget` makes us look again.
+_KEPT_NS = 1_000_000_000
+_kept: list[_Static] = []
+
+
+def forget() -> bool:
+    """Look at everything anew next time. Returns whether anything had been kept."""
+    had = bool(_kept)
+    _kept.clear()
+    _real.clear()
+    return had
+
+
+def _look_at_system() -> _Static:
+    uname = os.uname()
+    major, minor = uname.release.split(".")[:2]
+    python, prefixes = _python()
+    etc_paths = [*ETC_PATHS, *_java_settings()]
+    localtime = _localtime()
+    if not localtime:
+        etc_paths.append("/etc/localtime")
+    links = _links()
+    paths = ["/usr", *(f"/dev/{name}" for name in DEVICES), *etc_paths, *prefixes]
+    paths += [f"/{name}" for name, target in links.items() if not target]
+    sources = {path: source for path in paths if not (source := look(path)).error}
+    return _Static(
+        seen_ns=time.monotonic_ns(),
+        uid=os.geteuid(),
+        capabilities=_capabilities() if os.geteuid() == 0 else 0,
+        architecture=uname.machine,
+        kernel=(int(major), int("".join(c for c in minor if c.isdigit()))),
+        python=python,
+        python_prefixes=prefixes,
+        sources=sources,
+        system_links=links,
+        proc_masked=_proc_masked(),
+        localtime=localtime,
+        etc_paths=tuple(path for path in etc_paths if path in sources),
+        etc_texts=tuple((name, text) for name in ETC_COPIED if (text := _read(f"/etc/{name}")) and "\0" not in text),
+        uid_ranges=_id_ranges("/proc/self/uid_map"),
+        gid_ranges=_id_ranges("/proc/self/gid_map"),
+        accounts=_read("/etc/passwd", 1 << 20),
+        groups=_read("/etc/group", 1 << 20),
+    )
+
+
+def _static() -> _Static:
+    for kept in _kept:
+        if time.monotonic_ns() - kept.seen_ns < _KEPT_NS and kept.uid == os.geteuid():
+            return kept
+    fresh = _look_at_system()
+    _kept[:] = [fresh]
+    return fresh
+
+
+def _asked_sources(request: Request, directory: str) -> dict[str, Source]:
     isolation = request.isolation
     asked = [*isolation.readonly_paths, *isolation.writable_paths, *(bind.source for bind in isolation.binds)]
     if isolation.workspace is not None:
         asked.append(isolation.workspace.source)
-    for path in asked:
-        found.setdefault(path, look(path, directory=directory))
-    return found
+    return {path: look(path, directory=directory) for path in asked}
+
+
+def _outside_ids(static: _Static, gid: int) -> tuple[int, int, bool]:
+    """The host ids that the sandbox's root maps to, and whether the caller has the power to open mounts for it."""
+    if static.uid != 0:
+        return static.uid, gid, False
+    has = static.capabilities
+    widest = min(max(one[2] for one in ranges) for ranges in (static.uid_ranges, static.gid_ranges))
+    if has >> CAP_SETUID & 1 and has >> CAP_SETGID & 1 and widest > 1024:
+        free = _free_id(static.uid_ranges, static.accounts, -1)
+        return free, _free_id(static.gid_ranges, static.groups, free), bool(has >> CAP_SYS_ADMIN & 1)
+    if any(inside == 0 and outside == 0 for inside, outside, _count in static.uid_ranges):
+        raise CapsuleError(
+            "E2001",
+            "root without CAP_SETUID and CAP_SETGID cannot map the sandbox to an unprivileged id",
+            hint="run as an ordinary user, or give the container CAP_SETUID and CAP_SETGID",
+        )
+    return static.uid, gid, False
+
+
+def _lacking(command: str, python: str) -> tuple[str, ...]:
+    """The directories, the same inside as here, that do not have `command`: no need to try each of them by exec."""
+    if "/" in command:
+        return ()
+    places = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", python.rpartition("/")[0])
+    return tuple(place for place in places if not os.path.lexists(f"{place}/{command}"))
+
+
+def _current_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # removed: relative paths of the request are then looked for, and not found, from the root
+        return "/"
 
 
 def survey(request: Request, *, overlay: bool = True, idmap: bool = True) -> Host:
@@ -246,24 +366,14 @@ def survey(request: Request, *, overlay: bool = True, idmap: bool = True) -> Hos
 
     Raises CapsuleError E2001 where no unprivileged id can be had for the sandbox.
     """
-    uname = os.uname()
-    major, minor = uname.release.split(".")[:2]
-    kernel = int(major), int("".join(c for c in minor if c.isdigit()))
-    uid, gid = os.geteuid(), os.getegid()
-    outside_uid, outside_gid, privileged = _outside_ids(uid, gid, _capabilities() if uid == 0 else 0)
-    directory = os.getcwd()
-    python, prefixes = _python()
-    etc_paths = [*ETC_PATHS, *_java_settings()]
-    localtime = _localtime()
-    if not localtime:
-        etc_paths.append("/etc/localtime")
-    links = _links()
-    always = ["/usr", *(f"/dev/{name}" for name in DEVICES), *etc_paths, *prefixes]
-    always += [f"/{name}" for name, target in links.items() if not target]
-    sources = _sources(request, directory, always)
+    static = _static()
+    uid, gid = static.uid, os.getegid()
+    outside_uid, outside_gid, privileged = _outside_ids(static, gid)
+    directory = _current_directory()
+    asked = _asked_sources(request, directory)
     return Host(
-        architecture=uname.machine,
-        kernel=kernel,
+        architecture=static.architecture,
+        kernel=static.kernel,
         uid=uid,
         gid=gid,
         privileged=privileged,
@@ -272,16 +382,18 @@ def survey(request: Request, *, overlay: bool = True, idmap: bool = True) -> Hos
         directory=directory,
         home=os.environ.get("HOME", ""),
         search_path=tuple(part for part in os.environ.get("PATH", "").split(":") if part.startswith("/")),
-        python=python,
-        python_prefixes=prefixes,
-        sources=sources,
-        system_links=links,
-        proc_masked=_proc_masked(),
-        localtime=localtime,
-        etc_paths=tuple(path for path in etc_paths if path in sources),
+        python=static.python,
+        python_prefixes=static.python_prefixes,
+        sources={**asked, **static.sources} if asked else static.sources,
+        system_links=static.system_links,
+        proc_masked=static.proc_masked,
+        localtime=static.localtime,
+        etc_paths=static.etc_paths,
+        etc_texts=static.etc_texts,
         resolv_conf=_read("/etc/resolv.conf") if request.isolation.network else "",
-        overlay=overlay and kernel >= (5, 11),
-        idmap=idmap and kernel >= (5, 19),
+        overlay=overlay and static.kernel >= (5, 11),
+        idmap=idmap and static.kernel >= (5, 19),
+        lacking=_lacking(request.command[0], static.python),
     )
 
 

@@ -295,6 +295,13 @@ def _readable_id(given: object) -> str | None:
         return None  # the refusal already says that it, or something before it, is wrong
 
 
+def check_request(request: Request) -> Request:
+    """A request that a program made by hand, checked like any other (a NUL in it would be read as the plan's)."""
+    if len(dict(request.environment)) != len(request.environment):
+        raise refuse("E1009", "environment", "a name is given twice")
+    return request_from_mapping(request_to_mapping(request))
+
+
 def request_to_mapping(request: Request) -> dict[str, object]:
     """The mapping that `request_from_mapping` makes this request of; what was not given is absent."""
     isolation = _given(request.isolation, _ISOLATION)
@@ -366,22 +373,3 @@ def _error_fields(error: Failure) -> dict[str, object]:
     if error.hint:
         fields["hint"] = error.hint
     return fields
-
-
-def failure_response(error: CapsuleError, *, execution_id: str, started_at: str, finished_at: str) -> dict[str, object]:
-    """The JSON response for a request that never ran: no exit code, no streams, no metrics."""
-    return response(
-        Result(
-            execution_id=execution_id,
-            status=entry(error.code).status,
-            started_at=started_at,
-            finished_at=finished_at,
-            exit_code=None,
-            signal=None,
-            stdout_stream=None,
-            stderr_stream=None,
-            metrics=None,
-            isolation={},
-            error=error.failure(),
-        )
-    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from . import seccomp
 from ._value import value
+from .errors import CapsuleError
 from .model import COPY_ON_WRITE, READ_ONLY
 from .policy import DRAIN_MS, PRIVATE, SETUP_MS, SHIM_DIRECTORY, WORKSPACE, within
 
@@ -18,15 +19,20 @@ if TYPE_CHECKING:
 
     Step = tuple[str, ...]
 
-SCRATCH = "/.capsule"
-# Places of the scratch tmpfs that the sandbox sees under these names.
-SCRATCH_PLACES = (("/tmp", "tmp", "1777"), ("/dev/shm", "shm", "1777"))
-ROOT_BYTES, ROOT_INODES = 4 << 20, 4096
+# The building place is one tmpfs; the root to be is its `new`, and what the sandbox may write lies beside that.
+NEW = "/new"
+SCRATCH_PLACES = (("/tmp", "/tmp", "1777"), ("/dev/shm", "/shm", "1777"))
+WORKSPACE_PLACE, LOWER_PLACE, WORK_PLACE, EMPTY_PLACE = "/workspace", "/lower", "/work", "/empty"
+OWN_BYTES, OWN_INODES = 1 << 20, 1024  # what our own files and mount points may take of it
 OOM_SCORE = 1000  # under memory pressure the kernel ends a sandbox before anything of the host's
-STACK_BYTES, LOCKED_BYTES, QUEUE_BYTES = 8 << 20, 64 << 10, 819_200
+STACK_BYTES, LOCKED_BYTES, QUEUE_BYTES, PENDING_SIGNALS = 8 << 20, 64 << 10, 819_200, 256
 # setrlimit(2)'s numbers, which all supported architectures share.
-RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_STACK, RLIMIT_CORE, RLIMIT_NPROC = 1, 2, 3, 4, 6
-RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_RTPRIO = 7, 8, 12, 13, 14
+RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_STACK, RLIMIT_CORE, RLIMIT_RSS, RLIMIT_NPROC = 0, 1, 2, 3, 4, 5, 6
+RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_AS, RLIMIT_LOCKS, RLIMIT_SIGPENDING = 7, 8, 9, 10, 11
+RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_RTPRIO, RLIMIT_RTTIME = 12, 13, 14, 15
+UNLIMITED = "unlimited"
+# core(5): at 1 no core is written, and none is piped to a helper of the host's either, which 0 would still allow.
+NO_CORE = 1
 # landlock(7). Rights that change a file system, by the ABI that brought them; scopes (ABI 6): abstract sockets, signals.
 LANDLOCK_WRITE = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12
 LANDLOCK_REFER, LANDLOCK_TRUNCATE, LANDLOCK_SCOPES = 1 << 13, 1 << 14, 3
@@ -52,7 +58,10 @@ def encode(half: str, steps: tuple[Step, ...]) -> bytes:
     for step in steps:
         words += step
     words += ("end", "")
-    return "\0".join(words).encode("utf-8", "surrogateescape")
+    text = "\0".join(words).encode("utf-8", "surrogateescape")
+    if text.count(b"\0") != len(words) - 1:
+        raise CapsuleError("E1005", f"a NUL stands in a value of the {half}")  # it would begin a field of its own
+    return text
 
 
 class _Sources:
@@ -80,7 +89,7 @@ class _Tree:
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
-        self._made = {"/", SCRATCH}
+        self._made = {"/", NEW}
 
     def directory(self, path: str, mode: str = "0755") -> None:
         if path in self._made:
@@ -114,105 +123,113 @@ def _etc(policy: Policy, tree: _Tree) -> None:
     if user != 0:
         accounts.insert(0, ("root", 0, "/root", "/usr/sbin/nologin"))
         groups.insert(0, ("root", 0))
-    tree.file("/etc/passwd", "".join(f"{who}:x:{uid}:{uid}:{who}:{home}:{shell}\n" for who, uid, home, shell in accounts))
-    tree.file("/etc/group", "".join(f"{who}:x:{gid}:\n" for who, gid in groups))
-    tree.file("/etc/hostname", f"{policy.hostname}\n")
-    tree.file("/etc/hosts", f"127.0.0.1\tlocalhost {policy.hostname}\n::1\tlocalhost\n")
     lookup = "files dns" if policy.network else "files"
-    tree.file("/etc/nsswitch.conf", f"passwd: files\ngroup: files\nshadow: files\nhosts: {lookup}\nservices: files\nprotocols: files\n")
-    tree.file("/etc/resolv.conf", policy.resolv_conf)
+    texts = {
+        "passwd": "".join(f"{who}:x:{uid}:{uid}:{who}:{home}:{shell}\n" for who, uid, home, shell in accounts),
+        "group": "".join(f"{who}:x:{gid}:\n" for who, gid in groups),
+        "hostname": f"{policy.hostname}\n",
+        "hosts": f"127.0.0.1\tlocalhost {policy.hostname}\n::1\tlocalhost\n",
+        "nsswitch.conf": f"passwd: files\ngroup: files\nhosts: {lookup}\nservices: files\nprotocols: files\n",
+        "resolv.conf": policy.resolv_conf,
+    }
+    taken = {bound.destination for bound in policy.binds}
+    for file, text in (*texts.items(), *policy.etc_texts):
+        if f"/etc/{file}" not in taken:
+            tree.file(f"{NEW}/etc/{file}", text)
     if policy.localtime:
-        tree.link("/etc/localtime", policy.localtime)
+        tree.link(f"{NEW}/etc/localtime", policy.localtime)
 
 
 def _dev(policy: Policy, tree: _Tree) -> None:
     for name, _source in policy.devices:
-        tree.file(f"/dev/{name}", "")
+        tree.file(f"{NEW}/dev/{name}", "")
     for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
-        tree.link(f"/dev/{name}", f"/proc/self/fd{target}")
-    tree.link("/dev/ptmx", "pts/ptmx")
+        tree.link(f"{NEW}/dev/{name}", f"/proc/self/fd{target}")
+    tree.link(f"{NEW}/dev/ptmx", "pts/ptmx")
 
 
-def _place_in_scratch(policy: Policy, path: str) -> str:
-    """Where a mount point under one of the writable places must be made: on the scratch tmpfs, or not at all."""
-    for place, name, _mode in SCRATCH_PLACES:
+def _built_at(policy: Policy, path: str) -> str:
+    """Where a path of the sandbox is made: in the new root, or beside it where a writable place will show it."""
+    for place, scratch, _mode in SCRATCH_PLACES:
         if within(path, place):
-            return f"{SCRATCH}/{name}{path[len(place):]}"
+            return scratch + path[len(place) :]
     if within(path, WORKSPACE) and policy.workspace_kind in (PRIVATE, COPY_ON_WRITE):
-        return f"{SCRATCH}/workspace{path[len(WORKSPACE):]}"
-    return path
+        return WORKSPACE_PLACE + path[len(WORKSPACE) :]
+    return NEW + path
 
 
 def _mount_points(policy: Policy, tree: _Tree) -> None:
     for place in ("/proc", "/dev/pts", "/dev/shm", "/tmp", WORKSPACE):
-        tree.directory(place)
-    for place, name, mode in SCRATCH_PLACES:
-        tree.directory(f"{SCRATCH}/{name}", mode)
-    tree.directory(f"{SCRATCH}/workspace")
+        tree.directory(NEW + place)
+    for _place, scratch, mode in SCRATCH_PLACES:
+        tree.directory(scratch, mode)
+    tree.directory(WORKSPACE_PLACE)
     if policy.workspace_kind == COPY_ON_WRITE:
-        tree.directory(f"{SCRATCH}/lower")
-        tree.directory(f"{SCRATCH}/work")
+        tree.directory(LOWER_PLACE)
+        tree.directory(WORK_PLACE)
     trees = [bound.destination for bound in policy.binds]
     for bound in policy.binds:
         if any(within(bound.destination, other) for other in trees if other != bound.destination):
             continue  # it lies in another bind, which must hold the place
-        path = _place_in_scratch(policy, bound.destination)
+        path = _built_at(policy, bound.destination)
         if bound.source.is_directory:
             tree.directory(path)
         else:
             tree.file(path, "")
-    if within(policy.working_directory, WORKSPACE):
-        tree.directory(_place_in_scratch(policy, policy.working_directory))
+    if within(policy.working_directory, WORKSPACE) and policy.workspace_kind in (PRIVATE, COPY_ON_WRITE):
+        tree.directory(_built_at(policy, policy.working_directory))
 
 
 def _links(policy: Policy, tree: _Tree) -> None:
     for name, target in policy.system_links:
-        tree.link(f"/{name}", target)
-    tree.directory("/var")
-    tree.link("/var/tmp", "../tmp")
+        tree.link(f"{NEW}/{name}", target)
+    tree.directory(f"{NEW}/var")
+    tree.link(f"{NEW}/var/tmp", "../tmp")
     for name, target in policy.python_shims:
-        tree.link(f"{SHIM_DIRECTORY}/{name}", target)
+        tree.link(f"{NEW}{SHIM_DIRECTORY}/{name}", target)
+
+
+def _binds(policy: Policy, sources: _Sources, *, in_writable: bool) -> list[Step]:
+    """The binds that lie in a writable place, which must be there first, or the others."""
+    return [
+        ("bind", sources.slot(bound.source, bound.mode, idmap=bound.idmap), NEW + bound.destination, bound.mode)
+        for bound in policy.binds
+        if any(within(bound.destination, place) for place in (WORKSPACE, "/tmp", "/dev/shm")) == in_writable
+    ]
 
 
 def _mounts(policy: Policy, sources: _Sources) -> list[Step]:
     """Mounts from the root outwards, so that each finds its place."""
-    steps: list[Step] = []
-    early = [bound for bound in policy.binds if _place_in_scratch(policy, bound.destination) == bound.destination and not within(bound.destination, WORKSPACE)]
-    late = [bound for bound in policy.binds if bound not in early]
-    for bound in early:
-        steps.append(("bind", sources.slot(bound.source, bound.mode, idmap=bound.idmap), bound.destination, bound.mode))
+    steps = _binds(policy, sources, in_writable=False)
     for name, source in policy.devices:
-        steps.append(("bind", sources.slot(source, "dev"), f"/dev/{name}", "dev"))
-    for place, name, _mode in SCRATCH_PLACES:
-        steps.append(("inner-bind", f"{SCRATCH}/{name}", place, "rw"))
+        steps.append(("bind", sources.slot(source, "dev"), f"{NEW}/dev/{name}", "dev"))
+    for place, scratch, _mode in SCRATCH_PLACES:
+        steps.append(("inner-bind", scratch, NEW + place, "rw"))
     steps += _workspace_mounts(policy, sources)
-    for bound in late:
-        steps.append(("bind", sources.slot(bound.source, bound.mode, idmap=bound.idmap), bound.destination, bound.mode))
-    steps += (("proc", "/proc"), ("devpts", "/dev/pts"))
+    steps += _binds(policy, sources, in_writable=True)
+    steps += (("proc", f"{NEW}/proc"), ("devpts", f"{NEW}/dev/pts"))
     null = sources.slot(dict(policy.devices)["null"], "dev")
     for name, is_directory in policy.proc_masked:
         if is_directory:
-            steps.append(("inner-bind", f"{SCRATCH}/empty", f"/proc/{name}", READ_ONLY))
+            steps.append(("inner-bind", EMPTY_PLACE, f"{NEW}/proc/{name}", READ_ONLY))
         else:
-            steps.append(("bind", null, f"/proc/{name}", READ_ONLY))
+            steps.append(("bind", null, f"{NEW}/proc/{name}", READ_ONLY))
     return steps
 
 
 def _workspace_mounts(policy: Policy, sources: _Sources) -> list[Step]:
+    place = NEW + WORKSPACE
     if policy.workspace is None:
-        return [("inner-bind", f"{SCRATCH}/workspace", WORKSPACE, "rw")]
+        return [("inner-bind", WORKSPACE_PLACE, place, "rw")]
     slot = sources.slot(policy.workspace, policy.workspace_kind, idmap=policy.workspace_idmap)
     if policy.workspace_kind != COPY_ON_WRITE:
-        return [("bind", slot, WORKSPACE, policy.workspace_kind)]
-    return [
-        ("bind", slot, f"{SCRATCH}/lower", READ_ONLY),
-        ("overlay", f"{SCRATCH}/lower", f"{SCRATCH}/workspace", f"{SCRATCH}/work", WORKSPACE),
-    ]
+        return [("bind", slot, place, policy.workspace_kind)]
+    return [("bind", slot, LOWER_PLACE, READ_ONLY), ("overlay", LOWER_PLACE, WORKSPACE_PLACE, WORK_PLACE, place)]
 
 
 def _room(policy: Policy) -> tuple[Step, ...]:
     sources, tree = _Sources(privileged=policy.privileged), _Tree()
-    tree.directory(f"{SCRATCH}/empty", "0555")
+    tree.directory(EMPTY_PLACE, "0555")
     _mount_points(policy, tree)
     _etc(policy, tree)
     _dev(policy, tree)
@@ -233,46 +250,51 @@ def _room(policy: Policy) -> tuple[Step, ...]:
         steps += sources.steps + sources.idmaps
     else:
         steps += sources.steps
-    steps.append(("root", str(ROOT_BYTES), str(ROOT_INODES)))
-    steps.append(("scratch", SCRATCH, str(policy.disk_bytes), str(_inodes(policy.disk_bytes))))
+    steps.append(("root", str(policy.disk_bytes + OWN_BYTES), str(_inodes(policy.disk_bytes) + OWN_INODES)))
     steps += tree.steps
     steps += mounts
-    steps += (("detach", SCRATCH), ("readonly",), ("pivot",), ("hostname", policy.hostname))
+    steps += (("readonly",), ("pivot",), ("hostname", policy.hostname))
     if not policy.network:
         steps.append(("loopback",))
     return tuple(steps)
 
 
 def _rlimits(policy: Policy) -> list[Step]:
-    limits = (
+    limits: tuple[tuple[int, int | str], ...] = (
+        (RLIMIT_CPU, UNLIMITED),
         (RLIMIT_FSIZE, policy.max_file_bytes),
         # a backstop for address space that is never touched; what is touched is watched as a whole
         (RLIMIT_DATA, 2 * policy.memory_bytes + (1 << 30)),
         (RLIMIT_STACK, STACK_BYTES),
-        (RLIMIT_CORE, 0),
+        (RLIMIT_CORE, NO_CORE),
+        (RLIMIT_RSS, UNLIMITED),
         (RLIMIT_NPROC, policy.max_pids),
         (RLIMIT_NOFILE, policy.max_open_files),
         (RLIMIT_MEMLOCK, LOCKED_BYTES),
+        (RLIMIT_AS, UNLIMITED),
+        (RLIMIT_LOCKS, UNLIMITED),
+        (RLIMIT_SIGPENDING, PENDING_SIGNALS),
         (RLIMIT_MSGQUEUE, QUEUE_BYTES),
         (RLIMIT_NICE, 0),
         (RLIMIT_RTPRIO, 0),
+        (RLIMIT_RTTIME, UNLIMITED),
     )
     return [("rlimit", str(which), str(limit)) for which, limit in limits]
 
 
 def _landlock(policy: Policy) -> list[Step]:
-    """One more layer over the mounts: nothing is changed outside the writable places, and nothing outside is signalled."""
+    """One more layer over the mounts: nothing is changed outside the writable places, and nothing outside is signalled.
+
+    Of /dev only the files that are there are written to: devices and terminals.
+    """
     steps: list[Step] = [("landlock", str(abi), str(rights), str(scopes)) for abi, rights, scopes in LANDLOCK_ABIS]
     every = LANDLOCK_WRITE | LANDLOCK_REFER | LANDLOCK_TRUNCATE
-    writable = {"/tmp": True, "/dev/shm": True, "/dev/pts": True}
-    writable[WORKSPACE] = True
-    for name, _source in policy.devices:
-        writable[f"/dev/{name}"] = False
+    writable = {"/tmp": True, "/dev/shm": True, WORKSPACE: True, "/dev": False}
     for bound in policy.binds:
         if bound.mode != READ_ONLY:
             writable[bound.destination] = bound.source.is_directory
-    for path, is_directory in writable.items():
-        steps.append(("landlock-allow", path, str(every if is_directory else LANDLOCK_FILE_RIGHTS)))
+    for path, whole in writable.items():
+        steps.append(("landlock-allow", path, str(every if whole else LANDLOCK_FILE_RIGHTS)))
     return steps
 
 

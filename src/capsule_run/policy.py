@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .model import Request
 
 WORKSPACE = "/workspace"
+ELOOP = 40
 DEFAULT_MAX_OPEN_FILES = 1024
 DEFAULT_USER = 1000
 DEFAULT_HOSTNAME = "capsule"
@@ -34,6 +35,7 @@ DRAIN_MS = 250
 SETUP_MS = 10_000
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 SHIM_DIRECTORY = "/run/capsule/bin"
+SHIMMED = ("python", "python3")
 # Directories that are the sandbox's own: nothing of the host may be put over them.
 SYSTEM_DIRECTORIES = ("/", "/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/sys", "/usr")
 # Beneath these, too: they are read-only trees of the host, or the kernel's own.
@@ -92,6 +94,7 @@ class Policy:
     proc_masked: tuple[tuple[str, bool], ...]
     localtime: str
     resolv_conf: str
+    etc_texts: tuple[tuple[str, str], ...]
     python_shims: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
 
@@ -114,8 +117,15 @@ def normal(path: str) -> str:
 
 def _existing(host: Host, asked: str, field: str) -> Source:
     source = host.sources[asked]
+    if source.error == ELOOP:
+        raise CapsuleError(
+            "E2004",
+            f"{field}: `{asked}` leads through a symbolic link to `{source.path}`",
+            details={"path": source.path, "errno": ELOOP},
+            hint=f"name `{source.path}` itself, if that is what you mean",
+        )
     if source.error:
-        reason = {2: "no such file or directory", 13: "permission denied", 40: "too many links"}.get(
+        reason = {2: "no such file or directory", 13: "permission denied"}.get(
             source.error, f"errno {source.error}"
         )
         raise CapsuleError(
@@ -203,14 +213,18 @@ def _shims(host: Host, binds: list[BoundPath]) -> tuple[tuple[str, str], ...]:
     """`python` and `python3` as links to our interpreter where it is the system's, which may have no `python` at all."""
     if any(within(host.python, bound.destination) for bound in binds):
         return ()
-    return ("python", host.python), ("python3", host.python)
+    return tuple((name, host.python) for name in SHIMMED)
 
 
-def _candidates(command: str, path: str, directory: str) -> tuple[str, ...]:
+def _candidates(command: str, path: str, directory: str, lacking: tuple[str, ...]) -> tuple[str, ...]:
+    """Where to look for the command inside. Never empty: what is nowhere is tried once, and reported as not found."""
     if "/" in command:
         return (normal(command if command.startswith("/") else f"{directory}/{command}"),)
-    places = [normal(f"{part}/{command}") for part in path.split(":") if part.startswith("/")]
-    return tuple(dict.fromkeys(places)) or (normal(f"/usr/bin/{command}"),)
+    parts = [part for part in path.split(":") if part.startswith("/") and part not in lacking]
+    if command not in SHIMMED:
+        parts = [part for part in parts if part != SHIM_DIRECTORY]
+    places = dict.fromkeys(normal(f"{part}/{command}") for part in parts)
+    return tuple(places) or (normal(f"/usr/bin/{command}"),)
 
 
 def _environment(request: Request, path: tuple[str, ...], user: int) -> tuple[tuple[str, str], ...]:
@@ -237,8 +251,11 @@ def _nice(shares: int) -> int:
     return level
 
 
-def resolve(request: Request, host: Host) -> Policy:
-    """Decide everything. Raises CapsuleError: E1005, E1009 for contradictions, E2004, E2008 for paths, E2007 for `require`."""
+def resolve(request: Request, host: Host, *, streams_stdin: bool = False) -> Policy:
+    """Decide everything; `streams_stdin` says that the door has a descriptor for the command to read from.
+
+    Raises CapsuleError: E1005, E1009 for contradictions, E2004, E2008 for paths, E2007 for `require`.
+    """
     isolation, resources = request.isolation, request.resources
     _require(request, host)
     python_binds = _python_binds(host)
@@ -265,10 +282,10 @@ def resolve(request: Request, host: Host) -> Policy:
     return Policy(
         architecture=host.architecture,
         command=request.command,
-        candidates=_candidates(request.command[0], dict(environment).get("PATH", ""), directory),
+        candidates=_candidates(request.command[0], dict(environment).get("PATH", ""), directory, host.lacking),
         environment=environment,
         working_directory=directory,
-        has_stdin=request.stdin is not None,
+        has_stdin=streams_stdin or request.stdin is not None,
         timeout_ms=_given(request.timeout_ms, DEFAULT_TIMEOUT_MS),
         memory_bytes=memory_bytes,
         cpu_shares=shares,
@@ -299,6 +316,7 @@ def resolve(request: Request, host: Host) -> Policy:
         proc_masked=host.proc_masked,
         localtime=host.localtime,
         resolv_conf=host.resolv_conf,
+        etc_texts=host.etc_texts,
         python_shims=shims,
         notes=_notes(request, kind),
     )

@@ -12,9 +12,11 @@ import time
 
 from . import errors, verdict
 from ._value import replace
+from .core import PATH as CORE_PATH
 from .core import Core, Report, memory_file, parse_report, sealed_file
 from .errors import CapsuleError
-from .host import find_command, survey
+from .host import find_command, forget, survey
+from .jsonapi import check_request, request_from_arguments
 from .model import ERROR, Metrics, Output, Request, Result
 from .plan import Plan, compile_plan, encode
 from .policy import resolve
@@ -108,31 +110,27 @@ class _Sinks:
             os.close(self._own.pop())
 
 
-def _drive(
-    plan: Plan, sinks: _Sinks, on_start: Callable[[Run], None] | None, *, core_path: str | None
-) -> tuple[Report, int]:
+def _drive(core: Core, plan: Plan, sinks: _Sinks, on_start: Callable[[Run], None] | None) -> tuple[Report, int]:
     """Send both halves and wait for the report. Returns it with the signal that cancelled the run, or 0."""
-    with Core(path=core_path) if core_path else Core() as core:
-        run = Run(core)
-        for half, steps, fds in (("room", plan.room, ()), ("payload", plan.payload, tuple(sinks.fds))):
-            fd = sealed_file(f"capsule-{half}", encode(half, steps))
-            try:
-                core.send(half, (fd, *fds))
-            finally:
-                os.close(fd)
-        if on_start is not None:
-            on_start(run)
-        message = core.receive()
-        if not message:
-            status = core.close()
-            raise CapsuleError("E6002", f"the core ended without a report (wait status {status})")
-        return parse_report(message), run.cancelled_by
+    run = Run(core)
+    for half, steps, fds in (("room", plan.room, ()), ("payload", plan.payload, tuple(sinks.fds))):
+        fd = sealed_file(f"capsule-{half}", encode(half, steps))
+        try:
+            core.send(half, (fd, *fds))
+        finally:
+            os.close(fd)
+    if on_start is not None:
+        on_start(run)
+    message = core.receive()
+    if not message:
+        status = core.close()
+        raise CapsuleError("E6002", f"the core ended without a report (wait status {status})")
+    return parse_report(message), run.cancelled_by
 
 
-def _next_rung(report: Report, plan: Plan, host: Host) -> str:
+def _next_rung(report: Report, plan: Plan) -> str:
     """The optional mechanism that this host has just refused, or an empty string."""
-    if report.failed is None or report.failed[0] != "room":
-        return ""
+    assert report.failed is not None
     verb = plan.room[report.failed[1]][0]
     mapped = any(step[0] == "idmap" for step in plan.room)
     if verb == "idmap" or (verb == "overlay" and mapped):
@@ -140,32 +138,58 @@ def _next_rung(report: Report, plan: Plan, host: Host) -> str:
     return "overlay" if verb == "overlay" else ""
 
 
-def prepare(request: Request) -> tuple[Host, Policy, Plan]:
+def prepare(request: Request, *, streams_stdin: bool = False) -> tuple[Host, Policy, Plan]:
     """Everything up to the core: what `--dry-run` shows. Raises CapsuleError."""
     host = survey(request, overlay="overlay" not in _refused, idmap="idmap" not in _refused)
-    policy = resolve(request, host)
+    policy = resolve(request, host, streams_stdin=streams_stdin)
     return host, policy, compile_plan(policy)
 
 
-def _attempt(
-    request: Request, streams: Streams, on_start: Callable[[Run], None] | None, core_path: str | None
-) -> tuple[Policy, Plan, Report, int, bytes, bytes]:
-    while True:
-        host, policy, plan = prepare(request)
+class _LookAgainError(Exception):
+    """The attempt found out something about the host; `args[0]` says what. Another attempt may go better."""
+
+
+def _once(
+    request: Request, streams: Streams, on_start: Callable[[Run], None] | None, core_path: str, *, stale_ok: bool
+) -> tuple[Policy, Report, int, bytes, bytes]:
+    """One attempt. The core starts first: it gets ready on another processor while the plan is made on this one."""
+    with Core(path=core_path) as core:
+        host, policy, plan = prepare(request, streams_stdin=streams.stdin is not None)
         sinks = _Sinks(request, streams)
         try:
-            report, cancelled_by = _drive(plan, sinks, on_start, core_path=core_path)
-            rung = _next_rung(report, plan, host)
-            if rung and rung not in _refused:
-                _refused.add(rung)
-                continue
+            report, cancelled_by = _drive(core, plan, sinks, on_start)
+            _learn(report, plan, stale_ok=stale_ok)
             stdout = sinks.content(sinks.stdout, report.stdout[0])
             stderr = sinks.content(sinks.stderr, report.stderr[0])
         finally:
             sinks.close()
-        if report.landlock_abi is None and report.killed != "caller":
-            raise _unstarted(report, plan, host)
-        return policy, plan, report, cancelled_by, stdout, stderr
+    if report.landlock_abi is None and report.killed != "caller":
+        raise _unstarted(report, plan, host)
+    return policy, report, cancelled_by, stdout, stderr
+
+
+def _learn(report: Report, plan: Plan, *, stale_ok: bool) -> None:
+    """Raise _LookAgainError for a failed set-up that a second look avoids: an optional mechanism, or facts kept too long."""
+    if report.failed is None or report.failed[0] != "room":
+        return
+    rung = _next_rung(report, plan)
+    if rung and rung not in _refused:
+        _refused.add(rung)
+        raise _LookAgainError(rung)
+    if stale_ok and plan.room[report.failed[1]][0] in ("source", "inner-source"):
+        forget()
+        raise _LookAgainError("sources")
+
+
+def _attempt(
+    request: Request, streams: Streams, on_start: Callable[[Run], None] | None, core_path: str
+) -> tuple[Policy, Report, int, bytes, bytes]:
+    stale_ok = True
+    while True:
+        try:
+            return _once(request, streams, on_start, core_path, stale_ok=stale_ok)
+        except _LookAgainError as found:
+            stale_ok = stale_ok and found.args[0] != "sources"
 
 
 def _unstarted(report: Report, plan: Plan, host: Host) -> CapsuleError:
@@ -243,7 +267,7 @@ def execute(
     *,
     streams: Streams | None = None,
     on_start: Callable[[Run], None] | None = None,
-    core_path: str | None = None,
+    core_path: str = CORE_PATH,
 ) -> Result:
     """Run one request to its end and return what happened.
 
@@ -253,10 +277,21 @@ def execute(
     :param streams: descriptors for the command's streams, instead of capturing them.
     :param on_start: called with the running `Run` once the core has its plan.
     """
+    return perform(check_request(request), streams=streams, on_start=on_start, core_path=core_path)
+
+
+def perform(
+    request: Request,
+    *,
+    streams: Streams | None = None,
+    on_start: Callable[[Run], None] | None = None,
+    core_path: str = CORE_PATH,
+) -> Result:
+    """`execute`, for a request that `jsonapi` made and so has checked."""
     called_ns = time.monotonic_ns()
     execution_id, started_at = request.execution_id or new_execution_id(), timestamp()
     try:
-        policy, _plan, report, cancelled_by, stdout, stderr = _attempt(request, streams or Streams(), on_start, core_path)
+        policy, report, cancelled_by, stdout, stderr = _attempt(request, streams or Streams(), on_start, core_path)
     except CapsuleError as error:
         if error.code.startswith("E1"):
             raise
@@ -340,40 +375,22 @@ def run(
     :param user: user and group id inside (default 1000).
     :raises CapsuleError: with a code E1xxx when the request is wrong.
     """
-    from .jsonapi import request_from_mapping
-    from .sizes import parse_size
-
-    def size(given: int | str | None, label: str) -> int | None:
-        return parse_size(given, label=label) if isinstance(given, str) else given
-
-    resources = {
-        "memory_bytes": size(memory, "memory"),
-        "max_output_bytes": size(max_output, "max_output"),
-        "disk_bytes": size(disk, "disk"),
-        "max_pids": max_pids,
-    }
-    isolation = {
-        "network": network,
-        "readonly_paths": list(readonly),
-        "writable_paths": list(writable),
-        "working_directory": workdir,
-        "workspace": workspace,
-        "user": user,
-    }
-    fields = {
-        "command": list(command),
-        "environment": dict(env) if env is not None else None,
-        "timeout_ms": timeout_ms,
-        "resources": _given(resources),
-        "isolation": _given(isolation),
-        "on_output_limit": on_output_limit,
-        "execution_id": execution_id,
-    }
-    request = request_from_mapping(_given(fields))
-    if stdin is not None:
-        request = replace(request, stdin=stdin.encode() if isinstance(stdin, str) else bytes(stdin))
-    return execute(request)
-
-
-def _given(fields: dict[str, object]) -> dict[str, object]:
-    return {name: field for name, field in fields.items() if field is not None}
+    request = request_from_arguments(
+        command=command,
+        timeout_ms=timeout_ms,
+        memory=memory,
+        env=env,
+        stdin=stdin,
+        workspace=workspace,
+        network=network,
+        max_output=max_output,
+        max_pids=max_pids,
+        disk=disk,
+        readonly=readonly,
+        writable=writable,
+        workdir=workdir,
+        user=user,
+        on_output_limit=on_output_limit,
+        execution_id=execution_id,
+    )
+    return perform(request)

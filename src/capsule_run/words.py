@@ -1,6 +1,6 @@
 """Each step of a plan in words, for `--dry-run`, `-v` and error messages.
 
-Rank 1: pure. One row a verb; a test compares the rows with the core's own list of verbs.
+Rank 1: pure. The building place's `/new` is the root to be, so its name is left out. One row a verb; a test compares the rows with the core's own list of verbs.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ _WORDS = {
     "source": "open {0} as the caller, without following links",
     "inner-source": "open {0} as the caller, without following links",
     "idmap": "show root's files of {source0} as the sandbox's own",
-    "root": "a new root in memory, {0} bytes at most",
-    "scratch": "private writable space in memory, {1} bytes and {2} files at most",
+    "root": "a new root and private writable space in memory, {0} bytes and {1} files at most",
     "dir": "make directory {0}",
     "file": "make file {0}",
     "symlink": "make link {0} to {1}",
@@ -31,7 +30,6 @@ _WORDS = {
     "overlay": "a private copy-on-write view at {3}",
     "proc": "a private, read-only {0}",
     "devpts": "private terminals at {0}",
-    "detach": "take the building place {0} away",
     "readonly": "make the root read-only",
     "pivot": "enter the new root and let go of the host's",
     "hostname": "name the host `{0}`",
@@ -59,16 +57,22 @@ _WORDS = {
     "memory-watch": "end it when it uses more than {0} bytes of memory",
 }
 _LIMITS = {
+    "0": "seconds of processor time of a process",
     "1": "bytes of a file",
     "2": "bytes of data of a process",
     "3": "bytes of a stack",
-    "4": "bytes of a core file",
+    "4": "bytes of a core file (1 also keeps it from a helper)",
+    "5": "resident bytes of a process",
     "6": "processes and threads",
     "7": "open files of a process",
     "8": "bytes of locked memory",
+    "9": "bytes of address space of a process",
+    "10": "file locks",
+    "11": "queued signals",
     "12": "bytes of message queues",
     "13": "priority",
     "14": "real-time priority",
+    "15": "microseconds of real-time processor use",
 }
 _MODES = {"ro": "read-only", "rw": "read-write", "dev": "device"}
 
@@ -80,7 +84,8 @@ def _source(plan: Plan, slot: str) -> str:
 
 def describe(step: tuple[str, ...], plan: Plan) -> str:
     """One step in words; `plan` is the whole that it belongs to, since steps name each other by number."""
-    verb, fields = step[0], step[1:]
+    verb = step[0]
+    fields = [field.removeprefix("/new") or "/" if field.startswith("/new") else field for field in step[1:]]
     extra = {}
     if verb in ("bind", "idmap"):
         extra["source0"] = _source(plan, fields[0])

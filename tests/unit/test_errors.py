@@ -58,9 +58,12 @@ def test_entry_follows_the_design(code):
 def test_texts_keep_the_style(code):
     """Meanings and hints are lower case without a full stop, and a cause is one word."""
     entry = errors.entry(code)
-    assert entry.meaning and not entry.meaning.endswith(".") and entry.meaning[0].islower()
-    assert not entry.hint.endswith(".") and "|" not in entry.hint + entry.meaning
-    assert entry.cause.replace("_", "").isalpha() and entry.cause.islower()
+    assert entry.meaning[0].islower()
+    assert not entry.meaning.endswith(".")
+    assert not entry.hint.endswith(".")
+    assert "|" not in entry.hint + entry.meaning
+    assert entry.cause.replace("_", "").isalpha()
+    assert entry.cause.islower()
 
 
 def test_causes_are_unique():

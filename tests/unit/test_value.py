@@ -15,8 +15,8 @@ from capsule_run.model import Bind, Isolation, Request, Resources
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 COSTLY = {
-    "typing", "re", "json", "enum", "dataclasses", "argparse", "collections", "inspect", "pathlib", "functools",
-    "subprocess", "os", "contextlib", "collections.abc",
+    "argparse", "collections", "contextlib", "dataclasses", "enum", "functools", "inspect", "json", "pathlib", "re",
+    "subprocess", "typing",
 }  # fmt: skip
 MODULES = ["_value", "errors", "model", "fastjson", "sizes", "checks", "jsonapi", "cli.options", "cli.help"]
 

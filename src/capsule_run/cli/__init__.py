@@ -15,9 +15,9 @@ from ..errors import CapsuleError
 from ..fastjson import dumps
 from ..model import Isolation, Request, Result, Workspace
 from ..policy import SYSTEM_DIRECTORIES, within
-from ..runner import Run, Streams, execute, exit_status, failed_result, new_execution_id, prepare, timestamp
+from ..runner import Run, Streams, perform, exit_status, failed_result, new_execution_id, prepare, timestamp
 from .._value import replace
-from ..jsonapi import response
+from ..jsonapi import MAX_REQUEST_BYTES, response
 from .options import HELP, VERSION, Options, build_json_request, build_request, read_options
 
 TYPE_CHECKING = False
@@ -163,7 +163,7 @@ def _stream(request: Request, signals: _Signals) -> Result:
         stdout=_terminal_or_same(1, os.O_WRONLY),
         stderr=_terminal_or_same(2, os.O_WRONLY),
     )
-    return execute(request, streams=streams, on_start=signals.started)
+    return perform(request, streams=streams, on_start=signals.started)
 
 
 def _command(options: Options) -> int:
@@ -172,7 +172,7 @@ def _command(options: Options) -> int:
         return _dry_run(request, options)
     signals = _Signals()
     if options.pretty:
-        result = execute(request, streams=Streams(stdin=_terminal_or_same(0, os.O_RDONLY)), on_start=signals.started)
+        result = perform(request, streams=Streams(stdin=_terminal_or_same(0, os.O_RDONLY)), on_start=signals.started)
         _print_json(result, pretty=True)
     else:
         result = _stream(request, signals)
@@ -183,9 +183,11 @@ def _command(options: Options) -> int:
 
 
 def _read_stdin() -> bytes:
-    parts = []
-    while part := os.read(0, 1 << 20):
+    """All of stdin, or as much as shows that it is too much."""
+    parts, left = [], MAX_REQUEST_BYTES + 1
+    while left > 0 and (part := os.read(0, min(left, 1 << 20))):
         parts.append(part)
+        left -= len(part)
     return b"".join(parts)
 
 
@@ -193,7 +195,7 @@ def _json(options: Options) -> int:
     request = build_json_request(options, _read_stdin())
     if options.dry_run:
         return _dry_run(request, options)
-    result = execute(request, on_start=_Signals().started)
+    result = perform(request, on_start=_Signals().started)
     _print_json(result, pretty=options.pretty)
     if options.verbose:
         _verbose(result)

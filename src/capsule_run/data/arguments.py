@@ -12,6 +12,9 @@ CLONE_NAMESPACES = {
     "CLONE_NEWPID": 0x20000000,
     "CLONE_NEWNET": 0x40000000,
 }
+# prlimit64 means the caller by 0; the payload and init have one host id, so any other number could name init.
+ANOTHER_PROCESS = {"another process": 0xFFFFFFFF}
+CORE_LIMIT = {"RLIMIT_CORE": 4}
 CLONE_THREAD = {"CLONE_THREAD": 0x00010000}
 
 # The kernel reads an open mode only with one of these; without them the register holds garbage.

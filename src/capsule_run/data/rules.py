@@ -136,7 +136,12 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
         *_each("getppid getpgid setpgid setsid getpgrp", "job control inside the pid namespace"),
         *_each("kill", "reaches the pid namespace only"),
         *_each("tgkill gettid", "abort(3) and raise(3); reaches the pid namespace only"),
-        *_each("prlimit64", "reads limits, lowers them, raises up to the hard ones that we set"),
+        *_each(
+            "prlimit64",
+            "reads own limits and lowers them; never those of init, which has the same id, nor the one that keeps cores in",
+            case(refuse(EPERM), has_any(0, "pid", a.ANOTHER_PROCESS)),
+            case(refuse(EPERM), one_of(1, "resource", a.CORE_LIMIT)),
+        ),
         *_each("getrusage sysinfo", "usage figures"),
         *_each("umask", _OWN_SELF),
         *_each("getpriority setpriority", "nice(1); only ever downwards without a capability"),
@@ -312,8 +317,9 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
             "landlock_create_ruleset landlock_add_rule landlock_restrict_self",
             "build tools that confine their own steps",
         ),
+        *_each("getrlimit setrlimit", _BARE_LEGACY, case(refuse(EPERM), one_of(0, "resource", a.CORE_LIMIT))),
         *_each(
-            "utime utimes futimesat getdents getrlimit setrlimit epoll_create inotify_init eventfd signalfd",
+            "utime utimes futimesat getdents epoll_create inotify_init eventfd signalfd",
             _BARE_LEGACY,
         ),
         *_each(

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The launcher's pumps: bytes from one descriptor to another, counted and capped, by splice(2) where the pair allows it.
+ * Nothing here may wait: the launcher's clock and kill depend on its loop coming round.
+ */
+#include "capsule-core.h"
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#define PIPE_BYTES (1 << 18)
+#define CHUNK (1U << 20)
+
+static bool pump_end(struct pump *p)
+{
+	close_cleanup(&p->from);
+	close_cleanup(&p->to);
+	p->from = p->to = -1;
+	return false;
+}
+
+/* At the cap: bytes that wait now are the proof that there were more. */
+static bool pump_over(struct pump *p)
+{
+	int waiting = 0;
+	ssize_t got;
+
+	if (ioctl(p->from, FIONREAD, &waiting) < 0 || waiting == 0)
+		return pump_end(p);
+	p->over = true;
+	if (!p->truncate) {
+		p->total += (uint64_t)waiting;
+		return pump_end(p);
+	}
+	got = read(p->from, p->buffer, sizeof(p->buffer));
+	if (got <= 0)
+		return pump_end(p);
+	p->total += (uint64_t)got;
+	return true;
+}
+
+static bool pump_copy(struct pump *p, size_t allowed)
+{
+	ssize_t n;
+
+	if (p->done == p->have) {
+		n = read(p->from, p->buffer, allowed < sizeof(p->buffer) ? allowed : sizeof(p->buffer));
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return true;
+		if (n <= 0)
+			return pump_end(p);
+		p->total += (uint64_t)n;
+		p->kept += (uint64_t)n;
+		p->have = (size_t)n;
+		p->done = 0;
+	}
+	n = p->socket ? send(p->to, p->buffer + p->done, p->have - p->done, MSG_DONTWAIT | MSG_NOSIGNAL)
+		      : write(p->to, p->buffer + p->done, p->have - p->done);
+	if (n < 0 && errno != EAGAIN && errno != EINTR)
+		return pump_end(p);
+	p->blocked = n < 0;
+	if (n > 0)
+		p->done += (size_t)n;
+	return true;
+}
+
+/* Move what can be moved without waiting. Returns false when this pump has ended, for whatever reason. */
+bool pump(struct pump *p)
+{
+	uint64_t left = p->cap - p->kept;
+	size_t allowed = left < CHUNK ? (size_t)left : CHUNK;
+	ssize_t n;
+
+	if (p->copy && p->done < p->have)
+		return pump_copy(p, allowed);
+	if (allowed == 0)
+		return pump_over(p);
+	if (p->copy)
+		return pump_copy(p, allowed);
+	n = splice(p->from, NULL, p->to, NULL, allowed, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+	if (n < 0 && errno == EINVAL) {
+		p->copy = true;
+		return pump_copy(p, allowed);
+	}
+	p->blocked = n < 0 && errno == EAGAIN;
+	if (n > 0) {
+		p->kept += (uint64_t)n;
+		p->total += (uint64_t)n;
+	}
+	return n > 0 || p->blocked ? true : pump_end(p);
+}
+
+int start_output(struct pump *p, const struct plan *plan, const char *name, int *inner)
+{
+	struct step step;
+	struct stat st;
+	int ends[2];
+
+	if (!plan_find(plan, name, &step) || pipe2(ends, O_CLOEXEC) < 0)
+		return -1;
+	p->from = ends[0];
+	p->to = plan->fds[number(step.field[0])];
+	*inner = ends[1];
+	p->cap = number(step.field[1]);
+	p->truncate = strcmp(step.field[2], "truncate") == 0;
+	if (fstat(p->to, &st) < 0 || fcntl(p->from, F_SETFL, O_NONBLOCK) < 0)
+		return -1;
+	p->copy = p->socket = S_ISSOCK(st.st_mode);
+	/* a larger pipe means fewer wake-ups; an account at its limit for pipes keeps the small one */
+	(void)fcntl(p->from, F_SETPIPE_SZ, PIPE_BYTES);
+	return 0;
+}
+
+int start_input(struct pump *p, const struct plan *plan, const struct step *step, int *inner)
+{
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return -1;
+	p->from = plan->fds[number(step->field[0])];
+	p->to = ends[1];
+	p->cap = UINT64_MAX;
+	*inner = ends[0];
+	return fcntl(p->to, F_SETFL, O_NONBLOCK);
+}

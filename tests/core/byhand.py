@@ -1,0 +1,180 @@
+"""Plans written by hand, and the talk with the core without the product in between.
+
+`ROOM` and `PAYLOAD` are the smallest plans above the floor; they name no path of this host, so the checker alone takes
+them. `compiled()` gives the plan of a real run on this host, to be changed by one step. `Talk` is one core with its
+socket; whatever the core says on stderr (it says nothing, a sanitizer does) fails the test.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections import namedtuple
+
+from capsule_run.core import Core, memory_file, parse_report, sealed_file
+from capsule_run.model import Request
+from capsule_run.runner import prepare
+
+Verb = namedtuple("Verb", "half phase rank least many name kinds")
+
+ROOM = (
+    *(("namespace", name) for name in ("user", "mount", "pid", "ipc", "uts", "cgroup", "net")),
+    ("uid-map", "0", "1885988111"),
+    ("gid-map", "0", "1885988111"),
+    ("setup-clock", "10000"),
+    ("root", "4194304", "4096"),
+    ("proc", "/proc"),
+    ("readonly",),
+    ("pivot",),
+    ("hostname", "capsule"),
+)
+PAYLOAD = (
+    ("id", "1000", "1000"),
+    ("umask", "0022"),
+    ("rlimit", "4", "0"),
+    ("cwd", "/"),
+    ("new-keyring",),
+    ("no-new-privs",),
+    ("no-capabilities",),
+    ("filter", "06000000" + "0000ff7f"),
+    ("exe", "/bin/true"),
+    ("arg", "true"),
+    ("stdout", "0", "1000", "kill"),
+    ("stderr", "1", "1000", "kill"),
+    ("clock", "1000"),
+    ("drain", "10"),
+)
+SMALLEST = {"room": ROOM, "payload": PAYLOAD}
+
+
+def encode(half, steps, *, header=("capsule-plan", "1"), end=("end",)):
+    """The text of a plan: each word with a NUL behind it."""
+    words = [*header, half, *(word for step in steps for word in step), *end]
+    return b"".join((word if isinstance(word, bytes) else word.encode("utf-8", "surrogateescape")) + b"\0" for word in words)
+
+
+def verbs(core):
+    """What the core itself says about its language."""
+    lines = subprocess.run([core, "--verbs"], capture_output=True, check=True, text=True).stdout.splitlines()
+    rows = [line.split(" ") for line in lines]
+    return [
+        Verb(half, phase, int(rank), int(least), many == "many", name, kinds.replace("-", ""))
+        for half, phase, rank, least, many, name, kinds in rows
+    ]
+
+
+def check(core, half, text):
+    """What `--check` says about a plan, in one line; `text` as bytes, or as steps to be encoded."""
+    if not isinstance(text, bytes):
+        text = encode(half, text)
+    done = subprocess.run([core, "--check", half], input=text, capture_output=True, timeout=60)
+    assert (b"", {"ok": 0}.get(done.stdout.decode().strip(), 3)) == (done.stderr, done.returncode)
+    return done.stdout.decode().strip()
+
+
+def compiled(*command, **fields):
+    """The plan of a real run of `command` on this host."""
+    return prepare(Request(command=command, **fields))[2]
+
+
+def changed(steps, verb, *replacement, which=0):
+    """`steps` with occurrence number `which` of `verb` replaced by the steps given (none: left out)."""
+    at = [index for index, step in enumerate(steps) if step[0] == verb][which]
+    return (*steps[:at], *replacement, *steps[at + 1 :])
+
+
+def after(steps, verb, *more):
+    """`steps` with more behind the last `verb`."""
+    at = max(index for index, step in enumerate(steps) if step[0] == verb)
+    return (*steps[: at + 1], *more, *steps[at + 1 :])
+
+
+def number_of(steps, *wanted):
+    """The number of the step that begins with the words `wanted`, as the core counts."""
+    return next(index for index, step in enumerate(steps) if step[: len(wanted)] == wanted)
+
+
+class Talk:
+    """One core. Leaving the context ends it, and proves that it wrote nothing to its stderr."""
+
+    def __init__(self, core):
+        self.said = memory_file("capsule-core-stderr")
+        self.core = Core(path=str(core), stderr=self.said)
+        self.core._socket.settimeout(30)  # a core that never answers fails one test, and does not stop the others
+        self.stdout, self.stderr = memory_file("capsule-stdout"), memory_file("capsule-stderr")
+        self.status = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_error):
+        try:
+            self.close()
+            assert b"" == self.content(self.said)
+        finally:
+            for fd in (self.said, self.stdout, self.stderr):
+                os.close(fd)
+
+    @property
+    def pid(self):
+        return self.core.pid
+
+    def close(self):
+        """Close the control socket and wait for the launcher. Its wait status."""
+        if self.status is None:
+            self.status = self.core.close()
+        return self.status
+
+    def send_bytes(self, word, text, fds=(), *, sealed=True):
+        plan = sealed_file("capsule-plan", text) if sealed else memory_file("capsule-plan", text)
+        try:
+            self.core.send(word, (plan, *fds))
+        finally:
+            os.close(plan)
+
+    def room(self, steps, fds=()):
+        self.send_bytes("room", encode("room", steps), fds)
+
+    def payload(self, steps, fds=()):
+        self.send_bytes("payload", encode("payload", steps), (self.stdout, self.stderr, *fds))
+
+    def receive(self):
+        """One message and its descriptors, which are the caller's to close."""
+        message, ancillary, _flags, _from = self.core._socket.recvmsg(4096, 4096)
+        fds = [int.from_bytes(data[at : at + 4], "little") for *_, data in ancillary for at in range(0, len(data), 4)]
+        return message, fds
+
+    def report(self):
+        """The report, which must be the next thing that the core says, and the last."""
+        report = parse_report(self.core.receive())
+        assert b"" == self.core.receive()
+        return report
+
+    def content(self, fd):
+        size = os.fstat(fd).st_size
+        return os.pread(fd, size, 0)
+
+    @property
+    def out(self):
+        return self.content(self.stdout)
+
+    @property
+    def err(self):
+        return self.content(self.stderr)
+
+
+def run(core, plan):
+    """Both halves at once, as a one-shot run sends them. Returns the report and the bytes of stdout and stderr."""
+    with Talk(core) as talk:
+        talk.room(plan.room)
+        talk.payload(plan.payload)
+        return talk.report(), talk.out, talk.err
+
+
+def run_command(core, *command, **fields):
+    """Run a command as the product would. Returns the report and the bytes of stdout and stderr."""
+    return run(core, compiled(*command, **fields))
+
+
+def run_python(core, script, **fields):
+    return run_command(core, "python3", "-I", "-S", "-c", script, **fields)

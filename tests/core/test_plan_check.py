@@ -1,0 +1,474 @@
+"""The checker takes what Python compiles and what is written in the format, and nothing else."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+
+import pytest
+from byhand import PAYLOAD, ROOM, SMALLEST, changed, check, compiled, encode, verbs
+
+from capsule_run.model import Bind, Isolation, Request, Resources, Workspace
+from capsule_run.plan import compile_plan, encode as encode_by_product
+from capsule_run.runner import prepare
+
+HALVES = ("room", "payload")
+TOO_LONG = "/" + "x" * 4095
+
+# A step of each verb that the smallest plans lack, so that every verb can be put into a plan.
+MORE_STEPS = {
+    "host-net": (),
+    "drop-groups": (),
+    "cgroup": ("0",),
+    "oom-score-adj": ("1000",),
+    "source": ("/usr", "1", "2"),
+    "idmap": ("0",),
+    "inner-source": ("/usr", "1", "2"),
+    "scratch": ("/.capsule", "4096", "10"),
+    "dir": ("/d", "0755"),
+    "file": ("/f", "0644", "text\nof\nlines"),
+    "symlink": ("/l", "../anything"),
+    "bind": ("0", "/usr", "ro"),
+    "inner-bind": ("/a", "/b", "rw"),
+    "overlay": ("/a", "/b", "/c", "/d"),
+    "devpts": ("/dev/pts",),
+    "detach": ("/.capsule",),
+    "loopback": (),
+    "offer": ("/workspace",),
+    "nice": ("5",),
+    "landlock": ("6", "1", "3"),
+    "landlock-allow": ("/tmp", "1"),
+    "env": ("NAME=VALUE=WITH=MORE",),
+    "stdin": ("2",),
+    "memory-watch": ("268435456",),
+}
+NAMES = {half: tuple(dict.fromkeys(step[0] for step in SMALLEST[half])) for half in HALVES}
+ROOM_VERBS = (
+    "namespace host-net drop-groups cgroup uid-map gid-map oom-score-adj setup-clock source idmap inner-source root scratch"
+    " dir file symlink bind inner-bind overlay proc devpts detach readonly pivot hostname loopback offer"
+).split()
+PAYLOAD_VERBS = (
+    "id umask nice rlimit cwd new-keyring no-new-privs no-capabilities landlock landlock-allow filter exe arg env stdin"
+    " stdout stderr clock drain memory-watch"
+).split()
+ALL_VERBS = {"room": ROOM_VERBS, "payload": PAYLOAD_VERBS}
+EVERY_VERB = [(half, name) for half in HALVES for name in ALL_VERBS[half]]
+
+
+@pytest.fixture(scope="module")
+def language(core_path):
+    return verbs(core_path)
+
+
+def step_of(half, name):
+    """A good step of this verb."""
+    given = [step for step in SMALLEST[half] if step[0] == name]
+    return given[0] if given else (name, *MORE_STEPS[name])
+
+
+def full(half, language):
+    """A plan with every verb once, but those that exclude each other."""
+    steps = []
+    for verb in language:
+        if verb.half == half and verb.name != "host-net":
+            given = [step for step in SMALLEST[half] if step[0] == verb.name]
+            steps += given or [step_of(half, verb.name)]
+    return tuple(steps)
+
+
+def test_the_tables_of_these_tests_are_the_core_s(language):
+    """No verb of the core is missing from the tables that these tests go through."""
+    assert [(verb.half, verb.name) for verb in language] == EVERY_VERB
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_smallest_plan_is_accepted(core_path, half):
+    """The smallest plan above the floor is accepted, so that each refusal below has one reason."""
+    assert "ok" == check(core_path, half, SMALLEST[half])
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_plan_with_every_verb_is_accepted(core_path, language, half):
+    """A plan with every verb in the order of ranks is accepted."""
+    assert "ok" == check(core_path, half, full(half, language))
+
+
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        pytest.param("header", b"", id="empty file"),
+        pytest.param("header", b"\0", id="one NUL"),
+        pytest.param("header", b"\0\0\0\0", id="only NULs"),
+        pytest.param("header", b"capsule-plan", id="no NUL"),
+        pytest.param("header", b"capsule-plan\0", id="magic only"),
+        pytest.param("header", b"capsule-plan\0" + b"1\0", id="no half"),
+        pytest.param("header", b"capsule-plan\0" + b"1\0room", id="half without its end"),
+        pytest.param("header", b"capsule-Plan\0" + b"1\0room\0end\0", id="another magic"),
+        pytest.param("header", b"end\0" * 3, id="ends at once"),
+        pytest.param("version", b"capsule-plan\0" + b"2\0room\0end\0", id="version 2"),
+        pytest.param("version", b"capsule-plan\0" + b"01\0room\0end\0", id="version 01"),
+        pytest.param("version", b"capsule-plan\0\0room\0end\0", id="no version"),
+        pytest.param("half", b"capsule-plan\0" + b"1\0rooms\0end\0", id="another half"),
+        pytest.param("half", b"capsule-plan\0" + b"1\0\0end\0", id="empty half"),
+    ],
+)
+def test_wrong_header_is_refused(core_path, half, said, text):
+    """Nothing is read behind a header that is not ours."""
+    assert f"refused 0 {said}" == check(core_path, half, text)
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_the_other_half_is_refused(core_path, half):
+    """A payload is no room and a room is no payload, though each is well formed."""
+    other = HALVES[half == "room"]
+    assert "refused 0 half" == check(core_path, half, encode(other, SMALLEST[other]))
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_a_plan_cut_anywhere_is_refused(core_path, language, half):
+    """A plan that lacks its tail, at whatever byte, is refused as cut (or as no plan, while the header is cut)."""
+    text = encode(half, full(half, language))
+    header = len(encode(half, (), end=()))
+    step_ends = {len(encode(half, full(half, language)[:count], end=())): count for count in range(len(text))}
+    cuts = sorted({*range(header + 40), *step_ends, *range(header, len(text), 7), *range(len(text) - 40, len(text))})
+    for size in (size for size in cuts if size < len(text)):
+        steps = max((count for at, count in step_ends.items() if header <= at <= size), default=0)
+        expected = "refused 0 header" if size < header else f"refused {min(steps, len(full(half, language)))} cut"
+        assert (size, expected) == (size, check(core_path, half, text[:size]))
+
+
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("word", ["", "nonsense", "END", "capsule-plan", "Namespace", "i", "namespac", "namespaces", "\xff"])
+def test_unknown_verb_is_refused(core_path, half, word):
+    """A word that is no verb of this half is refused where it stands."""
+    assert "refused 1 verb" == check(core_path, half, (SMALLEST[half][0], (word,), *SMALLEST[half][1:]))
+
+
+@pytest.mark.parametrize(("half", "name"), EVERY_VERB)
+def test_a_verb_of_the_other_half_is_refused(core_path, half, name):
+    """Each half has its own verbs: what builds a room cannot be asked of a payload, nor the reverse."""
+    other = HALVES[half == "room"]
+    assert "refused 0 verb" == check(core_path, other, (step_of(half, name), *SMALLEST[other]))
+
+
+@pytest.mark.parametrize(("half", "name"), EVERY_VERB)
+def test_a_step_with_a_field_too_many_is_refused(core_path, language, half, name):
+    """The number of fields is fixed: one more is read as a verb, which it is not."""
+    steps = full(half, language) if name != "host-net" else changed(full(half, language), "namespace", ("host-net",), which=6)
+    at = max(index for index, step in enumerate(steps) if step[0] == name)
+    steps = (*steps[:at], (*steps[at], "surplus"), *steps[at + 1 :])
+    assert f"refused {at + 1} verb" == check(core_path, half, steps)
+
+
+@pytest.mark.parametrize(("half", "name"), [(half, name) for half, name in EVERY_VERB if len(step_of(half, name)) > 1])
+def test_a_step_with_a_field_too_few_is_refused(core_path, half, name):
+    """A missing last field cannot be made up by what follows it: the plan ends before it is whole."""
+    text = encode(half, (step_of(half, name)[:-1],), end=())
+    if name in ("bind", "idmap"):  # they need a source before them
+        text = encode(half, (step_of(half, "source"), step_of(half, name)[:-1]), end=())
+    assert f"refused {1 if name in ('bind', 'idmap') else 0} cut" == check(core_path, half, text)
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_steps_out_of_order_are_refused(core_path, language, half):
+    """For each pair of neighbouring ranks, the later step before the earlier one is refused."""
+    steps = full(half, language)
+    rank = {verb.name: verb.rank for verb in language if verb.half == half}
+    pairs = [(at, at + 1) for at in range(len(steps) - 1) if rank[steps[at][0]] < rank[steps[at + 1][0]]]
+    assert len(pairs) >= len(set(rank.values())) - 2
+    for first, second in pairs:
+        if steps[second][0] in ("idmap", "bind") and steps[first][0] in ("source", "inner-source"):
+            continue  # they name it, and so are refused for the field already: see below
+        swapped = [*steps[:first], steps[second], steps[first], *steps[second + 1 :]]
+        assert (steps[first], f"refused {second} order") == (steps[first], check(core_path, half, swapped))
+
+
+@pytest.mark.parametrize(("half", "name"), EVERY_VERB)
+def test_no_step_comes_after_the_last_rank(core_path, language, half, name):
+    """Every verb is refused behind the last one of its half: an order that is only checked between neighbours is none."""
+    last = [verb for verb in language if verb.half == half][-1]
+    steps = (*full(half, language), step_of(half, name))
+    if name == last.name:
+        assert f"refused {len(steps) - 1} repeat" == check(core_path, half, steps)
+    else:
+        assert f"refused {len(steps) - 1} order" == check(core_path, half, steps)
+
+
+@pytest.mark.parametrize(("half", "name"), EVERY_VERB)
+def test_only_verbs_of_a_list_may_be_repeated(core_path, language, half, name):
+    """A verb that stands for one fact may stand once: there is no last one that wins."""
+    verb = next(verb for verb in language if (verb.half, verb.name) == (half, name))
+    steps = full(half, language) if name != "host-net" else changed(full(half, language), "namespace", ("host-net",), which=6)
+    at = max(index for index, step in enumerate(steps) if step[0] == name)
+    said = check(core_path, half, (*steps[: at + 1], steps[at], *steps[at + 1 :]))
+    expected = "ok" if verb.many and name != "namespace" else f"refused {at + 1} {'field' if name == 'namespace' else 'repeat'}"
+    assert expected == said
+
+
+FLOOR = {
+    "room": ["namespace", "uid-map", "gid-map", "setup-clock", "root", "proc", "readonly", "pivot", "hostname"],
+    "payload": [
+        "id", "umask", "rlimit", "cwd", "new-keyring", "no-new-privs", "no-capabilities", "filter", "exe", "arg",
+        "stdout", "stderr", "clock", "drain",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_the_floor_is_the_one_we_promise(language, half):
+    """Nobody lowers the floor by a number in a table."""
+    assert FLOOR[half] == [verb.name for verb in language if verb.half == half and verb.least > 0]
+
+
+@pytest.mark.parametrize(("half", "name"), [(half, name) for half in HALVES for name in FLOOR[half]])
+def test_a_plan_below_the_floor_is_refused(core_path, half, name):
+    """Without any one of the steps of the floor nothing runs, and the refusal names it."""
+    steps = tuple(step for step in SMALLEST[half] if step[0] != name)
+    assert f"refused {len(steps)} {name}" == check(core_path, half, steps)
+
+
+@pytest.mark.parametrize("missing", range(7))
+def test_each_namespace_is_part_of_the_floor(core_path, missing):
+    """A room that would share any one namespace with the host is refused."""
+    steps = changed(ROOM, "namespace", which=missing)
+    assert f"refused {len(steps)} namespace" == check(core_path, "room", steps)
+
+
+def test_the_host_s_network_must_be_asked_for(core_path):
+    """`host-net` stands in the place of the network namespace: with both, or with neither, nothing runs."""
+    with_host = changed(ROOM, "namespace", ("host-net",), which=6)
+    both = changed(ROOM, "namespace", ("namespace", "net"), ("host-net",), which=6)
+    assert "ok" == check(core_path, "room", with_host)
+    assert f"refused {len(both)} namespace" == check(core_path, "room", both)
+
+
+# Each field of each kind, by a verb that has one; `{}` is the field under test.
+NUMBER, ID, MODE = ("setup-clock", "{}"), ("uid-map", "0", "{}"), ("dir", "/d", "{}")
+PATHS = [("scratch", "{}", "1", "1"), ("dir", "{}", "0755"), ("proc", "{}"), ("inner-bind", "/a", "{}", "rw"), ("offer", "{}")]
+BAD_NUMBERS = ("", "-1", "+1", " 1", "1 ", "01", "00", "0x1", "1e3", "1.0", "a", "\n", "9223372036854775808", "18446744073709551617", "9" * 30)
+BAD_IDS = (*BAD_NUMBERS, "4294967295", "4294967296", "18446744073709551616")
+BAD_MODES = ("", "755", "00755", "0855", "0o75", "+755", " 755", "2755", "4755", "6755", "7777", "0755 ", "-755", "07a5")
+BAD_PATHS = (
+    "", "a", "a/b", ".", "..", "./a", "../a", "//", "//a", "/a//b", "/a/", "/.", "/..", "/a/.", "/a/..", "/a/./b",
+    "/a/../b", "/../a", "/./a", " /a", TOO_LONG,
+)  # fmt: skip
+GOOD_PATHS = ("/", "/a", "/...", "/.a", "/a.", "/..a/b..", "/a b", "/\n", "/ä", "/\udcff", "/" + "x" * 255, TOO_LONG[:-1], "/a" * 2047)
+BAD_FILTERS = ("", "0", "00", "0" * 15, "0" * 17, "0" * 24, "0" * 15 + "A", "0" * 15 + "g", "0" * 15 + " ", "-" + "0" * 15, "0" * 16 * 4097)
+BAD_FDS = ("", "16", "17", "-1", "01", "a", "4294967296", "18446744073709551616")
+BAD_SLOTS = ("", "1", "2", "-1", "00", "192", "4294967296", "18446744073709551616")
+BAD_WORDS = ("", "RO", "ro ", "r", "rwx", "kill", "ro,rw")
+BAD_ACTIONS = ("", "KILL", "kil", "killed", "ro", "0")
+BAD_ENV = ("", "=", "=value", "NAME", "NAME VALUE")
+BAD_NAMESPACES = ("", "User", "time", "users", "net ", "user", "mount")
+
+
+def put(half, step, field):
+    """The smallest plan with `step`, whose `{}` is `field`, in its place; and the step's number."""
+    step = tuple(word.replace("{}", field) if word == "{}" else word for word in step)
+    steps = list(SMALLEST[half])
+    names = [verb for verb in ALL_VERBS[half]]
+    if step[0] in ("bind", "idmap"):
+        steps.insert(next(at for at, one in enumerate(steps) if one[0] == "root"), ("source", "/usr", "1", "2"))
+    there = [at for at, one in enumerate(steps) if one[0] == step[0]]
+    if there and step[0] != "namespace":
+        steps[there[0]] = step
+        return there[0], steps
+    later = names[names.index(step[0]) + 1 :]
+    at = next((at for at, one in enumerate(steps) if one[0] in later), len(steps))
+    steps.insert(at, step)
+    return at, steps
+
+
+BAD_FIELDS = [
+    *(("room", NUMBER, text) for text in BAD_NUMBERS),
+    *(("payload", ("rlimit", "{}", "1"), text) for text in BAD_NUMBERS),
+    *(("payload", ("stdout", "0", "{}", "kill"), text) for text in BAD_NUMBERS),
+    *(("room", ID, text) for text in BAD_IDS),
+    *(("room", ("gid-map", "{}", "0"), text) for text in BAD_IDS),
+    *(("payload", ("id", "{}", "0"), text) for text in BAD_IDS),
+    *(("room", MODE, text) for text in BAD_MODES),
+    *(("payload", ("umask", "{}"), text) for text in BAD_MODES),
+    *(("room", step, text) for step in PATHS for text in BAD_PATHS),
+    *(("payload", step, text) for step in (("cwd", "{}"), ("exe", "{}"), ("landlock-allow", "{}", "1")) for text in BAD_PATHS),
+    *(("payload", ("filter", "{}"), text) for text in BAD_FILTERS),
+    *(("room", ("cgroup", "{}"), text) for text in BAD_FDS),
+    *(("payload", ("stdin", "{}"), text) for text in BAD_FDS),
+    *(("payload", ("stderr", "{}", "1", "kill"), text) for text in BAD_FDS),
+    *(("room", ("bind", "{}", "/x", "ro"), text) for text in BAD_SLOTS),
+    *(("room", ("idmap", "{}"), text) for text in BAD_SLOTS),
+    *(("room", ("inner-bind", "/a", "/b", "{}"), text) for text in BAD_WORDS),
+    *(("room", ("bind", "0", "/b", "{}"), text) for text in BAD_WORDS),
+    *(("payload", ("stdout", "0", "1", "{}"), text) for text in BAD_ACTIONS),
+    *(("payload", ("env", "{}"), text) for text in BAD_ENV),
+    *(("room", ("namespace", "{}"), text) for text in BAD_NAMESPACES),
+]
+GOOD_FIELDS = [
+    *(("room", NUMBER, text) for text in ("0", "1", "10", "9223372036854775807")),
+    *(("room", ID, text) for text in ("0", "65534", "4294967294")),
+    *(("room", MODE, text) for text in ("0000", "0755", "1777", "0777")),
+    *(("room", step, text) for step in PATHS for text in GOOD_PATHS),
+    *(("payload", ("filter", "{}"), text) for text in ("0123456789abcdef", "f" * 16 * 4096)),
+    *(("room", ("cgroup", "{}"), text) for text in ("0", "15")),
+    *(("room", ("bind", "0", "/b", "{}"), text) for text in ("ro", "rw", "dev")),
+    *(("payload", ("stdout", "0", "1", "{}"), text) for text in ("kill", "truncate")),
+    *(("payload", ("env", "{}"), text) for text in ("A=", "A==", "A=b c\n", "\udcff=\udcff", " =")),
+    *(("payload", ("arg", "{}"), text) for text in ("", "\n", "end", "\udcff", "x" * (1 << 20))),
+]
+
+
+def in_words(case):
+    half, step, text = case
+    text = ascii(text) if len(text) < 40 else f"{ascii(text[:8])} × {len(text)}"
+    return f"{half} {' '.join(step).replace('{}', text)}"
+
+
+@pytest.mark.parametrize(("half", "step", "text"), BAD_FIELDS, ids=map(in_words, BAD_FIELDS))
+def test_a_bad_field_is_refused(core_path, half, step, text):
+    """Every kind of field has one spelling, and any other is refused at its step."""
+    at, steps = put(half, step, text)
+    assert f"refused {at} field" == check(core_path, half, steps)
+
+
+@pytest.mark.parametrize(("half", "step", "text"), GOOD_FIELDS, ids=map(in_words, GOOD_FIELDS))
+def test_a_good_field_is_accepted(core_path, half, step, text):
+    """The bounds of each kind are part of it."""
+    _at, steps = put(half, step, text)
+    assert "ok" == check(core_path, half, steps)
+
+
+def test_at_most_192_sources(core_path):
+    """The table of sources has 192 places: the 193rd source is refused, whichever verb it comes with."""
+    at = next(at for at, step in enumerate(ROOM) if step[0] == "root")
+    source, inner = ("source", "/usr", "1", "2"), ("inner-source", "/usr", "1", "2")
+    for many in ([source] * 192, [inner] * 192, [source] * 96 + [inner] * 96):
+        assert "ok" == check(core_path, "room", (*ROOM[:at], *many, *ROOM[at:]))
+        assert f"refused {at + 192} repeat" == check(core_path, "room", (*ROOM[:at], *many, inner, *ROOM[at:]))
+
+
+def test_a_source_is_named_only_behind_it(core_path):
+    """`bind` and `idmap` name sources by number, and none that is still to come."""
+    at = next(at for at, step in enumerate(ROOM) if step[0] == "root")
+    steps = (*ROOM[:at], ("source", "/usr", "1", "2"), ("idmap", "1"), ("inner-source", "/usr", "1", "2"), *ROOM[at:])
+    assert f"refused {at + 1} field" == check(core_path, "room", steps)
+
+
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("more", [b"\0", b"x", b"end\0", b"namespace\0" + b"user\0"])
+def test_bytes_behind_the_end_are_refused(core_path, half, more):
+    """`end` is the end: nothing can hide behind it."""
+    assert f"refused {len(SMALLEST[half])} end" == check(core_path, half, encode(half, SMALLEST[half]) + more)
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_a_plan_without_its_end_is_refused(core_path, half):
+    """A plan that stops between two steps was cut, however complete it looks."""
+    assert f"refused {len(SMALLEST[half])} cut" == check(core_path, half, encode(half, SMALLEST[half], end=()))
+
+
+def test_an_early_end_is_below_the_floor(core_path):
+    """`end` as the first step is the floor's refusal and not a plan that asks for nothing."""
+    assert "refused 0 namespace" == check(core_path, "room", ())
+    assert "refused 0 id" == check(core_path, "payload", ())
+
+
+def test_a_plan_of_4_mib_is_read_and_no_byte_more(core_path):
+    """Plans end at 4 MiB: the largest is accepted, and one byte more is cut and so refused."""
+    room = (4 << 20) - len(encode("payload", changed(PAYLOAD, "arg", ("arg", ""))))
+    assert "ok" == check(core_path, "payload", changed(PAYLOAD, "arg", ("arg", "x" * room)))
+    assert "refused 14 cut" == check(core_path, "payload", changed(PAYLOAD, "arg", ("arg", "x" * (room + 1))))
+
+
+def test_at_most_600_000_steps(core_path):
+    """The number of steps is bounded, far above what a megabyte of one-byte arguments needs."""
+    many = changed(PAYLOAD, "arg", *(("arg", ""),) * 600_000)
+    assert "ok" == check(core_path, "payload", changed(PAYLOAD, "arg", *(("arg", "x"),) * 524_288))
+    assert "refused 600000 long" == check(core_path, "payload", many)
+
+
+@pytest.mark.parametrize(("nul", "at"), [*itertools.product(["\0", "\0\0"], [1, 2, 3])])
+def test_nul_within_a_field_shifts_the_rest_and_is_refused(core_path, nul, at):
+    """A NUL that got into a field makes another plan, and that one is refused."""
+    step = ["file", "/f", "0644", "text"]
+    step[at] += nul + "x"
+    assert "ok" != check(core_path, "room", put("room", tuple(step), "")[1])
+
+
+REQUESTS = {
+    "true": Request(command=("true",)),
+    "stdin": Request(command=("cat",), stdin=b"x"),
+    "empty stdin": Request(command=("cat",), stdin=b""),
+    "network": Request(command=("true",), isolation=Isolation(network=True)),
+    "root inside": Request(command=("true",), isolation=Isolation(user=0)),
+    "any other user": Request(command=("true",), isolation=Isolation(user=4294967294)),
+    "odd words": Request(command=("sh", "-c", "", "a b", "\n", "\udcff", "ä", "--"), environment=(("A", ""), ("B", "\udcff="))),
+    "limits": Request(
+        command=("true",),
+        timeout_ms=1,
+        on_output_limit="truncate",
+        resources=Resources(
+            memory_bytes=1 << 40, cpu_shares=2, max_output_bytes=0, max_pids=1, max_open_files=3, max_file_bytes=0, disk_bytes=4096
+        ),
+    ),
+    "binds": Request(
+        command=("true",),
+        isolation=Isolation(
+            readonly_paths=("/usr/share", "/opt"),
+            writable_paths=("/var",),
+            binds=(Bind(source="/usr/bin", destination="/tools"), Bind(source="/etc/passwd", destination="/workspace/in/names", mode="rw")),
+            workspace=Workspace(source="/usr/share"),
+            working_directory="/workspace/deep/down",
+            hostname="other",
+        ),
+    ),
+    "workspace rw": Request(command=("true",), isolation=Isolation(workspace=Workspace(source="/var", mode="rw"))),
+    "a megabyte of words": Request(command=("true", *["x"] * 500_000)),
+    "a long word": Request(command=("true", "x" * 131_000), environment=(("LONG", "y" * 131_000),)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_what_the_product_compiles_is_accepted(core_path, name):
+    """Every plan that Python makes passes the checker, both halves."""
+    plan = prepare(REQUESTS[name])[2]
+    assert {"room": "ok", "payload": "ok"} == {
+        half: check(core_path, half, encode_by_product(half, getattr(plan, half))) for half in HALVES
+    }
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_what_an_ordinary_or_a_privileged_caller_would_send_is_accepted(core_path, name):
+    """The plans of the other kind of caller (root or not) pass the checker as well, whoever runs this test."""
+    _host, policy, _plan = prepare(REQUESTS[name])
+    from capsule_run._value import replace
+
+    plan = compile_plan(replace(policy, privileged=not policy.privileged, drop_groups=not policy.drop_groups))
+    assert {"room": "ok", "payload": "ok"} == {
+        half: check(core_path, half, encode_by_product(half, getattr(plan, half))) for half in HALVES
+    }
+
+
+def test_the_product_s_encoding_is_the_one_written_here():
+    """Two encoders, one format: the product's and the one of these tests."""
+    plan = compiled("true", "a", "", "\udcff")
+    assert encode("room", plan.room) == encode_by_product("room", plan.room)
+    assert encode("payload", plan.payload) == encode_by_product("payload", plan.payload)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--check"], ["--check", "room", "more"], ["--verbs", "more"], ["--help"], ["-c", "x"]])
+def test_the_core_by_hand_runs_nothing(core_path, arguments):
+    """Started by hand under any name with any argument, the core does nothing but list and check."""
+    done = subprocess.run([core_path, *arguments], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    assert (2, b"") == (done.returncode, done.stdout)
+    assert done.stderr.startswith(b"capsule-core: run by capsule-run")
+
+
+def test_a_plan_that_cannot_be_read_is_no_refusal(core_path):
+    """An error of reading has its own exit code: it says nothing about a plan."""
+    directory = os.open("/", os.O_RDONLY)
+    try:
+        done = subprocess.run([core_path, "--check", "room"], stdin=directory, capture_output=True, timeout=60)
+    finally:
+        os.close(directory)
+    assert (1, b"") == (done.returncode, done.stdout)

@@ -1,0 +1,719 @@
+"""The control socket, spoken without the product: what is refused, which step fails with which errno, and the warm room."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import uuid
+from pathlib import Path
+
+import pytest
+from byhand import PAYLOAD, ROOM, Talk, after, changed, compiled, encode, number_of, run
+
+from capsule_run.core import Core, sealed_file
+
+pytestmark = pytest.mark.sandbox
+ALONE = "true"
+
+
+def before(steps, verb, *more):
+    """`steps` with more in front of the first `verb`."""
+    at = number_of(steps, verb)
+    return (*steps[:at], *more, *steps[at:])
+
+
+def source_verb(plan):
+    """How this caller opens its sources: as root in the launcher, else in init."""
+    return "source" if any(step[0] == "source" for step in plan.room) else "inner-source"
+
+
+# ---- messages that are not in the protocol ----
+
+
+@pytest.mark.parametrize("word", ["", "r", "rooms", "Room", "payload", "kill", "signal"])
+def test_a_first_message_that_is_no_room_is_refused(core_path, word):
+    """The first word must be `room`; an empty message is a caller that is gone."""
+    with Talk(core_path) as talk:
+        talk.send_bytes(word, encode("room", ROOM))
+        if word:
+            assert ("room", 0, "message") == talk.report().refused
+        else:
+            assert b"" == talk.core.receive()
+
+
+def test_a_first_message_that_is_too_long_ends_the_core(core_path):
+    """A message beyond the protocol's longest is garbage, and nobody is left to report to."""
+    with Talk(core_path) as talk:
+        talk.send_bytes("room" * 1000, encode("room", ROOM))
+        assert b"" == talk.core.receive()
+        assert 0 == talk.close()
+
+
+@pytest.mark.parametrize("word", ["room", "nonsense"])
+def test_a_room_without_its_descriptor_is_refused(core_path, word):
+    """A plan travels as a descriptor; without one there is nothing to check."""
+    with Talk(core_path) as talk:
+        talk.core.send(word)
+        assert ("room", 0, "message") == talk.report().refused
+
+
+def test_an_unsealed_plan_is_refused(core_path):
+    """A plan that could change after the check is not read."""
+    with Talk(core_path) as talk:
+        talk.send_bytes("room", encode("room", ROOM), sealed=False)
+        assert ("room", 0, "seals") == talk.report().refused
+
+
+@pytest.mark.parametrize("missing", ["F_SEAL_WRITE", "F_SEAL_SHRINK", "F_SEAL_GROW"])
+def test_each_seal_is_needed(core_path, missing):
+    """Written, cut short or grown: each would change a plan behind the check, so each seal is asked for."""
+    import fcntl
+
+    seals = {"F_SEAL_WRITE", "F_SEAL_SHRINK", "F_SEAL_GROW"} - {missing}
+    plan = os.memfd_create("capsule-plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.write(plan, encode("room", ROOM))
+        fcntl.fcntl(plan, fcntl.F_ADD_SEALS, sum(getattr(fcntl, seal) for seal in seals))
+        with Talk(core_path) as talk:
+            talk.core.send("room", (plan,))
+            assert ("room", 0, "seals") == talk.report().refused
+    finally:
+        os.close(plan)
+
+
+@pytest.mark.parametrize("kind", ["directory", "pipe", "device", "socket", "file"])
+def test_a_plan_that_is_no_memory_file_is_refused(core_path, kind, tmp_path):
+    """Only a sealed memory file is a plan; anything else is refused before it is read."""
+    tmp_path.joinpath("plan").write_bytes(encode("room", ROOM))
+    ends = [*os.pipe(), *(end.detach() for end in socket.socketpair())]
+    opened = {"directory": "/", "device": "/dev/zero", "file": tmp_path / "plan"}
+    fd = os.open(opened[kind], os.O_RDONLY) if kind in opened else ends[{"pipe": 0, "socket": 2}[kind]]
+    try:
+        with Talk(core_path) as talk:
+            talk.core.send("room", (fd,))
+            assert ("room", 0, "seals") == talk.report().refused
+    finally:
+        for end in {*ends, fd}:
+            os.close(end)
+
+
+@pytest.mark.parametrize("size", [0, (4 << 20) + 1])
+def test_a_plan_of_no_byte_or_of_more_than_4_mib_is_refused(core_path, size):
+    """The bounds of a plan are checked before it is mapped."""
+    with Talk(core_path) as talk:
+        talk.send_bytes("room", b"\0" * size)
+        assert ("room", 0, "seals") == talk.report().refused
+
+
+@pytest.mark.parametrize("half", ["room", "payload"])
+def test_a_refused_plan_names_its_half_step_and_reason(core_path, half):
+    """The checker's words come through in the report, and nothing was started."""
+    plan = compiled(ALONE)
+    with Talk(core_path) as talk:
+        if half == "room":
+            talk.room(changed(plan.room, "pivot"))
+        else:
+            talk.room(plan.room)
+            talk.payload(changed(plan.payload, "filter"))
+        report = talk.report()
+    wanted = (half, len(getattr(plan, half)) - 1, {"room": "pivot", "payload": "filter"}[half])
+    assert (wanted, None, None) == (report.refused, report.landlock_abi, report.exited)
+
+
+def test_a_room_with_too_many_descriptors_ends_the_core(core_path):
+    """What does not fit the table of descriptors is not cut to fit."""
+    with Talk(core_path) as talk:
+        talk.send_bytes("room", encode("room", ROOM), [talk.stdout] * 16)
+        assert b"" == talk.core.receive()
+
+
+def test_a_payload_with_too_many_descriptors_ends_the_sandbox(core_path):
+    """The same later on: garbage ends everything, without a report."""
+    plan = compiled("sleep", "1000")
+    with Talk(core_path) as talk:
+        talk.room(plan.room)
+        talk.payload(plan.payload, [talk.stdout] * 14)
+        assert b"" == talk.core.receive()
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_payload_that_names_descriptors_that_did_not_come_is_refused(core_path, count):
+    """A descriptor number in a plan must be one that came with it."""
+    plan = compiled(ALONE)
+    with Talk(core_path) as talk:
+        talk.room(plan.room)
+        talk.send_bytes("payload", encode("payload", plan.payload), [talk.stdout] * count)
+        first = number_of(plan.payload, "stdout") if count == 0 else number_of(plan.payload, "stderr")
+        assert ("payload", first, "field") == talk.report().refused
+
+
+@pytest.mark.parametrize("sent", ["nothing", "unsealed"])
+def test_a_payload_without_a_plan_is_refused(core_path, sent):
+    """The payload's plan is taken in the same form as the room's."""
+    plan = compiled(ALONE)
+    with Talk(core_path) as talk:
+        talk.room(plan.room)
+        if sent == "nothing":
+            talk.core.send("payload")
+        else:
+            talk.send_bytes("payload", encode("payload", plan.payload), (talk.stdout, talk.stderr), sealed=False)
+        report = talk.report()
+    assert (("payload", 0, "descriptors"), "refused") == (report.refused, report.killed)
+
+
+def test_a_second_payload_is_refused_and_ends_the_first(core_path):
+    """One payload a room: a confused caller must not keep a sandbox."""
+    plan = compiled("sleep", "1000")
+    with Talk(core_path) as talk:
+        talk.room(plan.room)
+        talk.payload(plan.payload)
+        talk.payload(plan.payload)
+        report = talk.report()
+    assert ("refused", ("payload", 0, "descriptors")) == (report.killed, report.refused)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "nonsense", "room", "Kill", "kill ", " kill", "payload ", "signal", "signal x", "signal -1", "signal 1x",
+        "signal  1", "signal 123", "signal 1 2", "x" * 63, "x" * 64, "x" * 5000,
+    ],
+)  # fmt: skip
+def test_garbage_ends_everything(core_path, word):
+    """A message that is not in the protocol ends the sandbox at once and without a report."""
+    plan = compiled("sleep", "1000")
+    with Talk(core_path) as talk:
+        talk.room(plan.room)
+        talk.payload(plan.payload)
+        talk.core.send(word)
+        assert b"" == talk.core.receive()
+        assert 0 == talk.close()
+
+
+# ---- letting go ----
+
+
+@pytest.mark.parametrize("moment", ["spawned", "room sent", "room ready", "payload sent", "payload runs", "output waits"])
+def test_closing_the_socket_ends_everything_at_every_moment(core_path, moment):
+    """Letting go is enough, whatever the core is doing: it ends by itself, and the leftover check finds nothing."""
+    plan = compiled("sh", "-c", "echo started; (setsid sleep 1000 &); sleep 1000")
+    read_end, write_end = os.pipe()
+    try:
+        with Talk(core_path) as talk:
+            if moment != "spawned":
+                talk.room((*plan.room, ("offer", "/workspace")) if moment == "room ready" else plan.room)
+            if moment == "room ready":
+                os.close(talk.receive()[1][0])
+            if moment in ("payload sent", "payload runs", "output waits"):
+                talk.send_bytes("payload", encode("payload", plan.payload), (write_end, talk.stderr))
+            if moment == "payload runs":
+                assert b"started\n" == os.read(read_end, 100)
+            if moment == "output waits":
+                select.select([read_end], [], [])
+            assert 0 == talk.close()
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
+def test_kill_ends_everything_and_is_reported(core_path):
+    """`kill` is answered with a report that says whose wish it was."""
+    plan = compiled("sh", "-c", "echo started; (setsid sleep 1000 &) ; sleep 1000")
+    read_end, write_end = os.pipe()
+    try:
+        with Talk(core_path) as talk:
+            talk.room(plan.room)
+            talk.send_bytes("payload", encode("payload", plan.payload), (write_end, talk.stderr))
+            assert b"started\n" == os.read(read_end, 100)
+            talk.core.send("kill")
+            report = talk.report()
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    assert ("caller", None, None) == (report.killed, report.exited, report.signalled)
+    assert report.landlock_abi is not None
+
+
+@pytest.mark.parametrize("with_payload", [False, True])
+def test_kill_before_anything_runs_is_reported(core_path, with_payload):
+    """A room that is not built yet, or waits, is ended as well."""
+    plan = compiled("sleep", "1000")
+    with Talk(core_path) as talk:
+        talk.room(plan.room)
+        if with_payload:
+            talk.payload(plan.payload)
+        talk.core.send("kill")
+        assert "caller" == talk.report().killed
+
+
+# ---- signals ----
+
+GROUP = """
+trap 'echo parent $1; ' USR1
+sh -c 'trap "echo child; exit 7" USR1; echo ready; while :; do sleep 0.01; done' &
+wait $!; wait $!; echo gone $?
+"""
+
+
+def test_signal_reaches_the_whole_process_group_of_the_command(core_path):
+    """`signal N` is what a terminal's Ctrl-C would be: the command and its children in its group get it."""
+    plan = compiled("sh", "-c", GROUP)
+    read_end, write_end = os.pipe()
+    try:
+        with Talk(core_path) as talk:
+            talk.room(plan.room)
+            talk.send_bytes("payload", encode("payload", plan.payload), (write_end, talk.stderr))
+            assert b"ready\n" == os.read(read_end, 100)
+            talk.core.send("signal 10")
+            report = talk.report()
+            said = os.read(read_end, 1000).split(b"\n")
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    assert (0, {b"parent ", b"child", b"gone 7", b""}) == (report.exited, set(said))
+
+
+@pytest.mark.parametrize("number", [1, 2, 15, 9, 34, 64])
+def test_signal_that_ends_the_command_is_reported_as_its_end(core_path, number):
+    """A command that lets a forwarded signal end it was ended by that signal, and not by us."""
+    plan = compiled("sh", "-c", "echo ready; exec sleep 1000")
+    read_end, write_end = os.pipe()
+    try:
+        with Talk(core_path) as talk:
+            talk.room(plan.room)
+            talk.send_bytes("payload", encode("payload", plan.payload), (write_end, talk.stderr))
+            assert b"ready\n" == os.read(read_end, 100)
+            talk.core.send(f"signal {number}")
+            report = talk.report()
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    assert (number, "", None) == (report.signalled, report.killed, report.exited)
+
+
+def test_signals_that_are_none_or_come_too_early_do_nothing(core_path):
+    """A number without a signal, and a signal before there is a command, hurt nobody."""
+    plan = compiled("sh", "-c", "exit 3")
+    with Talk(core_path) as talk:
+        talk.core.send("room", ()) if False else talk.room((*plan.room, ("offer", "/workspace")))
+        os.close(talk.receive()[1][0])
+        for number in (0, 9, 15, 65, 99):
+            talk.core.send(f"signal {number}")
+        talk.payload(plan.payload)
+        talk.core.send("signal 99")
+        assert 3 == talk.report().exited
+
+
+# ---- steps that fail ----
+
+
+def failing_room(core_path, room):
+    with Talk(core_path) as talk:
+        talk.room(room)
+        report = talk.report()
+    assert (None, None) == (report.landlock_abi, report.exited)
+    return report.failed
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        pytest.param("/usr/none-such", errno.ENOENT, id="missing"),
+        pytest.param("/usr/bin/env/deeper", errno.ENOTDIR, id="beneath a file"),
+        pytest.param("/usr/" + "x" * 256, errno.ENAMETOOLONG, id="name too long"),
+        pytest.param("/proc/self/exe", errno.ELOOP, id="magic link"),
+        pytest.param("/proc/self/root/usr", errno.ELOOP, id="through a magic link"),
+        pytest.param("/usr", errno.ESTALE, id="another object than Python saw"),
+    ],
+)
+def test_a_source_that_cannot_be_opened_as_seen_fails_its_step(core_path, path, wrong):
+    """The number of the step and the reason come through, for a source that is not what it was when Python looked."""
+    plan = compiled(ALONE)
+    verb = source_verb(plan)
+    room = changed(plan.room, verb, (verb, path, "1", "1"), which=1)
+    assert ("room", number_of(room, verb, path), wrong) == failing_room(core_path, room)
+
+
+@pytest.mark.parametrize("where", ["last", "middle"])
+def test_a_source_with_a_link_in_its_path_is_refused(core_path, tmp_path, where):
+    """Python resolved the honest links; one that is there now was put there since."""
+    tmp_path.joinpath("real").mkdir()
+    tmp_path.joinpath("real", "deep").mkdir()
+    tmp_path.joinpath("link").symlink_to("real")
+    path = tmp_path / "link" if where == "last" else tmp_path / "link" / "deep"
+    seen = path.stat()
+    plan = compiled(ALONE)
+    verb = source_verb(plan)
+    room = changed(plan.room, verb, (verb, str(path), str(seen.st_dev), str(seen.st_ino)), which=1)
+    assert ("room", number_of(room, verb, str(path)), errno.ELOOP) == failing_room(core_path, room)
+
+
+def test_a_source_that_was_swapped_is_refused(core_path, tmp_path):
+    """The same path with another inode is another object (ESTALE): a race that the sandbox's neighbour cannot win."""
+    place = tmp_path / "place"
+    place.mkdir()
+    seen = place.stat()
+    place.rename(tmp_path / "kept")
+    place.mkdir()
+    plan = compiled(ALONE)
+    verb = source_verb(plan)
+    room = changed(plan.room, verb, (verb, str(place), str(seen.st_dev), str(seen.st_ino)), which=0)
+    assert ("room", number_of(room, verb), errno.ESTALE) == failing_room(core_path, room)
+
+
+@pytest.mark.parametrize(
+    ("verb", "steps", "wrong"),
+    [
+        pytest.param("dir", [("dir", "/none/such", "0755")], errno.ENOENT, id="directory without its parent"),
+        pytest.param("dir", [("file", "/f", "0644", ""), ("dir", "/f/d", "0755")], errno.ENOTDIR, id="directory in a file"),
+        pytest.param("dir", [("symlink", "/l", "/etc"), ("dir", "/l/d", "0755")], errno.ELOOP, id="directory behind a link"),
+        pytest.param("file", [("symlink", "/l", "/etc"), ("file", "/l/f", "0644", "")], errno.ELOOP, id="file behind a link"),
+        pytest.param("file", [("symlink", "/l", "/etc/x"), ("file", "/l", "0644", "")], errno.EEXIST, id="file over a link"),
+        pytest.param("file", [("file", "/etc/passwd", "0644", "")], errno.EEXIST, id="file over a file"),
+        pytest.param("file", [("file", "/big", "0644", "x" * 6_000_000 if False else "x" * 3_900_000)] * 1 + [("file", "/big2", "0644", "x" * 200_000)], errno.ENOSPC, id="more than the root holds"),
+        pytest.param("symlink", [("symlink", "/etc/passwd", "x")], errno.EEXIST, id="link over a file"),
+        pytest.param("symlink", [("symlink", "/none", "x" * 4096)], errno.ENAMETOOLONG, id="link too long"),
+        pytest.param("symlink", [("symlink", "/none", "")], errno.ENOENT, id="link to nothing"),
+    ],
+)  # fmt: skip
+def test_a_thing_that_cannot_be_made_fails_its_step(core_path, verb, steps, wrong):
+    """What is made lies on our own tmpfs and nowhere else, and what cannot be made is said."""
+    room = after(compiled(ALONE).room, "symlink", *steps)
+    at = max(index for index, step in enumerate(room) if step == steps[-1])
+    assert verb == room[at][0]
+    assert ("room", at, wrong) == failing_room(core_path, room)
+
+
+@pytest.mark.parametrize(
+    ("step", "wrong"),
+    [
+        pytest.param(("bind", "0", "/none-such", "ro"), errno.ENOENT, id="bind at a missing place"),
+        pytest.param(("bind", "0", "/etc/passwd", "ro"), errno.ENOTDIR, id="directory over a file"),
+        pytest.param(("bind", "0", "/var/tmp", "ro"), errno.ELOOP, id="bind at a link"),
+        pytest.param(("bind", "0", "/var/tmp/x", "ro"), errno.ELOOP, id="bind behind a link"),
+        pytest.param(("inner-bind", "/none-such", "/tmp", "rw"), errno.ENOENT, id="of nothing"),
+        pytest.param(("inner-bind", "/tmp", "/none-such", "rw"), errno.ENOENT, id="at a missing place"),
+        pytest.param(("inner-bind", "/var/tmp", "/tmp", "rw"), errno.ELOOP, id="of a link"),
+        pytest.param(("overlay", "/none", "/none", "/none", "/tmp"), errno.ENOENT, id="overlay of nothing"),
+        pytest.param(("overlay", "/a:b", "/c", "/d", "/tmp"), errno.ENAMETOOLONG, id="overlay with syntax in a path"),
+        pytest.param(("overlay", "/a,b", "/c", "/d", "/tmp"), errno.ENAMETOOLONG, id="overlay with an option in a path"),
+        pytest.param(("overlay", "/" + "a" * 2000, "/" + "b" * 2000, "/" + "c" * 2000, "/tmp"), errno.ENAMETOOLONG, id="overlay too long"),
+    ],
+)  # fmt: skip
+def test_a_mount_that_cannot_be_made_fails_its_step(core_path, step, wrong):
+    """Every place is resolved beneath the new root and through no link."""
+    plan = compiled(ALONE)
+    room = before(plan.room, "bind", step)
+    if wrong == errno.ENOTDIR:  # move_mount says EINVAL on some kernels
+        assert failing_room(core_path, room) in [("room", number_of(room, *step), code) for code in (wrong, errno.EINVAL)]
+    else:
+        assert ("room", number_of(room, *step), wrong) == failing_room(core_path, room)
+
+
+@pytest.mark.parametrize(
+    ("verb", "step", "wrong"),
+    [
+        pytest.param("detach", ("detach", "/none"), errno.ENOENT, id="detach of nothing"),
+        pytest.param("detach", ("detach", "/etc"), errno.EINVAL, id="detach of what is no mount"),
+        pytest.param("hostname", ("hostname", "x" * 65), errno.EINVAL, id="hostname too long"),
+        pytest.param("root", ("root", "9223372036854775807", "0"), None, id="root without a bound of inodes"),
+    ],
+)
+def test_other_steps_of_a_room_that_fail(core_path, verb, step, wrong):
+    """Every step that can fail is reported with its number."""
+    room = changed(compiled(ALONE).room, verb, step)
+    if wrong is not None:
+        assert ("room", number_of(room, verb), wrong) == failing_room(core_path, room)
+
+
+def test_an_offer_of_what_is_not_there_fails_its_step(core_path):
+    """Only a directory of the new root can be handed out."""
+    plan = compiled(ALONE)
+    for path, wrong in (("/none", errno.ENOENT), ("/etc/passwd", errno.ENOTDIR), ("/var/tmp", errno.ENOTDIR)):
+        room = (*plan.room, ("offer", path))
+        failed = failing_room(core_path, room)
+        assert ("room", len(room) - 1) == failed[:2]
+        assert failed[2] in (wrong, errno.ELOOP)
+
+
+@pytest.mark.parametrize("verb", ["uid-map", "gid-map"])
+def test_an_id_map_that_is_not_the_caller_s_to_make_fails_its_step(core_path, verb):
+    """An outside id beyond what this caller may map is refused by the kernel, and the step says so."""
+    plan = compiled(ALONE)
+    room = changed(plan.room, verb, (verb, "1", plan.room[number_of(plan.room, verb)][2]))
+    failed = failing_room(core_path, room)
+    assert ("room", number_of(room, verb), errno.EINVAL) == failed  # init cannot become the room's 0
+
+
+def failing_payload(core_path, payload, plan):
+    with Talk(core_path) as talk:
+        talk.room(plan.room)
+        talk.payload(payload)
+        report = talk.report()
+        assert (b"", b"") == (talk.out, talk.err)
+    assert (None, None, "failed") == (report.landlock_abi, report.exited, report.killed)
+    return report.failed
+
+
+@pytest.mark.parametrize(
+    ("step", "wrong"),
+    [
+        pytest.param(("cwd", "/none-such"), errno.ENOENT, id="no such directory"),
+        pytest.param(("cwd", "/etc/passwd"), errno.ENOTDIR, id="no directory"),
+        pytest.param(("rlimit", "16", "1"), errno.EINVAL, id="no such limit"),
+        pytest.param(("rlimit", "9223372036854775807", "1"), errno.EINVAL, id="limit number beyond an int"),
+        pytest.param(("rlimit", "4294967300", "0"), errno.EINVAL, id="limit number that an int would wrap to CORE"),
+        pytest.param(("landlock-allow", "/none-such", "1"), errno.ENOENT, id="Landlock of nothing"),
+        pytest.param(("filter", "ff" * 8), errno.EINVAL, id="filter that the kernel refuses"),
+    ],
+)
+def test_a_step_of_a_payload_that_fails(core_path, step, wrong, needs):
+    """Nothing runs when any measure cannot be taken, and the report says which."""
+    if step[0] == "landlock-allow":
+        needs("landlock")
+    plan = compiled(ALONE)
+    payload = changed(plan.payload, step[0], step)
+    assert ("payload", number_of(payload, *step), wrong) == failing_payload(core_path, payload, plan)
+
+
+@pytest.mark.parametrize(
+    ("paths", "which", "wrong"),
+    [
+        pytest.param(["/usr/bin/none"], 0, errno.ENOENT, id="missing"),
+        pytest.param(["/usr/bin/none", "/usr/none/such"], 1, errno.ENOENT, id="all missing"),
+        pytest.param(["/etc/passwd/x"], 0, errno.ENOENT, id="beneath a file"),
+        pytest.param(["/usr/bin"], 0, errno.EACCES, id="a directory"),
+        pytest.param(["/etc/passwd"], 0, errno.EACCES, id="not executable"),
+        pytest.param(["/etc/passwd", "/usr/bin/none"], 1, errno.EACCES, id="not executable, then missing"),
+    ],
+)
+def test_a_command_that_cannot_be_executed_fails_its_step(core_path, paths, which, wrong):
+    """A command that is not there, or may not be executed, never counts as one that ran."""
+    plan = compiled(ALONE)
+    payload = tuple(step for step in plan.payload if step[0] != "exe")
+    payload = after(payload, "filter", *(("exe", path) for path in paths))
+    assert ("payload", number_of(payload, "exe", paths[which]), wrong) == failing_payload(core_path, payload, plan)
+
+
+def test_the_first_candidate_that_can_be_executed_is(core_path):
+    """Candidates are tried in the order of the plan, past those that are missing or may not be executed."""
+    plan = compiled("echo", "it ran")
+    candidates = [("exe", path) for path in ("/usr/none", "/etc/passwd", "/usr/bin/echo", "/usr/bin/false")]
+    payload = tuple(step for step in plan.payload if step[0] != "exe")
+    plan = plan._replace(payload=after(payload, "filter", *candidates)) if hasattr(plan, "_replace") else plan
+    with Talk(core_path) as talk:
+        talk.room(plan.room)
+        talk.payload(after(payload, "filter", *candidates))
+        assert (0, b"it ran\n") == (talk.report().exited, talk.out)
+
+
+@pytest.mark.parametrize("verb", ["stdout", "stderr", "stdin"])
+def test_any_descriptor_may_be_a_stream(core_path, verb, tmp_path):
+    """A sink that cannot be written to, or a source that cannot be read, ends its stream and not the run."""
+    directory = os.open(tmp_path, os.O_RDONLY)
+    plan = compiled("sh", "-c", "cat; echo out; echo err >&2; exit 5")
+    payload = after(plan.payload, "env", ("stdin", "2"))
+    if verb != "stdin":
+        payload = changed(payload, verb, (verb, "3", "1000", "kill"))
+    try:
+        with Talk(core_path) as talk:
+            talk.room(plan.room)
+            talk.payload(payload, (directory if verb == "stdin" else talk.stdout, directory))
+            report = talk.report()
+    finally:
+        os.close(directory)
+    assert (verb == "stdin" and 5 or report.exited) == report.exited
+    assert "" == report.killed
+
+
+# ---- the clocks ----
+
+
+def test_the_clock_of_the_set_up_ends_a_room_that_is_not_ready(core_path):
+    """A set-up that hangs is ended by its own clock: here one that is shorter than any set-up."""
+    plan = compiled("sleep", "1000")
+    steps = [("file", f"/etc/f{number}", "0644", "x") for number in range(3000)]
+    room = after(changed(plan.room, "setup-clock", ("setup-clock", "1")), "file", *steps)
+    with Talk(core_path) as talk:
+        talk.room(room)
+        assert "setup-clock" == talk.report().killed
+
+
+def test_the_payload_s_clock_does_not_run_during_set_up(core_path):
+    """A clock of 1 ms is the command's: it is never spent on building the room that it is to run in."""
+    plan = compiled("sleep", "1000")
+    for _ in range(5):
+        report, *_ = run(core_path, with_halves(plan, payload=changed(plan.payload, "clock", ("clock", "1"))))
+        assert "clock" == report.killed
+
+
+def test_the_payload_s_clock_does_not_replace_that_of_set_up(core_path):
+    """A long clock for the command leaves the set-up its own."""
+    plan = compiled("sleep", "1000")
+    steps = [("file", f"/etc/f{number}", "0644", "x") for number in range(3000)]
+    room = after(changed(plan.room, "setup-clock", ("setup-clock", "1")), "file", *steps)
+    report, *_ = run(core_path, with_halves(plan, room=room, payload=changed(plan.payload, "clock", ("clock", "100000"))))
+    assert "setup-clock" == report.killed
+
+
+def with_halves(plan, **halves):
+    from capsule_run._value import replace
+
+    return replace(plan, **halves)
+
+
+def test_the_clock_ends_the_command(core_path):
+    """The command's clock ends it and everything that it started, and the report says that it was the clock."""
+    plan = compiled("sh", "-c", "trap '' TERM INT HUP; echo out; (setsid sleep 1000 &); sleep 1000; sleep 1000", timeout_ms=100)
+    report, out, _err = run(core_path, plan)
+    assert ("clock", b"out\n", None) == (report.killed, out, report.exited)
+    assert report.times["reported"] - report.times["started"] >= 100_000_000
+
+
+# ---- the warm room ----
+
+
+def test_a_room_waits_for_its_payload_and_takes_files_before(core_path):
+    """A ready room hands out a directory; what is put there before the payload is sent, the command finds."""
+    plan = compiled("cat", "given/file")
+    with Talk(core_path) as talk:
+        talk.room((*plan.room, ("offer", "/workspace")))
+        message, fds = talk.receive()
+        assert (b"ready", 1) == (message, len(fds))
+        os.mkdir("given", dir_fd=fds[0])
+        file = os.open("given/file", os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=fds[0])
+        os.write(file, b"from outside")
+        os.close(file)
+        os.close(fds[0])
+        talk.payload(plan.payload)
+        assert (0, b"from outside") == (talk.report().exited, talk.out)
+
+
+def test_the_offered_directory_is_the_room_s_own(core_path):
+    """The directory that comes out is a file system of the sandbox: nothing that is put there lands on the host's."""
+    plan = compiled(ALONE)
+    with Talk(core_path) as talk:
+        talk.room((*plan.room, ("offer", "/workspace")))
+        _message, fds = talk.receive()
+        try:
+            assert os.stat("/tmp").st_dev != os.fstat(fds[0]).st_dev
+            assert [] == os.listdir(fds[0])
+        finally:
+            os.close(fds[0])
+
+
+def test_a_ready_room_has_no_clock(core_path):
+    """The set-up's clock ends with the set-up: a room waits on its shelf for as long as it is kept."""
+    plan = compiled("echo", "late")
+    room = changed(plan.room, "setup-clock", ("setup-clock", "300"))
+    with Talk(core_path) as talk:
+        talk.room((*room, ("offer", "/workspace")))
+        os.close(talk.receive()[1][0])
+        readable, *_ = select.select([talk.core], [], [], 0.5)
+        assert [] == readable
+        talk.payload(plan.payload)
+        assert (0, b"late\n") == (talk.report().exited, talk.out)
+
+
+def test_a_room_without_an_offer_says_nothing_until_its_end(core_path):
+    """There is one message for a one-shot run: the report."""
+    plan = compiled(ALONE)
+    with Talk(core_path) as talk:
+        talk.room(plan.room)
+        talk.payload(plan.payload)
+        assert 0 == talk.report().exited
+
+
+# ---- the cgroup ----
+
+
+def writable_cgroup2():
+    """A directory of a cgroup v2 hierarchy in which we may make cgroups, or None."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        if " - cgroup2 " in line:
+            own = next(one for one in Path("/proc/self/cgroup").read_text().splitlines() if one.startswith("0::"))[3:]
+            for place in (fields[4] + own, fields[4]):
+                if os.access(place, os.W_OK) and os.access(place + "/cgroup.procs", os.W_OK):
+                    return Path(place)
+    return None
+
+
+def test_the_room_is_born_in_its_cgroup(core_path, needs):
+    """`cgroup` names the directory in which init is born, and the sandbox sees it as the root of the hierarchy."""
+    place = writable_cgroup2()
+    needs("cgroup2", present=place is not None)
+    cgroup = place / f"capsule-test-{uuid.uuid4()}"
+    cgroup.mkdir()
+    fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
+    plan = compiled("sh", "-c", "cat /proc/self/cgroup; sleep 1000")
+    room = before(plan.room, "uid-map", ("cgroup", "0"))
+    read_end, write_end = os.pipe()
+    try:
+        with Talk(core_path) as talk:
+            talk.room(room, (fd,))
+            talk.send_bytes("payload", encode("payload", plan.payload), (write_end, talk.stderr))
+            said = os.read(read_end, 4096)
+            members = cgroup.joinpath("cgroup.procs").read_text().split()
+            assert str(talk.pid) not in members
+            talk.core.send("kill")
+            talk.report()
+        assert b"0::/\n" == next(line + b"\n" for line in said.split(b"\n") if line.startswith(b"0::"))
+        assert len(members) >= 3  # init, the shell, sleep
+    finally:
+        for end in (fd, read_end, write_end):
+            os.close(end)
+        wait_until_empty(cgroup)
+        cgroup.rmdir()
+
+
+def wait_until_empty(cgroup):
+    """cgroup.events changes when the last member is gone; poll(2) waits for it."""
+    with cgroup.joinpath("cgroup.events").open() as events:
+        poll = select.poll()
+        poll.register(events, select.POLLPRI)
+        while "populated 1" in events.read():
+            poll.poll(5000)
+            events.seek(0)
+
+
+@pytest.mark.parametrize("kind", ["no cgroup", "no directory"])
+def test_a_cgroup_that_is_none_fails_the_create_phase(core_path, kind, tmp_path):
+    """A descriptor that is no cgroup ends the run before there is any process inside."""
+    fd = os.open(tmp_path if kind == "no cgroup" else os.devnull, os.O_RDONLY)
+    room = before(compiled(ALONE).room, "uid-map", ("cgroup", "0"))
+    try:
+        with Talk(core_path) as talk:
+            talk.room(room, (fd,))
+            report = talk.report()
+    finally:
+        os.close(fd)
+    assert ("room", number_of(room, "cgroup"), errno.EBADF) == report.failed
+
+
+def test_one_process_may_drive_many_rooms_at_once(core_path):
+    """Rooms do not know of each other: twenty wait together, and each runs its own payload."""
+    talks = [Talk(core_path) for _ in range(20)]
+    plan = compiled("cat")
+    payload = after(plan.payload, "env", ("stdin", "2"))
+    try:
+        for talk in talks:
+            talk.room(plan.room)
+        for number, talk in enumerate(talks):
+            text = sealed_file("capsule-stdin", b"%d" % number)
+            talk.payload(payload, (text,))
+            os.close(text)
+        assert [(0, b"%d" % number) for number in range(20)] == [(talk.report().exited, talk.out) for talk in talks]
+    finally:
+        for talk in talks:
+            talk.__exit__()
+
+
+def test_the_core_writes_nothing_by_itself(core_path):
+    """Neither descriptor 1 nor 2 of the core gets a byte, whatever is refused or fails."""
+    with Core(path=str(core_path)) as core:
+        core.send("nonsense")
+        assert b"refused message" in core.receive()
+    assert PAYLOAD  # the smallest payload is part of this module's vocabulary

@@ -1,0 +1,130 @@
+"""Calls that only an attack makes, or that reach kernel code a sandbox has no use for: none gets past its number.
+
+The arguments are harmless or bad pointers: a call that reached the kernel would say EFAULT, EBADF or succeed.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from inside import outcome
+
+ENDED, REFUSED, UNKNOWN = "SIGSYS", "EPERM", "ENOSYS"
+
+# What the attacker sees, the call with its arguments, and its story.
+CALLS = (
+    (ENDED, "mount bad bad bad 0 0", "mounts over what hides something"),
+    (ENDED, "mount =none =/ 0 0x44000 0", "CVE-2021-30465: propagation made shared again"),
+    (ENDED, "umount2 =/proc/keys 2", "unmasks what was masked"),
+    (ENDED, "umount2 =/ 2", "takes the root away, to see what it lay on"),
+    (ENDED, "pivot_root =/tmp =/tmp", "a second pivot, back to the host's root"),
+    (REFUSED, "chroot =/tmp", "chroot, then `..` upwards: the classic break-out"),
+    (ENDED, "open_tree -100 =/ 0x8001", "CVE-2021-41133: the mount calls that a blocklist did not know"),
+    (ENDED, "move_mount -1 = -1 = 0x44", "CVE-2021-41133, likewise"),
+    (ENDED, "fsopen =cgroup 0", "CVE-2022-0185: legacy_parse_param, through fsconfig"),
+    (ENDED, "fsconfig -1 1 bad bad 0", "CVE-2022-0185, likewise"),
+    (ENDED, "fsmount -1 0 0", "CVE-2021-41133, likewise"),
+    (ENDED, "fspick -100 =/proc 0", "reconfigures a mount by path"),
+    (ENDED, "mount_setattr -100 =/usr 0 bad 32", "clears read-only on a whole tree"),
+    (ENDED, "open_tree_attr -100 =/ 1 bad 32", "the same in one call, new in 6.15"),
+    (UNKNOWN, "statmount bad bad 0 0", "tells the host's mounts by id"),
+    (UNKNOWN, "listmount bad bad 0 0", "lists the host's mounts"),
+    (ENDED, "setns 0 0", "enters a namespace through a leaked descriptor"),
+    (REFUSED, "unshare 0x10000000", "CVE-2022-0185 and many more: root of a new user namespace"),
+    (UNKNOWN, "clone3 bad 88", "CVE-2021-41133: flags in memory that no filter reads"),
+    (ENDED, "open_by_handle_at -100 bad 0", "shocker: the host's root inode by its number"),
+    (REFUSED, "name_to_handle_at -100 =/ bad bad 0", "the other half of shocker"),
+    (ENDED, "bpf 5 bad 120", "CVE-2020-8835, CVE-2021-3490: the verifier"),
+    (ENDED, "init_module bad 1 bad", "loads a kernel module"),
+    (ENDED, "finit_module 0 bad 0", "loads a kernel module from a descriptor"),
+    (ENDED, "delete_module bad 0", "unloads one"),
+    (ENDED, "kexec_load 0 0 bad 0", "boots another kernel"),
+    (ENDED, "reboot 0 0 0", "stops the machine"),
+    (ENDED, "swapon bad 0", "brings memory of others to a file"),
+    (ENDED, "acct bad", "writes records of every process on the host"),
+    (ENDED, "quotactl 0 bad 0 bad", "administration of file systems"),
+    (ENDED, "quotactl_fd 0 0 0 bad", "its newer form"),
+    (ENDED, "settimeofday bad 0", "the clock that all share"),
+    (ENDED, "clock_settime 0 bad", "the same clock"),
+    (REFUSED, "adjtimex bad", "bends the same clock"),
+    (REFUSED, "clock_adjtime 0 bad", "likewise"),
+    (REFUSED, "ptrace 16 1 0 0", "CVE-2020-5291: the first process taken over while it has privileges"),
+    (REFUSED, "process_vm_readv 1 bad 1 bad 1 0", "reads the first process"),
+    (REFUSED, "process_vm_writev 1 bad 1 bad 1 0", "writes it"),
+    (REFUSED, "pidfd_getfd 0 0 0", "takes descriptors out of it"),
+    (REFUSED, "kcmp 1 1 0 0 0", "compares kernel pointers of processes"),
+    (REFUSED, "process_madvise 0 bad 1 4 0", "pages out memory of others"),
+    (REFUSED, "add_key bad bad bad 1 -3", "CVE-2016-0728: the session key ring"),
+    (REFUSED, "keyctl 0 -3 0", "the same: its number"),
+    (REFUSED, "keyctl 11 bad bad 1", "reads a key"),
+    (REFUSED, "request_key bad bad bad -3", "asks the host's key helper"),
+    (REFUSED, "userfaultfd 1", "holds the kernel at a chosen access, the aid of CVE-2016-6187 and others"),
+    (REFUSED, "perf_event_open bad 0 -1 -1 0", "CVE-2013-2094, CVE-2022-1729"),
+    (UNKNOWN, "io_uring_setup 1 bad", "CVE-2022-29582 and dozens more; works past any filter"),
+    (UNKNOWN, "io_uring_enter 0 0 0 0 0 0", "likewise"),
+    (UNKNOWN, "io_uring_register 0 0 bad 0", "likewise"),
+    (REFUSED, "fanotify_init 0 0", "sees files past the mounts"),
+    (REFUSED, "syslog 3 bad 10", "kernel messages tell addresses"),
+    (REFUSED, "vhangup", "hangs up a terminal"),
+    (REFUSED, "sethostname =evil 4", "renames the room"),
+    (REFUSED, "execveat -1 = bad bad 0x1000", "runs a file without a name"),
+    (UNKNOWN, "memfd_create =x 0", "makes a file without a name to run"),
+    (UNKNOWN, "memfd_secret 0", "memory that nobody can see or reclaim"),
+    (UNKNOWN, "shmget 0 4096 0x3ff", "CVE-2017-15649 and its like; memory without a process"),
+    (UNKNOWN, "msgget 0 0x3ff", "CVE-2021-22555 sprays the heap with it"),
+    (UNKNOWN, "semget 0 1 0x3ff", "kernel memory without a process"),
+    (UNKNOWN, "mq_open =x 0x42 0600 0", "likewise"),
+    (REFUSED, "personality 0x0400000", "READ_IMPLIES_EXEC and the old layouts"),
+    (REFUSED, "move_pages 1 1 bad bad bad 0", "moves memory of others"),
+    (REFUSED, "migrate_pages 1 1 bad bad", "likewise"),
+    (REFUSED, "capset bad bad", "CVE-2022-0492 begins with a capability regained"),
+    (REFUSED, "setgroups 0 0", "CVE-2014-8989: drops a group that denies something"),
+    (REFUSED, "setuid 0", "becomes somebody else"),
+    (REFUSED, "setgid 0", "likewise"),
+    ("EINVAL", "prctl 8 1", "PR_SET_KEEPCAPS"),
+    ("EINVAL", "prctl 28 0", "PR_SET_SECUREBITS"),
+    ("EINVAL", "prctl 35 13 bad 0 0", "PR_SET_MM: /proc/self/exe names another file"),
+    ("EINVAL", "prctl 47 2 21 0 0", "PR_CAP_AMBIENT_RAISE: CAP_SYS_ADMIN"),
+    ("EOPNOTSUPP", "setxattr =/workspace =security.capability bad 20 0", "a file that gives capabilities to who runs it"),
+    ("EOPNOTSUPP", "setxattrat -100 =/workspace 0 =security.capability bad 16", "its newest form"),
+    (UNKNOWN, "fchmodat2 -100 =/workspace 04755 0", "the chmod that a filter of 2022 does not know"),
+    (UNKNOWN, "file_setattr -100 =/workspace bad 24 0", "new in 6.17"),
+    (REFUSED, "sched_setscheduler 0 1 bad", "a real-time process starves the host"),
+    (REFUSED, "sched_setattr 0 bad 0", "likewise, the policy in memory"),
+    (UNKNOWN, "vmsplice 0 bad 1 0", "CVE-2008-0600"),
+    (UNKNOWN, "remap_file_pages bad 0 0 0 0", "removed, and a hole when it was there"),
+    (UNKNOWN, "lookup_dcookie 0 bad 0", "removed"),
+    (UNKNOWN, "599", "a number of the future"),
+    (UNKNOWN, "100000", "a number of nobody"),
+)  # fmt: skip
+X86_CALLS = (
+    (ENDED, "iopl 3", "touches hardware"),
+    (ENDED, "ioperm 0 1 1", "touches hardware"),
+    (ENDED, "kexec_file_load -1 -1 0 bad 0", "boots another kernel"),
+    (UNKNOWN, "modify_ldt 0 bad 0", "CVE-2015-5157, CVE-2017-17053"),
+    (UNKNOWN, "_sysctl bad", "removed"),
+    (UNKNOWN, "mknod =/workspace/d 0x2180 0x101", "a device node: /dev/mem"),
+)
+
+
+def _rows(table):
+    return [pytest.param(expected, call, id=call.replace(" ", "_").replace("/", "-")) for expected, call, _story in table]
+
+
+def _check(attack, expected, call):
+    response = attack("sys", *call.split())
+    assert expected == outcome(response)
+    if expected == ENDED:
+        assert ("killed", 137, "E5001") == (response["status"], response["exit_code"], response["error"]["code"])
+
+
+@pytest.mark.parametrize(("expected", "call"), _rows(CALLS))
+def test_the_call_is_stopped(attack, expected, call):
+    """A system call of the table ends the run or is refused before its arguments are looked at."""
+    _check(attack, expected, call)
+
+
+@pytest.mark.parametrize(("expected", "call"), _rows(X86_CALLS))
+def test_the_call_of_x86_is_stopped(attack, expected, call, x86_64):
+    """The same for calls that only x86_64 has."""
+    _check(attack, expected, call)

@@ -1,0 +1,266 @@
+"""The command line's options, and the help text made of the same table."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from capsule_run import errors
+from capsule_run.cli.help import help_text
+from capsule_run.cli.options import (
+    HELP,
+    OPTIONS,
+    RUN,
+    VERSION,
+    Options,
+    build_json_request,
+    build_request,
+    read_options,
+)
+from capsule_run.errors import CapsuleError
+from capsule_run.jsonapi import FIELDS
+from capsule_run.model import Bind, Isolation, Request, Resources, Workspace
+
+NOTHING = {"action": RUN, "json": False, "pretty": False, "verbose": False, "dry_run": False, "fields": {}}
+
+
+def refusal(*words):
+    with pytest.raises(CapsuleError) as caught:
+        read_options(words)
+    return caught.value
+
+
+def test_every_option_reaches_the_request():
+    """Each option that fills a field fills it, in its long form with the value apart."""
+    words = (
+        "--timeout 5000 --memory 256M --cpu 512 --max-output 1K --max-pids 5 --network --workdir /w --env A=1 --env B=x=y "
+        "--readonly /r --readonly /r2 --writable /rw --bind src:/d --bind ../s:/e:rw --execution-id job:1 --workspace d:ro "
+        "--user 0 --hostname box --on-output-limit truncate --disk 1G --max-file-size 1M --max-open-files 64 "
+        "--require landlock --require cgroup2 -- cat -n"
+    )
+    expected = Request(
+        command=("cat", "-n"),
+        environment=(("A", "1"), ("B", "x=y")),
+        timeout_ms=5000,
+        resources=Resources(
+            memory_bytes=256 << 20,
+            cpu_shares=512,
+            max_output_bytes=1024,
+            max_pids=5,
+            max_open_files=64,
+            max_file_bytes=1 << 20,
+            disk_bytes=1 << 30,
+        ),
+        isolation=Isolation(
+            network=True,
+            readonly_paths=("/r", "/r2"),
+            writable_paths=("/rw",),
+            binds=(Bind(source="src", destination="/d"), Bind(source="../s", destination="/e", mode="rw")),
+            working_directory="/w",
+            workspace=Workspace(source="d", mode="ro"),
+            user=0,
+            hostname="box",
+        ),
+        on_output_limit="truncate",
+        execution_id="job:1",
+        require=("landlock", "cgroup2"),
+    )
+    assert expected == build_request(read_options(words.split()))
+    used = {word for word in words.split() if word.startswith("--")} - {"--"}
+    assert used == {option.long for option in OPTIONS if option.field in FIELDS} - {"--no-workspace"}
+
+
+FORMS = [
+    (["--timeout=5", "x"], {"fields": {"timeout_ms": 5}}, ["x"]),
+    (["-t5", "x"], {"fields": {"timeout_ms": 5}}, ["x"]),
+    (["-t", "5", "x"], {"fields": {"timeout_ms": 5}}, ["x"]),
+    (["-vt5", "x"], {"verbose": True, "fields": {"timeout_ms": 5}}, ["x"]),
+    (["-vt", "5", "x"], {"verbose": True, "fields": {"timeout_ms": 5}}, ["x"]),
+    (["-eA=b=c", "x"], {"fields": {"environment": {"A": "b=c"}}}, ["x"]),
+    (["--env=A=", "x"], {"fields": {"environment": {"A": ""}}}, ["x"]),
+    (["-v", "--verbose", "x"], {"verbose": True}, ["x"]),
+    (["--pretty", "--dry-run", "x"], {"pretty": True, "dry_run": True}, ["x"]),
+    (["x", "-v", "--memory", "--"], {}, ["x", "-v", "--memory", "--"]),
+    (["--", "-x", "--json"], {}, ["-x", "--json"]),
+    (["--", "--", "x"], {}, ["--", "x"]),
+    (["-", "-v"], {}, ["-", "-v"]),
+    (["--no-workspace", "x"], {"fields": {"isolation": {"workspace": None}}}, ["x"]),
+    (["--workspace", "a:b:rw", "x"], {"fields": {"isolation": {"workspace": {"source": "a:b", "mode": "rw"}}}}, ["x"]),
+    (["--workspace", ".", "x"], {"fields": {"isolation": {"workspace": {"source": ".", "mode": "cow"}}}}, ["x"]),
+    (["--json"], {"json": True}, []),
+    (["--json", "--"], {"json": True}, []),
+    (["-h"], {"action": HELP}, []),
+    (["-vh"], {"verbose": True, "action": HELP}, []),
+    (["--json", "--help", "--nonsense"], {"json": True, "action": HELP}, []),
+    (["-V", "-h"], {"action": VERSION}, []),
+    (["--", "\udcff"], {}, ["\udcff"]),
+]
+
+
+@pytest.mark.parametrize(("words", "changes", "command"), FORMS, ids=[" ".join(row[0]) for row in FORMS])
+def test_forms(words, changes, command):
+    """Every way to write options is read the same; the first other word and `--` end them."""
+    assert Options(**{**NOTHING, **changes, "command": tuple(command)}) == read_options(words)
+
+
+REFUSED = [
+    ([], "E1007", "no command is given"),
+    (["-v"], "E1007", "no command is given"),
+    (["--"], "E1007", "no command is given"),
+    (["--timeout"], "E1007", "`--timeout` needs a value: `--timeout <MS>`"),
+    (["-vt"], "E1007", "`--timeout` needs a value: `--timeout <MS>`"),
+    (["--memroy", "1G", "x"], "E1007", "unknown option `--memroy`; did you mean `--memory`?"),
+    (["-memory", "1G", "x"], "E1007", "unknown option `-memory`; did you mean `--memory`?"),
+    (["--work", "/", "x"], "E1007", "unknown option `--work`; did you mean `--workdir`?"),
+    (["--frobnicate", "x"], "E1007", "unknown option `--frobnicate`"),
+    (["--\x1b[31m=1", "x"], "E1007", 'unknown option "--\\u001b[31m"'),
+    (["-x", "x"], "E1007", "unknown option `-x`"),
+    (["-vx", "x"], "E1007", "unknown option `-x`"),
+    (["--json=1"], "E1007", "`--json` takes no value"),
+    (["-t1", "--timeout=1", "x"], "E1007", "`--timeout` is given twice"),
+    (["--workspace=a", "--workspace=b", "x"], "E1007", "`--workspace` is given twice"),
+    (["-eA=1", "--env", "A=1", "x"], "E1007", '`--env` gives "A" twice'),
+    (["--no-workspace", "--workspace=a", "x"], "E1009", "`--no-workspace` and `--workspace` cannot both be given"),
+    (["--workspace=a", "--no-workspace", "x"], "E1009", "`--workspace` and `--no-workspace` cannot both be given"),
+    (["--json", "ls"], "E1009", '`--json` reads the command from stdin, but the command line gives one: "ls"'),
+    (["--env", "KEY", "x"], "E1005", "--env: must be KEY=VALUE"),
+    (["--env", "=v", "x"], "E1005", '--env: a name must not be empty nor contain `=` or a NUL byte, got ""'),
+    (["--memory", "lots", "x"], "E1005", '--memory: must be a size such as `256M` or `1G`, got "lots"'),
+    (["-m", "1K", "x"], "E1004", "--memory: must be from 1048576 to 4611686018427387904 bytes, got 1024"),
+    (["--memory=", "x"], "E1005", '--memory: must be a size such as `256M` or `1G`, got ""'),
+    (["-t", "5s", "x"], "E1005", '--timeout: must be a whole number, got "5s"'),
+    (["-t", "-5", "x"], "E1004", "--timeout: must be from 1 to 86400000 ms, got -5"),
+    (["--cpu", "1e3", "x"], "E1005", '--cpu: must be a whole number, got "1e3"'),
+    (["--user", "root", "x"], "E1005", '--user: must be a whole number, got "root"'),
+    (["--max-pids", "9" * 5000, "x"], "E1005", '--max-pids: must be a whole number, got "' + "9" * 59 + "…"),
+    (["-w", "sub", "x"], "E1005", '--workdir: must be an absolute path, got "sub"'),
+    (["--readonly", "data", "x"], "E1005", '--readonly: must be an absolute path, got "data"'),
+    (["--writable", "/a/../b", "x"], "E1005", '--writable: must not contain `..`, got "/a/../b"'),
+    (["--bind", "/a", "x"], "E1005", '--bind: must be SRC:DEST or SRC:DEST:MODE, got "/a"'),
+    (["--bind", "a:b:c:d", "x"], "E1005", '--bind: must be SRC:DEST or SRC:DEST:MODE, got "a:b:c:d"'),
+    (["--bind", "a:b", "x"], "E1005", '--bind destination: must be an absolute path, got "b"'),
+    (["--bind", ":/b", "x"], "E1005", "--bind source: must not be empty"),
+    (["--bind", "a:/b:rx", "x"], "E1005", '--bind mode: must be one of `ro`, `rw`, got "rx"'),
+    (["--workspace", "d:r0", "x"], "E1005", '--workspace mode: must be one of `cow`, `ro`, `rw`, got "r0"'),
+    (["--workspace", "", "x"], "E1005", "--workspace: must not be empty"),
+    (
+        ["--require", "magic", "x"],
+        "E1005",
+        '--require: must be one of `cgroup2`, `cgroup1`, `landlock`, `overlay`, `seccomp_notify`, got "magic"',
+    ),
+    (["--on-output-limit", "x", "x"], "E1005", '--on-output-limit: must be one of `kill`, `truncate`, got "x"'),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "message"), REFUSED, ids=[" ".join(row[0])[:40] for row in REFUSED])
+def test_refused(words, code, message):
+    """Each wrong command line is refused with its code and a message that names the option."""
+    error = refusal(*words)
+    assert (code, message) == (error.code, error.message)
+
+
+def test_env_without_value_keeps_the_word_secret():
+    """What was given in place of KEY=VALUE may be a secret, and is not shown."""
+    error = refusal("--env", "hunter2", "x")
+    assert "hunter2" not in f"{error} {error.details} {error.hint}"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [(["x"], False), (["--network", "x"], False), (["--workspace=d", "x"], True), (["--no-workspace", "x"], True)],
+)
+def test_workspace_given(words, expected):
+    """The door can tell whether it is to fill in the current directory."""
+    assert expected == read_options(words).workspace_given
+
+
+def test_options_are_defaults_for_a_json_request():
+    """With `--json` an option stands where the request says nothing, and gives way where it does."""
+    options = read_options(["--json", "-t", "5", "--memory=1M", "-eA=1", "-eB=2", "--workspace=d"])
+    text = b'{"command":["x"],"timeout_ms":9,"environment":{"A":"0"},"isolation":{"workspace":null}}'
+    expected = Request(
+        command=("x",), environment=(("A", "0"), ("B", "2")), timeout_ms=9, resources=Resources(memory_bytes=1 << 20)
+    )
+    assert expected == build_json_request(options, text)
+
+
+# The seed README's, to the letter.
+SEED_HELP = """\
+capsule-run [OPTIONS] [COMMAND]...
+
+Options:
+  --json                     Read JSON request from stdin
+  -t, --timeout <MS>         Command timeout in milliseconds
+  -m, --memory <SIZE>        Memory limit (e.g., 256M, 1G)
+  --cpu <SHARES>             CPU shares (relative weight)
+  --max-output <SIZE>        Maximum output size
+  --max-pids <NUM>           Maximum number of processes
+  --network                  Enable network access
+  -w, --workdir <DIR>        Working directory [default: /workspace]
+  -e, --env <KEY=VALUE>      Environment variable
+  --readonly <PATH>          Read-only bind mount
+  --writable <PATH>          Writable bind mount
+  --bind <SRC:DEST[:MODE]>   Bind mount with mode (ro/rw)
+  --execution-id <UUID>      Execution ID for tracking
+  --pretty                   Pretty print JSON output
+  -v, --verbose              Verbose output
+  -h, --help                 Print help
+  -V, --version              Print version
+"""
+
+OUR_HELP = """\
+  --dry-run                  Print the steps that would be taken, and run nothing
+  --workspace <DIR[:MODE]>   Directory shown at /workspace (cow/ro/rw)
+  --no-workspace             Start with an empty /workspace
+  --user <UID>               User id inside [default: 1000]
+  --hostname <NAME>          Host name inside
+  --on-output-limit <MODE>   Past the output limit: kill, or truncate and run on
+  --disk <SIZE>              Limit of all files written
+  --max-file-size <SIZE>     Maximum size of one file
+  --max-open-files <NUM>     Maximum number of open files
+  --require <NAME>           Run only where the host has this mechanism
+
+Defaults: 30000 ms, 256 MiB of memory, 1024 CPU shares, 1 MiB of output, 100 processes, no network;
+/workspace starts as a private copy-on-write view of the current directory.
+With --json the options are defaults for what the request does not give, and /workspace starts empty.
+SIZE is a number of bytes, or with K, M, G, T (powers of 1024).
+
+Exit code: the command's own; 128+N ended by signal N; 137 ended by a limit or rule; 127 command not found;
+126 command not executable; 125 the sandbox or the host failed; 124 timeout; 2 wrong request or usage.
+
+Examples:
+  capsule-run -- echo "Hello, World!"
+  capsule-run --memory 256M --timeout 5000 -- python script.py
+  echo '{"command":["python","-c","print(42)"]}' | capsule-run --json
+"""
+
+
+def test_help_snapshot():
+    """The help text begins with the README's lines, to the letter, and goes on with ours."""
+    assert SEED_HELP + OUR_HELP == help_text()
+
+
+def test_help_fits_a_terminal():
+    """No line of the help text is wider than 110 columns."""
+    assert max(map(len, help_text().splitlines())) <= 110
+
+
+def test_help_names_every_exit_code():
+    """The exit codes in the help text are those of the catalogue."""
+    paragraph = help_text().partition("Exit code:")[2].partition("\n\n")[0]
+    catalogue = {str(errors.entry(code).exit) for code in errors.CODES} - {errors.OWN}
+    assert catalogue == set(re.findall(r"\b\d+\b", paragraph)) - {"128"}
+
+
+def test_hints_name_options_that_exist():
+    """Every option that a hint of the catalogue names can be given."""
+    named = {name for code in errors.CODES for name in re.findall(r"`(--[a-z-]+)", errors.entry(code).hint)}
+    assert set() == named - {option.long for option in OPTIONS}
+
+
+def test_hints_name_fields_that_exist():
+    """Every request field that a hint of the catalogue names can be given."""
+    pattern = r"`((?:resources|isolation)\.\w+|timeout_ms|require)`"
+    named = {name for code in errors.CODES for name in re.findall(pattern, errors.entry(code).hint)}
+    assert set() == named - set(FIELDS)

@@ -164,6 +164,8 @@ struct room {
 	unsigned int nslots;
 	int root;            /* init: the building place, with the root to be at `new` */
 	int proc;            /* init: its own procfs, mounted nowhere */
+	int network;         /* init: where the network namespace comes from, and who makes it */
+	pid_t network_maker;
 	int link;            /* to the other side of the wall */
 	int userns;          /* launcher: init's user namespace, for `idmap` */
 	int landlock;        /* payload: the ruleset descriptor, or -1 */
@@ -224,7 +226,7 @@ int act_devpts(struct room *room, const struct step *step);
 int act_readonly(struct room *room, const struct step *step);
 int act_pivot(struct room *room, const struct step *step);
 int act_hostname(struct room *room, const struct step *step);
-int act_loopback(struct room *room, const struct step *step);
+int act_network(struct room *room, const struct step *step);
 int act_id(struct room *room, const struct step *step);
 int act_umask(struct room *room, const struct step *step);
 int act_nice(struct room *room, const struct step *step);

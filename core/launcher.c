@@ -28,7 +28,7 @@ static struct {
 	struct link_message failed;
 	struct refusal refused;
 	enum half refused_half;
-	uint64_t clock_ms, drain_ms;
+	uint64_t setup_ms, clock_ms, drain_ms;
 	uint64_t received_ns, cloned_ns, mapped_ns, ready_ns, started_ns, ended_ns;
 } run;
 
@@ -80,14 +80,11 @@ static int normalise(void)
 	return 0;
 }
 
-static uint64_t clone_flags(const struct plan *plan)
-{
-	/* the cgroup namespace is made by init, once it is in its cgroup: its root is where its maker stands */
-	uint64_t flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
-	struct step step;
-
-	return plan_find(plan, "host-net", &step) ? flags : flags | CLONE_NEWNET;
-}
+/*
+ * The network namespace and that of cgroups are made by init: the first because it can be had in parallel, the second
+ * because its root is where its maker stands, and init stands in the cgroup that clone put it in.
+ */
+#define CLONE_FLAGS (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS)
 
 static int proc_write(pid_t pid, const char *name, const char *text)
 {
@@ -160,7 +157,7 @@ static int make_clone(struct room *room, struct step *step)
 		return -1;
 	/* only the kind of step is named here: a refused clone is the host refusing namespaces, not one of the others */
 	(void)plan_find(&room->plan, "namespace", step);
-	room->init = clone_process(clone_flags(&room->plan), &room->pidfd, cgroup);
+	room->init = clone_process(CLONE_FLAGS, &room->pidfd, cgroup);
 	room->link = pair[room->init == 0];
 	close_cleanup(&pair[room->init != 0]);
 	return room->init < 0 ? -1 : 0;
@@ -171,7 +168,9 @@ static int create(struct room *room, struct step *step)
 {
 	const struct link_message go = { .kind = LINK_GO };
 
-	if (plan_find(&room->plan, "setup-clock", step) && set_timer(number(step->field[0])) < 0)
+	if (plan_find(&room->plan, "setup-clock", step))
+		run.setup_ms = number(step->field[0]);
+	if (set_timer(run.setup_ms) < 0)
 		return -1;
 	if (plan_find(&room->plan, "drop-groups", step) && setgroups(0, NULL) < 0)
 		return -1;
@@ -226,7 +225,7 @@ static void take_payload(int *fds, unsigned int nfds)
 		return;
 	}
 	input = plan_find(&plan, "stdin", &step);
-	if ((input && start_input(&run.pumps[IN], &plan, &step, &give[3]) < 0) || start_watch(&plan) < 0 || set_timer(run.clock_ms) < 0
+	if ((input && start_input(&run.pumps[IN], &plan, &step, &give[3]) < 0) || start_watch(&plan) < 0 || (run.ready_ns && set_timer(run.setup_ms) < 0)
 	    || send_message(run.room.link, &message, sizeof(message), give, input ? 4 : 3) < 0)
 		fail(PAYLOAD, &step);
 	for (int i = 0; i < 4; i++)

@@ -6,9 +6,12 @@
 #include "capsule-core.h"
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <time.h>
 
-#define PIPE_BYTES (1 << 18)
+#define PIPE_BYTES (1 << 20)
 #define CHUNK (1U << 20)
+#define LONG_STREAM (1U << 20)
+#define BREATH_NS 100000
 
 static bool pump_end(struct pump *p)
 {
@@ -63,6 +66,18 @@ static bool pump_copy(struct pump *p, size_t allowed)
 	return true;
 }
 
+/*
+ * A command that writes a lot does so in small pieces, and would wake us for each. Once a stream is long, let some gather:
+ * a tenth of a millisecond is nothing to who reads it, and less than a wake-up costs both.
+ */
+static void breathe(const struct pump *p, size_t moved)
+{
+	const struct timespec pause = { .tv_nsec = BREATH_NS };
+
+	if (p->kept > LONG_STREAM && moved < PIPE_BYTES / 4)
+		(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+}
+
 /* Move what can be moved without waiting. Returns false when this pump has ended, for whatever reason. */
 bool pump(struct pump *p)
 {
@@ -85,6 +100,7 @@ bool pump(struct pump *p)
 	if (n > 0) {
 		p->kept += (uint64_t)n;
 		p->total += (uint64_t)n;
+		breathe(p, (size_t)n);
 	}
 	return n > 0 || p->blocked ? true : pump_end(p);
 }
@@ -105,8 +121,9 @@ int start_output(struct pump *p, const struct plan *plan, const char *name, int 
 	if (fstat(p->to, &st) < 0 || fcntl(p->from, F_SETFL, O_NONBLOCK) < 0)
 		return -1;
 	p->copy = p->socket = S_ISSOCK(st.st_mode);
-	/* a larger pipe means fewer wake-ups; an account at its limit for pipes keeps the small one */
+	/* larger pipes mean fewer wake-ups; what is no pipe, or an account at its limit for pipes, keeps what it has */
 	(void)fcntl(p->from, F_SETPIPE_SZ, PIPE_BYTES);
+	(void)fcntl(p->to, F_SETPIPE_SZ, PIPE_BYTES);
 	return 0;
 }
 

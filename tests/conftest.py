@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ IN_CI = os.environ.get("CI") == "true"
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "needs(*capabilities): skipped, and counted, where the machine lacks one")
-    config.addinivalue_line("markers", "leaves(*kinds): proves the leftover check itself; no other use")
+    config.addinivalue_line("markers", "limit(seconds): how long the test may take, if not what all may")
     leftovers.adopt_orphans()
 
 
@@ -48,6 +49,25 @@ def _nothing_left_behind(_private_tmpdir):
     leftovers.clean_up(found)
     if found:
         pytest.fail("left behind:\n  " + "\n  ".join(map(str, found)), pytrace=False)
+
+
+# --- no test hangs ----------------------------------------------------------------------------------------------------
+
+LIMIT_SECONDS, SLOW_LIMIT_SECONDS = 60, 300
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """A test that waits for what never comes fails, where it waits, and what it started is ended with the leftovers."""
+    own = item.get_closest_marker("limit")
+    seconds = own.args[0] if own else SLOW_LIMIT_SECONDS if item.get_closest_marker("slow") else LIMIT_SECONDS
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail(f"took more than {seconds} s"))
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        return (yield)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 # --- skips: each names what is missing, and is counted ----------------------------------------------------------------

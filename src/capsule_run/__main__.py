@@ -5,6 +5,7 @@ package is not importable yet. Its parent goes to the *end* of the path: nothing
 of a standard module.
 """
 
+import os
 import sys
 
 if not __package__:
@@ -15,4 +16,4 @@ from capsule_run.cli import main
 if __name__ == "__main__":
     status = main()
     # everything is written and closed: skip the interpreter's own clearing up, which costs a millisecond
-    __import__("os")._exit(status)
+    os._exit(status)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 else:
 
-    def dataclass_transform(**_options):
+    def dataclass_transform(**_options):  # noqa: ANN003, ANN202  # checkers read the other one
         return lambda function: function
 
 
@@ -22,7 +22,7 @@ class Frozen:
 
     __slots__ = ()
     _fields: tuple[str, ...] = ()
-    _defaults: dict[str, object] = {}
+    _defaults: dict[str, object] = {}  # noqa: RUF012  # each value class gets its own; this one stays empty
 
     def __setattr__(self, name: str, _value: object) -> None:
         raise AttributeError(f"`{type(self).__name__}` is immutable: cannot set `{name}`")
@@ -70,7 +70,7 @@ def value(cls: type[T]) -> type[T]:
     A default must itself be immutable, since all values share it.
     Raises TypeError for a missing or unknown field when a value is made.
     """
-    fields = tuple(cls.__dict__.get("__annotations__", {}))
+    fields = tuple(cls.__dict__.get("__annotations__", {}))  # noqa: RUF063  # inspect costs 8 ms
     defaults = {name: cls.__dict__[name] for name in fields if name in cls.__dict__}
     kept = {
         name: member
@@ -78,7 +78,7 @@ def value(cls: type[T]) -> type[T]:
         if name not in defaults and name not in ("__dict__", "__weakref__")
     }
     kept.update(__slots__=fields, _fields=fields, _defaults=defaults, __init__=_init)
-    return type(cls.__name__, (Frozen,), kept)  # type: ignore[return-value]  # the same fields, as slots
+    return type(cls.__name__, (Frozen,), kept)
 
 
 def replace(old: T, **changes: object) -> T:

@@ -7,10 +7,9 @@ its grammar is checked: anything else is E6001.
 
 from __future__ import annotations
 
+import _socket
 import fcntl
 import os
-
-import _socket
 
 from ._value import value
 from .errors import CapsuleError
@@ -18,6 +17,7 @@ from .errors import CapsuleError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Self
 
 PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_core")
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -126,7 +126,7 @@ class Core:
         except ChildProcessError:  # the embedding program reaps every child, or ignores SIGCHLD
             return 0
 
-    def __enter__(self) -> Core:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -142,9 +142,7 @@ def _spawn(path: str, control: int, stderr: int | None) -> int:
     try:
         return os.posix_spawn(path, ["capsule-core"], {}, file_actions=actions)
     except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-        raise CapsuleError(
-            "E2003", f"cannot run the core `{path}`: {os.strerror(error.errno or 0).lower()}"
-        ) from None
+        raise CapsuleError("E2003", f"cannot run the core `{path}`: {os.strerror(error.errno or 0).lower()}") from None
     except OSError as error:
         raise CapsuleError("E6003", f"cannot start the core: {os.strerror(error.errno or 0).lower()}") from None
 
@@ -158,7 +156,9 @@ def parse_report(message: bytes) -> Report:
     try:
         lines = message.decode("ascii").split("\n")
         rows = {name: rest for name, _space, rest in (line.partition(" ") for line in lines if line)}
-        numbers = {name: tuple(map(int, rest.split())) for name, rest in rows.items() if name not in ("killed", "refused")}
+        numbers = {
+            name: tuple(map(int, rest.split())) for name, rest in rows.items() if name not in ("killed", "refused")
+        }
         if len(rows) != len(lines) - 1 or lines[-2:] != ["end", ""]:
             raise _broken(message)
         (kept, total, over), (kept2, total2, over2) = numbers["stdout"], numbers["stderr"]

@@ -10,6 +10,7 @@ import sys
 import time
 
 from ._value import value
+from .data.host_paths import DEVICES, ETC_COPIED, ETC_PATHS, OCI_MASKED, PROC_MASKED
 from .errors import CapsuleError
 
 TYPE_CHECKING = False
@@ -18,47 +19,6 @@ if TYPE_CHECKING:
 
     from .model import Request
 
-DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-# What programs expect of the host in /etc. Nothing here names an account, a secret, a host or a machine.
-ETC_PATHS = (
-    "/etc/ld.so.cache",
-    "/etc/ssl/certs",
-    "/etc/pki/tls",
-    "/etc/pki/ca-trust",
-    "/etc/crypto-policies",
-    "/etc/alternatives",
-    "/etc/fonts",
-)
-# Small tables that are copied: a file costs a third of a mount.
-ETC_COPIED = ("ssl/openssl.cnf", "services", "protocols", "timezone")
-# Hidden in /proc beside its being read-only: an OCI container's list, and what tells of the host or its keys.
-PROC_MASKED = (
-    "acpi",
-    "asound",
-    "cmdline",
-    "interrupts",
-    "iomem",
-    "ioports",
-    "kallsyms",
-    "kcore",
-    "key-users",
-    "keys",
-    "kmsg",
-    "kpagecgroup",
-    "kpagecount",
-    "kpageflags",
-    "latency_stats",
-    "modules",
-    "sched_debug",
-    "scsi",
-    "slabinfo",
-    "sysrq-trigger",
-    "timer_list",
-    "timer_stats",
-    "vmallocinfo",
-)
-# The masked paths of an OCI container, as container engines set them.
-OCI_MASKED = ("acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats")
 SYSTEM_LINKS = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 # Above every range that systemd's table of ids gives to accounts, dynamic users, containers and home directories.
 FREE_IDS_FROM, FREE_IDS = 0x70000000, 1 << 24
@@ -99,6 +59,7 @@ class Host:
     python: str
     python_prefixes: tuple[str, ...]
     sources: dict[str, Source]
+    devices: tuple[str, ...]
     system_links: dict[str, str]
     proc_masked: tuple[tuple[str, bool], ...]
     localtime: str
@@ -129,7 +90,12 @@ def look(path: str, *, directory: str | None = None) -> Source:
     """
     if directory is not None:
         plain = os.path.normpath(os.path.join(directory, path))
-        real = os.path.realpath(plain)
+        try:
+            real = os.path.realpath(plain)
+        except OSError as error:  # a magic link of /proc, or a path that changes under our eyes
+            return Source(
+                asked=path, path=plain, device=0, inode=0, is_directory=False, owner=0, error=error.errno or ELOOP
+            )
         if real != _through_system_link(plain):
             return Source(asked=path, path=real, device=0, inode=0, is_directory=False, owner=0, error=ELOOP)
     else:
@@ -137,9 +103,7 @@ def look(path: str, *, directory: str | None = None) -> Source:
     try:
         seen = os.stat(real)
     except OSError as error:
-        return Source(
-            asked=path, path=real, device=0, inode=0, is_directory=False, owner=0, error=error.errno or 5
-        )
+        return Source(asked=path, path=real, device=0, inode=0, is_directory=False, owner=0, error=error.errno or 5)
     return Source(
         asked=path,
         path=real,
@@ -170,7 +134,9 @@ def _capabilities() -> int:
 
 
 def _id_ranges(file: str) -> list[tuple[int, int, int]]:
-    return [(int(inside), int(outside), int(count)) for inside, outside, count in map(str.split, _read(file).splitlines())]
+    return [
+        (int(inside), int(outside), int(count)) for inside, outside, count in map(str.split, _read(file).splitlines())
+    ]
 
 
 def _free_id(ranges: list[tuple[int, int, int]], accounts: str, taken: int) -> int:
@@ -385,6 +351,7 @@ def survey(request: Request, *, overlay: bool = True, idmap: bool = True) -> Hos
         python=static.python,
         python_prefixes=static.python_prefixes,
         sources={**asked, **static.sources} if asked else static.sources,
+        devices=tuple(f"/dev/{name}" for name in DEVICES),
         system_links=static.system_links,
         proc_masked=static.proc_masked,
         localtime=static.localtime,

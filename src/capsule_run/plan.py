@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # The building place is one tmpfs; the root to be is its `new`, and what the sandbox may write lies beside that.
 NEW = "/new"
 SCRATCH_PLACES = (("/tmp", "/tmp", "1777"), ("/dev/shm", "/shm", "1777"))
+VAR_TMP = ("/var/tmp", "/var-tmp", "1777")
 WORKSPACE_PLACE, LOWER_PLACE, WORK_PLACE, EMPTY_PLACE = "/workspace", "/lower", "/work", "/empty"
 OWN_BYTES, OWN_INODES = 1 << 20, 1024  # what our own files and mount points may take of it
 OOM_SCORE = 1000  # under memory pressure the kernel ends a sandbox before anything of the host's
@@ -35,13 +36,13 @@ UNLIMITED = "unlimited"
 NO_CORE = 1
 # landlock(7). Rights that change a file system, by the ABI that brought them; scopes (ABI 6): abstract sockets, signals.
 LANDLOCK_WRITE = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12
-LANDLOCK_REFER, LANDLOCK_TRUNCATE, LANDLOCK_SCOPES = 1 << 13, 1 << 14, 3
+# Truncation (ABI 3) is left to the mounts: handling it makes every open, also for reading, a third dearer (bench/).
+LANDLOCK_REFER, LANDLOCK_SCOPES = 1 << 13, 3
 LANDLOCK_ABIS = (
-    (6, LANDLOCK_WRITE | LANDLOCK_REFER | LANDLOCK_TRUNCATE, LANDLOCK_SCOPES),
-    (3, LANDLOCK_WRITE | LANDLOCK_REFER | LANDLOCK_TRUNCATE, 0),
+    (6, LANDLOCK_WRITE | LANDLOCK_REFER, LANDLOCK_SCOPES),
     (2, LANDLOCK_WRITE | LANDLOCK_REFER, 0),
 )
-LANDLOCK_FILE_RIGHTS = 1 << 1 | LANDLOCK_TRUNCATE
+LANDLOCK_FILE_RIGHTS = 1 << 1
 
 
 @value
@@ -148,9 +149,15 @@ def _dev(policy: Policy, tree: _Tree) -> None:
     tree.link(f"{NEW}/dev/ptmx", "pts/ptmx")
 
 
+def _scratch_places(policy: Policy) -> tuple[tuple[str, str, str], ...]:
+    """Writable places; /var/tmp is the same as /tmp, unless something of the host's is shown in it."""
+    shown = any(within(bound.destination, VAR_TMP[0]) for bound in policy.binds)
+    return (*SCRATCH_PLACES, VAR_TMP) if shown else SCRATCH_PLACES
+
+
 def _built_at(policy: Policy, path: str) -> str:
     """Where a path of the sandbox is made: in the new root, or beside it where a writable place will show it."""
-    for place, scratch, _mode in SCRATCH_PLACES:
+    for place, scratch, _mode in (*SCRATCH_PLACES, VAR_TMP):
         if within(path, place):
             return scratch + path[len(place) :]
     if within(path, WORKSPACE) and policy.workspace_kind in (PRIVATE, COPY_ON_WRITE):
@@ -159,9 +166,10 @@ def _built_at(policy: Policy, path: str) -> str:
 
 
 def _mount_points(policy: Policy, tree: _Tree) -> None:
-    for place in ("/proc", "/dev/pts", "/dev/shm", "/tmp", WORKSPACE):
+    for place in ("/proc", "/dev/pts", WORKSPACE):
         tree.directory(NEW + place)
-    for _place, scratch, mode in SCRATCH_PLACES:
+    for place, scratch, mode in _scratch_places(policy):
+        tree.directory(NEW + place)
         tree.directory(scratch, mode)
     tree.directory(WORKSPACE_PLACE)
     if policy.workspace_kind == COPY_ON_WRITE:
@@ -183,8 +191,8 @@ def _mount_points(policy: Policy, tree: _Tree) -> None:
 def _links(policy: Policy, tree: _Tree) -> None:
     for name, target in policy.system_links:
         tree.link(f"{NEW}/{name}", target)
-    tree.directory(f"{NEW}/var")
-    tree.link(f"{NEW}/var/tmp", "../tmp")
+    if VAR_TMP not in _scratch_places(policy):
+        tree.link(f"{NEW}/var/tmp", "../tmp")
     for name, target in policy.python_shims:
         tree.link(f"{NEW}{SHIM_DIRECTORY}/{name}", target)
 
@@ -194,7 +202,7 @@ def _binds(policy: Policy, sources: _Sources, *, in_writable: bool) -> list[Step
     return [
         ("bind", sources.slot(bound.source, bound.mode, idmap=bound.idmap), NEW + bound.destination, bound.mode)
         for bound in policy.binds
-        if any(within(bound.destination, place) for place in (WORKSPACE, "/tmp", "/dev/shm")) == in_writable
+        if any(within(bound.destination, place) for place in (WORKSPACE, "/tmp", "/dev/shm", "/var/tmp")) == in_writable
     ]
 
 
@@ -203,7 +211,7 @@ def _mounts(policy: Policy, sources: _Sources) -> list[Step]:
     steps = _binds(policy, sources, in_writable=False)
     for name, source in policy.devices:
         steps.append(("bind", sources.slot(source, "dev"), f"{NEW}/dev/{name}", "dev"))
-    for place, scratch, _mode in SCRATCH_PLACES:
+    for place, scratch, _mode in _scratch_places(policy):
         steps.append(("inner-bind", scratch, NEW + place, "rw"))
     steps += _workspace_mounts(policy, sources)
     steps += _binds(policy, sources, in_writable=True)
@@ -237,7 +245,8 @@ def _room(policy: Policy) -> tuple[Step, ...]:
     mounts = _mounts(policy, sources)
     spaces = ("user", "mount", "pid", "ipc", "uts", "cgroup")
     steps: list[Step] = [("namespace", name) for name in spaces]
-    steps.append(("host-net",) if policy.network else ("namespace", "net"))
+    if policy.network:
+        steps.append(("host-net",))
     if policy.drop_groups:
         steps.append(("drop-groups",))
     steps += (
@@ -255,7 +264,7 @@ def _room(policy: Policy) -> tuple[Step, ...]:
     steps += mounts
     steps += (("readonly",), ("pivot",), ("hostname", policy.hostname))
     if not policy.network:
-        steps.append(("loopback",))
+        steps.append(("network",))
     return tuple(steps)
 
 
@@ -288,8 +297,9 @@ def _landlock(policy: Policy) -> list[Step]:
     Of /dev only the files that are there are written to: devices and terminals.
     """
     steps: list[Step] = [("landlock", str(abi), str(rights), str(scopes)) for abi, rights, scopes in LANDLOCK_ABIS]
-    every = LANDLOCK_WRITE | LANDLOCK_REFER | LANDLOCK_TRUNCATE
-    writable = {"/tmp": True, "/dev/shm": True, WORKSPACE: True, "/dev": False}
+    every = LANDLOCK_WRITE | LANDLOCK_REFER
+    writable = {place: True for place, _scratch, _mode in _scratch_places(policy)}
+    writable.update({WORKSPACE: True, "/dev": False})
     for bound in policy.binds:
         if bound.mode != READ_ONLY:
             writable[bound.destination] = bound.source.is_directory

@@ -37,7 +37,21 @@ SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/s
 SHIM_DIRECTORY = "/run/capsule/bin"
 SHIMMED = ("python", "python3")
 # Directories that are the sandbox's own: nothing of the host may be put over them.
-SYSTEM_DIRECTORIES = ("/", "/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/sys", "/usr")
+SYSTEM_DIRECTORIES = (
+    "/",
+    "/bin",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/proc",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/usr",
+)
 # Beneath these, too: they are read-only trees of the host, or the kernel's own.
 SYSTEM_TREES = ("/bin", "/dev", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run/capsule", "/sbin", "/sys", "/usr")
 # Writable, private and empty in every sandbox: asking for one of them asks for what is there already.
@@ -125,9 +139,7 @@ def _existing(host: Host, asked: str, field: str) -> Source:
             hint=f"name `{source.path}` itself, if that is what you mean",
         )
     if source.error:
-        reason = {2: "no such file or directory", 13: "permission denied"}.get(
-            source.error, f"errno {source.error}"
-        )
+        reason = {2: "no such file or directory", 13: "permission denied"}.get(source.error, f"errno {source.error}")
         raise CapsuleError(
             "E2004", f"{field}: cannot show `{asked}`: {reason}", details={"path": source.path, "errno": source.error}
         )
@@ -161,11 +173,9 @@ def _user_binds(request: Request, host: Host) -> list[BoundPath]:
             wanted.append((path, path, READ_WRITE, f"isolation.writable_paths[{index}]"))
     for index, bind in enumerate(isolation.binds):
         wanted.append((bind.source, bind.destination, bind.mode, f"isolation.binds[{index}]"))
-    bound = []
+    bound: list[BoundPath] = []
     for asked, destination, mode, field in wanted:
         source = _existing(host, asked, field)
-        if not destination.startswith("/"):
-            destination = source.path
         place = _destination(destination, field)
         if any(other.destination == place for other in bound):
             raise CapsuleError("E1009", f"{field}: `{place}` is bound already")
@@ -209,9 +219,9 @@ def _inside_path(host: Host, binds: list[BoundPath], shims: tuple[tuple[str, str
     return (*first, *([SHIM_DIRECTORY] if shims else []), *SYSTEM_PATH)
 
 
-def _shims(host: Host, binds: list[BoundPath]) -> tuple[tuple[str, str], ...]:
+def _shims(host: Host, binds: tuple[BoundPath, ...]) -> tuple[tuple[str, str], ...]:
     """`python` and `python3` as links to our interpreter where it is the system's, which may have no `python` at all."""
-    if any(within(host.python, bound.destination) for bound in binds):
+    if not within(host.python, "/usr") and any(within(host.python, bound.destination) for bound in binds):
         return ()
     return tuple((name, host.python) for name in SHIMMED)
 
@@ -243,12 +253,29 @@ def _given(asked: int | None, default: int) -> int:
     return default if asked is None else asked
 
 
+def _all_binds(host: Host, python: list[BoundPath], user: list[BoundPath]) -> tuple[BoundPath, ...]:
+    """The system's trees and files, then the others from the root outwards. What the request binds wins over Python's."""
+    paths = ["/usr", *(f"/{name}" for name, target in host.system_links.items() if not target), *host.etc_paths]
+    system = [
+        BoundPath(source=host.sources[path], destination=path, mode=READ_ONLY, idmap=False)
+        for path in paths
+        if path in host.sources
+    ]
+    taken = {bound.destination for bound in user}
+    others = [bound for bound in python if bound.destination not in taken] + user
+    return (*system, *sorted(others, key=lambda one: one.destination.count("/")))
+
+
 def _nice(shares: int) -> int:
     """The nice value whose weight is nearest to `shares`: each level is 1.25 times less (sched(7)); never more than usual."""
     level, weight = 0, float(DEFAULT_CPU_SHARES)
     while level < 19 and weight / 1.25**0.5 > shares:
         level, weight = level + 1, weight / 1.25
     return level
+
+
+def _devices(host: Host) -> tuple[tuple[str, Source], ...]:
+    return tuple((path[5:], source) for path, source in host.sources.items() if path in host.devices)
 
 
 def resolve(request: Request, host: Host, *, streams_stdin: bool = False) -> Policy:
@@ -259,9 +286,7 @@ def resolve(request: Request, host: Host, *, streams_stdin: bool = False) -> Pol
     isolation, resources = request.isolation, request.resources
     _require(request, host)
     python_binds = _python_binds(host)
-    user_binds = _user_binds(request, host)
-    taken = {bound.destination for bound in user_binds}
-    binds = [bound for bound in python_binds if bound.destination not in taken] + user_binds
+    binds = _all_binds(host, python_binds, _user_binds(request, host))
     shims = _shims(host, binds)
     user = _given(isolation.user, DEFAULT_USER)
     environment = _environment(request, _inside_path(host, python_binds, shims), user)
@@ -271,14 +296,6 @@ def resolve(request: Request, host: Host, *, streams_stdin: bool = False) -> Pol
     nice = _nice(shares)
     memory_bytes = _given(resources.memory_bytes, DEFAULT_MEMORY_BYTES)
     disk_bytes = _given(resources.disk_bytes, memory_bytes)
-    etc_binds = [
-        BoundPath(source=host.sources[path], destination=path, mode=READ_ONLY, idmap=False) for path in host.etc_paths
-    ]
-    system = [
-        BoundPath(source=source, destination=path, mode=READ_ONLY, idmap=False)
-        for path in ("/usr", *(f"/{name}" for name, target in host.system_links.items() if not target))
-        if (source := host.sources.get(path)) is not None
-    ]
     return Policy(
         architecture=host.architecture,
         command=request.command,
@@ -308,10 +325,8 @@ def resolve(request: Request, host: Host, *, streams_stdin: bool = False) -> Pol
         workspace_kind=kind,
         workspace=workspace,
         workspace_idmap=workspace_idmap,
-        binds=tuple(system + etc_binds + sorted(binds, key=lambda one: one.destination.count("/"))),
-        devices=tuple(
-            (path[5:], source) for path, source in host.sources.items() if path.startswith("/dev/") and path == source.path
-        ),
+        binds=binds,
+        devices=_devices(host),
         system_links=tuple((name, target) for name, target in host.system_links.items() if target),
         proc_masked=host.proc_masked,
         localtime=host.localtime,
@@ -333,6 +348,8 @@ def _require(request: Request, host: Host) -> None:
     """Preconditions that can be judged before anything runs; what only the core can tell is judged from its report."""
     for name in request.require:
         if name == "overlay" and not host.overlay:
-            raise CapsuleError("E2007", "required `overlay`, but this host has no overlay file system for ordinary users")
+            raise CapsuleError(
+                "E2007", "required `overlay`, but this host has no overlay file system for ordinary users"
+            )
         if name in ("cgroup2", "cgroup1", "seccomp_notify"):
             raise CapsuleError("E2007", f"required `{name}`, but no limit of this run would stand on it")

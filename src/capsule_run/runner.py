@@ -6,12 +6,10 @@ host, which only ever turn from true to false) and beside a running event loop.
 
 from __future__ import annotations
 
-import mmap
 import os
 import time
 
 from . import errors, verdict
-from ._value import replace
 from .core import PATH as CORE_PATH
 from .core import Core, Report, memory_file, parse_report, sealed_file
 from .errors import CapsuleError
@@ -102,8 +100,11 @@ class _Sinks:
         """What was captured; empty for a stream that went elsewhere."""
         if fd not in self._own or size == 0:
             return b""
-        with mmap.mmap(fd, size, prot=mmap.PROT_READ) as view:
-            return view[:]
+        parts, at = [], 0
+        while at < size and (part := os.pread(fd, size - at, at)):  # the kernel gives 2 GiB at a time
+            parts.append(part)
+            at += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def close(self) -> None:
         while self._own:

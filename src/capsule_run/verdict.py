@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from .errors import CapsuleError
 from .model import ERROR, KILL, KILLED, SUCCESS, TIMEOUT
-from .words import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,14 +74,14 @@ def _errno_words(errno: int) -> str:
 
 
 def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
+    from .words import describe  # only who fails needs words
+
     verb, why = step[0], _errno_words(errno)
     details: dict[str, object] = {"step": verb, "errno": errno}
     if verb == "exe":
         return _exec_error(step[1], errno, plan)
     if verb == "cwd":
-        return CapsuleError(
-            "E3009", f"working directory `{step[1]}`: {why}", details={"path": step[1], "errno": errno}
-        )
+        return CapsuleError("E3009", f"working directory `{step[1]}`: {why}", details={"path": step[1], "errno": errno})
     if verb in ("source", "inner-source"):
         return CapsuleError("E2004", f"cannot show `{step[1]}`: {why}", details={"path": step[1], "errno": errno})
     if errno in (ENOMEM, ENFILE, EMFILE) or (errno == EAGAIN and verb in ("namespace", "id")):
@@ -113,7 +112,9 @@ def _exec_error(path: str, errno: int, plan: Plan) -> CapsuleError:
     return CapsuleError("E3002", f"cannot execute `{path}`: {_errno_words(errno)}", details=details)
 
 
-def judge(report: Report, policy: Policy, stderr: bytes, *, cancelled_by: int) -> tuple[str, int, str | None, Failure | None]:
+def judge(
+    report: Report, policy: Policy, stderr: bytes, *, cancelled_by: int
+) -> tuple[str, int, str | None, Failure | None]:
     """Status, exit code, signal name and failure of a run whose command started. `cancelled_by`: a signal to us, or 0."""
     wall_ms = _wall_ms(report)
     for name, (_kept, total, over) in (("stdout", report.stdout), ("stderr", report.stderr)):
@@ -167,7 +168,9 @@ def _own_end(report: Report, policy: Policy, stderr: bytes) -> tuple[str, int, s
         return ERROR, code, None, CapsuleError("E3003", message, details={"exit_code": code}).failure()
     number, name = report.signalled, signal_name(report.signalled)
     if number == SIGSYS:
-        error = CapsuleError("E5001", "the command made a system call that the policy forbids", details={"signal": name})
+        error = CapsuleError(
+            "E5001", "the command made a system call that the policy forbids", details={"signal": name}
+        )
         return KILLED, KILLED_EXIT, name, error.failure()
     if number == SIGXFSZ:
         error = CapsuleError(
@@ -176,7 +179,9 @@ def _own_end(report: Report, policy: Policy, stderr: bytes) -> tuple[str, int, s
             details={"limit_bytes": policy.max_file_bytes, "signal": name},
         )
         return KILLED, KILLED_EXIT, name, error.failure()
-    error = CapsuleError("E3005", f"the command was ended by its own {name}", details={"signal": name, "number": number})
+    error = CapsuleError(
+        "E3005", f"the command was ended by its own {name}", details={"signal": name, "number": number}
+    )
     return ERROR, 128 + number, name, error.failure()
 
 

@@ -1,6 +1,7 @@
 """Each step of a plan in words, for `--dry-run`, `-v` and error messages.
 
-Rank 1: pure. The building place's `/new` is the root to be, so its name is left out. One row a verb; a test compares the rows with the core's own list of verbs.
+Rank 1: pure. The building place's `/new` is the root to be, so its name is left out.
+One row a verb; a test compares the rows with the core's own list of verbs.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _WORDS = {
     "readonly": "make the root read-only",
     "pivot": "enter the new root and let go of the host's",
     "hostname": "name the host `{0}`",
-    "loopback": "bring the private loopback interface up",
+    "network": "a private network namespace with nothing but a loopback interface",
     "offer": "hand a descriptor of {0} to the caller",
     "id": "run as user {0}, group {1}, in a user namespace of its own",
     "umask": "umask {0}",

@@ -8,6 +8,7 @@ socket; whatever the core says on stderr (it says nothing, a sanitizer does) fai
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 from collections import namedtuple
 
@@ -103,6 +104,7 @@ class Talk:
         self.core._socket.settimeout(30)  # a core that never answers fails one test, and does not stop the others
         self.stdout, self.stderr = memory_file("capsule-stdout"), memory_file("capsule-stderr")
         self.status = None
+        self.pipes = []
 
     def __enter__(self):
         return self
@@ -112,7 +114,7 @@ class Talk:
             self.close()
             assert b"" == self.content(self.said)
         finally:
-            for fd in (self.said, self.stdout, self.stderr):
+            for fd in (self.said, self.stdout, self.stderr, *self.pipes):
                 os.close(fd)
 
     @property
@@ -137,6 +139,21 @@ class Talk:
 
     def payload(self, steps, fds=()):
         self.send_bytes("payload", encode("payload", steps), (self.stdout, self.stderr, *fds))
+
+    def piped(self, steps, fds=()):
+        """Send the payload with a pipe for its stdout; what comes out of it is `heard()`."""
+        read_end, write_end = os.pipe()
+        self.pipes.append(read_end)
+        try:
+            self.send_bytes("payload", encode("payload", steps), (write_end, self.stderr, *fds))
+        finally:
+            os.close(write_end)
+
+    def heard(self):
+        """What the command says next; empty when it has ended."""
+        readable, *_ = select.select(self.pipes[-1:], [], [], 30)
+        assert readable, "the command says nothing"
+        return os.read(self.pipes[-1], 1 << 16)
 
     def receive(self):
         """One message and its descriptors, which are the caller's to close."""

@@ -25,7 +25,6 @@ MORE_STEPS = {
     "source": ("/usr", "1", "2"),
     "idmap": ("0",),
     "inner-source": ("/usr", "1", "2"),
-    "scratch": ("/.capsule", "4096", "10"),
     "dir": ("/d", "0755"),
     "file": ("/f", "0644", "text\nof\nlines"),
     "symlink": ("/l", "../anything"),
@@ -33,7 +32,6 @@ MORE_STEPS = {
     "inner-bind": ("/a", "/b", "rw"),
     "overlay": ("/a", "/b", "/c", "/d"),
     "devpts": ("/dev/pts",),
-    "detach": ("/.capsule",),
     "loopback": (),
     "offer": ("/workspace",),
     "nice": ("5",),
@@ -45,8 +43,8 @@ MORE_STEPS = {
 }
 NAMES = {half: tuple(dict.fromkeys(step[0] for step in SMALLEST[half])) for half in HALVES}
 ROOM_VERBS = (
-    "namespace host-net drop-groups cgroup uid-map gid-map oom-score-adj setup-clock source idmap inner-source root scratch"
-    " dir file symlink bind inner-bind overlay proc devpts detach readonly pivot hostname loopback offer"
+    "namespace host-net drop-groups cgroup uid-map gid-map oom-score-adj setup-clock source idmap inner-source root"
+    " dir file symlink bind inner-bind overlay proc devpts readonly pivot hostname loopback offer"
 ).split()
 PAYLOAD_VERBS = (
     "id umask nice rlimit cwd new-keyring no-new-privs no-capabilities landlock landlock-allow filter exe arg env stdin"
@@ -246,7 +244,7 @@ def test_the_host_s_network_must_be_asked_for(core_path):
 
 # Each field of each kind, by a verb that has one; `{}` is the field under test.
 NUMBER, ID, MODE = ("setup-clock", "{}"), ("uid-map", "0", "{}"), ("dir", "/d", "{}")
-PATHS = [("scratch", "{}", "1", "1"), ("dir", "{}", "0755"), ("proc", "{}"), ("inner-bind", "/a", "{}", "rw"), ("offer", "{}")]
+PATHS = [("overlay", "/a", "{}", "/c", "/d"), ("dir", "{}", "0755"), ("proc", "{}"), ("inner-bind", "/a", "{}", "rw"), ("offer", "{}")]
 BAD_NUMBERS = ("", "-1", "+1", " 1", "1 ", "01", "00", "0x1", "1e3", "1.0", "a", "\n", "9223372036854775808", "18446744073709551617", "9" * 30)
 BAD_IDS = (*BAD_NUMBERS, "4294967295", "4294967296", "18446744073709551616")
 BAD_MODES = ("", "755", "00755", "0855", "0o75", "+755", " 755", "2755", "4755", "6755", "7777", "0755 ", "-755", "07a5")

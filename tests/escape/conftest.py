@@ -19,7 +19,13 @@ from inside import Inside  # noqa: E402 - its folder is put on the path above
 
 def start(argv, **options):
     """subprocess.run as the caller, with the settings of the `as_user` runner."""
-    settings = {"capture_output": True, "timeout": 60, "cwd": "/", "check": False, "env": {"PATH": "/usr/bin:/bin", "HOME": "/tmp"}}
+    settings = {
+        "capture_output": True,
+        "timeout": 60,
+        "cwd": "/",
+        "check": False,
+        "env": {"PATH": "/usr/bin:/bin", "HOME": "/tmp"},
+    }
     return subprocess.run([str(word) for word in argv], **{**settings, **options})
 
 
@@ -61,10 +67,13 @@ def attack(inside, attack_folder):
     """`attack("sys", "mount", ...)` inside returns the response; the program prints `ok N` or an errno's name."""
 
     def run(*words, **fields):
-        return inside(["/attack/attack", *words], isolation={"binds": [{"source": str(attack_folder), "destination": "/attack"}]}, **fields)
+        return inside(
+            ["/attack/attack", *words],
+            isolation={"binds": [{"source": str(attack_folder), "destination": "/attack"}]},
+            **fields,
+        )
 
     return run
-
 
 
 @pytest.fixture

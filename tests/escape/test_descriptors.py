@@ -20,7 +20,10 @@ def test_a_leaked_descriptor_does_not_get_in(inside, place, kind):
         flags = {"folder": os.O_RDONLY, "file": os.O_RDONLY, "writable": os.O_RDWR, "path": os.O_PATH}[kind]
         fd = os.open(place if kind in ("folder", "path") else place / "secret", flags)
     try:
-        code = "import os; print(sorted(int(fd) for fd in os.listdir('/proc/self/fd'))[:-1], os.path.exists('/proc/self/fd/%d/secret'))" % fd
+        code = (
+            "import os; print(sorted(int(fd) for fd in os.listdir('/proc/self/fd'))[:-1], os.path.exists('/proc/self/fd/%d/secret'))"
+            % fd
+        )
         assert "[0, 1, 2] False" == inside.python_says(code, process={"pass_fds": (fd,)})
     finally:
         if held is None:

@@ -21,7 +21,7 @@ ORDERS = (
     "/dev/tty0", "/dev/tty1", "/dev/ttyS0", "/dev/hpet", "/dev/cpu/0/msr", "/dev/btrfs-control", "/dev/autofs", "/dev/rfkill", "/dev/watchdog",
 )  # fmt: skip
 SECRETS = (
-    "/proc/kcore", "/proc/kallsyms", "/proc/keys", "/proc/key-users", "/proc/kmsg", "/proc/cmdline", "/proc/config.gz", "/proc/iomem",
+    "/proc/kcore", "/proc/kallsyms", "/proc/keys", "/proc/key-users", "/proc/kmsg", "/proc/cmdline", "/proc/iomem",
     "/proc/ioports", "/proc/interrupts", "/proc/timer_list", "/proc/timer_stats", "/proc/slabinfo", "/proc/vmallocinfo", "/proc/kpagecount",
     "/proc/kpageflags", "/proc/kpagecgroup", "/proc/sched_debug", "/proc/latency_stats", "/proc/modules", "/proc/asound/cards", "/proc/acpi",
     "/proc/scsi/scsi", "/proc/self/stack", "/proc/vmcore", "/proc/pagetypeinfo", "/etc/shadow", "/etc/machine-id", "/etc/sudoers",

@@ -18,7 +18,9 @@ def test_unshare_makes_none(attack, flag):
     assert "EPERM" == outcome(attack("sys", "unshare", str(flag)))
 
 
-@pytest.mark.parametrize("flag", [flag for flag in FLAGS.values() if flag != 0x80], ids=[name for name in FLAGS if name != "time"])
+@pytest.mark.parametrize(
+    "flag", [flag for flag in FLAGS.values() if flag != 0x80], ids=[name for name in FLAGS if name != "time"]
+)
 def test_clone_makes_none(attack, flag):
     """clone(2) makes no namespace of any kind."""
     assert "EPERM" == outcome(attack("sys", "clone", str(flag | 17), "0", "0", "0", "0"))
@@ -30,7 +32,9 @@ def test_clone3_makes_none(attack, flag):
     assert "ENOSYS" == outcome(attack("clone3", str(flag)))
 
 
-@pytest.mark.parametrize("tool", ["unshare -U true", "unshare -r id", "unshare -m true", "unshare -p -f true", "unshare -n true"])
+@pytest.mark.parametrize(
+    "tool", ["unshare -U true", "unshare -r id", "unshare -m true", "unshare -p -f true", "unshare -n true"]
+)
 def test_the_stock_tool_makes_none(inside, tool):
     """unshare(1) is refused like anybody else."""
     response = inside(tool.split())

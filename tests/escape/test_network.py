@@ -45,7 +45,9 @@ def test_an_abstract_socket_of_the_host_is_out_of_reach(inside):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(b"\0capsule-run-test-%d" % id(listener))
         listener.listen()
-        assert "ConnectionRefusedError" == inside.python_says(CONNECT.format(family="AF_UNIX", address=listener.getsockname()))
+        assert "ConnectionRefusedError" == inside.python_says(
+            CONNECT.format(family="AF_UNIX", address=listener.getsockname())
+        )
 
 
 def test_a_socket_file_in_the_copied_workspace_is_dead(inside, place):
@@ -54,7 +56,9 @@ def test_a_socket_file_in_the_copied_workspace_is_dead(inside, place):
         listener.bind(str(place / "s"))
         place.joinpath("s").chmod(0o777)
         listener.listen()
-        seen = inside.python_says(CONNECT.format(family="AF_UNIX", address="/workspace/s"), isolation={"workspace": str(place)})
+        seen = inside.python_says(
+            CONNECT.format(family="AF_UNIX", address="/workspace/s"), isolation={"workspace": str(place)}
+        )
     assert "ConnectionRefusedError" == seen
 
 
@@ -77,7 +81,10 @@ except TimeoutError:
     import threading
 
     def knock():
-        for family, address in ((socket.AF_INET, ("127.0.0.1", 48713)), (socket.AF_UNIX, b"\0capsule-run-inside-listener")):
+        for family, address in (
+            (socket.AF_INET, ("127.0.0.1", 48713)),
+            (socket.AF_UNIX, b"\0capsule-run-inside-listener"),
+        ):
             for _ in range(20):
                 with socket.socket(family) as sock:
                     if sock.connect_ex(address) == 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -67,7 +68,7 @@ else:
 def test_a_set_id_file_of_the_workspace_gains_nothing(inside_as_caller, place, needs):
     """A set-user-ID root copy of id(1) in a shared folder runs as the payload: nosuid holds on binds."""
     needs("root")
-    place.joinpath("id").write_bytes(open("/usr/bin/id", "rb").read())
+    place.joinpath("id").write_bytes(Path("/usr/bin/id").read_bytes())
     place.joinpath("id").chmod(0o6755)
     for mode in ("ro", "rw", "cow"):
         seen = inside_as_caller.says(["/workspace/id"], isolation={"workspace": {"source": str(place), "mode": mode}})
@@ -97,7 +98,9 @@ def test_a_device_node_of_a_shared_folder_is_dead(inside_as_caller, place, needs
     os.mknod(place / "zero", 0o20666, os.makedev(1, 5))
     place.joinpath("zero").chmod(0o666)
     for mode in ("ro", "rw", "cow"):
-        response = inside_as_caller(["head", "-c1", "/workspace/zero"], isolation={"workspace": {"source": str(place), "mode": mode}})
+        response = inside_as_caller(
+            ["head", "-c1", "/workspace/zero"], isolation={"workspace": {"source": str(place), "mode": mode}}
+        )
         assert "Permission denied" in response["stderr"]
 
 
@@ -122,7 +125,10 @@ try:
 except OSError as error:
     print(error.strerror)
 """
-    binds = [{"source": str(place / "in"), "destination": "/in"}, {"source": str(place / "out"), "destination": "/out", "mode": "rw"}]
+    binds = [
+        {"source": str(place / "in"), "destination": "/in"},
+        {"source": str(place / "out"), "destination": "/out", "mode": "rw"},
+    ]
     assert {"Invalid cross-device link"} == set(inside.python_says(code, isolation={"binds": binds}).splitlines())
     assert "fixed" == place.joinpath("in", "file").read_text()
 

@@ -108,7 +108,9 @@ X86_CALLS = (
 
 
 def _rows(table):
-    return [pytest.param(expected, call, id=call.replace(" ", "_").replace("/", "-")) for expected, call, _story in table]
+    return [
+        pytest.param(expected, call, id=call.replace(" ", "_").replace("/", "-")) for expected, call, _story in table
+    ]
 
 
 def _check(attack, expected, call):

@@ -14,7 +14,13 @@ from inside import Inside
 
 def start(argv, **options):
     """subprocess.run as the caller, with the settings of the `as_user` runner."""
-    settings = {"capture_output": True, "timeout": 60, "cwd": "/", "check": False, "env": {"PATH": "/usr/bin:/bin", "HOME": "/tmp"}}
+    settings = {
+        "capture_output": True,
+        "timeout": 60,
+        "cwd": "/",
+        "check": False,
+        "env": {"PATH": "/usr/bin:/bin", "HOME": "/tmp"},
+    }
     return subprocess.run([str(word) for word in argv], **{**settings, **options})
 
 

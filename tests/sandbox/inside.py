@@ -22,6 +22,7 @@ class Inside:
 
     def __init__(self, start):
         self._start = start
+        self.uid = getattr(start, "uid", os.geteuid())
 
     def __call__(self, command, *, options=(), process=None, **fields):
         request = json.dumps({"command": [str(word) for word in command], **fields}).encode()

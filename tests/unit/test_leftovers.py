@@ -183,6 +183,20 @@ def test_skip_has_to_name_what_is_missing(tmp_path, reason, in_ci, status):
     assert "skipped, by what is missing" in said.stdout
 
 
+@pytest.mark.slow
+def test_hanging_test_fails(tmp_path):
+    """A test that waits for ever fails at its limit, and the one after it runs."""
+    here = Path(__file__).resolve().parent.parent
+    for name in ("conftest.py", "leftovers.py"):
+        tmp_path.joinpath(name).symlink_to(here / name)
+    tests = "import pytest, time\n@pytest.mark.limit(0.2)\ndef test(): time.sleep(60)\ndef test_after(): pass\n"
+    tmp_path.joinpath("test_hangs.py").write_text(tests)
+    argv = [sys.executable, "-m", "pytest", *NESTED, f"--basetemp={tmp_path}/base", str(tmp_path)]
+    said = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert "took more than 0.2 s" in said.stdout
+    assert "1 failed, 1 passed" in said.stdout
+
+
 def test_killed_by_its_own_signal_is_no_reason_to_forget():
     """A child that a signal ended is reaped by who started it, and then is no leftover."""
     before = leftovers.snapshot()

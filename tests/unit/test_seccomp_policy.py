@@ -140,7 +140,7 @@ def bad_rule(*cases: object, reason: str = "a reason") -> Rule:
         pytest.param(
             bad_rule(case(refuse(1), one_of(0, "mode", {"A": 4}, mask=3))), "never hold", id="value outside the mask"
         ),
-        pytest.param(bad_rule(case(refuse(1), one_of(6, "mode", BITS))), "no 32-bit argument", id="seventh argument"),
+        pytest.param(bad_rule(case(refuse(1), one_of(12, "mode", BITS))), "no 32-bit argument", id="seventh argument"),
         pytest.param(
             bad_rule(case(refuse(1), Condition(argument=0, mask=1, values=(), inside=True, words="w"))),
             "no values",

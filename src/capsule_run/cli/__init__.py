@@ -6,18 +6,17 @@ exactly one JSON response on stdout and nothing else ever. Data goes to stdout, 
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # typeshed has only `signal`, which costs 4 ms (enum)
 import os
 import sys
 
-import _signal
-
+from .._value import replace
 from ..errors import CapsuleError
 from ..fastjson import dumps
+from ..jsonapi import MAX_REQUEST_BYTES, response
 from ..model import Isolation, Request, Result, Workspace
 from ..policy import SYSTEM_DIRECTORIES, within
-from ..runner import Run, Streams, perform, exit_status, failed_result, new_execution_id, prepare, timestamp
-from .._value import replace
-from ..jsonapi import MAX_REQUEST_BYTES, response
+from ..runner import Run, Streams, exit_status, failed_result, new_execution_id, perform, prepare, timestamp
 from .options import HELP, VERSION, Options, build_json_request, build_request, read_options
 
 TYPE_CHECKING = False
@@ -118,7 +117,9 @@ def _with_workspace(isolation: Isolation, directory: str) -> Isolation:
 
 
 def _without_workspace(request: Request, reason: str) -> Request:
-    write_all(2, f"capsule-run: {reason}: /workspace starts empty\n\nhint: `--workspace .` shares it, as a private copy\n")
+    write_all(
+        2, f"capsule-run: {reason}: /workspace starts empty\n\nhint: `--workspace .` shares it, as a private copy\n"
+    )
     return request
 
 
@@ -242,5 +243,3 @@ def main(words: Sequence[str] | None = None) -> int:
         return _refuse(error, json=json, pretty=pretty)
     except KeyboardInterrupt:
         return 130
-
-

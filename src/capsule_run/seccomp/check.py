@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from .rule import Action, Case, Condition, Rule
 
 
+# Six arguments of 64 bits: their low halves are 0 to 5, their high halves 6 to 11.
+HALVES = 12
+
+
 class PolicyError(ValueError):
     """The rules contradict each other or say something without effect; the message names the rule."""
 
@@ -46,7 +50,7 @@ def sense(rule: Rule) -> None:
 
 
 def decide(cases: Sequence[Case], otherwise: Action, call: Sequence[int]) -> Action:
-    """What the rules say about a call, given the low halves of its arguments."""
+    """What the rules say about a call, given the halves of its arguments."""
     for case in cases:
         if all(holds(test, call[test.argument]) for test in case.when):
             return case.action
@@ -64,7 +68,7 @@ def telling_calls(rule: Rule) -> Iterator[tuple[int, ...]]:
     for case in rule.cases:
         for test in case.when:
             by_argument.setdefault(test.argument, []).append(test)
-    calls: list[tuple[int, ...]] = [(0, 0, 0, 0, 0, 0)]
+    calls: list[tuple[int, ...]] = [(0,) * HALVES]
     for argument, tests in by_argument.items():
         values = _telling_values(tests)
         calls = [(*call[:argument], each, *call[argument + 1 :]) for call in calls for each in values]
@@ -88,7 +92,7 @@ def _telling_values(tests: Sequence[Condition]) -> list[int]:
 def _possible(rule: Rule, test: Condition) -> None:
     if not test.values or len(set(test.values)) != len(test.values):
         raise PolicyError(f"`{rule.name}`: `{test.words}` has no values or one twice")
-    if not 0 <= test.argument <= 5 or not 0 < test.mask <= ALL_BITS:
+    if not 0 <= test.argument < HALVES or not 0 < test.mask <= ALL_BITS:
         raise PolicyError(f"`{rule.name}`: `{test.words}` looks at no 32-bit argument")
     if any(value & ~test.mask for value in test.values):
         raise PolicyError(f"`{rule.name}`: `{test.words}` can never hold, a value has bits outside the mask")

@@ -70,7 +70,7 @@ def _test(graph: Graph, test: Condition, *, holds: int, fails: int) -> int:
         compared = _among(graph, sorted(test.values), hit, miss)
         if test.mask != ALL_BITS:
             compared = graph.keep(test.mask, compared)
-    return graph.load(ARGUMENTS_OFFSET + 8 * test.argument, compared)
+    return graph.load(ARGUMENTS_OFFSET + 8 * (test.argument % 6) + 4 * (test.argument // 6), compared)
 
 
 def _among(graph: Graph, values: Sequence[int], hit: int, miss: int) -> int:

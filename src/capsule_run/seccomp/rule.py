@@ -2,8 +2,9 @@
 
 Values only; may not know any syscall. `data.rules` writes with it, `check`, `compiler` and `explain` read it.
 
-Every test looks at the low 32 bits of an argument. All arguments that we test are `int`, `unsigned int` or `umode_t` for the
-kernel (it ignores the high half itself), so a test of 64 bits could be stepped around by setting a high bit (CVE-2019-10063).
+Every test looks at 32 bits: the low half of an argument (0 to 5), or the high half (the same plus HIGH_HALF). What is `int`,
+`unsigned int` or `umode_t` for the kernel is tested by its low half alone: the kernel ignores the other, so that a test of
+64 bits could be stepped around by setting a high bit (CVE-2019-10063). A pointer is NULL only when both halves are 0.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ALL_BITS = 0xFFFFFFFF
+HIGH_HALF = 6
 
 EPERM, EINVAL, ENOTTY, ENOSYS = 1, 22, 25, 38
 EPROTONOSUPPORT, EOPNOTSUPP, EAFNOSUPPORT = 93, 95, 97
@@ -111,6 +113,12 @@ def lacks(argument: int, what: str, names: Mapping[str, int]) -> Condition:
         mask |= bits
     words = f"{what} lacks {_either(names)}"
     return Condition(argument=argument, mask=mask, values=(mask,), inside=False, words=words)
+
+
+def is_null(argument: int, what: str) -> tuple[Condition, Condition]:
+    """The pointer is NULL, in both its halves."""
+    low = one_of(argument, what, {"NULL": 0})
+    return low, one_of(argument + HIGH_HALF, f"{what} (high half)", {"NULL": 0})
 
 
 def case(action: Action, *when: Condition) -> Case:

@@ -1,0 +1,56 @@
+"""Which of the host's paths every sandbox shows or hides, and why. Data; read by `host`."""
+
+from __future__ import annotations
+
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+# What programs expect of the host in /etc. Nothing here names an account, a secret, a host or a machine.
+ETC_PATHS = (
+    "/etc/ld.so.cache",
+    "/etc/ssl/certs",
+    "/etc/pki/tls",
+    "/etc/pki/ca-trust",
+    "/etc/crypto-policies",
+    "/etc/alternatives",
+    "/etc/fonts",
+)
+# Small tables that are copied: a file costs a third of a mount.
+ETC_COPIED = ("ssl/openssl.cnf", "services", "protocols", "timezone")
+# Hidden in /proc beside its being read-only: an OCI container's list, and what tells of the host or its keys.
+PROC_MASKED = (
+    "acpi",
+    "asound",
+    "cmdline",
+    "interrupts",
+    "iomem",
+    "ioports",
+    "kallsyms",
+    "kcore",
+    "key-users",
+    "keys",
+    "kmsg",
+    "kpagecgroup",
+    "kpagecount",
+    "kpageflags",
+    "latency_stats",
+    "modules",
+    "sched_debug",
+    "scsi",
+    "slabinfo",
+    "sysrq-trigger",
+    "timer_list",
+    "timer_stats",
+    "vmallocinfo",
+)
+# The masked paths of an OCI container, as container engines set them.
+OCI_MASKED = (
+    "acpi",
+    "asound",
+    "interrupts",
+    "kcore",
+    "keys",
+    "latency_stats",
+    "sched_debug",
+    "scsi",
+    "timer_list",
+    "timer_stats",
+)

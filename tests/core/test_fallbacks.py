@@ -1,0 +1,272 @@
+"""Kernels back to 5.10, and containers that hide newer calls: each fall-back is forced, and keeps every promise.
+
+The caller runs under a filter that answers ENOSYS for a call, so no process below it can have made that call; with
+EPERM in its place the run must fail, which shows that the call is really wanted there: so with ENOSYS the fall-back ran.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import capsule_run
+
+pytestmark = pytest.mark.sandbox
+
+# The numbers of calls that are as new as these are the same on every architecture.
+CALLS = {"clone3": 435, "close_range": 436, "openat2": 437, "mount_setattr": 442, "landlock_create_ruleset": 444}
+HIDDEN = [[name] for name in CALLS] + [list(CALLS)]
+
+CALLER = """
+import json, os, sys
+sys.path[:0] = {path!r}
+import ctypes, struct, tempfile
+import byhand
+from capsule_run.model import Isolation, Workspace, Bind
+libc = ctypes.CDLL(None, use_errno=True)
+
+def answer(numbers, error):
+    "Every call with one of these numbers is answered with `error`, from here on and in every process below."
+    code = [(0x20, 0, 0, 0)]  # load the number of the call
+    for at, number in enumerate(numbers):
+        code.append((0x15, len(numbers) - at, 0, number))
+    code += [(0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x00050000 | error)]
+    packed = b"".join(struct.pack("=HBBI", *one) for one in code)
+    program = ctypes.create_string_buffer(packed)
+    fprog = ctypes.create_string_buffer(struct.pack("@HP", len(code), ctypes.addressof(program)))
+    assert libc.prctl(38, 1, 0, 0, 0) == 0
+    assert libc.prctl(22, 2, ctypes.byref(fprog), 0, 0) == 0
+    for number in numbers:
+        assert libc.syscall(number, 0, 0, 0, 0, 0) == -1 and ctypes.get_errno() == error
+
+core = {core!r}
+{before}
+answer({numbers!r}, {error!r})
+said = []
+{script}
+with open({answers!r}, "w") as file:
+    json.dump(said, file)
+"""
+
+
+@pytest.fixture
+def hidden(core_path, tmp_path):
+    """Run a script in a process in which the calls `names` give `error`; what it appends to `said` comes back."""
+
+    def run(names, script, error=errno.ENOSYS, before=""):
+        answers = tmp_path / "answers"
+        path = [str(Path(__file__).parent), str(Path(capsule_run.__file__).parent.parent)]
+        numbers = [CALLS[name] for name in names]
+        text = CALLER.format(
+            path=path, core=str(core_path), numbers=numbers, error=int(error), script=script, answers=str(answers), before=before
+        )
+        done = subprocess.run([sys.executable, "-I", "-c", text], capture_output=True, timeout=60)
+        assert (0, b"") == (done.returncode, done.stderr)
+        return json.loads(answers.read_text())
+
+    return run
+
+
+def names_of(names):
+    return " ".join(names) if len(names) == 1 else "all"
+
+
+each_and_all = pytest.mark.parametrize("names", HIDDEN, ids=names_of)
+REPORT = "said += [report.exited, report.signalled, report.killed, report.failed, report.landlock_abi, out.decode(), err.decode()]\n"
+RUN = "report, out, err = byhand.run_command(core, *{command!r}, **dict({fields}))\n" + REPORT
+
+
+def run_of(*command, fields=""):
+    return RUN.format(command=command, fields=fields)
+
+
+@each_and_all
+def test_a_command_runs(hidden, names):
+    """A sandbox can be had without the call, and Landlock is reported as absent exactly where it is."""
+    exited, _signalled, killed, failed, abi, out, _err = hidden(names, run_of("sh", "-c", "id -u; exit 3"))
+    assert (3, "", None, "1000\n") == (exited, killed, failed, out)
+    assert ("landlock_create_ruleset" in names) == (abi == 0) or not capsule_run_has_landlock()
+
+
+def capsule_run_has_landlock():
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True).syscall(444, None, 0, 1) > 0
+
+
+PROBE = """if True:
+    import os
+    failed = []
+    for path in ("/usr/x", "/usr/bin/x", "/x", "/etc/x", "/dev/x", "/proc/x", "/proc/self/x"):
+        try: os.open(path, os.O_WRONLY | os.O_CREAT); failed.append(path)
+        except OSError as error:
+            if error.errno not in (30, 13, 2): failed.append((path, error.errno))
+    flags = {}
+    for line in open("/proc/self/mountinfo"):
+        fields = line.split()
+        flags[fields[4]] = fields[5].split(",")
+    for path, wanted in {"/": "ro nosuid nodev", "/usr": "ro nosuid nodev", "/proc": "ro nosuid nodev noexec", "/tmp": "rw nosuid nodev",
+                         "/dev/null": "nosuid noexec", "/dev/pts": "nosuid noexec", "/workspace": "nosuid nodev"}.items():
+        failed += [(path, word, flags[path]) for word in wanted.split() if word not in flags[path]]
+    for path in ("/tmp/x", "/dev/shm/x", "/workspace/x", "/dev/null"):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT))
+    print(failed, os.listdir("/proc/self/fd"), os.path.exists("/root"), os.path.exists("/home"))"""
+
+
+@each_and_all
+def test_mounts_keep_their_flags(hidden, names):
+    """Read-only stays read-only, nothing honours set-user-id or device nodes, and no descriptor of ours is left."""
+    said = hidden(names, run_of("python3", "-I", "-S", "-c", PROBE))
+    assert [0, None, "", None] == said[:4]
+    assert "[] ['0', '1', '2', '3'] False False\n" == said[5]
+
+
+@each_and_all
+def test_what_is_mounted_beneath_a_bind_is_read_only_too(hidden, names, tmp_path, needs):
+    """A mount beneath a read-only path of the caller is read-only as well, or it is not there."""
+    needs("root")
+    tmp_path.joinpath("under").mkdir()
+    tmp_path.joinpath("under", "nothing-mounted").touch()
+    before = (
+        "assert libc.unshare(0x20000) == 0 and libc.mount(None, b'/', None, 0x44000, None) == 0\n"
+        f"assert libc.mount(b'tmpfs', {bytes(tmp_path / 'under')!r}, b'tmpfs', 0, b'mode=0777') == 0\n"
+    )
+    fields = f"isolation=Isolation(readonly_paths=({str(tmp_path)!r},))"
+    script = run_of("sh", "-c", f"echo x > {tmp_path}/under/file && echo written; ls {tmp_path}/under", fields=fields)
+    said = hidden(names, script, before=before)
+    assert ("written" not in said[5], "") == (True, said[2])
+
+
+@each_and_all
+def test_descriptors_of_the_caller_are_closed(hidden, names):
+    """What the caller left open is closed in the launcher, by whatever means it has."""
+    script = """
+kept = [os.open("/etc/passwd", os.O_RDONLY), *os.pipe()] + [os.open("/", os.O_RDONLY) for _ in range(200)]
+for fd in kept: os.set_inheritable(fd, True)
+plan = byhand.compiled("true")
+with byhand.Talk(core) as talk:
+    talk.room((*plan.room, ("offer", "/workspace")))
+    os.close(talk.receive()[1][0])
+    there = [os.stat(f"/proc/{talk.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{talk.pid}/fd")]
+    said += [st.st_ino for st in there if (st.st_dev, st.st_ino) in {(st.st_dev, st.st_ino) for st in map(os.fstat, kept)}]
+"""
+    assert [] == hidden(names, script)
+
+
+SOURCES = """
+plan = byhand.compiled("true")
+verb = "source" if any(step[0] == "source" for step in plan.room) else "inner-source"
+place = tempfile.mkdtemp()
+os.mkdir(place + "/real"); os.mkdir(place + "/real/deep"); os.symlink("real", place + "/link")
+for path in (place + "/real", place + "/link", place + "/link/deep", place + "/none", "/proc/self/root/usr", place + "/real/" + "x" * 300):
+    seen = os.lstat(path) if os.path.lexists(path) and not path.startswith("/proc") else os.stat("/usr")
+    inode = seen.st_ino + (path == place + "/real")
+    room = byhand.changed(plan.room, verb, (verb, path, str(seen.st_dev), str(inode)), which=1)
+    with byhand.Talk(core) as talk:
+        talk.room((*room, ("offer", "/workspace")))
+        message, fds = talk.receive()
+        for fd in fds: os.close(fd)
+        words = [line.split() for line in message.decode().splitlines()]
+        said += [int(line[2]) for line in words if line[0] == "failed-room" and int(line[1]) == byhand.number_of(room, verb, path)] or ["ran"]
+for name in ("/link", "/real/deep", "/real", ""): (os.unlink if name == "/link" else os.rmdir)(place + name)
+"""
+
+
+@each_and_all
+def test_sources_are_checked(hidden, names):
+    """A swapped source, a link as source, on the way or magic, a missing one: each is refused as it is with the newer call."""
+    expected = [errno.ESTALE, errno.ELOOP, errno.ELOOP, errno.ENOENT, errno.ELOOP, errno.ENAMETOOLONG]
+    assert expected == hidden(names, SOURCES)
+
+
+PLACES = """
+plan = byhand.compiled("true")
+for path in ("/new/var/tmp/x", "/new/none/x", "/new/etc/hostname/x"):
+    room = byhand.after(plan.room, "symlink", ("dir", path, "0755"))
+    with byhand.Talk(core) as talk:
+        talk.room((*room, ("offer", "/workspace")))
+        message, fds = talk.receive()
+        for fd in fds: os.close(fd)
+        said.append(b"failed-room %d " % byhand.number_of(room, "dir", path) in message)
+"""
+
+
+@each_and_all
+def test_places_are_resolved_beneath_the_root(hidden, names):
+    """No link and no missing parent is passed when things are made."""
+    assert [True, True, True] == hidden(names, PLACES)
+
+
+@each_and_all
+def test_everything_ends_with_the_run(hidden, names):
+    """The kill reaches the whole tree, whichever call made it."""
+    script = run_of("sh", "-c", "(setsid sleep 1000 &); sleep 1000", fields="timeout_ms=100")
+    assert [None, None, "clock", None] == hidden(names, script)[:4]
+
+
+@each_and_all
+def test_workspaces_keep_their_promise(hidden, names, tmp_path):
+    """Copy-on-write or read-only, as the host allows: what the command does to the caller's directory, the caller does not see."""
+    tmp_path.chmod(0o755)
+    tmp_path.joinpath("ours").mkdir(mode=0o777)
+    tmp_path.joinpath("ours", "file").write_text("as it was")
+    script = f"""
+from capsule_run.model import Request
+from capsule_run.runner import execute
+request = Request(command=("sh", "-c", "cat file; echo changed > file; rm -f file; touch new; true"),
+                  isolation=Isolation(workspace=Workspace(source={str(tmp_path / "ours")!r})))
+result = execute(request, core_path=core)
+said += [result.status, result.stdout, result.error and result.error.message]
+"""
+    status, out, message = hidden(names, script)
+    assert ("success", "as it was", None) == (status, out, message)
+    assert ["as it was"] == [path.read_text() for path in tmp_path.joinpath("ours").iterdir()]
+
+
+REFUSED = {
+    "clone3": ("room", "namespace"),
+    "openat2": ("room", "source"),
+    "mount_setattr": ("room", "bind"),
+    "landlock_create_ruleset": ("payload", "landlock"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refusal_is_no_absence(hidden, name):
+    """EPERM in the place of ENOSYS is a "no" of the host: the run fails and names the step, and no fall-back is taken."""
+    script = """
+plan = byhand.compiled("true")
+report, out, err = byhand.run(core, plan)
+half, step, code = report.failed
+said += [half, (plan.room if half == "room" else plan.payload)[step][0].removeprefix("inner-"), code, report.exited]
+"""
+    assert [*REFUSED[name], errno.EPERM, None] == hidden([name], script, error=errno.EPERM)
+
+
+def test_a_refused_close_range_ends_the_core_before_it_reads_anything(hidden):
+    """The core does not run with descriptors that it could not close; it has no plan yet, and so no step to name."""
+    script = """
+with byhand.Talk(core) as talk:
+    talk.room(byhand.compiled("true").room)
+    said += [talk.core.receive().decode(), os.waitstatus_to_exitcode(talk.close())]
+"""
+    assert ["", 1] == hidden(["close_range"], script, error=errno.EPERM)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_refusal_is_an_error_with_words(hidden, name):
+    """What the caller of the product gets is an error of the set-up, and nothing has run."""
+    script = """
+from capsule_run.model import Request
+from capsule_run.runner import execute
+result = execute(Request(command=("true",)), core_path=core)
+said += [result.status, result.exit_code, result.error.code[:2], bool(result.error.message)]
+"""
+    said = hidden([name], script, error=errno.EPERM)
+    assert ["error", None, True] == [*said[:2], said[3]]
+    assert said[2] in ("E2", "E6")

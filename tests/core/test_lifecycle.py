@@ -1,0 +1,188 @@
+"""Whoever dies, and whenever: nothing remains."""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import leftovers
+import pytest
+from byhand import Talk, compiled
+
+import capsule_run
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
+
+# A tree that detaches itself, ignores what can be ignored, writes all the time and holds its streams.
+TREE = "trap '' TERM INT HUP; (setsid sh -c 'yes & yes >&2 & sleep 1000' &); sleep 1000 & yes & wait"
+LIMIT_SECONDS = 20  # far beyond what an end takes on any machine: what is not gone then, stays
+
+CALLER = """
+import os, sys, threading
+sys.path[:0] = {path!r}
+from capsule_run.model import Request, Resources
+from capsule_run.runner import execute
+def forever():
+    while True:
+        execute(Request(command=("sh", "-c", {tree!r}), timeout_ms=20, on_output_limit="truncate"), core_path={core!r})
+for _ in range(2):
+    threading.Thread(target=forever).start()
+os.write(1, b"x")
+"""
+
+
+def child_of(pid):
+    """The process that the launcher made, or 0 while there is none."""
+    try:
+        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+    except (OSError, IndexError):
+        return 0
+
+
+def wait_for_nobody():
+    """Wait until this process (which orphans come back to) has no child at all; its time in seconds."""
+    began = time.monotonic()
+    timer = threading.Timer(LIMIT_SECONDS, os.kill, (os.getpid(), signal.SIGALRM))
+    timer.start()
+    try:
+        while True:
+            os.waitpid(-1, 0)
+    except ChildProcessError:
+        return time.monotonic() - began
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def pause(seconds):
+    """A random moment: nothing to wait for, which is the point."""
+    select.select([], [], [], seconds)
+
+
+def measured(record_property, times):
+    times = sorted(times)
+    record_property("median_ms", round(times[len(times) // 2] * 1000, 2))
+    record_property("max_ms", round(times[-1] * 1000, 2))
+
+
+@pytest.mark.parametrize("part", range(5))
+def test_the_caller_is_killed(core_path, part, record_property):
+    """kill -9 of the Python process while it runs sandboxes in two threads: all of them end (20 rounds each, at random moments)."""
+    path = [str(Path(capsule_run.__file__).parent.parent)]
+    script = CALLER.format(path=path, tree=TREE, core=str(core_path))
+    chance, times = random.Random(f"caller {part}"), []
+    for _ in range(20):
+        read_end, write_end = os.pipe()
+        caller = subprocess.Popen([sys.executable, "-I", "-S", "-c", script], stdout=write_end)
+        os.close(write_end)
+        try:
+            assert b"x" == os.read(read_end, 1)
+            pause(chance.uniform(0, 0.05))
+        finally:
+            caller.kill()
+            os.close(read_end)
+        caller.wait()
+        times.append(wait_for_nobody())
+    measured(record_property, times)
+    assert [] == leftovers_of_processes()
+
+
+def leftovers_of_processes():
+    return list(leftovers.processes())
+
+
+def begin(core_path, plan, chance):
+    """A core with both halves sent, at a random moment of its life."""
+    talk = Talk(core_path)
+    talk.room(plan.room)
+    if chance.random() < 0.9:
+        talk.payload(plan.payload)
+    pause(chance.choice([0, chance.uniform(0, 0.001), chance.uniform(0, 0.004), chance.uniform(0, 0.03)]))
+    return talk
+
+
+@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("victim", ["launcher", "init", "socket"])
+def test_one_of_ours_is_killed(core_path, victim, part, record_property):
+    """kill -9 of launcher or init, or letting go of the socket, at a random moment: everything ends (25 rounds each)."""
+    plan = compiled("sh", "-c", TREE, on_output_limit="truncate")
+    chance, times = random.Random(f"{victim} {part}"), []
+    for _ in range(25):
+        talk = begin(core_path, plan, chance)
+        init = child_of(talk.pid)
+        watched = os.pidfd_open(init) if init else -1
+        began = time.monotonic()
+        try:
+            if victim == "init" and init:
+                os.kill(init, signal.SIGKILL)
+            elif victim == "launcher":
+                os.kill(talk.pid, signal.SIGKILL)
+            else:
+                talk.core._socket.close()
+            if watched >= 0:
+                # readable when process 1 is gone, which is when the kernel has ended its whole namespace
+                assert select.select([watched], [], [], LIMIT_SECONDS)[0], "the namespace is still there"
+                times.append(time.monotonic() - began)
+            if victim == "init" and init:
+                report = talk.core.receive()
+                assert b"killed lost\n" in report
+        finally:
+            if watched >= 0:
+                os.close(watched)
+            talk.__exit__()
+        wait_for_nobody()
+    measured(record_property, times)
+    assert [] == leftovers_of_processes()
+
+
+def test_the_launcher_is_stopped(core_path):
+    """A launcher that is stopped and then killed ends its sandbox like one that is killed at once."""
+    plan = compiled("sh", "-c", "echo ready; " + TREE)
+    with Talk(core_path) as talk:
+        talk.room(plan.room)
+        talk.piped(plan.payload)
+        assert talk.heard().startswith(b"ready\n")
+        init = os.pidfd_open(child_of(talk.pid))
+        try:
+            os.kill(talk.pid, signal.SIGSTOP)
+            os.kill(talk.pid, signal.SIGKILL)
+            assert select.select([init], [], [], LIMIT_SECONDS)[0]
+        finally:
+            os.close(init)
+
+
+def test_a_room_that_waits_is_let_go(core_path):
+    """A room on a shelf ends with its owner as a running one does."""
+    plan = compiled("true")
+    talks = [Talk(core_path) for _ in range(8)]
+    for talk in talks:
+        talk.room((*plan.room, ("offer", "/workspace")))
+    for talk in talks:
+        os.close(talk.receive()[1][0])
+    inits = [os.pidfd_open(child_of(talk.pid)) for talk in talks]
+    try:
+        for talk, init in zip(talks, inits, strict=True):
+            talk.__exit__()
+            assert select.select([init], [], [], LIMIT_SECONDS)[0]
+    finally:
+        for init in inits:
+            os.close(init)
+
+
+def test_an_offered_directory_keeps_nothing_alive(core_path):
+    """A descriptor of the workspace that Python still holds does not hold the processes."""
+    plan = compiled("sleep", "1000")
+    with Talk(core_path) as talk:
+        talk.room((*plan.room, ("offer", "/workspace")))
+        _message, (directory,) = talk.receive()
+        talk.payload(plan.payload)
+        assert 0 == talk.close()
+        wait_for_nobody()
+        os.close(directory)

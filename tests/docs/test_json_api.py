@@ -1,0 +1,215 @@
+"""docs/json-api.md, against the tables, the model and what a run really answers."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+
+import pytest
+from documents import DOCS, table_rows
+
+from capsule_run import jsonapi, model, runner
+from capsule_run.errors import CapsuleError
+from capsule_run.host import survey
+from capsule_run.model import Isolation, Metrics, Request, Resources, Workspace
+from capsule_run.policy import resolve
+
+PAGE = (DOCS / "json-api.md").read_text()
+
+
+def section(start, end="\n## "):
+    """The text of the page from a heading (or a table's first line) to the next."""
+    return PAGE.partition(start)[2].partition(end)[0]
+
+
+REQUEST = {row[0].strip("`"): row[1:] for row in table_rows(section("## The request"))}
+RESPONSE_TABLES = {
+    name: {row[0].strip("`") for row in table_rows(section(start, "\n\n"))}
+    for name, start in {
+        "response": "| field | type | present | meaning |",
+        "metrics": "| `metrics` field | type | meaning |",
+        "isolation": "| `isolation` field | type | meaning |",
+        "error": "| `error` field | type | meaning |",
+    }.items()
+}
+
+
+
+def test_every_field_of_the_request_has_a_row():
+    """The page's fields are those of `jsonapi.FIELDS`."""
+    assert set(jsonapi.FIELDS) == set(REQUEST)
+
+
+def given(path, value):
+    return jsonapi.request_from_mapping(jsonapi.nested({"command": ["true"], path: value}))
+
+
+INTEGERS = {path: row for path, row in REQUEST.items() if row[0] == "integer"}
+
+
+@pytest.mark.parametrize("path", INTEGERS)
+def test_ranges_are_the_checkers(path):
+    """The first and the last number of a range are accepted, and their neighbours refused."""
+    low, high = map(int, INTEGERS[path][1].split(" to "))
+    for number in (low, high):
+        given(path, number)
+    for number in (low - 1, high + 1):
+        with pytest.raises(CapsuleError, match="E1004"):
+            given(path, number)
+
+
+def test_integers_of_the_tables_have_a_range():
+    """Every field whose checker counts is an integer with a range on the page."""
+    counting = {path for path, check in jsonapi.FIELDS.items() if "integer" in check.__qualname__}
+    assert counting == set(INTEGERS)
+
+
+@pytest.mark.parametrize("path", [path for path, row in REQUEST.items() if row[0].startswith("`")])
+def test_choices_are_the_checkers(path):
+    """Each word that the page gives is accepted, another is refused with all of them."""
+    words = re.findall(r"`(\w+)`", REQUEST[path][0])
+    for word in words:
+        given(path, word)
+    with pytest.raises(CapsuleError) as caught:
+        given(path, "another")
+    assert words == caught.value.details["accepted"]
+
+
+def test_requirements_are_the_table_s():
+    """The names that `require` takes are on the page."""
+    assert list(jsonapi.REQUIREMENTS) == re.findall(r"`(\w+)`", REQUEST["require"][1])
+
+
+def defaults():
+    """What `policy.resolve` makes of a request of a command alone, by the fields' paths."""
+    request = Request(command=("true",))
+    policy = resolve(request, survey(request))
+    return {
+        "timeout_ms": policy.timeout_ms,
+        "on_output_limit": policy.on_output_limit,
+        "resources.memory_bytes": policy.memory_bytes,
+        "resources.cpu_shares": policy.cpu_shares,
+        "resources.max_output_bytes": policy.max_output_bytes,
+        "resources.max_pids": policy.max_pids,
+        "resources.max_open_files": policy.max_open_files,
+        "isolation.network": policy.network,
+        "isolation.working_directory": policy.working_directory,
+        "isolation.workspace": policy.workspace,
+        "isolation.user": policy.user,
+        "isolation.hostname": policy.hostname,
+    }
+
+
+@pytest.mark.parametrize("path", defaults())
+def test_defaults_are_those_in_force(path):
+    """A default on the page is the one that a request without the field gets."""
+    value = defaults()[path]
+    shown = value if isinstance(value, str) else json.dumps(value)
+    assert shown == REQUEST[path][2].strip("`")
+
+
+def test_defaults_that_follow_another_field():
+    """Disk is as large as memory, and a file as large as the disk, unless the request says otherwise."""
+    request = Request(command=("true",), resources=Resources(memory_bytes=5 << 20))
+    policy = resolve(request, survey(request))
+    assert ("as `memory_bytes`", "as `disk_bytes`") == (
+        REQUEST["resources.disk_bytes"][2],
+        REQUEST["resources.max_file_bytes"][2],
+    )
+    assert (5 << 20, 5 << 20) == (policy.disk_bytes, policy.max_file_bytes)
+
+
+def test_every_other_default_is_nothing():
+    """What is left has an empty default in the model, and the page says so."""
+    empty = {path for path, row in REQUEST.items() if row[2] in ("`{}`", "`[]`")}
+    assert {"environment", "resources", "isolation", "require"} | {
+        f"isolation.{name}" for name in ("readonly_paths", "writable_paths", "binds")
+    } == empty
+    assert (Resources(), Isolation(), (), ()) == (
+        Request(command=()).resources,
+        Request(command=()).isolation,
+        Request(command=()).environment,
+        Request(command=()).require,
+    )
+
+
+def test_null_is_for_the_workspace_only():
+    """Null is accepted where the page says, and nowhere else."""
+    accepted = set()
+    for path in jsonapi.FIELDS:
+        try:
+            jsonapi.FIELDS[path](None, path)
+        except CapsuleError:
+            continue
+        accepted.add(path)
+    assert {"isolation.workspace"} == accepted
+
+
+def test_bytes_that_are_no_text_have_a_spelling():
+    """An argument of the byte ff is written `\\udcff`."""
+    assert b"\xff" == given("environment", {"A": "\udcff"}).environment[0][1].encode("utf-8", "surrogateescape")
+
+
+def test_sizes_on_the_page():
+    """The limits of the whole are those that are checked."""
+    assert f"at most {jsonapi.MAX_REQUEST_BYTES >> 20} MiB" in section("## The request")
+    assert f"1 MiB, {jsonapi.MAX_COMMAND_STRINGS} strings" in REQUEST["environment"][1]
+
+
+# --- the response ------------------------------------------------------------------------------------------------------
+
+REQUESTS = [
+    {"command": ["sh", "-c", "printf '\\377'; printf '\\377' >&2"]},
+    {"command": ["sh", "-c", "kill -SEGV $$"]},
+    {"command": ["sh", "-c", "exit 3"]},
+    {"command": ["no-such-program"]},
+    {"command": ["python", "-c", "x = bytearray(1 << 29)"]},
+    {"command": ["true"], "isolation": {"workspace": "/usr/share", "network": True}},
+    {"command": []},
+]
+
+
+@pytest.fixture(scope="module")
+def responses(capsule_cli):
+    """Real answers of every kind."""
+    return [
+        json.loads(subprocess.run([capsule_cli, "--json"], input=json.dumps(request), capture_output=True, text=True).stdout)
+        for request in REQUESTS
+    ]
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("table", RESPONSE_TABLES)
+def test_no_field_of_a_response_is_missing_from_the_page(responses, table):
+    """Whatever answers hold has a row."""
+    parts = responses if table == "response" else [answer[table] for answer in responses if table in answer]
+    assert parts
+    assert set() == {name for part in parts for name in part} - RESPONSE_TABLES[table]
+
+
+def test_rows_of_the_response_are_the_model_s():
+    """The page has no field that no answer could hold."""
+    result = model.Result(
+        execution_id="x", status="killed", started_at="", finished_at="", exit_code=1, signal="SIGKILL",
+        stdout_stream=model.Output(data=b"\xff", total_bytes=1, truncated=True),
+        stderr_stream=model.Output(data=b"\xff", total_bytes=1, truncated=True),
+        metrics=Metrics(**dict.fromkeys(Metrics.__annotations__, 1)), isolation={"a": 1},
+        error=model.Failure(code="E4001", message="m", cause="c", details={}, hint="h"),
+    )  # fmt: skip
+    answer = jsonapi.response(result)
+    assert (set(answer), set(answer["metrics"]), set(answer["error"])) == (
+        RESPONSE_TABLES["response"],
+        RESPONSE_TABLES["metrics"],
+        RESPONSE_TABLES["error"],
+    )
+
+
+def test_rows_of_isolation_are_those_that_are_made():
+    """The page's fields of `isolation` are what a run with everything in it says, and so are the limits' names."""
+    request = Request(command=("true",), isolation=Isolation(workspace=Workspace(source="/usr/share")))
+    policy = resolve(request, survey(request, overlay=False))
+    made = runner.isolation_in_force(policy, 0)
+    assert set(made) == RESPONSE_TABLES["isolation"]
+    (row,) = [row for row in table_rows(PAGE) if row[0] == "`limits`"]
+    assert list(made["limits"]) == re.findall(r"`(\w+)`", row[2])

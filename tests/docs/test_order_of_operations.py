@@ -1,0 +1,53 @@
+"""The page on the order of operations, against the core's own list of verbs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+from documents import DOCS
+
+from capsule_run import words
+from capsule_run.plan import Plan
+
+PAGE = (DOCS / "order-of-operations.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def verbs(core_path):
+    """The core's verbs, in its order: half, phase, rank, name, kinds of fields."""
+    lines = subprocess.run([core_path, "--verbs"], capture_output=True, text=True, check=True).stdout.splitlines()
+    rows = [line.split() for line in lines]
+    return [(half, phase, int(rank), name, kinds) for half, phase, rank, _least, _most, name, kinds in rows]
+
+
+def test_every_verb_is_on_the_page_in_the_order_of_ranks(verbs):
+    """Each verb has a line in the lists of the page, and the lists stand in the order of the core's table."""
+    listed = re.findall(r"^- `([a-z-]+)`", PAGE, re.MULTILINE)
+    assert [name for _half, _phase, _rank, name, _kinds in verbs] == listed
+
+
+def test_ranks_on_the_page_are_the_core_s(verbs):
+    """Where a line gives the rank, it is the core's."""
+    said = dict(re.findall(r"^- `([a-z-]+)` \((?:rank )?(\d+)\)", PAGE, re.MULTILINE))
+    assert {name: str(rank) for _half, _phase, rank, name, _kinds in verbs} == said
+
+
+def test_every_verb_can_be_said_in_words(verbs):
+    """`--dry-run` and error messages have a sentence for each verb, and for none that does not exist."""
+    examples = {"p": "/p", "n": "1", "l": "2", "i": "1000", "o": "0755", "t": "text", "h": "0" * 16, "f": "0", "s": "0"}
+    examples |= {"w": "net", "b": "ro", "a": "kill", "e": "A=b", "-": ""}
+    plan = Plan(room=(("source", "/s", "1", "2"),), payload=())
+    for _half, _phase, _rank, name, kinds in verbs:
+        fields = [examples[kind] for kind in kinds if kind != "-"]
+        assert "{" not in words.describe((name, *fields), plan)
+    assert {name for _half, _phase, _rank, name, _kinds in verbs} == set(words._WORDS)
+
+
+def test_drain_on_the_page():
+    """The page's figure for the drain is the one in force."""
+    from capsule_run.policy import DRAIN_MS
+
+    assert f"at most {DRAIN_MS} ms" in PAGE
+    assert f"at most {DRAIN_MS} ms" in (DOCS / "decisions" / "output-drain.md").read_text()

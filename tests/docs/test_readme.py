@@ -1,0 +1,33 @@
+"""The README's facts that stand in the program as well."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from documents import README, blocks
+
+from capsule_run.cli.help import help_text
+
+
+def only(marker):
+    """The one block of the README behind a marker."""
+    (found,) = [block for block in blocks(README) if block.marker == marker]
+    return found
+
+
+def test_options_are_the_help_text():
+    """The README's options are what `--help` prints, to the letter."""
+    assert help_text() == only("options").text
+
+
+def test_installed_command_prints_the_same(reader):
+    """`capsule-run --help` of the environment prints the README's block."""
+    assert only("options").text == subprocess.run(["capsule-run", "--help"], **reader).stdout
+
+
+@pytest.mark.parametrize("marker", ["setup", "test"])
+def test_two_commands_do_the_set_up(marker):
+    """One line sets up and ends with the first run, another runs the tests; CI reads both from here."""
+    block = only(marker)
+    assert ("bash", 1) == (block.language, block.text.count("\n"))

@@ -1,0 +1,112 @@
+"""The end of a run is the end of everything in it, however much the payload, or an accident, works against it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+import capsule_run
+from capsule_run.jsonapi import request_from_mapping
+from inside import COMMAND, descendants_named, is_alive
+
+DAEMON = """
+import os, signal, sys, time
+for number in range(1, 65):
+    try:
+        signal.signal(number, signal.SIG_IGN)
+    except (OSError, ValueError):
+        pass
+for _ in range(3):
+    if os.fork():
+        {first}
+    os.setsid()
+while True:
+    time.sleep(60)
+# MARK
+"""
+
+
+def test_daemons_end_with_the_command(inside):
+    """Double-forked, own sessions, every signal ignored: none outlives the direct child (whose status is reported)."""
+    mark = f"capsule-mark-{os.getpid()}-a"
+    response = inside.python(DAEMON.format(first="os._exit(7)").replace("MARK", mark), timeout_ms=5000)
+    assert 7 == response["exit_code"]
+    assert [] == descendants_named(mark)
+
+
+def test_forks_do_not_outrun_the_final_kill(attack_folder):
+    """Thirty kills in the middle of a fork storm: after each, no process of it is left."""
+    for _ in range(30):
+        request = {"command": ["/attack/attack", "fork-storm"], "timeout_ms": 60}
+        binds = [{"source": str(attack_folder), "destination": "/attack"}]
+        result = capsule_run.execute(request_from_mapping({**request, "isolation": {"binds": binds}}))
+        assert "timeout" == result.status
+        assert [] == descendants_named("/attack/attack\0fork-storm")
+
+
+@pytest.mark.parametrize("victim", ["python", "launcher"])
+def test_a_death_outside_ends_everything_inside(victim):
+    """kill -9 of our Python or of the launcher at any moment (60 of them): no process of the run is left."""
+    mark = f"capsule-mark-{os.getpid()}-{victim}"
+    for attempt in range(60):
+        program = subprocess.Popen(
+            [*COMMAND, "--", "/bin/sh", "-c", f": {mark}; sleep 60 & sleep 60"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
+        )  # fmt: skip
+        time.sleep(0.002 * attempt)
+        if victim == "python":
+            program.kill()
+        else:
+            for pid in _children(program.pid):
+                os.kill(pid, signal.SIGKILL)
+        if victim == "launcher" and not program.poll():
+            program.kill()
+        program.wait()
+        end = time.monotonic() + 2
+        while (left := [pid for pid in descendants_named(mark) if is_alive(pid)]) and time.monotonic() < end:
+            time.sleep(0.001)
+        assert [] == left
+
+
+def _children(pid):
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [int(word) for word in file.read().split()]
+    except OSError:
+        return []
+
+
+def test_a_stopped_family_ends_in_time(inside):
+    """Processes that stopped themselves (SIGSTOP) do not hold the clock."""
+    began = time.monotonic()
+    response = inside(["sh", "-c", "kill -STOP $$"], timeout_ms=300)
+    assert "timeout" == response["status"]
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_to_us_ends_a_payload_that_ignores_it(inside_as_caller, number):
+    """A payload that ignores SIGTERM and SIGINT ends all the same when the caller is told to."""
+    mark = f"capsule-mark-{os.getpid()}-{number}"
+    program = subprocess.Popen(
+        [*COMMAND, "--", "/bin/sh", "-c", f"trap '' TERM INT HUP; echo up; sleep 60; : {mark}"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/",
+    )  # fmt: skip
+    assert b"up\n" == program.stdout.readline()
+    program.send_signal(number)
+    _out, said = program.communicate(timeout=5)
+    assert 128 + number == program.returncode
+    assert b"E3007" in said
+    assert [] == descendants_named(mark)
+
+
+def test_a_grandchild_that_writes_late_adds_nothing(inside):
+    """What is written after the drain that follows the command's end is nobody's output."""
+    began = time.monotonic()
+    response = inside(["sh", "-c", "(sleep 2; echo late) & echo early"])
+    assert "early\n" == response["stdout"]
+    assert time.monotonic() - began < 1.5

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The fuzz target: both halves of the plan checker, and the walk that everybody else does behind it.
+ *
+ * The sanitizers watch the memory; this file watches the promises. An accepted plan has every field within its bytes and
+ * of its kind, is walked to its end and no further, and is not below the floor. The input arrives in a buffer of exactly
+ * its size, so reading one byte beyond it is a finding. The acts of the verbs are stubs, which `run` writes.
+ */
+#include "capsule-core.h"
+#include <stdlib.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void promise(bool kept)
+{
+	if (!kept)
+		abort();
+}
+
+/* Each field lies within the plan with its NUL, and reading it as its kind says stays within bounds. */
+static void read_fields(const struct plan *plan, const struct step *step, unsigned int sources)
+{
+	const char *kinds = step->verb->kinds;
+
+	promise(strlen(kinds) <= MAX_FIELDS);
+	for (size_t i = 0; i < strlen(kinds); i++) {
+		const char *field = step->field[i];
+
+		promise(field >= plan->text && field + strlen(field) < plan->text + plan->size);
+		if (kinds[i] == 'n' || kinds[i] == 'i')
+			promise(number(field) <= (kinds[i] == 'n' ? INT64_MAX : UINT32_MAX - 1));
+		if (kinds[i] == 'f')
+			promise(number(field) < plan->nfds);
+		if (kinds[i] == 's')
+			promise(number(field) < sources && sources <= MAX_SLOTS);
+		if (kinds[i] == 'o')
+			promise(octal(field) <= 01777);
+		if (kinds[i] == 'p')
+			promise(*field == '/' && strlen(field) < PATH_MAX && strstr(field, "/../") == NULL && strstr(field, "//") == NULL);
+	}
+}
+
+static void walk(const struct plan *plan, enum half half)
+{
+	struct cursor at = plan_start(plan);
+	unsigned int steps = 0, sources = 0, rank = 0, seen[64] = { 0 };
+	struct step step;
+
+	while (plan_next(&at, &step)) {
+		promise(step.index == steps++ && step.verb->half == half && step.verb->rank >= rank);
+		rank = step.verb->rank;
+		seen[step.verb - verbs]++;
+		read_fields(plan, &step, sources);
+		sources += step_is(&step, "source") || step_is(&step, "inner-source");
+	}
+	promise(at.at + sizeof("end") == plan->text + plan->size);
+	for (unsigned int i = 0; i < nverbs; i++) {
+		if (verbs[i].half != half)
+			continue;
+		promise(seen[i] >= verbs[i].least && (verbs[i].many || seen[i] <= 1));
+		promise(plan_find(plan, verbs[i].name, &step) == (seen[i] > 0));
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	for (int half = ROOM; half <= PAYLOAD; half++)
+		for (unsigned int nfds = 0; nfds <= MAX_FDS; nfds += MAX_FDS) {
+			struct plan plan = { .text = (const char *)data, .size = size, .nfds = nfds };
+			struct refusal why = { 0 };
+
+			if (plan_check(&plan, (enum half)half, &why))
+				walk(&plan, (enum half)half);
+			else
+				promise(why.reason != NULL && why.step <= MAX_STEPS);
+		}
+	return 0;
+}

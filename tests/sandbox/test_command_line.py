@@ -1,0 +1,237 @@
+"""The command as scripts and people use it: the seed's examples, exit codes, signals, concurrency."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import capsule_run
+from inside import COMMAND, code_of
+
+SEED_REQUEST = """\
+{
+  "command": ["python", "-c", "print('Hello from sandbox')"],
+  "environment": {"PYTHONPATH": "/workspace"},
+  "timeout_ms": 5000,
+  "resources": {
+    "memory_bytes": 268435456,
+    "cpu_shares": 1024,
+    "max_output_bytes": 1048576
+  },
+  "isolation": {
+    "network": false,
+    "readonly_paths": ["/usr", "/bin"],
+    "writable_paths": ["/tmp"],
+    "working_directory": "/workspace"
+  }
+}
+"""
+EXITS = (
+    (["true"], 0), (["false"], 1), (["sh", "-c", "exit 42"], 42), (["sh", "-c", "exit 255"], 255), (["sh", "-c", "kill -TERM $$"], 143),
+    (["sh", "-c", "kill -KILL $$"], 137), (["sh", "-c", "kill -SEGV $$"], 139), (["no-such-command"], 127), (["/etc/passwd"], 126),
+    (["/usr"], 126), (["/nowhere/x"], 127),
+)  # fmt: skip
+
+
+@pytest.fixture
+def on_path(place):
+    """An environment with `capsule-run` on PATH, as an installation would have it."""
+    command = place / "capsule-run"
+    command.write_text("#!/bin/sh\nexec " + " ".join(f"'{word}'" for word in COMMAND) + ' "$@"\n')
+    command.chmod(0o755)
+    return {**os.environ, "PATH": f"{place}:/usr/bin:/bin"}
+
+
+@pytest.mark.parametrize("line", ['capsule-run -- echo "Hello, World!"', "capsule-run --memory 256M --timeout 5000 -- python script.py",
+                                  """echo '{"command":["python","-c","print(42)"]}' | capsule-run --json"""])  # fmt: skip
+def test_the_seeds_quick_start_runs_verbatim(on_path, place, line):
+    """The three commands of the seed's Quick Start work as they are written."""
+    place.joinpath("script.py").write_text("print('from the script')")
+    done = subprocess.run(["/bin/sh", "-c", line], env=on_path, cwd=place, capture_output=True, timeout=30)
+    assert 0 == done.returncode, done.stderr
+    said = json.loads(done.stdout)["stdout"] if "--json" in line else done.stdout.decode()
+    assert said in ("Hello, World!\n", "from the script\n", "42\n")
+
+
+def test_the_seeds_request_runs_verbatim(on_path):
+    """The JSON request of the seed's README is a success."""
+    done = subprocess.run(
+        ["capsule-run", "--json"], input=SEED_REQUEST, text=True, env=on_path, capture_output=True, timeout=30
+    )
+    response = json.loads(done.stdout)
+    assert ("success", "Hello from sandbox\n") == (response["status"], response["stdout"]), response
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [("print(6 * 7)", "42\n"), ("1 / 0", "Error: the command exited with code 1: ZeroDivisionError: division by zero")],
+)
+def test_the_seeds_langchain_call_runs_verbatim(on_path, code, said):
+    """The subprocess call of the seed's LangChain tool gives output, or an error that an agent can act on."""
+    request = {"command": ["python", "-c", code], "resources": {"memory_bytes": 256 * 1024 * 1024}, "timeout_ms": 30000}
+    result = subprocess.run(
+        ["capsule-run", "--json"], input=json.dumps(request), text=True, capture_output=True, env=on_path
+    )
+    response = json.loads(result.stdout)
+    answer = (
+        response.get("stdout", "")
+        if response["status"] == "success"
+        else f"Error: {response.get('error', {}).get('message', 'Unknown error')}"
+    )
+    assert said == answer
+
+
+@pytest.mark.parametrize(("command", "code"), EXITS, ids=[" ".join(command) for command, _code in EXITS])
+def test_the_exit_code_is_the_commands(inside_as_caller, command, code):
+    """The command's own exit code, 128+N for a signal, 126 not executable, 127 not found."""
+    assert code == inside_as_caller.cli("--", *command).returncode
+
+
+@pytest.mark.parametrize(("words", "code"), [(["--timeout", "100", "--", "sleep", "9"], 124), (["--nonsense"], 2), ([], 2), (["--timeout", "x", "--", "true"], 2),
+                                             (["--bind", "/nowhere:/x", "--", "true"], 125), (["--max-output", "1", "--", "echo", "long"], 137)])  # fmt: skip
+def test_the_exit_code_is_ours(inside_as_caller, words, code):
+    """124 timeout, 125 the sandbox could not be set up, 137 a limit, 2 usage."""
+    done = inside_as_caller.cli(*words)
+    assert code == done.returncode
+    assert b"capsule-run: E" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_and_reports(number):
+    """Ctrl-C and SIGTERM end the sandbox at once; --json still prints its one response."""
+    program = subprocess.Popen(
+        [*COMMAND, "--json"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/"
+    )
+    program.stdin.write(json.dumps({"command": ["sleep", "30"]}).encode())
+    program.stdin.close()
+    program.stdin = None
+    while not _has_grandchild(program.pid):
+        time.sleep(0.005)
+    program.send_signal(number)
+    out, _err = program.communicate(timeout=5)
+    assert (128 + number, "E3007") == (program.returncode, code_of(json.loads(out)))
+
+
+def _children(pid):
+    try:
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+
+
+def _has_grandchild(pid):
+    return any(_children(child) for child in _children(pid))
+
+
+def test_threads_run_side_by_side():
+    """Eight threads with five runs each: every result is its own."""
+    ends = []
+
+    def work(number):
+        for turn in range(5):
+            result = capsule_run.run(["sh", "-c", f"echo {number}-{turn}; exit {number}"])
+            ends.append((result.stdout, result.exit_code) == (f"{number}-{turn}\n", number))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [True] * 40 == ends
+
+
+def test_a_running_event_loop_is_not_disturbed():
+    """From a running asyncio loop, by to_thread, several at a time, with the loop alive meanwhile."""
+
+    async def main():
+        ticks = 0
+
+        async def tick():
+            nonlocal ticks
+            while True:
+                ticks += 1
+                await asyncio.sleep(0.01)
+
+        ticker = asyncio.create_task(tick())
+        results = await asyncio.gather(
+            *[asyncio.to_thread(capsule_run.run, ["sh", "-c", f"sleep 0.2; echo {n}"]) for n in range(4)]
+        )
+        ticker.cancel()
+        return [result.stdout for result in results], ticks
+
+    with asyncio.Runner() as runner:
+        said, ticks = runner.run(main())
+        runner.get_loop().run_until_complete(runner.get_loop().shutdown_default_executor())
+    assert ["0\n", "1\n", "2\n", "3\n"] == said
+    assert ticks > 5
+
+
+def test_a_large_host_process_does_not_slow_it():
+    """With 512 MiB resident in the caller a run is no slower by more than 5 ms: nothing of it is copied."""
+
+    def best():
+        times = []
+        for _ in range(7):
+            began = time.perf_counter()
+            assert capsule_run.run(["true"]).ok
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    small = best()
+    held = bytearray(b"x") * (512 << 20)
+    large = best()
+    assert len(held) > 0
+    assert large - small < 0.005
+
+
+def test_a_caller_with_low_limits_can_run():
+    """A caller whose own hard limits are below our defaults (`ulimit -n 256`) still gets its sandbox."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'ulimit -n 256; exec "$@"', "sh", *COMMAND, "--", "echo", "ran"],
+        capture_output=True,
+        timeout=20,
+        cwd="/",
+    )
+    assert b"ran\n" == done.stdout, done.stderr
+
+
+PROGRAMS = {
+    "python threads": (["python3", "-c", "import threading\nt = [threading.Thread(target=print, args=(n,)) for n in range(9)]\n[x.start() for x in t]; [x.join() for x in t]"], "python3"),
+    "python multiprocessing": (["python3", "-c", "import multiprocessing as m\nif __name__ == '__main__':\n    with m.Pool(3) as p: assert p.map(abs, [-1, -2]) == [1, 2]"], "python3"),
+    "python subprocess": (["python3", "-c", "import subprocess; assert subprocess.check_output(['echo', 'x']) == b'x\\n'"], "python3"),
+    "python asyncio": (["python3", "-c", "import asyncio; asyncio.run(asyncio.sleep(0))"], "python3"),
+    "bash pipeline": (["bash", "-c", "set -o pipefail; seq 1000 | sort -rn | head -3 | tee x | wc -l; cat < x > y; diff <(cat x) y"], "bash"),
+    "coreutils": (["sh", "-c", "mkdir a && cp -r a b && touch a/x && mv a/x b && ln -s b c && stat c && du -s . && date && sort b/x && rm -r a b c && df ."], "sh"),
+    "tar": (["sh", "-c", "mkdir d && echo x > d/f && tar czf t.tgz d && rm -r d && tar xzf t.tgz && cat d/f"], "tar"),
+    "gcc": (["sh", "-c", "echo 'int main(void){return 0;}' > m.c && gcc -O2 -o m m.c && ./m"], "gcc"),
+    "make": (["sh", "-c", "printf 'all: x\\nx:\\n\\ttouch x\\n' > Makefile && make -j2"], "make"),
+    "git": (["sh", "-c", "git init -q . && git config user.email a@b && git config user.name n && echo x > f && git add f && git commit -qm m && git log --oneline && git clone -q . ../tmp/c"], "git"),
+    "node": (["node", "-e", "const {Worker}=require('worker_threads');require('fs').writeFileSync('x','1');new Worker('process.exit(0)',{eval:true}).on('exit',c=>process.exit(c))"], "node"),
+    "sqlite3": (["sh", "-c", "sqlite3 db 'create table t(x); insert into t values (7); select * from t;'"], "sqlite3"),
+    "perl": (["perl", "-e", "my $x = `echo 5`; exit($x == 5 ? 0 : 1)"], "perl"),
+    "java": (["java", "-Xmx64m", "-version"], "java"),
+    "find, grep, sed, awk": (["sh", "-c", "find /usr/share/doc -maxdepth 1 | grep a | sed s/a/b/ | awk 'END{print NR}'"], "awk"),
+    "zip by python": (["python3", "-c", "import zipfile; z = zipfile.ZipFile('z', 'w'); z.writestr('a', 'b'); z.close()"], "python3"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("user", [1000, 0])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_ordinary_programs_run(inside, name, user, needs):
+    """Interpreters, shells, compilers, version control and databases run unchanged, as user 1000 and as root inside."""
+    command, program = PROGRAMS[name]
+    if program in ("gcc", "git", "node", "sqlite3"):
+        needs(program)
+    elif shutil.which(program) is None:
+        needs("sdist", present=False)
+    response = inside(command, isolation={"user": user}, resources={"memory_bytes": 1 << 30}, timeout_ms=20000)
+    assert 0 == response["exit_code"], (response["error"], response["stderr"][-600:])

@@ -1,0 +1,137 @@
+"""Each limit: what the program sees, what the result says, and that partial output is kept."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from inside import code_of, descendants_named
+
+
+def test_the_clock_ends_the_run(inside):
+    """At the deadline the whole tree ends; what was printed before is in the result."""
+    began = time.monotonic()
+    response = inside(["sh", "-c", "echo before; sleep 60 & sleep 60"], timeout_ms=300)
+    assert time.monotonic() - began < 3
+    assert ("timeout", 124, "E3006", "before\n") == (
+        response["status"],
+        response["exit_code"],
+        code_of(response),
+        response["stdout"],
+    )
+    assert 300 == response["error"]["details"]["limit_ms"]
+
+
+def test_ignoring_sigterm_does_not_help(inside):
+    """A program that ignores every signal ends at the deadline all the same."""
+    assert "timeout" == inside(["sh", "-c", "trap '' TERM INT HUP QUIT; while :; do :; done"], timeout_ms=300)["status"]
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_flood_ends_and_its_beginning_is_kept(inside, stream):
+    """Over the output limit the run is killed with E4003; exactly the first N bytes are kept."""
+    code = f"import sys\nwhile True: sys.{stream}.write('0123456789' * 1000)"
+    response = inside.python(code, resources={"max_output_bytes": 12345})
+    assert ("killed", 137, "E4003") == (response["status"], response["exit_code"], code_of(response))
+    assert ("0123456789" * 1235)[:12345] == response[stream]
+    assert response[f"{stream}_truncated"]
+    assert response[f"{stream}_bytes"] > 12345
+
+
+def test_truncate_lets_it_run_on(inside):
+    """With `truncate` the rest is thrown away, counted, and the command ends by itself."""
+    response = inside.python(
+        "import sys; sys.stdout.write('x' * 1000000); sys.exit(3)",
+        resources={"max_output_bytes": 1000},
+        on_output_limit="truncate",
+    )
+    assert (3, 1000, 1000000, True) == (
+        response["exit_code"],
+        len(response["stdout"]),
+        response["stdout_bytes"],
+        response["stdout_truncated"],
+    )
+
+
+def test_output_of_exactly_the_limit_is_whole(inside):
+    """N bytes are not over a limit of N."""
+    response = inside.python("print('x' * 999)", resources={"max_output_bytes": 1000})
+    assert ("success", False, 1000) == (response["status"], response["stdout_truncated"], response["stdout_bytes"])
+
+
+def test_an_output_limit_of_zero_allows_silence(inside):
+    """Zero means none: silence passes, one byte is over."""
+    assert "success" == inside(["true"], resources={"max_output_bytes": 0})["status"]
+    assert "E4003" == code_of(inside(["echo"], resources={"max_output_bytes": 0}))
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["held = b'x' * (1 << 30)", "held = []\nwhile True: held.append(bytes(10000))"],
+    ids=["single", "many small"],
+)
+def test_memory_is_limited(inside, code):
+    """Memory over the limit ends the run with E4001 and the numbers, or the program sees "no memory"."""
+    response = inside.python(code, resources={"memory_bytes": 64 << 20}, timeout_ms=10000)
+    assert code_of(response) == "E4001" or "MemoryError" in response["stderr"], response["error"]
+    if code_of(response) == "E4001":
+        assert 137 == response["exit_code"]
+        assert response["error"]["details"]["observed_bytes"] > 64 << 20
+
+
+def test_disk_is_limited(inside):
+    """/tmp, /dev/shm and /workspace together hold `disk_bytes`; then the program sees "no space left"."""
+    response = inside(
+        ["sh", "-c", "head -c 3M /dev/zero > /tmp/a && head -c 3M /dev/zero > /dev/shm/b && head -c 3M /dev/zero > c"],
+        resources={"disk_bytes": 8 << 20},
+    )
+    assert "No space left on device" in response["stderr"]
+
+
+def test_the_size_of_a_file_is_limited(inside):
+    """A file beyond `max_file_bytes` ends its writer with SIGXFSZ, which the result calls E4006."""
+    response = inside(
+        [
+            "/usr/bin/python3",
+            "-I",
+            "-S",
+            "-c",
+            "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_DFL); open('f', 'wb').write(bytes(2 << 20))",
+        ],
+        resources={"max_file_bytes": 1 << 20},
+    )
+    assert ("killed", "E4006") == (response["status"], code_of(response))
+
+
+def test_open_files_are_limited(inside):
+    """The program sees the limit that was asked for, hard and soft."""
+    assert ["64", "64"] == inside.says(["sh", "-c", "ulimit -Sn; ulimit -Hn"], resources={"max_open_files": 64}).split()
+
+
+def test_processes_are_limited(inside):
+    """At `max_pids` fork fails with "resource temporarily unavailable"; the command goes on."""
+    code = """
+import os, time
+started = 0
+try:
+    while started < 100:
+        if os.fork() == 0:
+            time.sleep(30)
+            os._exit(0)
+        started += 1
+except BlockingIOError:
+    print(started <= 20)
+"""
+    assert "True" == inside.python_says(code, resources={"max_pids": 20})
+
+
+def test_a_daemon_that_keeps_the_streams_does_not_delay_the_result(inside):
+    """A double-forked process in its own session that holds stdout open ends with the command."""
+    mark = f"capsule-mark-{os.getpid()}-daemon"
+    began = time.monotonic()
+    response = inside(["sh", "-c", f"(setsid sh -c 'sleep 60; : {mark}' &) ; echo done"])
+    assert ("success", "done\n") == (response["status"], response["stdout"])
+    assert time.monotonic() - began < 2
+    assert [] == descendants_named(mark)

@@ -1,0 +1,92 @@
+"""Standard input and output: exact, whole, in every size, and absent when absent."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+
+import pytest
+
+from inside import COMMAND
+
+BINARY = bytes(range(256)) * 5
+
+
+def test_absent_input_is_end_of_file(inside):
+    """Without `stdin` the command reads end-of-file at once."""
+    assert "0" == inside.says(["wc", "-c"])
+
+
+def test_empty_input_is_a_pipe_at_its_end(inside):
+    """Empty is not absent: it is an empty pipe."""
+    assert "0 True" == inside.python_says(
+        "import os, stat, sys; print(len(sys.stdin.read()), stat.S_ISFIFO(os.fstat(0).st_mode))", stdin=""
+    )
+
+
+def test_binary_input_and_output_are_exact(inside):
+    """All 256 byte values pass both ways, and the result holds them exactly."""
+    response = inside(["cat"], stdin_base64=base64.b64encode(BINARY).decode())
+    assert BINARY == base64.b64decode(response["stdout_base64"])
+
+
+def test_fifty_mebibytes_of_input_arrive(inside_as_caller):
+    """50 MiB of standard input arrive whole."""
+    assert str(50 << 20) == inside_as_caller.says(["wc", "-c"], stdin="x" * (50 << 20))
+
+
+def test_input_that_nobody_reads_is_no_harm(inside):
+    """A command that ends without reading its 8 MiB of input is a success."""
+    assert "done" == inside.says(["echo", "done"], stdin="x" * (8 << 20))
+
+
+def test_command_mode_relays_the_three_streams(inside, place):
+    """In command mode the caller's own stdin, stdout and stderr are the command's."""
+    done = inside.cli("--", "sh", "-c", "cat; echo err >&2; exit 4", input=BINARY, cwd=place)
+    assert (BINARY, b"err\n", 4) == (done.stdout, done.stderr, done.returncode)
+
+
+def test_large_output_is_relayed(inside_as_caller):
+    """16 MiB pass through a pipe in command mode."""
+    done = inside_as_caller.cli("--max-output", "32M", "--", "head", "-c", "16M", "/dev/zero")
+    assert 16 << 20 == len(done.stdout)
+
+
+@pytest.mark.parametrize("flags", ["wb", "ab"])
+def test_output_to_a_file_is_whole(inside_as_caller, place, flags):
+    """With a file as standard output, appended to or not, every byte is in it."""
+    with open(place / "out", flags) as file:
+        inside_as_caller.cli(
+            "--", "head", "-c", "300000", "/dev/zero", stdout=file, stderr=subprocess.DEVNULL, capture_output=False
+        )
+    assert 300000 == place.joinpath("out").stat().st_size
+
+
+def test_a_reader_that_leaves_early_is_no_crash():
+    """`capsule-run -- yes | head -1` ends, prints one line, and no traceback."""
+    shell = '"$@" -- yes | head -1'
+    done = subprocess.run(
+        ["/bin/sh", "-c", shell, "sh", *COMMAND, "--timeout", "5000"], capture_output=True, timeout=20, cwd="/"
+    )
+    assert b"y\n" == done.stdout
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_closed_output_is_no_crash():
+    """With standard output closed the exit code still tells."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", '"$@" >&-; echo $? >&2', "sh", *COMMAND, "--", "sh", "-c", "echo x; exit 6"],
+        stderr=subprocess.PIPE,
+        timeout=20,
+        cwd="/",
+    )
+    assert done.stderr.endswith(b"6\n")
+    assert b"Traceback" not in done.stderr
+
+
+def test_json_mode_prints_one_object_and_nothing_else(inside_as_caller):
+    """`--json` puts exactly one JSON object and a newline on stdout, and nothing on stderr."""
+    done = inside_as_caller.cli("--json", input=b'{"command":["sh","-c","echo out; echo err >&2"]}')
+    response = json.loads(done.stdout)
+    assert ("out\n", "err\n", b"", 1) == (response["stdout"], response["stderr"], done.stderr, done.stdout.count(b"\n"))

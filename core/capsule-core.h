@@ -236,6 +236,7 @@ int act_new_keyring(struct room *room, const struct step *step);
 int act_no_new_privs(struct room *room, const struct step *step);
 int act_no_capabilities(struct room *room, const struct step *step);
 int act_landlock(struct room *room, const struct step *step);
+int act_landlock_required(struct room *room, const struct step *step);
 int act_landlock_allow(struct room *room, const struct step *step);
 int act_filter(struct room *room, const struct step *step);
 

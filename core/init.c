@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 
 #define CAP_SETFCAP_BIT (1ULL << 31)
-#define DIR_FLAGS (O_PATH | O_DIRECTORY | O_NOFOLLOW)
+#define DIR_FLAGS (O_PATH | O_DIRECTORY)
 
 static void tell(struct room *room, enum link_kind kind, int a, int b, int c)
 {
@@ -83,7 +83,7 @@ int act_root(struct room *room, const struct step *step)
 	host = open("/dev", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (room->root < 0 || host < 0 || move_mount_to(room->root, host) < 0 || mkdirat(room->root, "new", 0755) < 0)
 		return -1;
-	place = openat(room->root, "new", DIR_FLAGS | O_CLOEXEC);
+	place = openat(room->root, "new", DIR_FLAGS | O_NOFOLLOW | O_CLOEXEC);
 	tree = place < 0 ? -1 : open_tree_clone(place);
 	return tree < 0 ? -1 : move_mount_to(tree, place);
 }
@@ -158,7 +158,7 @@ int act_symlink(struct room *room, const struct step *step)
 static int attach(struct room *room, int tree, const char *place, const char *mode)
 {
 	uint64_t set = MOUNT_NOSUID | (*mode == 'd' ? MOUNT_NOEXEC : MOUNT_NODEV) | (strcmp(mode, "ro") == 0 ? MOUNT_RDONLY : 0);
-	int target CLEANUP_CLOSE = open_in_root(room->root, place, O_PATH | O_NOFOLLOW);
+	int target CLEANUP_CLOSE = open_in_root(room->root, place, O_PATH);
 	bool modern = has_mount_setattr();
 
 	if (target < 0 || (modern && set_mount(tree, true, set, MS_PRIVATE) < 0) || move_mount_to(tree, target) < 0)
@@ -183,7 +183,7 @@ int act_bind(struct room *room, const struct step *step)
 
 int act_inner_bind(struct room *room, const struct step *step)
 {
-	int object CLEANUP_CLOSE = open_in_root(room->root, step->field[0], O_PATH | O_NOFOLLOW);
+	int object CLEANUP_CLOSE = open_in_root(room->root, step->field[0], O_PATH);
 	int tree CLEANUP_CLOSE = object < 0 ? -1 : open_tree_clone(object);
 
 	return tree < 0 ? -1 : attach(room, tree, step->field[1], step->field[2]);
@@ -374,37 +374,45 @@ static void build(struct room *room)
 	}
 }
 
-/* Only link and procfs stay, on fixed places; then the directory that Python may write files through, if it asked. */
-static void keep_two_descriptors(struct room *room)
+/* Only the link, procfs and, until it is handed over, the tmpfs stay: on fixed places, which nothing else can be on. */
+static void keep_three_descriptors(struct room *room)
 {
-	/* first out of the way of each other, then onto their places */
-	int link = fcntl(room->link, F_DUPFD_CLOEXEC, 100), proc = fcntl(room->proc, F_DUPFD_CLOEXEC, 100);
+	int *const kept[] = { &room->link, &room->proc, &room->root };
 
-	if (link < 0 || proc < 0 || dup3(link, 3, O_CLOEXEC) < 0 || dup3(proc, 4, O_CLOEXEC) < 0 || close_from(5) < 0 || close(0) < 0)
+	for (int i = 0; i < 3; i++) { /* first out of the way of each other */
+		*kept[i] = fcntl(*kept[i], F_DUPFD_CLOEXEC, 100);
+		if (*kept[i] < 0)
+			_exit(1);
+	}
+	for (int i = 0; i < 3; i++) {
+		*kept[i] = dup3(*kept[i], 3 + i, O_CLOEXEC);
+		if (*kept[i] < 0)
+			_exit(1);
+	}
+	if (close_from(6) < 0 || close(0) < 0)
 		_exit(1);
-	room->link = 3;
-	room->proc = 4;
 }
 
 /*
- * Ready. The launcher gets our procfs and a place on the writable tmpfs, to watch memory by: the watch is outside, where
+ * Ready. The launcher gets our procfs and the tmpfs that all its files lie on, to watch memory by: the watch is outside, where
  * nothing inside can name, slow or starve it. Third, the directory that Python may write files through, if it asked.
  */
 static void announce(struct room *room)
 {
 	const struct link_message ready = { .kind = LINK_READY };
-	int fds[3] = { room->proc, open("/tmp", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), -1 };
+	int fds[3] = { room->proc, room->root, -1 };
 	struct step step;
 	bool offer = plan_find(&room->plan, "offer", &step);
 
 	if (offer)
 		fds[2] = open(step.field[0], O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fds[1] < 0 || (offer && fds[2] < 0))
+	if (offer && fds[2] < 0)
 		leave(room, ROOM, step.index);
 	if (send_message(room->link, &ready, sizeof(ready), fds, offer ? 3 : 2) < 0)
 		_exit(1);
-	close_cleanup(&fds[1]);
 	close_cleanup(&fds[2]);
+	close_cleanup(&room->root);
+	room->root = -1;
 }
 
 /* ---- payloads ---- */
@@ -493,7 +501,7 @@ void init_main(struct room *room)
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || unshare(CLONE_NEWCGROUP) < 0)
 		leave(room, ROOM, 0);
 	build(room);
-	keep_two_descriptors(room);
+	keep_three_descriptors(room);
 	/* CAP_SETFCAP is what the kernel wants of the maker of a user namespace in which our root appears */
 	if (drop_capabilities(CAP_SETFCAP_BIT) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		leave(room, ROOM, 0);

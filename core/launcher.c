@@ -60,19 +60,22 @@ static void pump_step(struct pump *p)
 static int normalise(void)
 {
 	struct sched_param normal = { 0 };
-	struct sigaction plain = { .sa_handler = SIG_DFL };
+	static const uint64_t plain[4]; /* the kernel's struct sigaction, all of it 0: SIG_DFL, no flags, empty mask */
 	int policy = sched_getscheduler(0) & ~SCHED_RESET_ON_FORK;
 	sigset_t all;
 
 	if (sigfillset(&all) < 0 || sigprocmask(SIG_SETMASK, &all, NULL) < 0)
 		return -1;
-	for (int sig = 1; sig < NSIG; sig++)
-		if (sigaction(sig, &plain, NULL) < 0 && sig != SIGKILL && sig != SIGSTOP && errno != EINVAL)
+	for (int sig = 1; sig <= 64; sig++) /* by syscall: libc keeps two of them for itself, and would leave them ignored */
+		if (sig != SIGKILL && sig != SIGSTOP && syscall(SYS_rt_sigaction, sig, plain, NULL, 8) < 0)
 			return -1;
 	umask(0);
 	if (personality(0) < 0)
 		return -1;
 	if ((policy == SCHED_FIFO || policy == SCHED_RR) && sched_setscheduler(0, SCHED_OTHER, &normal) < 0)
+		return -1;
+	/* I/O priority: real-time (class 1) becomes the usual best-effort (class 2, level 4) */
+	if (syscall(SYS_ioprio_get, 1, 0) >> 13 == 1 && syscall(SYS_ioprio_set, 1, 0, 2 << 13 | 4) < 0)
 		return -1;
 	errno = 0;
 	if (getpriority(PRIO_PROCESS, 0) < 0 && setpriority(PRIO_PROCESS, 0, 0) < 0)
@@ -158,6 +161,9 @@ static int make_clone(struct room *room, struct step *step)
 	/* only the kind of step is named here: a refused clone is the host refusing namespaces, not one of the others */
 	(void)plan_find(&room->plan, "namespace", step);
 	room->init = clone_process(CLONE_FLAGS, &room->pidfd, cgroup);
+	/* these can only be the cgroup's: no such thing, not ours, not allowed to hold processes, being removed */
+	if (room->init < 0 && cgroup >= 0 && (errno == EBADF || errno == EACCES || errno == EOPNOTSUPP || errno == EBUSY || errno == ENODEV))
+		(void)plan_find(&room->plan, "cgroup", step);
 	room->link = pair[room->init == 0];
 	close_cleanup(&pair[room->init != 0]);
 	return room->init < 0 ? -1 : 0;
@@ -204,7 +210,7 @@ static void take_payload(int *fds, unsigned int nfds)
 	bool input;
 
 	run.refused_half = PAYLOAD;
-	run.refused.reason = "descriptors";
+	run.refused = (struct refusal){ "descriptors", 0 };
 	if (run.has_payload || nfds == 0 || plan_map(fds[0], &plan) < 0) {
 		kill_room("refused");
 		return;
@@ -431,8 +437,10 @@ static void wait_for_events(struct pollfd polls[static 8])
 	for (int i = IN; i <= ERR; i++) {
 		const struct pump *p = &run.pumps[i];
 		bool to = p->from >= 0 && (p->blocked || p->done < p->have);
+		/* output waits for init's word that exec happened, so that nothing is judged of a command that has not started */
+		bool early = i != IN && !run.started && run.room.pidfd >= 0;
 
-		watch(&polls[4 + i], to ? p->to : p->from, to ? POLLOUT : POLLIN);
+		watch(&polls[4 + i], early ? -1 : to ? p->to : p->from, to ? POLLOUT : POLLIN);
 	}
 	watch(&polls[7], memory.proc >= 0 && run.room.pidfd >= 0 ? memory.timer : -1, POLLIN);
 	while (poll(polls, 8, -1) < 0)

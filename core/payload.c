@@ -165,6 +165,14 @@ int act_landlock(struct room *room, const struct step *step)
 	return room->landlock < 0 ? -1 : 0;
 }
 
+/* The request's word: without Landlock, nothing. */
+int act_landlock_required(struct room *room, const struct step *step)
+{
+	(void)step;
+	errno = EOPNOTSUPP;
+	return room->landlock < 0 ? -1 : 0;
+}
+
 int act_landlock_allow(struct room *room, const struct step *step)
 {
 	struct landlock_path rule = { number(step->field[1]) & room->landlock_handled, -1 };

@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 
 /*
- * Kinds of fields: n number up to 2^63-1 · l the same or `unlimited` · i user or group id · o octal mode · p absolute path without empty, `.` or `..`
+ * Kinds of fields: n number up to 2^63-1 · r number of a resource limit · l the same or `unlimited` · i user or group id · o octal mode · p absolute path without empty, `.` or `..`
  * components · t any text · h hexadecimal, whole instructions of 8 bytes · f number of a descriptor sent along ·
  * s number of an earlier source · w namespace name · b bind mode · a what to do at the output cap · e NAME=VALUE
  *
@@ -45,12 +45,13 @@ const struct verb verbs[] = {
 	{ "id", PAYLOAD, 1, 1, false, "confine", "ii", act_id },
 	{ "umask", PAYLOAD, 2, 1, false, "confine", "o", act_umask },
 	{ "nice", PAYLOAD, 2, 0, false, "confine", "n", act_nice },
-	{ "rlimit", PAYLOAD, 3, 1, true, "confine", "nl", act_rlimit },
+	{ "rlimit", PAYLOAD, 3, 1, true, "confine", "rl", act_rlimit },
 	{ "cwd", PAYLOAD, 4, 1, false, "confine", "p", act_cwd },
 	{ "new-keyring", PAYLOAD, 5, 1, false, "confine", "", act_new_keyring },
 	{ "no-new-privs", PAYLOAD, 6, 1, false, "confine", "", act_no_new_privs },
 	{ "no-capabilities", PAYLOAD, 7, 1, false, "confine", "", act_no_capabilities },
 	{ "landlock", PAYLOAD, 8, 0, true, "confine", "nnn", act_landlock },
+	{ "landlock-required", PAYLOAD, 9, 0, false, "confine", "", act_landlock_required },
 	{ "landlock-allow", PAYLOAD, 9, 0, true, "confine", "pn", act_landlock_allow },
 	{ "filter", PAYLOAD, 10, 1, false, "confine", "h", act_filter },
 	{ "exe", PAYLOAD, 11, 1, true, "run", "p", NULL },
@@ -133,6 +134,8 @@ static bool is_one_of(const char *s, const char *const *words, unsigned int coun
 	return false;
 }
 
+#define RLIMIT_RTTIME_NUMBER 15 /* the kernel's last */
+
 struct tally {
 	unsigned int sources, fds;
 	unsigned int namespaces; /* bit by index in the table above */
@@ -148,6 +151,8 @@ static bool is_field(char kind, const char *s, struct tally *tally)
 	switch (kind) {
 	case 'n':
 		return is_number(s, INT64_MAX);
+	case 'r':
+		return is_number(s, RLIMIT_RTTIME_NUMBER);
 	case 'l':
 		return is_number(s, INT64_MAX) || strcmp(s, "unlimited") == 0;
 	case 'i':

@@ -83,6 +83,8 @@ bool pump(struct pump *p)
 {
 	uint64_t left = p->cap - p->kept;
 	size_t allowed = left < CHUNK ? (size_t)left : CHUNK;
+	int waiting = 0;
+	bool again;
 	ssize_t n;
 
 	if (p->copy && p->done < p->have)
@@ -96,13 +98,15 @@ bool pump(struct pump *p)
 		p->copy = true;
 		return pump_copy(p, allowed);
 	}
-	p->blocked = n < 0 && errno == EAGAIN;
+	/* the payload can read its own output back: an empty pipe must not look like a full sink, or we would spin */
+	again = n < 0 && errno == EAGAIN;
+	p->blocked = again && ioctl(p->from, FIONREAD, &waiting) == 0 && waiting > 0;
 	if (n > 0) {
 		p->kept += (uint64_t)n;
 		p->total += (uint64_t)n;
 		breathe(p, (size_t)n);
 	}
-	return n > 0 || p->blocked ? true : pump_end(p);
+	return n > 0 || again ? true : pump_end(p);
 }
 
 int start_output(struct pump *p, const struct plan *plan, const char *name, int *inner)

@@ -109,11 +109,17 @@ class Core:
             pass
 
     def receive(self) -> bytes:
-        """The next message; empty when the core has ended."""
-        try:
-            return self._socket.recv(_REPORT_BYTES)
-        except ConnectionResetError:
-            return b""
+        """The next message; empty when the core has ended.
+
+        A core that ended without reading all of ours resets the socket, which the kernel tells before it gives what the
+        core said last: so ask again.
+        """
+        for _ in range(2):
+            try:
+                return self._socket.recv(_REPORT_BYTES)
+            except ConnectionResetError:
+                continue
+        return b""
 
     def close(self) -> int:
         """Let go: a sandbox that still lives ends with its core. Returns the core's wait status; a second call is 0."""

@@ -297,6 +297,8 @@ def _landlock(policy: Policy) -> list[Step]:
     Of /dev only the files that are there are written to: devices and terminals.
     """
     steps: list[Step] = [("landlock", str(abi), str(rights), str(scopes)) for abi, rights, scopes in LANDLOCK_ABIS]
+    if policy.landlock_required:
+        steps.append(("landlock-required",))
     every = LANDLOCK_WRITE | LANDLOCK_REFER
     writable = {place: True for place, _scratch, _mode in _scratch_places(policy)}
     writable.update({WORKSPACE: True, "/dev": False})

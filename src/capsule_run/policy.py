@@ -99,6 +99,7 @@ class Policy:
     privileged: bool
     drop_groups: bool
     profile: str
+    landlock_required: bool
     workspace_kind: str
     workspace: Source | None
     workspace_idmap: bool
@@ -322,6 +323,7 @@ def resolve(request: Request, host: Host, *, streams_stdin: bool = False) -> Pol
         privileged=host.privileged,
         drop_groups=host.uid == 0 and host.outside_uid != 0,
         profile="default",
+        landlock_required="landlock" in request.require,
         workspace_kind=kind,
         workspace=workspace,
         workspace_idmap=workspace_idmap,

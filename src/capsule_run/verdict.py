@@ -82,6 +82,8 @@ def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
         return _exec_error(step[1], errno, plan)
     if verb == "cwd":
         return CapsuleError("E3009", f"working directory `{step[1]}`: {why}", details={"path": step[1], "errno": errno})
+    if verb == "landlock-required":
+        return CapsuleError("E2007", "required `landlock`, but this kernel has none, or it is off", details=details)
     if verb in ("source", "inner-source"):
         return CapsuleError("E2004", f"cannot show `{step[1]}`: {why}", details={"path": step[1], "errno": errno})
     if errno in (ENOMEM, ENFILE, EMFILE) or (errno == EAGAIN and verb in ("namespace", "id")):

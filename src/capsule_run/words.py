@@ -45,6 +45,7 @@ _WORDS = {
     "no-new-privs": "no program can give privileges any more",
     "no-capabilities": "all capability sets empty, securebits locked",
     "landlock": "Landlock (ABI {0} or later): no changes outside the writable places",
+    "landlock-required": "nothing runs without Landlock",
     "landlock-allow": "Landlock: {0} may change",
     "filter": "a system call filter of {instructions0} instructions",
     "exe": "execute {0}",

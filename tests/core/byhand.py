@@ -19,7 +19,7 @@ from capsule_run.runner import prepare
 Verb = namedtuple("Verb", "half phase rank least many name kinds")
 
 ROOM = (
-    *(("namespace", name) for name in ("user", "mount", "pid", "ipc", "uts", "cgroup", "net")),
+    *(("namespace", name) for name in ("user", "mount", "pid", "ipc", "uts", "cgroup")),
     ("uid-map", "0", "1885988111"),
     ("gid-map", "0", "1885988111"),
     ("setup-clock", "10000"),
@@ -28,6 +28,7 @@ ROOM = (
     ("readonly",),
     ("pivot",),
     ("hostname", "capsule"),
+    ("network",),
 )
 PAYLOAD = (
     ("id", "1000", "1000"),

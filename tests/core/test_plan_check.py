@@ -32,10 +32,10 @@ MORE_STEPS = {
     "inner-bind": ("/a", "/b", "rw"),
     "overlay": ("/a", "/b", "/c", "/d"),
     "devpts": ("/dev/pts",),
-    "loopback": (),
     "offer": ("/workspace",),
     "nice": ("5",),
     "landlock": ("6", "1", "3"),
+    "landlock-required": (),
     "landlock-allow": ("/tmp", "1"),
     "env": ("NAME=VALUE=WITH=MORE",),
     "stdin": ("2",),
@@ -44,10 +44,10 @@ MORE_STEPS = {
 NAMES = {half: tuple(dict.fromkeys(step[0] for step in SMALLEST[half])) for half in HALVES}
 ROOM_VERBS = (
     "namespace host-net drop-groups cgroup uid-map gid-map oom-score-adj setup-clock source idmap inner-source root"
-    " dir file symlink bind inner-bind overlay proc devpts readonly pivot hostname loopback offer"
+    " dir file symlink bind inner-bind overlay proc devpts readonly pivot hostname network offer"
 ).split()
 PAYLOAD_VERBS = (
-    "id umask nice rlimit cwd new-keyring no-new-privs no-capabilities landlock landlock-allow filter exe arg env stdin"
+    "id umask nice rlimit cwd new-keyring no-new-privs no-capabilities landlock landlock-required landlock-allow filter exe arg env stdin"
     " stdout stderr clock drain memory-watch"
 ).split()
 ALL_VERBS = {"room": ROOM_VERBS, "payload": PAYLOAD_VERBS}
@@ -73,6 +73,12 @@ def full(half, language):
             given = [step for step in SMALLEST[half] if step[0] == verb.name]
             steps += given or [step_of(half, verb.name)]
     return tuple(steps)
+
+
+def with_host_network(steps):
+    """`host-net`, behind the namespaces, instead of `network`."""
+    steps = changed(steps, "network")
+    return changed(steps, "namespace", ("namespace", "cgroup"), ("host-net",), which=5)
 
 
 def test_the_tables_of_these_tests_are_the_core_s(language):
@@ -154,7 +160,7 @@ def test_a_verb_of_the_other_half_is_refused(core_path, half, name):
 @pytest.mark.parametrize(("half", "name"), EVERY_VERB)
 def test_a_step_with_a_field_too_many_is_refused(core_path, language, half, name):
     """The number of fields is fixed: one more is read as a verb, which it is not."""
-    steps = full(half, language) if name != "host-net" else changed(full(half, language), "namespace", ("host-net",), which=6)
+    steps = full(half, language) if name != "host-net" else with_host_network(full(half, language))
     at = max(index for index, step in enumerate(steps) if step[0] == name)
     steps = (*steps[:at], (*steps[at], "surplus"), *steps[at + 1 :])
     assert f"refused {at + 1} verb" == check(core_path, half, steps)
@@ -198,7 +204,7 @@ def test_no_step_comes_after_the_last_rank(core_path, language, half, name):
 def test_only_verbs_of_a_list_may_be_repeated(core_path, language, half, name):
     """A verb that stands for one fact may stand once: there is no last one that wins."""
     verb = next(verb for verb in language if (verb.half, verb.name) == (half, name))
-    steps = full(half, language) if name != "host-net" else changed(full(half, language), "namespace", ("host-net",), which=6)
+    steps = full(half, language) if name != "host-net" else with_host_network(full(half, language))
     at = max(index for index, step in enumerate(steps) if step[0] == name)
     said = check(core_path, half, (*steps[: at + 1], steps[at], *steps[at + 1 :]))
     expected = "ok" if verb.many and name != "namespace" else f"refused {at + 1} {'field' if name == 'namespace' else 'repeat'}"
@@ -227,7 +233,7 @@ def test_a_plan_below_the_floor_is_refused(core_path, half, name):
     assert f"refused {len(steps)} {name}" == check(core_path, half, steps)
 
 
-@pytest.mark.parametrize("missing", range(7))
+@pytest.mark.parametrize("missing", range(6))
 def test_each_namespace_is_part_of_the_floor(core_path, missing):
     """A room that would share any one namespace with the host is refused."""
     steps = changed(ROOM, "namespace", which=missing)
@@ -235,11 +241,12 @@ def test_each_namespace_is_part_of_the_floor(core_path, missing):
 
 
 def test_the_host_s_network_must_be_asked_for(core_path):
-    """`host-net` stands in the place of the network namespace: with both, or with neither, nothing runs."""
-    with_host = changed(ROOM, "namespace", ("host-net",), which=6)
-    both = changed(ROOM, "namespace", ("namespace", "net"), ("host-net",), which=6)
-    assert "ok" == check(core_path, "room", with_host)
+    """`host-net` stands in the place of a network of its own: with both, or with neither, nothing runs."""
+    both = (*with_host_network(ROOM), ("network",))
+    neither = changed(ROOM, "network")
+    assert "ok" == check(core_path, "room", with_host_network(ROOM))
     assert f"refused {len(both)} namespace" == check(core_path, "room", both)
+    assert f"refused {len(neither)} namespace" == check(core_path, "room", neither)
 
 
 # Each field of each kind, by a verb that has one; `{}` is the field under test.
@@ -259,7 +266,7 @@ BAD_SLOTS = ("", "1", "2", "-1", "00", "192", "4294967296", "1844674407370955161
 BAD_WORDS = ("", "RO", "ro ", "r", "rwx", "kill", "ro,rw")
 BAD_ACTIONS = ("", "KILL", "kil", "killed", "ro", "0")
 BAD_ENV = ("", "=", "=value", "NAME", "NAME VALUE")
-BAD_NAMESPACES = ("", "User", "time", "users", "net ", "user", "mount")
+BAD_NAMESPACES = ("", "User", "time", "users", "pid ", "net", "user", "mount")
 
 
 def put(half, step, field):
@@ -281,7 +288,8 @@ def put(half, step, field):
 
 BAD_FIELDS = [
     *(("room", NUMBER, text) for text in BAD_NUMBERS),
-    *(("payload", ("rlimit", "{}", "1"), text) for text in BAD_NUMBERS),
+    *(("payload", ("rlimit", "{}", "1"), text) for text in (*BAD_NUMBERS, "16", "4294967300", "9223372036854775807")),
+    *(("payload", ("rlimit", "1", "{}"), text) for text in (*BAD_NUMBERS, "Unlimited", "unlimited ", "infinity")),
     *(("payload", ("stdout", "0", "{}", "kill"), text) for text in BAD_NUMBERS),
     *(("room", ID, text) for text in BAD_IDS),
     *(("room", ("gid-map", "{}", "0"), text) for text in BAD_IDS),
@@ -305,6 +313,8 @@ BAD_FIELDS = [
 GOOD_FIELDS = [
     *(("room", NUMBER, text) for text in ("0", "1", "10", "9223372036854775807")),
     *(("room", ID, text) for text in ("0", "65534", "4294967294")),
+    *(("payload", ("rlimit", "{}", "1"), text) for text in ("0", "15")),
+    *(("payload", ("rlimit", "1", "{}"), text) for text in ("0", "9223372036854775807", "unlimited")),
     *(("room", MODE, text) for text in ("0000", "0755", "1777", "0777")),
     *(("room", step, text) for step in PATHS for text in GOOD_PATHS),
     *(("payload", ("filter", "{}"), text) for text in ("0123456789abcdef", "f" * 16 * 4096)),

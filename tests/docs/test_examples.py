@@ -83,7 +83,10 @@ def test_judge(reader, needs):
 
 BAD_SUBMISSIONS = [
     ("int main(void) { for (;;); }", "test 1: time limit exceeded"),
-    ("int main(void) { for (;;) { char *p = __builtin_malloc(1 << 20); __builtin_memset(p, 1, 1 << 20); } }", "memory limit"),
+    (
+        "int main(void) { for (;;) { char *p = __builtin_malloc(1 << 20); __builtin_memset(p, 1, 1 << 20); } }",
+        "memory limit",
+    ),
     ("int main(void) { return 7; }", "test 1: runtime error (the command exited with code 7)"),
     ("int main(void) {", "compilation error"),
 ]

@@ -35,7 +35,6 @@ RESPONSE_TABLES = {
 }
 
 
-
 def test_every_field_of_the_request_has_a_row():
     """The page's fields are those of `jsonapi.FIELDS`."""
     assert set(jsonapi.FIELDS) == set(REQUEST)
@@ -147,7 +146,7 @@ def test_null_is_for_the_workspace_only():
 
 
 def test_bytes_that_are_no_text_have_a_spelling():
-    """An argument of the byte ff is written `\\udcff`."""
+    """Text may hold a lone low surrogate for a byte that is not UTF-8."""
     assert b"\xff" == given("environment", {"A": "\udcff"}).environment[0][1].encode("utf-8", "surrogateescape")
 
 
@@ -174,7 +173,9 @@ REQUESTS = [
 def responses(capsule_cli):
     """Real answers of every kind."""
     return [
-        json.loads(subprocess.run([capsule_cli, "--json"], input=json.dumps(request), capture_output=True, text=True).stdout)
+        json.loads(
+            subprocess.run([capsule_cli, "--json"], input=json.dumps(request), capture_output=True, text=True).stdout
+        )
         for request in REQUESTS
     ]
 

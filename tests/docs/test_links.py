@@ -43,10 +43,14 @@ def test_index_has_every_document():
     assert set() == {page for page in pages if f"({page})" not in text}
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name in SENTENCES or page.parent.name == "decisions"], ids=str)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name in SENTENCES or page.parent.name == "decisions"], ids=str
+)
 def test_one_sentence_a_line(page):
     """A line of prose holds one sentence, so that a change of one is a change of one line."""
     prose = re.sub(r"^```.*?^```$", "", (REPOSITORY / page).read_text(), flags=re.MULTILINE | re.DOTALL)
     lines = [line for line in prose.splitlines() if line and not line.startswith(("|", "#", "<!--"))]
-    crowded = [line for line in lines if re.search(r"[a-z`)]\. [A-Z`]", re.sub(r"^(\d+\.|-|\*\*[^*]+\*\*) ", "", line.strip()))]
+    crowded = [
+        line for line in lines if re.search(r"[a-z`)]\. [A-Z`]", re.sub(r"^(\d+\.|-|\*\*[^*]+\*\*) ", "", line.strip()))
+    ]
     assert [] == crowded

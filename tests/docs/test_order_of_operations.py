@@ -36,7 +36,18 @@ def test_ranks_on_the_page_are_the_core_s(verbs):
 
 def test_every_verb_can_be_said_in_words(verbs):
     """`--dry-run` and error messages have a sentence for each verb, and for none that does not exist."""
-    examples = {"p": "/p", "n": "1", "l": "2", "i": "1000", "o": "0755", "t": "text", "h": "0" * 16, "f": "0", "s": "0"}
+    examples = {
+        "p": "/p",
+        "n": "1",
+        "r": "1",
+        "l": "2",
+        "i": "1000",
+        "o": "0755",
+        "t": "text",
+        "h": "0" * 16,
+        "f": "0",
+        "s": "0",
+    }
     examples |= {"w": "net", "b": "ro", "a": "kill", "e": "A=b", "-": ""}
     plan = Plan(room=(("source", "/s", "1", "2"),), payload=())
     for _half, _phase, _rank, name, kinds in verbs:

@@ -1,5 +1,6 @@
 """What the caller had open stays outside: descriptors and the working directory are the oldest way out (CVE-2024-21626)."""
 
+# ruff: noqa: E501 - tables and programs, one entry a line
 from __future__ import annotations
 
 import os
@@ -20,10 +21,7 @@ def test_a_leaked_descriptor_does_not_get_in(inside, place, kind):
         flags = {"folder": os.O_RDONLY, "file": os.O_RDONLY, "writable": os.O_RDWR, "path": os.O_PATH}[kind]
         fd = os.open(place if kind in ("folder", "path") else place / "secret", flags)
     try:
-        code = (
-            "import os; print(sorted(int(fd) for fd in os.listdir('/proc/self/fd'))[:-1], os.path.exists('/proc/self/fd/%d/secret'))"
-            % fd
-        )
+        code = f"import os; print(sorted(map(int, os.listdir('/proc/self/fd')))[:-1], os.path.exists('/proc/self/fd/{fd}/secret'))"
         assert "[0, 1, 2] False" == inside.python_says(code, process={"pass_fds": (fd,)})
     finally:
         if held is None:

@@ -1,11 +1,11 @@
 """A payload that takes all it can get: the run ends within its limit, or goes on, and the host keeps what it had."""
 
+# ruff: noqa: E501 - tables and programs, one entry a line
 from __future__ import annotations
 
 import os
 
 import pytest
-
 from inside import Inside, code_of
 
 MIB = 1 << 20
@@ -209,6 +209,20 @@ def test_a_crash_leaves_no_core_file(inside, place):
     response = inside.python(code, isolation={"workspace": {"source": str(place), "mode": "rw"}})
     assert "SIGSEGV" == response["signal"]
     assert [] == os.listdir(place)
+
+
+def test_a_crash_starts_no_program_of_the_host(inside):
+    """The core limit is 1 byte, at which the kernel starts no core_pattern program either, and it cannot be lowered to 0 (core(5))."""
+    code = """
+import resource
+for wanted in (0, 2, -1):
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (wanted, wanted))
+    except (ValueError, OSError):
+        pass
+print(next(line.split()[4:6] for line in open("/proc/self/limits") if line.startswith("Max core")))
+"""
+    assert "['1', '1']" == inside.python_says(code)
 
 
 def test_an_urgent_priority_cannot_be_had(inside):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from inside import outcome
 
 # i386 numbers; each of them would be harmless here if it reached the kernel.

@@ -1,5 +1,6 @@
 """Files through which the kernel takes orders or tells secrets: none opens for writing, the telling ones not at all."""
 
+# ruff: noqa: E501 - tables and programs, one entry a line
 from __future__ import annotations
 
 import pytest

@@ -1,9 +1,9 @@
 """No new namespace, none entered, no id map rewritten: a new user namespace is where most kernel holes begin."""
 
+# ruff: noqa: E501 - tables and programs, one entry a line
 from __future__ import annotations
 
 import pytest
-
 from inside import outcome
 
 FLAGS = {

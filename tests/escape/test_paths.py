@@ -1,15 +1,16 @@
 """Paths that the sandbox, or somebody beside it, bends between looking and opening: links, swaps, `..`, magic links."""
 
+# ruff: noqa: E501 - tables and programs, one entry a line
 from __future__ import annotations
 
 import os
 import threading
 
 import pytest
+from inside import code_of
 
 import capsule_run
 from capsule_run.jsonapi import request_from_mapping
-from inside import code_of
 
 
 @pytest.fixture
@@ -101,16 +102,13 @@ def test_a_destination_can_neither_climb_nor_cover_the_system(inside, place, pat
 def test_dot_dot_from_every_folder_stays_inside(inside, place):
     """`..` chains, through binds and links, end at the sandbox's root."""
     place.joinpath("up").symlink_to("../" * 40)
-    code = (
-        """
+    code = """
 import os
 here = {name: os.lstat("/" + name).st_ino for name in ("usr", "workspace", "tmp")}
 for start in ("/data/up", "/data/" + "../" * 60, "/proc/self/cwd/" + "../" * 60, "/proc/self/root/" + "../" * 60, "/tmp/../../.."):
     print({name: os.lstat(f"{start}/{name}").st_ino for name in here} == here)
-print(os.path.exists("/proc/self/root/var/tmp/%s"))
-"""
-        % place.name
-    )
+print(os.path.exists("/proc/self/root/var/tmp/PLACE"))
+""".replace("PLACE", place.name)
     binds = [{"source": str(place), "destination": "/data"}]
     assert ["True"] * 5 + ["False"] == inside.python_says(code, isolation={"binds": binds}).splitlines()
 

@@ -6,9 +6,9 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from inside import code_of
 
 import capsule_run
-from inside import code_of
 
 UNREADABLE = ("exe", "cwd", "root", "fd", "environ", "mem", "maps", "map_files", "auxv", "stack", "syscall", "io", "ns")
 

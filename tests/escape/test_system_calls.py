@@ -6,7 +6,6 @@ The arguments are harmless or bad pointers: a call that reached the kernel would
 from __future__ import annotations
 
 import pytest
-
 from inside import outcome
 
 ENDED, REFUSED, UNKNOWN = "SIGSYS", "EPERM", "ENOSYS"

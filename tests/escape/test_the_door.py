@@ -1,12 +1,12 @@
 """The request is where a confused or hostile caller comes in: whatever it holds, the answer is one response, and no more."""
 
+# ruff: noqa: E501 - tables and programs, one entry a line
 from __future__ import annotations
 
 import json
 import os
 
 import pytest
-
 from inside import COMMAND, code_of
 
 BAD_TEXTS = {

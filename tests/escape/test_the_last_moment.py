@@ -8,10 +8,10 @@ import subprocess
 import time
 
 import pytest
+from inside import COMMAND, descendants_named, is_alive
 
 import capsule_run
 from capsule_run.jsonapi import request_from_mapping
-from inside import COMMAND, descendants_named, is_alive
 
 DAEMON = """
 import os, signal, sys, time

@@ -16,7 +16,7 @@ from byhand import SMALLEST, compiled, encode, verbs  # noqa: E402
 from capsule_run.model import Bind, Isolation, Resources, Workspace  # noqa: E402
 
 FIELDS = {
-    "n": "9223372036854775807", "l": "unlimited", "i": "4294967294", "o": "1777", "p": "/a/b", "t": "text",
+    "n": "9223372036854775807", "l": "unlimited", "r": "4", "i": "4294967294", "o": "1777", "p": "/a/b", "t": "text",
     "h": "0123456789abcdef", "f": "15", "s": "0", "w": "net", "b": "ro", "a": "truncate", "e": "NAME=VALUE",
 }  # fmt: skip
 
@@ -29,6 +29,10 @@ def every_verb(half, language):
             given = [step for step in SMALLEST[half] if step[0] == verb.name]
             steps += given or [(verb.name, *(FIELDS.get(kind, "0") for kind in verb.kinds))]
     return steps
+
+
+def shortened(step):
+    return tuple(word if len(word) <= 64 else word[:64] for word in step)
 
 
 def main(folder, core):
@@ -49,7 +53,8 @@ def main(folder, core):
     }
     for name, fields in requests.items():
         plan = compiled("sh", "-c", "true", **fields)
-        seeds |= {f"{name}-room": encode("room", plan.room), f"{name}-payload": encode("payload", plan.payload)}
+        # short fields: long ones slow the fuzzer down and hold nothing to find
+        seeds |= {f"{name}-{half}": encode(half, map(shortened, getattr(plan, half))) for half in SMALLEST}
     for name, text in seeds.items():
         corpus.joinpath(name).write_bytes(text)
     words = ["capsule-plan", "1", "room", "payload", "end", *(verb.name for verb in language), *FIELDS.values()]

@@ -1,5 +1,6 @@
 """The command as scripts and people use it: the seed's examples, exit codes, signals, concurrency."""
 
+# ruff: noqa: E501 - tables and programs, one entry a line
 from __future__ import annotations
 
 import asyncio
@@ -13,9 +14,9 @@ import time
 from pathlib import Path
 
 import pytest
+from inside import COMMAND, code_of
 
 import capsule_run
-from inside import COMMAND, code_of
 
 SEED_REQUEST = """\
 {

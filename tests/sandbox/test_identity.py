@@ -9,7 +9,6 @@ import subprocess
 import sys
 
 import pytest
-
 from inside import COMMAND, descendants_named
 
 
@@ -41,7 +40,7 @@ def test_the_host_sees_an_unprivileged_id(inside_as_caller, user):
     )
     try:
         assert b"up\n" == program.stdout.readline()
-        uids = {os.stat(f"/proc/{pid}").st_uid for pid in descendants_named(mark) if pid not in (program.pid,)}
+        uids = {os.stat(f"/proc/{pid}").st_uid for pid in descendants_named(mark) if pid != program.pid}
         assert 0 not in uids
         if os.geteuid() == 0:
             assert not uids & {entry.pw_uid for entry in pwd.getpwall()}
@@ -80,7 +79,7 @@ def test_signals_start_clean(inside_as_caller):
         cwd="/",
     )
     lines = json.loads(done.stdout)["stdout"].splitlines()
-    status = dict(line.split(":\t") for line in lines if line.startswith("Sig") or line.startswith("ShdPnd"))
+    status = dict(line.split(":\t") for line in lines if line.startswith(("Sig", "ShdPnd")))
     assert ["0" * 16] * 4 == [status[name] for name in ("SigBlk", "SigIgn", "SigPnd", "ShdPnd")]
 
 

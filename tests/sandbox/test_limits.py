@@ -6,7 +6,6 @@ import os
 import time
 
 import pytest
-
 from inside import code_of, descendants_named
 
 

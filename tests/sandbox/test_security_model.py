@@ -12,7 +12,7 @@ TEST = re.compile(r"`tests/(\w+/\w+\.py)::(\w+)`")
 
 def _lines(section):
     text = REPOSITORY.joinpath("docs", "security-model.md").read_text()
-    return re.findall(r"^\d+\. .*$", text.split(f"\n## {section}\n")[1].split("\n## ")[0], re.M)
+    return re.findall(r"^\d+\. .*$", text.split(f"\n## {section}\n")[1].split("\n## ")[0], re.MULTILINE)
 
 
 def _functions(file):

@@ -7,7 +7,6 @@ import json
 import subprocess
 
 import pytest
-
 from inside import COMMAND
 
 BINARY = bytes(range(256)) * 5

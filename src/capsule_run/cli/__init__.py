@@ -29,6 +29,7 @@ ENDING_SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 FORWARDED_SIGNALS = (_signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGQUIT)
 # Never shown unless asked for by name: what lies there is the host's or the account's, not a project.
 UNSHARED_TREES = ("/proc", "/sys", "/dev", "/etc", "/boot", "/run")
+UNSHARED_DIRECTORIES = ("/home", "/root", "/var", "/srv", "/mnt", "/media", "/opt")
 SECRET_NAMES = (".ssh", ".aws", ".gnupg", ".kube", ".docker", ".netrc")
 
 
@@ -103,7 +104,7 @@ def _command_workspace(request: Request, options: Options) -> Request:
     home = os.path.realpath(os.environ.get("HOME") or "/root")
     if directory == home or within(home, directory):
         return _without_workspace(request, f"`{directory}` is or holds the home directory")
-    if directory in SYSTEM_DIRECTORIES or any(within(directory, tree) for tree in UNSHARED_TREES):
+    if directory in (*SYSTEM_DIRECTORIES, *UNSHARED_DIRECTORIES) or any(within(directory, tree) for tree in UNSHARED_TREES):
         return _without_workspace(request, f"`{directory}` belongs to the system")
     secret = next((name for name in SECRET_NAMES if os.path.lexists(os.path.join(directory, name))), None)
     if secret is not None:

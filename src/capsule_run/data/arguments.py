@@ -15,6 +15,17 @@ CLONE_NAMESPACES = {
 # prlimit64 means the caller by 0; the payload and init have one host id, so any other number could name init.
 ANOTHER_PROCESS = {"another process": 0xFFFFFFFF}
 CORE_LIMIT = {"RLIMIT_CORE": 4}
+FCNTL_HOST = {"F_SETLEASE": 1024, "F_NOTIFY": 1026}
+MAP_HUGETLB = {"MAP_HUGETLB": 0x40000}
+SOL_SOCKET, SOL_TCP = {"SOL_SOCKET": 1}, {"SOL_TCP": 6}
+SOCKET_PROGRAMS = {
+    "SO_ATTACH_FILTER": 26,
+    "SO_LOCK_FILTER": 44,
+    "SO_ATTACH_BPF": 50,
+    "SO_ATTACH_REUSEPORT_CBPF": 51,
+    "SO_ATTACH_REUSEPORT_EBPF": 52,
+}
+TCP_ULP = {"TCP_ULP": 31}
 CLONE_THREAD = {"CLONE_THREAD": 0x00010000}
 
 # The kernel reads an open mode only with one of these; without them the register holds garbage.

@@ -85,8 +85,13 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
         *_each("execve", "the command itself is started by it, already under the filter; no_new_privs holds"),
         *_each("exit exit_group", "ends the caller"),
         *_each(
-            "brk mmap munmap mprotect mremap madvise",
+            "brk munmap mprotect mremap madvise",
             "memory of the caller; executable pages are what linkers and JITs make",
+        ),
+        *_each(
+            "mmap",
+            "memory of the caller; huge pages come out of the host's reserve, which no limit of ours counts",
+            case(refuse(EPERM), has_any(3, "flags", a.MAP_HUGETLB)),
         ),
         *_each("arch_prctl", "thread pointer of x86_64, set by every start of a program"),
         *_each("set_tid_address", "every start of a program; its answer is the thread id that libc remembers"),
@@ -104,7 +109,11 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
         *_each("newfstatat statx getdents64 getcwd chdir unlinkat", _OWN_TREE),
         *_each("access faccessat readlink rename mkdir rmdir unlink", _OWN_TREE),
         *_each("readlinkat renameat mkdirat", "aarch64 has no older form of it", only=AARCH64),
-        *_each("fcntl", "flags and locks of a descriptor already held"),
+        *_each(
+            "fcntl",
+            "flags and locks of a descriptor already held; leases and notices would reach what the host does to the same file",
+            case(refuse(EINVAL), one_of(1, "command", a.FCNTL_HOST)),
+        ),
         *_each("dup2", "redirection in every shell"),
         *_each("dup3", "aarch64 has no older form of it", only=AARCH64),
         *_each("pipe2", "wakes event loops, joins pipelines"),
@@ -234,8 +243,12 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
         *_each(
             "bind connect listen accept accept4 shutdown", "works on a socket that the rule for `socket` let through"
         ),
+        *_each("getsockname getpeername getsockopt", "works on a socket that the rule for `socket` let through"),
         *_each(
-            "getsockname getpeername getsockopt setsockopt", "works on a socket that the rule for `socket` let through"
+            "setsockopt",
+            "works on a socket that the rule for `socket` let through; programs and protocols of the kernel's stay out of it",
+            case(refuse(EPERM), one_of(1, "level", a.SOL_SOCKET), one_of(2, "option", a.SOCKET_PROGRAMS)),
+            case(refuse(EPERM), one_of(1, "level", a.SOL_TCP), one_of(2, "option", a.TCP_ULP)),
         ),
         *_each("sendto recvfrom sendmsg recvmsg", "works on a socket that the rule for `socket` let through"),
     ),

@@ -1,0 +1,62 @@
+"""docs/plan-format.md says what the core says, and Python's words have a row for each verb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from byhand import verbs
+
+from capsule_run import core as core_module
+from capsule_run import words
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "plan-format.md"
+
+
+def table(heading):
+    """The rows of the first table below a heading, without its head."""
+    text = DOCUMENT.read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    return rows[2:]
+
+
+def test_the_document_has_every_verb_as_the_core_has_it(core_path):
+    """Half, phase, rank, how often and fields of each verb stand in the document as in the core, in the same order."""
+    said = [
+        [
+            f"`{verb.name}`",
+            verb.half,
+            verb.phase,
+            str(verb.rank),
+            f"{verb.least} or more" if verb.many else "1" if verb.least else "0 or 1",
+            f"`{verb.kinds}`" if verb.kinds else "",
+        ]
+        for verb in verbs(core_path)
+    ]
+    assert said == [row[:6] for row in table("Verbs")]
+
+
+def test_the_document_explains_every_kind_of_field(core_path):
+    """Each letter that a verb uses is explained once, and none that no verb uses."""
+    used = {kind for verb in verbs(core_path) for kind in verb.kinds}
+    explained = [row[0].strip("`") for row in table("Fields")]
+    assert sorted(used) == sorted(explained)
+
+
+def test_every_verb_has_words(core_path):
+    """`--dry-run` and errors have a sentence for each verb, with as many gaps as there are fields at the most."""
+    language = {verb.name: verb for verb in verbs(core_path)}
+    assert sorted(language) == sorted(words._WORDS)
+    samples = {kind: "1" for verb in language.values() for kind in verb.kinds} | {"b": "ro", "r": "4"}
+    for name, verb in language.items():
+        source = ("source", "/usr", "1", "2")
+        plan = type("Plan", (), {"room": (source, source), "payload": ()})
+        assert words.describe((name, *(samples[kind] for kind in verb.kinds)), plan)
+
+
+@pytest.mark.parametrize("row", [row[0].strip("`").split()[0] for row in table("Report")])
+def test_every_line_of_the_report_is_read(row):
+    """What the document says of the report, the parser knows by name."""
+    source = Path(core_module.__file__).read_text()
+    name = row.removesuffix("-room").removesuffix("-payload")
+    assert f'"{name}' in source

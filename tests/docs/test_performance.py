@@ -1,0 +1,45 @@
+"""docs/performance.md, against the targets that `bench/` judges by."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from documents import DOCS, REPOSITORY, table_rows
+
+TARGETS = dict(table_rows((DOCS / "performance.md").read_text()))
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """The modules of `bench/`, which is no package."""
+    monkeypatch.syspath_prepend(REPOSITORY / "bench")
+    names = ("calls", "measure", "memory", "output", "start")
+    for name in names:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    modules = {name: __import__(name) for name in names}
+    yield modules
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+def test_targets_are_those_that_are_judged(bench):
+    """Each target on the page is the figure that the measurement compares with."""
+    calls, memory = bench["calls"].LIMITS, bench["memory"].TARGET_MIB
+    musl, other = memory["musl"], memory["other"]
+    assert {
+        "SDK cold run": f"≤ {bench['start'].SDK_SHARE_OF_BWRAP} × bubblewrap with the same sandbox",
+        "CLI cold": f"≤ `python3 -I -S -c pass` + {bench['start'].CLI_OVER_BARE_MS:.0f} ms",
+        "launcher and init together": f"≤ {musl} MiB PSS with the musl build, ≤ {other:.0f} MiB with any other",
+        "loop that only computes": f"≤ {calls['cpu']} × outside",
+        "stat, open, a 4 KiB write, a byte through a pipe": f"≤ {calls['stat']:.2f} × outside",
+        "the cheapest calls (getppid, a write to /dev/null)": f"≤ {calls['getppid']} × outside",
+        "1 GiB through stdout": f"≥ {bench['output'].SHARE_OF_PLAIN} × a plain pipe",
+    } == TARGETS
+    assert calls["stat"] == calls["open"] == calls["write-4K"] == calls["pipe"]
+    assert calls["getppid"] == calls["write-null"]
+
+
+def test_the_place_of_the_figures_is_marked():
+    """The figures have their place, which whoever measured fills."""
+    assert 1 == (DOCS / "performance.md").read_text().count("<!-- figures -->")

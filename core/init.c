@@ -282,7 +282,8 @@ static int loopback_up(void)
 /*
  * The network namespace is the dearest of all (half a millisecond), and nothing that is built needs it: a child makes it
  * on another processor meanwhile, brings its loopback up, and hands it over. Every way for that child to fail ends in a
- * closed socket without a descriptor, which join_network() does not take.
+ * closed socket without a descriptor, which act_network() does not take. It is taken before the pivot: there the kernel
+ * waits for every processor to pass through a quiet moment, and one that makes a network namespace keeps it waiting.
  */
 static int start_network(struct room *room)
 {

@@ -200,6 +200,14 @@ static void fail(enum half half, const struct step *step)
 		kill_room("failed");
 }
 
+/* Init may have left with its last words on the way: they are the cause, and our broken pipe only the consequence. */
+static int tell_init(const struct link_message *message, const int *fds, unsigned int nfds)
+{
+	if (send_message(run.room.link, message, sizeof(*message), fds, nfds) == 0 || errno == EPIPE || errno == ECONNRESET)
+		return 0;
+	return -1;
+}
+
 /* The payload's half of the plan has come: check it, make the pipes, and hand the inner ends to init. */
 static void take_payload(int *fds, unsigned int nfds)
 {
@@ -232,7 +240,7 @@ static void take_payload(int *fds, unsigned int nfds)
 	}
 	input = plan_find(&plan, "stdin", &step);
 	if ((input && start_input(&run.pumps[IN], &plan, &step, &give[3]) < 0) || start_watch(&plan) < 0 || (run.ready_ns && set_timer(run.setup_ms) < 0)
-	    || send_message(run.room.link, &message, sizeof(message), give, input ? 4 : 3) < 0)
+	    || tell_init(&message, give, input ? 4 : 3) < 0)
 		fail(PAYLOAD, &step);
 	for (int i = 0; i < 4; i++)
 		close_cleanup(&give[i]);
@@ -253,7 +261,7 @@ static void on_control(void)
 	} else if (got > 0 && strncmp(text, "signal ", 7) == 0 && strspn(text + 7, "0123456789") == (size_t)got - 7 && got < 10) {
 		struct link_message message = { .kind = LINK_SIGNAL, .a = (int)number(text + 7) };
 
-		if (send_message(run.room.link, &message, sizeof(message), NULL, 0) < 0)
+		if (tell_init(&message, NULL, 0) < 0)
 			kill_room("lost");
 	} else {
 		/* gone, or garbage: nobody is left who could want a report */

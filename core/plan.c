@@ -36,11 +36,11 @@ const struct verb verbs[] = {
 	{ "overlay", ROOM, 14, 0, true, "build", "pppp", act_overlay },
 	{ "proc", ROOM, 14, 1, false, "build", "p", act_proc },
 	{ "devpts", ROOM, 14, 0, false, "build", "p", act_devpts },
+	{ "network", ROOM, 15, 0, false, "build", "", act_network },
 	{ "readonly", ROOM, 16, 1, false, "build", "", act_readonly },
 	{ "pivot", ROOM, 17, 1, false, "enter", "", act_pivot },
 	{ "hostname", ROOM, 18, 1, false, "enter", "t", act_hostname },
-	{ "network", ROOM, 19, 0, false, "enter", "", act_network },
-	{ "offer", ROOM, 20, 0, false, "enter", "p", NULL },
+	{ "offer", ROOM, 19, 0, false, "enter", "p", NULL },
 
 	{ "id", PAYLOAD, 1, 1, false, "confine", "ii", act_id },
 	{ "umask", PAYLOAD, 2, 1, false, "confine", "o", act_umask },

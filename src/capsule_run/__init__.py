@@ -13,22 +13,40 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
-__all__ = ["CapsuleError", "Failure", "Metrics", "Request", "Result", "__version__", "execute", "run"]
+__all__ = [
+    "Bind",
+    "CapsuleError",
+    "Failure",
+    "Isolation",
+    "Metrics",
+    "Request",
+    "Resources",
+    "Result",
+    "Workspace",
+    "__version__",
+    "execute",
+    "run",
+]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .errors import CapsuleError
-    from .model import Failure, Metrics, Request, Result
-    from .runner import execute, run
+    from .model import Bind, Failure, Isolation, Metrics, Request, Resources, Result, Workspace
+    from .runner import execute
+    from .sdk import run
 
 _HOMES = {
     "CapsuleError": "errors",
+    "Bind": "model",
     "Failure": "model",
+    "Isolation": "model",
     "Metrics": "model",
     "Request": "model",
+    "Resources": "model",
     "Result": "model",
+    "Workspace": "model",
     "execute": "runner",
-    "run": "runner",
+    "run": "sdk",
 }
 
 

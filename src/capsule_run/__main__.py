@@ -5,13 +5,16 @@ package is not importable yet. Its parent goes to the *end* of the path: nothing
 of a standard module.
 """
 
+import gc
 import os
 import sys
+
+gc.disable()  # one short run makes no garbage that is worth looking for
 
 if not __package__:
     sys.path.append(__file__.rpartition("/")[0].rpartition("/")[0])
 
-from capsule_run.cli import main
+from capsule_run.cli import main  # noqa: E402  # the path is ready only now
 
 if __name__ == "__main__":
     status = main()

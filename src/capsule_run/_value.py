@@ -17,68 +17,73 @@ else:
         return lambda function: function
 
 
-class Frozen:
-    """What every value shares: equality and a readable form by field, and no assignment after birth."""
+def _init(self: object, **given: object) -> None:
+    fields: dict[str, object] = self._defaults | given  # type: ignore[attr-defined]  # set by `value`
+    names: tuple[str, ...] = self._fields  # type: ignore[attr-defined]  # likewise
+    if len(fields) != len(names) or not fields.keys() <= set(names):
+        kind = type(self).__name__
+        for name in names:
+            if name not in fields:
+                raise TypeError(f"{kind}() needs `{name}`")
+        raise TypeError(f"{kind}() has no field `{next(name for name in fields if name not in names)}`")
+    self.__dict__.update(fields)
 
-    __slots__ = ()
-    _fields: tuple[str, ...] = ()
-    _defaults: dict[str, object] = {}  # noqa: RUF012  # each value class gets its own; this one stays empty
 
-    def __setattr__(self, name: str, _value: object) -> None:
-        raise AttributeError(f"`{type(self).__name__}` is immutable: cannot set `{name}`")
+def _set(self: object, name: str, _value: object) -> None:
+    raise AttributeError(f"`{type(self).__name__}` is immutable: cannot set `{name}`")
 
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"`{type(self).__name__}` is immutable: cannot delete `{name}`")
 
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self._fields)
+def _delete(self: object, name: str) -> None:
+    raise AttributeError(f"`{type(self).__name__}` is immutable: cannot delete `{name}`")
 
-    def __hash__(self) -> int:
-        return hash((type(self), *(getattr(self, name) for name in self._fields)))
 
-    def __repr__(self) -> str:
-        inner = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._fields)
-        return f"{type(self).__name__}({inner})"
+def _equal(self: object, other: object) -> bool:
+    return self.__dict__ == other.__dict__ if type(other) is type(self) else NotImplemented
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), {name: getattr(self, name) for name in self._fields})
+
+def _hash(self: object) -> int:
+    names: tuple[str, ...] = self._fields  # type: ignore[attr-defined]  # set by `value`
+    return hash((type(self), *(getattr(self, name) for name in names)))
+
+
+def _repr(self: object) -> str:
+    names: tuple[str, ...] = self._fields  # type: ignore[attr-defined]  # set by `value`
+    return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+
+
+def _reduce(self: object) -> tuple[object, ...]:
+    return _rebuild, (type(self), dict(self.__dict__))
 
 
 def _rebuild(cls: type, fields: dict[str, object]) -> object:
     return cls(**fields)
 
 
-def _init(self: Frozen, **given: object) -> None:
-    store = object.__setattr__
-    for name in self._fields:
-        if name in given:
-            store(self, name, given.pop(name))
-        elif name in self._defaults:
-            store(self, name, self._defaults[name])
-        else:
-            raise TypeError(f"{type(self).__name__}() needs `{name}`")
-    if given:
-        raise TypeError(f"{type(self).__name__}() has no field `{next(iter(given))}`")
+_METHODS = (
+    ("__init__", _init),
+    ("__setattr__", _set),
+    ("__delattr__", _delete),
+    ("__eq__", _equal),
+    ("__hash__", _hash),
+    ("__repr__", _repr),
+    ("__reduce__", _reduce),
+)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def value(cls: type[T]) -> type[T]:
     """Make of an annotated class an immutable value whose fields are given by keyword.
 
-    A default must itself be immutable, since all values share it.
+    A default must itself be immutable, since all values share it. The class is changed in place: a second one, with
+    slots, would cost as much as all the rest of the module that defines it.
     Raises TypeError for a missing or unknown field when a value is made.
     """
     fields = tuple(cls.__dict__.get("__annotations__", {}))  # noqa: RUF063  # inspect costs 8 ms
-    defaults = {name: cls.__dict__[name] for name in fields if name in cls.__dict__}
-    kept = {
-        name: member
-        for name, member in cls.__dict__.items()
-        if name not in defaults and name not in ("__dict__", "__weakref__")
-    }
-    kept.update(__slots__=fields, _fields=fields, _defaults=defaults, __init__=_init)
-    return type(cls.__name__, (Frozen,), kept)
+    cls._fields = fields  # type: ignore[attr-defined]  # what this decorator is for
+    cls._defaults = {name: cls.__dict__[name] for name in fields if name in cls.__dict__}  # type: ignore[attr-defined]  # likewise
+    for name, method in _METHODS:
+        setattr(cls, name, method)
+    return cls
 
 
 def replace(old: T, **changes: object) -> T:

@@ -71,8 +71,8 @@ class Host:
     lacking: tuple[str, ...]
 
 
-# Where the system's own paths lead, which is asked once for each process: should one of them change its links meanwhile,
-# the core finds another object, or none, and refuses.
+# Where the system's own directories lead, which is asked once for each process: should a link change meanwhile, the core
+# finds another object, or none, and refuses.
 _real: dict[str, str] = {}
 
 
@@ -80,6 +80,19 @@ def _through_system_link(plain: str) -> str:
     """`plain` with a link directly in `/` resolved (/bin, or a /home that was moved): only root can have made that."""
     first, slash, rest = plain[1:].partition("/")
     return os.path.realpath(f"/{first}") + slash + rest
+
+
+def _system_path(path: str) -> str:
+    """`path` without links. Most are none and lie in few directories, so most cost one lstat."""
+    parent, _slash, name = path.rpartition("/")
+    if parent and parent not in _real:
+        _real[parent] = os.path.realpath(parent)
+    plain = f"{_real[parent]}/{name}" if parent else path
+    try:
+        is_link = os.lstat(plain).st_mode & 0o170000 == 0o120000
+    except OSError:
+        return plain
+    return os.path.realpath(plain) if is_link else plain
 
 
 def look(path: str, *, directory: str | None = None) -> Source:
@@ -99,7 +112,7 @@ def look(path: str, *, directory: str | None = None) -> Source:
         if real != _through_system_link(plain):
             return Source(asked=path, path=real, device=0, inode=0, is_directory=False, owner=0, error=ELOOP)
     else:
-        real = _real.get(path) or _real.setdefault(path, os.path.realpath(path))
+        real = _system_path(path)
     try:
         seen = os.stat(real)
     except OSError as error:
@@ -178,9 +191,12 @@ def _links() -> dict[str, str]:
 
 def _java_settings() -> list[str]:
     """Debian's JDKs keep files in /etc that their tree links to."""
-    if not os.path.isdir("/usr/lib/jvm"):
+    try:
+        homes = os.listdir("/usr/lib/jvm")
+    except OSError:
         return []
-    return [f"/etc/{name}" for name in os.listdir("/etc") if name.startswith("java")]
+    # java-17-openjdk-amd64 keeps them in /etc/java-17-openjdk
+    return sorted({f"/etc/{'-'.join(home.split('-')[:3])}" for home in homes if home.startswith("java-")})
 
 
 def _localtime() -> str:

@@ -123,7 +123,7 @@ _RESOURCES: dict[str, Checker] = {
     "cpu_shares": integer(2, 262_144),
     "max_output_bytes": integer(0, 1 << 40, " bytes"),
     "max_pids": integer(1, 4_194_304),
-    "max_open_files": integer(3, 1_048_576),
+    "max_open_files": integer(16, 1_048_576),
     "max_file_bytes": integer(0, 1 << 62, " bytes"),
     "disk_bytes": integer(4096, 1 << 62, " bytes"),
 }

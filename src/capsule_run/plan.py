@@ -235,7 +235,8 @@ def _workspace_mounts(policy: Policy, sources: _Sources) -> list[Step]:
     return [("bind", slot, LOWER_PLACE, READ_ONLY), ("overlay", LOWER_PLACE, WORKSPACE_PLACE, WORK_PLACE, place)]
 
 
-def _room(policy: Policy) -> tuple[Step, ...]:
+def room_steps(policy: Policy) -> tuple[Step, ...]:
+    """The first half: the sandbox, up to where it waits for a command."""
     sources, tree = _Sources(privileged=policy.privileged), _Tree()
     tree.directory(EMPTY_PLACE, "0555")
     _mount_points(policy, tree)
@@ -262,9 +263,9 @@ def _room(policy: Policy) -> tuple[Step, ...]:
     steps.append(("root", str(policy.disk_bytes + OWN_BYTES), str(_inodes(policy.disk_bytes) + OWN_INODES)))
     steps += tree.steps
     steps += mounts
-    steps += (("readonly",), ("pivot",), ("hostname", policy.hostname))
     if not policy.network:
         steps.append(("network",))
+    steps += (("readonly",), ("pivot",), ("hostname", policy.hostname))
     return tuple(steps)
 
 
@@ -310,7 +311,8 @@ def _landlock(policy: Policy) -> list[Step]:
     return steps
 
 
-def _payload(policy: Policy) -> tuple[Step, ...]:
+def payload_steps(policy: Policy) -> tuple[Step, ...]:
+    """The second half. Descriptors sent along: 0 stdout's sink, 1 stderr's, 2 stdin's source."""
     program = seccomp.program_hex(
         policy.profile, architecture=policy.architecture, network=policy.network, root_inside=policy.user == 0
     )
@@ -333,5 +335,5 @@ def _payload(policy: Policy) -> tuple[Step, ...]:
 
 
 def compile_plan(policy: Policy) -> Plan:
-    """The plan that enforces `policy`. Descriptors sent with the payload: 0 stdout's sink, 1 stderr's, 2 stdin's source."""
-    return Plan(room=_room(policy), payload=_payload(policy))
+    """The whole plan that enforces `policy`."""
+    return Plan(room=room_steps(policy), payload=payload_steps(policy))

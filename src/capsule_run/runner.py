@@ -9,19 +9,19 @@ from __future__ import annotations
 import os
 import time
 
-from . import errors, verdict
+from . import errors
 from .core import PATH as CORE_PATH
 from .core import Core, Report, memory_file, parse_report, sealed_file
 from .errors import CapsuleError
 from .host import find_command, forget, survey
-from .jsonapi import check_request, request_from_arguments
+from .jsonapi import check_request
 from .model import ERROR, Metrics, Output, Request, Result
-from .plan import Plan, compile_plan, encode
+from .plan import Plan, compile_plan, encode, payload_steps, room_steps
 from .policy import resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from .host import Host
     from .model import Failure
@@ -111,22 +111,33 @@ class _Sinks:
             os.close(self._own.pop())
 
 
-def _drive(core: Core, plan: Plan, sinks: _Sinks, on_start: Callable[[Run], None] | None) -> tuple[Report, int]:
-    """Send both halves and wait for the report. Returns it with the signal that cancelled the run, or 0."""
+def _send(core: Core, half: str, steps: tuple[tuple[str, ...], ...], fds: Sequence[int] = ()) -> None:
+    fd = sealed_file(f"capsule-{half}", encode(half, steps))
+    try:
+        core.send(half, (fd, *fds))
+    finally:
+        os.close(fd)
+
+
+def _drive(
+    core: Core, policy: Policy, sinks: _Sinks, on_start: Callable[[Run], None] | None
+) -> tuple[Plan, Report, int]:
+    """Send both halves and wait for the report. Returns it with the plan and the signal that cancelled the run, or 0.
+
+    The room is built while the payload's half is made here.
+    """
     run = Run(core)
-    for half, steps, fds in (("room", plan.room, ()), ("payload", plan.payload, tuple(sinks.fds))):
-        fd = sealed_file(f"capsule-{half}", encode(half, steps))
-        try:
-            core.send(half, (fd, *fds))
-        finally:
-            os.close(fd)
+    room = room_steps(policy)
+    _send(core, "room", room)
+    payload = payload_steps(policy)
+    _send(core, "payload", payload, sinks.fds)
     if on_start is not None:
         on_start(run)
     message = core.receive()
     if not message:
         status = core.close()
         raise CapsuleError("E6002", f"the core ended without a report (wait status {status})")
-    return parse_report(message), run.cancelled_by
+    return Plan(room=room, payload=payload), parse_report(message), run.cancelled_by
 
 
 def _next_rung(report: Report, plan: Plan) -> str:
@@ -139,11 +150,17 @@ def _next_rung(report: Report, plan: Plan) -> str:
     return "overlay" if verb == "overlay" else ""
 
 
-def prepare(request: Request, *, streams_stdin: bool = False) -> tuple[Host, Policy, Plan]:
-    """Everything up to the core: what `--dry-run` shows. Raises CapsuleError."""
+def prepare(request: Request, *, streams_stdin: bool = False) -> tuple[Host, Policy]:
+    """What will be enforced, on this host. Raises CapsuleError."""
     host = survey(request, overlay="overlay" not in _refused, idmap="idmap" not in _refused)
-    policy = resolve(request, host, streams_stdin=streams_stdin)
-    return host, policy, compile_plan(policy)
+    return host, resolve(request, host, streams_stdin=streams_stdin)
+
+
+def dry_run(request: Request) -> list[str]:
+    """The plan in words, a line a step; nothing is started. Raises CapsuleError."""
+    from .words import lines
+
+    return lines(compile_plan(prepare(request)[1]))
 
 
 class _LookAgainError(Exception):
@@ -155,10 +172,10 @@ def _once(
 ) -> tuple[Policy, Report, int, bytes, bytes]:
     """One attempt. The core starts first: it gets ready on another processor while the plan is made on this one."""
     with Core(path=core_path) as core:
-        host, policy, plan = prepare(request, streams_stdin=streams.stdin is not None)
+        host, policy = prepare(request, streams_stdin=streams.stdin is not None)
         sinks = _Sinks(request, streams)
         try:
-            report, cancelled_by = _drive(core, plan, sinks, on_start)
+            plan, report, cancelled_by = _drive(core, policy, sinks, on_start)
             _learn(report, plan, stale_ok=stale_ok)
             stdout = sinks.content(sinks.stdout, report.stdout[0])
             stderr = sinks.content(sinks.stderr, report.stderr[0])
@@ -194,6 +211,8 @@ def _attempt(
 
 
 def _unstarted(report: Report, plan: Plan, host: Host) -> CapsuleError:
+    from . import verdict
+
     error = verdict.room_error(report, plan)
     if error.code != "E3001":
         return error
@@ -214,6 +233,19 @@ def _output(capture: tuple[int, int, bool], data: bytes) -> Output:
     return Output(data=data, total_bytes=total, truncated=over)
 
 
+def startup_phases(times: dict[str, int], called_ns: int) -> dict[str, int]:
+    """Microseconds of each phase before the command's first instruction, from the caller's call on."""
+    names = ("received", "cloned", "mapped", "ready", "started")
+    labels = ("spawn", "create", "map", "build", "confine")
+    phases, before = {}, called_ns
+    for name, label in zip(names, labels, strict=True):
+        if not times[name]:
+            break
+        phases[label] = max((times[name] - before) // 1000, 0)
+        before = times[name]
+    return phases
+
+
 def _metrics(report: Report, called_ns: int) -> Metrics:
     usage, times = report.usage, report.times
     user, system = usage["user_us"] / 1000, usage["system_us"] / 1000
@@ -223,7 +255,7 @@ def _metrics(report: Report, called_ns: int) -> Metrics:
         user_ms=round(user, 3),
         system_ms=round(system, 3),
         cpu_ms=round(user + system, 3),
-        max_process_memory_bytes=usage["max_rss_kib"] << 10,
+        max_process_memory_bytes=(usage["max_rss_kib"] << 10) or None,
         max_memory_bytes=(report.memory_peak << 10) or None,
         io_read_bytes=usage["in_blocks"] << 9,
         io_write_bytes=usage["out_blocks"] << 9,
@@ -231,7 +263,7 @@ def _metrics(report: Report, called_ns: int) -> Metrics:
         involuntary_context_switches=usage["involuntary_switches"],
         minor_page_faults=usage["minor_faults"],
         major_page_faults=usage["major_faults"],
-        startup=verdict.startup_phases(times, called_ns),
+        startup=startup_phases(times, called_ns),
     )
 
 
@@ -297,6 +329,8 @@ def perform(
         if error.code.startswith("E1"):
             raise
         return failed_result(error, execution_id=execution_id, started_at=started_at)
+    from . import verdict  # only now: before, the sandbox would have waited for the import
+
     status, exit_code, signal, failure = verdict.judge(report, policy, stderr, cancelled_by=cancelled_by)
     return Result(
         execution_id=execution_id,
@@ -338,60 +372,3 @@ def exit_status(failure: Failure | None, exit_code: int | None) -> int:
         return 0
     code = errors.entry(failure.code).exit
     return code if isinstance(code, int) else 125
-
-
-def run(
-    command: Sequence[str],
-    *,
-    timeout_ms: int | None = None,
-    memory: int | str | None = None,
-    env: Mapping[str, str] | None = None,
-    stdin: bytes | str | None = None,
-    workspace: str | None = None,
-    network: bool | None = None,
-    max_output: int | str | None = None,
-    max_pids: int | None = None,
-    disk: int | str | None = None,
-    readonly: Sequence[str] = (),
-    writable: Sequence[str] = (),
-    workdir: str | None = None,
-    user: int | None = None,
-    on_output_limit: str | None = None,
-    execution_id: str | None = None,
-) -> Result:
-    """Run `command` in a fresh sandbox, wait for it, and return the result.
-
-    :param command: the program and its arguments; no shell is involved.
-    :param timeout_ms: wall-clock limit in milliseconds (default 30 000).
-    :param memory: bytes, or a size such as "256M" (default 256 MiB), for the command and all its children together.
-    :param env: variables to add; nothing of the caller's environment is passed on.
-    :param stdin: what the command reads; None is end-of-file at once.
-    :param workspace: a host directory shown copy-on-write at /workspace; None starts with an empty one.
-    :param network: True gives the host's network; default none but a private loopback.
-    :param max_output: bytes kept of each stream (default 1 MiB); what happens then is `on_output_limit`, "kill" or "truncate".
-    :param max_pids: processes and threads at a time (default 100).
-    :param disk: bytes that /workspace, /tmp and /dev/shm hold together (default: as much as `memory`).
-    :param readonly: host paths shown read-only at the same place. :param writable: likewise, writable.
-    :param workdir: where the command starts (default /workspace).
-    :param user: user and group id inside (default 1000).
-    :raises CapsuleError: with a code E1xxx when the request is wrong.
-    """
-    request = request_from_arguments(
-        command=command,
-        timeout_ms=timeout_ms,
-        memory=memory,
-        env=env,
-        stdin=stdin,
-        workspace=workspace,
-        network=network,
-        max_output=max_output,
-        max_pids=max_pids,
-        disk=disk,
-        readonly=readonly,
-        writable=writable,
-        workdir=workdir,
-        user=user,
-        on_output_limit=on_output_limit,
-        execution_id=execution_id,
-    )
-    return perform(request)

@@ -191,16 +191,3 @@ def _wall_ms(report: Report) -> float:
     times = report.times
     end = times["ended"] or times["reported"]
     return round((end - times["started"]) / 1e6, 3) if times["started"] else 0.0
-
-
-def startup_phases(times: dict[str, int], called_ns: int) -> dict[str, int]:
-    """Microseconds of each phase before the command's first instruction, from the caller's call on."""
-    names = ("received", "cloned", "mapped", "ready", "started")
-    labels = ("spawn", "create", "map", "build", "confine")
-    phases, before = {}, called_ns
-    for name, label in zip(names, labels, strict=True):
-        if not times[name]:
-            break
-        phases[label] = max((times[name] - before) // 1000, 0)
-        before = times[name]
-    return phases

@@ -10,13 +10,25 @@ from __future__ import annotations
 import os
 import select
 import subprocess
-from collections import namedtuple
+from typing import NamedTuple
 
 from capsule_run.core import Core, memory_file, parse_report, sealed_file
 from capsule_run.model import Request
+from capsule_run.plan import compile_plan
 from capsule_run.runner import prepare
 
-Verb = namedtuple("Verb", "half phase rank least many name kinds")
+
+class Verb(NamedTuple):
+    """A row of `--verbs`."""
+
+    half: str
+    phase: str
+    rank: int
+    least: int
+    many: bool
+    name: str
+    kinds: str
+
 
 ROOM = (
     *(("namespace", name) for name in ("user", "mount", "pid", "ipc", "uts", "cgroup")),
@@ -25,10 +37,10 @@ ROOM = (
     ("setup-clock", "10000"),
     ("root", "4194304", "4096"),
     ("proc", "/proc"),
+    ("network",),
     ("readonly",),
     ("pivot",),
     ("hostname", "capsule"),
-    ("network",),
 )
 PAYLOAD = (
     ("id", "1000", "1000"),
@@ -52,7 +64,9 @@ SMALLEST = {"room": ROOM, "payload": PAYLOAD}
 def encode(half, steps, *, header=("capsule-plan", "1"), end=("end",)):
     """The text of a plan: each word with a NUL behind it."""
     words = [*header, half, *(word for step in steps for word in step), *end]
-    return b"".join((word if isinstance(word, bytes) else word.encode("utf-8", "surrogateescape")) + b"\0" for word in words)
+    return b"".join(
+        (word if isinstance(word, bytes) else word.encode("utf-8", "surrogateescape")) + b"\0" for word in words
+    )
 
 
 def verbs(core):
@@ -76,7 +90,7 @@ def check(core, half, text):
 
 def compiled(*command, **fields):
     """The plan of a real run of `command` on this host."""
-    return prepare(Request(command=command, **fields))[2]
+    return compile_plan(prepare(Request(command=command, **fields))[1])
 
 
 def changed(steps, verb, *replacement, which=0):
@@ -94,6 +108,18 @@ def after(steps, verb, *more):
 def number_of(steps, *wanted):
     """The number of the step that begins with the words `wanted`, as the core counts."""
     return next(index for index, step in enumerate(steps) if step[: len(wanted)] == wanted)
+
+
+def descriptors_of(pid):
+    """What a process has open, as os.stat sees it. One that is closed meanwhile is not open."""
+    found = []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found.append(os.stat(f"/proc/{pid}/fd/{fd}"))
+        except FileNotFoundError:
+            continue
+    assert found
+    return found
 
 
 class Talk:

@@ -30,7 +30,9 @@ HARMLESS = [signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH]
 @pytest.mark.parametrize("number", [*FATAL, 34, 50, 63, 64])
 def test_every_signal_of_its_own_comes_through(core_path, number):
     """A command that ends itself by a signal was ended by that signal."""
-    report, out, _err = run_python(core_path, f"import os; os.write(1, b'before'); os.kill(os.getpid(), {number}); os._exit(9)")
+    report, out, _err = run_python(
+        core_path, f"import os; os.write(1, b'before'); os.kill(os.getpid(), {number}); os._exit(9)"
+    )
     # Python itself ignores two of them, and the core it would write is none
     ignored = number in (signal.SIGPIPE, signal.SIGXFSZ)
     assert ((9, None) if ignored else (None, number)) == (report.exited, report.signalled)
@@ -60,7 +62,11 @@ def test_a_crash_is_a_signal_and_leaves_no_core(core_path, how):
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU])
 def test_a_stopped_command_has_not_ended(core_path, number):
     """A command that stops itself goes on counting against its clock, and nobody takes the stop for an end."""
-    report, *_ = run_python(core_path, f"import os, signal; signal.signal(18, lambda *a: 0); os.kill(os.getpid(), {number}); os._exit(4)", timeout_ms=200)
+    report, *_ = run_python(
+        core_path,
+        f"import os, signal; signal.signal(18, lambda *a: 0); os.kill(os.getpid(), {number}); os._exit(4)",
+        timeout_ms=200,
+    )
     # the process group of the command is an orphaned one: there only SIGSTOP stops
     assert ("clock" if number == signal.SIGSTOP else "") == report.killed
 
@@ -126,7 +132,9 @@ def test_what_a_grandchild_writes_in_the_drain_time_is_kept(core_path):
 
 def test_a_command_that_ends_while_its_output_waits_loses_none(core_path):
     """Everything that the command wrote before its end is there, however full the pipes were."""
-    report, out, err = run_command(core_path, "sh", "-c", "head -c 900000 /dev/zero; head -c 800000 /dev/zero >&2; exit 1")
+    report, out, err = run_command(
+        core_path, "sh", "-c", "head -c 900000 /dev/zero; head -c 800000 /dev/zero >&2; exit 1"
+    )
     assert (1, 900_000, 800_000) == (report.exited, len(out), len(err))
 
 

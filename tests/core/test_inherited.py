@@ -27,16 +27,16 @@ answers = os.open({answers!r}, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
 plan = byhand.compiled(*{command!r})
 {setup}
 report, out, err = byhand.run({core!r}, plan)
-os.write(answers, json.dumps([report.exited, report.signalled, report.killed, report.failed, out.decode(), err.decode()]).encode())
+answer = [report.exited, report.signalled, report.killed, report.failed, out.decode(), err.decode()]
+os.write(answers, json.dumps(answer).encode())
 """
 
 
 class Answer:
-    """What came of a run: its end, and its words."""
+    """What came of a run: its end (exit code, signal, who ended it, failed step), and its words."""
 
-    def __init__(self, exited, signalled, killed, failed, out, err):
-        self.end = (exited, signalled, killed, failed)
-        self.out, self.err = out, err
+    def __init__(self, *end, out, err):
+        self.end, self.out, self.err = end, out, err
 
 
 @pytest.fixture
@@ -47,10 +47,13 @@ def odd_caller(core_path, tmp_path):
         answers = tmp_path / "answers"
         package = Path(capsule_run.__file__).parent.parent
         path = [str(Path(__file__).parent), str(package)]
-        script = CALLER.format(path=path, answers=str(answers), early=early, command=command, setup=setup, core=str(core_path))
+        script = CALLER.format(
+            path=path, answers=str(answers), early=early, command=command, setup=setup, core=str(core_path)
+        )
         done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, timeout=60, **options)
         assert (0, b"") == (done.returncode, done.stderr)
-        return Answer(*json.loads(answers.read_text()))
+        *end, out, err = json.loads(answers.read_text())
+        return Answer(*end, out=out, err=err)
 
     return run
 
@@ -66,7 +69,8 @@ kept = [os.open("/etc/passwd", os.O_RDONLY), os.open("/", os.O_RDONLY | os.O_DIR
 kept += [end.detach() for end in socket.socketpair()]
 kept += [os.memfd_create("secret"), os.open("/tmp", os.O_PATH), os.open("/proc/self/ns/user", os.O_RDONLY)]
 kept += [fcntl.fcntl(fd, fcntl.F_DUPFD, 300 + fd) for fd in kept]
-kept += [fcntl.fcntl(kept[0], fcntl.F_DUPFD, number) for number in (1023, 1024, 3000) if number < resource.getrlimit(resource.RLIMIT_NOFILE)[0]]
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+kept += [fcntl.fcntl(kept[0], fcntl.F_DUPFD, number) for number in (1023, 1024, 3000) if number < most]
 for fd in kept: os.set_inheritable(fd, True)
 """
 
@@ -81,7 +85,7 @@ LOOK_AT_LAUNCHER = """
 with byhand.Talk({core!r}) as talk:
     talk.room((*plan.room, ("offer", "/workspace")))
     os.close(talk.receive()[1][0])
-    there = [os.stat(f"/proc/{{talk.pid}}/fd/{{fd}}") for fd in os.listdir(f"/proc/{{talk.pid}}/fd")]
+    there = byhand.descriptors_of(talk.pid)
     assert not {{(st.st_dev, st.st_ino) for st in there}} & {{(st.st_dev, st.st_ino) for st in map(os.fstat, kept)}}
     assert open(f"/proc/{{talk.pid}}/environ").read() == ""
     assert open(f"/proc/{{talk.pid}}/cmdline").read() == "capsule-core\\0"
@@ -90,11 +94,14 @@ with byhand.Talk({core!r}) as talk:
 
 def test_the_launcher_holds_nothing_of_the_caller_either(odd_caller, core_path):
     """Descriptors, environment and arguments of the caller are not in the launcher: it cannot pass on what it has not."""
-    answer = odd_caller(OPEN_EVERYTHING + LOOK_AT_LAUNCHER.format(core=str(core_path)), "true", env={**os.environ, "SECRET": "x"})
+    answer = odd_caller(
+        OPEN_EVERYTHING + LOOK_AT_LAUNCHER.format(core=str(core_path)), "true", env={**os.environ, "SECRET": "x"}
+    )
     assert FINE == answer.end
 
 
-IGNORE_ALL = "for number in {1, 2, 3, 10, 12, 13, 14, 15, 17, 18, 20, 21, 22, 24, 25, 34, 64}: signal.signal(number, signal.SIG_IGN)\n"
+IGNORED = (1, 2, 3, 10, 12, 13, 14, 15, 17, 18, 20, 21, 22, 24, 25, 34, 64)
+IGNORE_ALL = f"for number in {IGNORED}: signal.signal(number, signal.SIG_IGN)\n"
 BLOCK_ALL = "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n"
 
 
@@ -115,7 +122,12 @@ def test_a_pipe_that_closes_ends_the_command_though_the_caller_ignores_sigpipe(o
 
 def test_umask_does_not_get_in(odd_caller):
     """A caller's umask neither makes the sandbox's own files unreadable nor the command's."""
-    answer = odd_caller("os.umask(0o777)", "sh", "-c", "umask; cat /etc/hostname; touch f; stat -c %a f /etc /etc/passwd /workspace /tmp /dev/null")
+    answer = odd_caller(
+        "os.umask(0o777)",
+        "sh",
+        "-c",
+        "umask; cat /etc/hostname; touch f; stat -c %a f /etc /etc/passwd /workspace /tmp /dev/null",
+    )
     assert (FINE, "0022\ncapsule\n644\n755\n644\n755\n1777\n666\n") == (answer.end, answer.out)
 
 
@@ -176,7 +188,7 @@ RLIMITS = {
     "few descriptors": "resource.setrlimit(resource.RLIMIT_NOFILE, (20, 4096))",
     "a large core": "resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2)",
     "a small stack": "resource.setrlimit(resource.RLIMIT_STACK, (1 << 18, resource.getrlimit(resource.RLIMIT_STACK)[1]))",
-    "small files": "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))",
+    "small files": "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))",
     "no locked memory": "resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))",
     "few pending signals": "resource.setrlimit(resource.RLIMIT_SIGPENDING, (0, 0))",
     "no message queues": "resource.setrlimit(resource.RLIMIT_MSGQUEUE, (0, 0))",
@@ -264,7 +276,7 @@ def test_no_new_privs_of_the_caller_does_no_harm(odd_caller):
 
 TIMERS = """
 for number in (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF): signal.signal(number, lambda *_: None)
-signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05); signal.setitimer(signal.ITIMER_PROF, 0.05); signal.setitimer(signal.ITIMER_VIRTUAL, 0.05)
+for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF): signal.setitimer(timer, 0.05, 0.05)
 """
 
 
@@ -309,7 +321,9 @@ assert libc.prctl(47, 2, 0, 0, 0) == 0 and libc.prctl(8, 1, 0, 0, 0) == 0
     rows = dict(line.split(":\t", 1) for line in answer.out.splitlines() if ":" in line)
     zero = f"{0:016x}"
     expected = {f"Cap{name}": zero for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")}
-    assert {**expected, "NoNewPrivs": "1", "Seccomp": "2"} == {name: text for name, text in rows.items() if name != "Groups"}
+    assert {**expected, "NoNewPrivs": "1", "Seccomp": "2"} == {
+        name: text for name, text in rows.items() if name != "Groups"
+    }
     assert not {"0", "4", "27", "100"} & set(rows["Groups"].split())
 
 

@@ -12,11 +12,11 @@ import threading
 import time
 from pathlib import Path
 
-import leftovers
 import pytest
 from byhand import Talk, compiled
 
 import capsule_run
+import leftovers
 from capsule_run.core import parse_report
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
@@ -75,7 +75,7 @@ def measured(record_property, times):
 
 @pytest.mark.parametrize("part", range(5))
 def test_the_caller_is_killed(core_path, part, record_property):
-    """kill -9 of the Python process while it runs sandboxes in two threads: all of them end (20 rounds each, at random moments)."""
+    """kill -9 of a Python process that runs sandboxes in two threads, at a random moment: all of them end (20 rounds)."""
     path = [str(Path(capsule_run.__file__).parent.parent)]
     script = CALLER.format(path=path, tree=TREE, core=str(core_path))
     chance, times = random.Random(f"caller {part}"), []
@@ -112,7 +112,7 @@ def begin(core_path, plan, chance):
 @pytest.mark.parametrize("part", range(4))
 @pytest.mark.parametrize("victim", ["launcher", "init", "socket"])
 def test_one_of_ours_is_killed(core_path, victim, part, record_property):
-    """kill -9 of launcher or init, or letting go of the socket, at a random moment: everything ends (25 rounds each)."""
+    """kill -9 of launcher or init, or letting go of the socket, at a random moment: everything ends (25 rounds)."""
     plan = compiled("sh", "-c", TREE, on_output_limit="truncate")
     chance, times = random.Random(f"{victim} {part}"), []
     for _ in range(25):

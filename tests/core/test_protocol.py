@@ -200,7 +200,9 @@ def test_garbage_ends_everything(core_path, word):
 # ---- letting go ----
 
 
-@pytest.mark.parametrize("moment", ["spawned", "room sent", "room ready", "payload sent", "payload runs", "output waits"])
+@pytest.mark.parametrize(
+    "moment", ["spawned", "room sent", "room ready", "payload sent", "payload runs", "output waits"]
+)
 def test_closing_the_socket_ends_everything_at_every_moment(core_path, moment):
     """Letting go is enough, whatever the core is doing: it ends by itself, and the leftover check finds nothing."""
     plan = compiled("sh", "-c", "echo started; (setsid sleep 1000 &); sleep 1000")
@@ -365,8 +367,6 @@ def test_a_source_that_was_swapped_is_refused(core_path, tmp_path):
     assert ("room", number_of(room, verb), errno.ESTALE) == failing_room(core_path, room)
 
 
-
-
 @pytest.mark.parametrize(
     ("verb", "steps", "wrong"),
     [
@@ -402,7 +402,7 @@ def test_a_thing_that_cannot_be_made_fails_its_step(core_path, verb, steps, wron
         pytest.param(("overlay", "/none", "/none", "/none", "/new/tmp"), errno.ENOENT, id="overlay of nothing"),
         pytest.param(("overlay", "/a:b", "/c", "/d", "/new/tmp"), errno.ENAMETOOLONG, id="overlay with syntax in a path"),
         pytest.param(("overlay", "/a,b", "/c", "/d", "/new/tmp"), errno.ENAMETOOLONG, id="overlay with an option in a path"),
-        pytest.param(("overlay", "/" + "a" * 2000, "/" + "b" * 2000, "/" + "c" * 2000, "/new/tmp"), errno.ENAMETOOLONG, id="overlay too long"),
+        pytest.param(("overlay", *("/" + name * 2000 for name in "abc"), "/new/tmp"), errno.ENAMETOOLONG, id="overlay too long"),
     ],
 )  # fmt: skip
 def test_a_mount_that_cannot_be_made_fails_its_step(core_path, step, wrong):
@@ -410,7 +410,9 @@ def test_a_mount_that_cannot_be_made_fails_its_step(core_path, step, wrong):
     plan = compiled(ALONE)
     room = before(plan.room, "bind", step)
     if wrong == errno.ENOTDIR:  # move_mount says EINVAL on some kernels
-        assert failing_room(core_path, room) in [("room", number_of(room, *step), code) for code in (wrong, errno.EINVAL)]
+        assert failing_room(core_path, room) in [
+            ("room", number_of(room, *step), code) for code in (wrong, errno.EINVAL)
+        ]
     else:
         assert ("room", number_of(room, *step), wrong) == failing_room(core_path, room)
 
@@ -421,7 +423,11 @@ def test_nothing_is_mounted_at_or_from_a_link(core_path, verb, end):
     plan = compiled(ALONE)
     null = next(step[1] for step in plan.room if step[0] == "bind" and step[2] == "/new/dev/null")
     link, file = "/new/dev/stdin", "/new/dev/zero"
-    step = ("bind", null, link, "rw") if verb == "bind" else ("inner-bind", *((link, file) if end == "source" else (file, link)), "rw")
+    step = (
+        ("bind", null, link, "rw")
+        if verb == "bind"
+        else ("inner-bind", *((link, file) if end == "source" else (file, link)), "rw")
+    )
     room = before(plan.room, "proc", step)
     with Talk(core_path) as talk:
         talk.room((*room, ("offer", "/workspace")))
@@ -546,7 +552,10 @@ def test_any_descriptor_may_be_a_stream(core_path, verb, tmp_path):
             report = talk.report()
     finally:
         os.close(directory)
-    assert ("", "" if verb == "stdin" else (0, 0, False)) == (report.killed, "" if verb == "stdin" else getattr(report, verb))
+    assert ("", "" if verb == "stdin" else (0, 0, False)) == (
+        report.killed,
+        "" if verb == "stdin" else getattr(report, verb),
+    )
 
 
 def test_a_report_is_never_lost_behind_an_unread_message(core_path):
@@ -592,7 +601,9 @@ def test_the_payload_s_clock_does_not_replace_that_of_set_up(core_path):
     plan = compiled("sleep", "1000")
     steps = [("file", f"/new/etc/f{number}", "0644", "x") for number in range(3000)]
     room = after(changed(plan.room, "setup-clock", ("setup-clock", "1")), "file", *steps)
-    report, *_ = run(core_path, with_halves(plan, room=room, payload=changed(plan.payload, "clock", ("clock", "100000"))))
+    report, *_ = run(
+        core_path, with_halves(plan, room=room, payload=changed(plan.payload, "clock", ("clock", "100000")))
+    )
     assert "setup-clock" == report.killed
 
 
@@ -604,7 +615,9 @@ def with_halves(plan, **halves):
 
 def test_the_clock_ends_the_command(core_path):
     """The command's clock ends it and everything that it started, and the report says that it was the clock."""
-    plan = compiled("sh", "-c", "trap '' TERM INT HUP; echo out; (setsid sleep 1000 &); sleep 1000; sleep 1000", timeout_ms=100)
+    plan = compiled(
+        "sh", "-c", "trap '' TERM INT HUP; echo out; (setsid sleep 1000 &); sleep 1000; sleep 1000", timeout_ms=100
+    )
     report, out, _err = run(core_path, plan)
     assert ("clock", b"out\n", None) == (report.killed, out, report.exited)
     assert report.times["reported"] - report.times["started"] >= 100_000_000

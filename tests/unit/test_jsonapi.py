@@ -8,6 +8,8 @@ import json
 
 import pytest
 
+import capsule_run
+
 from capsule_run import jsonapi
 from capsule_run._value import replace
 from capsule_run.checks import MAX_COMPONENT_BYTES, MAX_PATH_BYTES, nearest, shown
@@ -51,7 +53,7 @@ FULL = Request(
         cpu_shares=2,
         max_output_bytes=0,
         max_pids=1,
-        max_open_files=3,
+        max_open_files=16,
         max_file_bytes=0,
         disk_bytes=4096,
     ),
@@ -343,7 +345,7 @@ RANGES = [
     ("cpu_shares", 2, 262_144),
     ("max_output_bytes", 0, 1 << 40),
     ("max_pids", 1, 4_194_304),
-    ("max_open_files", 3, 1_048_576),
+    ("max_open_files", 16, 1_048_576),
     ("max_file_bytes", 0, 1 << 62),
     ("disk_bytes", 4096, 1 << 62),
 ]
@@ -568,8 +570,7 @@ def test_refused_argument_is_named(arguments, message):
 
 def test_every_argument_of_run_is_known():
     """Each argument of `capsule_run.run` names a field, by its own name or in the table."""
-    runner = pytest.importorskip("capsule_run.runner")
-    arguments = inspect.signature(runner.run).parameters
+    arguments = inspect.signature(capsule_run.run).parameters
     assert set() == {name for name in arguments if jsonapi._ARGUMENTS.get(name, name) not in jsonapi.FIELDS}
     assert set() == jsonapi._ARGUMENTS.keys() - arguments.keys()
 

@@ -20,7 +20,7 @@ RANKS = {
     "verdict": 1, "words": 1,
     "cgroup": 2, "core": 2, "host": 2,
     "aio": 3, "room": 3, "runner": 3,
-    "__main__": 4, "cli": 4, "config": 4, "integrations": 4, "server": 4,
+    "__main__": 4, "cli": 4, "config": 4, "integrations": 4, "sdk": 4, "server": 4,
     "seccomp.generate": 4,  # a developer's door: writes the compiled tables into data/
 }  # fmt: skip
 
@@ -208,12 +208,12 @@ def test_c_function_fits_a_screen(path):
 
 
 def test_c_is_few_files():
-    """The core is at most 7 files."""
+    """The core is at most 9 files, the header among them (docs/decisions/core-size.md)."""
     assert len(C_FILES) <= 9
 
 
 def test_c_is_small():
-    """The core can be read in one sitting: at most 2,400 lines, header aside (docs/decisions/core-size.md)."""
+    """The core can be read in one sitting: at most 2,500 lines, header aside (docs/decisions/core-size.md)."""
     assert sum(len(path.read_text().splitlines()) for path in C_FILES if path.suffix == ".c") <= 2500
 
 

@@ -16,7 +16,7 @@ from ..fastjson import dumps
 from ..jsonapi import MAX_REQUEST_BYTES, response
 from ..model import Isolation, Request, Result, Workspace
 from ..policy import SYSTEM_DIRECTORIES, within
-from ..runner import Run, Streams, exit_status, failed_result, new_execution_id, perform, prepare, timestamp
+from ..runner import Run, Streams, dry_run, exit_status, failed_result, new_execution_id, perform, timestamp
 from .options import HELP, VERSION, Options, build_json_request, build_request, read_options
 
 TYPE_CHECKING = False
@@ -104,7 +104,9 @@ def _command_workspace(request: Request, options: Options) -> Request:
     home = os.path.realpath(os.environ.get("HOME") or "/root")
     if directory == home or within(home, directory):
         return _without_workspace(request, f"`{directory}` is or holds the home directory")
-    if directory in (*SYSTEM_DIRECTORIES, *UNSHARED_DIRECTORIES) or any(within(directory, tree) for tree in UNSHARED_TREES):
+    if directory in (*SYSTEM_DIRECTORIES, *UNSHARED_DIRECTORIES) or any(
+        within(directory, tree) for tree in UNSHARED_TREES
+    ):
         return _without_workspace(request, f"`{directory}` belongs to the system")
     secret = next((name for name in SECRET_NAMES if os.path.lexists(os.path.join(directory, name))), None)
     if secret is not None:
@@ -145,9 +147,7 @@ def _verbose(result: Result) -> None:
 
 
 def _dry_run(request: Request, options: Options) -> int:
-    from ..words import lines
-
-    steps = lines(prepare(request)[2])
+    steps = dry_run(request)
     if options.json:
         write_all(1, dumps({"dry_run": True, "steps": steps}, indent=2 if options.pretty else None) + "\n")
     else:

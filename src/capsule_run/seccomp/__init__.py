@@ -28,7 +28,7 @@ def program_hex(
     Raises ValueError for an unknown profile, architecture or `on_violation`, and for `refuse` with a profile that always kills.
     """
     if on_violation == "kill":
-        shipped = _shipped(architecture).get(table_key(profile, network=network, root_inside=root_inside))
+        shipped = _shipped(architecture, profile).get(table_key(profile, network=network, root_inside=root_inside))
         if shipped is not None:
             return shipped
     return compile_filter(
@@ -36,17 +36,16 @@ def program_hex(
     ).hex()
 
 
-def _shipped(architecture: str) -> Mapping[str, str]:
-    # One table only: the other architecture's would double the cost of a run's look-up.
-    if architecture == "x86_64":
-        from ..data import compiled_x86_64
+SHIPPED_ARCHITECTURES, SHIPPED_PROFILES = ("x86_64", "aarch64"), ("strict", "default", "build")
 
-        return compiled_x86_64.PROGRAMS
-    if architecture == "aarch64":
-        from ..data import compiled_aarch64
 
-        return compiled_aarch64.PROGRAMS
-    return {}
+def _shipped(architecture: str, profile: str) -> Mapping[str, str]:
+    """One profile's table for one architecture: all of them would cost a run half a millisecond."""
+    if architecture not in SHIPPED_ARCHITECTURES or profile not in SHIPPED_PROFILES:
+        return {}
+    module = __import__(f"capsule_run.data.compiled_{architecture}_{profile}", fromlist=["PROGRAMS"])
+    programs: Mapping[str, str] = module.PROGRAMS
+    return programs
 
 
 def compile_filter(

@@ -6,7 +6,10 @@ from ..data.profiles import PROFILES
 from . import compile_filter, table_key
 from .selection import ARCHITECTURES
 
-_HEAD = '''"""Compiled filters of {architecture}. Written by `python -m capsule_run.seccomp.generate`; do not edit."""
+_HEAD = '''"""Compiled filters of profile `{profile}` for {architecture}.
+
+Written by `python -m capsule_run.seccomp.generate`; do not edit.
+"""
 
 from __future__ import annotations
 
@@ -14,29 +17,31 @@ PROGRAMS: dict[str, str] = {{
 '''
 
 
-def table(architecture: str) -> dict[str, str]:
-    """Every combination that is shipped: all profiles and variants that kill on a violation."""
+def table(architecture: str, profile: str) -> dict[str, str]:
+    """Every combination of a profile that is shipped: the variants that kill on a violation."""
     return {
         table_key(profile, network=network, root_inside=root_inside): compile_filter(
             profile, architecture=architecture, network=network, root_inside=root_inside
         ).hex()
-        for profile in PROFILES
         for network in (False, True)
         for root_inside in (False, True)
     }
 
 
-def module_text(architecture: str) -> str:
-    """The source of the table module."""
-    entries = "".join(f'    "{key}": "{program}",  # noqa: E501\n' for key, program in table(architecture).items())
-    return _HEAD.format(architecture=architecture) + entries + "}\n"
+def module_text(architecture: str, profile: str) -> str:
+    """The source of one table module: one profile's, since a run reads no other."""
+    entries = "".join(
+        f'    "{key}": "{program}",  # noqa: E501\n' for key, program in table(architecture, profile).items()
+    )
+    return _HEAD.format(architecture=architecture, profile=profile) + entries + "}\n"
 
 
 def write_tables(directory: str) -> None:
-    """Write both table modules into the directory."""
+    """Write every table module into the directory."""
     for architecture in ARCHITECTURES:
-        with open(f"{directory}/compiled_{architecture}.py", "w", encoding="utf-8") as module:
-            module.write(module_text(architecture))
+        for profile in PROFILES:
+            with open(f"{directory}/compiled_{architecture}_{profile}.py", "w", encoding="utf-8") as module:
+                module.write(module_text(architecture, profile))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,72 @@
+"""The SDK's one call: keyword arguments in, a result out.
+
+Rank 4, a door beside `cli`. What a program needs beyond these arguments it says in a `Request` (`runner.execute`).
+"""
+
+from __future__ import annotations
+
+from .jsonapi import request_from_arguments
+from .runner import perform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .model import Result
+
+
+def run(
+    command: Sequence[str],
+    *,
+    timeout_ms: int | None = None,
+    memory: int | str | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes | str | None = None,
+    workspace: str | None = None,
+    network: bool | None = None,
+    max_output: int | str | None = None,
+    max_pids: int | None = None,
+    disk: int | str | None = None,
+    readonly: Sequence[str] = (),
+    writable: Sequence[str] = (),
+    workdir: str | None = None,
+    user: int | None = None,
+    on_output_limit: str | None = None,
+    execution_id: str | None = None,
+) -> Result:
+    """Run `command` in a fresh sandbox, wait for it, and return the result.
+
+    :param command: the program and its arguments; no shell is involved.
+    :param timeout_ms: wall-clock limit in milliseconds (default 30 000).
+    :param memory: bytes, or a size such as "256M" (default 256 MiB), for the command and all its children together.
+    :param env: variables to add; nothing of the caller's environment is passed on.
+    :param stdin: what the command reads; None is end-of-file at once.
+    :param workspace: a host directory shown copy-on-write at /workspace; None starts with an empty one.
+    :param network: True gives the host's network; default none but a private loopback.
+    :param max_output: bytes kept of each stream (default 1 MiB); what happens then is `on_output_limit`, "kill" or "truncate".
+    :param max_pids: processes and threads at a time (default 100).
+    :param disk: bytes that /workspace, /tmp and /dev/shm hold together (default: as much as `memory`).
+    :param readonly: host paths shown read-only at the same place. :param writable: likewise, writable.
+    :param workdir: where the command starts (default /workspace).
+    :param user: user and group id inside (default 1000).
+    :raises CapsuleError: with a code E1xxx when the request is wrong.
+    """
+    request = request_from_arguments(
+        command=command,
+        timeout_ms=timeout_ms,
+        memory=memory,
+        env=env,
+        stdin=stdin,
+        workspace=workspace,
+        network=network,
+        max_output=max_output,
+        max_pids=max_pids,
+        disk=disk,
+        readonly=readonly,
+        writable=writable,
+        workdir=workdir,
+        user=user,
+        on_output_limit=on_output_limit,
+        execution_id=execution_id,
+    )
+    return perform(request)

@@ -381,7 +381,7 @@ static void keep_three_descriptors(struct room *room)
 	int *const kept[] = { &room->link, &room->proc, &room->root };
 
 	for (int i = 0; i < 3; i++) { /* first out of the way of each other */
-		*kept[i] = fcntl(*kept[i], F_DUPFD_CLOEXEC, 100);
+		*kept[i] = fcntl(*kept[i], F_DUPFD_CLOEXEC, 6);
 		if (*kept[i] < 0)
 			_exit(1);
 	}

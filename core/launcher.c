@@ -59,9 +59,10 @@ static void pump_step(struct pump *p)
 /* What the caller's process has and the command must not inherit: it only ever gets less urgent, and predictable. */
 static int normalise(void)
 {
-	struct sched_param normal = { 0 };
+	const struct sched_param normal = { 0 };
+	struct rlimit files;
 	static const uint64_t plain[4]; /* the kernel's struct sigaction, all of it 0: SIG_DFL, no flags, empty mask */
-	int policy = sched_getscheduler(0) & ~SCHED_RESET_ON_FORK;
+	long policy = syscall(SYS_sched_getscheduler, 0) & ~0x40000000L; /* musl's own says ENOSYS; without SCHED_RESET_ON_FORK */
 	sigset_t all;
 
 	if (sigfillset(&all) < 0 || sigprocmask(SIG_SETMASK, &all, NULL) < 0)
@@ -70,9 +71,13 @@ static int normalise(void)
 		if (sig != SIGKILL && sig != SIGSTOP && syscall(SYS_rt_sigaction, sig, plain, NULL, 8) < 0)
 			return -1;
 	umask(0);
-	if (personality(0) < 0)
+	/* a low soft limit of the caller's is for its own descriptors; the command gets limits of its own */
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0)
 		return -1;
-	if ((policy == SCHED_FIFO || policy == SCHED_RR) && sched_setscheduler(0, SCHED_OTHER, &normal) < 0)
+	files.rlim_cur = files.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &files) < 0 || personality(0) < 0)
+		return -1;
+	if ((policy == SCHED_FIFO || policy == SCHED_RR) && syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, &normal) < 0)
 		return -1;
 	/* I/O priority: real-time (class 1) becomes the usual best-effort (class 2, level 4) */
 	if (syscall(SYS_ioprio_get, 1, 0) >> 13 == 1 && syscall(SYS_ioprio_set, 1, 0, 2 << 13 | 4) < 0)
@@ -193,8 +198,11 @@ static int create(struct room *room, struct step *step)
 
 /* ---- messages ---- */
 
+/* The first failure is the cause; what fails while the room is being cleared away is its consequence. */
 static void fail(enum half half, const struct step *step)
 {
+	if (run.failed.kind != 0)
+		return;
 	run.failed = (struct link_message){ .kind = LINK_FAILED, .a = (int)half, .b = (int)step->index, .c = errno };
 	if (run.room.init > 0)
 		kill_room("failed");
@@ -217,6 +225,11 @@ static void take_payload(int *fds, unsigned int nfds)
 	const struct link_message message = { .kind = LINK_PAYLOAD };
 	bool input;
 
+	if (run.killed != NULL || run.room.link < 0) { /* the room is gone or going: it has nobody to give this to */
+		for (unsigned int i = 0; i < nfds; i++)
+			close_cleanup(&fds[i]);
+		return;
+	}
 	run.refused_half = PAYLOAD;
 	run.refused = (struct refusal){ "descriptors", 0 };
 	if (run.has_payload || nfds == 0 || plan_map(fds[0], &plan) < 0) {

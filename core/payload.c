@@ -213,7 +213,7 @@ static int take_stdio(const int stdio[3], int *status)
 	/* every number here is above 2 or already right: init has 1, 2 (null), 3, 4 and what it was sent, and closed its 0 */
 	if (in < 0 || setsid() < 0 || sigemptyset(&none) < 0 || sigprocmask(SIG_SETMASK, &none, NULL) < 0)
 		return -1;
-	*status = fcntl(*status, F_DUPFD_CLOEXEC, 200);
+	*status = fcntl(*status, F_DUPFD_CLOEXEC, 5);
 	if (*status < 0 || (in == 0 ? fcntl(0, F_SETFD, 0) : dup2(in, 0)) < 0 || dup2(stdio[1], 1) < 0 || dup2(stdio[2], 2) < 0)
 		return -1;
 	return 0;

@@ -85,7 +85,7 @@ def test_places_of_the_host_are_not_there(inside, folder):
 
 def test_the_root_has_nothing_unexpected(inside):
     """The root holds the system's directories, /etc, /dev, /proc, /tmp, /var, /run and /workspace."""
-    interpreter = Path(sys.prefix).resolve().parts[1]
+    interpreter = {Path(prefix).resolve().parts[1] for prefix in (sys.prefix, sys.base_prefix)}
     allowed = {
         "bin",
         "dev",
@@ -101,7 +101,7 @@ def test_the_root_has_nothing_unexpected(inside):
         "usr",
         "var",
         "workspace",
-        interpreter,
+        *interpreter,
     }
     assert set(inside.says(["ls", "-A", "/"]).split()) <= allowed
 

@@ -168,6 +168,7 @@ struct room {
 	pid_t network_maker;
 	int link;            /* to the other side of the wall */
 	int userns;          /* launcher: init's user namespace, for `idmap` */
+	int status;          /* payload: where it says what failed */
 	int landlock;        /* payload: the ruleset descriptor, or -1 */
 	int landlock_abi;    /* payload: what the kernel accepted, 0 for none */
 	uint64_t landlock_handled;

@@ -193,7 +193,7 @@ int act_inner_bind(struct room *room, const struct step *step)
 static size_t layer(char *to, size_t at, size_t size, const char *name, const char *path)
 {
 	at = append(to, append(to, at, size, name), size, path + 1);
-	return strpbrk(path, ":,\\") == NULL ? at : size;
+	return strpbrk(path, ":,\\") == NULL ? at : size - 1;
 }
 
 /* overlay LOWER UPPER WORK PLACE. The layers lie on private places of ours, so their names are Python's choice. */

@@ -174,6 +174,14 @@ static int make_clone(struct room *room, struct step *step)
 	return room->init < 0 ? -1 : 0;
 }
 
+/* Init may have left with its last words on the way: they are the cause, and our broken pipe only the consequence. */
+static int tell_init(const struct link_message *message, const int *fds, unsigned int nfds)
+{
+	if (send_message(run.room.link, message, sizeof(*message), fds, nfds) == 0 || errno == EPIPE || errno == ECONNRESET)
+		return 0;
+	return -1;
+}
+
 /* Everything up to the moment when init may go on. Only launcher-side effects, all of which end with this process. */
 static int create(struct room *room, struct step *step)
 {
@@ -193,7 +201,7 @@ static int create(struct room *room, struct step *step)
 	if (write_id_maps(room, step) < 0 || act_all(room, "idmap", step) < 0)
 		return -1;
 	run.mapped_ns = now_ns();
-	return send_message(room->link, &go, sizeof(go), NULL, 0);
+	return tell_init(&go, NULL, 0);
 }
 
 /* ---- messages ---- */
@@ -206,14 +214,6 @@ static void fail(enum half half, const struct step *step)
 	run.failed = (struct link_message){ .kind = LINK_FAILED, .a = (int)half, .b = (int)step->index, .c = errno };
 	if (run.room.init > 0)
 		kill_room("failed");
-}
-
-/* Init may have left with its last words on the way: they are the cause, and our broken pipe only the consequence. */
-static int tell_init(const struct link_message *message, const int *fds, unsigned int nfds)
-{
-	if (send_message(run.room.link, message, sizeof(*message), fds, nfds) == 0 || errno == EPIPE || errno == ECONNRESET)
-		return 0;
-	return -1;
 }
 
 /* The payload's half of the plan has come: check it, make the pipes, and hand the inner ends to init. */

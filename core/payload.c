@@ -190,6 +190,18 @@ static unsigned int hex(char c)
 	return (unsigned int)(c <= '9' ? c - '0' : c - 'a' + 10);
 }
 
+/*
+ * Nothing but 0, 1, 2 and the status pipe, which closes on exec. Before the filter, which owes these calls to nobody;
+ * dup2 and fcntl rather than dup3, since that is how far every C library's wrappers agree.
+ */
+static int settle_descriptors(struct room *room)
+{
+	if (dup2(room->status, 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC) < 0 || close_from(4) < 0)
+		return -1;
+	room->status = 3;
+	return 0;
+}
+
 /* The last measure: behind it, only what the filter allows can be called, by us as well. Landlock goes on just before. */
 int act_filter(struct room *room, const struct step *step)
 {
@@ -199,13 +211,15 @@ int act_filter(struct room *room, const struct step *step)
 
 	for (size_t i = 0; i < bytes; i++)
 		code[i] = (unsigned char)(hex(step->field[0][2 * i]) << 4 | hex(step->field[0][2 * i + 1]));
-	if (room->landlock >= 0 && (syscall(SYS_landlock_restrict_self, room->landlock, 0) < 0 || close(room->landlock) < 0))
+	if (room->landlock >= 0 && syscall(SYS_landlock_restrict_self, room->landlock, 0) < 0)
+		return -1;
+	if (settle_descriptors(room) < 0)
 		return -1;
 	return (int)syscall(SYS_seccomp, FILTER_MODE_SET, 0, &program);
 }
 
-/* Nothing but 0, 1, 2 and the status pipe; a session of its own, so that no terminal can be reached; no signal oddity. */
-static int take_stdio(const int stdio[3], int *status)
+/* The three streams on their places; a session of its own, so that no terminal can be reached; no signal oddity. */
+static int take_stdio(struct room *room, const int stdio[3], int status)
 {
 	int in = stdio[0] >= 0 ? stdio[0] : open("/dev/null", O_RDONLY | O_CLOEXEC);
 	sigset_t none;
@@ -213,8 +227,8 @@ static int take_stdio(const int stdio[3], int *status)
 	/* every number here is above 2 or already right: init has 1, 2 (null), 3, 4 and what it was sent, and closed its 0 */
 	if (in < 0 || setsid() < 0 || sigemptyset(&none) < 0 || sigprocmask(SIG_SETMASK, &none, NULL) < 0)
 		return -1;
-	*status = fcntl(*status, F_DUPFD_CLOEXEC, 5);
-	if (*status < 0 || (in == 0 ? fcntl(0, F_SETFD, 0) : dup2(in, 0)) < 0 || dup2(stdio[1], 1) < 0 || dup2(stdio[2], 2) < 0)
+	room->status = fcntl(status, F_DUPFD_CLOEXEC, 5);
+	if (room->status < 0 || (in == 0 ? fcntl(0, F_SETFD, 0) : dup2(in, 0)) < 0 || dup2(stdio[1], 1) < 0 || dup2(stdio[2], 2) < 0)
 		return -1;
 	return 0;
 }
@@ -277,19 +291,17 @@ void payload_main(struct room *room, const struct plan *plan, const int stdio[3]
 	int words[3] = { 0, 0, 0 };
 
 	room->landlock = -1;
+	room->status = status;
 	(void)plan_find(plan, "id", &step);
-	if (argv != NULL && envp != NULL && take_stdio(stdio, &status) == 0 && confine(room, plan, &step) == 0) {
-		/* confine() used procfs and Landlock's descriptors; the filter lets close and dup through to the end */
+	if (argv != NULL && envp != NULL && take_stdio(room, stdio, status) == 0 && confine(room, plan, &step) == 0) {
 		words[1] = room->landlock_abi;
-		if (dup3(status, 3, O_CLOEXEC) == 3 && close_from(4) == 0 && write(3, words, sizeof(words)) == sizeof(words)) {
-			status = 3;
+		if (write(room->status, words, sizeof(words)) == sizeof(words))
 			exec_first(plan, argv, envp, &step);
-		}
 	}
 	words[0] = 1;
 	words[1] = (int)step.index;
 	words[2] = errno;
 	/* if even this fails, init sees a status that is neither, and says so */
-	(void)!write(status, words, sizeof(words));
+	(void)!write(room->status, words, sizeof(words));
 	_exit(1);
 }

@@ -291,6 +291,9 @@ ssize_t receive_message(int sock, void *bytes, size_t size, int *fds, unsigned i
 	ssize_t got = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
 	struct cmsghdr *head;
 
+	/* the other side ended with a message of ours unread: the kernel says so once, and before what it had sent */
+	if (got < 0 && errno == ECONNRESET)
+		got = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
 	*nfds = 0;
 	if (got < 0)
 		return errno == ECONNRESET ? 0 : -1;

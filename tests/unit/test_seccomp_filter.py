@@ -52,9 +52,7 @@ def loaded(
 def joined(halves: tuple[int, ...], rule, high: int) -> tuple[int, ...]:
     """Whole arguments of their halves. `high` goes into each high half that the rule does not look at."""
     looked_at = {test.argument for one in rule.cases for test in one.when}
-    return tuple(
-        halves[each] | (halves[each + 6] << 32 if each + 6 in looked_at else high) for each in range(6)
-    )
+    return tuple(halves[each] | (halves[each + 6] << 32 if each + 6 in looked_at else high) for each in range(6))
 
 
 def answer(rules: Filter, architecture: str, name: str, *arguments: int) -> str:
@@ -230,7 +228,9 @@ def test_on_violation_softens_only_violations(architecture: str, profile: str) -
     changes = set()
     for _, rule in grouped_rules(profile, architecture, network=False, root_inside=False):
         for arguments in check.telling_calls(rule):
-            before, after = (answer(each, architecture, rule.name, *joined(arguments, rule, 0)) for each in (hard, soft))
+            before, after = (
+                answer(each, architecture, rule.name, *joined(arguments, rule, 0)) for each in (hard, soft)
+            )
             violation = check.decide(rule.cases, rule.otherwise, arguments).kind == "violation"
             changes.add((violation, before == after, after if violation else ""))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import _socket
 import fcntl
-import os
+import posix
 
 from ._value import value
 from .errors import CapsuleError
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Self
 
-PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_core")
+# Beside us, and never looked for elsewhere.
+PATH = (__file__ if __file__.startswith("/") else f"{posix.getcwd()}/{__file__}").rpartition("/")[0] + "/_core"
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _REPORT_BYTES = 4096
 _TIMES = ("received", "cloned", "mapped", "ready", "started", "ended", "reported")
@@ -55,14 +56,14 @@ class Report:
 
 def memory_file(name: str, content: bytes = b"") -> int:
     """A new descriptor of a file in memory with `content`, read from its start. The caller owns it."""
-    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fd = posix.memfd_create(name, posix.MFD_CLOEXEC | posix.MFD_ALLOW_SEALING)
     try:
         view = memoryview(content)
         while view:
-            view = view[os.write(fd, view) :]
-        os.lseek(fd, 0, os.SEEK_SET)
+            view = view[posix.write(fd, view) :]
+        posix.lseek(fd, 0, 0)
     except BaseException:
-        os.close(fd)
+        posix.close(fd)
         raise
     return fd
 
@@ -128,7 +129,7 @@ class Core:
         if not pid:
             return 0
         try:
-            return os.waitpid(pid, 0)[1]
+            return posix.waitpid(pid, 0)[1]
         except ChildProcessError:  # the embedding program reaps every child, or ignores SIGCHLD
             return 0
 
@@ -141,16 +142,18 @@ class Core:
 
 def _spawn(path: str, control: int, stderr: int | None) -> int:
     actions = [
-        (os.POSIX_SPAWN_DUP2, control, 0),
-        (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_RDWR, 0),
-        (os.POSIX_SPAWN_DUP2, 1 if stderr is None else stderr, 2),
+        (posix.POSIX_SPAWN_DUP2, control, 0),
+        (posix.POSIX_SPAWN_OPEN, 1, "/dev/null", posix.O_RDWR, 0),
+        (posix.POSIX_SPAWN_DUP2, 1 if stderr is None else stderr, 2),
     ]
     try:
-        return os.posix_spawn(path, ["capsule-core"], {}, file_actions=actions)
+        return posix.posix_spawn(path, ["capsule-core"], {}, file_actions=actions)
     except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-        raise CapsuleError("E2003", f"cannot run the core `{path}`: {os.strerror(error.errno or 0).lower()}") from None
+        raise CapsuleError(
+            "E2003", f"cannot run the core `{path}`: {posix.strerror(error.errno or 0).lower()}"
+        ) from None
     except OSError as error:
-        raise CapsuleError("E6003", f"cannot start the core: {os.strerror(error.errno or 0).lower()}") from None
+        raise CapsuleError("E6003", f"cannot start the core: {posix.strerror(error.errno or 0).lower()}") from None
 
 
 def _broken(text: object) -> CapsuleError:

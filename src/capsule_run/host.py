@@ -5,10 +5,11 @@ Rank 2: reads the system, decides nothing, changes nothing.
 
 from __future__ import annotations
 
-import os
+import posix
 import sys
 import time
 
+from . import paths
 from ._value import value
 from .data.host_paths import DEVICES, ETC_COPIED, ETC_PATHS, OCI_MASKED, PROC_MASKED
 from .errors import CapsuleError
@@ -79,20 +80,20 @@ _real: dict[str, str] = {}
 def _through_system_link(plain: str) -> str:
     """`plain` with a link directly in `/` resolved (/bin, or a /home that was moved): only root can have made that."""
     first, slash, rest = plain[1:].partition("/")
-    return os.path.realpath(f"/{first}") + slash + rest
+    return paths.real(f"/{first}") + slash + rest
 
 
 def _system_path(path: str) -> str:
     """`path` without links. Most are none and lie in few directories, so most cost one lstat."""
     parent, _slash, name = path.rpartition("/")
     if parent and parent not in _real:
-        _real[parent] = os.path.realpath(parent)
+        _real[parent] = paths.real(parent)
     plain = f"{_real[parent]}/{name}" if parent else path
     try:
-        is_link = os.lstat(plain).st_mode & 0o170000 == 0o120000
+        is_link = posix.lstat(plain).st_mode & 0o170000 == 0o120000
     except OSError:
         return plain
-    return os.path.realpath(plain) if is_link else plain
+    return paths.real(plain) if is_link else plain
 
 
 def look(path: str, *, directory: str | None = None) -> Source:
@@ -102,9 +103,9 @@ def look(path: str, *, directory: str | None = None) -> Source:
     earlier run that could write there may have planted it (CVE-2024-42472).
     """
     if directory is not None:
-        plain = os.path.normpath(os.path.join(directory, path))
+        plain = paths.join(directory, path)
         try:
-            real = os.path.realpath(plain)
+            real = paths.real(plain)
         except OSError as error:  # a magic link of /proc, or a path that changes under our eyes
             return Source(
                 asked=path, path=plain, device=0, inode=0, is_directory=False, owner=0, error=error.errno or ELOOP
@@ -114,7 +115,7 @@ def look(path: str, *, directory: str | None = None) -> Source:
     else:
         real = _system_path(path)
     try:
-        seen = os.stat(real)
+        seen = posix.stat(real)
     except OSError as error:
         return Source(asked=path, path=real, device=0, inode=0, is_directory=False, owner=0, error=error.errno or 5)
     return Source(
@@ -130,13 +131,13 @@ def look(path: str, *, directory: str | None = None) -> Source:
 
 def _read(path: str, limit: int = 1 << 16) -> str:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
         return ""
     try:
-        return os.read(fd, limit).decode("utf-8", "surrogateescape")
+        return posix.read(fd, limit).decode("utf-8", "surrogateescape")
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def _capabilities() -> int:
@@ -160,7 +161,7 @@ def _free_id(ranges: list[tuple[int, int, int]], accounts: str, taken: int) -> i
     else:  # in a container: the upper half of what it has, below its `nobody`
         start, count = start + count // 2, count // 2 - 2
     for _ in range(100):
-        candidate = start + int.from_bytes(os.urandom(4), "little") % max(count, 1)
+        candidate = start + int.from_bytes(posix.urandom(4), "little") % max(count, 1)
         if f":{candidate}:" not in accounts and candidate not in (0, taken, 65534):
             return candidate
     raise CapsuleError("E2001", "this user namespace has no id to spare for the sandbox")
@@ -170,10 +171,10 @@ def _python() -> tuple[str, tuple[str, ...]]:
     """The interpreter that runs us, and the trees it needs that lie outside /usr."""
     executable = sys.executable or "/usr/bin/python3"
     prefixes = [sys.prefix, sys.base_prefix]
-    environment = os.path.dirname(os.path.dirname(executable))
-    if os.path.exists(os.path.join(environment, "pyvenv.cfg")):  # under -S nobody has told sys.prefix
+    environment = executable.rpartition("/")[0].rpartition("/")[0]
+    if paths.exists(f"{environment}/pyvenv.cfg"):  # under -S nobody has told sys.prefix
         prefixes.insert(0, environment)
-    return executable, tuple(dict.fromkeys(os.path.realpath(prefix) for prefix in prefixes))
+    return executable, tuple(dict.fromkeys(paths.real(prefix) for prefix in prefixes))
 
 
 def _links() -> dict[str, str]:
@@ -181,7 +182,7 @@ def _links() -> dict[str, str]:
     found = {}
     for name in SYSTEM_LINKS:
         try:
-            found[name] = os.readlink(f"/{name}")
+            found[name] = posix.readlink(f"/{name}")
         except FileNotFoundError:
             continue
         except OSError:
@@ -192,7 +193,7 @@ def _links() -> dict[str, str]:
 def _java_settings() -> list[str]:
     """Debian's JDKs keep files in /etc that their tree links to."""
     try:
-        homes = os.listdir("/usr/lib/jvm")
+        homes = posix.listdir("/usr/lib/jvm")
     except OSError:
         return []
     # java-17-openjdk-amd64 keeps them in /etc/java-17-openjdk
@@ -201,7 +202,7 @@ def _java_settings() -> list[str]:
 
 def _localtime() -> str:
     try:
-        return os.path.normpath(os.path.join("/etc", os.readlink("/etc/localtime")))
+        return paths.join("/etc", posix.readlink("/etc/localtime"))
     except OSError:
         return ""
 
@@ -215,7 +216,7 @@ def _proc_masked() -> tuple[tuple[str, bool], ...]:
     found = []
     for name in PROC_MASKED:
         try:
-            mode = os.stat(f"/proc/{name}").st_mode
+            mode = posix.stat(f"/proc/{name}").st_mode
         except OSError:
             continue
         if mode & 0o007 or name in OCI_MASKED:
@@ -261,7 +262,7 @@ def forget() -> bool:
 
 
 def _look_at_system() -> _Static:
-    uname = os.uname()
+    uname = posix.uname()
     major, minor = uname.release.split(".")[:2]
     python, prefixes = _python()
     etc_paths = [*ETC_PATHS, *_java_settings()]
@@ -274,8 +275,8 @@ def _look_at_system() -> _Static:
     sources = {path: source for path in paths if not (source := look(path)).error}
     return _Static(
         seen_ns=time.monotonic_ns(),
-        uid=os.geteuid(),
-        capabilities=_capabilities() if os.geteuid() == 0 else 0,
+        uid=posix.geteuid(),
+        capabilities=_capabilities() if posix.geteuid() == 0 else 0,
         architecture=uname.machine,
         kernel=(int(major), int("".join(c for c in minor if c.isdigit()))),
         python=python,
@@ -295,7 +296,7 @@ def _look_at_system() -> _Static:
 
 def _static() -> _Static:
     for kept in _kept:
-        if time.monotonic_ns() - kept.seen_ns < _KEPT_NS and kept.uid == os.geteuid():
+        if time.monotonic_ns() - kept.seen_ns < _KEPT_NS and kept.uid == posix.geteuid():
             return kept
     fresh = _look_at_system()
     _kept[:] = [fresh]
@@ -333,12 +334,12 @@ def _lacking(command: str, python: str) -> tuple[str, ...]:
     if "/" in command:
         return ()
     places = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", python.rpartition("/")[0])
-    return tuple(place for place in places if not os.path.lexists(f"{place}/{command}"))
+    return tuple(place for place in places if not paths.exists(f"{place}/{command}", follow=False))
 
 
 def _current_directory() -> str:
     try:
-        return os.getcwd()
+        return posix.getcwd()
     except OSError:  # removed: relative paths of the request are then looked for, and not found, from the root
         return "/"
 
@@ -349,7 +350,7 @@ def survey(request: Request, *, overlay: bool = True, idmap: bool = True) -> Hos
     Raises CapsuleError E2001 where no unprivileged id can be had for the sandbox.
     """
     static = _static()
-    uid, gid = static.uid, os.getegid()
+    uid, gid = static.uid, posix.getegid()
     outside_uid, outside_gid, privileged = _outside_ids(static, gid)
     directory = _current_directory()
     asked = _asked_sources(request, directory)
@@ -362,8 +363,8 @@ def survey(request: Request, *, overlay: bool = True, idmap: bool = True) -> Hos
         outside_uid=outside_uid,
         outside_gid=outside_gid,
         directory=directory,
-        home=os.environ.get("HOME", ""),
-        search_path=tuple(part for part in os.environ.get("PATH", "").split(":") if part.startswith("/")),
+        home=paths.environment("HOME"),
+        search_path=tuple(part for part in paths.environment("PATH").split(":") if part.startswith("/")),
         python=static.python,
         python_prefixes=static.python_prefixes,
         sources={**asked, **static.sources} if asked else static.sources,
@@ -383,7 +384,6 @@ def survey(request: Request, *, overlay: bool = True, idmap: bool = True) -> Hos
 def find_command(name: str, search_path: Iterable[str]) -> str:
     """Where the caller's PATH has an executable `name`, or an empty string."""
     for part in search_path:
-        path = os.path.join(part, name)
-        if os.path.isfile(path) and os.access(path, os.X_OK):
-            return path
+        if paths.is_executable(f"{part}/{name}"):
+            return f"{part}/{name}"
     return ""

@@ -6,7 +6,7 @@ host, which only ever turn from true to false) and beside a running event loop.
 
 from __future__ import annotations
 
-import os
+import posix
 import time
 
 from . import errors
@@ -64,7 +64,7 @@ class Run:
 
 def new_execution_id() -> str:
     """A random UUID (RFC 4122, version 4)."""
-    raw = bytearray(os.urandom(16))
+    raw = bytearray(posix.urandom(16))
     raw[6], raw[8] = raw[6] & 0x0F | 0x40, raw[8] & 0x3F | 0x80
     text = raw.hex()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
@@ -101,14 +101,14 @@ class _Sinks:
         if fd not in self._own or size == 0:
             return b""
         parts, at = [], 0
-        while at < size and (part := os.pread(fd, size - at, at)):  # the kernel gives 2 GiB at a time
+        while at < size and (part := posix.pread(fd, size - at, at)):  # the kernel gives 2 GiB at a time
             parts.append(part)
             at += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def close(self) -> None:
         while self._own:
-            os.close(self._own.pop())
+            posix.close(self._own.pop())
 
 
 def _send(core: Core, half: str, steps: tuple[tuple[str, ...], ...], fds: Sequence[int] = ()) -> None:
@@ -116,7 +116,7 @@ def _send(core: Core, half: str, steps: tuple[tuple[str, ...], ...], fds: Sequen
     try:
         core.send(half, (fd, *fds))
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def _drive(
@@ -224,7 +224,7 @@ def _unstarted(report: Report, plan: Plan, host: Host) -> CapsuleError:
         "E3004",
         f"`{command}` is `{outside}` on the host, which the sandbox does not show",
         details={"command": command, "path": outside},
-        hint=f"show its directory with `--readonly {os.path.dirname(outside)}`, and call it by that path",
+        hint=f"show its directory with `--readonly {outside.rpartition('/')[0]}`, and call it by that path",
     )
 
 

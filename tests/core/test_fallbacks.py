@@ -213,7 +213,7 @@ def test_sources_are_checked(hidden, names):
 
 PLACES = """
 plan = byhand.compiled("true")
-for path in ("/new/var/tmp/x", "/new/none/x", "/new/etc/hostname/x"):
+for path in ("/new/dev/fd/x", "/new/none/x", "/new/etc/hostname/x"):
     room = byhand.after(plan.room, "symlink", ("dir", path, "0755"))
     with byhand.Talk(core) as talk:
         talk.room((*room, ("offer", "/workspace")))

@@ -396,7 +396,7 @@ def test_a_thing_that_cannot_be_made_fails_its_step(core_path, verb, steps, wron
     [
         pytest.param(("bind", "0", "/new/none-such", "ro"), errno.ENOENT, id="bind at a missing place"),
         pytest.param(("bind", "0", "/new/etc/passwd", "ro"), errno.ENOTDIR, id="directory over a file"),
-        pytest.param(("bind", "0", "/new/var/tmp/x", "ro"), errno.ELOOP, id="bind behind a link"),
+        pytest.param(("bind", "0", "/new/dev/fd/x", "ro"), errno.ELOOP, id="bind behind a link"),
         pytest.param(("inner-bind", "/new/none-such", "/new/tmp", "rw"), errno.ENOENT, id="of nothing"),
         pytest.param(("inner-bind", "/new/tmp", "/new/none-such", "rw"), errno.ENOENT, id="at a missing place"),
         pytest.param(("overlay", "/none", "/none", "/none", "/new/tmp"), errno.ENOENT, id="overlay of nothing"),
@@ -458,7 +458,7 @@ def test_other_steps_of_a_room_that_fail(core_path, verb, step, wrong):
 def test_an_offer_of_what_is_not_there_fails_its_step(core_path):
     """Only a directory of the new root can be handed out."""
     plan = compiled(ALONE)
-    for path, wrong in (("/none", errno.ENOENT), ("/etc/passwd", errno.ENOTDIR), ("/var/tmp", errno.ENOTDIR)):
+    for path, wrong in (("/none", errno.ENOENT), ("/etc/passwd", errno.ENOTDIR), ("/dev/fd", errno.ENOTDIR)):
         room = (*plan.room, ("offer", path))
         failed = failing_room(core_path, room)
         assert ("room", len(room) - 1) == failed[:2]

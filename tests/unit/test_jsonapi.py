@@ -9,7 +9,6 @@ import json
 import pytest
 
 import capsule_run
-
 from capsule_run import jsonapi
 from capsule_run._value import replace
 from capsule_run.checks import MAX_COMPONENT_BYTES, MAX_PATH_BYTES, nearest, shown

@@ -7,9 +7,10 @@ exactly one JSON response on stdout and nothing else ever. Data goes to stdout, 
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # typeshed has only `signal`, which costs 4 ms (enum)
-import os
+import posix
 import sys
 
+from .. import paths
 from .._value import replace
 from ..errors import CapsuleError
 from ..fastjson import dumps
@@ -38,12 +39,12 @@ def write_all(fd: int, text: str) -> None:
     view = memoryview(text.encode("utf-8", "surrogateescape"))
     try:
         while view:
-            view = view[os.write(fd, view) :]
+            view = view[posix.write(fd, view) :]
     except (BrokenPipeError, BlockingIOError):
         return
     except OSError as error:  # a full disk, an I/O error: the answer is lost, and that must be seen
         if fd != 2:
-            write_all(2, f"capsule-run: cannot write the result: {os.strerror(error.errno or 0).lower()}\n")
+            write_all(2, f"capsule-run: cannot write the result: {posix.strerror(error.errno or 0).lower()}\n")
             raise SystemExit(125) from None
 
 
@@ -51,9 +52,9 @@ def _own_standard_descriptors() -> None:
     """Whoever closed 0, 1 or 2 gets /dev/null there, before anything of ours could land on those numbers."""
     for fd in (0, 1, 2):
         try:
-            os.fstat(fd)
+            posix.fstat(fd)
         except OSError:
-            os.open("/dev/null", os.O_RDWR)  # the lowest free number: this one
+            posix.open("/dev/null", posix.O_RDWR)  # the lowest free number: this one
 
 
 class _Signals:
@@ -85,10 +86,10 @@ class _Signals:
 
 def _terminal_or_same(fd: int, flags: int) -> int:
     """A terminal opened anew without blocking, so that a stopped one (Ctrl-S) cannot hold the clock; else `fd` itself."""
-    if not os.isatty(fd):
+    if not posix.isatty(fd):
         return fd
     try:
-        return os.open(f"/proc/self/fd/{fd}", flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        return posix.open(f"/proc/self/fd/{fd}", flags | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC)
     except OSError:
         return fd  # somebody else's terminal, after su: it works, only Ctrl-S stops the clock
 
@@ -98,17 +99,17 @@ def _command_workspace(request: Request, options: Options) -> Request:
     if options.workspace_given:
         return request
     try:
-        directory = os.getcwd()
+        directory = posix.getcwd()
     except OSError:
         return _without_workspace(request, "the current directory is gone")
-    home = os.path.realpath(os.environ.get("HOME") or "/root")
+    home = paths.real(paths.environment("HOME") or "/root")
     if directory == home or within(home, directory):
         return _without_workspace(request, f"`{directory}` is or holds the home directory")
     if directory in (*SYSTEM_DIRECTORIES, *UNSHARED_DIRECTORIES) or any(
         within(directory, tree) for tree in UNSHARED_TREES
     ):
         return _without_workspace(request, f"`{directory}` belongs to the system")
-    secret = next((name for name in SECRET_NAMES if os.path.lexists(os.path.join(directory, name))), None)
+    secret = next((name for name in SECRET_NAMES if paths.exists(f"{directory}/{name}", follow=False)), None)
     if secret is not None:
         return _without_workspace(request, f"`{directory}` holds `{secret}`")
     isolation = _with_workspace(request.isolation, directory)
@@ -161,9 +162,9 @@ def _print_json(result: Result, *, pretty: bool) -> None:
 
 def _stream(request: Request, signals: _Signals) -> Result:
     streams = Streams(
-        stdin=_terminal_or_same(0, os.O_RDONLY),
-        stdout=_terminal_or_same(1, os.O_WRONLY),
-        stderr=_terminal_or_same(2, os.O_WRONLY),
+        stdin=_terminal_or_same(0, posix.O_RDONLY),
+        stdout=_terminal_or_same(1, posix.O_WRONLY),
+        stderr=_terminal_or_same(2, posix.O_WRONLY),
     )
     return perform(request, streams=streams, on_start=signals.started)
 
@@ -174,7 +175,7 @@ def _command(options: Options) -> int:
         return _dry_run(request, options)
     signals = _Signals()
     if options.pretty:
-        result = perform(request, streams=Streams(stdin=_terminal_or_same(0, os.O_RDONLY)), on_start=signals.started)
+        result = perform(request, streams=Streams(stdin=_terminal_or_same(0, posix.O_RDONLY)), on_start=signals.started)
         _print_json(result, pretty=True)
     else:
         result = _stream(request, signals)
@@ -187,7 +188,7 @@ def _command(options: Options) -> int:
 def _read_stdin() -> bytes:
     """All of stdin, or as much as shows that it is too much."""
     parts, left = [], MAX_REQUEST_BYTES + 1
-    while left > 0 and (part := os.read(0, min(left, 1 << 20))):
+    while left > 0 and (part := posix.read(0, min(left, 1 << 20))):
         parts.append(part)
         left -= len(part)
     return b"".join(parts)

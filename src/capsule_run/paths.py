@@ -1,0 +1,76 @@
+"""What `os.path` and `os.environ` would do, for the few things that a run needs of them.
+
+`import os` costs a fifth of the interpreter's own start (`posixpath`, `stat` and the abstract collections with it), and a
+one-shot command line pays for each import again. Rank 2: looks at the system, decides nothing.
+"""
+
+from __future__ import annotations
+
+import posix
+import sys
+
+from .policy import normal
+
+ENOENT, ELOOP = 2, 40
+MOST_LINKS = 40  # path_resolution(7)
+
+
+def join(directory: str, path: str) -> str:
+    """`path`, which is relative to `directory` unless it is absolute, in its shortest spelling; no link is looked at."""
+    return normal(path if path.startswith("/") else f"{directory}/{path}")
+
+
+def real(path: str) -> str:
+    """The absolute path without any link. What does not exist is kept as it is written.
+
+    Raises OSError ELOOP for more links than the kernel follows, and what readlink(2) answers for a link that it refuses.
+    """
+    left, done, links = path.split("/")[::-1], "", 0
+    while left:
+        part = left.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            done = done.rpartition("/")[0]
+            continue
+        try:
+            target = posix.readlink(f"{done}/{part}")
+        except OSError as error:
+            if error.errno not in (22, ENOENT, 20):  # EINVAL: no link; ENOTDIR: beneath a file, nothing can be
+                raise
+            done = f"{done}/{part}"
+            continue
+        links += 1
+        if links > MOST_LINKS:
+            raise OSError(ELOOP, posix.strerror(ELOOP), path)
+        if target.startswith("/"):
+            done = ""
+        left += target.split("/")[::-1]
+    return done or "/"
+
+
+def exists(path: str, *, follow: bool = True) -> bool:
+    """Whether there is something at `path`; without `follow`, also a link that leads nowhere."""
+    try:
+        posix.stat(path, follow_symlinks=follow)
+    except OSError:
+        return False
+    return True
+
+
+def is_executable(path: str) -> bool:
+    """Whether `path` is a file that the caller may execute."""
+    try:
+        plain = posix.stat(path).st_mode & 0o170000 == 0o100000
+    except OSError:
+        return False
+    return plain and posix.access(path, posix.X_OK)
+
+
+def environment(name: str) -> str:
+    """A variable of this process, empty where it is not set: as the program has changed it, if it has loaded `os`."""
+    os = sys.modules.get("os")
+    if os is not None:
+        found: str = os.environ.get(name, "")
+        return found
+    return posix.environ.get(name.encode(), b"").decode("utf-8", "surrogateescape")

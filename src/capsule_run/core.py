@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PATH = (__file__ if __file__.startswith("/") else f"{posix.getcwd()}/{__file__}").rpartition("/")[0] + "/_core"
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _REPORT_BYTES = 4096
+EPERM, ENOENT, EACCES, ENOTDIR = 1, 2, 13, 20
 _TIMES = ("received", "cloned", "mapped", "ready", "started", "ended", "reported")
 _USAGE = (
     "user_us",
@@ -148,12 +149,14 @@ def _spawn(path: str, control: int, stderr: int | None) -> int:
     ]
     try:
         return posix.posix_spawn(path, ["capsule-core"], {}, file_actions=actions)
-    except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-        raise CapsuleError(
-            "E2003", f"cannot run the core `{path}`: {posix.strerror(error.errno or 0).lower()}"
-        ) from None
     except OSError as error:
-        raise CapsuleError("E6003", f"cannot start the core: {posix.strerror(error.errno or 0).lower()}") from None
+        why = posix.strerror(error.errno or 0).lower()
+        if error.errno == EPERM:  # not the file's doing: libc could not make a process
+            hint = "a seccomp filter around this process refuses `clone3`: it has to answer ENOSYS, as newer container engines do"
+            raise CapsuleError("E2005", f"cannot start the core: {why}", hint=hint) from None
+        if error.errno in (ENOENT, EACCES, ENOTDIR):
+            raise CapsuleError("E2003", f"cannot run the core `{path}`: {why}") from None
+        raise CapsuleError("E6003", f"cannot start the core: {why}") from None
 
 
 def _broken(text: object) -> CapsuleError:

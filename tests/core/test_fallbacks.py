@@ -23,7 +23,7 @@ CALLS = {"clone3": 435, "close_range": 436, "openat2": 437, "mount_setattr": 442
 HIDDEN = [[name] for name in CALLS] + [list(CALLS)]
 
 CALLER = """
-import json, os, sys
+import json, os, posix, sys
 sys.path[:0] = {path!r}
 import ctypes, struct, tempfile
 import byhand
@@ -56,7 +56,7 @@ def spawn(path, argv, env, *, file_actions):
         os.execve(path, argv, env)
     return pid
 
-os.posix_spawn = spawn
+posix.posix_spawn = spawn
 {before}
 answer({numbers!r}, {error!r})
 said = []

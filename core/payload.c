@@ -178,7 +178,7 @@ int act_landlock_allow(struct room *room, const struct step *step)
 	struct landlock_path rule = { number(step->field[1]) & room->landlock_handled, -1 };
 	int place CLEANUP_CLOSE = -1;
 
-	if (room->landlock < 0)
+	if (room->landlock < 0 || rule.allowed == 0) /* the kernel refuses a rule that allows nothing */
 		return 0;
 	place = open(step->field[0], O_PATH | O_CLOEXEC);
 	rule.parent = place;

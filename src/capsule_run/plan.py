@@ -9,7 +9,7 @@ from __future__ import annotations
 from . import seccomp
 from ._value import value
 from .errors import CapsuleError
-from .model import COPY_ON_WRITE, READ_ONLY
+from .model import COPY_ON_WRITE, READ_ONLY, READ_WRITE
 from .policy import DRAIN_MS, PRIVATE, SETUP_MS, SHIM_DIRECTORY, WORKSPACE, within
 
 TYPE_CHECKING = False
@@ -38,10 +38,6 @@ NO_CORE = 1
 LANDLOCK_WRITE = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12
 # Truncation (ABI 3) is left to the mounts: handling it makes every open, also for reading, a third dearer (bench/).
 LANDLOCK_REFER, LANDLOCK_SCOPES = 1 << 13, 3
-LANDLOCK_ABIS = (
-    (6, LANDLOCK_WRITE | LANDLOCK_REFER, LANDLOCK_SCOPES),
-    (2, LANDLOCK_WRITE | LANDLOCK_REFER, 0),
-)
 LANDLOCK_FILE_RIGHTS = 1 << 1
 
 
@@ -293,21 +289,26 @@ def _rlimits(policy: Policy) -> list[Step]:
 
 
 def _landlock(policy: Policy) -> list[Step]:
-    """One more layer over the mounts: nothing is changed outside the writable places, and nothing outside is signalled.
+    """One more layer over the mounts: nothing outside is signalled or reached by an abstract socket.
+
+    Where something of the host's is writable, also: nothing is changed outside the writable places. Otherwise every mount
+    of the host's is read-only anyway, and file rights would make each open 6 % dearer (docs/decisions/landlock.md).
 
     Of /dev only the files that are there are written to: devices and terminals.
     """
-    steps: list[Step] = [("landlock", str(abi), str(rights), str(scopes)) for abi, rights, scopes in LANDLOCK_ABIS]
+    shares_writable = any(bound.mode != READ_ONLY for bound in policy.binds) or policy.workspace_kind == READ_WRITE
+    changes = LANDLOCK_WRITE | LANDLOCK_REFER
+    abis = ((6, changes if shares_writable else 0, LANDLOCK_SCOPES), (2, changes, 0))
+    steps: list[Step] = [("landlock", str(abi), str(rights), str(scopes)) for abi, rights, scopes in abis]
     if policy.landlock_required:
         steps.append(("landlock-required",))
-    every = LANDLOCK_WRITE | LANDLOCK_REFER
     writable = {place: True for place, _scratch, _mode in _scratch_places(policy)}
     writable.update({WORKSPACE: True, "/dev": False})
     for bound in policy.binds:
         if bound.mode != READ_ONLY:
             writable[bound.destination] = bound.source.is_directory
     for path, whole in writable.items():
-        steps.append(("landlock-allow", path, str(every if whole else LANDLOCK_FILE_RIGHTS)))
+        steps.append(("landlock-allow", path, str(changes if whole else LANDLOCK_FILE_RIGHTS)))
     return steps
 
 

@@ -133,6 +133,8 @@ def _drive(
     _send(core, "payload", payload, sinks.fds)
     if on_start is not None:
         on_start(run)
+    from . import verdict as _needed_next  # noqa: F401  # while the command runs, and not while somebody waits for it
+
     message = core.receive()
     if not message:
         status = core.close()
@@ -329,7 +331,7 @@ def perform(
         if error.code.startswith("E1"):
             raise
         return failed_result(error, execution_id=execution_id, started_at=started_at)
-    from . import verdict  # only now: before, the sandbox would have waited for the import
+    from . import verdict  # loaded by now, see `_drive`
 
     status, exit_code, signal, failure = verdict.judge(report, policy, stderr, cancelled_by=cancelled_by)
     return Result(

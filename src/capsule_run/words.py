@@ -44,7 +44,7 @@ _WORDS = {
     "new-keyring": "an empty session keyring",
     "no-new-privs": "no program can give privileges any more",
     "no-capabilities": "all capability sets empty, securebits locked",
-    "landlock": "Landlock (ABI {0} or later): no changes outside the writable places",
+    "landlock": "Landlock (ABI {0} or later): {landlock1}",
     "landlock-required": "nothing runs without Landlock",
     "landlock-allow": "Landlock: {0} may change",
     "filter": "a system call filter of {instructions0} instructions",
@@ -95,6 +95,11 @@ def describe(step: tuple[str, ...], plan: Plan) -> str:
         extra["mode2"] = _MODES[fields[2]]
     if verb == "rlimit":
         extra["limit0"] = _LIMITS.get(fields[0], f"limit {fields[0]}")
+    if verb == "landlock":
+        held = ("no changes outside the writable places",) if fields[1] != "0" else ()
+        extra["landlock1"] = " and ".join(
+            (*held, *(("no signals or abstract sockets to the outside",) if fields[2] != "0" else ()))
+        )
     if verb == "filter":
         extra["instructions0"] = str(len(fields[0]) // 16)
     return _WORDS[verb].format(*fields, **extra)

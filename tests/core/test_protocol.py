@@ -494,7 +494,7 @@ def failing_payload(core_path, payload, plan):
     [
         pytest.param(("cwd", "/none-such"), errno.ENOENT, id="no such directory"),
         pytest.param(("cwd", "/etc/passwd"), errno.ENOTDIR, id="no directory"),
-        pytest.param(("landlock-allow", "/none-such", "1"), errno.ENOENT, id="Landlock of nothing"),
+        pytest.param(("landlock", "2", str(1 << 60), "0"), errno.EINVAL, id="Landlock right that no kernel has"),
         pytest.param(("filter", "ff" * 8), errno.EINVAL, id="filter that the kernel refuses"),
     ],
 )

@@ -13,7 +13,6 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64
 
 from .errors import CapsuleError
-from .fastjson import dumps, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,11 +32,20 @@ def refuse(code: str, label: str, why: str, *, hint: str | None = None, **detail
     return CapsuleError(code, f"{label}: {why}", details={"field": label, **details}, hint=hint)
 
 
+def quoted(text: str) -> str:
+    """A text as JSON writes it. Only messages need it, and what only messages need is imported by who has one."""
+    from .fastjson import quoted as json_quoted
+
+    return json_quoted(text)
+
+
 def shown(value: object) -> str:
     """A value as JSON, cut to what fits in a message; containers and bytes by type only."""
     if value is None or isinstance(value, (bool, int, float, str)):
         if isinstance(value, int) and value.bit_length() > 64:
             return f"a number of {value.bit_length()} bits"
+        from .fastjson import dumps
+
         text = repr(value) if isinstance(value, float) else dumps(value, indent=None)
         return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
     return f"a value of type `{type(value).__name__}`"

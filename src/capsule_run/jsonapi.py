@@ -28,7 +28,6 @@ from .checks import (
     wrong_type,
 )
 from .errors import CapsuleError, entry
-from .fastjson import loads
 from .model import (
     COPY_ON_WRITE,
     KILL,
@@ -266,6 +265,8 @@ def parse_request(text: bytes, *, defaults: Mapping[str, object] | None = None) 
 
     The error carries the request's `execution_id` if that could be read, so that a refusal can be matched to it.
     """
+    from .fastjson import loads  # who runs a command needs no JSON
+
     given = loads(_decoded(text))
     completed = with_defaults(given, defaults or {})
     try:

@@ -7,7 +7,6 @@ is counted. A fraction is accepted and rounded down to a whole byte (`1.5G`).
 from __future__ import annotations
 
 from .errors import CapsuleError
-from .fastjson import quoted
 
 MAX_BYTES = (1 << 63) - 1
 _SHIFTS = {letter + ending: 10 * power for power, letter in enumerate("kmgt", 1) for ending in ("", "b", "ib")}
@@ -22,6 +21,8 @@ def parse_size(text: str, *, label: str = "size") -> int:
     negative = number.startswith("-")
     whole, point, fraction = number.removeprefix("-").partition(".")
     if shift is None or not _is_digits(whole) or (point and not _is_digits(fraction)):
+        from .fastjson import quoted  # a message's, and no message's import is on the hot path
+
         shown = quoted(text if len(text) <= _MAX_LETTERS else text[:_MAX_LETTERS] + "…")
         raise CapsuleError(
             "E1005",

@@ -13,7 +13,6 @@ import sys
 from .. import paths
 from .._value import replace
 from ..errors import CapsuleError
-from ..fastjson import dumps
 from ..jsonapi import MAX_REQUEST_BYTES, response
 from ..model import Isolation, Request, Result, Workspace
 from ..policy import SYSTEM_DIRECTORIES, within
@@ -137,6 +136,8 @@ def _explain(result: Result) -> None:
 
 
 def _verbose(result: Result) -> None:
+    from ..fastjson import dumps
+
     lines = [f"status: {result.status}", f"execution id: {result.execution_id}"]
     lines += [f"{name}: {dumps(fact, indent=None)}" for name, fact in result.isolation.items()]
     metrics = result.metrics
@@ -148,6 +149,8 @@ def _verbose(result: Result) -> None:
 
 
 def _dry_run(request: Request, options: Options) -> int:
+    from ..fastjson import dumps
+
     steps = dry_run(request)
     if options.json:
         write_all(1, dumps({"dry_run": True, "steps": steps}, indent=2 if options.pretty else None) + "\n")
@@ -157,6 +160,8 @@ def _dry_run(request: Request, options: Options) -> int:
 
 
 def _print_json(result: Result, *, pretty: bool) -> None:
+    from ..fastjson import dumps
+
     write_all(1, dumps(response(result), indent=2 if pretty else None) + "\n")
 
 

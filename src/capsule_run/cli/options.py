@@ -7,9 +7,8 @@ the same checker as in JSON. Called by `cli`; `help` prints the table.
 from __future__ import annotations
 
 from capsule_run._value import value
-from capsule_run.checks import check_directory, check_source, check_variable, nearest, refuse, shown
+from capsule_run.checks import check_directory, check_source, check_variable, nearest, quoted, refuse, shown
 from capsule_run.errors import CapsuleError
-from capsule_run.fastjson import quoted
 from capsule_run.jsonapi import (
     FIELDS,
     check_bind_mode,

@@ -29,6 +29,8 @@ plan = byhand.compiled(*{command!r})
 report, out, err = byhand.run({core!r}, plan)
 answer = [report.exited, report.signalled, report.killed, report.failed, out.decode(), err.decode()]
 os.write(answers, json.dumps(answer).encode())
+# what was armed must not ring while the interpreter ends, and has taken its handlers back
+for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF): signal.setitimer(timer, 0)
 """
 
 

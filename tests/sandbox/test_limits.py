@@ -132,5 +132,5 @@ def test_a_daemon_that_keeps_the_streams_does_not_delay_the_result(inside):
     began = time.monotonic()
     response = inside(["sh", "-c", f"(setsid sh -c 'sleep 60; : {mark}' &) ; echo done"])
     assert ("success", "done\n") == (response["status"], response["stdout"])
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30  # half of what the daemon would sleep: nobody waited for it
     assert [] == descendants_named(mark)

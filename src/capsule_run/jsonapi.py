@@ -1,12 +1,10 @@
-"""The JSON contract: a request as JSON (or as the mapping that JSON would give) to a value, a result back to JSON.
+"""The JSON contract: a request as JSON (or as the mapping that JSON would give) to a value. `response` is the way back.
 
 One table, `FIELDS`, says for every field what may be in it. The command line and the SDK have no checks of their own:
 they build the same mapping, and where they want a label of theirs they call the field's checker. Rank 1: pure.
 """
 
 from __future__ import annotations
-
-from binascii import b2a_base64
 
 from ._value import replace
 from .checks import (
@@ -27,7 +25,7 @@ from .checks import (
     shown,
     wrong_type,
 )
-from .errors import CapsuleError, entry
+from .errors import CapsuleError
 from .model import (
     COPY_ON_WRITE,
     KILL,
@@ -36,10 +34,8 @@ from .model import (
     TRUNCATE,
     Bind,
     Isolation,
-    Metrics,
     Request,
     Resources,
-    Result,
     Workspace,
 )
 from .sizes import parse_size
@@ -49,7 +45,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from .checks import Checker
-    from .model import Failure, Output
 
 REQUIREMENTS = ("cgroup2", "cgroup1", "landlock", "overlay", "seccomp_notify")
 
@@ -319,58 +314,3 @@ def request_to_mapping(request: Request) -> dict[str, object]:
 def _given(value: object, names: Iterable[str]) -> dict[str, object]:
     fields = {name: getattr(value, name) for name in names}
     return {name: field for name, field in fields.items() if field is not None and field != ()}
-
-
-def response(result: Result) -> dict[str, object]:
-    """A result as the JSON response: what was not measured, or never happened, is absent."""
-    fields: dict[str, object] = {"execution_id": result.execution_id, "status": result.status}
-    if result.exit_code is not None:
-        fields["exit_code"] = result.exit_code
-    if result.signal is not None:
-        fields["signal"] = result.signal
-    _add_output(fields, "stdout", result.stdout_stream)
-    _add_output(fields, "stderr", result.stderr_stream)
-    fields["started_at"] = result.started_at
-    fields["finished_at"] = result.finished_at
-    if result.metrics is not None:
-        fields["metrics"] = _measured(result.metrics)
-    if result.isolation:
-        fields["isolation"] = result.isolation
-    if result.error is not None:
-        fields["error"] = _error_fields(result.error)
-    return fields
-
-
-def _measured(metrics: Metrics) -> dict[str, object]:
-    # A thousandth of a millisecond is what the clocks are good for.
-    fields = {name: getattr(metrics, name) for name in Metrics.__annotations__}
-    return {
-        name: round(field, 3) if isinstance(field, float) else field
-        for name, field in fields.items()
-        if field is not None
-    }
-
-
-def _add_output(fields: dict[str, object], name: str, output: Output | None) -> None:
-    if output is None:
-        return
-    try:
-        fields[name] = output.data.decode()
-    except UnicodeDecodeError:
-        fields[name] = output.data.decode("utf-8", "replace")
-        fields[f"{name}_base64"] = b2a_base64(output.data, newline=False).decode("ascii")
-    fields[f"{name}_bytes"] = output.total_bytes
-    fields[f"{name}_truncated"] = output.truncated
-
-
-def _error_fields(error: Failure) -> dict[str, object]:
-    fields: dict[str, object] = {
-        "code": error.code,
-        "category": entry(error.code).category,
-        "message": error.message,
-        "cause": error.cause,
-        "details": error.details,
-    }
-    if error.hint:
-        fields["hint"] = error.hint
-    return fields

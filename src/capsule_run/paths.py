@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 import sys
 
-from .policy import normal
+from .view import normal
 
 ENOENT, ELOOP = 2, 40
 MOST_LINKS = 40  # path_resolution(7)

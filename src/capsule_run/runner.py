@@ -10,13 +10,14 @@ import posix
 import time
 
 from . import errors
+from .confinement import payload_steps
 from .core import PATH as CORE_PATH
 from .core import Core, Report, memory_file, parse_report, sealed_file
 from .errors import CapsuleError
 from .host import find_command, forget, survey
 from .jsonapi import check_request
-from .model import ERROR, Metrics, Output, Request, Result
-from .plan import Plan, compile_plan, encode, payload_steps, room_steps
+from .model import ERROR, Request, Result
+from .plan import Plan, compile_plan, encode, room_steps
 from .policy import resolve
 
 TYPE_CHECKING = False
@@ -133,7 +134,7 @@ def _drive(
     _send(core, "payload", payload, sinks.fds)
     if on_start is not None:
         on_start(run)
-    from . import verdict as _needed_next  # noqa: F401  # while the command runs, and not while somebody waits for it
+    from . import account, verdict  # noqa: F401  # while the command runs, and not while somebody waits for it
 
     message = core.receive()
     if not message:
@@ -230,73 +231,6 @@ def _unstarted(report: Report, plan: Plan, host: Host) -> CapsuleError:
     )
 
 
-def _output(capture: tuple[int, int, bool], data: bytes) -> Output:
-    _kept, total, over = capture
-    return Output(data=data, total_bytes=total, truncated=over)
-
-
-def startup_phases(times: dict[str, int], called_ns: int) -> dict[str, int]:
-    """Microseconds of each phase before the command's first instruction, from the caller's call on."""
-    names = ("received", "cloned", "mapped", "ready", "started")
-    labels = ("spawn", "create", "map", "build", "confine")
-    phases, before = {}, called_ns
-    for name, label in zip(names, labels, strict=True):
-        if not times[name]:
-            break
-        phases[label] = max((times[name] - before) // 1000, 0)
-        before = times[name]
-    return phases
-
-
-def _metrics(report: Report, called_ns: int) -> Metrics:
-    usage, times = report.usage, report.times
-    user, system = usage["user_us"] / 1000, usage["system_us"] / 1000
-    end = times["ended"] or times["reported"]
-    return Metrics(
-        wall_ms=round((end - times["started"]) / 1e6, 3) if times["started"] else 0.0,
-        user_ms=round(user, 3),
-        system_ms=round(system, 3),
-        cpu_ms=round(user + system, 3),
-        max_process_memory_bytes=(usage["max_rss_kib"] << 10) or None,
-        max_memory_bytes=(report.memory_peak << 10) or None,
-        io_read_bytes=usage["in_blocks"] << 9,
-        io_write_bytes=usage["out_blocks"] << 9,
-        voluntary_context_switches=usage["voluntary_switches"],
-        involuntary_context_switches=usage["involuntary_switches"],
-        minor_page_faults=usage["minor_faults"],
-        major_page_faults=usage["major_faults"],
-        startup=startup_phases(times, called_ns),
-    )
-
-
-def isolation_in_force(policy: Policy, landlock_abi: int) -> dict[str, object]:
-    """The layers and mechanisms that a run stands on, by name, for the result and for `-v`."""
-    workspace: dict[str, object] = {"kind": policy.workspace_kind}
-    if policy.workspace is not None:
-        workspace["source"] = policy.workspace.path
-    return {
-        "namespaces": ["user", "mount", "pid", "ipc", "uts", "cgroup", *(() if policy.network else ("net",))],
-        "network": "host" if policy.network else "none",
-        "user": {"inside": policy.user, "outside": policy.outside_uid},
-        "no_new_privs": True,
-        "capabilities": [],
-        "seccomp": policy.profile,
-        "landlock_abi": landlock_abi,
-        "workspace": workspace,
-        "limits": {
-            "wall_time": "timer",
-            "memory": "watch",
-            "processes": "rlimit",
-            "cpu_shares": policy.cpu_mechanism,
-            "output": "launcher",
-            "disk": "tmpfs",
-            "file_size": "rlimit",
-            "open_files": "rlimit",
-        },
-        **({"notes": list(policy.notes)} if policy.notes else {}),
-    }
-
-
 def execute(
     request: Request,
     *,
@@ -331,7 +265,7 @@ def perform(
         if error.code.startswith("E1"):
             raise
         return failed_result(error, execution_id=execution_id, started_at=started_at)
-    from . import verdict  # loaded by now, see `_drive`
+    from . import account, verdict  # loaded by now, see `_drive`
 
     status, exit_code, signal, failure = verdict.judge(report, policy, stderr, cancelled_by=cancelled_by)
     return Result(
@@ -341,10 +275,10 @@ def perform(
         finished_at=timestamp(),
         exit_code=exit_code,
         signal=signal,
-        stdout_stream=_output(report.stdout, stdout),
-        stderr_stream=_output(report.stderr, stderr),
-        metrics=_metrics(report, called_ns) if report.usage else None,
-        isolation=isolation_in_force(policy, report.landlock_abi or 0),
+        stdout_stream=account.output(report.stdout, stdout),
+        stderr_stream=account.output(report.stderr, stderr),
+        metrics=account.metrics(report, called_ns) if report.usage else None,
+        isolation=account.isolation_in_force(policy, report.landlock_abi or 0),
         error=failure,
     )
 

@@ -9,7 +9,8 @@ import subprocess
 import pytest
 from documents import DOCS, table_rows
 
-from capsule_run import jsonapi, model, runner
+from capsule_run import account, jsonapi, model
+from capsule_run import response as wire
 from capsule_run.errors import CapsuleError
 from capsule_run.host import survey
 from capsule_run.model import Isolation, Metrics, Request, Resources, Workspace
@@ -198,7 +199,7 @@ def test_rows_of_the_response_are_the_model_s():
         metrics=Metrics(**dict.fromkeys(Metrics.__annotations__, 1)), isolation={"a": 1},
         error=model.Failure(code="E4001", message="m", cause="c", details={}, hint="h"),
     )  # fmt: skip
-    answer = jsonapi.response(result)
+    answer = wire.response(result)
     assert (set(answer), set(answer["metrics"]), set(answer["error"])) == (
         RESPONSE_TABLES["response"],
         RESPONSE_TABLES["metrics"],
@@ -210,7 +211,7 @@ def test_rows_of_isolation_are_those_that_are_made():
     """The page's fields of `isolation` are what a run with everything in it says, and so are the limits' names."""
     request = Request(command=("true",), isolation=Isolation(workspace=Workspace(source="/usr/share")))
     policy = resolve(request, survey(request, overlay=False))
-    made = runner.isolation_in_force(policy, 0)
+    made = account.isolation_in_force(policy, 0)
     assert set(made) == RESPONSE_TABLES["isolation"]
     (row,) = [row for row in table_rows(PAGE) if row[0] == "`limits`"]
     assert list(made["limits"]) == re.findall(r"`(\w+)`", row[2])

@@ -9,7 +9,7 @@ import pytest
 from documents import DOCS, table_rows
 
 import capsule_run
-from capsule_run import jsonapi, model, plan, policy, runner
+from capsule_run import account, confinement, jsonapi, model, plan, policy
 from capsule_run.host import survey
 from capsule_run.model import Isolation, Request, Resources
 from capsule_run.sizes import format_size
@@ -44,7 +44,7 @@ def test_defaults(limit):
 
 def test_every_limit_in_force_has_a_row():
     """Each limit that results name has its row, and a result names a mechanism for each."""
-    made = runner.isolation_in_force(resolved(), 0)["limits"]
+    made = account.isolation_in_force(resolved(), 0)["limits"]
     assert set(IN_FORCE) == set(made)
     assert set(IN_FORCE.values()) <= set(ROWS)
 
@@ -67,13 +67,13 @@ def test_fixed_limits_on_the_page():
     limits = {int(step[1]): step[2] for step in plan.compile_plan(resolved()).payload if step[0] == "rlimit"}
     memory = model.DEFAULT_MEMORY_BYTES
     assert {
-        plan.RLIMIT_STACK: str(8 << 20),
-        plan.RLIMIT_MEMLOCK: str(64 << 10),
-        plan.RLIMIT_MSGQUEUE: str(800 << 10),
-        plan.RLIMIT_SIGPENDING: "256",
-        plan.RLIMIT_RTPRIO: "0",
-        plan.RLIMIT_NICE: "0",
-        plan.RLIMIT_DATA: str(2 * memory + (1 << 30)),
+        confinement.RLIMIT_STACK: str(8 << 20),
+        confinement.RLIMIT_MEMLOCK: str(64 << 10),
+        confinement.RLIMIT_MSGQUEUE: str(800 << 10),
+        confinement.RLIMIT_SIGPENDING: "256",
+        confinement.RLIMIT_RTPRIO: "0",
+        confinement.RLIMIT_NICE: "0",
+        confinement.RLIMIT_DATA: str(2 * memory + (1 << 30)),
     }.items() <= limits.items()
     for words in ("a stack of 8 MiB", "64 KiB of locked memory", "800 KiB of message queues", "256 queued signals"):
         assert words in PAGE

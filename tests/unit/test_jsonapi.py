@@ -10,6 +10,7 @@ import pytest
 
 import capsule_run
 from capsule_run import jsonapi
+from capsule_run import response as wire
 from capsule_run._value import replace
 from capsule_run.checks import MAX_COMPONENT_BYTES, MAX_PATH_BYTES, nearest, shown
 from capsule_run.errors import CapsuleError
@@ -625,13 +626,13 @@ def test_response_of_a_clean_run():
         },
         "isolation": {"layers": ["user"]},
     }  # fmt: skip
-    response = jsonapi.response(CLEAN)
+    response = wire.response(CLEAN)
     assert list(expected.items()) == list(response.items())
 
 
 def test_response_keeps_exact_bytes():
     """Bytes that are not UTF-8 are there twice: as text with replacement characters, and exactly."""
-    response = jsonapi.response(replace(CLEAN, stdout_stream=Output(data=b"a\xffb", total_bytes=90, truncated=True)))
+    response = wire.response(replace(CLEAN, stdout_stream=Output(data=b"a\xffb", total_bytes=90, truncated=True)))
     assert ("a\ufffdb", b"a\xffb") == (response["stdout"], base64.b64decode(response["stdout_base64"]))
     assert (90, True) == (response["stdout_bytes"], response["stdout_truncated"])
     assert "stderr_base64" not in response
@@ -641,7 +642,7 @@ def test_response_of_a_killed_run_keeps_the_output():
     """A run that a limit ended has its error beside what it wrote until then."""
     error = Failure(code="E4001", message="out of memory", cause="memory", details={"limit_bytes": 1}, hint="")
     killed = replace(CLEAN, status="killed", exit_code=137, signal="SIGKILL", error=error)
-    response = jsonapi.response(killed)
+    response = wire.response(killed)
     expected = {
         "code": "E4001",
         "category": "resource",
@@ -670,7 +671,7 @@ def test_response_of_a_request_that_never_ran():
             "hint": "add it",
         },
     }
-    assert expected == jsonapi.response(never_ran(error))
+    assert expected == wire.response(never_ran(error))
 
 
 def test_langchain_reader():
@@ -681,5 +682,5 @@ def test_langchain_reader():
             return response.get("stdout", "")
         return f"Error: {response.get('error', {}).get('message', 'Unknown error')}"
 
-    refused = jsonapi.response(never_ran(CapsuleError("E1006", "no command")))
-    assert ["é\n", "Error: no command"] == [reader(jsonapi.response(CLEAN)), reader(refused)]
+    refused = wire.response(never_ran(CapsuleError("E1006", "no command")))
+    assert ["é\n", "Error: no command"] == [reader(wire.response(CLEAN)), reader(refused)]

@@ -13,10 +13,10 @@ import sys
 from .. import paths
 from .._value import replace
 from ..errors import CapsuleError
-from ..jsonapi import MAX_REQUEST_BYTES, response
+from ..jsonapi import MAX_REQUEST_BYTES
 from ..model import Isolation, Request, Result, Workspace
-from ..policy import SYSTEM_DIRECTORIES, within
 from ..runner import Run, Streams, dry_run, exit_status, failed_result, new_execution_id, perform, timestamp
+from ..view import SYSTEM_DIRECTORIES, within
 from .options import HELP, VERSION, Options, build_json_request, build_request, read_options
 
 TYPE_CHECKING = False
@@ -161,6 +161,7 @@ def _dry_run(request: Request, options: Options) -> int:
 
 def _print_json(result: Result, *, pretty: bool) -> None:
     from ..fastjson import dumps
+    from ..response import response
 
     write_all(1, dumps(response(result), indent=2 if pretty else None) + "\n")
 

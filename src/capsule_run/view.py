@@ -1,0 +1,203 @@
+"""What of the host the sandbox shows, and where: binds, the workspace, the interpreter, and the paths of commands.
+
+Rank 1: pure. Called by `policy.resolve`, which raises what is refused here.
+"""
+
+from __future__ import annotations
+
+from ._value import value
+from .errors import CapsuleError
+from .model import COPY_ON_WRITE, READ_ONLY, READ_WRITE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .host import Host, Source
+    from .model import Request
+
+WORKSPACE = "/workspace"
+ELOOP = 40
+SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+SHIM_DIRECTORY = "/run/capsule/bin"
+SHIMMED = ("python", "python3")
+# Directories that are the sandbox's own: nothing of the host may be put over them.
+SYSTEM_DIRECTORIES = (
+    "/",
+    "/bin",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/proc",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/usr",
+)
+# Beneath these, too: they are read-only trees of the host, or the kernel's own.
+SYSTEM_TREES = ("/bin", "/dev", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run/capsule", "/sbin", "/sys", "/usr")
+# Writable, private and empty in every sandbox: asking for one of them asks for what is there already.
+PRIVATE_DIRECTORIES = ("/tmp", "/var/tmp", "/dev/shm", WORKSPACE)
+# Each with the place on our own tmpfs that shows there, and its mode.
+SCRATCH_PLACES = (("/tmp", "/tmp", "1777"), ("/dev/shm", "/shm", "1777"))
+VAR_TMP = ("/var/tmp", "/var-tmp", "1777")
+# How the workspace came about; the result says which.
+PRIVATE = "private"
+
+
+@value
+class BoundPath:
+    """A host object at a place inside. `idmap`: shown as the sandbox's own, though root owns it on the host."""
+
+    source: Source
+    destination: str
+    mode: str
+    idmap: bool
+
+
+def within(path: str, tree: str) -> bool:
+    """Whether `path` is `tree` or lies beneath it (by whole components: /homestead is not within /home)."""
+    return path == tree or path.startswith(tree if tree.endswith("/") else tree + "/")
+
+
+def normal(path: str) -> str:
+    """The absolute path without empty, `.` and `..` components, by its text alone."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts)
+
+
+def _existing(host: Host, asked: str, field: str) -> Source:
+    source = host.sources[asked]
+    if source.error == ELOOP:
+        raise CapsuleError(
+            "E2004",
+            f"{field}: `{asked}` leads through a symbolic link to `{source.path}`",
+            details={"path": source.path, "errno": ELOOP},
+            hint=f"name `{source.path}` itself, if that is what you mean",
+        )
+    if source.error:
+        reason = {2: "no such file or directory", 13: "permission denied"}.get(source.error, f"errno {source.error}")
+        raise CapsuleError(
+            "E2004", f"{field}: cannot show `{asked}`: {reason}", details={"path": source.path, "errno": source.error}
+        )
+    return source
+
+
+def _destination(path: str, field: str) -> str:
+    path = normal(path)
+    if path in SYSTEM_DIRECTORIES or any(within(path, tree) for tree in SYSTEM_TREES):
+        raise CapsuleError(
+            "E1005",
+            f"{field}: `{path}` belongs to the sandbox itself",
+            hint="choose a destination such as `/data` or one beneath `/workspace`",
+        )
+    return path
+
+
+def _shown_already(path: str) -> bool:
+    """Whether a read-only path is part of every sandbox: /usr and what /bin and its like lead to."""
+    return any(within(path, tree) for tree in SYSTEM_TREES if tree not in ("/dev", "/proc", "/sys", "/run/capsule"))
+
+
+def user_binds(request: Request, host: Host) -> list[BoundPath]:
+    wanted: list[tuple[str, str, str, str]] = []
+    isolation = request.isolation
+    for index, path in enumerate(isolation.readonly_paths):
+        if not _shown_already(normal(path)):
+            wanted.append((path, path, READ_ONLY, f"isolation.readonly_paths[{index}]"))
+    for index, path in enumerate(isolation.writable_paths):
+        if normal(path) not in PRIVATE_DIRECTORIES:
+            wanted.append((path, path, READ_WRITE, f"isolation.writable_paths[{index}]"))
+    for index, bind in enumerate(isolation.binds):
+        wanted.append((bind.source, bind.destination, bind.mode, f"isolation.binds[{index}]"))
+    bound: list[BoundPath] = []
+    for asked, destination, mode, field in wanted:
+        source = _existing(host, asked, field)
+        place = _destination(destination, field)
+        if any(other.destination == place for other in bound):
+            raise CapsuleError("E1009", f"{field}: `{place}` is bound already")
+        bound.append(BoundPath(source=source, destination=place, mode=mode, idmap=_owned_by_root(source, host)))
+    return bound
+
+
+def _owned_by_root(source: Source, host: Host) -> bool:
+    """A privileged caller's own files would be a stranger's inside, where root is not root: show them as the sandbox's."""
+    return host.privileged and host.idmap and source.owner == 0
+
+
+def python_binds(host: Host) -> list[BoundPath]:
+    """The interpreter's trees that lie outside /usr, each where it is on the host: its files name each other by path."""
+    bound: list[BoundPath] = []
+    for prefix in sorted(host.python_prefixes):
+        source = host.sources.get(prefix)
+        home = normal(host.home) if host.home.startswith("/") else "/root"
+        if source is None or within(prefix, "/usr") or within(home, prefix) or prefix in SYSTEM_DIRECTORIES:
+            continue
+        if not any(within(prefix, other.destination) for other in bound):
+            bound.append(BoundPath(source=source, destination=prefix, mode=READ_ONLY, idmap=False))
+    return bound
+
+
+def workspace(request: Request, host: Host) -> tuple[str, Source | None, bool]:
+    """The workspace's kind, source, and whether it is shown through an id map: the best that this host allows."""
+    wanted = request.isolation.workspace
+    if wanted is None:
+        return PRIVATE, None, False
+    source = _existing(host, wanted.source, "isolation.workspace")
+    if not source.is_directory:
+        raise CapsuleError("E2008", f"isolation.workspace: `{wanted.source}` is not a directory")
+    mode = wanted.mode if wanted.mode != COPY_ON_WRITE or host.overlay else READ_ONLY
+    return mode, source, _owned_by_root(source, host)
+
+
+def inside_path(host: Host, binds: list[BoundPath], shims: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    python_directory = host.python.rsplit("/", 1)[0]
+    first = [python_directory] if any(within(python_directory, bound.destination) for bound in binds) else []
+    return (*first, *([SHIM_DIRECTORY] if shims else []), *SYSTEM_PATH)
+
+
+def shims(host: Host, binds: tuple[BoundPath, ...]) -> tuple[tuple[str, str], ...]:
+    """`python` and `python3` as links to our interpreter where it is the system's, which may have no `python` at all."""
+    if not within(host.python, "/usr") and any(within(host.python, bound.destination) for bound in binds):
+        return ()
+    return tuple((name, host.python) for name in SHIMMED)
+
+
+def candidates(command: str, path: str, directory: str, lacking: tuple[str, ...]) -> tuple[str, ...]:
+    """Where to look for the command inside. Never empty: what is nowhere is tried once, and reported as not found."""
+    if "/" in command:
+        return (normal(command if command.startswith("/") else f"{directory}/{command}"),)
+    parts = [part for part in path.split(":") if part.startswith("/") and part not in lacking]
+    if command not in SHIMMED:
+        parts = [part for part in parts if part != SHIM_DIRECTORY]
+    places = dict.fromkeys(normal(f"{part}/{command}") for part in parts)
+    return tuple(places) or (normal(f"/usr/bin/{command}"),)
+
+
+def every_bind(host: Host, python: list[BoundPath], user: list[BoundPath]) -> tuple[BoundPath, ...]:
+    """The system's trees and files, then the others from the root outwards. What the request binds wins over Python's."""
+    paths = ["/usr", *(f"/{name}" for name, target in host.system_links.items() if not target), *host.etc_paths]
+    system = [
+        BoundPath(source=host.sources[path], destination=path, mode=READ_ONLY, idmap=False)
+        for path in paths
+        if path in host.sources
+    ]
+    taken = {bound.destination for bound in user}
+    others = [bound for bound in python if bound.destination not in taken] + user
+    return (*system, *sorted(others, key=lambda one: one.destination.count("/")))
+
+
+def devices(host: Host) -> tuple[tuple[str, Source], ...]:
+    return tuple((path[5:], source) for path, source in host.sources.items() if path in host.devices)
+
+
+def scratch_places(binds: tuple[BoundPath, ...]) -> tuple[tuple[str, str, str], ...]:
+    """Writable places; /var/tmp is the same as /tmp, unless something of the host's is shown in it."""
+    shown = any(within(bound.destination, VAR_TMP[0]) for bound in binds)
+    return (*SCRATCH_PLACES, VAR_TMP) if shown else SCRATCH_PLACES

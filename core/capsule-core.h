@@ -204,6 +204,20 @@ extern struct watch memory;
 int start_watch(const struct plan *plan);
 const char *watch_memory(void);
 
+/* ---- record.c: what the report has no room for ---- */
+
+struct text {
+	const char *at;
+	size_t length;
+};
+struct record {
+	int fd; /* -1: nobody wants to know */
+	uint64_t cap, kept, lost; /* bytes, bytes, lines */
+};
+extern struct record record;
+void start_record(const struct plan *plan);
+void record_line(const char *name, const uint64_t *numbers, unsigned int count, const struct text *texts, unsigned int ntexts);
+
 /* ---- who takes over where ---- */
 
 int launch(void);                                               /* launcher.c */

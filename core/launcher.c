@@ -252,6 +252,7 @@ static void take_payload(int *fds, unsigned int nfds)
 		return;
 	}
 	input = plan_find(&plan, "stdin", &step);
+	start_record(&plan);
 	if ((input && start_input(&run.pumps[IN], &plan, &step, &give[3]) < 0) || start_watch(&plan) < 0 || (run.ready_ns && set_timer(run.setup_ms) < 0)
 	    || tell_init(&message, give, input ? 4 : 3) < 0)
 		fail(PAYLOAD, &step);
@@ -413,6 +414,8 @@ static void report_end(void)
 
 		line(i == OUT ? "stdout" : "stderr", bytes, 3);
 	}
+	if (record.fd >= 0)
+		line("record", (const uint64_t[]){ record.kept, record.lost }, 2);
 	line("end", NULL, 0);
 	/* a caller that is gone by now has no use for it, and this process ends next */
 	(void)send_message(CONTROL, report, report_length, NULL, 0);

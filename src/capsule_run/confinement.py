@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     Step = tuple[str, ...]
 
 STACK_BYTES, LOCKED_BYTES, QUEUE_BYTES, PENDING_SIGNALS = 8 << 20, 64 << 10, 819_200, 256
+RECORD_BYTES = 1 << 20  # refusals, processes and the like: enough for thousands, and no way to fill the host
 # setrlimit(2)'s numbers, which all supported architectures share.
 RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_STACK, RLIMIT_CORE, RLIMIT_RSS, RLIMIT_NPROC = 0, 1, 2, 3, 4, 5, 6
 RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_AS, RLIMIT_LOCKS, RLIMIT_SIGPENDING = 7, 8, 9, 10, 11
@@ -79,7 +80,7 @@ def _landlock(policy: Policy) -> list[Step]:
 
 
 def payload_steps(policy: Policy) -> tuple[Step, ...]:
-    """The second half. Descriptors sent along: 0 stdout's sink, 1 stderr's, 2 stdin's source."""
+    """The second half. Descriptors sent along: 0 stdout's sink, 1 stderr's, 2 the record, 3 stdin's source."""
     program = seccomp.program_hex(
         policy.profile, architecture=policy.architecture, network=policy.network, root_inside=policy.user == 0
     )
@@ -94,8 +95,9 @@ def payload_steps(policy: Policy) -> tuple[Step, ...]:
     steps += [("arg", word) for word in policy.command]
     steps += [("env", f"{name}={text}") for name, text in policy.environment]
     if policy.has_stdin:
-        steps.append(("stdin", "2"))
+        steps.append(("stdin", "3"))
     cap, action = str(policy.max_output_bytes), policy.on_output_limit
     steps += (("stdout", "0", cap, action), ("stderr", "1", cap, action))
     steps += (("clock", str(policy.timeout_ms)), ("drain", str(DRAIN_MS)), ("memory-watch", str(policy.memory_bytes)))
+    steps.append(("record", "2", str(RECORD_BYTES)))
     return tuple(steps)

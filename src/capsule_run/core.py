@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Self
 
+    from .policy import Policy
+
 # Beside us, and never looked for elsewhere.
 PATH = (__file__ if __file__.startswith("/") else f"{posix.getcwd()}/{__file__}").rpartition("/")[0] + "/_core"
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -53,6 +55,19 @@ class Report:
     stdout: tuple[int, int, bool]
     stderr: tuple[int, int, bool]
     memory_peak: int
+    record: tuple[int, int]  # bytes written down, and lines for which there was no room
+
+
+@value
+class Ended:
+    """All that is known of a run whose command started: verdict and accounts are made of this."""
+
+    policy: Policy
+    report: Report
+    record: list[list[str]]  # see `parse_record`
+    cancelled_by: int  # the signal to us that ended it, or 0
+    stdout: bytes
+    stderr: bytes
 
 
 def memory_file(name: str, content: bytes = b"") -> int:
@@ -193,6 +208,32 @@ def parse_report(message: bytes) -> Report:
             stdout=(kept, total, bool(over)),
             stderr=(kept2, total2, bool(over2)),
             memory_peak=numbers["memory"][0] if "memory" in numbers else 0,
+            record=(numbers["record"][0], numbers["record"][1]) if "record" in numbers else (0, 0),
         )
     except (KeyError, ValueError, UnicodeDecodeError, IndexError):
         raise _broken(message) from None
+
+
+def parse_record(written: bytes) -> list[list[str]]:
+    """The lines of a record, each its words: a name, numbers, texts. Raises CapsuleError E6001 for what is not one."""
+    try:
+        lines = written.decode("ascii").split("\n")
+    except UnicodeDecodeError:
+        raise _broken(written) from None
+    if lines.pop() != "":
+        raise _broken(written)
+    return [line.split(" ") for line in lines]
+
+
+def record_text(word: str) -> str:
+    """A text of the record as the bytes it stands for; what is not UTF-8 among them is kept as in file names."""
+    if "%" not in word:
+        return word
+    if word == "%":
+        return ""
+    first, *parts = word.split("%")
+    try:
+        raw = first.encode("ascii") + b"".join(bytes.fromhex(part[:2]) + part[2:].encode("ascii") for part in parts)
+    except ValueError:
+        raise _broken(word) from None
+    return raw.decode("utf-8", "surrogateescape")

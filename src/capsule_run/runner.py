@@ -12,7 +12,7 @@ import time
 from . import errors
 from .confinement import payload_steps
 from .core import PATH as CORE_PATH
-from .core import Core, Report, memory_file, parse_report, sealed_file
+from .core import Core, Ended, Report, memory_file, parse_record, parse_report, sealed_file
 from .errors import CapsuleError
 from .host import find_command, forget, survey
 from .jsonapi import check_request
@@ -84,7 +84,8 @@ class _Sinks:
         self._own: list[int] = []
         self.stdout = self._sink(streams.stdout, "capsule-stdout")
         self.stderr = self._sink(streams.stderr, "capsule-stderr")
-        self.fds = [self.stdout, self.stderr]
+        self.record = self._keep(memory_file("capsule-record"))
+        self.fds = [self.stdout, self.stderr, self.record]
         if streams.stdin is not None:
             self.fds.append(streams.stdin)
         elif request.stdin is not None:
@@ -172,7 +173,7 @@ class _LookAgainError(Exception):
 
 def _once(
     request: Request, streams: Streams, on_start: Callable[[Run], None] | None, core_path: str, *, stale_ok: bool
-) -> tuple[Policy, Report, int, bytes, bytes]:
+) -> Ended:
     """One attempt. The core starts first: it gets ready on another processor while the plan is made on this one."""
     with Core(path=core_path) as core:
         host, policy = prepare(request, streams_stdin=streams.stdin is not None)
@@ -180,13 +181,18 @@ def _once(
         try:
             plan, report, cancelled_by = _drive(core, policy, sinks, on_start)
             _learn(report, plan, stale_ok=stale_ok)
-            stdout = sinks.content(sinks.stdout, report.stdout[0])
-            stderr = sinks.content(sinks.stderr, report.stderr[0])
+            if report.landlock_abi is None and report.killed != "caller":
+                raise _unstarted(report, plan, host)
+            return Ended(
+                policy=policy,
+                report=report,
+                record=parse_record(sinks.content(sinks.record, report.record[0])),
+                cancelled_by=cancelled_by,
+                stdout=sinks.content(sinks.stdout, report.stdout[0]),
+                stderr=sinks.content(sinks.stderr, report.stderr[0]),
+            )
         finally:
             sinks.close()
-    if report.landlock_abi is None and report.killed != "caller":
-        raise _unstarted(report, plan, host)
-    return policy, report, cancelled_by, stdout, stderr
 
 
 def _learn(report: Report, plan: Plan, *, stale_ok: bool) -> None:
@@ -202,9 +208,7 @@ def _learn(report: Report, plan: Plan, *, stale_ok: bool) -> None:
         raise _LookAgainError("sources")
 
 
-def _attempt(
-    request: Request, streams: Streams, on_start: Callable[[Run], None] | None, core_path: str
-) -> tuple[Policy, Report, int, bytes, bytes]:
+def _attempt(request: Request, streams: Streams, on_start: Callable[[Run], None] | None, core_path: str) -> Ended:
     stale_ok = True
     while True:
         try:
@@ -260,14 +264,14 @@ def perform(
     called_ns = time.monotonic_ns()
     execution_id, started_at = request.execution_id or new_execution_id(), timestamp()
     try:
-        policy, report, cancelled_by, stdout, stderr = _attempt(request, streams or Streams(), on_start, core_path)
+        ended = _attempt(request, streams or Streams(), on_start, core_path)
     except CapsuleError as error:
         if error.code.startswith("E1"):
             raise
         return failed_result(error, execution_id=execution_id, started_at=started_at)
     from . import account, verdict  # loaded by now, see `_drive`
 
-    status, exit_code, signal, failure = verdict.judge(report, policy, stderr, cancelled_by=cancelled_by)
+    status, exit_code, signal, failure = verdict.judge(ended)
     return Result(
         execution_id=execution_id,
         status=status,
@@ -275,10 +279,10 @@ def perform(
         finished_at=timestamp(),
         exit_code=exit_code,
         signal=signal,
-        stdout_stream=account.output(report.stdout, stdout),
-        stderr_stream=account.output(report.stderr, stderr),
-        metrics=account.metrics(report, called_ns) if report.usage else None,
-        isolation=account.isolation_in_force(policy, report.landlock_abi or 0),
+        stdout_stream=account.output(ended.report.stdout, ended.stdout),
+        stderr_stream=account.output(ended.report.stderr, ended.stderr),
+        metrics=account.metrics(ended.report, called_ns) if ended.report.usage else None,
+        isolation=account.isolation_in_force(ended.policy, ended.report.landlock_abi or 0),
         error=failure,
     )
 

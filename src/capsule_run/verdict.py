@@ -10,7 +10,7 @@ from .model import ERROR, KILL, KILLED, SUCCESS, TIMEOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .core import Report
+    from .core import Ended, Report
     from .model import Failure
     from .plan import Plan
     from .policy import Policy
@@ -114,10 +114,9 @@ def _exec_error(path: str, errno: int, plan: Plan) -> CapsuleError:
     return CapsuleError("E3002", f"cannot execute `{path}`: {_errno_words(errno)}", details=details)
 
 
-def judge(
-    report: Report, policy: Policy, stderr: bytes, *, cancelled_by: int
-) -> tuple[str, int, str | None, Failure | None]:
-    """Status, exit code, signal name and failure of a run whose command started. `cancelled_by`: a signal to us, or 0."""
+def judge(ended: Ended) -> tuple[str, int, str | None, Failure | None]:
+    """Status, exit code, signal name and failure of a run whose command started."""
+    report, policy = ended.report, ended.policy
     wall_ms = _wall_ms(report)
     for name, (_kept, total, over) in (("stdout", report.stdout), ("stderr", report.stderr)):
         if over and policy.on_output_limit == KILL:
@@ -139,7 +138,7 @@ def judge(
         )
         return KILLED, KILLED_EXIT, "SIGKILL", error.failure()
     if report.killed == "caller":
-        number = cancelled_by or 15
+        number = ended.cancelled_by or 15
         error = CapsuleError("E3007", f"cancelled by {signal_name(number)}", details={"signal": number})
         return KILLED, 128 + number, "SIGKILL", error.failure()
     if report.exited is None and report.signalled is None:
@@ -149,7 +148,7 @@ def judge(
             hint="most often the kernel ran out of memory: see the host's kernel log",
         )
         return ERROR, 125, None, error.failure()
-    return _own_end(report, policy, stderr)
+    return _own_end(report, policy, ended.stderr)
 
 
 def _output_failure(name: str, total: int, policy: Policy) -> Failure:

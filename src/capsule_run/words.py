@@ -57,6 +57,7 @@ _WORDS = {
     "clock": "end it after {0} ms",
     "drain": "wait {0} ms for output of what it left behind",
     "memory-watch": "end it when it uses more than {0} bytes of memory",
+    "record": "write down what happens, in at most {1} bytes",
 }
 _LIMITS = {
     "0": "seconds of processor time of a process",

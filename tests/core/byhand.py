@@ -130,6 +130,7 @@ class Talk:
         self.core = Core(path=str(core), stderr=self.said)
         self.core._socket.settimeout(30)  # a core that never answers fails one test, and does not stop the others
         self.stdout, self.stderr = memory_file("capsule-stdout"), memory_file("capsule-stderr")
+        self.record = memory_file("capsule-record")
         self.status = None
         self.pipes = []
 
@@ -141,7 +142,7 @@ class Talk:
             self.close()
             assert b"" == self.content(self.said)
         finally:
-            for fd in (self.said, self.stdout, self.stderr, *self.pipes):
+            for fd in (self.said, self.stdout, self.stderr, self.record, *self.pipes):
                 os.close(fd)
 
     @property
@@ -165,14 +166,14 @@ class Talk:
         self.send_bytes("room", encode("room", steps), fds)
 
     def payload(self, steps, fds=()):
-        self.send_bytes("payload", encode("payload", steps), (self.stdout, self.stderr, *fds))
+        self.send_bytes("payload", encode("payload", steps), (self.stdout, self.stderr, self.record, *fds))
 
     def piped(self, steps, fds=()):
         """Send the payload with a pipe for its stdout; what comes out of it is `heard()`."""
         read_end, write_end = os.pipe()
         self.pipes.append(read_end)
         try:
-            self.send_bytes("payload", encode("payload", steps), (write_end, self.stderr, *fds))
+            self.send_bytes("payload", encode("payload", steps), (write_end, self.stderr, self.record, *fds))
         finally:
             os.close(write_end)
 

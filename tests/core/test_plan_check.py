@@ -41,6 +41,7 @@ MORE_STEPS = {
     "env": ("NAME=VALUE=WITH=MORE",),
     "stdin": ("2",),
     "memory-watch": ("268435456",),
+    "record": ("2", "1048576"),
 }
 NAMES = {half: tuple(dict.fromkeys(step[0] for step in SMALLEST[half])) for half in HALVES}
 ROOM_VERBS = (
@@ -49,7 +50,7 @@ ROOM_VERBS = (
 ).split()
 PAYLOAD_VERBS = (
     "id umask nice rlimit cwd new-keyring no-new-privs no-capabilities landlock landlock-required landlock-allow filter"
-    " exe arg env stdin stdout stderr clock drain memory-watch"
+    " exe arg env stdin stdout stderr clock drain memory-watch record"
 ).split()
 ALL_VERBS = {"room": ROOM_VERBS, "payload": PAYLOAD_VERBS}
 EVERY_VERB = [(half, name) for half in HALVES for name in ALL_VERBS[half]]

@@ -542,9 +542,9 @@ def test_any_descriptor_may_be_a_stream(core_path, verb, tmp_path):
     """A sink that cannot be written to, or a source that cannot be read, ends its stream and not the run."""
     directory = os.open(tmp_path, os.O_RDONLY)
     plan = compiled("sh", "-c", "cat; echo out; echo err >&2; exit 5")
-    payload = after(plan.payload, "env", ("stdin", "2"))
+    payload = after(plan.payload, "env", ("stdin", "3"))
     if verb != "stdin":
-        payload = changed(payload, verb, (verb, "3", "1000", "kill"))
+        payload = changed(payload, verb, (verb, "4", "1000", "kill"))
     try:
         with Talk(core_path) as talk:
             talk.room(plan.room)
@@ -762,7 +762,7 @@ def test_one_process_may_drive_many_rooms_at_once(core_path):
     """Rooms do not know of each other: twenty wait together, and each runs its own payload."""
     talks = [Talk(core_path) for _ in range(20)]
     plan = compiled("cat")
-    payload = after(plan.payload, "env", ("stdin", "2"))
+    payload = after(plan.payload, "env", ("stdin", "3"))
     try:
         for talk in talks:
             talk.room(plan.room)

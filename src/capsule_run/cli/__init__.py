@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 USAGE_EXIT = 2
+# What the first word may be instead of an option or `--`: the module of `cli` whose `main` takes the words behind it. A
+# command of that name is run with `--` before it.
+SUBCOMMANDS: dict[str, str] = {}
 # These end the sandbox and are reported; the others of the pair below are the command's to handle.
 ENDING_SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 FORWARDED_SIGNALS = (_signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGQUIT)
@@ -226,10 +229,23 @@ def _before_command(words: Sequence[str]) -> list[str]:
     return list(words[: words.index("--")]) if "--" in words else list(words)
 
 
+def _subcommand(name: str, words: Sequence[str]) -> int:
+    module = __import__(f"{__name__}.{SUBCOMMANDS[name]}", fromlist=["main"])
+    try:
+        status: int = module.main(words)
+    except CapsuleError as error:
+        return _refuse(error, json="--json" in _before_command(words), pretty=False)
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code (design section 5)."""
     words = sys.argv[1:] if words is None else words
     _own_standard_descriptors()
+    if words and words[0] in SUBCOMMANDS:
+        return _subcommand(words[0], words[1:])
     json = pretty = False
     try:
         # how to answer is known before it is known whether the rest can be read

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PATH = (__file__ if __file__.startswith("/") else f"{posix.getcwd()}/{__file__}").rpartition("/")[0] + "/_core"
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _REPORT_BYTES = 4096
-EPERM, ENOENT, EACCES, ENOTDIR = 1, 2, 13, 20
+EPERM, ENOENT, EBADF, EACCES, ENOTDIR = 1, 2, 9, 13, 20
 _TIMES = ("received", "cloned", "mapped", "ready", "started", "ended", "reported")
 _USAGE = (
     "user_us",
@@ -124,6 +124,9 @@ class Core:
             self._socket.sendmsg([word.encode()], ancillary, _socket.MSG_NOSIGNAL)
         except (BrokenPipeError, ConnectionResetError):
             pass
+        except OSError as error:
+            if error.errno != EBADF:  # closed meanwhile: whoever cancels from another thread may come late
+                raise
 
     def receive(self) -> bytes:
         """The next message; empty when the core has ended.

@@ -1,0 +1,84 @@
+"""Runs beside an event loop: awaiting one blocks nothing, and cancelling it ends its sandbox.
+
+Rank 3. Each run has a thread of its own, in which it waits for the core; the loop's default executor would hold runs
+back once it has no thread left. asyncio is imported by who awaits, never by the one-shot run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from .core import PATH as CORE_PATH
+from .jsonapi import check_request
+from .runner import perform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .model import Request, Result
+    from .runner import Run
+
+SIGTERM = 15
+
+
+class _Cancel:
+    """Ends a run from the loop's thread, also one that has not started yet."""
+
+    def __init__(self) -> None:
+        self._run: Run | None = None
+        self._wanted = False
+
+    def started(self, run: Run) -> None:
+        self._run = run
+        if self._wanted:
+            run.cancel(SIGTERM)
+
+    def cancel(self) -> None:
+        # Wanted first: `started` looks only after it has said which run it is. Both may send; one is enough.
+        self._wanted = True
+        if self._run is not None:
+            self._run.cancel(SIGTERM)
+
+
+async def execute(request: Request, *, core_path: str = CORE_PATH) -> Result:
+    """`runner.execute` for coroutines. When the task is cancelled, the sandbox is gone before CancelledError goes on.
+
+    Raises CapsuleError E1xxx for a wrong request.
+    """
+    return await execute_checked(check_request(request), core_path=core_path)
+
+
+async def execute_checked(request: Request, *, core_path: str = CORE_PATH) -> Result:
+    """`execute`, for a request that `jsonapi` made and so has checked."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[Result] = loop.create_future()
+    cancel = _Cancel()
+
+    def work() -> None:
+        try:
+            result = perform(request, on_start=cancel.started, core_path=core_path)
+        except BaseException as error:  # noqa: BLE001  # it is raised again where it is awaited
+            loop.call_soon_threadsafe(ended.set_exception, error)
+        else:
+            loop.call_soon_threadsafe(ended.set_result, result)
+
+    thread = threading.Thread(target=work, name="capsule-run")
+    thread.start()
+    try:
+        return await asyncio.shield(ended)
+    except asyncio.CancelledError:
+        cancel.cancel()
+        await _settled(ended)
+        raise
+    finally:
+        thread.join()  # it has answered: what is left of it is its return
+
+
+async def _settled(ended: asyncio.Future[Result]) -> None:
+    """Wait for the end whatever happens: whoever cancels twice wants no sandbox left behind either."""
+    while not ended.done():
+        try:
+            await asyncio.wait([ended])
+        except asyncio.CancelledError:
+            continue
+    ended.exception()  # looked at, so that the loop does not complain about it

@@ -1,0 +1,217 @@
+r"""What every door for models shares: what the operator allows, and the text that a model reads.
+
+Used by `integrations` and `cli.mcp`. Nothing here runs anything, and no argument of a model's can reach a limit:
+
+    limits = operator({"resources": {"memory_bytes": 256 << 20}, "timeout_ms": 20_000}, max_timeout_ms=60_000)
+    request = command_request(["ls"], limits, timeout_ms=limits.clamp(timeout_seconds))   # or `program.code_request`
+    text = tool_text(perform(request), limits)
+    text = refusal_text(error)      # the CapsuleError (E1xxx) of a bad argument: a result, which the model can correct
+
+**Forged output.** The first line is always ours and is about the run. Whatever the program printed stands between two
+fences whose length is longer than any run of backticks in it, so no output can close its fence; how many bytes it is
+stands in the line above. Names and words that came from inside are written as JSON strings, on one line.
+**Silence about the host.** A model sees no path of the host and no reason why a sandbox could not be built: those are
+in the result, for the operator.
+
+Rank 4: shared by doors.
+"""
+
+from __future__ import annotations
+
+from ._value import value
+from .errors import CapsuleError, entry
+from .jsonapi import request_from_mapping, with_defaults
+from .model import DEFAULT_TIMEOUT_MS, Result
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .model import Failure, Output, Request
+
+# The seed's: what `timeout_seconds` may be, whatever the operator says.
+MIN_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS = 1, 300
+LANGUAGES = ("python", "javascript", "bash")
+SHOWN_BYTES = 16 << 10
+# What is each call's own, and so nothing that an operator could say for all of them.
+_PER_CALL = ("command", "stdin", "stdin_base64", "execution_id")
+
+
+@value
+class Operator:
+    """What the operator allows; made by `operator`, which checks it.
+
+    `limits` are request fields (docs/json-api.md) for every call. `shown_bytes` is how much of each stream a model reads.
+    """
+
+    limits: Mapping[str, object]
+    timeout_ms: int
+    max_timeout_ms: int
+    languages: tuple[str, ...]
+    shown_bytes: int
+
+    def clamp(self, timeout_seconds: float | None) -> int:
+        """The milliseconds of a call: what the model asked for, within 1–300 s and the operator's ceiling."""
+        if timeout_seconds is None:
+            return self.timeout_ms
+        asked = min(max(timeout_seconds, MIN_TIMEOUT_SECONDS), MAX_TIMEOUT_SECONDS)
+        return min(int(asked * 1000), self.max_timeout_ms)
+
+
+def operator(
+    limits: Mapping[str, object] | None = None,
+    *,
+    max_timeout_ms: int | None = None,
+    languages: Sequence[str] = LANGUAGES,
+    shown_bytes: int = SHOWN_BYTES,
+) -> Operator:
+    """Check and complete what an operator allows. Raises CapsuleError E10xx.
+
+    :param limits: any request fields but the command and its input, such as `resources`, `isolation`, `timeout_ms`.
+    :param max_timeout_ms: the most that a call may ask for; without it `timeout_ms` of the limits, else 300 s.
+    :param languages: what a model may write; see docs/languages.md.
+    """
+    given = dict(limits or {})
+    for name in _PER_CALL:
+        if name in given:
+            raise CapsuleError("E1009", f"limits: `{name}` is each call's own", details={"field": name})
+    request = request_from_mapping({"command": ["true"], **given})
+    if max_timeout_ms is None:
+        ceiling = request.timeout_ms or MAX_TIMEOUT_SECONDS * 1000
+    else:
+        checked = request_from_mapping({"command": ["true"], "timeout_ms": max_timeout_ms}).timeout_ms
+        assert checked is not None
+        ceiling = checked
+    return Operator(
+        limits=given,
+        timeout_ms=min(request.timeout_ms or DEFAULT_TIMEOUT_MS, ceiling),
+        max_timeout_ms=ceiling,
+        languages=tuple(languages),
+        shown_bytes=shown_bytes,
+    )
+
+
+def command_request(
+    command: Sequence[str], limits: Operator, *, timeout_ms: int | None = None, stdin: str | bytes | None = None
+) -> Request:
+    """The request for a command of a model's within the operator's limits. Raises CapsuleError E10xx."""
+    fields: dict[str, object] = {"command": list(command), "timeout_ms": timeout_ms or limits.timeout_ms}
+    if stdin is not None:
+        fields["stdin"] = stdin
+    return request_from_mapping(with_defaults(fields, limits.limits))
+
+
+# --- what a model reads -----------------------------------------------------------------------------------------------
+
+# What a model can do about each cause. It cannot raise a limit, so no line tells it to, but for the time that it may ask for.
+_ADVICE = {
+    "timeout": "make it do less, or ask for more time",
+    "memory": "use less memory at a time; the limit cannot be raised from here",
+    "processes": "start fewer processes and threads at a time; the limit cannot be raised from here",
+    "output": "print less, such as a summary; the limit cannot be raised from here",
+    "cpu_time": "compute less; the limit cannot be raised from here",
+    "disk": "write less to files; the limit cannot be raised from here",
+    "files": "write smaller files, or hold fewer of them open; the limit cannot be raised from here",
+    "forbidden_syscall": "the sandbox forbids this; reach the goal in another way",
+    "not_found": "use a program that is installed, or do it in code",
+    "not_visible": "use a program that is installed, or do it in code",
+    "not_executable": "make the file executable, or call its interpreter",
+    "arguments_too_long": "write the data to a file in the code, instead of passing it as an argument",
+    "cancelled": "",
+    "signal": "the program crashed: look for the bug, it is not a limit",
+}
+
+
+def _quoted(text: str) -> str:
+    from .fastjson import quoted
+
+    return quoted(text)
+
+
+def _problem(error: Failure) -> list[str]:
+    """What went wrong and what to do, without anything of the host's or of the program's own words."""
+    code, line = error.code, entry(error.code)
+    if code.startswith("E1"):
+        return [f"error {code}: {error.message}", *([f"do: {error.hint}"] if error.hint else [])]
+    if code.startswith(("E2", "E6")):
+        return [
+            f"error {code}: {line.meaning}",
+            "do: nothing in the code is wrong; tell the user that the sandbox could not run it",
+        ]
+    message = error.message
+    if code == "E3003":
+        message = f"the program exited with code {error.details.get('exit_code')}"  # its last line stands below, fenced
+    elif code == "E3004":
+        message = f"{_quoted(str(error.details.get('command')))} is not available in the sandbox"
+    advice = _ADVICE.get(error.cause, "")
+    return [f"error {code}: {message}", *([f"do: {advice}"] if advice else [])]
+
+
+def _fence(text: str) -> list[str]:
+    """Markdown's code fence, longer than any run of backticks within."""
+    longest = run = 0
+    for letter in text:
+        run = run + 1 if letter == "`" else 0
+        longest = max(longest, run)
+    fence = "`" * max(3, longest + 1)
+    return [fence, text.removesuffix("\n"), fence]
+
+
+# Controls but tab and newline, as the pictures that Unicode has of them: an escape sequence colours no terminal of
+# whoever reads the conversation, and no API that refuses NUL refuses the answer.
+_PICTURES = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {127: 0x2421}
+_PICTURES |= dict.fromkeys(range(128, 160), 65533)
+
+
+def _readable(raw: bytes) -> str:
+    return raw.replace(b"\r\n", b"\n").decode("utf-8", "replace").translate(_PICTURES)
+
+
+def _count(number: int) -> str:
+    return f"{number} byte" if number == 1 else f"{number} bytes"
+
+
+def _stream(name: str, output: Output | None, shown: int) -> list[str]:
+    if output is None:
+        return []
+    data = output.data
+    if not data:
+        return [
+            f"{name}: {_count(output.total_bytes)}, of which none was kept" if output.total_bytes else f"{name}: empty"
+        ]
+    total = f"{name}: {_count(output.total_bytes)}"
+    if output.truncated:
+        total += f", of which the first {len(data)} were kept"
+    if len(data) <= shown:
+        return [total, *_fence(_readable(data))]
+    half = max(shown // 2, 1)
+    return [
+        f"{total}; the first {half}:",
+        *_fence(_readable(data[:half])),
+        f"… and the last {half} of what was kept:",
+        *_fence(_readable(data[-half:])),
+    ]
+
+
+def tool_text(result: Result, limits: Operator | None = None) -> str:
+    """What a model should read of a result: status, what went wrong and what to do, then both streams, fenced and counted."""
+    shown = limits.shown_bytes if limits is not None else SHOWN_BYTES
+    facts = []
+    if result.exit_code is not None:
+        facts.append(f"exit code {result.exit_code}")
+    if result.signal is not None:
+        facts.append(result.signal)
+    if result.metrics is not None:
+        facts.append(f"{result.metrics.wall_ms:.0f} ms")
+    lines = [f"status: {result.status}" + (f" ({', '.join(facts)})" if facts else "")]
+    if result.error is not None:
+        lines += _problem(result.error)
+    lines += _stream("stdout", result.stdout_stream, shown)
+    if result.stderr_data or result.error is not None:
+        lines += _stream("stderr", result.stderr_stream, shown)
+    return "\n".join(lines)
+
+
+def refusal_text(error: CapsuleError) -> str:
+    """What a model should read when its arguments were wrong: nothing ran, why, and what to send instead."""
+    return "\n".join(["status: not run", *_problem(error.failure())])

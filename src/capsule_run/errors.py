@@ -114,7 +114,7 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
         "not_visible",
         REQUEST,
         "the command exists on the host but is not visible inside",
-        "show it with `--readonly` (`isolation.readonly_paths`)",
+        "show it with `--tool` (`isolation.tools`)",
     ),
     "E3005": ("signal", PROGRAM, "the command was ended by a signal of its own", ""),
     "E3006": (

@@ -13,12 +13,12 @@ from . import paths
 from ._value import value
 from .data.host_paths import DEVICES, ETC_COPIED, ETC_PATHS, OCI_MASKED, PROC_MASKED
 from .errors import CapsuleError
+from .view import normal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from .model import Request
+    from .tools import Shown
 
 SYSTEM_LINKS = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 # Above every range that systemd's table of ids gives to accounts, dynamic users, containers and home directories.
@@ -70,6 +70,7 @@ class Host:
     overlay: bool
     idmap: bool
     lacking: tuple[str, ...]
+    tools: tuple[Shown, ...]
 
 
 # Where the system's own directories lead, which is asked once for each process: should a link change meanwhile, the core
@@ -337,22 +338,35 @@ def _lacking(command: str, python: str) -> tuple[str, ...]:
     return tuple(place for place in places if not paths.exists(f"{place}/{command}", follow=False))
 
 
-def _current_directory() -> str:
+def current_directory() -> str:
     try:
         return posix.getcwd()
     except OSError:  # removed: relative paths of the request are then looked for, and not found, from the root
         return "/"
 
 
-def survey(request: Request, *, overlay: bool = True, idmap: bool = True) -> Host:
+def caller_home() -> str:
+    """The caller's home directory, as its environment has it."""
+    home = paths.environment("HOME")
+    return normal(home) if home.startswith("/") else "/root"
+
+
+def caller_path() -> tuple[str, ...]:
+    """The absolute directories of the caller's PATH."""
+    return tuple(part for part in paths.environment("PATH").split(":") if part.startswith("/"))
+
+
+def survey(request: Request, *, overlay: bool = True, idmap: bool = True, tools: tuple[Shown, ...] = ()) -> Host:
     """Gather the facts for one request. `overlay` and `idmap` are False once this host has refused them.
+
+    `tools` are those of the request, found by who knows how.
 
     Raises CapsuleError E2001 where no unprivileged id can be had for the sandbox.
     """
     static = _static()
     uid, gid = static.uid, posix.getegid()
     outside_uid, outside_gid, privileged = _outside_ids(static, gid)
-    directory = _current_directory()
+    directory = current_directory()
     asked = _asked_sources(request, directory)
     return Host(
         architecture=static.architecture,
@@ -363,8 +377,8 @@ def survey(request: Request, *, overlay: bool = True, idmap: bool = True) -> Hos
         outside_uid=outside_uid,
         outside_gid=outside_gid,
         directory=directory,
-        home=paths.environment("HOME"),
-        search_path=tuple(part for part in paths.environment("PATH").split(":") if part.startswith("/")),
+        home=caller_home(),
+        search_path=caller_path(),
         python=static.python,
         python_prefixes=static.python_prefixes,
         sources={**asked, **static.sources} if asked else static.sources,
@@ -378,12 +392,5 @@ def survey(request: Request, *, overlay: bool = True, idmap: bool = True) -> Hos
         overlay=overlay and static.kernel >= (5, 11),
         idmap=idmap and static.kernel >= (5, 19),
         lacking=_lacking(request.command[0], static.python),
+        tools=tools,
     )
-
-
-def find_command(name: str, search_path: Iterable[str]) -> str:
-    """Where the caller's PATH has an executable `name`, or an empty string."""
-    for part in search_path:
-        if paths.is_executable(f"{part}/{name}"):
-            return f"{part}/{name}"
-    return ""

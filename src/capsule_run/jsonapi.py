@@ -130,6 +130,7 @@ _ISOLATION: dict[str, Checker] = {
     "workspace": check_workspace,
     "user": integer(0, 65_533),
     "hostname": check_hostname,
+    "tools": list_of(check_source),
 }
 
 
@@ -217,6 +218,7 @@ _ARGUMENTS = {
     "workdir": "isolation.working_directory",
     "workspace": "isolation.workspace",
     "user": "isolation.user",
+    "tools": "isolation.tools",
 }
 
 

@@ -67,6 +67,7 @@ class Isolation:
     workspace: Workspace | None = None
     user: int | None = None
     hostname: str | None = None
+    tools: tuple[str, ...] = ()
 
 
 @value

@@ -25,7 +25,13 @@ def real(path: str) -> str:
 
     Raises OSError ELOOP for more links than the kernel follows, and what readlink(2) answers for a link that it refuses.
     """
-    left, done, links = path.split("/")[::-1], "", 0
+    return real_and_links(path)[0]
+
+
+def real_and_links(path: str) -> tuple[str, list[tuple[str, str]]]:
+    """`real`, and each link on the way to it: where it is, by its real path, and what it says."""
+    left, done = path.split("/")[::-1], ""
+    links: list[tuple[str, str]] = []
     while left:
         part = left.pop()
         if part in ("", "."):
@@ -40,13 +46,13 @@ def real(path: str) -> str:
                 raise
             done = f"{done}/{part}"
             continue
-        links += 1
-        if links > MOST_LINKS:
+        links.append((f"{done}/{part}", target))
+        if len(links) > MOST_LINKS:
             raise OSError(ELOOP, posix.strerror(ELOOP), path)
         if target.startswith("/"):
             done = ""
         left += target.split("/")[::-1]
-    return done or "/"
+    return done or "/", links
 
 
 def exists(path: str, *, follow: bool = True) -> bool:
@@ -56,6 +62,14 @@ def exists(path: str, *, follow: bool = True) -> bool:
     except OSError:
         return False
     return True
+
+
+def is_directory(path: str) -> bool:
+    """Whether `path` leads to a directory."""
+    try:
+        return posix.stat(path).st_mode & 0o170000 == 0o040000
+    except OSError:
+        return False
 
 
 def is_executable(path: str) -> bool:

@@ -171,6 +171,8 @@ def _links(policy: Policy, tree: _Tree) -> None:
         tree.link(f"{NEW}/var/tmp", "../tmp")
     for name, target in policy.python_shims:
         tree.link(f"{NEW}{SHIM_DIRECTORY}/{name}", target)
+    for path, target in policy.tool_links:
+        tree.link(_built_at(policy, path), target)
 
 
 def _binds(policy: Policy, sources: _Sources, *, in_writable: bool) -> list[Step]:

@@ -74,6 +74,7 @@ class Policy:
     resolv_conf: str
     etc_texts: tuple[tuple[str, str], ...]
     python_shims: tuple[tuple[str, str], ...]
+    tool_links: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
 
 
@@ -157,6 +158,7 @@ def resolve(request: Request, host: Host, *, streams_stdin: bool = False) -> Pol
         resolv_conf=host.resolv_conf,
         etc_texts=host.etc_texts,
         python_shims=shims,
+        tool_links=view.tool_links(host, binds),
         notes=_notes(request, kind),
     )
 

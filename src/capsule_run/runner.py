@@ -14,7 +14,7 @@ from .confinement import payload_steps
 from .core import PATH as CORE_PATH
 from .core import Core, Ended, Report, memory_file, parse_record, parse_report, sealed_file
 from .errors import CapsuleError
-from .host import find_command, forget, survey
+from .host import caller_home, caller_path, current_directory, forget, survey
 from .jsonapi import check_request
 from .model import ERROR, Request, Result
 from .plan import Plan, compile_plan, encode, room_steps
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .host import Host
     from .model import Failure
     from .policy import Policy
+    from .tools import Shown
 
 # What this host has refused so far, so that only the first run of a process pays for finding out.
 _refused: set[str] = set()
@@ -154,9 +155,22 @@ def _next_rung(report: Report, plan: Plan) -> str:
     return "overlay" if verb == "overlay" else ""
 
 
+def _tools(request: Request) -> tuple[Shown, ...]:
+    if not request.isolation.tools:
+        return ()
+    from .tools import find  # who names no tool need not pay for it
+
+    search_path, home, directory = caller_path(), caller_home(), current_directory()
+    return tuple(
+        find(tool, f"isolation.tools[{index}]", search_path=search_path, home=home, directory=directory)
+        for index, tool in enumerate(request.isolation.tools)
+    )
+
+
 def prepare(request: Request, *, streams_stdin: bool = False) -> tuple[Host, Policy]:
     """What will be enforced, on this host. Raises CapsuleError."""
-    host = survey(request, overlay="overlay" not in _refused, idmap="idmap" not in _refused)
+    overlay, idmap = "overlay" not in _refused, "idmap" not in _refused
+    host = survey(request, overlay=overlay, idmap=idmap, tools=_tools(request))
     return host, resolve(request, host, streams_stdin=streams_stdin)
 
 
@@ -182,7 +196,7 @@ def _once(
             plan, report, cancelled_by = _drive(core, policy, sinks, on_start)
             _learn(report, plan, stale_ok=stale_ok)
             if report.landlock_abi is None and report.killed != "caller":
-                raise _unstarted(report, plan, host)
+                raise _unstarted(report, plan, host, request)
             return Ended(
                 policy=policy,
                 report=report,
@@ -217,22 +231,15 @@ def _attempt(request: Request, streams: Streams, on_start: Callable[[Run], None]
             stale_ok = stale_ok and found.args[0] != "sources"
 
 
-def _unstarted(report: Report, plan: Plan, host: Host) -> CapsuleError:
+def _unstarted(report: Report, plan: Plan, host: Host, request: Request) -> CapsuleError:
     from . import verdict
 
     error = verdict.room_error(report, plan)
     if error.code != "E3001":
         return error
-    command = next(step[1] for step in plan.payload if step[0] == "arg")
-    outside = find_command(command, host.search_path) if "/" not in command else ""
-    if not outside:
-        return error
-    return CapsuleError(
-        "E3004",
-        f"`{command}` is `{outside}` on the host, which the sandbox does not show",
-        details={"command": command, "path": outside},
-        hint=f"show its directory with `--readonly {outside.rpartition('/')[0]}`, and call it by that path",
-    )
+    from .missing import not_visible
+
+    return not_visible(request, host) or error
 
 
 def execute(

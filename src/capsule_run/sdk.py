@@ -29,6 +29,7 @@ def run(
     disk: int | str | None = None,
     readonly: Sequence[str] = (),
     writable: Sequence[str] = (),
+    tools: Sequence[str] = (),
     workdir: str | None = None,
     user: int | None = None,
     on_output_limit: str | None = None,
@@ -47,6 +48,7 @@ def run(
     :param max_pids: processes and threads at a time (default 100).
     :param disk: bytes that /workspace, /tmp and /dev/shm hold together (default: as much as `memory`).
     :param readonly: host paths shown read-only at the same place. :param writable: likewise, writable.
+    :param tools: programs from outside /usr, by name or path, shown read-only with what they need.
     :param workdir: where the command starts (default /workspace).
     :param user: user and group id inside (default 1000).
     :raises CapsuleError: with a code E1xxx when the request is wrong.
@@ -64,6 +66,7 @@ def run(
         disk=disk,
         readonly=readonly,
         writable=writable,
+        tools=tools,
         workdir=workdir,
         user=user,
         on_output_limit=on_output_limit,

@@ -100,7 +100,7 @@ def _destination(path: str, field: str) -> str:
     return path
 
 
-def _shown_already(path: str) -> bool:
+def shown_already(path: str) -> bool:
     """Whether a read-only path is part of every sandbox: /usr and what /bin and its like lead to."""
     return any(within(path, tree) for tree in SYSTEM_TREES if tree not in ("/dev", "/proc", "/sys", "/run/capsule"))
 
@@ -109,7 +109,7 @@ def user_binds(request: Request, host: Host) -> list[BoundPath]:
     wanted: list[tuple[str, str, str, str]] = []
     isolation = request.isolation
     for index, path in enumerate(isolation.readonly_paths):
-        if not _shown_already(normal(path)):
+        if not shown_already(normal(path)):
             wanted.append((path, path, READ_ONLY, f"isolation.readonly_paths[{index}]"))
     for index, path in enumerate(isolation.writable_paths):
         if normal(path) not in PRIVATE_DIRECTORIES:
@@ -131,17 +131,44 @@ def _owned_by_root(source: Source, host: Host) -> bool:
     return host.privileged and host.idmap and source.owner == 0
 
 
+def trees_of(prefix: str, home: str) -> tuple[str, ...]:
+    """The trees of an installation at `prefix`: itself, or its own folders where it shares its place with other things."""
+    if prefix in (home, f"{home}/.local"):
+        return (f"{prefix}/bin", f"{prefix}/lib")
+    return (prefix,)
+
+
 def python_binds(host: Host) -> list[BoundPath]:
     """The interpreter's trees that lie outside /usr, each where it is on the host: its files name each other by path."""
     bound: list[BoundPath] = []
     for prefix in sorted(host.python_prefixes):
         source = host.sources.get(prefix)
-        home = normal(host.home) if host.home.startswith("/") else "/root"
-        if source is None or within(prefix, "/usr") or within(home, prefix) or prefix in SYSTEM_DIRECTORIES:
+        if source is None or within(prefix, "/usr") or within(host.home, prefix) or prefix in SYSTEM_DIRECTORIES:
             continue
         if not any(within(prefix, other.destination) for other in bound):
             bound.append(BoundPath(source=source, destination=prefix, mode=READ_ONLY, idmap=False))
     return bound
+
+
+def tool_binds(host: Host) -> list[BoundPath]:
+    """What the tools of the request need, each where it is on the host; the outer of two trees that lie in each other."""
+    bound: list[BoundPath] = []
+    sources = {source.path: source for tool in host.tools for source in tool.sources}
+    for path, source in sorted(sources.items()):
+        if not any(within(path, other.destination) for other in bound):
+            bound.append(BoundPath(source=source, destination=path, mode=READ_ONLY, idmap=_owned_by_root(source, host)))
+    return bound
+
+
+def tool_links(host: Host, binds: tuple[BoundPath, ...]) -> tuple[tuple[str, str], ...]:
+    """The links on the way to tools, where what is shown does not have them."""
+    links = dict(link for tool in host.tools for link in tool.links)
+    system = {f"/{name}" for name in host.system_links}
+    return tuple(
+        (link, target)
+        for link, target in links.items()
+        if link not in system and not any(within(link, bound.destination) for bound in binds)
+    )
 
 
 def workspace(request: Request, host: Host) -> tuple[str, Source | None, bool]:
@@ -158,7 +185,9 @@ def workspace(request: Request, host: Host) -> tuple[str, Source | None, bool]:
 
 def inside_path(host: Host, binds: list[BoundPath], shims: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
     python_directory = host.python.rsplit("/", 1)[0]
-    first = [python_directory] if any(within(python_directory, bound.destination) for bound in binds) else []
+    first = dict.fromkeys(folder for tool in host.tools for folder in tool.path)
+    if any(within(python_directory, bound.destination) for bound in binds):
+        first[python_directory] = None
     return (*first, *([SHIM_DIRECTORY] if shims else []), *SYSTEM_PATH)
 
 
@@ -181,7 +210,7 @@ def candidates(command: str, path: str, directory: str, lacking: tuple[str, ...]
 
 
 def every_bind(host: Host, python: list[BoundPath], user: list[BoundPath]) -> tuple[BoundPath, ...]:
-    """The system's trees and files, then the others from the root outwards. What the request binds wins over Python's."""
+    """The system's trees and files, then the others from the root outwards. What the request binds wins over ours."""
     paths = ["/usr", *(f"/{name}" for name, target in host.system_links.items() if not target), *host.etc_paths]
     system = [
         BoundPath(source=host.sources[path], destination=path, mode=READ_ONLY, idmap=False)
@@ -189,7 +218,12 @@ def every_bind(host: Host, python: list[BoundPath], user: list[BoundPath]) -> tu
         if path in host.sources
     ]
     taken = {bound.destination for bound in user}
-    others = [bound for bound in python if bound.destination not in taken] + user
+    ours = {bound.destination: bound for bound in (*tool_binds(host), *python) if bound.destination not in taken}
+    others = [
+        bound
+        for place, bound in ours.items()
+        if not any(within(place, other) for other in ours if other != place)  # a tree holds what lies in it
+    ] + user
     return (*system, *sorted(others, key=lambda one: one.destination.count("/")))
 
 

@@ -66,6 +66,7 @@ FULL = Request(
         workspace=Workspace(source=".", mode="rw"),
         user=0,
         hostname="box-1",
+        tools=("node", "/opt/tool"),
     ),
     on_output_limit="truncate",
     execution_id="job:1",

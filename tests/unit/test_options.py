@@ -36,8 +36,8 @@ def test_every_option_reaches_the_request():
     words = (
         "--timeout 5000 --memory 256M --cpu 512 --max-output 1K --max-pids 5 --network --workdir /w --env A=1 --env B=x=y "
         "--readonly /r --readonly /r2 --writable /rw --bind src:/d --bind ../s:/e:rw --execution-id job:1 --workspace d:ro "
-        "--user 0 --hostname box --on-output-limit truncate --disk 1G --max-file-size 1M --max-open-files 64 "
-        "--require landlock --require cgroup2 -- cat -n"
+        "--tool node --tool .venv --user 0 --hostname box --on-output-limit truncate --disk 1G --max-file-size 1M "
+        "--max-open-files 64 --require landlock --require cgroup2 -- cat -n"
     )
     expected = Request(
         command=("cat", "-n"),
@@ -61,6 +61,7 @@ def test_every_option_reaches_the_request():
             workspace=Workspace(source="d", mode="ro"),
             user=0,
             hostname="box",
+            tools=("node", ".venv"),
         ),
         on_output_limit="truncate",
         execution_id="job:1",
@@ -213,6 +214,7 @@ OUR_HELP = """\
   --dry-run                  Print the steps that would be taken, and run nothing
   --workspace <DIR[:MODE]>   Directory shown at /workspace (cow/ro/rw)
   --no-workspace             Start with an empty /workspace
+  --tool <PATH|NAME>         Show a tool from outside /usr, read-only
   --user <UID>               User id inside [default: 1000]
   --hostname <NAME>          Host name inside
   --on-output-limit <MODE>   Past the output limit: kill, or truncate and run on

@@ -19,7 +19,7 @@ RANKS = {
     "account": 1, "checks": 1, "confinement": 1, "data": 1,
     "fastjson": 1, "jsonapi": 1, "plan": 1, "policy": 1, "seccomp": 1, "sizes": 1,
     "response": 1, "verdict": 1, "view": 1, "words": 1,
-    "cgroup": 2, "core": 2, "host": 2, "paths": 2,
+    "cgroup": 2, "core": 2, "host": 2, "missing": 2, "paths": 2, "shims": 2, "tools": 2,
     "aio": 3, "room": 3, "runner": 3,
     "__main__": 4, "cli": 4, "config": 4, "integrations": 4, "sdk": 4, "server": 4, "tooling": 4,
     "seccomp.generate": 4,  # a developer's door: writes the compiled tables into data/

@@ -130,7 +130,14 @@ def _line(
     )
 
 
-_REPEATING = ("environment", "isolation.readonly_paths", "isolation.writable_paths", "isolation.binds", "require")
+_REPEATING = (
+    "environment",
+    "isolation.readonly_paths",
+    "isolation.writable_paths",
+    "isolation.binds",
+    "isolation.tools",
+    "require",
+)
 
 OPTIONS = (
     # The seed's, in its order and its words.
@@ -175,6 +182,7 @@ OPTIONS = (
         "--workspace", "<DIR[:MODE]>", "Directory shown at /workspace (cow/ro/rw)", "isolation.workspace", _workspace
     ),
     _line("--no-workspace", "", "Start with an empty /workspace", "isolation.workspace", gives=None),
+    _line("--tool", "<PATH|NAME>", "Show a tool from outside /usr, read-only", "isolation.tools", check_source),
     _line("--user", "<UID>", f"User id inside [default: {DEFAULT_USER}]", "isolation.user", _number("isolation.user")),
     _line("--hostname", "<NAME>", "Host name inside", "isolation.hostname", FIELDS["isolation.hostname"]),
     _line(

@@ -1,0 +1,309 @@
+"""Interpreters and tools outside /usr: each layout that people have is shown with what it needs, and nothing beside it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+from inside import code_of
+
+from capsule_run import tools
+
+CANARY = "capsule-canary-" + uuid.uuid4().hex
+VERSION = "python{}.{}".format(*sys.version_info[:2])
+SYSTEM = Path("/usr/bin/python3").resolve()  # what the layouts are made of: a copy of it and links to its library
+
+
+def program(path, text):
+    """An executable file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+def python_at(prefix):
+    """A Python installation: a program of its own, and a library."""
+    name = SYSTEM.name
+    prefix.joinpath("bin").mkdir(parents=True)
+    shutil.copy(SYSTEM, prefix / "bin" / name)
+    for link in ("python3", "python"):
+        prefix.joinpath("bin", link).symlink_to(name)
+    library = prefix / "lib" / name
+    library.mkdir(parents=True)
+    for entry in Path("/usr/lib", name).iterdir():
+        library.joinpath(entry.name).symlink_to(entry)
+    return prefix
+
+
+def environment_at(path, home):
+    """A virtual environment on the Python in the folder `home`, without pip."""
+    site = path / "lib" / SYSTEM.name / "site-packages"
+    site.mkdir(parents=True)
+    site.joinpath("only_here.py").write_text("where = __file__\n")
+    path.joinpath("bin").mkdir()
+    path.joinpath("bin", "python").symlink_to(home / "python3")
+    path.joinpath("bin", "python3").symlink_to("python")
+    path.joinpath("pyvenv.cfg").write_text(f"home = {home}\ninclude-system-site-packages = false\n")
+    return path
+
+
+@pytest.fixture
+def home(place):
+    """A home directory with secrets in the usual places, and the caller's environment that says so."""
+    folder = place / "home"
+    for name in (".ssh", ".config", ".local/share/keyrings", ".local/bin", "project", "bin", ".pyenv", ".nvm"):
+        folder.joinpath(name).mkdir(parents=True)
+        folder.joinpath(name, CANARY).write_text(CANARY)
+    folder.joinpath(CANARY).write_text(CANARY)
+    return folder
+
+
+@pytest.fixture
+def ask(inside, home):
+    """Runs inside with that home, `folders` of it first on PATH, and checks that no secret of it can be found."""
+
+    def run(command, *, folders=(), **isolation):
+        path = ":".join([*(str(home / folder) for folder in folders), "/usr/bin", "/bin"])
+        process = {"env": {"PATH": path, "HOME": str(home)}, "cwd": home / "project"}
+        words = ["sh", "-c", f'"$@"; status=$?; find / -name {CANARY} 2>/dev/null >&2; exit $status', "sh", *command]
+        response = inside(words, isolation=isolation, process=process)
+        assert CANARY not in response.get("stderr", ""), response["stderr"]
+        return response
+
+    ask_home = home
+    run.home = ask_home
+    run.plain = lambda command, folders=(), **isolation: inside(
+        command,
+        isolation=isolation,
+        process={
+            "env": {"PATH": ":".join([*(str(home / f) for f in folders), "/usr/bin"]), "HOME": str(home)},
+            "cwd": home / "project",
+        },
+    )
+    return run
+
+
+PREFIXES = "import sys, only_here; print(sys.prefix, sys.base_prefix, only_here.where.startswith(sys.prefix))"
+
+
+@pytest.mark.parametrize("by", ["program", "directory"])
+def test_a_virtual_environment(ask, home, by):
+    """An environment of the system's Python is shown by its program or its directory, and is what `python` means."""
+    environment = environment_at(home / "project" / ".venv", Path("/usr/bin"))
+    named = environment / "bin" / "python" if by == "program" else environment
+    response = ask(["python", "-c", PREFIXES], tools=[str(named)])
+    assert f"{environment} /usr True\n" == response["stdout"], response
+
+
+def test_a_relative_tool_is_the_callers(ask, home):
+    """`.venv` is relative to the caller's directory."""
+    environment = environment_at(home / "project" / ".venv", Path("/usr/bin"))
+    assert f"{environment} /usr True\n" == ask(["python", "-c", PREFIXES], tools=[".venv"])["stdout"]
+
+
+def test_an_environment_of_uv(ask, home):
+    """uv's layout: the environment's base is behind a link of a folder's, which is made again inside."""
+    pythons = home / ".local" / "share" / "uv" / "python"
+    python_at(pythons / "cpython-3.11.2-linux")
+    pythons.joinpath("cpython-3.11-linux").symlink_to("cpython-3.11.2-linux")
+    environment = environment_at(home / "project" / ".venv", pythons / "cpython-3.11-linux" / "bin")
+    response = ask(["python", "-c", PREFIXES], tools=[".venv/bin/python"])
+    assert f"{environment} {pythons}/cpython-3.11-linux True\n" == response["stdout"], response
+
+
+def test_a_conda_environment(ask, home):
+    """conda's layout: a Python and its tools in one prefix, with `conda-meta`."""
+    prefix = python_at(home / "miniconda3" / "envs" / "science")
+    prefix.joinpath("conda-meta").mkdir()
+    prefix.joinpath("conda-meta", "history").write_text("")
+    program(prefix / "bin" / "tidy", f"#!{prefix}/bin/python\nimport sys; print(sys.prefix)\n")
+    assert f"{prefix}\n" == ask(["tidy"], tools=[str(prefix / "bin" / "tidy")])["stdout"]
+
+
+@pytest.mark.parametrize("chosen", ["3.11.9", "3.11", "file"])
+def test_a_python_of_pyenv(ask, home, chosen):
+    """pyenv's layout: the shim on PATH is seen through, to the version that pyenv would choose."""
+    python_at(home / ".pyenv" / "versions" / "3.9.1")
+    prefix = python_at(home / ".pyenv" / "versions" / "3.11.9")
+    program(home / ".pyenv" / "shims" / "python3", "#!/bin/sh\nexec pyenv exec python3 $*\n")
+    home.joinpath(".pyenv", "version").write_text("3.9.1\n" if chosen == "file" else f"{chosen}\n")
+    if chosen == "file":
+        home.joinpath("project", ".python-version").write_text("3.11.9\n")
+    response = ask(["python3", "-c", "import sys; print(sys.prefix)"], folders=[".pyenv/shims"], tools=["python3"])
+    assert f"{prefix}\n" == response["stdout"], response
+
+
+def node_at(prefix):
+    """A node installation: `node` (a script that runs scripts of shell), and `npm` as a link into its modules."""
+    program(prefix / "bin" / "node", '#!/bin/sh\nexec /bin/sh "$@"\n')
+    program(prefix / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js", "#!/usr/bin/env node\necho npm runs\n")
+    prefix.joinpath("bin", "npm").symlink_to("../lib/node_modules/npm/bin/npm-cli.js")
+    prefix.joinpath("include", "node").mkdir(parents=True)
+    return prefix
+
+
+def test_a_node_of_nvm(ask, home):
+    """nvm's layout: `--tool node` shows the whole tree of that node, so that npm works too."""
+    node_at(home / ".nvm" / "versions" / "node" / "v20.1.0")
+    response = ask(["npm"], folders=[".nvm/versions/node/v20.1.0/bin"], tools=["node"])
+    assert "npm runs\n" == response["stdout"], response
+
+
+def test_a_script_whose_interpreter_is_a_tool(ask, home):
+    """A tool that says `#!/usr/bin/env node`, reached by a link into node_modules, brings its node along."""
+    node_at(home / ".nvm" / "versions" / "node" / "v20.1.0")
+    modules = home / ".local" / "lib" / "node_modules"
+    program(modules / "typescript" / "bin" / "tsc", "#!/usr/bin/env node\necho compiled\n")
+    home.joinpath(".local", "bin", "tsc").symlink_to("../lib/node_modules/typescript/bin/tsc")
+    folders = [".local/bin", ".nvm/versions/node/v20.1.0/bin"]
+    assert "compiled\n" == ask(["tsc"], folders=folders, tools=["tsc"])["stdout"]
+
+
+def test_a_script_with_its_interpreter_outside(ask, home):
+    """A script whose `#!` line names a Python outside /usr is shown with that Python."""
+    prefix = python_at(home / ".local" / "share" / "pythons" / "own")
+    program(home / "bin" / "report", f"#!{prefix}/bin/python\nimport sys; print(sys.prefix)\n")
+    assert f"{prefix}\n" == ask(["report"], folders=["bin"], tools=["report"])["stdout"]
+
+
+def test_a_program_by_itself_is_one_file(ask, home):
+    """A program that is in no installation is shown alone: its folder has nothing else."""
+    shutil.copy("/usr/bin/echo", home / ".local" / "bin" / "hello")
+    folder = home / ".local" / "bin"
+    response = ask(["sh", "-c", f"hello hi; ls -A {folder}; ls -A {home}"], folders=[".local/bin"], tools=["hello"])
+    assert "hi\nhello\n.local\n" == response["stdout"], response
+
+
+def test_a_toolchain_of_rustup(ask, home):
+    """rustup's proxies are seen through, to the program of the default toolchain."""
+    chain = home / ".rustup" / "toolchains" / "stable-x86_64-unknown-linux-gnu"
+    chain.joinpath("lib", "rustlib").mkdir(parents=True)
+    program(chain / "bin" / "cargo", "#!/bin/sh\necho cargo of the toolchain\n")
+    program(home / ".cargo" / "bin" / "rustup", "#!/bin/sh\necho rustup\n")
+    home.joinpath(".cargo", "bin", "cargo").symlink_to("rustup")
+    home.joinpath(".rustup", "settings.toml").write_text('default_toolchain = "stable"\n')
+    assert "cargo of the toolchain\n" == ask(["cargo"], folders=[".cargo/bin"], tools=["cargo"])["stdout"]
+
+
+def test_a_brew_prefix(ask, home):
+    """linuxbrew's prefix is shown as one tree: its programs are links into its Cellar."""
+    prefix = home / ".linuxbrew"
+    program(prefix / "bin" / "brew", "#!/bin/sh\n")
+    program(prefix / "Cellar" / "jq" / "1.7" / "bin" / "jq", f"#!/bin/sh\ncat {prefix}/lib/data\n")
+    prefix.joinpath("lib").mkdir()
+    prefix.joinpath("lib", "data").write_text("from the prefix\n")
+    prefix.joinpath("bin", "jq").symlink_to("../Cellar/jq/1.7/bin/jq")
+    assert "from the prefix\n" == ask(["jq"], folders=[".linuxbrew/bin"], tools=["jq"])["stdout"]
+
+
+@pytest.mark.root
+def test_a_tree_of_opt(ask):
+    """A program in /opt/NAME is shown with /opt/NAME, and with nothing else of /opt."""
+    tree = Path("/opt", CANARY.replace("canary", "tool"))
+    try:
+        program(tree / "deep" / "bin" / "run", f"#!/bin/sh\ncat {tree}/data; ls /opt\n")
+        tree.joinpath("data").write_text("data\n")
+        assert f"data\n{tree.name}\n" == ask([str(tree / "deep/bin/run")], tools=[str(tree / "deep/bin/run")])["stdout"]
+    finally:
+        shutil.rmtree(tree)
+
+
+def test_the_store_of_nix_is_one_tree(place, monkeypatch):
+    """A program in nix's store, also through the links of a profile, is shown with the whole store."""
+    store = place / "nix" / "store"
+    monkeypatch.setattr(tools, "STORE", str(store))
+    program(store / "abc-hello" / "bin" / "hello", "#!/bin/sh\n")
+    place.joinpath("profile").symlink_to("nix/store/abc-hello")
+    shown = tools.find(str(place / "profile/bin/hello"), "--tool", search_path=(), home="/root", directory="/")
+    assert [str(store)] == [source.path for source in shown.sources]
+    assert ((str(place / "profile"), "nix/store/abc-hello"),) == shown.links
+    assert (str(place / "profile/bin"),) == shown.path
+
+
+HINT = re.compile(r"`--tool ([^`]+)`")
+
+
+@pytest.mark.parametrize("named", ["name", "path", "shebang"])
+def test_the_hint_of_e3004_is_what_works(ask, home, named):
+    """A command that only the host has is E3004; the option in its hint, given as it stands, makes it run."""
+    node_at(home / ".nvm" / "versions" / "node" / "v20.1.0")
+    folder = home / ".nvm" / "versions" / "node" / "v20.1.0" / "bin"
+    script = program(home / "project" / "work.js", f"#!{folder}/node\necho worked\n")
+    folder.joinpath("nodejs-20").symlink_to("node")
+    words = ["-c", "echo worked"]
+    command = {"name": ["nodejs-20", *words], "path": [str(folder / "node"), *words], "shebang": ["./work.js"]}
+    isolation = {"workspace": str(script.parent)}
+    response = ask.plain(command[named], [folder], **isolation)
+    assert "E3004" == code_of(response), response
+    option = HINT.search(response["error"]["hint"]).group(1)
+    assert "worked\n" == ask.plain(command[named], [folder], tools=[option], **isolation)["stdout"]
+
+
+def test_a_command_of_a_directory_that_is_not_shared(inside, place):
+    """A relative command that the caller's directory has, but the workspace does not, is E3004 and says how to share it."""
+    program(place / "job.sh", "#!/bin/sh\necho ran\n")
+    done = inside.cli("--no-workspace", "--", "./job.sh", cwd=place)
+    assert 127 == done.returncode
+    assert b"E3004" in done.stderr
+    assert b"`--workspace .`" in done.stderr
+    assert b"ran\n" == inside.cli("--workspace", ".", "--", "./job.sh", cwd=place).stdout
+
+
+@pytest.mark.parametrize("tool", ["no-such-tool", "/no/such/tool", ".", "..", "/", "/home", "/usr", "plain-file"])
+def test_what_is_no_tool_is_refused(ask, home, tool):
+    """What does not exist, the home directory and what holds it, and a file that is no program are refused with E2004."""
+    home.joinpath("project", "plain-file").write_text("a secret, not a program")
+    tool = {".": str(home), "plain-file": "./plain-file"}.get(tool, tool)
+    assert "E2004" == code_of(ask.plain(["true"], tools=[tool]))
+
+
+def test_a_shim_that_only_its_manager_knows(ask, home):
+    """A shim of mise or asdf is refused, with the command that names the program."""
+    program(home / ".local" / "bin" / "mise", "#!/bin/sh\n")
+    shims = home / ".local" / "share" / "mise" / "shims"
+    shims.mkdir(parents=True)
+    shims.joinpath("node").symlink_to(home / ".local" / "bin" / "mise")
+    response = ask.plain(["true"], [shims], tools=["node"])
+    assert "E2004" == code_of(response)
+    assert '--tool "$(mise which node)"' in response["error"]["hint"]
+
+
+def test_a_tool_that_is_shown_already_costs_nothing(ask):
+    """A tool in /usr is there anyway: PATH stays as it is."""
+    assert ask(["sh", "-c", "echo $PATH"])["stdout"] == ask(["sh", "-c", "echo $PATH"], tools=["ls"])["stdout"]
+
+
+def test_tools_are_read_only(ask, home):
+    """No file of a tool can be changed from inside."""
+    environment = environment_at(home / "project" / ".venv", Path("/usr/bin"))
+    os.chmod(environment, 0o777)
+    assert "Read-only" in ask(["touch", str(environment / "new")], tools=[".venv"])["stderr"]
+
+
+# --- an earlier run planted what it could ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["base", "link", "directory", "interpreter"])
+def test_a_planted_tool_shows_no_secret(ask, home, what):
+    """A `pyvenv.cfg`, a link, a folder or a `#!` line that leads to secrets shows none: what is shown must be a tool itself."""
+    environment = environment_at(home / "project" / ".venv", Path("/usr/bin"))
+    named = ".venv/bin/python"
+    if what == "base":
+        environment.joinpath("pyvenv.cfg").write_text(f"home = {home}/.ssh/..\n")
+    elif what == "link":
+        environment.joinpath("bin", "python").unlink()
+        environment.joinpath("bin", "python").symlink_to(home / ".ssh" / CANARY)
+    elif what == "directory":
+        environment.rename(home / "moved")
+        environment.symlink_to(home / ".ssh")
+        named = ".venv"
+    else:
+        program(home / "project" / "script", f"#!{home}/.ssh/{CANARY}\n")
+        named = "./script"
+    assert "E2004" == code_of(ask(["true"], tools=[named]))

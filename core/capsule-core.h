@@ -146,6 +146,27 @@ size_t append(char *to, size_t at, size_t size, const char *text);
 size_t append_number(char *to, size_t at, size_t size, uint64_t n);
 uint64_t now_ns(void);
 
+/* ---- attest.c: what the kernel says is in force ---- */
+
+/* Five capability sets, no_new_privs, the mode and number of filters, seven namespaces, both id maps (inside, outside, count). */
+enum fact { CAP_AMBIENT = 4, NO_NEW_PRIVS, SECCOMP_MODE, SECCOMP_FILTERS, NS_FIRST, NS_NET = NS_FIRST + 3, UID_MAP = NS_FIRST + 7, GID_MAP = UID_MAP + 3, FACTS = GID_MAP + 3 };
+
+struct attested {
+	uint64_t fact[FACTS];
+};
+#define ATTEST_FD 4 /* payload: its own status file, from just before the filter on */
+
+void attest_caller(void);
+int attest_begin(struct room *room);
+int attest_room(int proc);
+void attest_record(const struct attested *payload);
+
+/* What the payload says on its status pipe: that it is confined, and then, if exec failed or something before, which step. */
+struct payload_word {
+	int failed, a, b; /* confined: 0, Landlock ABI; failed: 1, step, errno */
+	struct attested attested;
+};
+
 /* ---- the link between launcher and init: one binary, so a struct; both sides check length and kind ---- */
 
 enum link_kind { LINK_GO = 1, LINK_PAYLOAD, LINK_SIGNAL, LINK_READY, LINK_FAILED, LINK_STARTED, LINK_EXITED };
@@ -153,6 +174,7 @@ enum link_kind { LINK_GO = 1, LINK_PAYLOAD, LINK_SIGNAL, LINK_READY, LINK_FAILED
 struct link_message {
 	uint32_t kind;
 	int32_t a, b, c; /* FAILED: half, step, errno; STARTED: Landlock ABI; EXITED: wait status; SIGNAL: number */
+	struct attested attested; /* STARTED */
 };
 
 /* ---- what a run is made of; one per process, in static memory ---- */
@@ -172,6 +194,7 @@ struct room {
 	int landlock;        /* payload: the ruleset descriptor, or -1 */
 	int landlock_abi;    /* payload: what the kernel accepted, 0 for none */
 	uint64_t landlock_handled;
+	struct attested attested; /* payload, and then init: what the kernel said */
 	pid_t init;
 	int pidfd;
 };
@@ -254,5 +277,6 @@ int act_landlock(struct room *room, const struct step *step);
 int act_landlock_required(struct room *room, const struct step *step);
 int act_landlock_allow(struct room *room, const struct step *step);
 int act_filter(struct room *room, const struct step *step);
+int act_attest(struct room *room, const struct step *step);
 
 #endif

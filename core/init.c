@@ -21,7 +21,7 @@
 
 static void tell(struct room *room, enum link_kind kind, int a, int b, int c)
 {
-	const struct link_message message = { .kind = kind, .a = a, .b = b, .c = c };
+	const struct link_message message = { .kind = kind, .a = a, .b = b, .c = c, .attested = room->attested };
 
 	if (send_message(room->link, &message, sizeof(message), NULL, 0) < 0)
 		_exit(1); /* the launcher is gone, and we go with it */
@@ -428,7 +428,7 @@ static pid_t start_payload(struct room *room, const int *fds, unsigned int nfds)
 	struct refusal why;
 	int stdio[3] = { nfds == 4 ? fds[3] : -1, fds[1], fds[2] };
 	int status[2];
-	int words[3] = { 0, 0, 0 };
+	struct payload_word word = { 0 };
 	pid_t pid;
 	ssize_t got;
 
@@ -443,14 +443,17 @@ static pid_t start_payload(struct room *room, const int *fds, unsigned int nfds)
 	for (unsigned int i = 0; i < nfds; i++)
 		if (close(fds[i]) < 0)
 			leave(room, PAYLOAD, 0);
-	got = read(status[0], words, sizeof(words));
-	if (got == sizeof(words) && words[0] == 0) { /* Landlock's ABI; then nothing, or the step that failed */
-		room->landlock_abi = words[1];
-		got = read(status[0], words, sizeof(words));
+	got = read(status[0], &word, sizeof(word));
+	if (got == sizeof(word) && !word.failed) { /* confined; then nothing, or the step that failed */
+		room->landlock_abi = word.a;
+		room->attested = word.attested;
+		got = read(status[0], &word, sizeof(word));
+	} else if (got == 0) {
+		got = -1; /* gone before it was confined, and without a word */
 	}
 	if (got != 0) {
-		errno = got == sizeof(words) ? words[2] : EPROTO;
-		leave(room, PAYLOAD, (unsigned int)words[1]);
+		errno = got == sizeof(word) ? word.b : EPROTO;
+		leave(room, PAYLOAD, (unsigned int)word.a);
 	}
 	(void)close(status[0]);
 	tell(room, LINK_STARTED, room->landlock_abi, 0, 0);

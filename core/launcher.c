@@ -298,6 +298,8 @@ static void on_ready(int *fds, unsigned int nfds)
 	memory.proc = fds[0];
 	memory.tmpfs = fds[1];
 	fds[0] = fds[1] = -1;
+	if (attest_room(memory.proc) < 0)
+		kill_room("lost");
 	if (nfds == 3 && send_message(CONTROL, ready, sizeof(ready) - 1, &fds[2], 1) < 0)
 		kill_room("abandoned");
 }
@@ -328,6 +330,7 @@ static void on_link(void)
 		run.room.landlock_abi = message.a;
 		if (set_timer(run.clock_ms) < 0)
 			kill_room("lost");
+		attest_record(&message.attested);
 	} else if (message.kind == LINK_EXITED) {
 		run.ended = true;
 		run.ended_ns = now_ns();
@@ -531,6 +534,7 @@ int launch(void)
 	run.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (run.timer < 0)
 		return 1;
+	attest_caller();
 	if (!receive_room(room))
 		report_end();
 	if (create(room, &step) < 0) {

@@ -191,12 +191,16 @@ static unsigned int hex(char c)
 }
 
 /*
- * Nothing but 0, 1, 2 and the status pipe, which closes on exec. Before the filter, which owes these calls to nobody;
+ * Nothing but 0, 1, 2, the status pipe and the file to attest from, which close on exec. Before the filter, which owes these calls to nobody;
  * dup2 and fcntl rather than dup3, since that is how far every C library's wrappers agree.
  */
 static int settle_descriptors(struct room *room)
 {
-	if (dup2(room->status, 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC) < 0 || close_from(4) < 0)
+	int attest = attest_begin(room);
+
+	if (attest < 0 || dup2(room->status, 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC) < 0)
+		return -1;
+	if (dup2(attest, ATTEST_FD) < 0 || fcntl(ATTEST_FD, F_SETFD, FD_CLOEXEC) < 0 || close_from(ATTEST_FD + 1) < 0)
 		return -1;
 	room->status = 3;
 	return 0;
@@ -288,20 +292,21 @@ void payload_main(struct room *room, const struct plan *plan, const int stdio[3]
 {
 	struct step step = { 0 };
 	char **argv = vector(plan, "arg"), **envp = vector(plan, "env");
-	int words[3] = { 0, 0, 0 };
+	struct payload_word word = { 0 };
 
 	room->landlock = -1;
 	room->status = status;
 	(void)plan_find(plan, "id", &step);
 	if (argv != NULL && envp != NULL && take_stdio(room, stdio, status) == 0 && confine(room, plan, &step) == 0) {
-		words[1] = room->landlock_abi;
-		if (write(room->status, words, sizeof(words)) == sizeof(words))
+		word.a = room->landlock_abi;
+		word.attested = room->attested;
+		if (write(room->status, &word, sizeof(word)) == sizeof(word))
 			exec_first(plan, argv, envp, &step);
 	}
-	words[0] = 1;
-	words[1] = (int)step.index;
-	words[2] = errno;
+	word.failed = 1;
+	word.a = (int)step.index;
+	word.b = errno;
 	/* if even this fails, init sees a status that is neither, and says so */
-	(void)!write(room->status, words, sizeof(words));
+	(void)!write(room->status, &word, sizeof(word));
 	_exit(1);
 }

@@ -54,6 +54,7 @@ const struct verb verbs[] = {
 	{ "landlock-required", PAYLOAD, 9, 0, false, "confine", "", act_landlock_required },
 	{ "landlock-allow", PAYLOAD, 9, 0, true, "confine", "pn", act_landlock_allow },
 	{ "filter", PAYLOAD, 10, 1, false, "confine", "h", act_filter },
+	{ "attest", PAYLOAD, 11, 1, false, "confine", "", act_attest },
 	{ "exe", PAYLOAD, 11, 1, true, "run", "p", NULL },
 	{ "arg", PAYLOAD, 12, 1, true, "run", "t", NULL },
 	{ "env", PAYLOAD, 13, 0, true, "run", "e", NULL },

@@ -90,7 +90,7 @@ def payload_steps(policy: Policy) -> tuple[Step, ...]:
     steps += _rlimits(policy)
     steps += (("cwd", policy.working_directory), ("new-keyring",), ("no-new-privs",), ("no-capabilities",))
     steps += _landlock(policy)
-    steps.append(("filter", program))
+    steps += (("filter", program), ("attest",))
     steps += [("exe", path) for path in policy.candidates]
     steps += [("arg", word) for word in policy.command]
     steps += [("env", f"{name}={text}") for name, text in policy.environment]

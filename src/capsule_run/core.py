@@ -65,6 +65,7 @@ class Ended:
     policy: Policy
     report: Report
     record: list[list[str]]  # see `parse_record`
+    program: str  # the filter as it went to the kernel, in hexadecimal
     cancelled_by: int  # the signal to us that ended it, or 0
     stdout: bytes
     stderr: bytes

@@ -171,6 +171,12 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
         "the host is out of memory, descriptors or processes",
         "free some, or run fewer sandboxes at a time",
     ),
+    "E6004": (
+        "attestation",
+        OURS,
+        "what the kernel says was in force is not what had to be",
+        "do not trust what the command did, and report it to us with `capsule-run doctor`'s output",
+    ),
 }
 
 CODES = tuple(_ROWS)

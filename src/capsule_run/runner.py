@@ -136,7 +136,9 @@ def _drive(
     _send(core, "payload", payload, sinks.fds)
     if on_start is not None:
         on_start(run)
-    from . import account, verdict  # noqa: F401  # while the command runs, and not while somebody waits for it
+    from . import account, attestation, verdict  # noqa: F401  # while the command runs, not while somebody waits for it
+
+    attestation.filter_hash(_program(payload))
 
     message = core.receive()
     if not message:
@@ -201,12 +203,17 @@ def _once(
                 policy=policy,
                 report=report,
                 record=parse_record(sinks.content(sinks.record, report.record[0])),
+                program=_program(plan.payload),
                 cancelled_by=cancelled_by,
                 stdout=sinks.content(sinks.stdout, report.stdout[0]),
                 stderr=sinks.content(sinks.stderr, report.stderr[0]),
             )
         finally:
             sinks.close()
+
+
+def _program(payload: tuple[tuple[str, ...], ...]) -> str:
+    return next(step[1] for step in payload if step[0] == "filter")
 
 
 def _learn(report: Report, plan: Plan, *, stale_ok: bool) -> None:
@@ -276,9 +283,14 @@ def perform(
         if error.code.startswith("E1"):
             raise
         return failed_result(error, execution_id=execution_id, started_at=started_at)
-    from . import account, verdict  # loaded by now, see `_drive`
+    from . import account, attestation, verdict  # loaded by now, see `_drive`
 
     status, exit_code, signal, failure = verdict.judge(ended)
+    isolation = account.isolation_in_force(ended.policy, ended.report.landlock_abi or 0)
+    if ended.report.landlock_abi is not None:
+        isolation["attested"], doubt = attestation.attest(ended)
+        if doubt is not None:
+            status, exit_code, signal, failure = ERROR, 125, None, doubt.failure()
     return Result(
         execution_id=execution_id,
         status=status,
@@ -289,7 +301,7 @@ def perform(
         stdout_stream=account.output(ended.report.stdout, ended.stdout),
         stderr_stream=account.output(ended.report.stderr, ended.stderr),
         metrics=account.metrics(ended.report, called_ns) if ended.report.usage else None,
-        isolation=account.isolation_in_force(ended.policy, ended.report.landlock_abi or 0),
+        isolation=isolation,
         error=failure,
     )
 

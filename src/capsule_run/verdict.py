@@ -31,6 +31,16 @@ EPERM, ENOENT, E2BIG, ENOEXEC, EAGAIN, ENOMEM, EACCES, EINVAL, ENOSPC, ENOSYS, E
 ENFILE, EMFILE = 23, 24
 
 
+# What `act_attest` in core/attest.c found, by its errno.
+_ATTESTED = {
+    EPERM: "a capability is left",
+    EACCES: "no_new_privs is not set",
+    EINVAL: "the system call filter is not on",
+    17: "a namespace is the caller's, or the caller's is not known",
+    34: "an id map holds more than one id",
+}
+
+
 def signal_name(number: int) -> str:
     """The name of a signal; real-time signals count from SIGRTMIN, 34 where libc keeps two for itself."""
     return SIGNALS.get(number) or f"SIGRTMIN+{number - 34}"
@@ -84,6 +94,9 @@ def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
         return CapsuleError("E3009", f"working directory `{step[1]}`: {why}", details={"path": step[1], "errno": errno})
     if verb == "landlock-required":
         return CapsuleError("E2007", "required `landlock`, but this kernel has none, or it is off", details=details)
+    if verb == "attest":
+        what = _ATTESTED.get(errno, f"its account could not be read ({why})")
+        return CapsuleError("E6004", f"the kernel does not confirm the sandbox: {what}", details=details)
     if verb in ("source", "inner-source"):
         return CapsuleError("E2004", f"cannot show `{step[1]}`: {why}", details={"path": step[1], "errno": errno})
     if errno in (ENOMEM, ENFILE, EMFILE) or (errno == EAGAIN and verb in ("namespace", "id")):

@@ -48,6 +48,7 @@ _WORDS = {
     "landlock-required": "nothing runs without Landlock",
     "landlock-allow": "Landlock: {0} may change",
     "filter": "a system call filter of {instructions0} instructions",
+    "attest": "read back from the kernel what is in force, and stop here if a part of it is not",
     "exe": "execute {0}",
     "arg": "argument {0!r}",
     "env": "environment {0}",

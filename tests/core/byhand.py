@@ -51,6 +51,7 @@ PAYLOAD = (
     ("no-new-privs",),
     ("no-capabilities",),
     ("filter", "06000000" + "0000ff7f"),
+    ("attest",),
     ("exe", "/bin/true"),
     ("arg", "true"),
     ("stdout", "0", "1000", "kill"),

@@ -50,7 +50,7 @@ ROOM_VERBS = (
 ).split()
 PAYLOAD_VERBS = (
     "id umask nice rlimit cwd new-keyring no-new-privs no-capabilities landlock landlock-required landlock-allow filter"
-    " exe arg env stdin stdout stderr clock drain memory-watch record"
+    " attest exe arg env stdin stdout stderr clock drain memory-watch record"
 ).split()
 ALL_VERBS = {"room": ROOM_VERBS, "payload": PAYLOAD_VERBS}
 EVERY_VERB = [(half, name) for half in HALVES for name in ALL_VERBS[half]]
@@ -222,7 +222,7 @@ def test_only_verbs_of_a_list_may_be_repeated(core_path, language, half, name):
 FLOOR = {
     "room": ["namespace", "uid-map", "gid-map", "setup-clock", "root", "proc", "readonly", "pivot", "hostname"],
     "payload": [
-        "id", "umask", "rlimit", "cwd", "new-keyring", "no-new-privs", "no-capabilities", "filter", "exe", "arg",
+        "id", "umask", "rlimit", "cwd", "new-keyring", "no-new-privs", "no-capabilities", "filter", "attest", "exe", "arg",
         "stdout", "stderr", "clock", "drain",
     ],
 }  # fmt: skip
@@ -460,7 +460,7 @@ def test_a_plan_of_4_mib_is_read_and_no_byte_more(core_path):
     """Plans end at 4 MiB: the largest is accepted, and one byte more is cut and so refused."""
     room = (4 << 20) - len(encode("payload", changed(PAYLOAD, "arg", ("arg", ""))))
     assert "ok" == check(core_path, "payload", changed(PAYLOAD, "arg", ("arg", "x" * room)))
-    assert "refused 14 cut" == check(core_path, "payload", changed(PAYLOAD, "arg", ("arg", "x" * (room + 1))))
+    assert "refused 15 cut" == check(core_path, "payload", changed(PAYLOAD, "arg", ("arg", "x" * (room + 1))))
 
 
 def test_at_most_600_000_steps(core_path):

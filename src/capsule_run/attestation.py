@@ -1,0 +1,102 @@
+"""What was really in force: the kernel's own account of the payload, from the record, held against the policy.
+
+Rank 1: pure. The core has compared the floor already, before the command began (core/attest.c); what it cannot know is
+compared here: which ids were asked for, whether Landlock was, and that the account is there at all. A difference makes
+of the run an error, E6004, whatever the command did.
+"""
+
+from __future__ import annotations
+
+from binascii import unhexlify
+
+from .errors import CapsuleError
+
+try:
+    from _sha256 import sha256  # type: ignore[import-not-found]  # 3.11's own; hashlib would load OpenSSL, 5 ms
+except ImportError:
+    from _sha2 import sha256  # type: ignore[import-not-found]  # since 3.12
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .core import Ended
+    from .policy import Policy
+
+SETS = ("inheritable", "permitted", "effective", "bounding", "ambient")
+NAMESPACES = ("user", "mount", "pid", "net", "ipc", "uts", "cgroup")
+# Where the numbers of an `attest` line begin, see core/capsule-core.h.
+_PRIVILEGES, _SPACES, _UID, _GID, _END = 5, 8, 15, 18, 21
+
+_hashes: dict[str, str] = {}
+
+
+def filter_hash(program: str) -> str:
+    """The SHA-256 of a filter as it went to the kernel. Kept: of filters there are few, and of runs many."""
+    if program not in _hashes:
+        _hashes.clear()
+        _hashes[program] = sha256(unhexlify(program)).hexdigest()
+    return _hashes[program]
+
+
+def _numbers(ended: Ended, name: str, count: int) -> list[int]:
+    rows = [row[1:] for row in ended.record if row[0] == name]
+    if len(rows) != 1 or len(rows[0]) != count or not all(word.isdigit() for word in rows[0]):
+        raise CapsuleError("E6004", f"what was in force while the command ran is not known: no `{name}` in the record")
+    return [int(word) for word in rows[0]]
+
+
+def _ids(own: list[int], room: list[int]) -> dict[str, int]:
+    """One id inside, and the host's: the payload's map leads to the room's root, and the room's map to the host."""
+    return {"inside": own[0], "host": room[1] + own[1] - room[0]}
+
+
+def _facts(ended: Ended) -> dict[str, object]:
+    """The account by name. Raises CapsuleError E6004 where it is not there."""
+    own, caller = _numbers(ended, "attest", _END), _numbers(ended, "attest-caller", _UID)
+    room = _numbers(ended, "attest-room", 6)
+    spaces = dict(zip(NAMESPACES, own[_SPACES:_UID], strict=True))
+    return {
+        "capabilities": dict(zip(SETS, own[:_PRIVILEGES], strict=True)),
+        "no_new_privs": own[_PRIVILEGES] == 1,
+        "seccomp": {
+            "mode": own[6],
+            "filters": own[7],
+            "filters_of_caller": caller[7],
+            "sha256": filter_hash(ended.program),
+        },
+        "namespaces": spaces,
+        "shared_namespaces": [
+            name for name, theirs in zip(NAMESPACES, caller[_SPACES:], strict=True) if spaces[name] == theirs
+        ],
+        "landlock_abi": ended.report.landlock_abi or 0,
+        "user": _ids(own[_UID:_GID], room[:3]),
+        "group": _ids(own[_GID:], room[3:]),
+    }
+
+
+def _difference(facts: dict[str, object], policy: Policy) -> CapsuleError | None:
+    expected: dict[str, object] = {
+        "capabilities": dict.fromkeys(SETS, 0),
+        "no_new_privs": True,
+        "shared_namespaces": ["net"] if policy.network else [],
+        "user": {"inside": policy.user, "host": policy.outside_uid},
+        "group": {"inside": policy.user, "host": policy.outside_gid},
+    }
+    seccomp = facts["seccomp"]
+    assert isinstance(seccomp, dict)
+    expected["seccomp"] = {**seccomp, "mode": 2, "filters": max(seccomp["filters"], seccomp["filters_of_caller"] + 1)}
+    for name, wanted in expected.items():
+        if facts[name] != wanted:
+            details = {"fact": name, "expected": wanted, "observed": facts[name]}
+            return CapsuleError(
+                "E6004", f"while the command ran, `{name}` was {facts[name]}, not {wanted}", details=details
+            )
+    return None
+
+
+def attest(ended: Ended) -> tuple[dict[str, object], CapsuleError | None]:
+    """The kernel's account of a run whose command started, and the error that it is where it does not hold."""
+    try:
+        facts = _facts(ended)
+    except CapsuleError as error:
+        return {}, error
+    return facts, _difference(facts, ended.policy)

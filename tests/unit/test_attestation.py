@@ -1,0 +1,88 @@
+"""The kernel's account against the policy: what is missing or differs makes of a run an error."""
+
+from __future__ import annotations
+
+import pytest
+
+from capsule_run.attestation import attest
+from capsule_run.core import Ended, parse_report
+from capsule_run.model import Isolation, Request
+from capsule_run.runner import prepare
+
+REPORT = b"times 1 2 3 4 5 6 7\nstarted 6\nexited 0\nstdout 0 0 0\nstderr 0 0 0\nend\n"
+OURS, THEIRS = list(range(101, 108)), list(range(1, 8))
+
+
+def ended(own=None, caller=None, room=None, *, network=False):
+    policy = prepare(Request(command=("true",), isolation=Isolation(network=network)))[1]
+    own = own or [0, 0, 0, 0, 0, 1, 2, 1, *OURS, 1000, 0, 1, 1000, 0, 1]
+    room = room or [0, policy.outside_uid, 1, 0, policy.outside_gid, 1]
+    rows = {"attest": own, "attest-caller": caller or [0, 0, 5, 5, 0, 0, 0, 0, *THEIRS], "attest-room": room}
+    record = [[name, *map(str, row)] for name, row in rows.items() if row]
+    return Ended(
+        policy=policy,
+        report=parse_report(REPORT),
+        record=record,
+        program="06000000" + "0000ff7f",
+        cancelled_by=0,
+        stdout=b"",
+        stderr=b"",
+    )
+
+
+def test_what_holds_is_no_error():
+    """An account as it should be has all facts and no error."""
+    facts, error = attest(ended())
+    assert error is None
+    assert {"user": 101, "mount": 102, "pid": 103, "net": 104, "ipc": 105, "uts": 106, "cgroup": 107} == facts[
+        "namespaces"
+    ]
+    assert ({"mode": 2, "filters": 1, "filters_of_caller": 0}, []) == (
+        {name: fact for name, fact in facts["seccomp"].items() if name != "sha256"},
+        facts["shared_namespaces"],
+    )
+
+
+def _changed(at, value):
+    own = [0, 0, 0, 0, 0, 1, 2, 1, *OURS, 1000, 0, 1, 1000, 0, 1]
+    own[at] = value
+    return own
+
+
+@pytest.mark.parametrize(
+    ("fact", "own"),
+    [
+        ("capabilities", _changed(2, 1 << 21)),
+        ("capabilities", _changed(4, 1)),
+        ("no_new_privs", _changed(5, 0)),
+        ("seccomp", _changed(6, 0)),
+        ("seccomp", _changed(7, 0)),
+        ("shared_namespaces", _changed(9, 2)),
+        ("shared_namespaces", _changed(11, 4)),
+        ("user", _changed(15, 0)),
+        ("group", _changed(18, 0)),
+    ],
+)
+def test_a_difference_is_named(fact, own):
+    """One fact that is not as the policy has it makes E6004, which names it."""
+    _facts, error = attest(ended(own))
+    assert ("E6004", fact) == (error.code, error.details["fact"])
+
+
+def test_the_hosts_network_must_be_what_was_asked_for():
+    """With `network` the host's network namespace is right, and a private one is not what was asked for."""
+    assert attest(ended(_changed(11, 4), network=True))[1] is None
+    assert "shared_namespaces" == attest(ended(network=True))[1].details["fact"]
+
+
+@pytest.mark.parametrize("name", ["attest", "attest-caller", "attest-room"])
+def test_no_account_is_an_error(name):
+    """A run whose account is missing, cut or doubled is not taken on trust."""
+    whole = ended()
+    for rows in (
+        [row for row in whole.record if row[0] != name],
+        [row[:-1] if row[0] == name else row for row in whole.record],
+        [*whole.record, next(row for row in whole.record if row[0] == name)],
+    ):
+        facts, error = attest(Ended(**{**whole.__dict__, "record": rows}))
+        assert ({}, "E6004") == (facts, error.code)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
+from .cancel import Cancel
 from .core import PATH as CORE_PATH
 from .jsonapi import check_request
 from .runner import perform
@@ -16,28 +17,6 @@ from .runner import perform
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .model import Request, Result
-    from .runner import Run
-
-SIGTERM = 15
-
-
-class _Cancel:
-    """Ends a run from the loop's thread, also one that has not started yet."""
-
-    def __init__(self) -> None:
-        self._run: Run | None = None
-        self._wanted = False
-
-    def started(self, run: Run) -> None:
-        self._run = run
-        if self._wanted:
-            run.cancel(SIGTERM)
-
-    def cancel(self) -> None:
-        # Wanted first: `started` looks only after it has said which run it is. Both may send; one is enough.
-        self._wanted = True
-        if self._run is not None:
-            self._run.cancel(SIGTERM)
 
 
 async def execute(request: Request, *, core_path: str = CORE_PATH) -> Result:
@@ -52,7 +31,7 @@ async def execute_checked(request: Request, *, core_path: str = CORE_PATH) -> Re
     """`execute`, for a request that `jsonapi` made and so has checked."""
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[Result] = loop.create_future()
-    cancel = _Cancel()
+    cancel = Cancel()
 
     def work() -> None:
         try:

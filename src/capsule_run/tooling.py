@@ -128,23 +128,24 @@ def _quoted(text: str) -> str:
     return quoted(text)
 
 
-def _problem(error: Failure) -> list[str]:
-    """What went wrong and what to do, without anything of the host's or of the program's own words."""
+def explained(error: Failure) -> tuple[str, str]:
+    """What went wrong, and what to do about it ("" for nothing), without anything of the host's or of the program's words."""
     code, line = error.code, entry(error.code)
     if code.startswith("E1"):
-        return [f"error {code}: {error.message}", *([f"do: {error.hint}"] if error.hint else [])]
+        return error.message, error.hint
     if code.startswith(("E2", "E6")):
-        return [
-            f"error {code}: {line.meaning}",
-            "do: nothing in the code is wrong; tell the user that the sandbox could not run it",
-        ]
+        return line.meaning, "nothing in the code is wrong; tell the user that the sandbox could not run it"
     message = error.message
     if code == "E3003":
-        message = f"the program exited with code {error.details.get('exit_code')}"  # its last line stands below, fenced
+        message = f"the program exited with code {error.details.get('exit_code')}"  # its last line is in stderr
     elif code == "E3004":
         message = f"{_quoted(str(error.details.get('command')))} is not available in the sandbox"
-    advice = _ADVICE.get(error.cause, "")
-    return [f"error {code}: {message}", *([f"do: {advice}"] if advice else [])]
+    return message, _ADVICE.get(error.cause, "")
+
+
+def _problem(error: Failure) -> list[str]:
+    message, advice = explained(error)
+    return [f"error {error.code}: {message}", *([f"do: {advice}"] if advice else [])]
 
 
 def _fence(text: str) -> list[str]:
@@ -163,7 +164,8 @@ _PICTURES = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} |
 _PICTURES |= dict.fromkeys(range(128, 160), 65533)
 
 
-def _readable(raw: bytes) -> str:
+def readable(raw: bytes) -> str:
+    """Bytes of a program as text that no terminal and no API stumbles over."""
     return raw.replace(b"\r\n", b"\n").decode("utf-8", "replace").translate(_PICTURES)
 
 
@@ -183,13 +185,13 @@ def _stream(name: str, output: Output | None, shown: int) -> list[str]:
     if output.truncated:
         total += f", of which the first {len(data)} were kept"
     if len(data) <= shown:
-        return [total, *_fence(_readable(data))]
+        return [total, *_fence(readable(data))]
     half = max(shown // 2, 1)
     return [
         f"{total}; the first {half}:",
-        *_fence(_readable(data[:half])),
+        *_fence(readable(data[:half])),
         f"… and the last {half} of what was kept:",
-        *_fence(_readable(data[-half:])),
+        *_fence(readable(data[-half:])),
     ]
 
 

@@ -255,6 +255,7 @@ int act_idmap(struct room *room, const struct step *step);
 int act_root(struct room *room, const struct step *step);
 int act_dir(struct room *room, const struct step *step);
 int act_file(struct room *room, const struct step *step);
+int act_fill(struct room *room, const struct step *step);
 int act_symlink(struct room *room, const struct step *step);
 int act_bind(struct room *room, const struct step *step);
 int act_inner_bind(struct room *room, const struct step *step);

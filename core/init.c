@@ -18,6 +18,8 @@
 
 #define CAP_SETFCAP_BIT (1ULL << 31)
 #define DIR_FLAGS (O_PATH | O_DIRECTORY)
+#define OFFER_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+#define FILL_BYTES (1U << 20) /* asked of splice at a time */
 
 static void tell(struct room *room, enum link_kind kind, int a, int b, int c)
 {
@@ -137,6 +139,32 @@ int act_file(struct room *room, const struct step *step)
 			return -1;
 		text += wrote;
 		left -= (size_t)wrote;
+	}
+	return 0;
+}
+
+/*
+ * fill FD PLACE MODE SIZE: a file of the SIZE bytes that come next through a pipe of Python's. What comes is not looked at,
+ * and a pipe that ends early fails the step, so there is no file that is shorter than was said.
+ */
+int act_fill(struct room *room, const struct step *step)
+{
+	const char *name;
+	int from = room->plan.fds[number(step->field[0])], parent = open_parent(room, step->field[1], &name);
+	int fd CLEANUP_CLOSE = -1;
+
+	if (parent >= 0)
+		fd = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, octal(step->field[2]));
+	if (fd < 0)
+		return -1;
+	for (uint64_t left = number(step->field[3]); left > 0;) {
+		ssize_t moved = splice(from, NULL, fd, NULL, left < FILL_BYTES ? (size_t)left : FILL_BYTES, SPLICE_F_MOVE);
+
+		if (moved <= 0) {
+			errno = moved == 0 ? EPIPE : errno;
+			return -1;
+		}
+		left -= (uint64_t)moved;
 	}
 	return 0;
 }
@@ -396,22 +424,27 @@ static void keep_three_descriptors(struct room *room)
 
 /*
  * Ready. The launcher gets our procfs and the tmpfs that all its files lie on, to watch memory by: the watch is outside, where
- * nothing inside can name, slow or starve it. Third, the directory that Python may write files through, if it asked.
+ * nothing inside can name, slow or starve it. Behind them the directories that Python asked for, to read when all is over.
  */
 static void announce(struct room *room)
 {
 	const struct link_message ready = { .kind = LINK_READY };
-	int fds[3] = { room->proc, room->root, -1 };
+	static const char *const verb[] = { "offer", "offer-layer" };
+	int fds[4] = { room->proc, room->root, -1, -1 };
+	unsigned int nfds = 2;
 	struct step step;
-	bool offer = plan_find(&room->plan, "offer", &step);
 
-	if (offer)
-		fds[2] = open(step.field[0], O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (offer && fds[2] < 0)
-		leave(room, ROOM, step.index);
-	if (send_message(room->link, &ready, sizeof(ready), fds, offer ? 3 : 2) < 0)
+	for (int i = 0; i < 2; i++) {
+		if (!plan_find(&room->plan, verb[i], &step))
+			continue;
+		fds[nfds] = i == 0 ? open(step.field[0], OFFER_FLAGS) : open_in_root(room->root, step.field[0], OFFER_FLAGS);
+		if (fds[nfds++] < 0)
+			leave(room, ROOM, step.index);
+	}
+	if (send_message(room->link, &ready, sizeof(ready), fds, nfds) < 0)
 		_exit(1);
 	close_cleanup(&fds[2]);
+	close_cleanup(&fds[3]);
 	close_cleanup(&room->root);
 	room->root = -1;
 }

@@ -285,7 +285,7 @@ static void on_control(void)
 	}
 }
 
-/* Takes the first two descriptors (procfs, tmpfs) over; the third, if any, is Python's. */
+/* Takes the first two descriptors (procfs, tmpfs) over; the others, if any, are Python's. */
 static void on_ready(int *fds, unsigned int nfds)
 {
 	static const char ready[] = "ready";
@@ -300,7 +300,7 @@ static void on_ready(int *fds, unsigned int nfds)
 	fds[0] = fds[1] = -1;
 	if (attest_room(memory.proc) < 0)
 		kill_room("lost");
-	if (nfds == 3 && send_message(CONTROL, ready, sizeof(ready) - 1, &fds[2], 1) < 0)
+	if (nfds > 2 && send_message(CONTROL, ready, sizeof(ready) - 1, &fds[2], nfds - 2) < 0)
 		kill_room("abandoned");
 }
 

@@ -30,6 +30,7 @@ const struct verb verbs[] = {
 	{ "root", ROOM, 11, 1, false, "build", "nn", act_root },
 	{ "dir", ROOM, 13, 0, true, "build", "po", act_dir },
 	{ "file", ROOM, 13, 0, true, "build", "pot", act_file },
+	{ "fill", ROOM, 13, 0, true, "build", "fpon", act_fill },
 	{ "symlink", ROOM, 13, 0, true, "build", "pt", act_symlink },
 	{ "bind", ROOM, 14, 0, true, "build", "spb", act_bind },
 	{ "inner-bind", ROOM, 14, 0, true, "build", "ppb", act_inner_bind },
@@ -41,6 +42,7 @@ const struct verb verbs[] = {
 	{ "pivot", ROOM, 17, 1, false, "enter", "", act_pivot },
 	{ "hostname", ROOM, 18, 1, false, "enter", "t", act_hostname },
 	{ "offer", ROOM, 19, 0, false, "enter", "p", NULL },
+	{ "offer-layer", ROOM, 20, 0, false, "enter", "p", NULL },
 
 	{ "id", PAYLOAD, 1, 1, false, "confine", "ii", act_id },
 	{ "umask", PAYLOAD, 2, 1, false, "confine", "o", act_umask },

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Self
 
+    from .exchange import Taken
     from .policy import Policy
 
 # Beside us, and never looked for elsewhere.
 PATH = (__file__ if __file__.startswith("/") else f"{posix.getcwd()}/{__file__}").rpartition("/")[0] + "/_core"
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _REPORT_BYTES = 4096
+_MOST_FDS = 2
 EPERM, ENOENT, EBADF, EACCES, ENOTDIR = 1, 2, 9, 13, 20
 _TIMES = ("received", "cloned", "mapped", "ready", "started", "ended", "reported")
 _USAGE = (
@@ -69,6 +71,7 @@ class Ended:
     cancelled_by: int  # the signal to us that ended it, or 0
     stdout: bytes
     stderr: bytes
+    taken: Taken | None = None  # what came out of the workspace, where anything was wanted of it
 
 
 def memory_file(name: str, content: bytes = b"") -> int:
@@ -141,6 +144,20 @@ class Core:
             except ConnectionResetError:
                 continue
         return b""
+
+    def receive_ready(self) -> tuple[bytes, list[int]]:
+        """Like `receive`, for the message that may bring descriptors; they are the caller's."""
+        fds: list[int] = []
+        try:
+            message, ancillary, _flags, _address = self._socket.recvmsg(
+                _REPORT_BYTES, _socket.CMSG_SPACE(4 * _MOST_FDS), _socket.MSG_CMSG_CLOEXEC
+            )
+        except ConnectionResetError:
+            return self.receive(), fds
+        for level, kind, packed in ancillary:
+            if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
+                fds += [int.from_bytes(packed[at : at + 4], "little") for at in range(0, len(packed) - 3, 4)]
+        return message, fds
 
     def close(self) -> int:
         """Let go: a sandbox that still lives ends with its core. Returns the core's wait status; a second call is 0."""

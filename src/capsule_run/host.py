@@ -17,6 +17,7 @@ from .view import normal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .delivery import Delivery
     from .model import Request
     from .tools import Shown
 
@@ -71,17 +72,12 @@ class Host:
     idmap: bool
     lacking: tuple[str, ...]
     tools: tuple[Shown, ...]
+    deliveries: tuple[Delivery, ...]
 
 
 # Where the system's own directories lead, which is asked once for each process: should a link change meanwhile, the core
 # finds another object, or none, and refuses.
 _real: dict[str, str] = {}
-
-
-def _through_system_link(plain: str) -> str:
-    """`plain` with a link directly in `/` resolved (/bin, or a /home that was moved): only root can have made that."""
-    first, slash, rest = plain[1:].partition("/")
-    return paths.real(f"/{first}") + slash + rest
 
 
 def _system_path(path: str) -> str:
@@ -111,7 +107,7 @@ def look(path: str, *, directory: str | None = None) -> Source:
             return Source(
                 asked=path, path=plain, device=0, inode=0, is_directory=False, owner=0, error=error.errno or ELOOP
             )
-        if real != _through_system_link(plain):
+        if real != paths.through_system_link(plain):
             return Source(asked=path, path=real, device=0, inode=0, is_directory=False, owner=0, error=ELOOP)
     else:
         real = _system_path(path)
@@ -368,6 +364,11 @@ def survey(request: Request, *, overlay: bool = True, idmap: bool = True, tools:
     outside_uid, outside_gid, privileged = _outside_ids(static, gid)
     directory = current_directory()
     asked = _asked_sources(request, directory)
+    deliveries: tuple[Delivery, ...] = ()
+    if request.files:
+        from .delivery import look_at_files  # only who brings files pays for it
+
+        deliveries = look_at_files(request.files, directory)
     return Host(
         architecture=static.architecture,
         kernel=static.kernel,
@@ -393,4 +394,5 @@ def survey(request: Request, *, overlay: bool = True, idmap: bool = True, tools:
         idmap=idmap and static.kernel >= (5, 19),
         lacking=_lacking(request.command[0], static.python),
         tools=tools,
+        deliveries=deliveries,
     )

@@ -120,6 +120,8 @@ _RESOURCES: dict[str, Checker] = {
     "max_open_files": integer(16, 1_048_576),
     "max_file_bytes": integer(0, 1 << 62, " bytes"),
     "disk_bytes": integer(4096, 1 << 62, " bytes"),
+    "collect_bytes": integer(0, 1 << 62, " bytes"),
+    "collect_file_bytes": integer(0, 1 << 62, " bytes"),
 }
 _ISOLATION: dict[str, Checker] = {
     "network": check_boolean,
@@ -142,6 +144,18 @@ def _check_isolation(value: object, label: str) -> Isolation:
     return replace(Isolation(), **check_object(value, label, _ISOLATION))
 
 
+def _check_files(value: object, label: str) -> object:
+    from .inputs import check_files  # only who brings files pays for it
+
+    return check_files(value, label)
+
+
+def _check_collect(value: object, label: str) -> object:
+    from .inputs import check_collect  # likewise
+
+    return check_collect(value, label)
+
+
 _REQUEST: dict[str, Checker] = {
     "command": check_command,
     "environment": check_environment,
@@ -153,6 +167,8 @@ _REQUEST: dict[str, Checker] = {
     "on_output_limit": choice(KILL, TRUNCATE),
     "execution_id": check_execution_id,
     "require": list_of(check_requirement),
+    "files": _check_files,
+    "collect": _check_collect,
 }
 # Every field by its path: what the doors look a checker up in.
 FIELDS: dict[str, Checker] = {
@@ -212,6 +228,8 @@ _ARGUMENTS = {
     "max_output": "resources.max_output_bytes",
     "max_pids": "resources.max_pids",
     "disk": "resources.disk_bytes",
+    "collect_bytes": "resources.collect_bytes",
+    "collect_file_bytes": "resources.collect_file_bytes",
     "network": "isolation.network",
     "readonly": "isolation.readonly_paths",
     "writable": "isolation.writable_paths",
@@ -232,7 +250,7 @@ def request_from_arguments(**arguments: object) -> Request:
         field = given
         if isinstance(given, str) and path.endswith("_bytes"):
             field = parse_size(given, label=label)
-        elif path == "environment" and hasattr(given, "keys") and hasattr(given, "__getitem__"):
+        elif path in ("environment", "files") and hasattr(given, "keys") and hasattr(given, "__getitem__"):
             names = given.keys()  # any mapping will do, such as `os.environ`
             field = {name: given[name] for name in names}
         FIELDS[path](field, label)
@@ -310,6 +328,10 @@ def request_to_mapping(request: Request) -> dict[str, object]:
     resources = _given(request.resources, _RESOURCES)
     mapping = _given(request, [name for name in _REQUEST if name != "stdin_base64"])
     mapping.update(environment=dict(request.environment), resources=resources, isolation=isolation)
+    if request.files:
+        from .inputs import files_to_mapping
+
+        mapping["files"] = files_to_mapping(request.files)
     return {name: field for name, field in mapping.items() if field != {}}
 
 

@@ -11,6 +11,7 @@ from ._value import value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from mmap import mmap
 
 # The seed's defaults, in one place: README, `--help` and the documents are tested against them.
 DEFAULT_TIMEOUT_MS = 30_000
@@ -18,6 +19,7 @@ DEFAULT_MEMORY_BYTES = 256 << 20
 DEFAULT_CPU_SHARES = 1024
 DEFAULT_MAX_OUTPUT_BYTES = 1 << 20
 DEFAULT_MAX_PIDS = 100
+DEFAULT_COLLECT_BYTES = 64 << 20
 DEFAULT_WORKING_DIRECTORY = "/workspace"
 
 KILL, TRUNCATE = "kill", "truncate"
@@ -36,6 +38,8 @@ class Resources:
     max_open_files: int | None = None
     max_file_bytes: int | None = None
     disk_bytes: int | None = None
+    collect_bytes: int | None = None
+    collect_file_bytes: int | None = None
 
 
 @value
@@ -53,6 +57,19 @@ class Workspace:
 
     source: str
     mode: str = COPY_ON_WRITE
+
+
+@value
+class InputFile:
+    """One file that is there when the command starts. `path` is relative to the workspace.
+
+    Its bytes are `content`, or those of the host's file `source`; the other one is None. `mode` None is 0644.
+    """
+
+    path: str
+    content: bytes | None = None
+    source: str | None = None
+    mode: int | None = None
 
 
 @value
@@ -83,6 +100,8 @@ class Request:
     on_output_limit: str | None = None
     execution_id: str | None = None
     require: tuple[str, ...] = ()
+    files: tuple[InputFile, ...] = ()
+    collect: tuple[str, ...] = ()
 
 
 @value
@@ -103,6 +122,38 @@ class Output:
     data: bytes
     total_bytes: int
     truncated: bool
+
+
+@value
+class CollectedFile:
+    """One file that came out. `data` is bytes, or the file itself mapped into memory where it is large.
+
+    Both can be read, sliced and written like bytes; `bytes(file)` is a copy.
+    """
+
+    path: str
+    data: bytes | mmap
+    mode: int
+
+    @property
+    def text(self) -> str:
+        """The content as text; bytes that are not UTF-8 become U+FFFD."""
+        return bytes(self).decode("utf-8", "replace")
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __bytes__(self) -> bytes:
+        return bytes(self.data)
+
+
+@value
+class NotCollected:
+    """A file that `collect` names and that did not come out: one word says why (docs/files.md)."""
+
+    path: str
+    reason: str
+    bytes: int
 
 
 @value
@@ -143,6 +194,13 @@ class Result:
     metrics: Metrics | None
     isolation: Mapping[str, object]
     error: Failure | None
+    collected: tuple[CollectedFile, ...] = ()
+    not_collected: tuple[NotCollected, ...] = ()
+
+    @property
+    def files(self) -> dict[str, CollectedFile]:
+        """What `collect` named, by path relative to the workspace."""
+        return {file.path: file for file in self.collected}
 
     @property
     def ok(self) -> bool:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 NEW = "/new"
 WORKSPACE_PLACE, LOWER_PLACE, WORK_PLACE, EMPTY_PLACE = "/workspace", "/lower", "/work", "/empty"
 OWN_BYTES, OWN_INODES = 1 << 20, 1024  # what our own files and mount points may take of it
+STREAM_FD = 0  # of the room's half: where the bytes of `fill` come from
+FILL_BYTES_PER_MS = 10_000  # slower than this, and set-up took too long
 OOM_SCORE = 1000  # under memory pressure the kernel ends a sandbox before anything of the host's
 
 
@@ -87,6 +89,11 @@ class _Tree:
         self._made.add(path)
         self.directory(path.rpartition("/")[0] or "/")
         self.steps.append(("file", path, mode, text))
+
+    def fill(self, path: str, stream: int, mode: int, size: int) -> None:
+        self._made.add(path)
+        self.directory(path.rpartition("/")[0] or "/")
+        self.steps.append(("fill", str(stream), path, f"{mode:04o}", str(size)))
 
     def link(self, path: str, target: str) -> None:
         self.directory(path.rpartition("/")[0] or "/")
@@ -221,6 +228,8 @@ def room_steps(policy: Policy) -> tuple[Step, ...]:
     _etc(policy, tree)
     _dev(policy, tree)
     _links(policy, tree)
+    for delivery in policy.transfer.deliveries:
+        tree.fill(f"{WORKSPACE_PLACE}/{delivery.path}", STREAM_FD, delivery.mode, delivery.size)
     mounts = _mounts(policy, sources)
     spaces = ("user", "mount", "pid", "ipc", "uts", "cgroup")
     steps: list[Step] = [("namespace", name) for name in spaces]
@@ -232,7 +241,10 @@ def room_steps(policy: Policy) -> tuple[Step, ...]:
         ("uid-map", "0", str(policy.outside_uid)),
         ("gid-map", "0", str(policy.outside_gid)),
         ("oom-score-adj", str(OOM_SCORE)),
-        ("setup-clock", str(SETUP_MS)),
+        (
+            "setup-clock",
+            str(SETUP_MS + sum([delivery.size for delivery in policy.transfer.deliveries]) // FILL_BYTES_PER_MS),
+        ),
     )
     if policy.privileged:
         steps += sources.steps + sources.idmaps
@@ -244,6 +256,8 @@ def room_steps(policy: Policy) -> tuple[Step, ...]:
     if not policy.network:
         steps.append(("network",))
     steps += (("readonly",), ("pivot",), ("hostname", policy.hostname))
+    if policy.transfer.collect:
+        steps.append(("offer", WORKSPACE))
     return tuple(steps)
 
 

@@ -6,7 +6,7 @@ module is optional.
 
 from __future__ import annotations
 
-from . import view
+from . import transfer, view
 from ._value import value
 from .errors import CapsuleError
 from .model import (
@@ -25,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .host import Host, Source
     from .model import Request
+    from .transfer import Transfer
 
 DEFAULT_MAX_OPEN_FILES = 1024
 DEFAULT_USER = 1000
@@ -76,6 +77,7 @@ class Policy:
     python_shims: tuple[tuple[str, str], ...]
     tool_links: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
+    transfer: Transfer
 
 
 def _environment(request: Request, path: tuple[str, ...], user: int) -> tuple[tuple[str, str], ...]:
@@ -160,6 +162,7 @@ def resolve(request: Request, host: Host, *, streams_stdin: bool = False) -> Pol
         python_shims=shims,
         tool_links=view.tool_links(host, binds),
         notes=_notes(request, kind),
+        transfer=transfer.resolve(request, host, kind, binds, disk_bytes),
     )
 
 

@@ -9,7 +9,7 @@ from .model import Metrics
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .model import Failure, Output, Result
+    from .model import CollectedFile, Failure, Output, Result
 
 
 def response(result: Result) -> dict[str, object]:
@@ -27,6 +27,12 @@ def response(result: Result) -> dict[str, object]:
         fields["metrics"] = _measured(result.metrics)
     if result.isolation:
         fields["isolation"] = result.isolation
+    if result.collected:
+        fields["files"] = {file.path: _file_fields(file) for file in result.collected}
+    if result.not_collected:
+        fields["not_collected"] = [
+            {"path": file.path, "reason": file.reason, "bytes": file.bytes} for file in result.not_collected
+        ]
     if result.error is not None:
         fields["error"] = _error_fields(result.error)
     return fields
@@ -52,6 +58,17 @@ def _add_output(fields: dict[str, object], name: str, output: Output | None) -> 
         fields[f"{name}_base64"] = b2a_base64(output.data, newline=False).decode("ascii")
     fields[f"{name}_bytes"] = output.total_bytes
     fields[f"{name}_truncated"] = output.truncated
+
+
+def _file_fields(file: CollectedFile) -> dict[str, object]:
+    """One file as `files` of a request would take it, and its size."""
+    fields: dict[str, object] = {"mode": f"{file.mode:04o}", "bytes": len(file)}
+    content = bytes(file)
+    try:
+        fields["text"] = content.decode()
+    except UnicodeDecodeError:
+        fields["base64"] = b2a_base64(content, newline=False).decode("ascii")
+    return fields
 
 
 def _error_fields(error: Failure) -> dict[str, object]:

@@ -24,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from .exchange import Exchange
     from .host import Host
     from .model import Failure
     from .policy import Policy
@@ -83,6 +84,7 @@ class _Sinks:
 
     def __init__(self, request: Request, streams: Streams) -> None:
         self._own: list[int] = []
+        self.exchange: Exchange | None = None
         self.stdout = self._sink(streams.stdout, "capsule-stdout")
         self.stderr = self._sink(streams.stderr, "capsule-stderr")
         self.record = self._keep(memory_file("capsule-record"))
@@ -110,6 +112,8 @@ class _Sinks:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def close(self) -> None:
+        if self.exchange is not None:
+            self.exchange.close()
         while self._own:
             posix.close(self._own.pop())
 
@@ -123,7 +127,7 @@ def _send(core: Core, half: str, steps: tuple[tuple[str, ...], ...], fds: Sequen
 
 
 def _drive(
-    core: Core, policy: Policy, sinks: _Sinks, on_start: Callable[[Run], None] | None
+    core: Core, policy: Policy, sinks: _Sinks, on_start: Callable[[Run], None] | None, exchange: Exchange | None
 ) -> tuple[Plan, Report, int]:
     """Send both halves and wait for the report. Returns it with the plan and the signal that cancelled the run, or 0.
 
@@ -131,16 +135,18 @@ def _drive(
     """
     run = Run(core)
     room = room_steps(policy)
-    _send(core, "room", room)
-    payload = payload_steps(policy)
-    _send(core, "payload", payload, sinks.fds)
+    _send(core, "room", room, exchange.room_fds if exchange else ())
     if on_start is not None:
         on_start(run)
+    if exchange:
+        exchange.fill(core)
+    payload = payload_steps(policy)
+    _send(core, "payload", payload, sinks.fds)
     from . import account, attestation, verdict  # noqa: F401  # while the command runs, not while somebody waits for it
 
     attestation.filter_hash(_program(payload))
 
-    message = core.receive()
+    message = (exchange.ready(core) if exchange else b"") or core.receive()
     if not message:
         status = core.close()
         raise CapsuleError("E6002", f"the core ended without a report (wait status {status})")
@@ -195,7 +201,8 @@ def _once(
         host, policy = prepare(request, streams_stdin=streams.stdin is not None)
         sinks = _Sinks(request, streams)
         try:
-            plan, report, cancelled_by = _drive(core, policy, sinks, on_start)
+            exchange = _exchange(policy, sinks)
+            plan, report, cancelled_by = _drive(core, policy, sinks, on_start, exchange)
             _learn(report, plan, stale_ok=stale_ok)
             if report.landlock_abi is None and report.killed != "caller":
                 raise _unstarted(report, plan, host, request)
@@ -207,6 +214,7 @@ def _once(
                 cancelled_by=cancelled_by,
                 stdout=sinks.content(sinks.stdout, report.stdout[0]),
                 stderr=sinks.content(sinks.stderr, report.stderr[0]),
+                taken=exchange.take() if exchange else None,
             )
         finally:
             sinks.close()
@@ -214,6 +222,16 @@ def _once(
 
 def _program(payload: tuple[tuple[str, ...], ...]) -> str:
     return next(step[1] for step in payload if step[0] == "filter")
+
+
+def _exchange(policy: Policy, sinks: _Sinks) -> Exchange | None:
+    """For a run that brings files, or wants some; it is closed with the sinks."""
+    if not (policy.transfer.is_needed):
+        return None
+    from .exchange import Exchange
+
+    sinks.exchange = Exchange(policy)
+    return sinks.exchange
 
 
 def _learn(report: Report, plan: Plan, *, stale_ok: bool) -> None:
@@ -303,6 +321,8 @@ def perform(
         metrics=account.metrics(ended.report, called_ns) if ended.report.usage else None,
         isolation=isolation,
         error=failure,
+        collected=ended.taken.collected if ended.taken else (),
+        not_collected=ended.taken.not_collected if ended.taken else (),
     )
 
 

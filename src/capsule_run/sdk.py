@@ -33,6 +33,10 @@ def run(
     workdir: str | None = None,
     user: int | None = None,
     on_output_limit: str | None = None,
+    files: Mapping[str, object] | None = None,
+    collect: Sequence[str] | None = None,
+    collect_bytes: int | str | None = None,
+    collect_file_bytes: int | str | None = None,
     execution_id: str | None = None,
 ) -> Result:
     """Run `command` in a fresh sandbox, wait for it, and return the result.
@@ -51,25 +55,11 @@ def run(
     :param tools: programs from outside /usr, by name or path, shown read-only with what they need.
     :param workdir: where the command starts (default /workspace).
     :param user: user and group id inside (default 1000).
+    :param files: what lies in /workspace when it starts: a path to its content (str or bytes), or to an object with
+        "text", "base64" or "source" (a host file) and perhaps a "mode" such as "0755".
+    :param collect: patterns of what comes back in `Result.files`, such as "out/*.png" or "**/*.csv".
+    :param collect_bytes: how much may come back altogether. :param collect_file_bytes: of one file.
     :raises CapsuleError: with a code E1xxx when the request is wrong.
     """
-    request = request_from_arguments(
-        command=command,
-        timeout_ms=timeout_ms,
-        memory=memory,
-        env=env,
-        stdin=stdin,
-        workspace=workspace,
-        network=network,
-        max_output=max_output,
-        max_pids=max_pids,
-        disk=disk,
-        readonly=readonly,
-        writable=writable,
-        tools=tools,
-        workdir=workdir,
-        user=user,
-        on_output_limit=on_output_limit,
-        execution_id=execution_id,
-    )
-    return perform(request)
+    given = dict(locals())  # every argument, and nothing else yet: each has the name that the table of fields knows
+    return perform(request_from_arguments(**given))

@@ -44,6 +44,7 @@ SCRATCH_PLACES = (("/tmp", "/tmp", "1777"), ("/dev/shm", "/shm", "1777"))
 VAR_TMP = ("/var/tmp", "/var-tmp", "1777")
 # How the workspace came about; the result says which.
 PRIVATE = "private"
+TRANSIENT = (PRIVATE, COPY_ON_WRITE)  # kinds of which the host keeps nothing
 
 
 @value

@@ -28,12 +28,14 @@ MORE_STEPS = {
     "inner-source": ("/usr", "1", "2"),
     "dir": ("/d", "0755"),
     "file": ("/f", "0644", "text\nof\nlines"),
+    "fill": ("0", "/f", "0644", "12"),
     "symlink": ("/l", "../anything"),
     "bind": ("0", "/usr", "ro"),
     "inner-bind": ("/a", "/b", "rw"),
     "overlay": ("/a", "/b", "/c", "/d"),
     "devpts": ("/dev/pts",),
     "offer": ("/workspace",),
+    "offer-layer": ("/workspace",),
     "nice": ("5",),
     "landlock": ("6", "1", "3"),
     "landlock-required": (),
@@ -46,7 +48,7 @@ MORE_STEPS = {
 NAMES = {half: tuple(dict.fromkeys(step[0] for step in SMALLEST[half])) for half in HALVES}
 ROOM_VERBS = (
     "namespace host-net drop-groups cgroup uid-map gid-map oom-score-adj setup-clock source idmap inner-source root"
-    " dir file symlink bind inner-bind overlay proc devpts network readonly pivot hostname offer"
+    " dir file fill symlink bind inner-bind overlay proc devpts network readonly pivot hostname offer offer-layer"
 ).split()
 PAYLOAD_VERBS = (
     "id umask nice rlimit cwd new-keyring no-new-privs no-capabilities landlock landlock-required landlock-allow filter"

@@ -1,0 +1,173 @@
+"""Files out: what a pattern names in a workspace whose command may have prepared it for whoever looks.
+
+Rank 2: reads through descriptors, beneath one directory, and writes nothing. No link is followed, no file is opened that
+is not a plain one, nothing on another file system is entered, and all of it is bounded: names looked at, depth, bytes of
+one file and of all, where the bytes of a file are those that it claims to have.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from ._value import value
+from .model import CollectedFile, NotCollected
+from .patterns import MOST_NAMES, advance
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from mmap import mmap
+
+MOST_ENTRIES = 200_000  # names looked at in all
+MOST_REFUSED = 1000  # that are told one by one
+MAP_FROM = 1 << 20  # bytes: smaller files are read
+READ_FLAGS = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
+DIRECTORY_FLAGS = READ_FLAGS | posix.O_DIRECTORY
+_KIND, _PLAIN, _DIRECTORY, _LINK = 0o170000, 0o100000, 0o040000, 0o120000
+_WILD = frozenset("*?[")
+
+
+@value
+class Limits:
+    """How much may come out. `settled`: nobody can change the files any more, so that they need no copy."""
+
+    total_bytes: int
+    file_bytes: int
+    settled: bool
+
+
+def read_all(fd: int, size: int) -> bytes:
+    """The first `size` bytes of a file, or as many as it has."""
+    parts, at = [], 0
+    while at < size and (part := posix.pread(fd, min(size - at, 1 << 24), at)):
+        parts.append(part)
+        at += len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def mapped(fd: int, size: int, *, settled: bool) -> mmap:
+    """A large file in memory, without a copy where nobody can cut it short any more (which would be SIGBUS for us)."""
+    from mmap import ACCESS_READ, mmap
+
+    if settled:
+        return mmap(fd, size, access=ACCESS_READ)
+    copy = posix.memfd_create("capsule-collected", posix.MFD_CLOEXEC)
+    try:
+        at = 0
+        while at < size and (moved := posix.sendfile(copy, fd, at, min(size - at, 1 << 30))):
+            at += moved
+        posix.ftruncate(copy, size)
+        return mmap(copy, size, access=ACCESS_READ)
+    finally:
+        posix.close(copy)
+
+
+class _Collection:
+    def __init__(self, root: int, limits: Limits, mount_points: frozenset[str]) -> None:
+        self.files: list[CollectedFile] = []
+        self.refused: list[NotCollected] = []
+        self._device = posix.fstat(root).st_dev
+        self._limits = limits
+        self._left = limits.total_bytes
+        self._entries = MOST_ENTRIES
+        self._mount_points = mount_points
+
+    def refuse(self, path: str, reason: str, size: int = 0) -> None:
+        if len(self.refused) < MOST_REFUSED:
+            self.refused.append(NotCollected(path=path, reason=reason, bytes=size))
+
+    def _names(self, fd: int, states: Sequence[Sequence[str]]) -> Iterator[str]:
+        """The names to look at: those that the patterns spell out, or all that are there."""
+        parts = {rest[0] for rest in states}
+        if not any(part == "**" or _WILD & set(part) for part in parts):
+            yield from sorted(parts)
+            return
+        found = []
+        with posix.scandir(fd) as entries:
+            for entry in entries:
+                self._entries -= 1
+                if self._entries < 0:
+                    break
+                found.append(entry.name)
+        yield from sorted(found)
+
+    def walk(self, fd: int, prefix: str, states: Sequence[Sequence[str]]) -> None:
+        for name in self._names(fd, states):
+            rests = advance(name, states)
+            if rests:
+                literal = any(tuple(rest) == (name,) for rest in states)
+                self._visit(fd, prefix + name, rests, literal=literal)
+        if self._entries < 0:
+            self._entries = 0
+            self.refuse(prefix, "too_many")
+
+    def _visit(self, fd: int, path: str, rests: Sequence[Sequence[str]], *, literal: bool) -> None:
+        name = path.rpartition("/")[2]
+        named = any(not rest for rest in rests)
+        try:
+            seen = posix.stat(name, dir_fd=fd, follow_symlinks=False)
+        except OSError:
+            return  # a name that a pattern spells out and that is not there
+        kind = seen.st_mode & _KIND
+        if path in self._mount_points:
+            self.refuse(path, "mount")
+        elif kind == _DIRECTORY:
+            deeper = [rest for rest in rests if rest]
+            if deeper:
+                self._enter(fd, path, deeper)
+            elif literal:
+                self.refuse(path, "directory")
+        elif named and kind == _PLAIN:
+            self._take(fd, name, path)
+        elif named:
+            self.refuse(path, "symlink" if kind == _LINK else "special")
+
+    def _enter(self, fd: int, path: str, deeper: Sequence[Sequence[str]]) -> None:
+        if path.count("/") >= MOST_NAMES:
+            self.refuse(path, "too_deep")
+            return
+        try:
+            inner = posix.open(path.rpartition("/")[2], DIRECTORY_FLAGS, dir_fd=fd)
+        except OSError:
+            self.refuse(path, "unreadable")
+            return
+        try:
+            if posix.fstat(inner).st_dev == self._device:
+                self.walk(inner, f"{path}/", deeper)
+            else:
+                self.refuse(path, "mount")
+        finally:
+            posix.close(inner)
+
+    def _take(self, fd: int, name: str, path: str) -> None:
+        try:
+            file = posix.open(name, READ_FLAGS, dir_fd=fd)
+        except OSError:
+            self.refuse(path, "unreadable")
+            return
+        try:
+            seen = posix.fstat(file)
+            size = seen.st_size
+            if seen.st_mode & _KIND != _PLAIN:
+                self.refuse(path, "special")
+            elif size > self._limits.file_bytes:
+                self.refuse(path, "file_limit", size)
+            elif size > self._left:
+                self.refuse(path, "total_limit", size)
+            else:
+                data = read_all(file, size) if size < MAP_FROM else mapped(file, size, settled=self._limits.settled)
+                self._left -= size
+                self.files.append(CollectedFile(path=path, data=data, mode=seen.st_mode & 0o777))
+        except OSError:
+            self.refuse(path, "unreadable")
+        finally:
+            posix.close(file)
+
+
+def collect(
+    root: int, patterns: Sequence[str], limits: Limits, *, mount_points: frozenset[str] = frozenset()
+) -> tuple[tuple[CollectedFile, ...], tuple[NotCollected, ...]]:
+    """The plain files beneath the directory `root` that the patterns name, by path, and what was left out and why."""
+    collection = _Collection(root, limits, mount_points)
+    collection.walk(root, "", [tuple(pattern.split("/")) for pattern in patterns])
+    return tuple(collection.files), tuple(collection.refused)

@@ -1,0 +1,110 @@
+"""What a request says of files in and files out: `files` and `collect`, checked.
+
+Rank 1: pure. Imported by `jsonapi` for the requests that have them.
+"""
+
+from __future__ import annotations
+
+from .checks import check_base64, check_source, check_stdin, encode, refuse, shown, wrong_type
+from .model import InputFile
+from .patterns import MOST_NAMES, WORKSPACE, check_inner_path
+
+MOST_FILES = 100_000
+MOST_PATTERNS = 256
+_CONTENTS = ("text", "base64", "source")
+
+
+def check_mode(value: object, label: str) -> int:
+    """Permission bits as octal digits, such as `0755`; none of the three above them."""
+    if not isinstance(value, str):
+        raise wrong_type(label, "a string of octal digits", value, hint='write "0644" or "0755"')
+    if not (3 <= len(value) <= 4 and set(value) <= set("01234567") and int(value, 8) <= 0o777):
+        raise refuse("E1005", label, f"must be octal, from 000 to 0777, got {shown(value)}")
+    return int(value, 8)
+
+
+def _check_file(path: str, value: object, label: str) -> InputFile:
+    if isinstance(value, (str, bytes)):
+        value = {"text": value}
+    if isinstance(value, (bytearray, memoryview)):
+        value = {"text": bytes(value)}
+    if not isinstance(value, dict):
+        raise wrong_type(label, "a text or an object", value)
+    for name in value:
+        if name not in (*_CONTENTS, "mode"):
+            raise refuse(
+                "E1002", label, f"unknown field {shown(name)}", hint="known fields: text, base64, source, mode"
+            )
+    given = [name for name in _CONTENTS if name in value]
+    if len(given) != 1:
+        code = "E1009" if given else "E1006"
+        raise refuse(code, label, "needs exactly one of `text`, `base64` and `source`")
+    mode = check_mode(value["mode"], f"{label}.mode") if "mode" in value else None
+    field, place = value[given[0]], f"{label}.{given[0]}"
+    if given[0] == "source":
+        return InputFile(path=path, source=check_source(field, place), mode=mode)
+    content = check_stdin(field, place) if given[0] == "text" else check_base64(field, place)
+    return InputFile(path=path, content=content, mode=mode)
+
+
+def check_files(value: object, label: str) -> tuple[InputFile, ...]:
+    """An object of files by path. Two that would be one, or of which one lies in the other, contradict each other."""
+    if isinstance(value, (tuple, list)) and all(isinstance(file, InputFile) for file in value):
+        value = {file.path: _spelled(file) for file in value}
+    if not isinstance(value, dict):
+        raise wrong_type(label, "an object", value)
+    if len(value) > MOST_FILES:
+        raise refuse("E1008", label, f"at most {MOST_FILES} files, got {len(value)}")
+    files: dict[str, InputFile] = {}
+    for name, given in value.items():
+        path = check_inner_path(name, f"{label} path")
+        if path in files:
+            raise refuse("E1009", label, f"`{path}` is given twice")
+        files[path] = _check_file(path, given, f"{label}[{shown(path)}]")
+    for path in files:
+        parent = path.rpartition("/")[0]
+        while parent:
+            if parent in files:
+                raise refuse("E1009", label, f"`{parent}` cannot be a file and hold `{path}`")
+            parent = parent.rpartition("/")[0]
+    return tuple(files.values())
+
+
+def _spelled(file: InputFile) -> dict[str, object]:
+    """The object that `check_files` makes this file of."""
+    given: dict[str, object] = {"source": file.source} if file.source is not None else {"text": file.content}
+    return given if file.mode is None else {**given, "mode": f"{file.mode:04o}"}
+
+
+def files_to_mapping(files: tuple[InputFile, ...]) -> dict[str, object]:
+    """The way back: what `check_files` makes these of."""
+    return {file.path: _spelled(file) for file in files}
+
+
+def check_collect(value: object, label: str) -> tuple[str, ...]:
+    """A list of patterns, each written like a path in the workspace."""
+    if not isinstance(value, (list, tuple)):
+        raise wrong_type(label, "a list of patterns", value)
+    if len(value) > MOST_PATTERNS:
+        raise refuse("E1008", label, f"at most {MOST_PATTERNS} patterns, got {len(value)}")
+    return tuple([_check_pattern(pattern, f"{label}[{index}]") for index, pattern in enumerate(value)])
+
+
+def _check_pattern(value: object, label: str) -> str:
+    if not isinstance(value, str):
+        raise wrong_type(label, "a string", value)
+    if "\0" in value:
+        raise refuse("E1005", label, "must not contain a NUL byte")
+    encode(value, label)
+    names = [name for name in value.split("/") if name not in ("", ".")]
+    if value.startswith("/"):
+        if names[:1] != [WORKSPACE[1:]]:
+            raise refuse("E1005", label, f"must be relative, or lie beneath `{WORKSPACE}`; got {shown(value)}")
+        del names[0]
+    if ".." in names or not names:
+        raise refuse("E1005", label, f"must name files in the workspace, without `..`; got {shown(value)}")
+    if value.endswith("/"):
+        names.append("**")
+    if len(names) > MOST_NAMES:
+        raise refuse("E1008", label, f"must have at most {MOST_NAMES} names, got {len(names)}")
+    return "/".join(names)

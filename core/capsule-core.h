@@ -169,11 +169,11 @@ struct payload_word {
 
 /* ---- the link between launcher and init: one binary, so a struct; both sides check length and kind ---- */
 
-enum link_kind { LINK_GO = 1, LINK_PAYLOAD, LINK_SIGNAL, LINK_READY, LINK_FAILED, LINK_STARTED, LINK_EXITED };
+enum link_kind { LINK_GO = 1, LINK_PAYLOAD, LINK_SIGNAL, LINK_END, LINK_READY, LINK_FAILED, LINK_STARTED, LINK_EXITED };
 
 struct link_message {
 	uint32_t kind;
-	int32_t a, b, c; /* FAILED: half, step, errno; STARTED: Landlock ABI; EXITED: wait status; SIGNAL: number */
+	int32_t a, b, c; /* FAILED: half, step, errno; STARTED: Landlock ABI, microseconds of set-up; EXITED: wait status; SIGNAL: number */
 	struct attested attested; /* STARTED */
 };
 
@@ -222,10 +222,24 @@ struct watch {
 	int timer, proc, tmpfs; /* procfs of the room, and a place on its writable tmpfs */
 	bool over;              /* the last look was over the limit: the next one decides */
 	uint64_t limit_kib, peak_kib;
+	uint64_t tasks, most_tasks; /* processes and threads: of this look, and of the look that saw most */
 };
 extern struct watch memory;
 int start_watch(const struct plan *plan);
 const char *watch_memory(void);
+int read_proc(int dir, const char *pid, const char *name, char *text, size_t size);
+
+/* ---- look.c: other looks into the room's procfs ---- */
+
+struct look {
+	int timer;
+	bool over;
+	uint64_t limit_us, used_us, processors;
+};
+extern struct look cpu;
+int start_look(const struct plan *plan);
+const char *watch_cpu(void);
+void record_room(void);
 
 /* ---- record.c: what the report has no room for ---- */
 

@@ -451,6 +451,18 @@ static void announce(struct room *room)
 
 /* ---- payloads ---- */
 
+/* What set-up has cost in processor time: of this process, and of the one that made the network. */
+static int spent_us(bool system)
+{
+	struct rusage own, made;
+
+	if (getrusage(RUSAGE_SELF, &own) < 0 || getrusage(RUSAGE_CHILDREN, &made) < 0)
+		return 0; /* neither can fail: both are given a number that exists and memory of ours */
+	if (system)
+		return (int)((own.ru_stime.tv_sec + made.ru_stime.tv_sec) * 1000000 + own.ru_stime.tv_usec + made.ru_stime.tv_usec);
+	return (int)((own.ru_utime.tv_sec + made.ru_utime.tv_sec) * 1000000 + own.ru_utime.tv_usec + made.ru_utime.tv_usec);
+}
+
 /*
  * Fork the payload into a user namespace of its own and wait until it runs or says why it does not. Returns its pid.
  * The status pipe is close-on-exec: end-of-file means that exec happened.
@@ -489,7 +501,7 @@ static pid_t start_payload(struct room *room, const int *fds, unsigned int nfds)
 		leave(room, PAYLOAD, (unsigned int)word.a);
 	}
 	(void)close(status[0]);
-	tell(room, LINK_STARTED, room->landlock_abi, 0, 0);
+	tell(room, LINK_STARTED, room->landlock_abi, spent_us(false), spent_us(true));
 	return pid;
 }
 
@@ -514,6 +526,15 @@ static void reap_all(struct room *room, pid_t payload)
 		_exit(0);
 }
 
+/* Nobody escapes: who forks while this kills is killed before the child exists. Reaped, everybody is in the accounts. */
+static void end_all(void)
+{
+	(void)kill(-1, SIGKILL); /* fails when there is nobody */
+	while (waitpid(-1, NULL, __WALL) > 0 || errno == EINTR)
+		;
+	_exit(0);
+}
+
 static void on_message(struct room *room, pid_t *payload)
 {
 	struct link_message message;
@@ -523,6 +544,8 @@ static void on_message(struct room *room, pid_t *payload)
 	receive(room, &message, fds, &nfds);
 	if (message.kind == LINK_PAYLOAD && nfds >= 3 && nfds <= 4 && *payload == 0)
 		*payload = start_payload(room, fds, nfds);
+	else if (message.kind == LINK_END)
+		end_all();
 	else if (message.kind == LINK_SIGNAL && *payload > 0)
 		(void)kill(-*payload, message.a); /* its process group; a command that is gone needs no signal */
 }

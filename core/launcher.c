@@ -16,6 +16,7 @@
 
 #define CONTROL 0
 
+#define END_MS 100
 enum { IN, OUT, ERR };
 
 static struct {
@@ -23,6 +24,7 @@ static struct {
 	struct pump pumps[3];
 	int timer;
 	bool has_payload, started, ended;
+	bool ending;             /* init is asked, or killed */
 	int exit_status;         /* a wait status, once `ended` */
 	const char *killed;      /* why we ended it; the first reason stays */
 	struct link_message failed;
@@ -30,22 +32,46 @@ static struct {
 	enum half refused_half;
 	uint64_t setup_ms, clock_ms, drain_ms;
 	uint64_t received_ns, cloned_ns, mapped_ns, ready_ns, started_ns, ended_ns;
+	uint64_t setup_us[2];    /* processor time of init until the command was there, user's and system's */
 } run;
-
-/* A command that has ended by itself is not killed any more: what happens then is clearing up. */
-static void kill_room(const char *why)
-{
-	if (run.killed == NULL && !run.ended)
-		run.killed = why;
-	/* ESRCH is the only way to fail, and means that it is done */
-	(void)syscall(SYS_pidfd_send_signal, run.room.pidfd, SIGKILL, NULL, 0);
-}
 
 static int set_timer(uint64_t ms)
 {
 	struct itimerspec when = { .it_value = { .tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000 } };
 
 	return timerfd_settime(run.timer, 0, &when, NULL);
+}
+
+/* Init may have left with its last words on the way: they are the cause, and our broken pipe only the consequence. */
+static int tell_init(const struct link_message *message, const int *fds, unsigned int nfds)
+{
+	if (send_message(run.room.link, message, sizeof(*message), fds, nfds) == 0 || errno == EPIPE || errno == ECONNRESET)
+		return 0;
+	return -1;
+}
+
+/*
+ * End everything inside. Init is asked to kill and reap, since what the kernel clears away behind a dead init is in nobody's
+ * accounts; an init that does not manage in END_MS is killed, and a room without a command is killed at once.
+ */
+static void end_room(bool now)
+{
+	static const struct link_message end = { .kind = LINK_END };
+	bool asked = run.ending;
+
+	run.ending = true;
+	if (!now && (asked || (run.started && run.room.link >= 0 && set_timer(END_MS) == 0 && tell_init(&end, NULL, 0) == 0)))
+		return;
+	/* ESRCH is the only way to fail, and means that it is done */
+	(void)syscall(SYS_pidfd_send_signal, run.room.pidfd, SIGKILL, NULL, 0);
+}
+
+/* A command that has ended by itself is not killed any more: what happens then is clearing up. */
+static void kill_room(const char *why)
+{
+	if (run.killed == NULL && !run.ended)
+		run.killed = why;
+	end_room(false);
 }
 
 static void pump_step(struct pump *p)
@@ -174,14 +200,6 @@ static int make_clone(struct room *room, struct step *step)
 	return room->init < 0 ? -1 : 0;
 }
 
-/* Init may have left with its last words on the way: they are the cause, and our broken pipe only the consequence. */
-static int tell_init(const struct link_message *message, const int *fds, unsigned int nfds)
-{
-	if (send_message(run.room.link, message, sizeof(*message), fds, nfds) == 0 || errno == EPIPE || errno == ECONNRESET)
-		return 0;
-	return -1;
-}
-
 /* Everything up to the moment when init may go on. Only launcher-side effects, all of which end with this process. */
 static int create(struct room *room, struct step *step)
 {
@@ -253,7 +271,8 @@ static void take_payload(int *fds, unsigned int nfds)
 	}
 	input = plan_find(&plan, "stdin", &step);
 	start_record(&plan);
-	if ((input && start_input(&run.pumps[IN], &plan, &step, &give[3]) < 0) || start_watch(&plan) < 0 || (run.ready_ns && set_timer(run.setup_ms) < 0)
+	if ((input && start_input(&run.pumps[IN], &plan, &step, &give[3]) < 0) || start_watch(&plan) < 0 || start_look(&plan) < 0
+	    || (run.ready_ns && set_timer(run.setup_ms) < 0)
 	    || tell_init(&message, give, input ? 4 : 3) < 0)
 		fail(PAYLOAD, &step);
 	for (int i = 0; i < 4; i++)
@@ -279,7 +298,7 @@ static void on_control(void)
 			kill_room("lost");
 	} else {
 		/* gone, or garbage: nobody is left who could want a report */
-		kill_room("abandoned");
+		end_room(true);
 		(void)waitpid(run.room.init, NULL, 0);
 		_exit(0);
 	}
@@ -328,6 +347,8 @@ static void on_link(void)
 		run.started = true;
 		run.started_ns = now_ns();
 		run.room.landlock_abi = message.a;
+		run.setup_us[0] = (uint64_t)message.b;
+		run.setup_us[1] = (uint64_t)message.c;
 		if (set_timer(run.clock_ms) < 0)
 			kill_room("lost");
 		attest_record(&message.attested);
@@ -335,7 +356,7 @@ static void on_link(void)
 		run.ended = true;
 		run.ended_ns = now_ns();
 		run.exit_status = message.a;
-		if (set_timer(run.drain_ms + 1) < 0)
+		if (!run.ending && set_timer(run.drain_ms + 1) < 0)
 			kill_room("lost");
 	} else {
 		kill_room("lost");
@@ -350,8 +371,10 @@ static void on_timer(void)
 
 	if (read(run.timer, &ticks, sizeof(ticks)) != sizeof(ticks))
 		return; /* set anew between poll and here */
-	if (run.ended)
-		(void)syscall(SYS_pidfd_send_signal, run.room.pidfd, SIGKILL, NULL, 0); /* the drain is over: not a reason */
+	if (run.ending)
+		end_room(true);
+	else if (run.ended)
+		end_room(false); /* the drain is over: not a reason */
 	else
 		kill_room(run.started ? "clock" : "setup-clock");
 }
@@ -417,6 +440,10 @@ static void report_end(void)
 
 		line(i == OUT ? "stdout" : "stderr", bytes, 3);
 	}
+	if (run.started) {
+		record_line("setup", run.setup_us, 2, NULL, 0);
+		record_room();
+	}
 	if (record.fd >= 0)
 		line("record", (const uint64_t[]){ record.kept, record.lost }, 2);
 	line("end", NULL, 0);
@@ -455,7 +482,9 @@ static void reap(void)
 		_exit(0);
 }
 
-static void wait_for_events(struct pollfd polls[static 8])
+#define EVENTS 9
+
+static void wait_for_events(struct pollfd polls[static EVENTS])
 {
 	watch(&polls[0], CONTROL, POLLIN);
 	watch(&polls[1], run.room.pidfd, POLLIN);
@@ -470,14 +499,15 @@ static void wait_for_events(struct pollfd polls[static 8])
 		watch(&polls[4 + i], early ? -1 : to ? p->to : p->from, to ? POLLOUT : POLLIN);
 	}
 	watch(&polls[7], memory.proc >= 0 && run.room.pidfd >= 0 ? memory.timer : -1, POLLIN);
-	while (poll(polls, 8, -1) < 0)
+	watch(&polls[8], memory.proc >= 0 && run.room.pidfd >= 0 ? cpu.timer : -1, POLLIN);
+	while (poll(polls, EVENTS, -1) < 0)
 		if (errno != EINTR)
 			_exit(1); /* the kernel kills init with us */
 }
 
 static void supervise(void)
 {
-	struct pollfd polls[8];
+	struct pollfd polls[EVENTS];
 	const char *why;
 
 	while (run.room.pidfd >= 0 || !drained()) {
@@ -493,10 +523,12 @@ static void supervise(void)
 			on_timer();
 		if (polls[7].revents && run.room.pidfd >= 0 && (why = watch_memory()) != NULL)
 			kill_room(why);
+		if (polls[8].revents && run.room.pidfd >= 0 && (why = watch_cpu()) != NULL)
+			kill_room(why);
 		if (polls[0].revents)
 			on_control();
 		if (run.ended && drained() && run.room.pidfd >= 0)
-			(void)syscall(SYS_pidfd_send_signal, run.room.pidfd, SIGKILL, NULL, 0);
+			end_room(false);
 	}
 	report_end();
 }

@@ -13,10 +13,10 @@
 #define FIRST_LOOK_MS 10
 #define SECOND_LOOK_MS 4
 
-struct watch memory = { -1, -1, -1, false, 0, 0 };
+struct watch memory = { -1, -1, -1, false, 0, 0, 0, 0 };
 
 /* Read a file of procfs: 0, or -1 with errno. A process that has ended is ENOENT or ESRCH. */
-static int read_proc(int dir, const char *pid, const char *name, char *text, size_t size)
+int read_proc(int dir, const char *pid, const char *name, char *text, size_t size)
 {
 	char path[64];
 	int fd CLEANUP_CLOSE = -1;
@@ -55,6 +55,7 @@ static int process_kib(int dir, const char *pid, bool exact, uint64_t *sum)
 
 	if (read_proc(dir, pid, "/status", text, sizeof(text)) < 0)
 		return errno == ENOENT || errno == ESRCH ? 0 : -1;
+	memory.tasks += kib_of(text, "\nThreads:");
 	if (strstr(text, "\nRssAnon:") == NULL)
 		return 1;
 	*sum += kib_of(text, "\nVmPTE:") + kib_of(text, "\nVmSwap:");
@@ -72,6 +73,7 @@ static int sum_kib(int parent, const char *name, bool exact, uint64_t *sum)
 	char tasks[64];
 	int dir CLEANUP_CLOSE = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	long got = 0, at = 0;
+	uint64_t before = memory.tasks;
 	int more, looked = 1;
 
 	if (dir < 0)
@@ -88,6 +90,8 @@ static int sum_kib(int parent, const char *name, bool exact, uint64_t *sum)
 		if (threads && looked == 0)
 			break;
 	}
+	if (parent != memory.proc)
+		memory.tasks = before; /* counted with their process */
 	return more < 0 && errno != ENOENT && errno != ESRCH ? -1 : 0;
 }
 
@@ -96,7 +100,7 @@ static int used_kib(uint64_t *used)
 	struct statfs fs;
 
 	for (int exact = 0; exact <= 1; exact++) {
-		*used = 0;
+		*used = memory.tasks = 0;
 		if (fstatfs(memory.tmpfs, &fs) < 0 || sum_kib(memory.proc, ".", exact, used) < 0)
 			return -1;
 		*used += (uint64_t)(fs.f_blocks - fs.f_bfree) * ((uint64_t)fs.f_bsize >> 10);
@@ -120,6 +124,8 @@ const char *watch_memory(void)
 		return "lost";
 	if (used > memory.peak_kib)
 		memory.peak_kib = used;
+	if (memory.tasks > memory.most_tasks)
+		memory.most_tasks = memory.tasks;
 	memory.over = used > memory.limit_kib;
 	if (memory.over && again)
 		return "memory";

@@ -6,7 +6,7 @@ from .model import Metrics, Output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .core import Report
+    from .core import Ended
     from .policy import Policy
 
 
@@ -28,9 +28,12 @@ def startup_phases(times: dict[str, int], called_ns: int) -> dict[str, int]:
     return phases
 
 
-def metrics(report: Report, called_ns: int) -> Metrics:
+def metrics(ended: Ended, called_ns: int) -> Metrics:
+    report = ended.report
     usage, times = report.usage, report.times
-    user, system = usage["user_us"] / 1000, usage["system_us"] / 1000
+    setup = next((words for words in ended.record if words[0] == "setup"), ("", "0", "0"))
+    user = max(usage["user_us"] - int(setup[1]), 0) / 1000
+    system = max(usage["system_us"] - int(setup[2]), 0) / 1000
     end = times["ended"] or times["reported"]
     return Metrics(
         wall_ms=round((end - times["started"]) / 1e6, 3) if times["started"] else 0.0,
@@ -65,6 +68,7 @@ def isolation_in_force(policy: Policy, landlock_abi: int) -> dict[str, object]:
         "workspace": workspace,
         "limits": {
             "wall_time": "timer",
+            "cpu_time": "watch" if policy.cpu_time_ms is not None else "none",
             "memory": "watch",
             "processes": "rlimit",
             "cpu_shares": policy.cpu_mechanism,

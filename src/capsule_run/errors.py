@@ -144,7 +144,12 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
         "the output limit was reached",
         "raise `--max-output` (`resources.max_output_bytes`), or let it run on with `--on-output-limit truncate`",
     ),
-    "E4004": ("cpu_time", PROGRAM, "the CPU time limit was reached", "give it less to compute"),
+    "E4004": (
+        "cpu_time",
+        PROGRAM,
+        "the CPU time limit was reached",
+        "raise `--cpu-time` (`resources.cpu_time_ms`), or give it less to compute",
+    ),
     "E4005": ("disk", PROGRAM, "the disk limit was reached", "raise `--disk` (`resources.disk_bytes`)"),
     "E4006": (
         "files",

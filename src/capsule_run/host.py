@@ -73,10 +73,10 @@ class Host:
     lacking: tuple[str, ...]
     tools: tuple[Shown, ...]
     deliveries: tuple[Delivery, ...]
+    processors: int  # those that are there, whoever may use them: 1 where nobody asked
 
 
-# Where the system's own directories lead, which is asked once for each process: should a link change meanwhile, the core
-# finds another object, or none, and refuses.
+# Where the system's own directories lead, asked once for each process: should one change, the core sees it and refuses.
 _real: dict[str, str] = {}
 
 
@@ -395,4 +395,5 @@ def survey(request: Request, *, overlay: bool = True, idmap: bool = True, tools:
         lacking=_lacking(request.command[0], static.python),
         tools=tools,
         deliveries=deliveries,
+        processors=(posix.cpu_count() or 1) if request.resources.cpu_time_ms is not None else 1,
     )

@@ -122,6 +122,7 @@ _RESOURCES: dict[str, Checker] = {
     "disk_bytes": integer(4096, 1 << 62, " bytes"),
     "collect_bytes": integer(0, 1 << 62, " bytes"),
     "collect_file_bytes": integer(0, 1 << 62, " bytes"),
+    "cpu_time_ms": integer(1, 86_400_000, " ms"),
 }
 _ISOLATION: dict[str, Checker] = {
     "network": check_boolean,
@@ -230,6 +231,7 @@ _ARGUMENTS = {
     "disk": "resources.disk_bytes",
     "collect_bytes": "resources.collect_bytes",
     "collect_file_bytes": "resources.collect_file_bytes",
+    "cpu_time_ms": "resources.cpu_time_ms",
     "network": "isolation.network",
     "readonly": "isolation.readonly_paths",
     "writable": "isolation.writable_paths",

@@ -40,6 +40,7 @@ class Resources:
     disk_bytes: int | None = None
     collect_bytes: int | None = None
     collect_file_bytes: int | None = None
+    cpu_time_ms: int | None = None
 
 
 @value
@@ -196,6 +197,7 @@ class Result:
     error: Failure | None
     collected: tuple[CollectedFile, ...] = ()
     not_collected: tuple[NotCollected, ...] = ()
+    limits_hit: tuple[Mapping[str, object], ...] = ()
 
     @property
     def files(self) -> dict[str, CollectedFile]:

@@ -10,7 +10,7 @@ from ._value import value
 from .confinement import payload_steps
 from .errors import CapsuleError
 from .model import COPY_ON_WRITE, READ_ONLY
-from .policy import SETUP_MS
+from .policy import OWN_BYTES, SETUP_MS
 from .view import PRIVATE, SCRATCH_PLACES, SHIM_DIRECTORY, VAR_TMP, WORKSPACE, scratch_places, within
 
 TYPE_CHECKING = False
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 # The building place is one tmpfs; the root to be is its `new`, and what the sandbox may write lies beside that.
 NEW = "/new"
 WORKSPACE_PLACE, LOWER_PLACE, WORK_PLACE, EMPTY_PLACE = "/workspace", "/lower", "/work", "/empty"
-OWN_BYTES, OWN_INODES = 1 << 20, 1024  # what our own files and mount points may take of it
 STREAM_FD = 0  # of the room's half: where the bytes of `fill` come from
 FILL_BYTES_PER_MS = 10_000  # slower than this, and set-up took too long
+OWN_INODES = 1024  # what our own files and mount points may take of it, beside OWN_BYTES
 OOM_SCORE = 1000  # under memory pressure the kernel ends a sandbox before anything of the host's
 
 

@@ -32,6 +32,7 @@ DEFAULT_USER = 1000
 DEFAULT_HOSTNAME = "capsule"
 DRAIN_MS = 250
 SETUP_MS = 10_000
+OWN_BYTES = 1 << 20  # of the tmpfs, for our own files and mount points
 
 
 @value
@@ -45,6 +46,8 @@ class Policy:
     working_directory: str
     has_stdin: bool
     timeout_ms: int
+    cpu_time_ms: int | None  # None: unlimited
+    processors: int
     memory_bytes: int
     cpu_shares: int
     nice: int
@@ -111,17 +114,15 @@ def resolve(request: Request, host: Host, *, streams_stdin: bool = False) -> Pol
     """
     isolation, resources = request.isolation, request.resources
     _require(request, host)
-    python_binds = view.python_binds(host)
-    binds = view.every_bind(host, python_binds, view.user_binds(request, host))
+    binds = view.every_bind(host, python_binds := view.python_binds(host), view.user_binds(request, host))
     shims = view.shims(host, binds)
     user = _given(isolation.user, DEFAULT_USER)
     environment = _environment(request, view.inside_path(host, python_binds, shims), user)
     directory = normal(isolation.working_directory or DEFAULT_WORKING_DIRECTORY)
     kind, workspace, workspace_idmap = view.workspace(request, host)
     shares = _given(resources.cpu_shares, DEFAULT_CPU_SHARES)
-    nice = _nice(shares)
     memory_bytes = _given(resources.memory_bytes, DEFAULT_MEMORY_BYTES)
-    disk_bytes = _given(resources.disk_bytes, memory_bytes)
+    disk_bytes = _given(resources.disk_bytes, memory_bytes // 8 * 7)  # files are memory: the disk is to be full first
     return Policy(
         architecture=host.architecture,
         command=request.command,
@@ -130,15 +131,17 @@ def resolve(request: Request, host: Host, *, streams_stdin: bool = False) -> Pol
         working_directory=directory,
         has_stdin=streams_stdin or request.stdin is not None,
         timeout_ms=_given(request.timeout_ms, DEFAULT_TIMEOUT_MS),
+        cpu_time_ms=resources.cpu_time_ms,
+        processors=host.processors,
         memory_bytes=memory_bytes,
         cpu_shares=shares,
-        nice=nice,
+        nice=_nice(shares),
         cpu_mechanism="nice" if shares <= DEFAULT_CPU_SHARES else "none",
         max_output_bytes=_given(resources.max_output_bytes, DEFAULT_MAX_OUTPUT_BYTES),
         on_output_limit=request.on_output_limit or KILL,
         max_pids=_given(resources.max_pids, DEFAULT_MAX_PIDS),
         max_open_files=_given(resources.max_open_files, DEFAULT_MAX_OPEN_FILES),
-        max_file_bytes=_given(resources.max_file_bytes, disk_bytes),
+        max_file_bytes=_given(resources.max_file_bytes, disk_bytes + OWN_BYTES),
         disk_bytes=disk_bytes,
         network=bool(isolation.network),
         user=user,

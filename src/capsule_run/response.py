@@ -33,6 +33,8 @@ def response(result: Result) -> dict[str, object]:
         fields["not_collected"] = [
             {"path": file.path, "reason": file.reason, "bytes": file.bytes} for file in result.not_collected
         ]
+    if result.limits_hit:
+        fields["limits_hit"] = list(result.limits_hit)
     if result.error is not None:
         fields["error"] = _error_fields(result.error)
     return fields

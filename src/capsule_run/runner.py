@@ -318,11 +318,12 @@ def perform(
         signal=signal,
         stdout_stream=account.output(ended.report.stdout, ended.stdout),
         stderr_stream=account.output(ended.report.stderr, ended.stderr),
-        metrics=account.metrics(ended.report, called_ns) if ended.report.usage else None,
+        metrics=account.metrics(ended, called_ns) if ended.report.usage else None,
         isolation=isolation,
         error=failure,
         collected=ended.taken.collected if ended.taken else (),
         not_collected=ended.taken.not_collected if ended.taken else (),
+        limits_hit=verdict.limits_hit(ended, failure),
     )
 
 

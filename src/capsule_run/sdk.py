@@ -27,6 +27,7 @@ def run(
     max_output: int | str | None = None,
     max_pids: int | None = None,
     disk: int | str | None = None,
+    cpu_time_ms: int | None = None,
     readonly: Sequence[str] = (),
     writable: Sequence[str] = (),
     tools: Sequence[str] = (),
@@ -50,7 +51,8 @@ def run(
     :param network: True gives the host's network; default none but a private loopback.
     :param max_output: bytes kept of each stream (default 1 MiB); what happens then is `on_output_limit`, "kill" or "truncate".
     :param max_pids: processes and threads at a time (default 100).
-    :param disk: bytes that /workspace, /tmp and /dev/shm hold together (default: as much as `memory`).
+    :param disk: bytes that /workspace, /tmp and /dev/shm hold together (default: 7/8 of `memory`).
+    :param cpu_time_ms: limit of processor time, of all processes together (default none).
     :param readonly: host paths shown read-only at the same place. :param writable: likewise, writable.
     :param tools: programs from outside /usr, by name or path, shown read-only with what they need.
     :param workdir: where the command starts (default /workspace).

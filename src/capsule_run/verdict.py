@@ -6,14 +6,13 @@ Rank 1: pure. Every end that is not clean has one cause, and the numbers that pr
 from __future__ import annotations
 
 from .errors import CapsuleError
-from .model import ERROR, KILL, KILLED, SUCCESS, TIMEOUT
+from .model import ERROR, KILLED, SUCCESS, TIMEOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .core import Ended, Report
     from .model import Failure
     from .plan import Plan
-    from .policy import Policy
 
 KILLED_EXIT = 137
 # signal(7), the numbers that x86_64 and aarch64 share.
@@ -24,7 +23,7 @@ SIGNALS = {
     23: "SIGURG", 24: "SIGXCPU", 25: "SIGXFSZ", 26: "SIGVTALRM", 27: "SIGPROF", 28: "SIGWINCH", 29: "SIGIO",
     30: "SIGPWR", 31: "SIGSYS",
 }  # fmt: skip
-SIGXFSZ, SIGSYS = 25, 31
+SIGSYS = 31
 EPERM, ENOENT, E2BIG, ENOEXEC, EAGAIN, ENOMEM, EACCES, EINVAL, ENOSPC, ENOSYS, ELOOP, ESTALE = (
     1, 2, 7, 8, 11, 12, 13, 22, 28, 38, 40, 116
 )  # fmt: skip
@@ -44,15 +43,6 @@ _ATTESTED = {
 def signal_name(number: int) -> str:
     """The name of a signal; real-time signals count from SIGRTMIN, 34 where libc keeps two for itself."""
     return SIGNALS.get(number) or f"SIGRTMIN+{number - 34}"
-
-
-def _last_line(stderr: bytes) -> str:
-    lines = stderr[-4096:].decode("utf-8", "replace").strip().splitlines()
-    return lines[-1].strip()[:300] if lines else ""
-
-
-def _count(size: int, unit: str) -> str:
-    return f"{size:,} {unit}".replace(",", " ")
 
 
 def room_error(report: Report, plan: Plan) -> CapsuleError:
@@ -128,27 +118,20 @@ def _exec_error(path: str, errno: int, plan: Plan) -> CapsuleError:
 
 
 def judge(ended: Ended) -> tuple[str, int, str | None, Failure | None]:
-    """Status, exit code, signal name and failure of a run whose command started."""
-    report, policy = ended.report, ended.policy
-    wall_ms = _wall_ms(report)
-    for name, (_kept, total, over) in (("stdout", report.stdout), ("stderr", report.stderr)):
-        if over and policy.on_output_limit == KILL:
-            return KILLED, KILLED_EXIT, "SIGKILL", _output_failure(name, total, policy)
-    if report.killed == "clock":
-        error = CapsuleError(
-            "E3006",
-            f"the command was ended after {policy.timeout_ms} ms",
-            details={"limit_ms": policy.timeout_ms, "observed_ms": wall_ms},
-        )
-        return TIMEOUT, 124, "SIGKILL", error.failure()
-    if report.killed == "memory":
-        observed = report.memory_peak << 10
-        error = CapsuleError(
-            "E4001",
-            f"the command and its children used {_count(observed, 'bytes')} of memory, the limit is "
-            f"{_count(policy.memory_bytes, 'bytes')}",
-            details={"limit_bytes": policy.memory_bytes, "observed_bytes": observed, "source": "watch"},
-        )
+    """Status, exit code, signal name and failure of a run whose command started. The first reason is the cause."""
+    report = ended.report
+    if report.exited == 0 and not (report.killed or report.stdout[2] or report.stderr[2]):
+        return SUCCESS, 0, None, None
+    from . import evidence  # a clean end needs none
+
+    error = evidence.output(ended)
+    if error is None and report.killed == "clock":
+        return TIMEOUT, 124, "SIGKILL", evidence.clock(ended).failure()
+    if error is None and report.killed == "memory":
+        error = evidence.memory_watch(ended)
+    if error is None and report.killed == "cpu":
+        error = evidence.cpu_time(ended, "watch")
+    if error is not None:
         return KILLED, KILLED_EXIT, "SIGKILL", error.failure()
     if report.killed == "caller":
         number = ended.cancelled_by or 15
@@ -161,23 +144,21 @@ def judge(ended: Ended) -> tuple[str, int, str | None, Failure | None]:
             hint="most often the kernel ran out of memory: see the host's kernel log",
         )
         return ERROR, 125, None, error.failure()
-    return _own_end(report, policy, ended.stderr)
+    return _own_end(ended)
 
 
-def _output_failure(name: str, total: int, policy: Policy) -> Failure:
-    return CapsuleError(
-        "E4003",
-        f"{name} passed the limit of {_count(policy.max_output_bytes, 'bytes')}",
-        details={"stream": name, "limit_bytes": policy.max_output_bytes, "observed_bytes": total},
-    ).failure()
+def _own_end(ended: Ended) -> tuple[str, int, str | None, Failure | None]:
+    from . import evidence
 
-
-def _own_end(report: Report, policy: Policy, stderr: bytes) -> tuple[str, int, str | None, Failure | None]:
+    report = ended.report
     if report.signalled is None:
         code = report.exited or 0
-        if code == 0:
+        if code == 0:  # it had ended before it was killed
             return SUCCESS, 0, None, None
-        line = _last_line(stderr)
+        error = evidence.own_end(ended)
+        if error is not None:
+            return KILLED, KILLED_EXIT, None, error.failure()
+        line = evidence.last_line(ended.stderr)
         message = f"the command exited with code {code}" + (f": {line}" if line else "")
         return ERROR, code, None, CapsuleError("E3003", message, details={"exit_code": code}).failure()
     number, name = report.signalled, signal_name(report.signalled)
@@ -186,12 +167,8 @@ def _own_end(report: Report, policy: Policy, stderr: bytes) -> tuple[str, int, s
             "E5001", "the command made a system call that the policy forbids", details={"signal": name}
         )
         return KILLED, KILLED_EXIT, name, error.failure()
-    if number == SIGXFSZ:
-        error = CapsuleError(
-            "E4006",
-            f"the command wrote a file beyond {_count(policy.max_file_bytes, 'bytes')}",
-            details={"limit_bytes": policy.max_file_bytes, "signal": name},
-        )
+    error = evidence.own_signal(ended, number) or evidence.own_end(ended)
+    if error is not None:
         return KILLED, KILLED_EXIT, name, error.failure()
     error = CapsuleError(
         "E3005", f"the command was ended by its own {name}", details={"signal": name, "number": number}
@@ -199,7 +176,17 @@ def _own_end(report: Report, policy: Policy, stderr: bytes) -> tuple[str, int, s
     return ERROR, 128 + number, name, error.failure()
 
 
-def _wall_ms(report: Report) -> float:
-    times = report.times
-    end = times["ended"] or times["reported"]
-    return round((end - times["started"]) / 1e6, 3) if times["started"] else 0.0
+def limits_hit(ended: Ended, failure: Failure | None) -> tuple[dict[str, object], ...]:
+    """The limits that were reached and did not end the run. Most runs reach none, and that is seen here at once."""
+    policy = ended.policy
+    for words in ended.record:
+        if words[0] == "disk" and (int(words[2]) < 4096 or words[4] == "0"):
+            break
+        if words[0] == "tasks" and int(words[1]) >= policy.max_pids:
+            break
+    else:
+        if not (ended.report.stdout[2] or ended.report.stderr[2]):
+            return ()
+    from . import evidence
+
+    return evidence.limits_hit(ended, failure.code if failure is not None else "")

@@ -60,6 +60,7 @@ _WORDS = {
     "clock": "end it after {0} ms",
     "drain": "wait {0} ms for output of what it left behind",
     "memory-watch": "end it when it uses more than {0} bytes of memory",
+    "cpu-watch": "end it when it has used {0} ms of processor time",
     "record": "write down what happens, in at most {1} bytes",
 }
 _LIMITS = {

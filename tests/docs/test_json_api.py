@@ -110,14 +110,14 @@ def test_defaults_are_those_in_force(path):
 
 
 def test_defaults_that_follow_another_field():
-    """Disk is as large as memory, and a file as large as the disk, unless the request says otherwise."""
-    request = Request(command=("true",), resources=Resources(memory_bytes=5 << 20))
+    """The disk is a little smaller than memory, and a file may fill it, unless the request says otherwise."""
+    request = Request(command=("true",), resources=Resources(memory_bytes=8 << 20))
     policy = resolve(request, survey(request))
-    assert ("as `memory_bytes`", "as `disk_bytes`") == (
+    assert ("7/8 of `memory_bytes`", "`disk_bytes` and 1 MiB") == (
         REQUEST["resources.disk_bytes"][2],
         REQUEST["resources.max_file_bytes"][2],
     )
-    assert (5 << 20, 5 << 20) == (policy.disk_bytes, policy.max_file_bytes)
+    assert (7 << 20, 8 << 20) == (policy.disk_bytes, policy.max_file_bytes)
 
 
 def test_every_other_default_is_nothing():

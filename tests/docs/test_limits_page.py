@@ -26,7 +26,8 @@ DEFAULTS = {
 }
 # The names in `isolation.limits`, and the row that tells of each.
 IN_FORCE = {
-    "wall_time": "wall time", "memory": "memory", "processes": "processes and threads", "cpu_shares": "CPU weight",
+    "wall_time": "wall time", "cpu_time": "processor time",
+    "memory": "memory", "processes": "processes and threads", "cpu_shares": "CPU weight",
     "output": "output, each stream", "disk": "disk", "file_size": "size of one file", "open_files": "open files of a process",
 }  # fmt: skip
 

@@ -37,7 +37,7 @@ def test_every_option_reaches_the_request():
         "--timeout 5000 --memory 256M --cpu 512 --max-output 1K --max-pids 5 --network --workdir /w --env A=1 --env B=x=y "
         "--readonly /r --readonly /r2 --writable /rw --bind src:/d --bind ../s:/e:rw --execution-id job:1 --workspace d:ro "
         "--tool node --tool .venv --user 0 --hostname box --on-output-limit truncate --disk 1G --max-file-size 1M "
-        "--max-open-files 64 --require landlock --require cgroup2 -- cat -n"
+        "--max-open-files 64 --cpu-time 2500 --require landlock --require cgroup2 -- cat -n"
     )
     expected = Request(
         command=("cat", "-n"),
@@ -51,6 +51,7 @@ def test_every_option_reaches_the_request():
             max_open_files=64,
             max_file_bytes=1 << 20,
             disk_bytes=1 << 30,
+            cpu_time_ms=2500,
         ),
         isolation=Isolation(
             network=True,
@@ -221,6 +222,7 @@ OUR_HELP = """\
   --disk <SIZE>              Limit of all files written
   --max-file-size <SIZE>     Maximum size of one file
   --max-open-files <NUM>     Maximum number of open files
+  --cpu-time <MS>            Limit of processor time, of all processes together
   --require <NAME>           Run only where the host has this mechanism
 
 Defaults: 30000 ms, 256 MiB of memory, 1024 CPU shares, 1 MiB of output, 100 processes, no network;

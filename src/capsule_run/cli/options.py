@@ -207,6 +207,13 @@ OPTIONS = (
         "resources.max_open_files",
         _number("resources.max_open_files"),
     ),
+    _line(
+        "--cpu-time",
+        "<MS>",
+        "Limit of processor time, of all processes together",
+        "resources.cpu_time_ms",
+        _number("resources.cpu_time_ms"),
+    ),
     _line("--require", "<NAME>", "Run only where the host has this mechanism", "require", check_requirement),
 )
 _BY_NAME = {name: option for option in OPTIONS for name in (option.long, option.short) if name}

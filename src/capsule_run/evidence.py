@@ -1,0 +1,203 @@
+"""Which limit ended a run, or was hit and survived, and the counters that prove it.
+
+Rank 1: pure; `verdict` asks it for every end that is not clean, and for a clean one where something stood at its limit.
+What a command says about itself (its exit code, its stderr) is never enough: without a counter of ours or the kernel's
+there is no cause. docs/limits.md says what each rung can prove.
+"""
+
+from __future__ import annotations
+
+from .errors import CapsuleError, entry
+from .model import KILL, TRUNCATE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .core import Ended
+    from .policy import Policy
+
+SIGKILL, SIGXCPU, SIGXFSZ = 9, 24, 25
+PAGE = 4096
+# How programs say EAGAIN of fork and of thread creation: libc, Python, dash, bash, Go, Java, Node.
+REFUSED_FORK = (
+    "Resource temporarily unavailable", "Cannot fork", "can't start new thread", "fork: retry", "EAGAIN",
+    "unable to create native thread", "failed to create new OS thread",
+)  # fmt: skip
+FULL_DISK = ("No space left", "ENOSPC", "disk full", "Disk full")
+
+
+def count(size: int, unit: str) -> str:
+    """A number for people: 1 048 576 bytes."""
+    return f"{size:,} {unit}".replace(",", " ")
+
+
+def numbers(record: list[list[str]], name: str) -> tuple[int, ...]:
+    """The numbers of the one line of the record that has this name; empty where there is none."""
+    return next((tuple(map(int, words[1:])) for words in record if words[0] == name), ())
+
+
+def cpu_ms(ended: Ended) -> float:
+    """Processor time of the command and all its children, less that of set-up."""
+    usage, setup = ended.report.usage, numbers(ended.record, "setup") or (0, 0)
+    return round(max(usage["user_us"] - setup[0], 0) / 1000 + max(usage["system_us"] - setup[1], 0) / 1000, 3)
+
+
+def wall_ms(ended: Ended) -> float:
+    """From the command's start to its end; to the report where it was ended."""
+    times = ended.report.times
+    end = times["ended"] or times["reported"]
+    return round((end - times["started"]) / 1e6, 3) if times["started"] else 0.0
+
+
+def _mib(size: int) -> int:
+    """Rounded up to whole MiB, as a limit is written."""
+    return -(-size >> 20) << 20
+
+
+def output(ended: Ended) -> CapsuleError | None:
+    """The output cap, where passing it ends the run."""
+    report, policy = ended.report, ended.policy
+    for name, (_kept, total, over) in (("stdout", report.stdout), ("stderr", report.stderr)):
+        if over and policy.on_output_limit == KILL:
+            return CapsuleError(
+                "E4003",
+                f"{name} passed the limit of {count(policy.max_output_bytes, 'bytes')}",
+                details=_output_details(name, total, policy),
+            )
+    return None
+
+
+def _output_details(name: str, total: int, policy: Policy) -> dict[str, object]:
+    return {
+        "stream": name,
+        "limit_bytes": policy.max_output_bytes,
+        "observed_bytes": total,
+        "source": "launcher",
+        "would_pass_with": {"resources.max_output_bytes": total},
+    }
+
+
+def clock(ended: Ended) -> CapsuleError:
+    """The time limit. Little processor time says that it waited, much that it computed."""
+    policy, used = ended.policy, cpu_ms(ended)
+    return CapsuleError(
+        "E3006",
+        f"the command was ended after {policy.timeout_ms} ms, of which it computed for {used:.0f} ms",
+        details={"limit_ms": policy.timeout_ms, "observed_ms": wall_ms(ended), "source": "timer", "cpu_ms": used},
+    )
+
+
+def memory_watch(ended: Ended) -> CapsuleError:
+    """The launcher's own look at the whole tree."""
+    observed, limit = ended.report.memory_peak << 10, ended.policy.memory_bytes
+    return CapsuleError(
+        "E4001",
+        f"the command and its children used {count(observed, 'bytes')} of memory, the limit is {count(limit, 'bytes')}",
+        details={
+            "limit_bytes": limit,
+            "observed_bytes": observed,
+            "source": "watch",
+            "would_pass_with": {"resources.memory_bytes": _mib(observed)},
+        },
+    )
+
+
+def cpu_time(ended: Ended, source: str) -> CapsuleError:
+    """Processor time: `source` is the launcher's `watch`, or the `rlimit` of one process behind it."""
+    limit, used = ended.policy.cpu_time_ms, cpu_ms(ended)
+    return CapsuleError(
+        "E4004",
+        f"the command and its children used {used:.0f} ms of processor time, the limit is {limit} ms",
+        details={"limit_ms": limit, "observed_ms": used, "source": source, "wall_ms": wall_ms(ended)},
+    )
+
+
+def own_signal(ended: Ended, number: int) -> CapsuleError | None:
+    """A signal by which the kernel tells of a limit, where the limit was there and, for processor time, was reached."""
+    policy = ended.policy
+    if number == SIGXFSZ:
+        return CapsuleError(
+            "E4006",
+            f"the command wrote a file beyond {count(policy.max_file_bytes, 'bytes')}",
+            details={"limit_bytes": policy.max_file_bytes, "signal": "SIGXFSZ", "source": "rlimit"},
+        )
+    if number in (SIGKILL, SIGXCPU) and policy.cpu_time_ms is not None and cpu_ms(ended) >= policy.cpu_time_ms:
+        return cpu_time(ended, "rlimit")
+    return None
+
+
+def _disk_full(ended: Ended) -> dict[str, object] | None:
+    used, free, files, free_files = numbers(ended.record, "disk") or (0, PAGE, 0, 1)
+    if free >= PAGE and free_files > 0:
+        return None
+    limit = ended.policy.disk_bytes
+    return {
+        "limit_bytes": limit,
+        "observed_bytes": min(used, limit),
+        "source": "tmpfs",
+        "counter": {"free_bytes": free, "files": files, "free_files": free_files},
+    }
+
+
+def _processes(ended: Ended) -> dict[str, object] | None:
+    """At the process limit: the watch saw as many processes and threads as there may be, so the next one is refused."""
+    (most,) = numbers(ended.record, "tasks") or (0,)
+    limit = ended.policy.max_pids
+    if most < limit:
+        return None
+    return {
+        "limit": limit,
+        "observed": most,
+        "source": "watch",
+        "would_pass_with": {"resources.max_pids": limit + 1},
+    }
+
+
+def own_end(ended: Ended) -> CapsuleError | None:
+    """The limit that made the command give up by itself, with a non-zero exit code or a signal of its own."""
+    details = _disk_full(ended)
+    if details is not None:
+        return CapsuleError(
+            "E4005",
+            f"the private disk of {count(ended.policy.disk_bytes, 'bytes')} is full{_said(ended, FULL_DISK)}",
+            details={**details, **_own(ended)},
+        )
+    details = _processes(ended)
+    said = _said(ended, REFUSED_FORK)
+    if details is not None and said:
+        return CapsuleError(
+            "E4002",
+            f"the command could not start another process beside {details['observed']}{said}",
+            details={**details, **_own(ended)},
+        )
+    return None
+
+
+def _own(ended: Ended) -> dict[str, object]:
+    report = ended.report
+    return {"exit_code": report.exited} if report.signalled is None else {"signal_number": report.signalled}
+
+
+def last_line(stderr: bytes) -> str:
+    """The last line of stderr that says something, cut to what fits into a message."""
+    lines = stderr[-4096:].decode("utf-8", "replace").strip().splitlines()
+    return lines[-1].strip()[:300] if lines else ""
+
+
+def _said(ended: Ended, words: tuple[str, ...]) -> str:
+    """The last line of stderr with one of these words in it, for the message; empty where there is none."""
+    text = ended.stderr[-65536:].decode("utf-8", "replace")
+    lines = [line.strip() for line in text.splitlines() if any(word in line for word in words)]
+    return f": {lines[-1][:300]}" if lines else ""
+
+
+def limits_hit(ended: Ended, code: str) -> tuple[dict[str, object], ...]:
+    """The limits that were reached and did not end the run, each with its evidence; `code` is what did end it."""
+    hits = [("E4005", _disk_full(ended)), ("E4002", _processes(ended))]
+    if ended.policy.on_output_limit == TRUNCATE:
+        for name, (_kept, total, over) in (("stdout", ended.report.stdout), ("stderr", ended.report.stderr)):
+            hits.append(("E4003", _output_details(name, total, ended.policy) if over else None))
+    return tuple(
+        {"code": found, "cause": entry(found).cause, "details": details}
+        for found, details in hits
+        if details is not None and found != code
+    )

@@ -189,7 +189,6 @@ struct room {
 	int network;         /* init: where the network namespace comes from, and who makes it */
 	pid_t network_maker;
 	int link;            /* to the other side of the wall */
-	int userns;          /* launcher: init's user namespace, for `idmap` */
 	int status;          /* payload: where it says what failed */
 	int landlock;        /* payload: the ruleset descriptor, or -1 */
 	int landlock_abi;    /* payload: what the kernel accepted, 0 for none */

@@ -25,7 +25,7 @@ const struct verb verbs[] = {
 	{ "oom-score-adj", ROOM, 6, 0, false, "create", "n", NULL },
 	{ "setup-clock", ROOM, 7, 1, false, "create", "n", NULL },
 	{ "source", ROOM, 8, 0, true, "create", "pnn", act_source },
-	{ "idmap", ROOM, 9, 0, true, "create", "s", act_idmap },
+	{ "idmap", ROOM, 9, 0, true, "create", "sii", act_idmap },
 	{ "inner-source", ROOM, 10, 0, true, "build", "pnn", act_source },
 	{ "root", ROOM, 11, 1, false, "build", "nn", act_root },
 	{ "dir", ROOM, 13, 0, true, "build", "po", act_dir },

@@ -95,6 +95,7 @@ CAPABILITIES = {
     "cgroup2": lambda: Path("/sys/fs/cgroup/cgroup.controllers").exists(),
     "cgroup1-memory": lambda: Path("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists(),
     "landlock": lambda: "landlock" in _text("/sys/kernel/security/lsm"),
+    "var-run": lambda: os.path.islink("/var/run") and os.path.isdir("/run/lock"),
     "user-namespaces": lambda: _text("/proc/sys/user/max_user_namespaces").strip() not in ("", "0"),
 }
 MUST_WORK = {

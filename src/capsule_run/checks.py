@@ -191,6 +191,12 @@ def check_directory(value: object, label: str) -> str:
     return "/" + "/".join(names)
 
 
+def check_place(value: object, label: str) -> str:
+    """A path that is shown where it is: absolute as inside, or relative to the caller's directory."""
+    path = check_source(value, label)
+    return check_directory(path, label) if path.startswith("/") else path
+
+
 def check_command(value: object, label: str) -> tuple[str, ...]:
     """The words of a command: at least one, and the first not empty."""
     if isinstance(value, str):

@@ -14,6 +14,7 @@ import select
 from . import paths
 from ._value import value
 from .errors import CapsuleError
+from .links import out_of_reach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ def _look(file: InputFile, directory: str) -> Delivery:
 def open_plain(path: str) -> int:
     """A descriptor of the caller's plain file at an absolute path, through no link; it cannot block on what it finds."""
     try:
-        real = paths.real(path)
-        if real != paths.through_system_link(path):
+        real, links = paths.real_and_links(path)
+        if not all(out_of_reach(link) for link, _target in links):
             raise _refused(path, f"it leads through a symbolic link to `{real}`", ELOOP, hint=f"name `{real}` itself")
         fd = posix.open(real, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC)
     except OSError as error:

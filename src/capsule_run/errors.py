@@ -97,6 +97,12 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
         "the workspace directory cannot be shared in the asked mode",
         "ask for mode `ro` or `rw`, or no workspace",
     ),
+    "E2009": (
+        "ownership",
+        HOST,
+        "a path cannot be shared writable, because what is written there would belong to nobody",
+        "run as the ordinary user who owns it",
+    ),
     "E3001": (
         "not_found",
         REQUEST,

@@ -12,20 +12,18 @@ import time
 from . import paths
 from ._value import value
 from .data.host_paths import DEVICES, ETC_COPIED, ETC_PATHS, OCI_MASKED, PROC_MASKED
-from .errors import CapsuleError
 from .view import normal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .delivery import Delivery
     from .model import Request
     from .tools import Shown
 
 SYSTEM_LINKS = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
-# Above every range that systemd's table of ids gives to accounts, dynamic users, containers and home directories.
-FREE_IDS_FROM, FREE_IDS = 0x70000000, 1 << 24
 ELOOP = 40
-CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN = 6, 7, 21
 
 
 @value
@@ -41,6 +39,7 @@ class Source:
     inode: int
     is_directory: bool
     owner: int
+    group: int
     error: int
 
 
@@ -69,7 +68,7 @@ class Host:
     etc_texts: tuple[tuple[str, str], ...]
     resolv_conf: str
     overlay: bool
-    idmap: bool
+    refused: frozenset[str]
     lacking: tuple[str, ...]
     tools: tuple[Shown, ...]
     deliveries: tuple[Delivery, ...]
@@ -96,25 +95,26 @@ def _system_path(path: str) -> str:
 def look(path: str, *, directory: str | None = None) -> Source:
     """Look at `path` and at what it is once every link is resolved.
 
-    With `directory` it is the caller's word, relative or not, and a symbolic link on the way is an error (ELOOP): an
-    earlier run that could write there may have planted it (CVE-2024-42472).
+    With `directory` it is the caller's word, relative or not, and a symbolic link on the way that an earlier run may have
+    planted (CVE-2024-42472) is an error, ELOOP.
     """
     if directory is not None:
         plain = paths.join(directory, path)
         try:
-            real = paths.real(plain)
+            real, links = paths.real_and_links(plain)
         except OSError as error:  # a magic link of /proc, or a path that changes under our eyes
-            return Source(
-                asked=path, path=plain, device=0, inode=0, is_directory=False, owner=0, error=error.errno or ELOOP
-            )
-        if real != paths.through_system_link(plain):
-            return Source(asked=path, path=real, device=0, inode=0, is_directory=False, owner=0, error=ELOOP)
+            return _unseen(path, plain, error.errno or ELOOP)
+        if links:
+            from .links import out_of_reach  # most paths have none
+
+            if not all(out_of_reach(link) for link, _target in links):
+                return _unseen(path, real, ELOOP)
     else:
         real = _system_path(path)
     try:
         seen = posix.stat(real)
     except OSError as error:
-        return Source(asked=path, path=real, device=0, inode=0, is_directory=False, owner=0, error=error.errno or 5)
+        return _unseen(path, real, error.errno or 5)
     return Source(
         asked=path,
         path=real,
@@ -122,8 +122,13 @@ def look(path: str, *, directory: str | None = None) -> Source:
         inode=seen.st_ino,
         is_directory=seen.st_mode & 0o170000 == 0o040000,
         owner=seen.st_uid,
+        group=seen.st_gid,
         error=0,
     )
+
+
+def _unseen(asked: str, path: str, error: int) -> Source:
+    return Source(asked=asked, path=path, device=0, inode=0, is_directory=False, owner=0, group=0, error=error)
 
 
 def _read(path: str, limit: int = 1 << 16) -> str:
@@ -148,20 +153,6 @@ def _id_ranges(file: str) -> list[tuple[int, int, int]]:
     return [
         (int(inside), int(outside), int(count)) for inside, outside, count in map(str.split, _read(file).splitlines())
     ]
-
-
-def _free_id(ranges: list[tuple[int, int, int]], accounts: str, taken: int) -> int:
-    """An id that no account owns, within what this user namespace maps."""
-    start, _outside, count = max(ranges, key=lambda one: one[2])
-    if start + count >= FREE_IDS_FROM + FREE_IDS:
-        start, count = FREE_IDS_FROM, FREE_IDS
-    else:  # in a container: the upper half of what it has, below its `nobody`
-        start, count = start + count // 2, count // 2 - 2
-    for _ in range(100):
-        candidate = start + int.from_bytes(posix.urandom(4), "little") % max(count, 1)
-        if f":{candidate}:" not in accounts and candidate not in (0, taken, 65534):
-            return candidate
-    raise CapsuleError("E2001", "this user namespace has no id to spare for the sandbox")
 
 
 def _python() -> tuple[str, tuple[str, ...]]:
@@ -222,7 +213,7 @@ def _proc_masked() -> tuple[tuple[str, bool], ...]:
 
 
 @value
-class _Static:
+class Static:
     """What no request changes: the system's own paths and what this process is."""
 
     seen_ns: int
@@ -247,7 +238,7 @@ class _Static:
 # Kept for a second, so that a loop of short runs does not look at the same forty paths each time. Nothing stale can be
 # enforced by it: the core compares every object with what was seen, refuses another one, and `forget` makes us look again.
 _KEPT_NS = 1_000_000_000
-_kept: list[_Static] = []
+_kept: list[Static] = []
 
 
 def forget() -> bool:
@@ -258,7 +249,7 @@ def forget() -> bool:
     return had
 
 
-def _look_at_system() -> _Static:
+def _look_at_system() -> Static:
     uname = posix.uname()
     major, minor = uname.release.split(".")[:2]
     python, prefixes = _python()
@@ -270,7 +261,7 @@ def _look_at_system() -> _Static:
     paths = ["/usr", *(f"/dev/{name}" for name in DEVICES), *etc_paths, *prefixes]
     paths += [f"/{name}" for name, target in links.items() if not target]
     sources = {path: source for path in paths if not (source := look(path)).error}
-    return _Static(
+    return Static(
         seen_ns=time.monotonic_ns(),
         uid=posix.geteuid(),
         capabilities=_capabilities() if posix.geteuid() == 0 else 0,
@@ -291,7 +282,7 @@ def _look_at_system() -> _Static:
     )
 
 
-def _static() -> _Static:
+def _static() -> Static:
     for kept in _kept:
         if time.monotonic_ns() - kept.seen_ns < _KEPT_NS and kept.uid == posix.geteuid():
             return kept
@@ -306,24 +297,6 @@ def _asked_sources(request: Request, directory: str) -> dict[str, Source]:
     if isolation.workspace is not None:
         asked.append(isolation.workspace.source)
     return {path: look(path, directory=directory) for path in asked}
-
-
-def _outside_ids(static: _Static, gid: int) -> tuple[int, int, bool]:
-    """The host ids that the sandbox's root maps to, and whether the caller has the power to open mounts for it."""
-    if static.uid != 0:
-        return static.uid, gid, False
-    has = static.capabilities
-    widest = min(max(one[2] for one in ranges) for ranges in (static.uid_ranges, static.gid_ranges))
-    if has >> CAP_SETUID & 1 and has >> CAP_SETGID & 1 and widest > 1024:
-        free = _free_id(static.uid_ranges, static.accounts, -1)
-        return free, _free_id(static.gid_ranges, static.groups, free), bool(has >> CAP_SYS_ADMIN & 1)
-    if any(inside == 0 and outside == 0 for inside, outside, _count in static.uid_ranges):
-        raise CapsuleError(
-            "E2001",
-            "root without CAP_SETUID and CAP_SETGID cannot map the sandbox to an unprivileged id",
-            hint="run as an ordinary user, or give the container CAP_SETUID and CAP_SETGID",
-        )
-    return static.uid, gid, False
 
 
 def _lacking(command: str, python: str) -> tuple[str, ...]:
@@ -352,8 +325,8 @@ def caller_path() -> tuple[str, ...]:
     return tuple(part for part in paths.environment("PATH").split(":") if part.startswith("/"))
 
 
-def survey(request: Request, *, overlay: bool = True, idmap: bool = True, tools: tuple[Shown, ...] = ()) -> Host:
-    """Gather the facts for one request. `overlay` and `idmap` are False once this host has refused them.
+def survey(request: Request, *, refused: Iterable[str] = (), tools: tuple[Shown, ...] = ()) -> Host:
+    """Gather the facts for one request. `refused` is what this host has refused before, as `runner` names it.
 
     `tools` are those of the request, found by who knows how.
 
@@ -361,7 +334,11 @@ def survey(request: Request, *, overlay: bool = True, idmap: bool = True, tools:
     """
     static = _static()
     uid, gid = static.uid, posix.getegid()
-    outside_uid, outside_gid, privileged = _outside_ids(static, gid)
+    outside_uid, outside_gid, privileged = uid, gid, False
+    if uid == 0:
+        from .ids import outside_ids
+
+        outside_uid, outside_gid, privileged = outside_ids(static, gid)
     directory = current_directory()
     asked = _asked_sources(request, directory)
     deliveries: tuple[Delivery, ...] = ()
@@ -390,8 +367,8 @@ def survey(request: Request, *, overlay: bool = True, idmap: bool = True, tools:
         etc_paths=static.etc_paths,
         etc_texts=static.etc_texts,
         resolv_conf=_read("/etc/resolv.conf") if request.isolation.network else "",
-        overlay=overlay and static.kernel >= (5, 11),
-        idmap=idmap and static.kernel >= (5, 19),
+        overlay="overlay" not in refused and static.kernel >= (5, 11),
+        refused=frozenset(refused),
         lacking=_lacking(request.command[0], static.python),
         tools=tools,
         deliveries=deliveries,

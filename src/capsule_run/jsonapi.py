@@ -15,6 +15,7 @@ from .checks import (
     check_environment,
     check_execution_id,
     check_hostname,
+    check_place,
     check_source,
     check_stdin,
     choice,
@@ -82,7 +83,12 @@ check_bind_mode = choice(READ_ONLY, READ_WRITE)
 check_workspace_mode = choice(COPY_ON_WRITE, READ_ONLY, READ_WRITE)
 check_requirement = choice(*REQUIREMENTS)
 
-_BIND: dict[str, Checker] = {"source": check_source, "destination": check_directory, "mode": check_bind_mode}
+_BIND: dict[str, Checker] = {
+    "source": check_source,
+    "destination": check_directory,
+    "mode": check_bind_mode,
+    "force": check_boolean,
+}
 _WORKSPACE: dict[str, Checker] = {"source": check_source, "mode": check_workspace_mode}
 
 
@@ -126,8 +132,8 @@ _RESOURCES: dict[str, Checker] = {
 }
 _ISOLATION: dict[str, Checker] = {
     "network": check_boolean,
-    "readonly_paths": list_of(check_directory),
-    "writable_paths": list_of(check_directory),
+    "readonly_paths": list_of(check_place),
+    "writable_paths": list_of(check_place),
     "binds": list_of(check_bind),
     "working_directory": check_directory,
     "workspace": check_workspace,

@@ -52,8 +52,8 @@ def _on_host(place: str, request: Request, host: Host) -> str:
     for bind in request.isolation.binds:
         if within(place, bind.destination):
             return host.sources[bind.source].path + place[len(bind.destination) :]
-    paths_shown = (*request.isolation.readonly_paths, *request.isolation.writable_paths, "/usr")
-    return place if any(within(place, path) for path in paths_shown) else ""
+    shown_there = (*request.isolation.readonly_paths, *request.isolation.writable_paths, "/usr")
+    return place if any(within(place, paths.join(host.directory, path)) for path in shown_there) else ""
 
 
 def _option(tool: str, host: Host) -> str:

@@ -45,11 +45,15 @@ class Resources:
 
 @value
 class Bind:
-    """One host path shown inside. `source` may be relative to the caller's directory; `destination` is absolute."""
+    """One host path shown inside. `source` may be relative to the caller's directory; `destination` is absolute.
+
+    `force` lets the destination be one of the system's own directories.
+    """
 
     source: str
     destination: str
     mode: str = READ_ONLY
+    force: bool | None = None
 
 
 @value

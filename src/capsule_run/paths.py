@@ -55,12 +55,6 @@ def real_and_links(path: str) -> tuple[str, list[tuple[str, str]]]:
     return done or "/", links
 
 
-def through_system_link(plain: str) -> str:
-    """`plain` with a link directly in `/` resolved (/bin, or a /home that was moved): only root can have made that."""
-    first, slash, rest = plain[1:].partition("/")
-    return real(f"/{first}") + slash + rest
-
-
 def exists(path: str, *, follow: bool = True) -> bool:
     """Whether there is something at `path`; without `follow`, also a link that leads nowhere."""
     try:

@@ -65,7 +65,7 @@ class _Sources:
             self._slots[key] = slot = str(len(self.steps))
             self.steps.append((self.verb, source.path, str(source.device), str(source.inode)))
             if idmap:
-                self.idmaps.append(("idmap", slot))
+                self.idmaps.append(("idmap", slot, str(source.owner), str(source.group)))
         return self._slots[key]
 
 

@@ -154,13 +154,17 @@ def _drive(
 
 
 def _next_rung(report: Report, plan: Plan) -> str:
-    """The optional mechanism that this host has just refused, or an empty string."""
+    """The optional mechanism that this host has just refused, or an empty string: `overlay`, or `idmap:` and a device."""
     assert report.failed is not None
-    verb = plan.room[report.failed[1]][0]
-    mapped = any(step[0] == "idmap" for step in plan.room)
-    if verb == "idmap" or (verb == "overlay" and mapped):
-        return "idmap"
-    return "overlay" if verb == "overlay" else ""
+    failed = plan.room[report.failed[1]]
+    devices = {str(slot): step[2] for slot, step in enumerate(step for step in plan.room if step[0] == "source")}
+    if failed[0] == "idmap":
+        return f"idmap:{devices[failed[1]]}"
+    if failed[0] != "overlay":
+        return ""
+    lower = next(step[1] for step in plan.room if step[0] == "bind" and step[2] == failed[1])
+    mapped = any(step[:2] == ("idmap", lower) for step in plan.room)
+    return f"idmap:{devices[lower]}" if mapped else "overlay"
 
 
 def _tools(request: Request) -> tuple[Shown, ...]:
@@ -177,8 +181,7 @@ def _tools(request: Request) -> tuple[Shown, ...]:
 
 def prepare(request: Request, *, streams_stdin: bool = False) -> tuple[Host, Policy]:
     """What will be enforced, on this host. Raises CapsuleError."""
-    overlay, idmap = "overlay" not in _refused, "idmap" not in _refused
-    host = survey(request, overlay=overlay, idmap=idmap, tools=_tools(request))
+    host = survey(request, refused=_refused, tools=_tools(request))
     return host, resolve(request, host, streams_stdin=streams_stdin)
 
 

@@ -37,6 +37,8 @@ SYSTEM_DIRECTORIES = (
 )
 # Beneath these, too: they are read-only trees of the host, or the kernel's own.
 SYSTEM_TREES = ("/bin", "/dev", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run/capsule", "/sbin", "/sys", "/usr")
+# And over these nothing, however much it is asked for: without them the wall has a gap.
+HELD_TREES = ("/dev", "/proc", "/run/capsule")
 # Writable, private and empty in every sandbox: asking for one of them asks for what is there already.
 PRIVATE_DIRECTORIES = ("/tmp", "/var/tmp", "/dev/shm", WORKSPACE)
 # Each with the place on our own tmpfs that shows there, and its mode.
@@ -49,7 +51,7 @@ TRANSIENT = (PRIVATE, COPY_ON_WRITE)  # kinds of which the host keeps nothing
 
 @value
 class BoundPath:
-    """A host object at a place inside. `idmap`: shown as the sandbox's own, though root owns it on the host."""
+    """A host object at a place inside. `idmap`: what its owner owns is shown as the sandbox's own."""
 
     source: Source
     destination: str
@@ -90,13 +92,19 @@ def _existing(host: Host, asked: str, field: str) -> Source:
     return source
 
 
-def _destination(path: str, field: str) -> str:
+def _destination(path: str, field: str, host: Host, *, force: bool) -> str:
     path = normal(path)
-    if path in SYSTEM_DIRECTORIES or any(within(path, tree) for tree in SYSTEM_TREES):
+    top = "/" + path.split("/")[1]
+    if force and host.system_links.get(top[1:]):  # what is a link on the host is one inside: /bin leads to /usr/bin
+        path = normal("/" + host.system_links[top[1:]] + path[len(top) :])
+    if path == "/" or any(within(path, tree) for tree in HELD_TREES):
+        raise CapsuleError("E1005", f"{field}: `{path}` holds the sandbox together, and nothing can be shown over it")
+    if not force and (path in SYSTEM_DIRECTORIES or any(within(path, tree) for tree in SYSTEM_TREES)):
         raise CapsuleError(
             "E1005",
             f"{field}: `{path}` belongs to the sandbox itself",
-            hint="choose a destination such as `/data` or one beneath `/workspace`",
+            hint="choose a destination such as `/data` or one beneath `/workspace`, or insist on it with "
+            f'`--bind SRC:{path}:ro,force` (`"force": true`)',
         )
     return path
 
@@ -106,30 +114,63 @@ def shown_already(path: str) -> bool:
     return any(within(path, tree) for tree in SYSTEM_TREES if tree not in ("/dev", "/proc", "/sys", "/run/capsule"))
 
 
+def _from(directory: str, path: str) -> str:
+    """Where a path that is shown where it is goes: a relative one is the caller's."""
+    return normal(path if path.startswith("/") else f"{directory}/{path}")
+
+
 def user_binds(request: Request, host: Host) -> list[BoundPath]:
-    wanted: list[tuple[str, str, str, str]] = []
+    wanted: list[tuple[str, str, str, str, bool]] = []
     isolation = request.isolation
     for index, path in enumerate(isolation.readonly_paths):
-        if not shown_already(normal(path)):
-            wanted.append((path, path, READ_ONLY, f"isolation.readonly_paths[{index}]"))
+        place = _from(host.directory, path)
+        if not shown_already(place):
+            wanted.append((path, place, READ_ONLY, f"isolation.readonly_paths[{index}]", False))
     for index, path in enumerate(isolation.writable_paths):
-        if normal(path) not in PRIVATE_DIRECTORIES:
-            wanted.append((path, path, READ_WRITE, f"isolation.writable_paths[{index}]"))
+        place = _from(host.directory, path)
+        if place not in PRIVATE_DIRECTORIES:
+            wanted.append((path, place, READ_WRITE, f"isolation.writable_paths[{index}]", False))
     for index, bind in enumerate(isolation.binds):
-        wanted.append((bind.source, bind.destination, bind.mode, f"isolation.binds[{index}]"))
+        wanted.append((bind.source, bind.destination, bind.mode, f"isolation.binds[{index}]", bool(bind.force)))
     bound: list[BoundPath] = []
-    for asked, destination, mode, field in wanted:
+    for asked, destination, mode, field, force in wanted:
         source = _existing(host, asked, field)
-        place = _destination(destination, field)
+        place = _destination(destination, field, host, force=force)
         if any(other.destination == place for other in bound):
             raise CapsuleError("E1009", f"{field}: `{place}` is bound already")
-        bound.append(BoundPath(source=source, destination=place, mode=mode, idmap=_owned_by_root(source, host)))
+        if mode == READ_WRITE:
+            need_ownership(source, host, field)
+        bound.append(BoundPath(source=source, destination=place, mode=mode, idmap=shown_as_own(source, host)))
     return bound
 
 
-def _owned_by_root(source: Source, host: Host) -> bool:
-    """A privileged caller's own files would be a stranger's inside, where root is not root: show them as the sandbox's."""
-    return host.privileged and host.idmap and source.owner == 0
+def shown_as_own(source: Source, host: Host, *, overlaid: bool = False) -> bool:
+    """Whether an id map shows what the source's owner owns as the sandbox's own: for root, whose sandbox is a stranger.
+
+    Kernels: an id map from 5.12 on, as the lower layer of an overlay from 5.19 on.
+    """
+    if not host.privileged or f"idmap:{source.device}" in host.refused:
+        return False
+    return host.kernel >= ((5, 19) if overlaid else (5, 12))
+
+
+def need_ownership(source: Source, host: Host, field: str) -> None:
+    """Refuse to share something writable where what is written there would belong to nobody."""
+    if host.outside_uid == host.uid or shown_as_own(source, host):
+        return
+    if not host.privileged:
+        lacks, hint = "CAP_SYS_ADMIN", "give the container CAP_SYS_ADMIN, or run as the ordinary user who owns it"
+    elif host.kernel < (5, 12):
+        lacks, hint = "Linux 5.12", "run as the ordinary user who owns it"
+    else:
+        lacks = "a file system with id-mapped mounts"
+        hint = "run as the ordinary user who owns it, or share a directory on ext4, xfs, btrfs or tmpfs"
+    raise CapsuleError(
+        "E2009",
+        f"{field}: `{source.path}` cannot be shared writable by root: id-mapped mounts need {lacks}",
+        details={"path": source.path, "lacks": lacks},
+        hint=hint,
+    )
 
 
 def trees_of(prefix: str, home: str) -> tuple[str, ...]:
@@ -157,7 +198,7 @@ def tool_binds(host: Host) -> list[BoundPath]:
     sources = {source.path: source for tool in host.tools for source in tool.sources}
     for path, source in sorted(sources.items()):
         if not any(within(path, other.destination) for other in bound):
-            bound.append(BoundPath(source=source, destination=path, mode=READ_ONLY, idmap=_owned_by_root(source, host)))
+            bound.append(BoundPath(source=source, destination=path, mode=READ_ONLY, idmap=shown_as_own(source, host)))
     return bound
 
 
@@ -181,7 +222,9 @@ def workspace(request: Request, host: Host) -> tuple[str, Source | None, bool]:
     if not source.is_directory:
         raise CapsuleError("E2008", f"isolation.workspace: `{wanted.source}` is not a directory")
     mode = wanted.mode if wanted.mode != COPY_ON_WRITE or host.overlay else READ_ONLY
-    return mode, source, _owned_by_root(source, host)
+    if mode == READ_WRITE:
+        need_ownership(source, host, "isolation.workspace")
+    return mode, source, shown_as_own(source, host, overlaid=mode == COPY_ON_WRITE)
 
 
 def inside_path(host: Host, binds: list[BoundPath], shims: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
@@ -216,7 +259,7 @@ def every_bind(host: Host, python: list[BoundPath], user: list[BoundPath]) -> tu
     system = [
         BoundPath(source=host.sources[path], destination=path, mode=READ_ONLY, idmap=False)
         for path in paths
-        if path in host.sources
+        if path in host.sources and not any(within(path, bound.destination) for bound in user)  # forced over it
     ]
     taken = {bound.destination for bound in user}
     ours = {bound.destination: bound for bound in (*tool_binds(host), *python) if bound.destination not in taken}

@@ -21,7 +21,7 @@ _WORDS = {
     "setup-clock": "give up when set-up takes longer than {0} ms",
     "source": "open {0} as the caller, without following links",
     "inner-source": "open {0} as the caller, without following links",
-    "idmap": "show root's files of {source0} as the sandbox's own",
+    "idmap": "show what user {1} and group {2} own of {source0} as the sandbox's own",
     "root": "a new root and private writable space in memory, {0} bytes and {1} files at most",
     "dir": "make directory {0}",
     "file": "make file {0}",

@@ -24,7 +24,7 @@ MORE_STEPS = {
     "cgroup": ("0",),
     "oom-score-adj": ("1000",),
     "source": ("/usr", "1", "2"),
-    "idmap": ("0",),
+    "idmap": ("0", "0", "0"),
     "inner-source": ("/usr", "1", "2"),
     "dir": ("/d", "0755"),
     "file": ("/f", "0644", "text\nof\nlines"),
@@ -381,7 +381,9 @@ BAD_FIELDS = [
     *(("payload", ("stdin", "{}"), text) for text in BAD_FDS),
     *(("payload", ("stderr", "{}", "1", "kill"), text) for text in BAD_FDS),
     *(("room", ("bind", "{}", "/x", "ro"), text) for text in BAD_SLOTS),
-    *(("room", ("idmap", "{}"), text) for text in BAD_SLOTS),
+    *(("room", ("idmap", "{}", "0", "0"), text) for text in BAD_SLOTS),
+    *(("room", ("idmap", "0", "{}", "0"), text) for text in BAD_IDS),
+    *(("room", ("idmap", "0", "0", "{}"), text) for text in BAD_IDS),
     *(("room", ("inner-bind", "/a", "/b", "{}"), text) for text in BAD_WORDS),
     *(("room", ("bind", "0", "/b", "{}"), text) for text in BAD_WORDS),
     *(("payload", ("stdout", "0", "1", "{}"), text) for text in BAD_ACTIONS),
@@ -436,7 +438,13 @@ def test_at_most_192_sources(core_path):
 def test_a_source_is_named_only_behind_it(core_path):
     """`bind` and `idmap` name sources by number, and none that is still to come."""
     at = next(at for at, step in enumerate(ROOM) if step[0] == "root")
-    steps = (*ROOM[:at], ("source", "/usr", "1", "2"), ("idmap", "1"), ("inner-source", "/usr", "1", "2"), *ROOM[at:])
+    steps = (
+        *ROOM[:at],
+        ("source", "/usr", "1", "2"),
+        ("idmap", "1", "0", "0"),
+        ("inner-source", "/usr", "1", "2"),
+        *ROOM[at:],
+    )
     assert f"refused {at + 1} field" == check(core_path, "room", steps)
 
 

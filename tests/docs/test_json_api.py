@@ -210,7 +210,7 @@ def test_rows_of_the_response_are_the_model_s():
 def test_rows_of_isolation_are_those_that_are_made():
     """The page's fields of `isolation` are what a run with everything in it says, and so are the limits' names."""
     request = Request(command=("true",), isolation=Isolation(workspace=Workspace(source="/usr/share")))
-    policy = resolve(request, survey(request, overlay=False))
+    policy = resolve(request, survey(request, refused=("overlay",)))
     made = account.isolation_in_force(policy, 0)
     assert set(made) == RESPONSE_TABLES["isolation"]
     (row,) = [row for row in table_rows(PAGE) if row[0] == "`limits`"]

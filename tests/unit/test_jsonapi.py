@@ -61,7 +61,7 @@ FULL = Request(
         network=False,
         readonly_paths=("/data",),
         writable_paths=("/out",),
-        binds=(Bind(source="../x", destination="/x", mode="rw"),),
+        binds=(Bind(source="../x", destination="/x", mode="rw"), Bind(source="y", destination="/etc", force=True)),
         working_directory="/",
         workspace=Workspace(source=".", mode="rw"),
         user=0,
@@ -173,6 +173,7 @@ ISOLATION_ACCEPTED = [
     ({"workspace": "sub/../dir"}, "workspace", Workspace(source="sub/../dir", mode="cow")),
     ({"workspace": {"source": "/d", "mode": "ro"}}, "workspace", Workspace(source="/d", mode="ro")),
     ({"binds": [{"source": "a", "destination": "/b"}]}, "binds", (Bind(source="a", destination="/b", mode="ro"),)),
+    ({"readonly_paths": ["../a"]}, "readonly_paths", ("../a",)),
     ({"readonly_paths": ["//a/./b/"]}, "readonly_paths", ("/a/b",)),
     ({"readonly_paths": ["/" + "x" * MAX_COMPONENT_BYTES]}, "readonly_paths", ("/" + "x" * MAX_COMPONENT_BYTES,)),
     ({"readonly_paths": ["/\udcff"]}, "readonly_paths", ("/\udcff",)),
@@ -242,9 +243,9 @@ REFUSED = [
     ({"isolation": {"network": 1}}, "E1003", "isolation.network: must be true or false, got an integer"),
     ({"isolation": {"readonly_paths": "/a"}}, "E1003", "isolation.readonly_paths: must be a list, got a string"),
     (
-        {"isolation": {"readonly_paths": ["/a", "b"]}},
+        {"isolation": {"readonly_paths": ["/a", ""]}},
         "E1005",
-        'isolation.readonly_paths[1]: must be an absolute path, got "b"',
+        "isolation.readonly_paths[1]: must not be empty",
     ),
     (
         {"isolation": {"writable_paths": ["/a/../b"]}},
@@ -556,7 +557,7 @@ ARGUMENTS_REFUSED = [
     ({"memory": 5}, "memory: must be from 1048576 to 4611686018427387904 bytes, got 5"),
     ({"workdir": "x"}, 'workdir: must be an absolute path, got "x"'),
     ({"env": {"A": 5}}, "env.A: must be a string, got an integer"),
-    ({"readonly": ["x"]}, 'readonly[0]: must be an absolute path, got "x"'),
+    ({"readonly": ["/x/.."]}, 'readonly[0]: must not contain `..`, got "/x/.."'),
     ({"command": "ls"}, "command: must be a list of strings, got a string"),
 ]
 

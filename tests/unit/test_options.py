@@ -35,7 +35,7 @@ def test_every_option_reaches_the_request():
     """Each option that fills a field fills it, in its long form with the value apart."""
     words = (
         "--timeout 5000 --memory 256M --cpu 512 --max-output 1K --max-pids 5 --network --workdir /w --env A=1 --env B=x=y "
-        "--readonly /r --readonly /r2 --writable /rw --bind src:/d --bind ../s:/e:rw --execution-id job:1 --workspace d:ro "
+        "--readonly /r --readonly /r2 --writable /rw --bind src:/d --bind ../s:/e:rw,force --execution-id job:1 --workspace d:ro "
         "--tool node --tool .venv --user 0 --hostname box --on-output-limit truncate --disk 1G --max-file-size 1M "
         "--max-open-files 64 --cpu-time 2500 --require landlock --require cgroup2 -- cat -n"
     )
@@ -57,7 +57,7 @@ def test_every_option_reaches_the_request():
             network=True,
             readonly_paths=("/r", "/r2"),
             writable_paths=("/rw",),
-            binds=(Bind(source="src", destination="/d"), Bind(source="../s", destination="/e", mode="rw")),
+            binds=(Bind(source="src", destination="/d"), Bind(source="../s", destination="/e", mode="rw", force=True)),
             working_directory="/w",
             workspace=Workspace(source="d", mode="ro"),
             user=0,
@@ -137,7 +137,12 @@ REFUSED = [
     (["--user", "root", "x"], "E1005", '--user: must be a whole number, got "root"'),
     (["--max-pids", "9" * 5000, "x"], "E1005", '--max-pids: must be a whole number, got "' + "9" * 59 + "…"),
     (["-w", "sub", "x"], "E1005", '--workdir: must be an absolute path, got "sub"'),
-    (["--readonly", "data", "x"], "E1005", '--readonly: must be an absolute path, got "data"'),
+    (["--readonly", "", "x"], "E1005", "--readonly: must not be empty"),
+    (
+        ["--bind", "a:/b:ro,forced", "x"],
+        "E1005",
+        '--bind mode: must be `ro`, `rw`, `ro,force` or `rw,force`, got "ro,forced"',
+    ),
     (["--writable", "/a/../b", "x"], "E1005", '--writable: must not contain `..`, got "/a/../b"'),
     (["--bind", "/a", "x"], "E1005", '--bind: must be SRC:DEST or SRC:DEST:MODE, got "/a"'),
     (["--bind", "a:b:c:d", "x"], "E1005", '--bind: must be SRC:DEST or SRC:DEST:MODE, got "a:b:c:d"'),

@@ -7,7 +7,16 @@ the same checker as in JSON. Called by `cli`; `help` prints the table.
 from __future__ import annotations
 
 from capsule_run._value import value
-from capsule_run.checks import check_directory, check_source, check_variable, nearest, quoted, refuse, shown
+from capsule_run.checks import (
+    check_directory,
+    check_place,
+    check_source,
+    check_variable,
+    nearest,
+    quoted,
+    refuse,
+    shown,
+)
 from capsule_run.errors import CapsuleError
 from capsule_run.jsonapi import (
     FIELDS,
@@ -99,11 +108,15 @@ def _bind(word: str, label: str) -> object:
     if len(parts) not in (2, 3):
         why = f"must be SRC:DEST or SRC:DEST:MODE, got {shown(word)}"
         raise refuse("E1005", label, why, hint="a JSON request can name a path with a colon (`isolation.binds`)")
-    return {
+    mode, comma, force = (parts[2] if len(parts) == 3 else READ_ONLY).partition(",")
+    if comma and force != "force":
+        raise refuse("E1005", f"{label} mode", f"must be `ro`, `rw`, `ro,force` or `rw,force`, got {shown(parts[2])}")
+    bind = {
         "source": check_source(parts[0], f"{label} source"),
         "destination": check_directory(parts[1], f"{label} destination"),
-        "mode": check_bind_mode(parts[2] if len(parts) == 3 else READ_ONLY, f"{label} mode"),
+        "mode": check_bind_mode(mode, f"{label} mode"),
     }
+    return {**bind, "force": True} if comma else bind
 
 
 def _workspace(word: str, label: str) -> object:
@@ -168,8 +181,8 @@ OPTIONS = (
         check_directory,
     ),
     _line("-e, --env", "<KEY=VALUE>", "Environment variable", "environment", _variable),
-    _line("--readonly", "<PATH>", "Read-only bind mount", "isolation.readonly_paths", check_directory),
-    _line("--writable", "<PATH>", "Writable bind mount", "isolation.writable_paths", check_directory),
+    _line("--readonly", "<PATH>", "Read-only bind mount", "isolation.readonly_paths", check_place),
+    _line("--writable", "<PATH>", "Writable bind mount", "isolation.writable_paths", check_place),
     _line("--bind", "<SRC:DEST[:MODE]>", "Bind mount with mode (ro/rw)", "isolation.binds", _bind),
     _line("--execution-id", "<UUID>", "Execution ID for tracking", "execution_id", FIELDS["execution_id"]),
     _line("--pretty", "", "Pretty print JSON output", "pretty"),

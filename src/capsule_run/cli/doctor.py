@@ -1,0 +1,117 @@
+"""`capsule-run doctor`: what this host offers, what it lacks, and what to do about it; `--attack` proves the wall here.
+
+Rank 4, a door. Data goes to stdout, also the findings: they are what was asked for.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+
+from .. import __version__
+from ..diagnosis import EXITS, OK, Trial, diagnose, worst
+from ..errors import CapsuleError
+from ..fastjson import dumps
+from ..hostfacts import look
+from ..jsonapi import request_from_mapping
+from ..runner import perform
+from . import write_all
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..diagnosis import Finding
+    from ..model import Result
+
+HELP = """\
+capsule-run doctor [--json]            What this host offers, each with the remedy for what it lacks
+capsule-run doctor --attack [--json]   Try to escape, for real and harmlessly, and say what stopped each attempt
+capsule-run doctor --apparmor          Print the AppArmor profile for the core, to be loaded where it is needed
+
+Exit code: 0 all well, 1 something is weaker than it could be, 125 no sandbox can run here.
+With --attack: 0 every attempt was stopped, 1 one was not.
+"""
+_SAID = {
+    "ended": "the run was ended (E5001)",
+    "E3006": "the clock ended it (E3006)",
+    "E4001": "the run was ended (E4001)",
+    "E4003": "the run was ended (E4003)",
+}
+WORDS = ("--json", "--attack", "--apparmor", "--help", "-h")
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the subcommand and return its exit code."""
+    for word in words:
+        if word not in WORDS:
+            raise CapsuleError("E1007", f"doctor: unknown option `{word}`", hint="see `capsule-run doctor --help`")
+    if "--help" in words or "-h" in words:
+        write_all(1, HELP)
+        return 0
+    if "--apparmor" in words:
+        from ..data.apparmor import profile
+
+        write_all(1, profile(look().core))
+        return 0
+    return _attack(as_json="--json" in words) if "--attack" in words else _examine(as_json="--json" in words)
+
+
+def _trial() -> Trial:
+    """Run a sandbox: the one check that decides. Its workspace is shared copy-on-write, as in command mode."""
+    with tempfile.TemporaryDirectory(prefix="capsule-doctor-", dir="/var/tmp") as place:
+        asked = {"command": ["/bin/sh", "-c", "echo alive"], "isolation": {"workspace": place}}
+        begun = time.perf_counter()
+        result = perform(request_from_mapping(asked))
+        milliseconds = (time.perf_counter() - begun) * 1000
+    return _judged(result, milliseconds)
+
+
+def _judged(result: Result, milliseconds: float) -> Trial:
+    code = message = hint = ""
+    if result.error is not None:
+        code, message, hint = result.error.code, result.error.message, result.error.hint
+    elif result.stdout != "alive\n":
+        code, message = "E6001", f"the command said {result.stdout!r}"
+    return Trial(code=code, message=message, hint=hint, milliseconds=milliseconds, isolation=result.isolation)
+
+
+def _examine(*, as_json: bool) -> int:
+    findings = diagnose(look(), _trial())
+    state = worst(findings)
+    if as_json:
+        checks = [_fields(finding) for finding in findings]
+        write_all(1, dumps({"capsule_run": __version__, "state": state, "checks": checks}, indent=2) + "\n")
+    else:
+        write_all(1, "".join(_line(finding) for finding in findings))
+    return EXITS[state]
+
+
+def _fields(finding: Finding) -> dict[str, object]:
+    fields: dict[str, object] = {"check": finding.check, "state": finding.state, "found": finding.found}
+    if finding.remedy:
+        fields["remedy"] = finding.remedy
+    return fields
+
+
+def _line(finding: Finding) -> str:
+    line = f"{finding.state:<8} {finding.check:<21} {finding.found}\n"
+    return line if finding.state == OK else f"{line}{'':<8} remedy: {finding.remedy}\n"
+
+
+def _attack(*, as_json: bool) -> int:
+    from ..attacks import attack_all
+
+    begun = time.perf_counter()
+    attempts = attack_all()
+    through = [attempt for attempt in attempts if not attempt.stopped]
+    if as_json:
+        fields = [dict(attempt.__dict__) for attempt in attempts]
+        write_all(1, dumps({"capsule_run": __version__, "stopped": not through, "attempts": fields}, indent=2) + "\n")
+        return 1 if through else 0
+    for attempt in attempts:
+        mark = "stopped" if attempt.stopped else "THROUGH"
+        write_all(1, f"{mark}  {attempt.name:<42} {attempt.layer:<18} {_SAID.get(attempt.outcome, attempt.outcome)}\n")
+    seconds = time.perf_counter() - begun
+    write_all(1, f"{len(attempts) - len(through)} of {len(attempts)} stopped, in {seconds:.1f} s\n")
+    return 1 if through else 0

@@ -1,0 +1,107 @@
+"""`capsule-run doctor`: it runs here, says what is so, and its attacks are real."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import capsule_run
+from capsule_run import attacks
+from capsule_run.data.attacks import ROWS, X86_ROWS
+
+FINDABLE = (
+    "read a secret of the host",
+    "find a leaked descriptor",
+    "signal a process of the host",
+    "read the caller's variables",
+    "reach a server on the host's loopback",
+    "reach an abstract socket of the host",
+)
+
+
+def test_it_says_what_it_found(inside_as_caller):
+    """Every check has a line with its state, what is no `ok` has a remedy, and the exit code is that of the worst."""
+    done = inside_as_caller.cli("doctor", "--json")
+    answer = json.loads(done.stdout)
+    states = {check["check"]: check["state"] for check in answer["checks"]}
+    assert "ok" == states["sandbox"]
+    assert {"ok": 0, "warning": 1}[answer["state"]] == done.returncode
+    assert all(("remedy" in check) == (check["state"] != "ok") for check in answer["checks"])
+    assert {"python", "kernel", "core", "container", "user namespaces", "proc", "landlock", "overlay"} <= set(states)
+
+
+def test_people_get_the_same_in_words(inside_as_caller):
+    """Without `--json` there is one line a check, and one more for each remedy."""
+    checks = json.loads(inside_as_caller.cli("doctor", "--json").stdout)["checks"]
+    lines = inside_as_caller.cli("doctor").stdout.decode().splitlines()
+    assert len(checks) + sum("remedy" in check for check in checks) == len(lines)
+
+
+def test_a_host_without_the_core_is_a_problem(inside_as_caller, tmp_path):
+    """A copy of the package without its core says so, says what to do, and exits with 125."""
+    copy = tmp_path / "capsule_run"
+    shutil.copytree(Path(capsule_run.__file__).parent, copy, ignore=shutil.ignore_patterns("_core", "__pycache__"))
+    done = subprocess.run([sys.executable, "-I", "-S", copy / "__main__.py", "doctor"], capture_output=True, text=True)
+    assert 125 == done.returncode
+    assert "problem  core" in done.stdout
+    assert "remedy: install again" in done.stdout
+
+
+@pytest.mark.limit(120)
+def test_every_attack_is_stopped(inside):
+    """`doctor --attack` tries dozens of ways out, for real, and each is stopped and names its layer."""
+    done = inside.cli("doctor", "--attack", "--json")
+    answer = json.loads(done.stdout)
+    assert [] == [attempt for attempt in answer["attempts"] if not attempt["stopped"]]
+    assert (0, True) == (done.returncode, answer["stopped"])
+    assert len(answer["attempts"]) >= 60
+    assert all(attempt["layer"] and attempt["story"] and attempt["outcome"] for attempt in answer["attempts"])
+
+
+def test_an_attack_that_gets_through_is_seen(monkeypatch):
+    """What succeeds is told as such: the check of the wall can fail."""
+    row = ("print", "filter", "allowed everywhere", ("EPERM",), "os.write(1, b'')")
+    monkeypatch.setattr(attacks, "ROWS", (row,))
+    monkeypatch.setattr(attacks, "X86_ROWS", ())
+    assert [(False, "it succeeded")] == [(one.stopped, one.outcome) for one in attacks.attack_all()]
+
+
+def test_where_nothing_runs_no_attack_counts_as_stopped(monkeypatch):
+    """A sandbox that cannot run anything stops everything; that is told as what it is."""
+    monkeypatch.setattr(attacks, "WITNESS", (*attacks.WITNESS[:4], "raise OSError(13, '')"))
+    assert [(False, "EACCES")] == [(one.stopped, one.outcome) for one in attacks.attack_all()]
+
+
+def test_each_decoy_can_be_found_outside():
+    """What the attacks look for is there to be found by whoever stands outside: absence inside proves something."""
+    with attacks.Decoys() as decoys:
+        for row in ROWS:
+            if row[0] in FINDABLE:
+                program = attacks._program(row, decoys.names, {})
+                done = subprocess.run([sys.executable, "-c", program], capture_output=True, close_fds=False)
+                assert (row[0], b"it succeeded\n") == (row[0], done.stdout)
+
+
+def test_attacks_have_names_of_their_own():
+    """No attack stands in the table twice."""
+    names = [row[0] for row in (*ROWS, *X86_ROWS)]
+    assert len(set(names)) == len(names)
+
+
+def test_the_profile_can_be_printed(inside_as_caller):
+    """`doctor --apparmor` prints the profile with the path of this core."""
+    said = inside_as_caller.cli("doctor", "--apparmor").stdout.decode()
+    assert "/capsule_run/_core" in said
+    assert "userns," in said
+
+
+def test_an_unknown_option_is_refused(inside_as_caller):
+    """A slip is a wrong usage, and nothing is examined."""
+    done = inside_as_caller.cli("doctor", "--atack")
+    assert (2, b"") == (done.returncode, done.stdout)
+    assert b"--atack" in done.stderr

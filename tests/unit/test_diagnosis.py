@@ -1,0 +1,143 @@
+"""The doctor's judgement: from facts of a host to findings, each with its severity and its remedy."""
+
+from __future__ import annotations
+
+import pytest
+
+from capsule_run._value import replace
+from capsule_run.data import apparmor
+from capsule_run.diagnosis import OK, PROBLEM, WARNING, Trial, diagnose, kernel_version, worst
+from capsule_run.hostfacts import Facts, container_kind, mounts
+
+GOOD = Facts(
+    python=(3, 11),
+    kernel="6.8.0-45-generic",
+    architecture="x86_64",
+    uid=1000,
+    core="/opt/capsule/_core",
+    core_exists=True,
+    core_runs=True,
+    max_user_namespaces=15000,
+    userns_clone=None,
+    apparmor_userns=None,
+    seccomp_actions=("kill_process", "errno", "user_notif"),
+    container="",
+    proc_masks=(),
+    cgroup2="/sys/fs/cgroup",
+    cgroup1=(),
+    own_group="/user.slice",
+    overlay=True,
+)
+ISOLATION = {"landlock_abi": 6, "workspace": {"kind": "cow"}, "limits": {"memory": "cgroup2"}}
+RAN = Trial(code="", message="", hint="", milliseconds=5.0, isolation=ISOLATION)
+REFUSED = Trial(code="E2001", message="namespaces: operation not permitted", hint="", milliseconds=1.0, isolation={})
+NO_PROC = Trial(code="E2002", message="/proc: operation not permitted", hint="unmask", milliseconds=1.0, isolation={})
+
+
+def found(check, trial=RAN, **changes):
+    """The finding of one check on the good host with some facts changed."""
+    return next(one for one in diagnose(replace(GOOD, **changes), trial) if one.check == check)
+
+
+def test_a_good_host_has_nothing_to_do():
+    """Every finding of a host that has everything is `ok`, and none has a remedy."""
+    findings = diagnose(GOOD, RAN)
+    assert OK == worst(findings)
+    assert [] == [one for one in findings if one.remedy]
+
+
+CASES = (
+    # the check, its state, a part of the remedy, the trial, and what is different from the good host
+    ("python", PROBLEM, "3.11", RAN, {"python": (3, 10)}),
+    ("kernel", PROBLEM, "5.10", RAN, {"kernel": "5.4.0-190-generic"}),
+    ("kernel", PROBLEM, "aarch64", RAN, {"architecture": "riscv64"}),
+    ("core", PROBLEM, "install again", RAN, {"core_exists": False, "core_runs": False}),
+    ("core", PROBLEM, "noexec", RAN, {"core_runs": False}),
+    ("user namespaces", PROBLEM, "user.max_user_namespaces", REFUSED, {"max_user_namespaces": 0}),
+    ("user namespaces", PROBLEM, "unprivileged_userns_clone=1", REFUSED, {"userns_clone": 0}),
+    ("user namespaces", PROBLEM, "doctor --apparmor | sudo tee /etc/apparmor.d/", REFUSED, {"apparmor_userns": 1}),
+    ("user namespaces", PROBLEM, "hostUsers: false", REFUSED, {"container": "kubernetes"}),
+    ("user namespaces", PROBLEM, "another runtime", REFUSED, {"container": "gvisor"}),
+    ("user namespaces", PROBLEM, "who runs this host", REFUSED, {}),
+    ("user namespaces", OK, "", RAN, {"apparmor_userns": 1, "uid": 0}),
+    ("proc", PROBLEM, "systempaths=unconfined", NO_PROC, {"proc_masks": ("/proc/kcore",), "container": "docker"}),
+    ("proc", PROBLEM, "unmask=ALL", NO_PROC, {"proc_masks": ("/proc/kcore",), "container": "podman"}),
+    ("proc", OK, "", RAN, {"proc_masks": ("/proc/kcore",), "container": "docker"}),
+    ("sandbox", PROBLEM, "unmask", NO_PROC, {}),
+    ("sandbox", PROBLEM, "systempaths", NO_PROC, {"container": "docker"}),
+    ("seccomp notification", WARNING, "CONFIG_SECCOMP_FILTER", RAN, {"seccomp_actions": ("errno",)}),
+)
+
+
+@pytest.mark.parametrize(("check", "state", "remedy", "trial", "changes"), CASES)
+def test_a_lack_is_named_with_its_remedy(check, state, remedy, trial, changes):
+    """What a host lacks has its severity, and the remedy names the very switch, flag or file."""
+    finding = found(check, trial, **changes)
+    assert state == finding.state
+    assert remedy in finding.remedy
+    assert (state == OK) == (finding.remedy == "")
+
+
+WEAKER = (
+    ("landlock", "lsm=landlock", {"landlock_abi": 0}, {}),
+    ("overlay", "5.11", {"workspace": {"kind": "ro"}}, {}),
+    ("overlay", "modprobe overlay", {"workspace": {"kind": "ro"}}, {"overlay": False}),
+    ("memory limit", "Delegate=cpu cpuset io memory pids", {"limits": {"memory": "watch"}}, {}),
+    (
+        "memory limit",
+        "unified_cgroup_hierarchy",
+        {"limits": {"memory": "watch"}},
+        {"cgroup2": "", "cgroup1": ("memory",)},
+    ),
+    ("memory limit", "mount cgroups", {"limits": {"memory": "watch"}}, {"cgroup2": ""}),
+    ("memory limit", "give the container a memory limit", {"limits": {"memory": "watch"}}, {"container": "docker"}),
+)
+
+
+@pytest.mark.parametrize(("check", "remedy", "isolation", "changes"), WEAKER)
+def test_a_weaker_layer_is_a_warning(check, remedy, isolation, changes):
+    """A run that works with a layer less is no problem, and no silence either."""
+    finding = found(check, replace(RAN, isolation={**ISOLATION, **isolation}), **changes)
+    assert WARNING == finding.state
+    assert remedy in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("marks", "kind"),
+    [
+        ({}, ""),
+        ({"docker": True}, "docker"),
+        ({"podman": True, "named": "podman"}, "podman"),
+        ({"named": "lxc"}, "lxc"),
+        ({"kubernetes": True, "named": "crio"}, "kubernetes"),
+        ({"version": "Linux version 5.15.153.1-microsoft-standard-WSL2"}, "wsl"),
+        ({"version": "Linux version 4.4.0 #1 SMP Sun Jan 10 15:06:54 PST 2016", "docker": True}, "gvisor"),
+    ],
+)
+def test_what_we_run_in_is_told_by_its_marks(marks, kind):
+    """Each kind of container has its mark, and what is inside of another wins."""
+    given = {"named": "", "docker": False, "podman": False, "kubernetes": False, "version": "Linux version 6.8.0"}
+    assert kind == container_kind(**{**given, **marks})
+
+
+@pytest.mark.parametrize(
+    ("release", "version"), [("6.8.0-45-generic", (6, 8)), ("6.1-rc2", (6, 1)), ("5.10", (5, 10)), ("7", (7, 0))]
+)
+def test_releases_are_read(release, version):
+    """Distributions write releases in many ways."""
+    assert version == kernel_version(release)
+
+
+def test_mounts_are_read():
+    """Place, type and options of the file system, with optional fields between them or without."""
+    text = (
+        "22 27 0:21 / /proc rw,relatime - proc proc rw\n"
+        "31 22 0:5 /null /proc/kcore rw,nosuid master:2 - tmpfs tmpfs rw,size=65536k\n"
+    )
+    assert [("/proc", "proc", "rw"), ("/proc/kcore", "tmpfs", "rw,size=65536k")] == mounts(text)
+
+
+def test_the_apparmor_profile_names_the_core_alone():
+    """The profile allows user namespaces to one path, whatever letters are in it."""
+    assert '"/opt/my capsule/_core" flags=(unconfined) {\n  userns,' in apparmor.profile("/opt/my capsule/_core")
+    assert '"/opt/a\\*b\\{c\\}/_core"' in apparmor.profile("/opt/a*b{c}/_core")

@@ -15,6 +15,7 @@ from capsule_run.errors import CapsuleError
 from capsule_run.host import survey
 from capsule_run.model import Isolation, Metrics, Request, Resources, Workspace
 from capsule_run.policy import resolve
+from capsule_run.runner import execute
 
 PAGE = (DOCS / "json-api.md").read_text()
 
@@ -207,11 +208,19 @@ def test_rows_of_the_response_are_the_model_s():
     )
 
 
+def test_rows_of_the_attestation_are_those_that_a_run_has():
+    """docs/attestation.md has a row for every fact of `isolation.attested`, and for no other."""
+    facts = execute(Request(command=("true",))).isolation["attested"]
+    names = {f"{name}.{inner}" for name in ("seccomp",) for inner in facts[name]} | (set(facts) - {"seccomp"})
+    rows = table_rows((DOCS / "attestation.md").read_text())
+    assert names == {name for row in rows for name in re.findall(r"`([\w.]+)`", row[0])}
+
+
 def test_rows_of_isolation_are_those_that_are_made():
     """The page's fields of `isolation` are what a run with everything in it says, and so are the limits' names."""
     request = Request(command=("true",), isolation=Isolation(workspace=Workspace(source="/usr/share")))
     policy = resolve(request, survey(request, refused=("overlay",)))
     made = account.isolation_in_force(policy, 0)
-    assert set(made) == RESPONSE_TABLES["isolation"]
+    assert {*made, "attested"} == RESPONSE_TABLES["isolation"]  # the kernel's account comes from the run itself
     (row,) = [row for row in table_rows(PAGE) if row[0] == "`limits`"]
     assert list(made["limits"]) == re.findall(r"`(\w+)`", row[2])

@@ -86,6 +86,9 @@ CAPABILITIES = {
     "strace": lambda: shutil.which("strace") is not None,
     "bwrap": lambda: shutil.which("bwrap") is not None,
     "git": lambda: shutil.which("git") is not None,
+    # what every sandbox shows, so not what a version manager keeps in a home directory
+    **{name: lambda name=name: _in_system(name) for name in ("g++", "go", "java", "perl", "ruby", "rustc")},
+    "typescript": lambda: any(map(_in_system, ("deno", "bun", "tsx", "tsc"))),
     "node": lambda: shutil.which("node") is not None,
     "sqlite3": lambda: shutil.which("sqlite3") is not None,
     "uml": lambda: shutil.which("linux.uml") is not None,
@@ -100,8 +103,12 @@ CAPABILITIES = {
 }
 MUST_WORK = {
     "cc", "gcc", "clang", "musl-gcc", "aarch64-gcc", "qemu-aarch64", "strace", "bwrap", "git", "sqlite3", "uml", "sdist",
-    "user-namespaces",
+    "user-namespaces", "g++", "go", "java", "perl", "ruby",
 }  # fmt: skip
+
+
+def _in_system(name):
+    return shutil.which(name, path="/usr/local/bin:/usr/bin:/bin") is not None
 
 
 def _text(path):

@@ -26,6 +26,7 @@ __all__ = [
     "__version__",
     "execute",
     "run",
+    "run_code",
 ]
 
 TYPE_CHECKING = False
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from .errors import CapsuleError
     from .model import Bind, Failure, Isolation, Metrics, Request, Resources, Result, Workspace
     from .runner import execute
-    from .sdk import run
+    from .sdk import run, run_code
 
 _HOMES = {
     "CapsuleError": "errors",
@@ -47,6 +48,7 @@ _HOMES = {
     "Workspace": "model",
     "execute": "runner",
     "run": "sdk",
+    "run_code": "sdk",
 }
 
 

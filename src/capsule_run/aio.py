@@ -11,12 +11,20 @@ import threading
 
 from .cancel import Cancel
 from .core import PATH as CORE_PATH
-from .jsonapi import check_request
+from .jsonapi import check_request, mapping_from_arguments, request_from_arguments
 from .runner import perform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from typing import ParamSpec
+
     from .model import Request, Result
+    from .sdk import run as _blocking_run
+
+    Options = ParamSpec("Options")
+
+    def _awaitable(_run: Callable[Options, Result]) -> Callable[Options, Awaitable[Result]]: ...
 
 
 async def execute(request: Request, *, core_path: str = CORE_PATH) -> Result:
@@ -61,3 +69,26 @@ async def _settled(ended: asyncio.Future[Result]) -> None:
         except asyncio.CancelledError:
             continue
     ended.exception()  # looked at, so that the loop does not complain about it
+
+
+async def _run(command: Sequence[str], **options: object) -> Result:
+    """`capsule_run.run` for coroutines: the same arguments, the same result. Cancelling it ends the sandbox."""
+    return await execute_checked(request_from_arguments(command=command, **options))
+
+
+async def run_code(
+    code: str, language: str = "python", arguments: Sequence[str] = (), file: str | None = None, **options: object
+) -> Result:
+    """`capsule_run.run_code` for coroutines: the same arguments, the same result. Cancelling it ends the sandbox."""
+    from .program import code_request
+
+    fields = mapping_from_arguments(**options)
+    return await execute_checked(code_request(code, language, fields, arguments=arguments, file=file))
+
+
+# As in `sdk`: a type checker knows the options from there.
+if TYPE_CHECKING:
+    run = _awaitable(_blocking_run)
+else:
+    run = _run
+    run.__name__ = run.__qualname__ = "run"

@@ -51,6 +51,12 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
     "E1007": ("usage", REQUEST, "the command line is wrong", "see `capsule-run --help`"),
     "E1008": ("too_large", REQUEST, "the request, a path or the command is too large", ""),
     "E1009": ("contradiction", REQUEST, "two parts of the request contradict each other", "keep one of the two"),
+    "E1010": (
+        "language",
+        REQUEST,
+        "the sandbox has no toolchain for the language",
+        "install one on the host",
+    ),
     "E2001": (
         "user_namespaces",
         HOST,

@@ -250,6 +250,11 @@ _ARGUMENTS = {
 
 def request_from_arguments(**arguments: object) -> Request:
     """The request of the SDK's arguments; None is *not given*. CapsuleError E10xx names the argument."""
+    return request_from_mapping(mapping_from_arguments(**arguments))
+
+
+def mapping_from_arguments(**arguments: object) -> dict[str, object]:
+    """The request mapping of the SDK's arguments, which need not have a command yet."""
     fields: dict[str, object] = {}
     for label, given in arguments.items():
         if given is None:
@@ -261,9 +266,11 @@ def request_from_arguments(**arguments: object) -> Request:
         elif path in ("environment", "files") and hasattr(given, "keys") and hasattr(given, "__getitem__"):
             names = given.keys()  # any mapping will do, such as `os.environ`
             field = {name: given[name] for name in names}
+        if path not in FIELDS:
+            raise TypeError(f"unexpected keyword argument `{label}`")
         FIELDS[path](field, label)
         fields[path] = field
-    return request_from_mapping(nested(fields))
+    return nested(fields)
 
 
 def with_defaults(given: object, defaults: Mapping[str, object]) -> object:

@@ -167,7 +167,8 @@ def _next_rung(report: Report, plan: Plan) -> str:
     return f"idmap:{devices[lower]}" if mapped else "overlay"
 
 
-def _tools(request: Request) -> tuple[Shown, ...]:
+def tools_of(request: Request) -> tuple[Shown, ...]:
+    """What the tools of a request need of the host. Raises CapsuleError E2004."""
     if not request.isolation.tools:
         return ()
     from .tools import find  # who names no tool need not pay for it
@@ -181,7 +182,7 @@ def _tools(request: Request) -> tuple[Shown, ...]:
 
 def prepare(request: Request, *, streams_stdin: bool = False) -> tuple[Host, Policy]:
     """What will be enforced, on this host. Raises CapsuleError."""
-    host = survey(request, refused=_refused, tools=_tools(request))
+    host = survey(request, refused=_refused, tools=tools_of(request))
     return host, resolve(request, host, streams_stdin=streams_stdin)
 
 

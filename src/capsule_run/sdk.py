@@ -5,14 +5,32 @@ Rank 4, a door beside `cli`. What a program needs beyond these arguments it says
 
 from __future__ import annotations
 
-from .jsonapi import request_from_arguments
+from .jsonapi import mapping_from_arguments, request_from_arguments
 from .runner import perform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Concatenate, ParamSpec, Protocol
 
     from .model import Result
+
+    Options = ParamSpec("Options")
+
+    class CodeDoor(Protocol[Options]):
+        """Takes code and, behind it, the options of `run`."""
+
+        def __call__(
+            self,
+            code: str,
+            language: str = "python",
+            arguments: Sequence[str] = (),
+            file: str | None = None,
+            *args: Options.args,
+            **options: Options.kwargs,
+        ) -> Result: ...
+
+    def _code_door_like(_run: Callable[Concatenate[Sequence[str], Options], Result]) -> CodeDoor[Options]: ...
 
 
 def run(
@@ -65,3 +83,27 @@ def run(
     """
     given = dict(locals())  # every argument, and nothing else yet: each has the name that the table of fields knows
     return perform(request_from_arguments(**given))
+
+
+def _run_code(
+    code: str, language: str = "python", arguments: Sequence[str] = (), file: str | None = None, **options: object
+) -> Result:
+    """Run `code` in a fresh sandbox, wait for it, and return the result.
+
+    :param language: python, javascript, typescript, bash, ruby, perl, c, c++, java, go or rust, as far as the host has it.
+    :param arguments: words for the program. :param file: what the source is called in /workspace (such as main.py).
+    :param options: what `run` takes beside the command, such as `timeout_ms` or `files`.
+    :raises CapsuleError: with a code E1xxx when the request is wrong; E1010 when the sandbox lacks the language.
+    """
+    from .program import code_request  # who runs a command needs no languages
+
+    fields = mapping_from_arguments(**options)
+    return perform(code_request(code, language, fields, arguments=arguments, file=file))
+
+
+# A type checker knows every option of `run_code` from `run`: twenty of them, written twice, would part.
+if TYPE_CHECKING:
+    run_code = _code_door_like(run)
+else:
+    run_code = _run_code
+    run_code.__name__ = run_code.__qualname__ = "run_code"

@@ -3,7 +3,7 @@ r"""What every door for models shares: what the operator allows, and the text th
 Used by `integrations` and `cli.mcp`. Nothing here runs anything, and no argument of a model's can reach a limit:
 
     limits = operator({"resources": {"memory_bytes": 256 << 20}, "timeout_ms": 20_000}, max_timeout_ms=60_000)
-    request = command_request(["ls"], limits, timeout_ms=limits.clamp(timeout_seconds))   # or `program.code_request`
+    request = tool_request(arguments, limits)       # of `execute_code`'s; or `command_request(["ls"], limits)`
     text = tool_text(perform(request), limits)
     text = refusal_text(error)      # the CapsuleError (E1xxx) of a bad argument: a result, which the model can correct
 
@@ -19,14 +19,18 @@ Rank 4: shared by doors.
 from __future__ import annotations
 
 from ._value import value
+from .checks import check_string, refuse, wrong_type
 from .errors import CapsuleError, entry
-from .jsonapi import request_from_mapping, with_defaults
+from .fastjson import loads, quoted
+from .jsonapi import check_object, request_from_mapping, with_defaults
+from .languages import language
 from .model import DEFAULT_TIMEOUT_MS, Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from .checks import Checker
     from .model import Failure, Output, Request
 
 # The seed's: what `timeout_seconds` may be, whatever the operator says.
@@ -82,11 +86,12 @@ def operator(
         checked = request_from_mapping({"command": ["true"], "timeout_ms": max_timeout_ms}).timeout_ms
         assert checked is not None
         ceiling = checked
+    names = [language(name, "languages").name for name in languages]
     return Operator(
         limits=given,
         timeout_ms=min(request.timeout_ms or DEFAULT_TIMEOUT_MS, ceiling),
         max_timeout_ms=ceiling,
-        languages=tuple(languages),
+        languages=tuple(dict.fromkeys(names)),
         shown_bytes=shown_bytes,
     )
 
@@ -99,6 +104,59 @@ def command_request(
     if stdin is not None:
         fields["stdin"] = stdin
     return request_from_mapping(with_defaults(fields, limits.limits))
+
+
+def execute_code_schema(limits: Operator) -> dict[str, object]:
+    """The JSON schema of `execute_code`'s arguments: to the letter the seed's, unless the operator narrows it."""
+    ceiling = max(limits.max_timeout_ms // 1000, MIN_TIMEOUT_SECONDS)
+    return {
+        "type": "object",
+        "properties": {
+            "code": {"type": "string"},
+            "language": {"type": "string", "enum": list(limits.languages)},
+            "timeout_seconds": {
+                "type": "integer",
+                "minimum": MIN_TIMEOUT_SECONDS,
+                "maximum": min(ceiling, MAX_TIMEOUT_SECONDS),
+            },
+        },
+        "required": ["code", "language"],
+    }
+
+
+def _seconds(value: object, label: str) -> int | None:
+    """A time, or null for none; a whole number that a model wrote with a fraction of zero is one, and any is clamped."""
+    if value is None:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise wrong_type(label, "a whole number of seconds", value)
+    return value
+
+
+_ARGUMENTS: dict[str, Checker] = {"code": check_string, "language": check_string, "timeout_seconds": _seconds}
+
+
+def tool_request(arguments: object, limits: Operator) -> Request:
+    """The request for `execute_code`'s arguments within the operator's limits. Raises CapsuleError E10xx.
+
+    `arguments` is what the model sent: a mapping, or JSON text of one.
+    """
+    from .program import code_request
+
+    given = loads(arguments) if isinstance(arguments, str) else arguments
+    fields = check_object(given, "arguments", _ARGUMENTS)
+    for name in ("code", "language"):
+        if name not in fields:
+            raise refuse("E1006", name, "the argument is missing", hint="send `code` and `language`")
+    row = language(fields["language"])
+    if row.name not in limits.languages:
+        names = ", ".join(f"`{name}`" for name in limits.languages)
+        raise refuse("E1005", "language", f"must be one of {names}, got `{row.name}`")
+    seconds = fields.get("timeout_seconds")
+    assert seconds is None or isinstance(seconds, int)
+    return code_request(fields["code"], row.name, {**limits.limits, "timeout_ms": limits.clamp(seconds)})
 
 
 # --- what a model reads -----------------------------------------------------------------------------------------------
@@ -122,12 +180,6 @@ _ADVICE = {
 }
 
 
-def _quoted(text: str) -> str:
-    from .fastjson import quoted
-
-    return quoted(text)
-
-
 def explained(error: Failure) -> tuple[str, str]:
     """What went wrong, and what to do about it ("" for nothing), without anything of the host's or of the program's words."""
     code, line = error.code, entry(error.code)
@@ -139,7 +191,7 @@ def explained(error: Failure) -> tuple[str, str]:
     if code == "E3003":
         message = f"the program exited with code {error.details.get('exit_code')}"  # its last line is in stderr
     elif code == "E3004":
-        message = f"{_quoted(str(error.details.get('command')))} is not available in the sandbox"
+        message = f"{quoted(str(error.details.get('command')))} is not available in the sandbox"
     return message, _ADVICE.get(error.cause, "")
 
 

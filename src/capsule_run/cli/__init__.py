@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 USAGE_EXIT = 2
 # What the first word may be instead of an option or `--`: the module of `cli` whose `main` takes the words behind it. A
 # command of that name is run with `--` before it.
-SUBCOMMANDS: dict[str, str] = {"doctor": "doctor"}
+SUBCOMMANDS = {"doctor": "doctor", "exec": "exec"}
 # These end the sandbox and are reported; the others of the pair below are the command's to handle.
 ENDING_SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 FORWARDED_SIGNALS = (_signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGQUIT)
@@ -169,42 +169,44 @@ def _print_json(result: Result, *, pretty: bool) -> None:
     write_all(1, dumps(response(result), indent=2 if pretty else None) + "\n")
 
 
-def _stream(request: Request, signals: _Signals) -> Result:
+def _stream(request: Request, signals: _Signals, stdin: int | None) -> Result:
     streams = Streams(
-        stdin=_terminal_or_same(0, posix.O_RDONLY),
+        stdin=stdin,
         stdout=_terminal_or_same(1, posix.O_WRONLY),
         stderr=_terminal_or_same(2, posix.O_WRONLY),
     )
     return perform(request, streams=streams, on_start=signals.started)
 
 
-def _command(options: Options) -> int:
-    request = _command_workspace(build_request(options), options)
+def run_command(request: Request, options: Options, *, passes_stdin: bool = True) -> int:
+    """One run in command mode, in the current directory, and its exit code. Also what `exec` does once it has a request."""
+    request = _command_workspace(request, options)
     if options.dry_run:
         return _dry_run(request, options)
     signals = _Signals()
+    stdin = _terminal_or_same(0, posix.O_RDONLY) if passes_stdin else None
     if options.pretty:
-        result = perform(request, streams=Streams(stdin=_terminal_or_same(0, posix.O_RDONLY)), on_start=signals.started)
+        result = perform(request, streams=Streams(stdin=stdin), on_start=signals.started)
         _print_json(result, pretty=True)
     else:
-        result = _stream(request, signals)
+        result = _stream(request, signals, stdin)
         _explain(result)
     if options.verbose:
         _verbose(result)
     return exit_status(result.error, result.exit_code)
 
 
-def _read_stdin() -> bytes:
-    """All of stdin, or as much as shows that it is too much."""
+def read_all(fd: int) -> bytes:
+    """All that a descriptor gives, or as much as shows that it is too much for a request."""
     parts, left = [], MAX_REQUEST_BYTES + 1
-    while left > 0 and (part := posix.read(0, min(left, 1 << 20))):
+    while left > 0 and (part := posix.read(fd, min(left, 1 << 20))):
         parts.append(part)
         left -= len(part)
     return b"".join(parts)
 
 
 def _json(options: Options) -> int:
-    request = build_json_request(options, _read_stdin())
+    request = build_json_request(options, read_all(0))
     if options.dry_run:
         return _dry_run(request, options)
     result = perform(request, on_start=_Signals().started)
@@ -262,7 +264,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
             write_all(1, f"capsule-run {__version__}\n")
             return 0
-        return _json(options) if options.json else _command(options)
+        return _json(options) if options.json else run_command(build_request(options), options)
     except CapsuleError as error:
         return _refuse(error, json=json, pretty=pretty)
     except KeyboardInterrupt:

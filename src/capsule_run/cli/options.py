@@ -242,7 +242,7 @@ def read_options(words: Sequence[str]) -> Options:
         position += 1
         if word == "--":
             break
-        for option, inline in _options_in(word):
+        for option, inline in options_in(word):
             text = inline
             if option.metavar and text is None:
                 if position == len(words):
@@ -259,7 +259,7 @@ def _usage(message: str, *, hint: str | None = None) -> CapsuleError:
     return CapsuleError("E1007", message, hint=hint)
 
 
-def _options_in(word: str) -> Iterator[tuple[Option, str | None]]:
+def options_in(word: str) -> Iterator[tuple[Option, str | None]]:
     """The options in one word, each with the value that is in the word too: `--opt=value`, `-t5`, `-vh`."""
     name, equals, text = word.partition("=")
     if word.startswith("--") or "-" + name in _BY_NAME:  # `-memory` is a slip, not `-m emory`

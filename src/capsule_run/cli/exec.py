@@ -1,0 +1,113 @@
+"""`capsule-run exec`: code in some language, from a file or from stdin, run like any other command.
+
+Rank 4. Reads its own `--lang` and what is no option, and leaves the options to the table that they share.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from ..checks import refuse, shown
+from ..errors import CapsuleError
+from ..languages import LANGUAGES, language, language_of_file
+from ..program import code_request
+from . import read_all, run_command, write_all
+from .options import HELP, RUN, options_in, read_options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LANG = "--lang"
+STDIN = "-"
+_HELP = f"""\
+capsule-run exec --lang <LANGUAGE> [OPTIONS] [FILE|-] [-- ARGS]
+
+Run code in a sandbox. FILE is put into /workspace; what it reads is stdin.
+With `-`, or without FILE, the code itself is read from stdin.
+--lang may be left out where the name of FILE says it.
+OPTIONS are those of `capsule-run --help`, but for --json.
+
+Languages: {", ".join(LANGUAGES)}
+
+Examples:
+  echo 'print(6 * 7)' | capsule-run exec --lang python
+  capsule-run exec --lang c --timeout 5000 sum.c -- 1 2 3
+"""
+
+
+def _usage(message: str, hint: str) -> CapsuleError:
+    return CapsuleError("E1007", message, hint=hint)
+
+
+def split(words: Sequence[str]) -> tuple[str | None, list[str], str, list[str]]:
+    """The language, the options, the file (`-` for stdin) and the program's arguments of a command line."""
+    given, options, position = None, [], 0
+    while position < len(words) and words[position].startswith("-") and words[position] not in (STDIN, "--"):
+        word = words[position]
+        position += 1
+        name, equals, text = word.partition("=")
+        if name == LANG:
+            if not equals:
+                if position == len(words):
+                    raise _usage("`--lang` needs a value: `--lang <LANGUAGE>`", _languages())
+                text = words[position]
+                position += 1
+            if given is not None:
+                raise _usage("`--lang` is given twice", "keep one of the two")
+            given = text
+            continue
+        options.append(word)
+        if any(option.metavar and inline is None for option, inline in options_in(word)) and position < len(words):
+            options.append(words[position])
+            position += 1
+    rest = list(words[position:])
+    file = rest.pop(0) if rest and rest[0] != "--" else STDIN
+    if rest and rest.pop(0) != "--":
+        raise _usage(f"one FILE is run, and {shown(file)} is it", "arguments of the program stand after `--`")
+    return given, options, file, rest
+
+
+def _languages() -> str:
+    return "languages: " + ", ".join(LANGUAGES)
+
+
+def _source(file: str) -> str:
+    """The code, from stdin or from a file."""
+    try:
+        fd = 0 if file == STDIN else posix.open(file, posix.O_RDONLY | posix.O_CLOEXEC)
+        try:
+            raw = read_all(fd)
+        finally:
+            if fd:
+                posix.close(fd)
+    except OSError as error:
+        raise refuse(
+            "E1005", "FILE", f"cannot read {shown(file)}: {posix.strerror(error.errno or 0).lower()}"
+        ) from None
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise refuse("E1005", "FILE", f"{shown(file)} is not valid UTF-8 at byte {error.start}") from None
+
+
+def main(words: Sequence[str]) -> int:
+    """Run `capsule-run exec WORDS` and return its exit code. Raises CapsuleError for what is refused."""
+    given, option_words, file, arguments = split(words)
+    if "--json" in option_words:
+        raise _usage("`--json` reads a whole request", "`--pretty` prints a JSON result for code")
+    options = read_options([*option_words, "--", file])  # a file is not a command, but stands where one would
+    if options.action != RUN:
+        if options.action == HELP:
+            write_all(1, _HELP)
+            return 0
+        from .. import __version__
+
+        write_all(1, f"capsule-run {__version__}\n")
+        return 0
+    row = language(given, LANG) if given is not None else language_of_file(file)
+    if row is None:
+        raise _usage("no language is given: `--lang <LANGUAGE>`", _languages())
+    name = None if file == STDIN else file.rpartition("/")[2]
+    request = code_request(_source(file), row.name, options.fields, arguments=arguments, file=name)
+    return run_command(request, options, passes_stdin=file != STDIN)

@@ -7,7 +7,6 @@ core refuses a plan whose steps go back in that order, or that lacks one of the 
 from __future__ import annotations
 
 from ._value import value
-from .confinement import payload_steps
 from .errors import CapsuleError
 from .model import COPY_ON_WRITE, READ_ONLY
 from .policy import OWN_BYTES, SETUP_MS
@@ -263,4 +262,6 @@ def room_steps(policy: Policy) -> tuple[Step, ...]:
 
 def compile_plan(policy: Policy) -> Plan:
     """The whole plan that enforces `policy`."""
+    from .confinement import payload_steps  # a run takes the halves one by one
+
     return Plan(room=room_steps(policy), payload=payload_steps(policy))

@@ -10,7 +10,6 @@ import posix
 import time
 
 from . import errors
-from .confinement import payload_steps
 from .core import PATH as CORE_PATH
 from .core import Core, Ended, Report, memory_file, parse_record, parse_report, sealed_file
 from .errors import CapsuleError
@@ -140,6 +139,8 @@ def _drive(
         on_start(run)
     if exchange:
         exchange.fill(core)
+    from .confinement import payload_steps  # while the room is built, not while it is waited for
+
     payload = payload_steps(policy)
     _send(core, "payload", payload, sinks.fds)
     from . import account, attestation, verdict  # noqa: F401  # while the command runs, not while somebody waits for it

@@ -1,0 +1,147 @@
+"""The compiled modules of the hot path in one file, so that a one-shot command need not find each of them.
+
+Rank 2. Finding, opening and checking one module costs importlib a tenth of a millisecond, and a run needs twenty. The file
+lies in `__pycache__` beside the compiled modules that it repeats, and is trusted as they are: an entry is used only while
+its source has the time and size that it was compiled from, the owner of the package alone writes it, and without it
+everything works, later.
+
+Layout: the interpreter's magic number, the length of the index (4 bytes, little-endian), the index (marshal: name to
+source, time, size, offset, length), and the code of each module (marshal). docs/decisions/bundle.md says why.
+"""
+
+from __future__ import annotations
+
+import marshal
+import posix
+import sys
+from _frozen_importlib import ModuleSpec  # importlib.machinery has it, for 2 ms
+from _frozen_importlib_external import MAGIC_NUMBER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    Entry = tuple[str, int, int, int, int]
+
+_HEAD = 8
+_FIRST_READ = 1 << 14  # the index of a hundred modules and more
+_DIRECTORY = __file__.rpartition("/")[0]
+_PACKAGE = __name__.rpartition(".")[0]
+PATH = f"{_DIRECTORY}/__pycache__/bundle.{sys.implementation.cache_tag}"
+
+
+class Bundle:
+    """Finder and loader of the modules in one file (importlib.abc.MetaPathFinder, importlib.abc.Loader)."""
+
+    def __init__(self, fd: int) -> None:
+        """Keeps `fd`. Raises ValueError, EOFError or TypeError for what is no bundle of this interpreter."""
+        self._fd = fd
+        head = posix.pread(fd, _FIRST_READ, 0)
+        size = int.from_bytes(head[4:_HEAD], "little")
+        if head[:4] != MAGIC_NUMBER or len(head) < _HEAD + size:
+            raise ValueError("another interpreter's, or cut")
+        self.index: dict[str, Entry] = marshal.loads(head[_HEAD : _HEAD + size])  # noqa: S302  # see above
+        self._codes = _HEAD + size
+
+    def code(self, name: str) -> bytes:
+        """The marshalled code of a module that is in the index."""
+        *_stamp, offset, length = self.index[name]
+        return posix.pread(self._fd, length, self._codes + offset)
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
+        entry = self.index.get(name)
+        if entry is None or _stamp(entry[0]) != entry[1:3]:
+            return None
+        path = f"{_DIRECTORY}/{entry[0]}"
+        spec = ModuleSpec(name, self, origin=path, is_package=path.endswith("/__init__.py"))  # type: ignore[arg-type]  # it is one by what it has
+        if spec.submodule_search_locations is not None:
+            spec.submodule_search_locations.append(path.rpartition("/")[0])
+        spec.has_location = True  # so that `__file__` is set
+        return spec
+
+    def create_module(self, _spec: ModuleSpec) -> None:
+        """As every module is made."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        exec(marshal.loads(self.code(module.__name__)), module.__dict__)  # noqa: S102, S302  # what an import is
+
+
+def _stamp(source: str) -> tuple[int, int]:
+    try:
+        status = posix.stat(f"{_DIRECTORY}/{source}")
+    except OSError:
+        return 0, -1
+    return status.st_mtime_ns, status.st_size
+
+
+def use() -> Bundle | None:
+    """Take our modules from the bundle from now on, where there is one for this interpreter."""
+    try:
+        fd = posix.open(PATH, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        bundle = Bundle(fd)
+    except (OSError, ValueError, EOFError, TypeError):
+        posix.close(fd)
+        return None
+    sys.meta_path.insert(0, bundle)
+    return bundle
+
+
+def keep(used: Bundle | None) -> None:
+    """Write down what this process has imported of ours, if that is more than the bundle in use had. Never raises OSError."""
+    ours = {name: module for name, module in sys.modules.items() if name.startswith(f"{_PACKAGE}.")}
+    fresh = [name for name, module in ours.items() if not isinstance(_loader(module), Bundle)]
+    if fresh == [__name__] or sys.dont_write_bytecode:
+        return
+    try:
+        if posix.stat(f"{_DIRECTORY}/__pycache__").st_uid == posix.geteuid():
+            _write(_encoded(_entries(ours, used)))
+    except OSError:
+        return  # a read-only tree, a full disk: it will go on as before
+
+
+def _loader(module: ModuleType) -> object:
+    return getattr(module.__spec__, "loader", None)
+
+
+def _entries(ours: dict[str, ModuleType], used: Bundle | None) -> dict[str, tuple[str, int, int, bytes]]:
+    """Those in use stay, with what was just compiled in addition or in their place."""
+    entries = {}
+    if used is not None:
+        entries = {name: (*entry[:3], used.code(name)) for name, entry in used.index.items()}
+    for name, module in ours.items():
+        loader, path = _loader(module), module.__file__
+        if isinstance(loader, Bundle) or path is None or name == __name__:
+            continue
+        source = path[len(_DIRECTORY) + 1 :]
+        stamp = _stamp(source)
+        entries[name] = (source, *stamp, marshal.dumps(loader.get_code(name)))  # type: ignore[attr-defined]
+    return entries
+
+
+def _encoded(entries: dict[str, tuple[str, int, int, bytes]]) -> bytes:
+    index: dict[str, Entry] = {}
+    offset = 0
+    for name, (source, time, size, code) in entries.items():
+        index[name] = (source, time, size, offset, len(code))
+        offset += len(code)
+    head = marshal.dumps(index)
+    return b"".join((MAGIC_NUMBER, len(head).to_bytes(4, "little"), head, *(entry[3] for entry in entries.values())))
+
+
+def _write(data: bytes) -> None:
+    """Whole or not at all: a reader never sees half of it."""
+    path = f"{PATH}.{posix.getpid()}"
+    fd = posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o644)
+    try:
+        if posix.write(fd, data) == len(data):
+            posix.rename(path, PATH)
+            return
+        posix.unlink(path)
+    except OSError:
+        posix.unlink(path)
+        raise
+    finally:
+        posix.close(fd)

@@ -1,0 +1,102 @@
+"""The bundle of compiled modules: used when it is there and right, passed over when it is not, written by its owner."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import capsule_run
+
+PACKAGE = Path(capsule_run.__file__).parent
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A copy of the package, without anything compiled."""
+    copy = tmp_path / "capsule_run"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "_core"))
+    return copy
+
+
+def start(tree, *words):
+    """The command's own way: the file, isolated and without site."""
+    command = [sys.executable, "-I", "-S", "-v", str(tree / "__main__.py"), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def bundles(tree):
+    return [path.name for path in (tree / "__pycache__").iterdir() if path.name.startswith("bundle")]
+
+
+def searched(done):
+    """Modules of ours that the usual import had to find."""
+    return {
+        line.split()[1].strip("'")
+        for line in done.stderr.splitlines()
+        if line.startswith("import 'capsule_run") and "Bundle" not in line
+    }
+
+
+def test_second_start_takes_the_modules_from_the_bundle(tree):
+    """All but the package itself and the one that knows how."""
+    first = start(tree, "-V")
+    assert [f"bundle.{sys.implementation.cache_tag}"] == bundles(tree)
+    second = start(tree, "-V")
+    assert (first.stdout, 0) == (second.stdout, second.returncode)
+    assert "capsule_run.cli" in searched(first)
+    assert {"capsule_run", "capsule_run._bundle"} == searched(second)
+
+
+def test_changed_source_is_compiled_again(tree):
+    """An edit is seen at once, and lands in the bundle."""
+    start(tree, "-V")
+    source = tree / "cli" / "__init__.py"
+    source.write_text(source.read_text().replace("capsule-run {__version__}", "changed {__version__}"))
+    assert start(tree, "-V").stdout.startswith("changed")
+    again = start(tree, "-V")
+    assert ("changed", set()) == (again.stdout.split()[0], searched(again) & {"capsule_run.cli"})
+
+
+def test_more_modules_are_added(tree):
+    """What another use needs is kept as well, and what was there stays."""
+    start(tree, "-V")
+    start(tree, "--help")
+    done = start(tree, "--help")
+    assert {"capsule_run", "capsule_run._bundle"} == searched(done)
+    assert {"capsule_run", "capsule_run._bundle"} == searched(start(tree, "-V"))
+
+
+@pytest.mark.parametrize("damage", [b"", b"capsule", b"\0" * 100, None])
+def test_what_is_no_bundle_is_passed_over(tree, damage):
+    """Empty, foreign, cut: the usual import does the work, and the file is made anew."""
+    start(tree, "-V")
+    path = tree / "__pycache__" / f"bundle.{sys.implementation.cache_tag}"
+    path.write_bytes(path.read_bytes()[:60] if damage is None else damage)
+    done = start(tree, "-V")
+    assert (0, f"capsule-run {capsule_run.__version__}\n") == (done.returncode, done.stdout)
+    assert {"capsule_run", "capsule_run._bundle"} == searched(start(tree, "-V"))
+
+
+def test_tree_that_cannot_be_written_has_none(tree):
+    """A directory in the place of `__pycache__`'s file stands for every reason why writing fails."""
+    start(tree, "-V")
+    path = tree / "__pycache__" / f"bundle.{sys.implementation.cache_tag}"
+    path.unlink()
+    path.mkdir()
+    done = start(tree, "-V")
+    assert (0, f"capsule-run {capsule_run.__version__}\n") == (done.returncode, done.stdout)
+    assert [path.name] == bundles(tree)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root: only root can make a tree of somebody else's")
+def test_somebody_elses_tree_gets_none(tree):
+    """Root that runs a user's environment leaves no file of root's in it."""
+    start(tree, "-V")
+    (tree / "__pycache__" / f"bundle.{sys.implementation.cache_tag}").unlink()
+    os.chown(tree / "__pycache__", 1001, 1001)
+    assert (0, []) == (start(tree, "-V").returncode, bundles(tree))

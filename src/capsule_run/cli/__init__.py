@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 USAGE_EXIT = 2
 # What the first word may be instead of an option or `--`: the module of `cli` whose `main` takes the words behind it. A
 # command of that name is run with `--` before it.
-SUBCOMMANDS = {"doctor": "doctor", "exec": "exec"}
+SUBCOMMANDS = {"doctor": "doctor", "exec": "exec", "mcp": "mcp"}
 # These end the sandbox and are reported; the others of the pair below are the command's to handle.
 ENDING_SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 FORWARDED_SIGNALS = (_signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGQUIT)

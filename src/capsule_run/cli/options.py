@@ -234,6 +234,11 @@ _BY_NAME = {name: option for option in OPTIONS for name in (option.long, option.
 
 def read_options(words: Sequence[str]) -> Options:
     """The command line after the program's name; CapsuleError E10xx. `-h` and `-V` win over what follows them."""
+    return _checked(parse_words(words))
+
+
+def parse_words(words: Sequence[str]) -> Options:
+    """`read_options` for a subcommand, which decides itself what may stand behind the options."""
     stored: dict[str, object] = {}
     named: dict[str, str] = {}
     position = 0
@@ -252,7 +257,7 @@ def read_options(words: Sequence[str]) -> Options:
             _store(option, text, stored, named)
             if option.field == "action":
                 return _options(stored, ())
-    return _checked(_options(stored, tuple(words[position:])))
+    return _options(stored, tuple(words[position:]))
 
 
 def _usage(message: str, *, hint: str | None = None) -> CapsuleError:
@@ -329,6 +334,8 @@ def _environment(variables: object) -> dict[str, str]:
 
 
 def _checked(options: Options) -> Options:
+    if options.action != RUN:
+        return options
     if options.json and options.command:
         raise CapsuleError(
             "E1009",

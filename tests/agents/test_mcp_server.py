@@ -175,6 +175,7 @@ BAD_ARGUMENTS = [
     ({"name": "execute_code"}, "E1006", "`language`"),
     ({"name": "execute_code", "arguments": []}, "E1003", "arguments"),
     ({"name": "execute_code", "arguments": {"language": "cobol", "code": "x"}}, "E1005", "python"),
+    ({"name": "execute_code", "arguments": {"language": "c", "code": "x"}}, "E1005", "must be one of python"),
     ({"name": "execute_code", "arguments": {"language": "python", "code": ["x"]}}, "E1003", "arguments.code"),
     ({"name": "execute_code", "arguments": {"language": "python", "code": ""}}, "E1005", "arguments.code"),
     ({"name": "execute_command", "arguments": {"comand": "ls"}}, "E1002", "did you mean `command`"),

@@ -9,7 +9,9 @@ from __future__ import annotations
 from .._value import value
 from ..checks import check_source, check_stdin, list_of, refuse, wrong_type
 from ..jsonapi import check_object, request_from_mapping, with_defaults
+from ..languages import language
 from ..model import READ_WRITE
+from ..program import code_request
 from ..tooling import MAX_TIMEOUT_SECONDS, MIN_TIMEOUT_SECONDS
 
 TYPE_CHECKING = False
@@ -80,19 +82,21 @@ class Tool:
 
 
 def _code(given: Mapping[str, object], fields: dict[str, object], limits: Operator) -> Request:
-    language = str(given["language"])
-    if language not in limits.languages:
+    row = language(given["language"], "arguments.language")
+    if row.name not in limits.languages:
         known = ", ".join(limits.languages)
-        raise refuse("E1005", "arguments.language", "is not one of the languages here", hint=f"use one of: {known}")
-    commands = {"python": ["python", "main"], "bash": ["bash", "main"], "javascript": ["node", "main"]}
-    files = fields.get("files", {})
-    assert isinstance(files, dict)
-    fields = {**fields, "command": commands[language], "files": {**files, "main": given["code"]}}
-    return request_from_mapping(with_defaults(fields, limits.limits))
+        raise refuse("E1005", "arguments.language", f"must be one of {known}, got `{row.name}`")
+    return code_request(given["code"], row.name, _completed(fields, limits))
 
 
 def _command(given: Mapping[str, object], fields: dict[str, object], limits: Operator) -> Request:
-    return request_from_mapping(with_defaults({**fields, "command": ["sh", "-c", given["command"]]}, limits.limits))
+    return request_from_mapping(_completed({**fields, "command": ["sh", "-c", given["command"]]}, limits))
+
+
+def _completed(fields: dict[str, object], limits: Operator) -> dict[str, object]:
+    completed = with_defaults(fields, limits.limits)
+    assert isinstance(completed, dict)
+    return completed
 
 
 _REST = ("stdin", "files", "collect", "timeout_seconds")

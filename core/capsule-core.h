@@ -239,6 +239,9 @@ extern struct look cpu;
 int start_look(const struct plan *plan);
 const char *watch_cpu(void);
 void record_room(void);
+#define MORTEM_MS 20 /* how long before its time is up we begin to look what everybody does */
+bool start_mortem(void);
+void end_mortem(bool take);
 
 /* ---- record.c: what the report has no room for ---- */
 
@@ -252,6 +255,7 @@ struct record {
 };
 extern struct record record;
 void start_record(const struct plan *plan);
+void record_lines(const char *lines, size_t length);
 void record_line(const char *name, const uint64_t *numbers, unsigned int count, const struct text *texts, unsigned int ntexts);
 
 /* ---- who takes over where ---- */

@@ -25,6 +25,7 @@ static struct {
 	int timer;
 	bool has_payload, started, ended;
 	bool ending;             /* init is asked, or killed */
+	bool last_look;          /* the clock has MORTEM_MS left */
 	int exit_status;         /* a wait status, once `ended` */
 	const char *killed;      /* why we ended it; the first reason stays */
 	struct link_message failed;
@@ -72,6 +73,7 @@ static void kill_room(const char *why)
 	if (run.killed == NULL && !run.ended)
 		run.killed = why;
 	end_room(false);
+	end_mortem(strcmp(why, "clock") == 0 || strcmp(why, "cpu") == 0);
 }
 
 static void pump_step(struct pump *p)
@@ -379,7 +381,7 @@ static void on_link(void)
 		run.room.landlock_abi = message.a;
 		run.setup_us[0] = (uint64_t)message.b;
 		run.setup_us[1] = (uint64_t)message.c;
-		if (set_timer(run.clock_ms) < 0)
+		if (set_timer(run.clock_ms > 2 * MORTEM_MS ? run.clock_ms - MORTEM_MS : run.clock_ms) < 0)
 			kill_room("lost");
 		attest_record(&message.attested);
 	} else if (message.kind == LINK_EXITED) {
@@ -395,6 +397,14 @@ static void on_link(void)
 		close_cleanup(&fds[i]);
 }
 
+static void last_look(void)
+{
+	run.last_look = true;
+	(void)start_mortem();
+	if (set_timer(MORTEM_MS) < 0)
+		kill_room("lost");
+}
+
 static void on_timer(void)
 {
 	uint64_t ticks;
@@ -405,6 +415,8 @@ static void on_timer(void)
 		end_room(true);
 	else if (run.ended)
 		end_room(false); /* the drain is over: not a reason */
+	else if (run.started && run.clock_ms > 2 * MORTEM_MS && !run.last_look)
+		last_look();
 	else
 		kill_room(run.started ? "clock" : "setup-clock");
 }
@@ -479,6 +491,7 @@ static void report_end(void)
 	line("end", NULL, 0);
 	/* a caller that is gone by now has no use for it, and this process ends next */
 	(void)send_message(CONTROL, report, report_length, NULL, 0);
+	end_mortem(false);
 	_exit(0);
 }
 

@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: MIT
  *
- * Looks of the launcher into the room that are not about memory: the processor time of all that runs inside, and what is
- * left of the room at its end. Like the memory watch it reads init's procfs from outside the wall.
+ * Looks of the launcher into the room that are not about memory: the processor time of all that runs inside, what every
+ * thread was doing before it was killed, and what is left of the room at its end. Like the memory watch it reads init's procfs from outside the wall.
  */
 #include "capsule-core.h"
+#include <poll.h>
+#include <sys/prctl.h>
 #include <sys/timerfd.h>
 #include <sys/vfs.h>
+#include <sys/wait.h>
 
 #define TICK_US 10000ULL        /* procfs counts processor time in ticks of USER_HZ, 100 on every architecture of ours */
 #define SHORTEST_PAUSE_US 5000ULL
-#define SECOND_LOOK_US 1000ULL
+#define SECOND_LOOK_US 5000ULL
+#define MORTEM_THREADS 64
+#define MORTEM_BYTES 61440U /* of a pipe's 65536, so that writing to it never waits */
 enum { STAT_UTIME = 14, STAT_STIME = 15, STAT_CUTIME = 16, STAT_CSTIME = 17 }; /* as proc(5) numbers the fields of stat */
 
 struct look cpu = { -1, false, 0, 0, 0 };
@@ -68,6 +73,126 @@ static uint64_t next_us(void)
 	return us < SHORTEST_PAUSE_US ? SHORTEST_PAUSE_US : us;
 }
 
+/* ---- the post-mortem ---- */
+
+static struct {
+	bool wanted;
+	pid_t pid;
+	int pidfd, from;
+} mortem = { false, 0, -1, -1 };
+
+static void tell_thread(int tasks, const char *pid, const char *tid)
+{
+	char stat[1024], call[256], channel[128];
+	const char *name, *end;
+
+	if (read_proc(tasks, tid, "/stat", stat, sizeof(stat)) < 0)
+		return; /* it has just ended */
+	name = strchr(stat, '(');
+	end = strrchr(stat, ')');
+	if (name == NULL || end == NULL || end[1] == '\0')
+		return;
+	/* what may not be read, or is not in this kernel, is empty */
+	(void)read_proc(tasks, tid, "/syscall", call, sizeof(call));
+	(void)read_proc(tasks, tid, "/wchan", channel, sizeof(channel));
+	record_line("thread",
+		    (const uint64_t[]){ number(pid), number(tid), (stat_number(stat, STAT_UTIME) + stat_number(stat, STAT_STIME)) * TICK_US },
+		    3,
+		    (const struct text[]){ { name + 1, (size_t)(end - name - 1) }, { end + 2, 1 }, { call, strcspn(call, "\n") },
+					   { channel, strlen(channel) } },
+		    4);
+}
+
+/* The threads of one process, as long as there are `left`; what is left then. */
+static unsigned int tell_process(int dir, const char *pid, unsigned int left)
+{
+	_Alignas(uint64_t) char buffer[4096];
+	char path[64];
+	int tasks CLEANUP_CLOSE = -1;
+	long got = 0, at = 0;
+	const char *tid;
+
+	append(path, append(path, 0, sizeof(path), pid), sizeof(path), "/task");
+	tasks = openat(dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	while (tasks >= 0 && left > 0 && next_name(tasks, buffer, sizeof(buffer), &got, &at, &tid) > 0)
+		if (*tid >= '0' && *tid <= '9') {
+			tell_thread(tasks, pid, tid);
+			left--;
+		}
+	return left;
+}
+
+/*
+ * Say what every thread is doing. A process of its own does this, since a file of procfs can wait for the one it tells of
+ * (`syscall` waits for an exec under way): the launcher's clock runs on beside it.
+ */
+static void look_around(int out)
+{
+	_Alignas(uint64_t) char buffer[4096];
+	int dir = openat(memory.proc, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	unsigned int left = MORTEM_THREADS;
+	long got = 0, at = 0;
+	const char *name;
+
+	record = (struct record){ out, MORTEM_BYTES, 0, 0 };
+	while (dir >= 0 && left > 0 && next_name(dir, buffer, sizeof(buffer), &got, &at, &name) > 0)
+		if (*name >= '0' && *name <= '9' && strcmp(name, "1") != 0)
+			left = tell_process(dir, name, left);
+	if (left > 0)
+		record_line("threads-told", NULL, 0, NULL, 0);
+	_exit(0);
+}
+
+/* The one that looks around dies with us, and has no way to speak to Python or to init. */
+static void close_mortem(void)
+{
+	struct pollfd dead = { .fd = mortem.pidfd, .events = POLLIN };
+
+	if (mortem.pid <= 0)
+		return;
+	(void)syscall(SYS_pidfd_send_signal, mortem.pidfd, SIGKILL, NULL, 0);
+	if (poll(&dead, 1, MORTEM_MS) > 0)
+		(void)waitpid(mortem.pid, NULL, __WALL);
+	close_cleanup(&mortem.pidfd);
+	close_cleanup(&mortem.from);
+	mortem.pid = 0;
+	mortem.pidfd = mortem.from = -1;
+}
+
+/* Start to look around, MORTEM_MS before the kill. Without a process to do it the kill comes without a post-mortem. */
+bool start_mortem(void)
+{
+	int ends[2];
+
+	if (!mortem.wanted || memory.proc < 0)
+		return false;
+	close_mortem();
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		return true;
+	mortem.pid = clone_process(0, &mortem.pidfd, -1);
+	if (mortem.pid == 0) {
+		if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || close(0) < 0)
+			_exit(1);
+		look_around(ends[1]);
+	}
+	close_cleanup(&ends[1]);
+	mortem.from = ends[0];
+	return true;
+}
+
+/* The kill is sent: put into the record what was told until then. Lines come whole, as each is one write to a pipe. */
+void end_mortem(bool take)
+{
+	static char told[MORTEM_BYTES];
+	ssize_t got = take && mortem.from >= 0 ? read(mortem.from, told, sizeof(told)) : 0;
+
+	if (got > 0)
+		record_lines(told, (size_t)got);
+	close_mortem();
+}
+
+/* ---- processor time ---- */
+
 /* Returns NULL, or why the run must end. Over the limit is believed when the next look sees it, too. */
 const char *watch_cpu(void)
 {
@@ -80,6 +205,8 @@ const char *watch_cpu(void)
 	cpu.over = used >= cpu.limit_us;
 	if (cpu.over && again)
 		return "cpu";
+	if (cpu.over)
+		(void)start_mortem();
 	return pause_us(cpu.over ? SECOND_LOOK_US : next_us()) < 0 ? "lost" : NULL;
 }
 
@@ -87,6 +214,7 @@ int start_look(const struct plan *plan)
 {
 	struct step step;
 
+	mortem.wanted = plan_find(plan, "postmortem", &step);
 	if (!plan_find(plan, "cpu-watch", &step))
 		return 0;
 	cpu.limit_us = number(step.field[0]) * 1000;

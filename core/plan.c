@@ -67,6 +67,7 @@ const struct verb verbs[] = {
 	{ "drain", PAYLOAD, 18, 1, false, "run", "n", NULL },
 	{ "memory-watch", PAYLOAD, 19, 0, false, "run", "n", NULL },
 	{ "cpu-watch", PAYLOAD, 19, 0, false, "run", "nn", NULL },
+	{ "postmortem", PAYLOAD, 19, 0, false, "run", "", NULL },
 	{ "record", PAYLOAD, 20, 0, false, "run", "fn", NULL },
 };
 const unsigned int nverbs = sizeof(verbs) / sizeof(verbs[0]);

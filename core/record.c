@@ -38,6 +38,17 @@ static size_t append_text(char *to, size_t at, size_t size, const char *text, si
 	return at;
 }
 
+/* Whole lines, or none of them. */
+void record_lines(const char *lines, size_t length)
+{
+	if (record.fd < 0)
+		return;
+	if (record.kept + length > record.cap || write(record.fd, lines, length) != (ssize_t)length)
+		record.lost++;
+	else
+		record.kept += length;
+}
+
 /*
  * NAME NUMBER... TEXT...: one line. A text is `length` bytes, which may be anything: what comes from inside the wall is
  * escaped here and judged nowhere in C.
@@ -54,8 +65,5 @@ void record_line(const char *name, const uint64_t *numbers, unsigned int count, 
 	for (unsigned int i = 0; i < ntexts; i++)
 		at = append_text(line, append(line, at, sizeof(line) - 1, " "), sizeof(line) - 1, texts[i].at, texts[i].length);
 	line[at++] = '\n';
-	if (record.kept + at > record.cap || write(record.fd, line, at) != (ssize_t)at)
-		record.lost++;
-	else
-		record.kept += at;
+	record_lines(line, at);
 }

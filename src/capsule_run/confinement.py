@@ -35,7 +35,7 @@ LANDLOCK_FILE_RIGHTS = 1 << 1
 def _rlimits(policy: Policy) -> list[Step]:
     limits: tuple[tuple[int, int | str], ...] = (
         # a backstop for each process; the launcher's watch is exact, and for all of them together
-        (RLIMIT_CPU, UNLIMITED if policy.cpu_time_ms is None else policy.cpu_time_ms // 1000 + 2),
+        (RLIMIT_CPU, UNLIMITED if policy.watched.cpu_time_ms is None else policy.watched.cpu_time_ms // 1000 + 2),
         (RLIMIT_FSIZE, policy.max_file_bytes),
         # a backstop for address space that is never touched; what is touched is watched as a whole
         (RLIMIT_DATA, 2 * policy.memory_bytes + (1 << 30)),
@@ -100,7 +100,9 @@ def payload_steps(policy: Policy) -> tuple[Step, ...]:
     cap, action = str(policy.max_output_bytes), policy.on_output_limit
     steps += (("stdout", "0", cap, action), ("stderr", "1", cap, action))
     steps += (("clock", str(policy.timeout_ms)), ("drain", str(DRAIN_MS)), ("memory-watch", str(policy.memory_bytes)))
-    if policy.cpu_time_ms is not None:
-        steps.append(("cpu-watch", str(policy.cpu_time_ms), str(policy.processors)))
+    if policy.watched.cpu_time_ms is not None:
+        steps.append(("cpu-watch", str(policy.watched.cpu_time_ms), str(policy.watched.processors)))
+    if policy.watched.postmortem:
+        steps.append(("postmortem",))
     steps.append(("record", "2", str(RECORD_BYTES)))
     return tuple(steps)

@@ -103,7 +103,7 @@ def memory_watch(ended: Ended) -> CapsuleError:
 
 def cpu_time(ended: Ended, source: str) -> CapsuleError:
     """Processor time: `source` is the launcher's `watch`, or the `rlimit` of one process behind it."""
-    limit, used = ended.policy.cpu_time_ms, cpu_ms(ended)
+    limit, used = ended.policy.watched.cpu_time_ms, cpu_ms(ended)
     return CapsuleError(
         "E4004",
         f"the command and its children used {used:.0f} ms of processor time, the limit is {limit} ms",
@@ -120,7 +120,11 @@ def own_signal(ended: Ended, number: int) -> CapsuleError | None:
             f"the command wrote a file beyond {count(policy.max_file_bytes, 'bytes')}",
             details={"limit_bytes": policy.max_file_bytes, "signal": "SIGXFSZ", "source": "rlimit"},
         )
-    if number in (SIGKILL, SIGXCPU) and policy.cpu_time_ms is not None and cpu_ms(ended) >= policy.cpu_time_ms:
+    if (
+        number in (SIGKILL, SIGXCPU)
+        and policy.watched.cpu_time_ms is not None
+        and cpu_ms(ended) >= policy.watched.cpu_time_ms
+    ):
         return cpu_time(ended, "rlimit")
     return None
 

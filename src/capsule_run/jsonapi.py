@@ -174,6 +174,7 @@ _REQUEST: dict[str, Checker] = {
     "on_output_limit": choice(KILL, TRUNCATE),
     "execution_id": check_execution_id,
     "require": list_of(check_requirement),
+    "postmortem": check_boolean,
     "files": _check_files,
     "collect": _check_collect,
 }

@@ -105,6 +105,7 @@ class Request:
     on_output_limit: str | None = None
     execution_id: str | None = None
     require: tuple[str, ...] = ()
+    postmortem: bool | None = None
     files: tuple[InputFile, ...] = ()
     collect: tuple[str, ...] = ()
 
@@ -202,6 +203,7 @@ class Result:
     collected: tuple[CollectedFile, ...] = ()
     not_collected: tuple[NotCollected, ...] = ()
     limits_hit: tuple[Mapping[str, object], ...] = ()
+    postmortem: Mapping[str, object] | None = None
 
     @property
     def files(self) -> dict[str, CollectedFile]:

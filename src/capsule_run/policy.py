@@ -36,6 +36,15 @@ OWN_BYTES = 1 << 20  # of the tmpfs, for our own files and mount points
 
 
 @value
+class Watched:
+    """What the launcher looks at besides memory, while the command runs and at its end."""
+
+    cpu_time_ms: int | None  # None: unlimited
+    processors: int
+    postmortem: bool
+
+
+@value
 class Policy:
     """What will be enforced. The plan is made from this and nothing else."""
 
@@ -46,8 +55,7 @@ class Policy:
     working_directory: str
     has_stdin: bool
     timeout_ms: int
-    cpu_time_ms: int | None  # None: unlimited
-    processors: int
+    watched: Watched
     memory_bytes: int
     cpu_shares: int
     nice: int
@@ -99,6 +107,14 @@ def _given(asked: int | None, default: int) -> int:
     return default if asked is None else asked
 
 
+def _watched(request: Request, host: Host) -> Watched:
+    return Watched(
+        cpu_time_ms=request.resources.cpu_time_ms,
+        processors=host.processors,
+        postmortem=request.postmortem is not False,
+    )
+
+
 def _nice(shares: int) -> int:
     """The nice value whose weight is nearest to `shares`: each level is 1.25 times less (sched(7)); never more than usual."""
     level, weight = 0, float(DEFAULT_CPU_SHARES)
@@ -131,8 +147,7 @@ def resolve(request: Request, host: Host, *, streams_stdin: bool = False) -> Pol
         working_directory=directory,
         has_stdin=streams_stdin or request.stdin is not None,
         timeout_ms=_given(request.timeout_ms, DEFAULT_TIMEOUT_MS),
-        cpu_time_ms=resources.cpu_time_ms,
-        processors=host.processors,
+        watched=_watched(request, host),
         memory_bytes=memory_bytes,
         cpu_shares=shares,
         nice=_nice(shares),

@@ -35,6 +35,8 @@ def response(result: Result) -> dict[str, object]:
         ]
     if result.limits_hit:
         fields["limits_hit"] = list(result.limits_hit)
+    if result.postmortem is not None:
+        fields["postmortem"] = result.postmortem
     if result.error is not None:
         fields["error"] = _error_fields(result.error)
     return fields

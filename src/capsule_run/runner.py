@@ -329,7 +329,16 @@ def perform(
         collected=ended.taken.collected if ended.taken else (),
         not_collected=ended.taken.not_collected if ended.taken else (),
         limits_hit=verdict.limits_hit(ended, failure),
+        postmortem=_postmortem(ended),
     )
+
+
+def _postmortem(ended: Ended) -> dict[str, object] | None:
+    if ended.report.killed not in ("clock", "cpu") or not ended.policy.watched.postmortem:
+        return None
+    from .postmortem import postmortem
+
+    return postmortem(ended.record, ended.policy.architecture)
 
 
 def failed_result(error: CapsuleError, *, execution_id: str, started_at: str) -> Result:

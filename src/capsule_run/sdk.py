@@ -57,6 +57,7 @@ def run(
     collect_bytes: int | str | None = None,
     collect_file_bytes: int | str | None = None,
     execution_id: str | None = None,
+    postmortem: bool | None = None,
 ) -> Result:
     """Run `command` in a fresh sandbox, wait for it, and return the result.
 
@@ -79,6 +80,7 @@ def run(
         "text", "base64" or "source" (a host file) and perhaps a "mode" such as "0755".
     :param collect: patterns of what comes back in `Result.files`, such as "out/*.png" or "**/*.csv".
     :param collect_bytes: how much may come back altogether. :param collect_file_bytes: of one file.
+    :param postmortem: False does not look what every thread did before a run was ended for its time.
     :raises CapsuleError: with a code E1xxx when the request is wrong.
     """
     given = dict(locals())  # every argument, and nothing else yet: each has the name that the table of fields knows

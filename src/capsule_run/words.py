@@ -61,6 +61,7 @@ _WORDS = {
     "drain": "wait {0} ms for output of what it left behind",
     "memory-watch": "end it when it uses more than {0} bytes of memory",
     "cpu-watch": "end it when it has used {0} ms of processor time",
+    "postmortem": "before it is ended for its time, write down what its threads do",
     "record": "write down what happens, in at most {1} bytes",
 }
 _LIMITS = {

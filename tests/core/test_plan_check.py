@@ -44,6 +44,7 @@ MORE_STEPS = {
     "stdin": ("2",),
     "memory-watch": ("268435456",),
     "cpu-watch": ("1000", "2"),
+    "postmortem": (),
     "record": ("2", "1048576"),
 }
 NAMES = {half: tuple(dict.fromkeys(step[0] for step in SMALLEST[half])) for half in HALVES}
@@ -53,7 +54,7 @@ ROOM_VERBS = (
 ).split()
 PAYLOAD_VERBS = (
     "id umask nice rlimit cwd new-keyring no-new-privs no-capabilities landlock landlock-required landlock-allow filter"
-    " attest exe arg env stdin stdout stderr clock drain memory-watch cpu-watch record"
+    " attest exe arg env stdin stdout stderr clock drain memory-watch cpu-watch postmortem record"
 ).split()
 ALL_VERBS = {"room": ROOM_VERBS, "payload": PAYLOAD_VERBS}
 EVERY_VERB = [(half, name) for half in HALVES for name in ALL_VERBS[half]]

@@ -16,6 +16,7 @@ NOT_RUN = {"README.md": {"setup", "test"}, "CONTRIBUTING.md": {""}}
 EXPECTED = {
     "quick-start": ["Hello, World!", "from a script", '"stdout":"42\\n"'],
     "json-request": ['"status":"success"', '"stdout":"Hello from sandbox\\n"'],
+    "postmortem": ['"status": "timeout"', '"postmortem": {'],
     "json": ['"exit_code": 3', '"stdout": "2\\n"', '"message": "the command exited with code 3: oops"'],
 }
 

@@ -32,6 +32,7 @@ RESPONSE_TABLES = {
         "response": "| field | type | present | meaning |",
         "metrics": "| `metrics` field | type | meaning |",
         "isolation": "| `isolation` field | type | meaning |",
+        "postmortem": "| `postmortem` field | type | meaning |",
         "error": "| `error` field | type | meaning |",
     }.items()
 }
@@ -167,6 +168,7 @@ REQUESTS = [
     {"command": ["no-such-program"]},
     {"command": ["python", "-c", "x = bytearray(1 << 29)"]},
     {"command": ["true"], "isolation": {"workspace": "/usr/share", "network": True}},
+    {"command": ["sleep", "60"], "timeout_ms": 300},
     {"command": []},
 ]
 
@@ -199,6 +201,7 @@ def test_rows_of_the_response_are_the_model_s():
         stderr_stream=model.Output(data=b"\xff", total_bytes=1, truncated=True),
         metrics=Metrics(**dict.fromkeys(Metrics.__annotations__, 1)), isolation={"a": 1},
         error=model.Failure(code="E4001", message="m", cause="c", details={}, hint="h"),
+        limits_hit=({},), postmortem={"threads": [], "complete": True},
     )  # fmt: skip
     answer = wire.response(result)
     assert (set(answer), set(answer["metrics"]), set(answer["error"])) == (

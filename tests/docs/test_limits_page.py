@@ -88,7 +88,7 @@ SEEN = [
     (
         {"resources.disk_bytes": MIB, "resources.max_file_bytes": 1 << 30},
         "head -c 4M /dev/zero > f",
-        FAILS,
+        ("killed", "E4005", 137),
         "No space left on device",
     ),
     ({"resources.max_file_bytes": 4096}, "exec head -c 8192 /dev/zero > f", ("killed", "E4006", 137), ""),

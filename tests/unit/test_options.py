@@ -37,12 +37,13 @@ def test_every_option_reaches_the_request():
         "--timeout 5000 --memory 256M --cpu 512 --max-output 1K --max-pids 5 --network --workdir /w --env A=1 --env B=x=y "
         "--readonly /r --readonly /r2 --writable /rw --bind src:/d --bind ../s:/e:rw,force --execution-id job:1 --workspace d:ro "
         "--tool node --tool .venv --user 0 --hostname box --on-output-limit truncate --disk 1G --max-file-size 1M "
-        "--max-open-files 64 --cpu-time 2500 --require landlock --require cgroup2 -- cat -n"
+        "--max-open-files 64 --cpu-time 2500 --no-postmortem --require landlock --require cgroup2 -- cat -n"
     )
     expected = Request(
         command=("cat", "-n"),
         environment=(("A", "1"), ("B", "x=y")),
         timeout_ms=5000,
+        postmortem=False,
         resources=Resources(
             memory_bytes=256 << 20,
             cpu_shares=512,
@@ -228,6 +229,7 @@ OUR_HELP = """\
   --max-file-size <SIZE>     Maximum size of one file
   --max-open-files <NUM>     Maximum number of open files
   --cpu-time <MS>            Limit of processor time, of all processes together
+  --no-postmortem            Do not look what the command did before it was ended for its time
   --require <NAME>           Run only where the host has this mechanism
 
 Defaults: 30000 ms, 256 MiB of memory, 1024 CPU shares, 1 MiB of output, 100 processes, no network;

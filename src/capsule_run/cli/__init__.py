@@ -135,7 +135,12 @@ def _explain(result: Result) -> None:
     if error is None or error.code == "E3003":
         return
     hint = f"\n\nhint: {error.hint}" if error.hint else ""
-    write_all(2, f"capsule-run: {error.code}: {error.message}{hint}\n")
+    doing = ""
+    if result.postmortem is not None:
+        from ..postmortem import in_words
+
+        doing = "".join(f"\n  {line}" for line in in_words(result.postmortem))
+    write_all(2, f"capsule-run: {error.code}: {error.message}{doing}{hint}\n")
 
 
 def _verbose(result: Result) -> None:

@@ -227,6 +227,13 @@ OPTIONS = (
         "resources.cpu_time_ms",
         _number("resources.cpu_time_ms"),
     ),
+    _line(
+        "--no-postmortem",
+        "",
+        "Do not look what the command did before it was ended for its time",
+        "postmortem",
+        gives=False,
+    ),
     _line("--require", "<NAME>", "Run only where the host has this mechanism", "require", check_requirement),
 )
 _BY_NAME = {name: option for option in OPTIONS for name in (option.long, option.short) if name}

@@ -1,0 +1,47 @@
+"""The lines of a post-mortem, read back."""
+
+from __future__ import annotations
+
+from capsule_run.postmortem import in_words, postmortem
+
+RECORD = [
+    ["setup", "1", "2"],
+    ["thread", "3", "3", "10000", "sh", "S", "61%200x3%200x0", "do_wait"],
+    ["thread", "4", "5", "250000", "a%20b)", "R", "running", "0"],
+    ["thread", "6", "6", "0", "cat", "S", "0%200x0%200x7f00%200x10", "pipe_read"],
+    ["thread", "7", "7", "0", "odd", "Q", "%", "%"],
+]
+
+
+def test_threads_are_told_with_those_that_computed_most_first():
+    """Each thread has what was seen of it, and nothing that was not."""
+    found = postmortem([*RECORD, ["threads-told"]], "x86_64")
+    expected = [
+        {"pid": 4, "tid": 5, "command": "a b)", "state": "running", "cpu_ms": 250.0},
+        {"pid": 3, "tid": 3, "command": "sh", "state": "sleeping", "syscall": "wait4", "waits_in": "do_wait", "cpu_ms": 10.0},
+        {"pid": 6, "tid": 6, "command": "cat", "state": "sleeping", "syscall": "read", "descriptor": 0, "waits_in": "pipe_read",
+         "cpu_ms": 0.0},
+        {"pid": 7, "tid": 7, "command": "odd", "state": "Q", "cpu_ms": 0.0},
+    ]  # fmt: skip
+    assert {"threads": expected, "complete": True} == found
+
+
+def test_a_look_that_was_cut_short_says_so():
+    """Without the launcher's last line there may have been more."""
+    assert False is postmortem(RECORD, "x86_64")["complete"]
+
+
+def test_numbers_of_calls_are_the_architecture_s():
+    """260 is wait4 on aarch64."""
+    found = postmortem([["thread", "3", "3", "0", "sh", "S", "260%200x3", "0"]], "aarch64")
+    assert "wait4" == found["threads"][0]["syscall"]
+
+
+def test_words_for_people():
+    """Three lines at the most, each with who, what and how long."""
+    lines = in_words(postmortem(RECORD, "x86_64"))
+    assert [
+        "a b) (process 4) was running, after 250 ms of computing",
+        "sh (process 3) was sleeping in wait4, after 10 ms of computing",
+        "cat (process 6) was sleeping in read of descriptor 0, after 0 ms of computing",
+    ] == lines

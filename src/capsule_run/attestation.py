@@ -79,7 +79,7 @@ def _difference(facts: dict[str, object], policy: Policy) -> CapsuleError | None
         "no_new_privs": True,
         "shared_namespaces": ["net"] if policy.network else [],
         "user": {"inside": policy.user, "host": policy.outside_uid},
-        "group": {"inside": policy.user, "host": policy.outside_gid},
+        "group": {"inside": policy.group, "host": policy.outside_gid},
     }
     seccomp = facts["seccomp"]
     assert isinstance(seccomp, dict)

@@ -256,6 +256,28 @@ def check_execution_id(value: object, label: str) -> str:
     return value
 
 
+_MOST_ID = 65_533
+_check_id = integer(0, _MOST_ID)
+
+
+def ids_of(user: int | str) -> tuple[int, int]:
+    """User and group of what `check_user` passed: one number is both."""
+    first, colon, second = str(user).partition(":")
+    return int(first), int(second if colon else first)
+
+
+def check_user(value: object, label: str) -> int | str:
+    """A number for user and group, or "UID:GID"."""
+    if not isinstance(value, str):
+        return _check_id(value, label)  # type: ignore[return-value]  # an integer is what it checks
+    parts = value.split(":")
+    if len(parts) > 2 or not all(part.isascii() and part.isdigit() and len(part) <= 5 for part in parts):
+        raise refuse("E1005", label, f"must be a number, or UID:GID, from 0 to {_MOST_ID}, got {shown(value)}")
+    for part in parts:
+        _check_id(int(part), label)
+    return value if len(parts) == 2 else int(value)
+
+
 def check_hostname(value: object, label: str) -> str:
     """One label of RFC 1123."""
     if not isinstance(value, str):

@@ -85,7 +85,7 @@ def payload_steps(policy: Policy) -> tuple[Step, ...]:
     program = seccomp.program_hex(
         policy.profile, architecture=policy.architecture, network=policy.network, root_inside=policy.user == 0
     )
-    steps: list[Step] = [("id", str(policy.user), str(policy.user)), ("umask", "0022")]
+    steps: list[Step] = [("id", str(policy.user), str(policy.group)), ("umask", "0022")]
     if policy.nice:
         steps.append(("nice", str(policy.nice)))
     steps += _rlimits(policy)

@@ -11,8 +11,8 @@ import time
 
 from . import paths
 from ._value import value
-from .data.host_paths import DEVICES, ETC_COPIED, ETC_PATHS, OCI_MASKED, PROC_MASKED
-from .view import normal
+from .data.host_paths import DEVICES, ETC_COPIED, ETC_PATHS, GITCONFIG, OCI_MASKED, PROC_MASKED
+from .view import normal, within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -189,10 +189,12 @@ def _java_settings() -> list[str]:
 
 
 def _localtime() -> str:
+    """Where /etc/localtime leads; an empty string where it is to be shown as the file that it is."""
     try:
-        return paths.join("/etc", posix.readlink("/etc/localtime"))
+        target = paths.join("/etc", posix.readlink("/etc/localtime"))
     except OSError:
         return ""
+    return target if within(target, "/usr") else ""
 
 
 def _proc_masked() -> tuple[tuple[str, bool], ...]:
@@ -210,6 +212,13 @@ def _proc_masked() -> tuple[tuple[str, bool], ...]:
         if mode & 0o007 or name in OCI_MASKED:
             found.append((name, mode & 0o170000 == 0o040000))
     return tuple(found)
+
+
+def _etc_texts() -> tuple[tuple[str, str], ...]:
+    texts = [(name, text) for name in ETC_COPIED if (text := _read(f"/etc/{name}")) and "\0" not in text]
+    if paths.exists("/usr/bin/git"):
+        texts.append(("gitconfig", GITCONFIG))
+    return tuple(texts)
 
 
 @value
@@ -274,7 +283,7 @@ def _look_at_system() -> Static:
         proc_masked=_proc_masked(),
         localtime=localtime,
         etc_paths=tuple(path for path in etc_paths if path in sources),
-        etc_texts=tuple((name, text) for name in ETC_COPIED if (text := _read(f"/etc/{name}")) and "\0" not in text),
+        etc_texts=_etc_texts(),
         uid_ranges=_id_ranges("/proc/self/uid_map"),
         gid_ranges=_id_ranges("/proc/self/gid_map"),
         accounts=_read("/etc/passwd", 1 << 20),

@@ -18,6 +18,7 @@ from .checks import (
     check_place,
     check_source,
     check_stdin,
+    check_user,
     choice,
     integer,
     list_of,
@@ -137,7 +138,7 @@ _ISOLATION: dict[str, Checker] = {
     "binds": list_of(check_bind),
     "working_directory": check_directory,
     "workspace": check_workspace,
-    "user": integer(0, 65_533),
+    "user": check_user,
     "hostname": check_hostname,
     "tools": list_of(check_source),
 }

@@ -87,7 +87,7 @@ class Isolation:
     binds: tuple[Bind, ...] = ()
     working_directory: str | None = None
     workspace: Workspace | None = None
-    user: int | None = None
+    user: int | str | None = None
     hostname: str | None = None
     tools: tuple[str, ...] = ()
 

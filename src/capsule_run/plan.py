@@ -10,7 +10,7 @@ from ._value import value
 from .errors import CapsuleError
 from .model import COPY_ON_WRITE, READ_ONLY
 from .policy import OWN_BYTES, SETUP_MS
-from .view import PRIVATE, SCRATCH_PLACES, SHIM_DIRECTORY, VAR_TMP, WORKSPACE, scratch_places, within
+from .view import PRIVATE, SCRATCH_PLACES, VAR_TMP, WORKSPACE, scratch_places, within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,15 +106,19 @@ def _inodes(disk_bytes: int) -> int:
 
 def _etc(policy: Policy, tree: _Tree) -> None:
     """Accounts and names of the sandbox, not the host's."""
-    user, name = policy.user, "root" if policy.user == 0 else "user"
-    accounts = [(name, user, WORKSPACE, "/bin/sh"), ("nobody", 65534, "/nonexistent", "/usr/sbin/nologin")]
-    groups = [(name, user), ("nogroup", 65534)]
+    user, group, name = policy.user, policy.group, "root" if policy.user == 0 else "user"
+    groups = [("root" if group == 0 else "user", group), ("nogroup", 65534)]
+    accounts = [
+        (name, user, group, WORKSPACE, "/bin/sh"),
+        ("nobody", 65534, 65534, "/nonexistent", "/usr/sbin/nologin"),
+    ]
     if user != 0:
-        accounts.insert(0, ("root", 0, "/root", "/usr/sbin/nologin"))
+        accounts.insert(0, ("root", 0, 0, "/root", "/usr/sbin/nologin"))
+    if group != 0:
         groups.insert(0, ("root", 0))
     lookup = "files dns" if policy.network else "files"
     texts = {
-        "passwd": "".join(f"{who}:x:{uid}:{uid}:{who}:{home}:{shell}\n" for who, uid, home, shell in accounts),
+        "passwd": "".join(f"{who}:x:{uid}:{gid}:{who}:{home}:{shell}\n" for who, uid, gid, home, shell in accounts),
         "group": "".join(f"{who}:x:{gid}:\n" for who, gid in groups),
         "hostname": f"{policy.hostname}\n",
         "hosts": f"127.0.0.1\tlocalhost {policy.hostname}\n::1\tlocalhost\n",
@@ -171,14 +175,10 @@ def _mount_points(policy: Policy, tree: _Tree) -> None:
 
 
 def _links(policy: Policy, tree: _Tree) -> None:
-    for name, target in policy.system_links:
-        tree.link(f"{NEW}/{name}", target)
+    for path, target in policy.links:
+        tree.link(_built_at(policy, path), target)
     if VAR_TMP not in scratch_places(policy.binds):
         tree.link(f"{NEW}/var/tmp", "../tmp")
-    for name, target in policy.python_shims:
-        tree.link(f"{NEW}{SHIM_DIRECTORY}/{name}", target)
-    for path, target in policy.tool_links:
-        tree.link(_built_at(policy, path), target)
 
 
 def _binds(policy: Policy, sources: _Sources, *, in_writable: bool) -> list[Step]:

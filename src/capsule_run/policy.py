@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from . import transfer, view
 from ._value import value
+from .checks import ids_of
 from .errors import CapsuleError
 from .model import (
     COPY_ON_WRITE,
@@ -68,6 +69,7 @@ class Policy:
     disk_bytes: int
     network: bool
     user: int
+    group: int
     hostname: str
     outside_uid: int
     outside_gid: int
@@ -80,13 +82,11 @@ class Policy:
     workspace_idmap: bool
     binds: tuple[view.BoundPath, ...]
     devices: tuple[tuple[str, Source], ...]
-    system_links: tuple[tuple[str, str], ...]
     proc_masked: tuple[tuple[str, bool], ...]
     localtime: str
     resolv_conf: str
     etc_texts: tuple[tuple[str, str], ...]
-    python_shims: tuple[tuple[str, str], ...]
-    tool_links: tuple[tuple[str, str], ...]
+    links: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     transfer: Transfer
 
@@ -132,7 +132,7 @@ def resolve(request: Request, host: Host, *, streams_stdin: bool = False) -> Pol
     _require(request, host)
     binds = view.every_bind(host, python_binds := view.python_binds(host), view.user_binds(request, host))
     shims = view.shims(host, binds)
-    user = _given(isolation.user, DEFAULT_USER)
+    user, group = ids_of(DEFAULT_USER if isolation.user is None else isolation.user)
     environment = _environment(request, view.inside_path(host, python_binds, shims), user)
     directory = normal(isolation.working_directory or DEFAULT_WORKING_DIRECTORY)
     kind, workspace, workspace_idmap = view.workspace(request, host)
@@ -160,6 +160,7 @@ def resolve(request: Request, host: Host, *, streams_stdin: bool = False) -> Pol
         disk_bytes=disk_bytes,
         network=bool(isolation.network),
         user=user,
+        group=group,
         hostname=isolation.hostname or DEFAULT_HOSTNAME,
         outside_uid=host.outside_uid,
         outside_gid=host.outside_gid,
@@ -172,13 +173,11 @@ def resolve(request: Request, host: Host, *, streams_stdin: bool = False) -> Pol
         workspace_idmap=workspace_idmap,
         binds=binds,
         devices=view.devices(host),
-        system_links=tuple((name, target) for name, target in host.system_links.items() if target),
         proc_masked=host.proc_masked,
         localtime=host.localtime,
         resolv_conf=host.resolv_conf,
         etc_texts=host.etc_texts,
-        python_shims=shims,
-        tool_links=view.tool_links(host, binds),
+        links=view.links(host, binds, shims),
         notes=_notes(request, kind),
         transfer=transfer.resolve(request, host, kind, binds, disk_bytes),
     )

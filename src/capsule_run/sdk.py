@@ -50,7 +50,7 @@ def run(
     writable: Sequence[str] = (),
     tools: Sequence[str] = (),
     workdir: str | None = None,
-    user: int | None = None,
+    user: int | str | None = None,
     on_output_limit: str | None = None,
     files: Mapping[str, object] | None = None,
     collect: Sequence[str] | None = None,
@@ -75,7 +75,7 @@ def run(
     :param readonly: host paths shown read-only at the same place. :param writable: likewise, writable.
     :param tools: programs from outside /usr, by name or path, shown read-only with what they need.
     :param workdir: where the command starts (default /workspace).
-    :param user: user and group id inside (default 1000).
+    :param user: user and group id inside, one number or "UID:GID" (default 1000).
     :param files: what lies in /workspace when it starts: a path to its content (str or bytes), or to an object with
         "text", "base64" or "source" (a host file) and perhaps a "mode" such as "0755".
     :param collect: patterns of what comes back in `Result.files`, such as "out/*.png" or "**/*.csv".

@@ -202,15 +202,14 @@ def tool_binds(host: Host) -> list[BoundPath]:
     return bound
 
 
-def tool_links(host: Host, binds: tuple[BoundPath, ...]) -> tuple[tuple[str, str], ...]:
-    """The links on the way to tools, where what is shown does not have them."""
-    links = dict(link for tool in host.tools for link in tool.links)
-    system = {f"/{name}" for name in host.system_links}
-    return tuple(
-        (link, target)
-        for link, target in links.items()
-        if link not in system and not any(within(link, bound.destination) for bound in binds)
-    )
+def links(host: Host, binds: tuple[BoundPath, ...], shims: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Links to make: the system's own, `python`, and those on the way to tools, where what is shown does not have them."""
+    made = {f"/{name}": target for name, target in host.system_links.items() if target}
+    made.update((f"{SHIM_DIRECTORY}/{name}", target) for name, target in shims)
+    for link, target in (link for tool in host.tools for link in tool.links):
+        if not any(within(link, bound.destination) for bound in binds):
+            made.setdefault(link, target)
+    return tuple(made.items())
 
 
 def workspace(request: Request, host: Host) -> tuple[str, Source | None, bool]:

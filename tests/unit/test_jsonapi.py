@@ -179,6 +179,8 @@ ISOLATION_ACCEPTED = [
     ({"readonly_paths": ["/\udcff"]}, "readonly_paths", ("/\udcff",)),
     ({"working_directory": "/..."}, "working_directory", "/..."),
     ({"user": 65_533}, "user", 65_533),
+    ({"user": "12"}, "user", 12),
+    ({"user": "0:65533"}, "user", "0:65533"),
     ({"hostname": "a" * 63}, "hostname", "a" * 63),
 ]
 
@@ -306,7 +308,18 @@ REFUSED = [
         'isolation.binds[0]: unknown field "dest"; did you mean `destination`?',
     ),
     ({"isolation": {"user": 65_534}}, "E1004", "isolation.user: must be from 0 to 65533, got 65534"),
-    ({"isolation": {"user": "root"}}, "E1003", "isolation.user: must be an integer, got a string"),
+    (
+        {"isolation": {"user": "root"}},
+        "E1005",
+        'isolation.user: must be a number, or UID:GID, from 0 to 65533, got "root"',
+    ),
+    (
+        {"isolation": {"user": "1:2:3"}},
+        "E1005",
+        'isolation.user: must be a number, or UID:GID, from 0 to 65533, got "1:2:3"',
+    ),
+    ({"isolation": {"user": "5:65534"}}, "E1004", "isolation.user: must be from 0 to 65533, got 65534"),
+    ({"isolation": {"user": True}}, "E1003", "isolation.user: must be an integer, got a boolean"),
     ({"on_output_limit": "drop"}, "E1005", 'on_output_limit: must be one of `kill`, `truncate`, got "drop"'),
     ({"on_output_limit": False}, "E1003", "on_output_limit: must be a string, got a boolean"),
     ({"require": "cgroup2"}, "E1003", "require: must be a list, got a string"),

@@ -36,7 +36,7 @@ def test_every_option_reaches_the_request():
     words = (
         "--timeout 5000 --memory 256M --cpu 512 --max-output 1K --max-pids 5 --network --workdir /w --env A=1 --env B=x=y "
         "--readonly /r --readonly /r2 --writable /rw --bind src:/d --bind ../s:/e:rw,force --execution-id job:1 --workspace d:ro "
-        "--tool node --tool .venv --user 0 --hostname box --on-output-limit truncate --disk 1G --max-file-size 1M "
+        "--tool node --tool .venv --user 0:12 --hostname box --on-output-limit truncate --disk 1G --max-file-size 1M "
         "--max-open-files 64 --cpu-time 2500 --no-postmortem --require landlock --require cgroup2 -- cat -n"
     )
     expected = Request(
@@ -61,7 +61,7 @@ def test_every_option_reaches_the_request():
             binds=(Bind(source="src", destination="/d"), Bind(source="../s", destination="/e", mode="rw", force=True)),
             working_directory="/w",
             workspace=Workspace(source="d", mode="ro"),
-            user=0,
+            user="0:12",
             hostname="box",
             tools=("node", ".venv"),
         ),
@@ -135,7 +135,7 @@ REFUSED = [
     (["-t", "5s", "x"], "E1005", '--timeout: must be a whole number, got "5s"'),
     (["-t", "-5", "x"], "E1004", "--timeout: must be from 1 to 86400000 ms, got -5"),
     (["--cpu", "1e3", "x"], "E1005", '--cpu: must be a whole number, got "1e3"'),
-    (["--user", "root", "x"], "E1005", '--user: must be a whole number, got "root"'),
+    (["--user", "root", "x"], "E1005", '--user: must be a number, or UID:GID, from 0 to 65533, got "root"'),
     (["--max-pids", "9" * 5000, "x"], "E1005", '--max-pids: must be a whole number, got "' + "9" * 59 + "…"),
     (["-w", "sub", "x"], "E1005", '--workdir: must be an absolute path, got "sub"'),
     (["--readonly", "", "x"], "E1005", "--readonly: must not be empty"),
@@ -222,7 +222,7 @@ OUR_HELP = """\
   --workspace <DIR[:MODE]>   Directory shown at /workspace (cow/ro/rw)
   --no-workspace             Start with an empty /workspace
   --tool <PATH|NAME>         Show a tool from outside /usr, read-only
-  --user <UID>               User id inside [default: 1000]
+  --user <UID[:GID]>         User and group id inside [default: 1000]
   --hostname <NAME>          Host name inside
   --on-output-limit <MODE>   Past the output limit: kill, or truncate and run on
   --disk <SIZE>              Limit of all files written

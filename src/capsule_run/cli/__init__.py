@@ -36,6 +36,10 @@ UNSHARED_DIRECTORIES = ("/home", "/root", "/var", "/srv", "/mnt", "/media", "/op
 SECRET_NAMES = (".ssh", ".aws", ".gnupg", ".kube", ".docker", ".netrc")
 
 
+# What a name in terminfo is made of: nothing else of the caller's environment gets in by this way.
+TERMINAL_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-._")
+
+
 def write_all(fd: int, text: str) -> None:
     """Write text to a descriptor. A reader that has gone away is not an error of ours: the exit code still tells."""
     view = memoryview(text.encode("utf-8", "surrogateescape"))
@@ -118,6 +122,16 @@ def _command_workspace(request: Request, options: Options) -> Request:
     return replace(request, isolation=isolation)
 
 
+def _with_terminal(request: Request) -> Request:
+    """On a terminal the command learns which kind it is: its output goes there, though by way of a pipe."""
+    kind = paths.environment("TERM")
+    if "TERM" in dict(request.environment) or not TERMINAL_LETTERS.issuperset(kind) or not kind:
+        return request
+    if not posix.isatty(1) and not posix.isatty(2):
+        return request
+    return replace(request, environment=(*request.environment, ("TERM", kind)))
+
+
 def _with_workspace(isolation: Isolation, directory: str) -> Isolation:
     return replace(isolation, workspace=Workspace(source=directory))
 
@@ -185,7 +199,7 @@ def _stream(request: Request, signals: _Signals, stdin: int | None) -> Result:
 
 def run_command(request: Request, options: Options, *, passes_stdin: bool = True) -> int:
     """One run in command mode, in the current directory, and its exit code. Also what `exec` does once it has a request."""
-    request = _command_workspace(request, options)
+    request = _with_terminal(_command_workspace(request, options))
     if options.dry_run:
         return _dry_run(request, options)
     signals = _Signals()

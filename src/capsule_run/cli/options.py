@@ -196,7 +196,13 @@ OPTIONS = (
     ),
     _line("--no-workspace", "", "Start with an empty /workspace", "isolation.workspace", gives=None),
     _line("--tool", "<PATH|NAME>", "Show a tool from outside /usr, read-only", "isolation.tools", check_source),
-    _line("--user", "<UID>", f"User id inside [default: {DEFAULT_USER}]", "isolation.user", _number("isolation.user")),
+    _line(
+        "--user",
+        "<UID[:GID]>",
+        f"User and group id inside [default: {DEFAULT_USER}]",
+        "isolation.user",
+        FIELDS["isolation.user"],
+    ),
     _line("--hostname", "<NAME>", "Host name inside", "isolation.hostname", FIELDS["isolation.hostname"]),
     _line(
         "--on-output-limit",

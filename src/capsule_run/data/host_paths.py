@@ -15,6 +15,9 @@ ETC_PATHS = (
 )
 # Small tables that are copied: a file costs a third of a mount.
 ETC_COPIED = ("ssl/openssl.cnf", "services", "protocols", "timezone")
+# Git refuses a repository that belongs to somebody else than its user, against programs that it would start there: inside,
+# nothing runs with more right than the repository's own. It also wants to know who commits.
+GITCONFIG = "[safe]\n\tdirectory = *\n[user]\n\tname = user\n\temail = user@capsule\n"
 # Hidden in /proc beside its being read-only: an OCI container's list, and what tells of the host or its keys.
 PROC_MASKED = (
     "acpi",

@@ -1,4 +1,4 @@
-"""What passes between the caller and the workspace of one run: files in before it, files out behind it.
+"""What passes between the caller and the workspace of one run: files in before it, files and changes out behind it.
 
 Rank 2. `runner` makes one for a run that has any of that, so that others do not pay. It owns the pipe and the
 descriptors that the core hands out: they keep the workspace's files when the room is gone, and give them up when closed.
@@ -8,38 +8,75 @@ from __future__ import annotations
 
 import posix
 
-from ._value import value
-from .collecting import Limits, collect
-from .delivery import Stream
-from .view import PRIVATE
+from ._value import replace, value
+from .errors import CapsuleError
+from .view import PRIVATE, WORKSPACE, within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .changes import Known
     from .core import Core
-    from .model import CollectedFile, NotCollected
+    from .delivery import Stream
+    from .model import Change, CollectedFile, NotApplied, NotCollected
     from .policy import Policy
+
+MOST_LISTED = 1000  # changes that a result names
 
 
 @value
 class Taken:
-    """What came out of the workspace of a run."""
+    """What came out of the workspace of a run. `changes` is None where nobody looked."""
 
-    collected: tuple[CollectedFile, ...] = ()
-    not_collected: tuple[NotCollected, ...] = ()
+    collected: tuple[CollectedFile, ...]
+    not_collected: tuple[NotCollected, ...]
+    changes: tuple[Change, ...] | None
+    changes_truncated: bool
+    not_applied: tuple[NotApplied, ...]
 
 
 class Exchange:
-    """The order of calls is `room_fds`, `fill`, `ready`, and `take` when the run has ended."""
+    """The order of calls is `room_fds`, `fill`, `ready`, and `take` when the run has ended; `close` at any time."""
 
     def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self._stream = Stream() if policy.transfer.deliveries else None
+        self._policy, self._transfer = policy, policy.transfer
+        self._stream: Stream | None = None
         self._offered: list[int] = []
+        self._brought: dict[str, tuple[int, int, int]] = {}
+        self._lower = self._save_to = self._collect_to = -1  # directories of the host, open before anything runs
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        transfer, source = self._transfer, self._policy.workspace
+        if transfer.deliveries:
+            from .delivery import Stream  # only who brings files pays for it
+
+            self._stream = Stream()
+        if transfer.needs_changes and source is not None:
+            self._lower = posix.open(source.path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+            seen = posix.fstat(self._lower)
+            if (seen.st_dev, seen.st_ino) != (source.device, source.inode):
+                raise CapsuleError("E2004", f"the workspace `{source.path}` was replaced just now")
+        if transfer.save_changes or transfer.collect_to:
+            from .applying import open_place
+
+            if transfer.save_changes:
+                self._save_to = open_place(transfer.save_changes, "save_changes")
+            if transfer.collect_to:
+                self._collect_to = open_place(transfer.collect_to, "collect_to")
 
     def close(self) -> None:
         """Give the workspace up."""
         if self._stream is not None:
             self._stream.close()
+            self._stream = None
+        self._offered += [fd for fd in (self._lower, self._save_to, self._collect_to) if fd >= 0]
+        self._lower = self._save_to = self._collect_to = -1
         while self._offered:
             posix.close(self._offered.pop())
 
@@ -48,29 +85,120 @@ class Exchange:
         """What goes along with the room's half."""
         return () if self._stream is None else (self._stream.inner,)
 
-    def fill(self, core: Core) -> None:
-        """Bring the files in, while the room is being built."""
-        if self._stream is not None:
-            self._stream.send(self._policy.transfer.deliveries, core)
+    def fill(self, core: Core) -> bytes:
+        """Bring the files in, while the room is being built. Returns the report if that came, else nothing.
+
+        Where changes are wanted, the files are looked at before the command can touch them.
+        """
+        if self._stream is None:
+            return b""
+        self._stream.send(self._transfer.deliveries, core)
+        if not self._transfer.needs_changes:
+            return b""
+        report = self.ready(core)
+        if not report:
+            self._look_at_brought()
+        return report
+
+    def _look_at_brought(self) -> None:
+        from .changes import fingerprint
+
+        for delivery in self._transfer.deliveries:  # nobody else is in the room yet: no link can be on the way
+            seen = posix.stat(delivery.path, dir_fd=self._offered[-1], follow_symlinks=False)
+            self._brought[delivery.path] = fingerprint(seen)
 
     def ready(self, core: Core) -> bytes:
         """Wait for what the room offers. Returns the report if it came instead, else nothing."""
-        if not self._policy.transfer.collect:
+        if self._offered or not (self._transfer.offers_workspace or self._transfer.offers_layer):
             return b""
         message, self._offered = core.receive_ready()
-        return b"" if message == b"ready" else message
+        if message != b"ready":
+            return message
+        if self._transfer.needs_changes:
+            from . import changes  # noqa: F401  # while the command runs, and not while somebody waits for it
+        return b""
 
-    def take(self) -> Taken:
-        """What the request wants of the workspace as the command has left it."""
+    def take(self, *, by_itself: bool) -> Taken:
+        """What the request wants of the workspace as the command has left it.
+
+        `by_itself`: the command came to its own end. What one that was cut short had begun is listed, and not applied.
+        """
         if not self._offered:
-            return Taken()
-        policy = self._policy
+            return Taken(collected=(), not_collected=(), changes=None, changes_truncated=False, not_applied=())
+        collected, not_collected, not_saved = self._collect()
+        changes: tuple[Change, ...] | None = None
+        more = False
+        if self._transfer.needs_changes:
+            listed: list[Change] = []
+            for change in self._changes():
+                more = len(listed) == MOST_LISTED
+                if more:
+                    break
+                listed.append(change)
+            changes = tuple(listed)
+        not_applied = [*not_saved, *(self._write_changes() if by_itself else [])]
+        return Taken(
+            collected=collected,
+            not_collected=not_collected,
+            changes=changes,
+            changes_truncated=more,
+            not_applied=tuple(not_applied),
+        )
+
+    def _collect(self) -> tuple[tuple[CollectedFile, ...], tuple[NotCollected, ...], list[NotApplied]]:
+        transfer = self._transfer
+        if not transfer.collect:
+            return (), (), []
+        from .collecting import Limits, collect
+
         limits = Limits(
-            total_bytes=policy.transfer.collect_bytes,
-            file_bytes=policy.transfer.collect_file_bytes,
-            settled=policy.workspace_kind == PRIVATE,
+            total_bytes=transfer.collect_bytes,
+            file_bytes=transfer.collect_file_bytes,
+            settled=self._policy.workspace_kind == PRIVATE,
         )
-        collected, refused = collect(
-            self._offered[0], policy.transfer.collect, limits, mount_points=policy.transfer.mount_points
-        )
-        return Taken(collected=collected, not_collected=refused)
+        collected, refused = collect(self._offered[0], transfer.collect, limits, mount_points=transfer.mount_points)
+        if not transfer.collect_to:
+            return collected, refused, []
+        from .applying import save_files
+
+        not_saved = save_files(collected, self._collect_to)
+        lost = {one.path for one in not_saved}
+        saved = [
+            file if file.path in lost else replace(file, saved=f"{transfer.collect_to}/{file.path}")
+            for file in collected
+        ]
+        return tuple(saved), refused, not_saved
+
+    def _known(self) -> Known:
+        """What of the layer is ours: the places that the plan made in it, and all directories on the way to them."""
+        from .changes import Known
+
+        start = f"{WORKSPACE}/"
+        ours = [*self._transfer.mount_points, *(delivery.path for delivery in self._transfer.deliveries)]
+        places = [path.rpartition("/")[0] for path in ours]
+        if within(self._policy.working_directory, WORKSPACE):
+            places.append(self._policy.working_directory[len(start) :])
+        directories = set()
+        while places:
+            place = places.pop()
+            if place and place not in directories:
+                directories.add(place)
+                places.append(place.rpartition("/")[0])
+        return Known(mount_points=self._transfer.mount_points, directories=frozenset(directories), files=self._brought)
+
+    def _changes(self) -> Iterator[Change]:
+        from .changes import Comparison
+
+        lower = self._lower if self._lower >= 0 else None
+        return Comparison(self._known(), whole=False).changes(self._offered[-1], lower)
+
+    def _write_changes(self) -> list[NotApplied]:
+        refused: list[NotApplied] = []
+        if self._save_to >= 0 or self._transfer.applies_changes:
+            from .applying import carry_over
+
+            if self._save_to >= 0:
+                refused += carry_over(self._changes(), self._offered[-1], self._save_to, deletions=False)
+            if self._transfer.applies_changes:
+                refused += carry_over(self._changes(), self._offered[-1], self._lower, deletions=True)
+        return refused

@@ -178,6 +178,10 @@ _REQUEST: dict[str, Checker] = {
     "postmortem": check_boolean,
     "files": _check_files,
     "collect": _check_collect,
+    "collect_to": check_source,
+    "changes": check_boolean,
+    "apply_changes": check_boolean,
+    "save_changes": check_source,
 }
 # Every field by its path: what the doors look a checker up in.
 FIELDS: dict[str, Checker] = {

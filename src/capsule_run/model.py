@@ -24,6 +24,7 @@ DEFAULT_WORKING_DIRECTORY = "/workspace"
 
 KILL, TRUNCATE = "kill", "truncate"
 READ_ONLY, READ_WRITE, COPY_ON_WRITE = "ro", "rw", "cow"
+CREATED, MODIFIED, DELETED = "created", "modified", "deleted"
 SUCCESS, ERROR, TIMEOUT, KILLED = "success", "error", "timeout", "killed"
 
 
@@ -108,6 +109,10 @@ class Request:
     postmortem: bool | None = None
     files: tuple[InputFile, ...] = ()
     collect: tuple[str, ...] = ()
+    collect_to: str | None = None
+    changes: bool | None = None
+    apply_changes: bool = False
+    save_changes: str | None = None
 
 
 @value
@@ -140,6 +145,7 @@ class CollectedFile:
     path: str
     data: bytes | mmap
     mode: int
+    saved: str | None = None  # where `collect_to` wrote it on the host
 
     @property
     def text(self) -> str:
@@ -160,6 +166,24 @@ class NotCollected:
     path: str
     reason: str
     bytes: int
+
+
+@value
+class Change:
+    """One thing that the command left otherwise than it was; `type` is what it is now, or was if it is gone."""
+
+    path: str
+    kind: str  # created, modified, deleted
+    bytes: int
+    type: str = "file"  # or directory, symlink, special
+
+
+@value
+class NotApplied:
+    """A change, or a collected file, that was not written to the host: one word says why (docs/files.md)."""
+
+    path: str
+    reason: str
 
 
 @value
@@ -204,6 +228,9 @@ class Result:
     not_collected: tuple[NotCollected, ...] = ()
     limits_hit: tuple[Mapping[str, object], ...] = ()
     postmortem: Mapping[str, object] | None = None
+    changes: tuple[Change, ...] | None = None  # None: nobody looked
+    changes_truncated: bool = False
+    not_applied: tuple[NotApplied, ...] = ()
 
     @property
     def files(self) -> dict[str, CollectedFile]:

@@ -255,8 +255,10 @@ def room_steps(policy: Policy) -> tuple[Step, ...]:
     if not policy.network:
         steps.append(("network",))
     steps += (("readonly",), ("pivot",), ("hostname", policy.hostname))
-    if policy.transfer.collect:
+    if policy.transfer.offers_workspace:
         steps.append(("offer", WORKSPACE))
+    if policy.transfer.offers_layer:
+        steps.append(("offer-layer", WORKSPACE_PLACE))
     return tuple(steps)
 
 

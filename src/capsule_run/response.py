@@ -9,7 +9,7 @@ from .model import Metrics
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .model import CollectedFile, Failure, Output, Result
+    from .model import Change, CollectedFile, Failure, Output, Result
 
 
 def response(result: Result) -> dict[str, object]:
@@ -37,6 +37,12 @@ def response(result: Result) -> dict[str, object]:
         fields["limits_hit"] = list(result.limits_hit)
     if result.postmortem is not None:
         fields["postmortem"] = result.postmortem
+    if result.changes is not None:
+        fields["changes"] = [_change_fields(change) for change in result.changes]
+    if result.changes_truncated:
+        fields["changes_truncated"] = True
+    if result.not_applied:
+        fields["not_applied"] = [{"path": one.path, "reason": one.reason} for one in result.not_applied]
     if result.error is not None:
         fields["error"] = _error_fields(result.error)
     return fields
@@ -67,12 +73,20 @@ def _add_output(fields: dict[str, object], name: str, output: Output | None) -> 
 def _file_fields(file: CollectedFile) -> dict[str, object]:
     """One file as `files` of a request would take it, and its size."""
     fields: dict[str, object] = {"mode": f"{file.mode:04o}", "bytes": len(file)}
+    if file.saved is not None:
+        fields["saved"] = file.saved
+        return fields
     content = bytes(file)
     try:
         fields["text"] = content.decode()
     except UnicodeDecodeError:
         fields["base64"] = b2a_base64(content, newline=False).decode("ascii")
     return fields
+
+
+def _change_fields(change: Change) -> dict[str, object]:
+    fields: dict[str, object] = {"path": change.path, "kind": change.kind, "bytes": change.bytes}
+    return fields if change.type == "file" else {**fields, "type": change.type}
 
 
 def _error_fields(error: Failure) -> dict[str, object]:

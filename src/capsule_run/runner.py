@@ -10,6 +10,7 @@ import posix
 import time
 
 from . import errors
+from ._value import replace
 from .core import PATH as CORE_PATH
 from .core import Core, Ended, Report, memory_file, parse_record, parse_report, sealed_file
 from .errors import CapsuleError
@@ -137,8 +138,7 @@ def _drive(
     _send(core, "room", room, exchange.room_fds if exchange else ())
     if on_start is not None:
         on_start(run)
-    if exchange:
-        exchange.fill(core)
+    early = exchange.fill(core) if exchange else b""
     from .confinement import payload_steps  # while the room is built, not while it is waited for
 
     payload = payload_steps(policy)
@@ -147,7 +147,7 @@ def _drive(
 
     attestation.filter_hash(_program(payload))
 
-    message = (exchange.ready(core) if exchange else b"") or core.receive()
+    message = early or (exchange.ready(core) if exchange else b"") or core.receive()
     if not message:
         status = core.close()
         raise CapsuleError("E6002", f"the core ended without a report (wait status {status})")
@@ -219,7 +219,7 @@ def _once(
                 cancelled_by=cancelled_by,
                 stdout=sinks.content(sinks.stdout, report.stdout[0]),
                 stderr=sinks.content(sinks.stderr, report.stderr[0]),
-                taken=exchange.take() if exchange else None,
+                taken=exchange.take(by_itself=report.exited is not None and not report.killed) if exchange else None,
             )
         finally:
             sinks.close()
@@ -314,7 +314,7 @@ def perform(
         isolation["attested"], doubt = attestation.attest(ended)
         if doubt is not None:
             status, exit_code, signal, failure = ERROR, 125, None, doubt.failure()
-    return Result(
+    result = Result(
         execution_id=execution_id,
         status=status,
         started_at=started_at,
@@ -326,10 +326,19 @@ def perform(
         metrics=account.metrics(ended, called_ns) if ended.report.usage else None,
         isolation=isolation,
         error=failure,
-        collected=ended.taken.collected if ended.taken else (),
-        not_collected=ended.taken.not_collected if ended.taken else (),
         limits_hit=verdict.limits_hit(ended, failure),
         postmortem=_postmortem(ended),
+    )
+    taken = ended.taken
+    if taken is None:
+        return result
+    return replace(
+        result,
+        collected=taken.collected,
+        not_collected=taken.not_collected,
+        changes=taken.changes,
+        changes_truncated=taken.changes_truncated,
+        not_applied=taken.not_applied,
     )
 
 

@@ -54,6 +54,10 @@ def run(
     on_output_limit: str | None = None,
     files: Mapping[str, object] | None = None,
     collect: Sequence[str] | None = None,
+    collect_to: str | None = None,
+    changes: bool | None = None,
+    apply_changes: bool | None = None,
+    save_changes: str | None = None,
     collect_bytes: int | str | None = None,
     collect_file_bytes: int | str | None = None,
     execution_id: str | None = None,
@@ -79,6 +83,9 @@ def run(
     :param files: what lies in /workspace when it starts: a path to its content (str or bytes), or to an object with
         "text", "base64" or "source" (a host file) and perhaps a "mode" such as "0755".
     :param collect: patterns of what comes back in `Result.files`, such as "out/*.png" or "**/*.csv".
+    :param collect_to: a host directory to write them to as well.
+    :param changes: whether `Result.changes` says what the command changed (default: where the workspace is copy-on-write).
+    :param apply_changes: True carries the changes over to the shared directory. :param save_changes: to another one.
     :param collect_bytes: how much may come back altogether. :param collect_file_bytes: of one file.
     :param postmortem: False does not look what every thread did before a run was ended for its time.
     :raises CapsuleError: with a code E1xxx when the request is wrong.

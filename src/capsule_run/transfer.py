@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from ._value import value
 from .errors import CapsuleError
-from .model import DEFAULT_COLLECT_BYTES
-from .view import TRANSIENT, WORKSPACE, normal, within
+from .model import COPY_ON_WRITE, DEFAULT_COLLECT_BYTES
+from .view import PRIVATE, TRANSIENT, WORKSPACE, normal, within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,34 +20,87 @@ if TYPE_CHECKING:
 
 @value
 class Transfer:
-    """Files in, and what of the workspace is wanted when the command has ended."""
+    """Files in, and what of the workspace is wanted when the command has ended. Empty paths: nowhere."""
 
     deliveries: tuple[Delivery, ...]
     collect: tuple[str, ...]
     collect_bytes: int
     collect_file_bytes: int
+    collect_to: str
+    lists_changes: bool
+    applies_changes: bool
+    save_changes: str
+    has_layer: bool  # what was written lies apart from what it was written over
     mount_points: frozenset[str]  # in the workspace, where something else is shown
+
+    @property
+    def needs_changes(self) -> bool:
+        """Whether what the command changed is to be found out."""
+        return self.lists_changes or self.applies_changes or bool(self.save_changes)
+
+    @property
+    def offers_workspace(self) -> bool:
+        """Whether the workspace itself is to be read when the run is over."""
+        return bool(self.collect) or (self.needs_changes and not self.has_layer)
+
+    @property
+    def offers_layer(self) -> bool:
+        """Whether the layer that the command wrote to is to be read when the run is over."""
+        return self.needs_changes and self.has_layer
 
     @property
     def is_needed(self) -> bool:
         """Whether there is anything to do."""
-        return bool(self.deliveries or self.collect)
+        return bool(self.deliveries) or self.offers_workspace or self.offers_layer
 
 
 def resolve(request: Request, host: Host, kind: str, binds: tuple[BoundPath, ...], disk_bytes: int) -> Transfer:
-    """Decide, for a workspace of this kind. Raises CapsuleError E1009 for files that have no place."""
+    """Decide, for a workspace of this kind. Raises CapsuleError E1009 for what has no place in it."""
     total, each = request.resources.collect_bytes, request.resources.collect_file_bytes
     total = DEFAULT_COLLECT_BYTES if total is None else total
     start = f"{WORKSPACE}/"
+    _check_changes(request, kind)
     return Transfer(
         deliveries=_deliveries(host, kind, binds, disk_bytes),
         collect=request.collect,
         collect_bytes=total,
         collect_file_bytes=total if each is None else each,
+        collect_to=_absolute(request.collect_to, host),
+        lists_changes=kind == COPY_ON_WRITE if request.changes is None else request.changes,
+        applies_changes=request.apply_changes,
+        save_changes=_absolute(request.save_changes, host),
+        has_layer=kind == COPY_ON_WRITE,
         mount_points=frozenset(
             bound.destination[len(start) :] for bound in binds if bound.destination.startswith(start)
         ),
     )
+
+
+def _absolute(path: str | None, host: Host) -> str:
+    if path is None:
+        return ""
+    return normal(path if path.startswith("/") else f"{host.directory}/{path}")
+
+
+def _check_changes(request: Request, kind: str) -> None:
+    if request.apply_changes and kind != COPY_ON_WRITE:
+        what = "starts empty" if kind == PRIVATE else f"is not copy-on-write (`{kind}`)"
+        raise CapsuleError(
+            "E1009",
+            f"apply_changes: there is nothing to apply changes to: the workspace {what}",
+            hint="share a directory copy-on-write (`--workspace DIR`)",
+        )
+    for field, given in (("changes", request.changes), ("save_changes", request.save_changes)):
+        if given and kind not in TRANSIENT:
+            raise CapsuleError(
+                "E1009",
+                f"{field}: what a command changes in the host's own directory (`{kind}`) is not kept apart",
+                hint="share the directory copy-on-write (mode `cow`)",
+            )
+    if request.collect_to is not None and not request.collect:
+        raise CapsuleError(
+            "E1009", "collect_to: nothing is named that could be written there", hint="give `collect`, too"
+        )
 
 
 def _deliveries(host: Host, kind: str, binds: tuple[BoundPath, ...], disk_bytes: int) -> tuple[Delivery, ...]:
@@ -69,9 +122,9 @@ def _deliveries(host: Host, kind: str, binds: tuple[BoundPath, ...], disk_bytes:
             hint="raise `--disk` (`resources.disk_bytes`) and `--memory` (`resources.memory_bytes`)",
         )
     for bound in binds:
-        if normal(bound.destination).startswith(WORKSPACE):
-            place = bound.destination[len(WORKSPACE) + 1 :]
-            covered = next((one.path for one in host.deliveries if within(f"/{one.path}", f"/{place}")), None)
-            if covered is not None:
-                raise CapsuleError("E1009", f"files: `{covered}` would be hidden by the bind at `{bound.destination}`")
+        covered = next(
+            (one.path for one in host.deliveries if within(f"{WORKSPACE}/{one.path}", bound.destination)), None
+        )
+        if covered is not None:
+            raise CapsuleError("E1009", f"files: `{covered}` would be hidden by the bind at `{bound.destination}`")
     return host.deliveries

@@ -1,0 +1,214 @@
+"""Writing into a directory of the host what came out of a sandbox: the only place where that is done.
+
+Rank 2. Every file is written beside its place and renamed onto it, so that nobody ever sees half of one. No link is
+followed, neither one that the sandbox made nor one that somebody puts there meanwhile: each directory on the way is opened
+by its name in the one before. Modes lose what lies above the permission bits.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from .collecting import DIRECTORY_FLAGS, READ_FLAGS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .model import Change
+
+EEXIST, EISDIR, ENOTDIR, ENOENT, ELOOP = 17, 21, 20, 2, 40
+_KIND, _PLAIN, _DIRECTORY = 0o170000, 0o100000, 0o040000
+_NEW = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
+_AT_A_TIME = 1 << 30
+
+
+class RefusedError(Exception):
+    """Something is not written; `args[0]` is one word for why."""
+
+
+def leaves_tree(path: str, target: str) -> bool:
+    """Whether a link at `path` may lead out of the tree that `path` is relative to.
+
+    Only at the front of the target is `..` believed: behind a name, that name could be a link itself, and what `..` is
+    would be another's choice.
+    """
+    names = target.split("/")
+    up = 0
+    while up < len(names) and names[up] in ("..", "."):
+        up += 1
+    climbs = names[:up].count("..")
+    return target.startswith("/") or climbs > path.count("/") or ".." in names[up:]
+
+
+class Outlet:
+    """A directory of the host to write into, by a descriptor that stays the caller's."""
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._as_root = posix.geteuid() == 0
+
+    def _parent(self, path: str, *, make: bool) -> int:
+        """A descriptor of the directory that `path` lies in. The caller closes it."""
+        at = posix.open(".", DIRECTORY_FLAGS, dir_fd=self._root)
+        for name in path.split("/")[:-1]:
+            try:
+                if make:
+                    self._make_directory(name, at)
+                inner = posix.open(name, DIRECTORY_FLAGS, dir_fd=at)
+            except OSError as error:
+                raise RefusedError("symlink" if error.errno in (ELOOP, ENOTDIR) else "missing") from None
+            finally:
+                posix.close(at)
+            at = inner
+        return at
+
+    def _make_directory(self, name: str, parent: int, mode: int = 0o755) -> None:
+        try:
+            posix.mkdir(name, mode, dir_fd=parent)
+        except FileExistsError:
+            return
+        if self._as_root:  # what root makes in somebody's directory is that somebody's
+            seen = posix.fstat(parent)
+            posix.chown(name, seen.st_uid, seen.st_gid, dir_fd=parent, follow_symlinks=False)
+
+    def directory(self, path: str, mode: int) -> None:
+        """Make a directory, unless it is there."""
+        parent = self._parent(path, make=True)
+        try:
+            self._make_directory(path.rpartition("/")[2], parent, mode & 0o777 | 0o700)
+        finally:
+            posix.close(parent)
+
+    def link(self, path: str, target: str) -> None:
+        """Make a link, in the place of whatever file lies there, if it stays in the tree."""
+        if leaves_tree(path, target):
+            raise RefusedError("leaves_tree")
+        parent = self._parent(path, make=True)
+        try:
+            temporary = _temporary()
+            posix.symlink(target, temporary, dir_fd=parent)
+            self._rename(temporary, path.rpartition("/")[2], parent)
+        finally:
+            posix.close(parent)
+
+    def file(self, path: str, content: int | memoryview, mode: int, mtime_ns: int | None) -> None:
+        """Write a file, of an open one's content or of bytes, in the place of whatever file or link lies there."""
+        parent = self._parent(path, make=True)
+        try:
+            temporary, name = _temporary(), path.rpartition("/")[2]
+            fd = posix.open(temporary, _NEW, 0o600, dir_fd=parent)
+            try:
+                _copy(content, fd)
+                self._dress(fd, name, parent, mode)
+                if mtime_ns is not None:
+                    posix.utime(fd, ns=(mtime_ns, mtime_ns))
+                self._rename(temporary, name, parent)
+            except BaseException:
+                _unlink_quietly(temporary, parent)
+                raise
+            finally:
+                posix.close(fd)
+        except OSError:
+            raise RefusedError("unwritable") from None
+        finally:
+            posix.close(parent)
+
+    def _dress(self, fd: int, name: str, parent: int, mode: int) -> None:
+        """The mode, and where root writes, the owner: that of the file that is replaced, else of the directory."""
+        if self._as_root:
+            try:
+                old = posix.stat(name, dir_fd=parent, follow_symlinks=False)
+            except OSError:
+                old = posix.fstat(parent)
+            posix.fchown(fd, old.st_uid, old.st_gid)
+        posix.fchmod(fd, mode & 0o777)
+
+    def _rename(self, temporary: str, name: str, parent: int) -> None:
+        try:
+            posix.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+        except OSError as error:
+            _unlink_quietly(temporary, parent)
+            raise RefusedError("directory" if error.errno == EISDIR else "unwritable") from None
+
+    def remove(self, path: str) -> None:
+        """Remove a file, a link, or a directory with all that lies in it. What is gone already is no failure."""
+        parent = self._parent(path, make=False)
+        try:
+            _remove(path.rpartition("/")[2], parent)
+        except OSError:
+            raise RefusedError("unwritable") from None
+        finally:
+            posix.close(parent)
+
+
+def _temporary() -> str:
+    return f".capsule-{posix.urandom(8).hex()}"
+
+
+def _unlink_quietly(name: str, parent: int) -> None:
+    try:
+        posix.unlink(name, dir_fd=parent)
+    except OSError:  # the error that led here says more
+        pass
+
+
+def _copy(content: int | memoryview, to: int) -> None:
+    if isinstance(content, int):
+        at = 0
+        while moved := posix.sendfile(to, content, at, _AT_A_TIME):
+            at += moved
+        return
+    while content:
+        content = content[posix.write(to, content) :]
+
+
+def _remove(name: str, parent: int) -> None:
+    try:
+        posix.unlink(name, dir_fd=parent)
+    except FileNotFoundError:
+        return
+    except IsADirectoryError:
+        inner = posix.open(name, DIRECTORY_FLAGS, dir_fd=parent)
+        try:
+            for entry in posix.listdir(inner):
+                _remove(entry, inner)
+        finally:
+            posix.close(inner)
+        posix.rmdir(name, dir_fd=parent)
+
+
+def transfer(change: Change, layer: int, outlet: Outlet) -> None:
+    """Carry one change over from the layer. Raises RefusedError."""
+    if change.kind == "deleted":
+        outlet.remove(change.path)
+        return
+    if change.type == "special":
+        raise RefusedError("special")
+    *directories, name = change.path.split("/")
+    at = posix.open(".", DIRECTORY_FLAGS, dir_fd=layer)
+    try:
+        for directory in directories:
+            inner = posix.open(directory, DIRECTORY_FLAGS, dir_fd=at)
+            posix.close(at)
+            at = inner
+        _transfer_from(at, name, change, outlet)
+    except OSError as error:
+        raise RefusedError("unwritable" if error.errno not in (ENOENT, 13) else "unreadable") from None
+    finally:
+        posix.close(at)
+
+
+def _transfer_from(at: int, name: str, change: Change, outlet: Outlet) -> None:
+    if change.type == "directory":
+        outlet.directory(change.path, posix.stat(name, dir_fd=at, follow_symlinks=False).st_mode)
+        return
+    if change.type == "symlink":
+        outlet.link(change.path, posix.readlink(name, dir_fd=at))
+        return
+    fd = posix.open(name, READ_FLAGS, dir_fd=at)
+    try:
+        seen = posix.fstat(fd)
+        if seen.st_mode & _KIND != _PLAIN:
+            raise RefusedError("special")
+        outlet.file(change.path, fd, seen.st_mode, seen.st_mtime_ns)
+    finally:
+        posix.close(fd)

@@ -76,6 +76,13 @@ class _Collection:
         if len(self.refused) < MOST_REFUSED:
             self.refused.append(NotCollected(path=path, reason=reason, bytes=size))
 
+    def miss(self, patterns: Sequence[str]) -> None:
+        """Tell which names, spelled out in full, were not there."""
+        met = {file.path for file in self.files} | {one.path for one in self.refused}
+        for pattern in patterns:
+            if not _WILD & set(pattern) and pattern not in met:
+                self.refuse(pattern, "missing")
+
     def _names(self, fd: int, states: Sequence[Sequence[str]]) -> Iterator[str]:
         """The names to look at: those that the patterns spell out, or all that are there."""
         parts = {rest[0] for rest in states}
@@ -170,4 +177,5 @@ def collect(
     """The plain files beneath the directory `root` that the patterns name, by path, and what was left out and why."""
     collection = _Collection(root, limits, mount_points)
     collection.walk(root, "", [tuple(pattern.split("/")) for pattern in patterns])
+    collection.miss(patterns)
     return tuple(collection.files), tuple(collection.refused)

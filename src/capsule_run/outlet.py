@@ -48,6 +48,8 @@ class Outlet:
 
     def _parent(self, path: str, *, make: bool) -> int:
         """A descriptor of the directory that `path` lies in. The caller closes it."""
+        if ".." in path.split("/"):  # no name in a directory is that; should one come, it must not climb
+            raise RefusedError("leaves_tree")
         at = posix.open(".", DIRECTORY_FLAGS, dir_fd=self._root)
         for name in path.split("/")[:-1]:
             try:

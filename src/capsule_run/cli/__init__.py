@@ -157,6 +157,13 @@ def _explain(result: Result) -> None:
     write_all(2, f"capsule-run: {error.code}: {error.message}{doing}{hint}\n")
 
 
+def _say_what_is_kept(request: Request, result: Result) -> None:
+    if result.changes or result.not_applied or result.not_collected:
+        from .kept import lines
+
+        write_all(2, "".join(f"capsule-run: {line}\n" for line in lines(request, result)))
+
+
 def _verbose(result: Result) -> None:
     from ..fastjson import dumps
 
@@ -210,6 +217,7 @@ def run_command(request: Request, options: Options, *, passes_stdin: bool = True
     else:
         result = _stream(request, signals, stdin)
         _explain(result)
+        _say_what_is_kept(request, result)
     if options.verbose:
         _verbose(result)
     return exit_status(result.error, result.exit_code)

@@ -103,6 +103,17 @@ def _variable(word: str, label: str) -> object:
     return check_variable(name, text, label)
 
 
+def _file(word: str, label: str) -> object:
+    path, equals, source = word.partition("=")
+    if not equals:
+        raise refuse("E1005", label, f"must be PATH=SRC, got {shown(word)}")
+    return path, {"source": check_source(source, label)}
+
+
+def _text(word: str, _label: str) -> object:
+    return word
+
+
 def _bind(word: str, label: str) -> object:
     parts = word.split(":")
     if len(parts) not in (2, 3):
@@ -150,6 +161,8 @@ _REPEATING = (
     "isolation.binds",
     "isolation.tools",
     "require",
+    "files",
+    "collect",
 )
 
 OPTIONS = (
@@ -240,6 +253,18 @@ OPTIONS = (
         "postmortem",
         gives=False,
     ),
+    _line("--file", "<PATH=SRC>", "Copy a file into the workspace", "files", _file),
+    _line("--collect", "<GLOB>", "Bring files of the workspace back", "collect", _text),
+    _line("--collect-to", "<DIR>", "Write what --collect names to this directory", "collect_to", check_source),
+    _line(
+        "--max-collect",
+        "<SIZE>",
+        "Maximum size of all that --collect brings",
+        "resources.collect_bytes",
+        _size("resources.collect_bytes"),
+    ),
+    _line("--apply-changes", "", "Carry changes over to the shared directory", "apply_changes"),
+    _line("--save-changes", "<DIR>", "Write what is new or changed to this directory", "save_changes", check_source),
     _line("--require", "<NAME>", "Run only where the host has this mechanism", "require", check_requirement),
 )
 _BY_NAME = {name: option for option in OPTIONS for name in (option.long, option.short) if name}
@@ -325,6 +350,8 @@ def _options(stored: dict[str, object], command: tuple[str, ...]) -> Options:
     fields = {path: field for path, field in stored.items() if path in FIELDS}
     if "environment" in fields:
         fields["environment"] = _environment(fields["environment"])
+    if "files" in fields:
+        fields["files"] = _files(fields["files"])
     return Options(
         action=str(stored.get("action", RUN)),
         json="json" in stored,
@@ -344,6 +371,16 @@ def _environment(variables: object) -> dict[str, str]:
             raise _usage(f"`--env` gives {quoted(name)} twice", hint="keep one of the two")
         environment[name] = text
     return environment
+
+
+def _files(given: object) -> dict[str, object]:
+    assert isinstance(given, tuple)
+    files: dict[str, object] = {}
+    for path, file in given:
+        if path in files:
+            raise _usage(f"`--file` gives {quoted(path)} twice", hint="keep one of the two")
+        files[path] = file
+    return files
 
 
 def _checked(options: Options) -> Options:

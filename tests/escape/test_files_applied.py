@@ -1,0 +1,306 @@
+"""Changes applied to the host: whatever a command plants in its copy, the host writes only what lies in the shared tree."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+
+import capsule_run
+from capsule_run import CapsuleError
+from capsule_run.applying import carry_over
+from capsule_run.changes import Comparison, Known
+from capsule_run.model import Change
+from capsule_run.outlet import Outlet, RefusedError, leaves_tree
+
+SECRET = "the host's own"
+NOTHING = Known(mount_points=frozenset(), directories=frozenset(), files={})
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A shared directory `tree`, and beside it what nobody may reach."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret").write_text(SECRET)
+    place = tmp_path / "tree"
+    (place / "dir").mkdir(parents=True)
+    (place / "dir" / "file").write_text("before")
+    (place / "kept").write_text("k")
+    return place
+
+
+def apply(tree, script, **options):
+    return capsule_run.run(["sh", "-c", script], workspace=str(tree), apply_changes=True, **options)
+
+
+def refused(result):
+    return {one.path: one.reason for one in result.not_applied}
+
+
+def outside(tree):
+    """What lies beside the tree, which must stay as it is."""
+    place = tree.parent / "outside"
+    return {path.name: path.read_text() for path in place.iterdir()}
+
+
+@pytest.mark.sandbox
+def test_changes_arrive(tree):
+    """What was created, modified and deleted arrives, with mode and time, and nothing else changes."""
+    script = (
+        "echo new > a; chmod 750 a; touch -d @1000000000 a; echo more >> kept; rm -r dir; mkdir -p x/y; echo 1 > x/y/z"
+    )
+    result = apply(tree, script)
+    assert ([], {}) == (list(result.stderr), refused(result))
+    seen = (tree / "a").stat()
+    assert (0o750, 1_000_000_000) == (stat.S_IMODE(seen.st_mode), int(seen.st_mtime))
+    assert ["a", "kept", "x"] == sorted(os.listdir(tree))
+    assert ("kmore\n", "1\n") == ((tree / "kept").read_text(), (tree / "x/y/z").read_text())
+
+
+@pytest.mark.sandbox
+def test_without_being_asked_nothing_arrives(tree):
+    """The same changes without `apply_changes` are told, and the host keeps what it had."""
+    result = capsule_run.run(["sh", "-c", "echo new > a; rm kept; echo x > dir/file"], workspace=str(tree))
+    assert [("a", "created", 4), ("dir/file", "modified", 2), ("kept", "deleted", 1)] == [
+        (one.path, one.kind, one.bytes) for one in result.changes
+    ]
+    assert (["dir", "kept"], "before") == (sorted(os.listdir(tree)), (tree / "dir/file").read_text())
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/etc/passwd",
+        "../outside/secret",
+        "dir/../../outside",
+        "..",
+        "dir/..",
+        "/workspace/kept",
+        "./../outside",
+        "../../x",
+    ],
+)
+def test_a_link_out_of_the_tree_does_not_arrive(tree, target):
+    """A link that is absolute, climbs out, or could by way of another link, stays inside."""
+    result = apply(tree, f"ln -s {target} link")
+    assert ({"link": "leaves_tree"}, False) == (refused(result), os.path.lexists(tree / "link"))
+
+
+@pytest.mark.sandbox
+def test_a_link_within_the_tree_arrives(tree):
+    """A link to a neighbour, also upwards to one, arrives as a link."""
+    result = apply(tree, "ln -s kept a; ln -s ../kept dir/b; ln -s dir c")
+    assert ({}, "kept", "../kept", "dir") == (
+        refused(result), os.readlink(tree / "a"), os.readlink(tree / "dir/b"), os.readlink(tree / "c"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "leaves"),
+    [
+        ("l", "a", False), ("l", ".", False), ("l", "a/b/c", False), ("d/l", "../a", False), ("d/e/l", "../../a", False),
+        ("l", "..", True), ("d/l", "../..", True), ("l", "a/..", True), ("l", "a/../b", True), ("d/l", ".././..", True),
+        ("l", "/", True), ("l", "//etc", True), ("d/l", "../a/../../x", True), ("l", "a/...", False),
+    ],
+)  # fmt: skip
+def test_which_links_leave(path, target, leaves):
+    """Only leading dots are believed, and no more of them than there are directories above the link."""
+    assert leaves is leaves_tree(path, target)
+
+
+@pytest.mark.sandbox
+def test_a_link_in_the_place_of_a_file_is_not_followed(tree):
+    """A host link that the command replaces by a file is replaced, and what it leads to stays."""
+    (tree / "link").symlink_to(tree.parent / "outside" / "secret")
+    apply(tree, "rm link; echo mine > link")
+    assert ("mine\n", {"secret": SECRET}) == ((tree / "link").read_text(), outside(tree))
+
+
+@pytest.mark.sandbox
+def test_a_directory_replaced_by_a_link_leads_nowhere(tree):
+    """A directory that became a link does not make what lay in it be written elsewhere."""
+    apply(tree, "rm -r dir; ln -s ../outside dir; echo x > dir/secret 2>/dev/null; true")
+    assert {"secret": SECRET} == outside(tree)
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize(
+    "make", ["mkfifo it", "python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"it\")'"]
+)
+def test_special_files_do_not_arrive(tree, make):
+    """A FIFO and a socket are named, not made, and nobody waits for them."""
+    result = apply(tree, make)
+    assert ({"it": "special"}, False) == (refused(result), os.path.lexists(tree / "it"))
+
+
+@pytest.mark.sandbox
+def test_no_set_id_bit_arrives(tree):
+    """A mode arrives without the bits above the permissions, which the sandbox cannot set either."""
+    apply(tree, "cp /bin/true t; chmod 4755 t; chmod 755 t")
+    assert 0o755 == stat.S_IMODE((tree / "t").stat().st_mode)
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("end", ["kill -9 $$", "sleep 60"])
+def test_a_run_that_was_cut_short_applies_nothing(tree, end):
+    """After a signal or a timeout the host keeps what it had, and the changes are told."""
+    result = apply(tree, f"echo half > kept; {end}", timeout_ms=1000)
+    assert (["kept"], "k") == ([one.path for one in result.changes], (tree / "kept").read_text())
+
+
+@pytest.mark.sandbox
+def test_hard_links_arrive_as_files(tree):
+    """Two names of one file arrive as two files: a name can never tie the tree to something else."""
+    apply(tree, "echo x > a; ln a b; ln kept c")
+    assert [1, 1, 1] == [(tree / name).stat().st_nlink for name in "abc"]
+
+
+@pytest.mark.sandbox
+def test_a_hard_link_of_the_host_keeps_its_other_name(tree):
+    """A host file with a second name outside is replaced in the tree only."""
+    os.link(tree.parent / "outside" / "secret", tree / "tied")
+    apply(tree, "echo mine > tied")
+    assert ("mine\n", {"secret": SECRET}) == ((tree / "tied").read_text(), outside(tree))
+
+
+@pytest.mark.sandbox
+def test_a_mount_point_is_not_a_change(tree):
+    """What a bind put into the workspace does not arrive in the tree, nor does what was written to it."""
+    shown = tree.parent / "shown"
+    shown.mkdir()
+    request = {
+        "command": ["sh", "-c", "ls data; echo x > new"],
+        "isolation": {
+            "workspace": str(tree),
+            "binds": [{"source": str(tree.parent / "outside"), "destination": "/workspace/data"}],
+        },
+        "apply_changes": True,
+    }
+    result = capsule_run.execute(capsule_run.jsonapi.request_from_mapping(request))
+    assert ("secret\n", ["new"]) == (result.stdout, [one.path for one in result.changes])
+    assert ["dir", "kept", "new"] == sorted(os.listdir(tree))
+
+
+@pytest.mark.sandbox
+def test_what_was_brought_in_is_no_change_unless_it_was_touched(tree):
+    """An input file that the command leaves alone does not arrive; one that it writes to does."""
+    files = {"same": "s", "deep/same": "s", "written": "w"}
+    result = apply(tree, "echo >> written", files=files)
+    assert (["written"], ["dir", "kept", "written"]) == ([one.path for one in result.changes], sorted(os.listdir(tree)))
+
+
+@pytest.mark.sandbox
+def test_opened_for_writing_is_no_change(tree):
+    """A file that was opened, read through, or given the mode it had is as it was."""
+    result = capsule_run.run(["sh", "-c", ": >> kept; chmod 600 kept; chmod 644 kept; touch kept"], workspace=str(tree))
+    assert () == result.changes
+
+
+@pytest.mark.sandbox
+def test_a_change_behind_an_old_time_is_seen(tree):
+    """Content that changed under the same size, mode and time is a change."""
+    script = 'old=$(stat -c %y kept); printf K > kept; touch -d "$old" kept'
+    result = capsule_run.run(["sh", "-c", script], workspace=str(tree))
+    assert ["kept"] == [one.path for one in result.changes]
+
+
+@pytest.mark.sandbox
+def test_many_changes_are_bounded_and_all_applied(tree):
+    """A list has at most 1,000 entries and says that it is not whole; what is applied is."""
+    result = apply(tree, "i=0; while [ $i -lt 1100 ]; do : > f$i; i=$((i+1)); done")
+    assert (1000, True, 1102) == (len(result.changes), result.changes_truncated, len(os.listdir(tree)))
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("workspace", [None, "ro", "rw"])
+def test_there_must_be_something_to_apply_to(tree, workspace):
+    """Without a copy-on-write directory, applying is refused before anything runs."""
+    isolation = {"workspace": {"source": str(tree), "mode": workspace}} if workspace else {}
+    with pytest.raises(CapsuleError, match="E1009"):
+        capsule_run.execute(
+            capsule_run.jsonapi.request_from_mapping(
+                {"command": ["true"], "apply_changes": True, "isolation": isolation}
+            )
+        )
+
+
+@pytest.mark.sandbox
+def test_saving_leaves_the_tree_alone(tree):
+    """`save_changes` writes what is new or changed elsewhere; the shared directory and what was deleted stay out of it."""
+    saved = tree.parent / "saved" / "here"
+    result = capsule_run.run(
+        ["sh", "-c", "rm kept; echo x > dir/file; echo y > n"], workspace=str(tree), save_changes=str(saved)
+    )
+    assert (3, ["dir", "n"], "x\n") == (
+        len(result.changes),
+        sorted(os.listdir(saved)),
+        (saved / "dir/file").read_text(),
+    )
+    assert (["dir", "kept"], "before") == (sorted(os.listdir(tree)), (tree / "dir/file").read_text())
+
+
+# --- races: what somebody else does to the tree while changes are carried over ----------------------------------------
+
+
+@pytest.fixture
+def layer(tmp_path):
+    """Descriptors of a layer with one changed file, and of the tree it goes to."""
+    for name in ("layer", "target"):
+        (tmp_path / name / "dir").mkdir(parents=True)
+    (tmp_path / "layer" / "dir" / "file").write_text("from inside")
+    (tmp_path / "outside").mkdir()
+    fds = [os.open(tmp_path / name, os.O_RDONLY | os.O_DIRECTORY) for name in ("layer", "target")]
+    yield tmp_path, *fds
+    for fd in fds:
+        os.close(fd)
+
+
+def test_a_directory_swapped_for_a_link_is_not_entered(layer):
+    """Between the look and the write, a directory becomes a link to another place: nothing is written there."""
+    place, upper, lower = layer
+    changes = list(Comparison(NOTHING, whole=False).changes(upper, lower))
+    (place / "target" / "dir").rmdir()
+    (place / "target" / "dir").symlink_to(place / "outside")
+    refusals = carry_over(changes, upper, lower, deletions=True)
+    assert ([("dir/file", "symlink")], []) == (
+        [(one.path, one.reason) for one in refusals],
+        os.listdir(place / "outside"),
+    )
+
+
+def test_a_deletion_does_not_follow_a_link(layer):
+    """A directory to delete that has become a link loses the link, and what it leads to stays."""
+    place, upper, lower = layer
+    (place / "outside" / "precious").write_text("p")
+    (place / "target" / "dir").rmdir()
+    (place / "target" / "dir").symlink_to(place / "outside")
+    gone = Change(path="dir", kind="deleted", bytes=0, type="directory")
+    assert ([], ["precious"]) == (carry_over([gone], upper, lower, deletions=True), os.listdir(place / "outside"))
+
+
+def test_a_layer_that_changes_its_kind_is_refused(layer):
+    """A file that is a FIFO by the time it is read is refused, and nobody waits for a writer."""
+    place, upper, lower = layer
+    (place / "layer" / "dir" / "file").unlink()
+    os.mkfifo(place / "layer" / "dir" / "file")
+    (one,) = carry_over([Change(path="dir/file", kind="created", bytes=0)], upper, lower, deletions=True)
+    assert ("special", []) == (one.reason, os.listdir(place / "target" / "dir"))
+
+
+def test_a_write_that_fails_leaves_nothing(layer):
+    """Where the host has a directory by now, the change is refused, and no half-written file stays beside it."""
+    place, upper, lower = layer
+    (place / "target" / "dir" / "file" / "more").mkdir(parents=True)
+    (one,) = carry_over([Change(path="dir/file", kind="modified", bytes=0)], upper, lower, deletions=True)
+    assert ("directory", ["file"]) == (one.reason, os.listdir(place / "target" / "dir"))
+
+
+@pytest.mark.parametrize("path", ["../outside/x", "dir/../../outside/x"])
+def test_no_path_climbs(layer, path):
+    """A path with `..`, which no layer can hold, is refused all the same where it is written."""
+    place, _upper, lower = layer
+    with pytest.raises(RefusedError):
+        Outlet(lower).file(path, memoryview(b"x"), 0o644, None)
+    assert [] == os.listdir(place / "outside")

@@ -127,8 +127,6 @@ _RESOURCES: dict[str, Checker] = {
     "max_open_files": integer(16, 1_048_576),
     "max_file_bytes": integer(0, 1 << 62, " bytes"),
     "disk_bytes": integer(4096, 1 << 62, " bytes"),
-    "collect_bytes": integer(0, 1 << 62, " bytes"),
-    "collect_file_bytes": integer(0, 1 << 62, " bytes"),
     "cpu_time_ms": integer(1, 86_400_000, " ms"),
 }
 _ISOLATION: dict[str, Checker] = {
@@ -178,6 +176,8 @@ _REQUEST: dict[str, Checker] = {
     "postmortem": check_boolean,
     "files": _check_files,
     "collect": _check_collect,
+    "collect_bytes": integer(0, 1 << 62, " bytes"),
+    "collect_file_bytes": integer(0, 1 << 62, " bytes"),
     "collect_to": check_source,
     "changes": check_boolean,
     "apply_changes": check_boolean,
@@ -241,8 +241,6 @@ _ARGUMENTS = {
     "max_output": "resources.max_output_bytes",
     "max_pids": "resources.max_pids",
     "disk": "resources.disk_bytes",
-    "collect_bytes": "resources.collect_bytes",
-    "collect_file_bytes": "resources.collect_file_bytes",
     "cpu_time_ms": "resources.cpu_time_ms",
     "network": "isolation.network",
     "readonly": "isolation.readonly_paths",

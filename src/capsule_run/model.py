@@ -39,8 +39,6 @@ class Resources:
     max_open_files: int | None = None
     max_file_bytes: int | None = None
     disk_bytes: int | None = None
-    collect_bytes: int | None = None
-    collect_file_bytes: int | None = None
     cpu_time_ms: int | None = None
 
 
@@ -109,6 +107,8 @@ class Request:
     postmortem: bool | None = None
     files: tuple[InputFile, ...] = ()
     collect: tuple[str, ...] = ()
+    collect_bytes: int | None = None
+    collect_file_bytes: int | None = None
     collect_to: str | None = None
     changes: bool | None = None
     apply_changes: bool = False

@@ -56,7 +56,7 @@ class Transfer:
 
 def resolve(request: Request, host: Host, kind: str, binds: tuple[BoundPath, ...], disk_bytes: int) -> Transfer:
     """Decide, for a workspace of this kind. Raises CapsuleError E1009 for what has no place in it."""
-    total, each = request.resources.collect_bytes, request.resources.collect_file_bytes
+    total, each = request.collect_bytes, request.collect_file_bytes
     total = DEFAULT_COLLECT_BYTES if total is None else total
     start = f"{WORKSPACE}/"
     _check_changes(request, kind)

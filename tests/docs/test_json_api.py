@@ -125,14 +125,16 @@ def test_defaults_that_follow_another_field():
 def test_every_other_default_is_nothing():
     """What is left has an empty default in the model, and the page says so."""
     empty = {path for path, row in REQUEST.items() if row[2] in ("`{}`", "`[]`")}
-    assert {"environment", "resources", "isolation", "require"} | {
+    assert {"environment", "resources", "isolation", "require", "files", "collect"} | {
         f"isolation.{name}" for name in ("readonly_paths", "writable_paths", "binds", "tools")
     } == empty
-    assert (Resources(), Isolation(), (), ()) == (
+    assert (Resources(), Isolation(), (), (), (), ()) == (
         Request(command=()).resources,
         Request(command=()).isolation,
         Request(command=()).environment,
         Request(command=()).require,
+        Request(command=()).files,
+        Request(command=()).collect,
     )
 
 
@@ -202,6 +204,10 @@ def test_rows_of_the_response_are_the_model_s():
         metrics=Metrics(**dict.fromkeys(Metrics.__annotations__, 1)), isolation={"a": 1},
         error=model.Failure(code="E4001", message="m", cause="c", details={}, hint="h"),
         limits_hit=({},), postmortem={"threads": [], "complete": True},
+        collected=(model.CollectedFile(path="p", data=b"", mode=0o644),), limits_hit=({},),
+        not_collected=(model.NotCollected(path="p", reason="symlink", bytes=0),),
+        changes=(model.Change(path="p", kind="created", bytes=0),), changes_truncated=True,
+        not_applied=(model.NotApplied(path="p", reason="special"),),
     )  # fmt: skip
     answer = wire.response(result)
     assert (set(answer), set(answer["metrics"]), set(answer["error"])) == (

@@ -20,7 +20,7 @@ from capsule_run.cli.options import (
 )
 from capsule_run.errors import CapsuleError
 from capsule_run.jsonapi import FIELDS
-from capsule_run.model import Bind, Isolation, Request, Resources, Workspace
+from capsule_run.model import Bind, InputFile, Isolation, Request, Resources, Workspace
 
 NOTHING = {"action": RUN, "json": False, "pretty": False, "verbose": False, "dry_run": False, "fields": {}}
 
@@ -38,6 +38,8 @@ def test_every_option_reaches_the_request():
         "--readonly /r --readonly /r2 --writable /rw --bind src:/d --bind ../s:/e:rw,force --execution-id job:1 --workspace d:ro "
         "--tool node --tool .venv --user 0:12 --hostname box --on-output-limit truncate --disk 1G --max-file-size 1M "
         "--max-open-files 64 --cpu-time 2500 --no-postmortem --require landlock --require cgroup2 -- cat -n"
+        "--max-open-files 64 --cpu-time 2500 --file a/b=src --file c=../d=e --collect *.txt --collect out/ --collect-to got "
+        "--max-collect 1G --apply-changes --save-changes kept --require landlock --require cgroup2 -- cat -n"
     )
     expected = Request(
         command=("cat", "-n"),
@@ -68,6 +70,12 @@ def test_every_option_reaches_the_request():
         on_output_limit="truncate",
         execution_id="job:1",
         require=("landlock", "cgroup2"),
+        files=(InputFile(path="a/b", source="src"), InputFile(path="c", source="../d=e")),
+        collect=("*.txt", "out/**"),
+        collect_to="got",
+        collect_bytes=1 << 30,
+        apply_changes=True,
+        save_changes="kept",
     )
     assert expected == build_request(read_options(words.split()))
     used = {word for word in words.split() if word.startswith("--")} - {"--"}
@@ -230,6 +238,12 @@ OUR_HELP = """\
   --max-open-files <NUM>     Maximum number of open files
   --cpu-time <MS>            Limit of processor time, of all processes together
   --no-postmortem            Do not look what the command did before it was ended for its time
+  --file <PATH=SRC>          Copy a file into the workspace
+  --collect <GLOB>           Bring files of the workspace back
+  --collect-to <DIR>         Write what --collect names to this directory
+  --max-collect <SIZE>       Maximum size of all that --collect brings
+  --apply-changes            Carry changes over to the shared directory
+  --save-changes <DIR>       Write what is new or changed to this directory
   --require <NAME>           Run only where the host has this mechanism
 
 Defaults: 30000 ms, 256 MiB of memory, 1024 CPU shares, 1 MiB of output, 100 processes, no network;

@@ -27,25 +27,29 @@ def response(result: Result) -> dict[str, object]:
         fields["metrics"] = _measured(result.metrics)
     if result.isolation:
         fields["isolation"] = result.isolation
+    if result.limits_hit:
+        fields["limits_hit"] = list(result.limits_hit)
+    if result.postmortem is not None:
+        fields["postmortem"] = result.postmortem
+    _add_workspace(fields, result)
+    if result.error is not None:
+        fields["error"] = _error_fields(result.error)
+    return fields
+
+
+def _add_workspace(fields: dict[str, object], result: Result) -> None:
     if result.collected:
         fields["files"] = {file.path: _file_fields(file) for file in result.collected}
     if result.not_collected:
         fields["not_collected"] = [
             {"path": file.path, "reason": file.reason, "bytes": file.bytes} for file in result.not_collected
         ]
-    if result.limits_hit:
-        fields["limits_hit"] = list(result.limits_hit)
-    if result.postmortem is not None:
-        fields["postmortem"] = result.postmortem
     if result.changes is not None:
         fields["changes"] = [_change_fields(change) for change in result.changes]
     if result.changes_truncated:
         fields["changes_truncated"] = True
     if result.not_applied:
         fields["not_applied"] = [{"path": one.path, "reason": one.reason} for one in result.not_applied]
-    if result.error is not None:
-        fields["error"] = _error_fields(result.error)
-    return fields
 
 
 def _measured(metrics: Metrics) -> dict[str, object]:

@@ -37,8 +37,8 @@ def test_every_option_reaches_the_request():
         "--timeout 5000 --memory 256M --cpu 512 --max-output 1K --max-pids 5 --network --workdir /w --env A=1 --env B=x=y "
         "--readonly /r --readonly /r2 --writable /rw --bind src:/d --bind ../s:/e:rw,force --execution-id job:1 --workspace d:ro "
         "--tool node --tool .venv --user 0:12 --hostname box --on-output-limit truncate --disk 1G --max-file-size 1M "
-        "--max-open-files 64 --cpu-time 2500 --no-postmortem --require landlock --require cgroup2 -- cat -n"
-        "--max-open-files 64 --cpu-time 2500 --file a/b=src --file c=../d=e --collect *.txt --collect out/ --collect-to got "
+        "--max-open-files 64 --cpu-time 2500 --no-postmortem "
+        "--file a/b=src --file c=../d=e --collect *.txt --collect out/ --collect-to got "
         "--max-collect 1G --apply-changes --save-changes kept --require landlock --require cgroup2 -- cat -n"
     )
     expected = Request(

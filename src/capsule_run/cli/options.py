@@ -348,10 +348,9 @@ def _store(option: Option, text: str | None, stored: dict[str, object], named: d
 
 def _options(stored: dict[str, object], command: tuple[str, ...]) -> Options:
     fields = {path: field for path, field in stored.items() if path in FIELDS}
-    if "environment" in fields:
-        fields["environment"] = _environment(fields["environment"])
-    if "files" in fields:
-        fields["files"] = _files(fields["files"])
+    for field, option in (("environment", "--env"), ("files", "--file")):
+        if field in fields:
+            fields[field] = _object(fields[field], option)
     return Options(
         action=str(stored.get("action", RUN)),
         json="json" in stored,
@@ -363,24 +362,14 @@ def _options(stored: dict[str, object], command: tuple[str, ...]) -> Options:
     )
 
 
-def _environment(variables: object) -> dict[str, str]:
-    assert isinstance(variables, tuple)
-    environment: dict[str, str] = {}
-    for name, text in variables:
-        if name in environment:
-            raise _usage(f"`--env` gives {quoted(name)} twice", hint="keep one of the two")
-        environment[name] = text
-    return environment
-
-
-def _files(given: object) -> dict[str, object]:
-    assert isinstance(given, tuple)
-    files: dict[str, object] = {}
-    for path, file in given:
-        if path in files:
-            raise _usage(f"`--file` gives {quoted(path)} twice", hint="keep one of the two")
-        files[path] = file
-    return files
+def _object(pairs: object, option: str) -> dict[str, object]:
+    assert isinstance(pairs, tuple)
+    members: dict[str, object] = {}
+    for name, member in pairs:
+        if name in members:
+            raise _usage(f"`{option}` gives {quoted(name)} twice", hint="keep one of the two")
+        members[name] = member
+    return members
 
 
 def _checked(options: Options) -> Options:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .errors import CapsuleError, entry
 from .model import KILL, TRUNCATE
+from .view import private_mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ def _disk_full(ended: Ended) -> dict[str, object] | None:
         "limit_bytes": limit,
         "observed_bytes": min(used, limit),
         "source": "tmpfs",
+        "mounts": private_mounts(ended.policy),
         "counter": {"free_bytes": free, "files": files, "free_files": free_files},
     }
 
@@ -162,7 +164,8 @@ def own_end(ended: Ended) -> CapsuleError | None:
     if details is not None:
         return CapsuleError(
             "E4005",
-            f"the private disk of {count(ended.policy.disk_bytes, 'bytes')} is full{_said(ended, FULL_DISK)}",
+            f"the private disk of {count(ended.policy.disk_bytes, 'bytes')} ({', '.join(private_mounts(ended.policy))}) "
+            f"is full{_said(ended, FULL_DISK)}",
             details={**details, **_own(ended)},
         )
     details = _processes(ended)

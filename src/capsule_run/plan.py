@@ -9,7 +9,7 @@ from __future__ import annotations
 from ._value import value
 from .errors import CapsuleError
 from .model import COPY_ON_WRITE, READ_ONLY
-from .policy import OWN_BYTES, SETUP_MS
+from .policy import SETUP_MS
 from .view import PRIVATE, SCRATCH_PLACES, VAR_TMP, WORKSPACE, scratch_places, within
 
 TYPE_CHECKING = False
@@ -24,7 +24,10 @@ NEW = "/new"
 WORKSPACE_PLACE, LOWER_PLACE, WORK_PLACE, EMPTY_PLACE = "/workspace", "/lower", "/work", "/empty"
 STREAM_FD = 0  # of the room's half: where the bytes of `fill` come from
 FILL_BYTES_PER_MS = 10_000  # slower than this, and set-up took too long
-OWN_INODES = 1024  # what our own files and mount points may take of it, beside OWN_BYTES
+# What our own files and mount points take of it comes on top of the limit, to the page and (but for what the file systems
+# make for themselves: their roots, an overlay's work directory) to the inode, so that the limit is the program's alone.
+LARGEST_PAGE = {"x86_64": 4096}  # elsewhere a kernel may have been built for pages of 64 KiB
+HIDDEN_INODES = 16
 OOM_SCORE = 1000  # under memory pressure the kernel ends a sandbox before anything of the host's
 
 
@@ -99,9 +102,17 @@ class _Tree:
         self.steps.append(("symlink", path, target))
 
 
-def _inodes(disk_bytes: int) -> int:
-    """One inode for each page, between bounds: an empty file costs the kernel about a kilobyte."""
-    return min(max(disk_bytes >> 12, 1024), 1 << 20)
+def _root(policy: Policy, tree: _Tree) -> Step:
+    """The one tmpfs: as large as the limit, and what we put there ourselves. What the request brings is within the limit.
+
+    One inode for each 4 KiB, between bounds: an empty file costs the kernel about a kilobyte.
+    """
+    ours = [step for step in tree.steps if step[0] != "fill"]
+    page = LARGEST_PAGE.get(policy.architecture, 65_536)
+    texts = [step[3].encode("utf-8", "surrogateescape") for step in ours if step[0] == "file"]
+    pages = sum([-(-len(text) // page) for text in texts])
+    inodes = min(max(policy.disk_bytes >> 12, 1024), 1 << 20) + len(ours) + HIDDEN_INODES
+    return ("root", str(policy.disk_bytes + pages * page), str(inodes))
 
 
 def _etc(policy: Policy, tree: _Tree) -> None:
@@ -249,7 +260,7 @@ def room_steps(policy: Policy) -> tuple[Step, ...]:
         steps += sources.steps + sources.idmaps
     else:
         steps += sources.steps
-    steps.append(("root", str(policy.disk_bytes + OWN_BYTES), str(_inodes(policy.disk_bytes) + OWN_INODES)))
+    steps.append(_root(policy, tree))
     steps += tree.steps
     steps += mounts
     if not policy.network:

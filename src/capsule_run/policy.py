@@ -33,7 +33,7 @@ DEFAULT_USER = 1000
 DEFAULT_HOSTNAME = "capsule"
 DRAIN_MS = 250
 SETUP_MS = 10_000
-OWN_BYTES = 1 << 20  # of the tmpfs, for our own files and mount points
+BEYOND_DISK = 1 << 20  # so that a file that fills the disk meets ENOSPC, and not the signal of its own limit
 
 
 @value
@@ -156,7 +156,7 @@ def resolve(request: Request, host: Host, *, streams_stdin: bool = False) -> Pol
         on_output_limit=request.on_output_limit or KILL,
         max_pids=_given(resources.max_pids, DEFAULT_MAX_PIDS),
         max_open_files=_given(resources.max_open_files, DEFAULT_MAX_OPEN_FILES),
-        max_file_bytes=_given(resources.max_file_bytes, disk_bytes + OWN_BYTES),
+        max_file_bytes=_given(resources.max_file_bytes, disk_bytes + BEYOND_DISK),
         disk_bytes=disk_bytes,
         network=bool(isolation.network),
         user=user,

@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .host import Host, Source
     from .model import Request
+    from .policy import Policy
 
 WORKSPACE = "/workspace"
 ELOOP = 40
@@ -272,6 +273,12 @@ def every_bind(host: Host, python: list[BoundPath], user: list[BoundPath]) -> tu
 
 def devices(host: Host) -> tuple[tuple[str, Source], ...]:
     return tuple((path[5:], source) for path, source in host.sources.items() if path in host.devices)
+
+
+def private_mounts(policy: Policy) -> list[str]:
+    """The writable places that share the private disk."""
+    workspace = [WORKSPACE] if policy.workspace_kind in TRANSIENT else []
+    return [*workspace, *(place for place, _scratch, _mode in scratch_places(policy.binds))]
 
 
 def scratch_places(binds: tuple[BoundPath, ...]) -> tuple[tuple[str, str, str], ...]:

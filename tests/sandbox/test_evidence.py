@@ -55,6 +55,8 @@ def test_a_full_disk_is_the_cause(inside):
     details = details_of(response)
     assert (4 * MIB, 4 * MIB, 1) == (details["limit_bytes"], details["observed_bytes"], details["exit_code"])
     assert details["counter"]["free_bytes"] < 4096
+    assert {"/workspace", "/tmp", "/dev/shm"} <= set(details["mounts"])
+    assert "/workspace, /tmp, /dev/shm" in response["error"]["message"]
 
 
 def test_a_full_disk_that_is_survived_is_told(inside):

@@ -89,6 +89,52 @@ def test_disk_is_limited(inside):
     assert "No space left on device" in response["stderr"]
 
 
+FILL = """
+import os
+page, wrote, made = bytes(4096), 0, 0
+places = ["/tmp", "/dev/shm", "/workspace"]
+with open("/tmp/a", "wb", buffering=0) as a, open("/dev/shm/b", "wb", buffering=0) as b, open("c", "wb", buffering=0) as c:
+    try:
+        while True:
+            for each in (a, b, c):
+                wrote += each.write(page)
+    except OSError:
+        pass
+try:
+    while True:
+        os.mkdir(f"{places[made % 3]}/{made}")
+        made += 1
+except OSError:
+    print(wrote, made)
+"""
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_disk_limit_is_exact(inside, place, shared):
+    """The private places hold together just `disk_bytes`, and one file for each 4 KiB of it, with a shared workspace too."""
+    disk_bytes = 8 << 20
+    workspace = {"isolation": {"workspace": str(place)}} if shared else {}
+    wrote, made = inside.python_says(FILL, resources={"disk_bytes": disk_bytes}, **workspace).split()
+    assert disk_bytes == int(wrote)
+    assert disk_bytes // 4096 <= int(made) + 3 <= disk_bytes // 4096 + 16
+
+
+def test_private_files_are_counted_as_memory(inside):
+    """Files of /tmp count against the memory limit: a disk that is larger than the memory cannot be filled."""
+    script = "head -c 60M /dev/zero > /tmp/a; sleep 2; echo survived"
+    response = inside(["sh", "-c", script], resources={"memory_bytes": 48 << 20, "disk_bytes": 1 << 30})
+    assert "survived" not in response["stdout"]
+    assert ("E4001", 137) == (code_of(response), response["exit_code"])
+
+
+def test_private_files_are_on_no_file_system_of_the_host(inside, place):
+    """/workspace, /tmp, /var/tmp and /dev/shm are memory, also as the copy-on-write view of a directory."""
+    kinds = "stat -f -c %T /tmp /var/tmp /dev/shm; echo x > /workspace/new; df --output=source /workspace | tail -1"
+    said = inside.says(["sh", "-c", kinds], isolation={"workspace": str(place)}).split()
+    assert ["tmpfs"] * 3 == said[:3]
+    assert [] == os.listdir(place)
+
+
 def test_the_size_of_a_file_is_limited(inside):
     """A file beyond `max_file_bytes` ends its writer with SIGXFSZ, which the result calls E4006."""
     response = inside(

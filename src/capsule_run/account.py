@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from .counters import counters
 from .model import Metrics, Output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .core import Ended
+    from .counters import Counters
     from .policy import Policy
 
 
@@ -28,27 +30,72 @@ def startup_phases(times: dict[str, int], called_ns: int) -> dict[str, int]:
     return phases
 
 
-def metrics(ended: Ended, called_ns: int) -> Metrics:
-    report = ended.report
-    usage, times = report.usage, report.times
-    setup = next((words for words in ended.record if words[0] == "setup"), ("", "0", "0"))
-    user = max(usage["user_us"] - int(setup[1]), 0) / 1000
-    system = max(usage["system_us"] - int(setup[2]), 0) / 1000
+def _memory(ended: Ended, counted: Counters) -> tuple[int | None, str | None]:
+    """The most memory used at a time, and who knows it.
+
+    A group's own peak is exact. Without one it is the larger of two lower bounds: the highest look of the watch at all
+    processes, and the kernel's peak of the largest one, which also counts the files that it has mapped.
+    """
+    if counted.memory_peak_bytes is not None:
+        return counted.memory_peak_bytes, "cgroup"
+    watch, largest = ended.report.memory_peak << 10, ended.report.usage["max_rss_kib"] << 10
+    if not watch and not largest:
+        return None, None
+    return (watch, "watch") if watch >= largest else (largest, "process")
+
+
+def _row(ended: Ended, name: str) -> tuple[int, ...]:
+    return next((tuple(map(int, words[1:])) for words in ended.record if words[0] == name), ())
+
+
+def processor_ms(ended: Ended, counted: Counters) -> tuple[float, float, float]:
+    """User, system and all processor time of the command and its children, without that of setting the run up.
+
+    All is the group's own count where that is more: it also has children whose parent let the kernel discard them.
+    """
+    usage, setup = ended.report.usage, _row(ended, "setup") or (0, 0)
+    user, system = max(usage["user_us"] - setup[0], 0) / 1000, max(usage["system_us"] - setup[1], 0) / 1000
+    whole = ((counted.cpu_us or 0) - sum(setup)) / 1000
+    return round(user, 3), round(system, 3), round(max(user + system, whole), 3)
+
+
+def wall_ms(ended: Ended) -> float:
+    """From the command's start to its end, or to the report where it was ended."""
+    times = ended.report.times
     end = times["ended"] or times["reported"]
+    return round((end - times["started"]) / 1e6, 3) if times["started"] else 0.0
+
+
+def metrics(ended: Ended, called_ns: int) -> Metrics:
+    """What the run cost, without the processor time of setting it up."""
+    report, counted = ended.report, counters(ended.record)
+    usage = report.usage
+    user, system, cpu = processor_ms(ended, counted)
+    memory, source = _memory(ended, counted)
+    disk, tasks = _row(ended, "disk"), _row(ended, "tasks")
+    # the group also counts our process 1; the watch does not
+    most = counted.most_tasks - 1 if counted.most_tasks else tasks[0] if tasks else None
     return Metrics(
-        wall_ms=round((end - times["started"]) / 1e6, 3) if times["started"] else 0.0,
-        user_ms=round(user, 3),
-        system_ms=round(system, 3),
-        cpu_ms=round(user + system, 3),
+        wall_ms=wall_ms(ended),
+        user_ms=user,
+        system_ms=system,
+        cpu_ms=cpu,
         max_process_memory_bytes=(usage["max_rss_kib"] << 10) or None,
-        max_memory_bytes=(report.memory_peak << 10) or None,
-        io_read_bytes=usage["in_blocks"] << 9,
-        io_write_bytes=usage["out_blocks"] << 9,
+        max_memory_bytes=memory,
+        memory_source=source,
+        io_read_bytes=usage["in_blocks"] << 9 if counted.read_bytes is None else counted.read_bytes,
+        io_write_bytes=usage["out_blocks"] << 9 if counted.write_bytes is None else counted.write_bytes,
+        io_read_operations=counted.read_operations,
+        io_write_operations=counted.write_operations,
         voluntary_context_switches=usage["voluntary_switches"],
         involuntary_context_switches=usage["involuntary_switches"],
         minor_page_faults=usage["minor_faults"],
         major_page_faults=usage["major_faults"],
-        startup=startup_phases(times, called_ns),
+        max_processes=most,
+        disk_bytes=disk[0] if disk else None,
+        throttled_ms=None if counted.throttled_us is None else counted.throttled_us / 1000,
+        pressure=counted.pressure,
+        startup=startup_phases(report.times, called_ns),
     )
 
 

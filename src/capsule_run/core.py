@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from .exchange import Taken
+    from .measure import Sample
     from .policy import Policy
 
 # Beside us, and never looked for elsewhere.
@@ -71,6 +72,7 @@ class Ended:
     cancelled_by: int  # the signal to us that ended it, or 0
     stdout: bytes
     stderr: bytes
+    meanwhile: tuple[Sample, Sample] | None = None  # of the host, where the run lasted long enough to ask
     taken: Taken | None = None  # what came out of the workspace, where anything was wanted of it
 
 
@@ -158,6 +160,19 @@ class Core:
             if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
                 fds += [int.from_bytes(packed[at : at + 4], "little") for at in range(0, len(packed) - 3, 4)]
         return message, fds
+
+    def has_news(self, seconds: float) -> bool:
+        """Whether there is something to receive, or the core is gone; waits so long for it at the most."""
+        self._socket.settimeout(seconds)
+        try:
+            self._socket.recv(1, _socket.MSG_PEEK)
+        except TimeoutError:
+            return False
+        except ConnectionResetError:
+            return True  # told once, and `receive` asks again
+        finally:
+            self._socket.settimeout(None)
+        return True
 
     def close(self) -> int:
         """Let go: a sandbox that still lives ends with its core. Returns the core's wait status; a second call is 0."""

@@ -7,12 +7,16 @@ there is no cause. docs/limits.md says what each rung can prove.
 
 from __future__ import annotations
 
+from .account import processor_ms, wall_ms
+from .counters import counters
 from .errors import CapsuleError, entry
 from .model import KILL, TRUNCATE
 from .view import private_mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .core import Ended
     from .policy import Policy
 
@@ -37,16 +41,8 @@ def numbers(record: list[list[str]], name: str) -> tuple[int, ...]:
 
 
 def cpu_ms(ended: Ended) -> float:
-    """Processor time of the command and all its children, less that of set-up."""
-    usage, setup = ended.report.usage, numbers(ended.record, "setup") or (0, 0)
-    return round(max(usage["user_us"] - setup[0], 0) / 1000 + max(usage["system_us"] - setup[1], 0) / 1000, 3)
-
-
-def wall_ms(ended: Ended) -> float:
-    """From the command's start to its end; to the report where it was ended."""
-    times = ended.report.times
-    end = times["ended"] or times["reported"]
-    return round((end - times["started"]) / 1e6, 3) if times["started"] else 0.0
+    """Processor time of the command and all its children."""
+    return processor_ms(ended, counters(ended.record))[2]
 
 
 def _mib(size: int) -> int:
@@ -87,19 +83,30 @@ def clock(ended: Ended) -> CapsuleError:
     )
 
 
-def memory_watch(ended: Ended) -> CapsuleError:
-    """The launcher's own look at the whole tree."""
-    observed, limit = ended.report.memory_peak << 10, ended.policy.memory_bytes
+def memory(ended: Ended) -> CapsuleError:
+    """The kernel's count of processes that it ended for the group's limit; else the launcher's own look at all of them."""
+    counted, limit = counters(ended.record), ended.policy.memory_bytes
+    details: dict[str, object] = {"limit_bytes": limit}
+    if counted.oom_kills:
+        observed = counted.memory_peak_bytes or limit
+        details.update(observed_bytes=observed, source="cgroup", counter={"oom_kill": counted.oom_kills})
+    else:
+        observed = ended.report.memory_peak << 10
+        details.update(observed_bytes=observed, source="watch")
+        details["would_pass_with"] = {"resources.memory_bytes": _mib(observed)}
+    files = numbers(ended.record, "disk")
+    if files:
+        details["files_bytes"] = files[0]
     return CapsuleError(
         "E4001",
         f"the command and its children used {count(observed, 'bytes')} of memory, the limit is {count(limit, 'bytes')}",
-        details={
-            "limit_bytes": limit,
-            "observed_bytes": observed,
-            "source": "watch",
-            "would_pass_with": {"resources.memory_bytes": _mib(observed)},
-        },
+        details=details,
     )
+
+
+def out_of_memory(ended: Ended) -> bool:
+    """Whether the kernel has ended a process for the group's limit."""
+    return bool(counters(ended.record).oom_kills)
 
 
 def cpu_time(ended: Ended, source: str) -> CapsuleError:
@@ -145,21 +152,22 @@ def _disk_full(ended: Ended) -> dict[str, object] | None:
 
 
 def _processes(ended: Ended) -> dict[str, object] | None:
-    """At the process limit: the watch saw as many processes and threads as there may be, so the next one is refused."""
-    (most,) = numbers(ended.record, "tasks") or (0,)
-    limit = ended.policy.max_pids
-    if most < limit:
+    """A fork that the group counted as refused; else, that the watch saw as many processes and threads as there may be."""
+    limit, (most,) = ended.policy.max_pids, numbers(ended.record, "tasks") or (0,)
+    refused = counters(ended.record).refused_forks
+    if refused:
+        counted: dict[str, object] = {"source": "cgroup", "counter": {"refused": refused}}
+    elif refused is None and most >= limit:
+        counted = {"source": "watch", "observed": most}
+    else:
         return None
-    return {
-        "limit": limit,
-        "observed": most,
-        "source": "watch",
-        "would_pass_with": {"resources.max_pids": limit + 1},
-    }
+    return {"limit": limit, **counted, "would_pass_with": {"resources.max_pids": limit + 1}}
 
 
 def own_end(ended: Ended) -> CapsuleError | None:
     """The limit that made the command give up by itself, with a non-zero exit code or a signal of its own."""
+    if out_of_memory(ended):
+        return memory(ended)
     details = _disk_full(ended)
     if details is not None:
         return CapsuleError(
@@ -170,10 +178,10 @@ def own_end(ended: Ended) -> CapsuleError | None:
         )
     details = _processes(ended)
     said = _said(ended, REFUSED_FORK)
-    if details is not None and said:
+    if details is not None and (said or details["source"] == "cgroup"):
         return CapsuleError(
             "E4002",
-            f"the command could not start another process beside {details['observed']}{said}",
+            f"the command could not start another process beside {ended.policy.max_pids}{said}",
             details={**details, **_own(ended)},
         )
     return None
@@ -199,7 +207,11 @@ def _said(ended: Ended, words: tuple[str, ...]) -> str:
 
 def limits_hit(ended: Ended, code: str) -> tuple[dict[str, object], ...]:
     """The limits that were reached and did not end the run, each with its evidence; `code` is what did end it."""
-    hits = [("E4005", _disk_full(ended)), ("E4002", _processes(ended))]
+    hits: list[tuple[str, Mapping[str, object] | None]] = [
+        ("E4001", memory(ended).details if out_of_memory(ended) else None),
+        ("E4005", _disk_full(ended)),
+        ("E4002", _processes(ended)),
+    ]
     if ended.policy.on_output_limit == TRUNCATE:
         for name, (_kept, total, over) in (("stdout", ended.report.stdout), ("stderr", ended.report.stderr)):
             hits.append(("E4003", _output_details(name, total, ended.policy) if over else None))

@@ -198,14 +198,20 @@ class Metrics:
     system_ms: float
     cpu_ms: float
     max_memory_bytes: int | None = None
+    memory_source: str | None = None
     max_process_memory_bytes: int | None = None
     io_read_bytes: int | None = None
     io_write_bytes: int | None = None
+    io_read_operations: int | None = None
+    io_write_operations: int | None = None
     voluntary_context_switches: int | None = None
     involuntary_context_switches: int | None = None
     minor_page_faults: int | None = None
     major_page_faults: int | None = None
-    processes: int | None = None
+    max_processes: int | None = None
+    disk_bytes: int | None = None
+    throttled_ms: float | None = None
+    pressure: Mapping[str, Mapping[str, float]] | None = None
     startup: Mapping[str, int] | None = None
 
 
@@ -231,6 +237,7 @@ class Result:
     changes: tuple[Change, ...] | None = None  # None: nobody looked
     changes_truncated: bool = False
     not_applied: tuple[NotApplied, ...] = ()
+    measurement: Mapping[str, object] | None = None
 
     @property
     def files(self) -> dict[str, CollectedFile]:

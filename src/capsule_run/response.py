@@ -27,6 +27,8 @@ def response(result: Result) -> dict[str, object]:
         fields["metrics"] = _measured(result.metrics)
     if result.isolation:
         fields["isolation"] = result.isolation
+    if result.measurement is not None:
+        fields["measurement"] = result.measurement
     if result.limits_hit:
         fields["limits_hit"] = list(result.limits_hit)
     if result.postmortem is not None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from .exchange import Exchange
     from .host import Host
+    from .measure import Sample
     from .model import Failure
     from .policy import Policy
     from .tools import Shown
@@ -128,8 +129,10 @@ def _send(core: Core, half: str, steps: tuple[tuple[str, ...], ...], fds: Sequen
 
 def _drive(
     core: Core, policy: Policy, sinks: _Sinks, on_start: Callable[[Run], None] | None, exchange: Exchange | None
-) -> tuple[Plan, Report, int]:
-    """Send both halves and wait for the report. Returns it with the plan and the signal that cancelled the run, or 0.
+) -> tuple[Plan, Report, int, tuple[Sample, Sample] | None]:
+    """Send both halves and wait for the report.
+
+    Returns it with the plan, the signal that cancelled the run, or 0, and what the host did meanwhile, if it took long.
 
     The room is built while the payload's half is made here.
     """
@@ -143,15 +146,18 @@ def _drive(
 
     payload = payload_steps(policy)
     _send(core, "payload", payload, sinks.fds)
-    from . import account, attestation, verdict  # noqa: F401  # while the command runs, not while somebody waits for it
+    from . import account, attestation, measure, verdict  # noqa: F401  # while the command runs, not while somebody waits for it
 
     attestation.filter_hash(_program(payload))
 
-    message = early or (exchange.ready(core) if exchange else b"") or core.receive()
+    message = early or (exchange.ready(core) if exchange else b"")
+    before = measure.begin(core) if not message else None
+    message = message or core.receive()
+    meanwhile = (before, measure.sample()) if before is not None else None
     if not message:
         status = core.close()
         raise CapsuleError("E6002", f"the core ended without a report (wait status {status})")
-    return Plan(room=room, payload=payload), parse_report(message), run.cancelled_by
+    return Plan(room=room, payload=payload), parse_report(message), run.cancelled_by, meanwhile
 
 
 def _next_rung(report: Report, plan: Plan) -> str:
@@ -207,7 +213,7 @@ def _once(
         sinks = _Sinks(request, streams)
         try:
             exchange = _exchange(policy, sinks)
-            plan, report, cancelled_by = _drive(core, policy, sinks, on_start, exchange)
+            plan, report, cancelled_by, meanwhile = _drive(core, policy, sinks, on_start, exchange)
             _learn(report, plan, stale_ok=stale_ok)
             if report.landlock_abi is None and report.killed != "caller":
                 raise _unstarted(report, plan, host, request)
@@ -217,6 +223,7 @@ def _once(
                 record=parse_record(sinks.content(sinks.record, report.record[0])),
                 program=_program(plan.payload),
                 cancelled_by=cancelled_by,
+                meanwhile=meanwhile,
                 stdout=sinks.content(sinks.stdout, report.stdout[0]),
                 stderr=sinks.content(sinks.stderr, report.stderr[0]),
                 taken=exchange.take(by_itself=report.exited is not None and not report.killed) if exchange else None,
@@ -306,7 +313,7 @@ def perform(
         if error.code.startswith("E1"):
             raise
         return failed_result(error, execution_id=execution_id, started_at=started_at)
-    from . import account, attestation, verdict  # loaded by now, see `_drive`
+    from . import account, attestation, measure, verdict  # loaded by now, see `_drive`
 
     status, exit_code, signal, failure = verdict.judge(ended)
     isolation = account.isolation_in_force(ended.policy, ended.report.landlock_abi or 0)
@@ -314,6 +321,7 @@ def perform(
         isolation["attested"], doubt = attestation.attest(ended)
         if doubt is not None:
             status, exit_code, signal, failure = ERROR, 125, None, doubt.failure()
+    metrics = account.metrics(ended, called_ns) if ended.report.usage else None
     result = Result(
         execution_id=execution_id,
         status=status,
@@ -323,7 +331,8 @@ def perform(
         signal=signal,
         stdout_stream=account.output(ended.report.stdout, ended.stdout),
         stderr_stream=account.output(ended.report.stderr, ended.stderr),
-        metrics=account.metrics(ended, called_ns) if ended.report.usage else None,
+        metrics=metrics,
+        measurement=measure.measurement(*ended.meanwhile, metrics) if ended.meanwhile and metrics else None,
         isolation=isolation,
         error=failure,
         limits_hit=verdict.limits_hit(ended, failure),

@@ -128,7 +128,7 @@ def judge(ended: Ended) -> tuple[str, int, str | None, Failure | None]:
     if error is None and report.killed == "clock":
         return TIMEOUT, 124, "SIGKILL", evidence.clock(ended).failure()
     if error is None and report.killed == "memory":
-        error = evidence.memory_watch(ended)
+        error = evidence.memory(ended)
     if error is None and report.killed == "cpu":
         error = evidence.cpu_time(ended, "watch")
     if error is not None:
@@ -138,6 +138,8 @@ def judge(ended: Ended) -> tuple[str, int, str | None, Failure | None]:
         error = CapsuleError("E3007", f"cancelled by {signal_name(number)}", details={"signal": number})
         return KILLED, 128 + number, "SIGKILL", error.failure()
     if report.exited is None and report.signalled is None:
+        if evidence.out_of_memory(ended):  # the kernel ended our process 1 along with the command
+            return KILLED, KILLED_EXIT, "SIGKILL", evidence.memory(ended).failure()
         error = CapsuleError(
             "E6002",
             "the sandbox's first process was ended from outside: nothing is left running",
@@ -180,6 +182,8 @@ def limits_hit(ended: Ended, failure: Failure | None) -> tuple[dict[str, object]
     """The limits that were reached and did not end the run. Most runs reach none, and that is seen here at once."""
     policy = ended.policy
     for words in ended.record:
+        if words[0] == "cgroup":
+            break
         if words[0] == "disk" and (int(words[2]) < 4096 or words[4] == "0"):
             break
         if words[0] == "tasks" and int(words[1]) >= policy.max_pids:

@@ -33,6 +33,7 @@ RESPONSE_TABLES = {
         "metrics": "| `metrics` field | type | meaning |",
         "isolation": "| `isolation` field | type | meaning |",
         "postmortem": "| `postmortem` field | type | meaning |",
+        "measurement": "| `measurement` field | type | meaning |",
         "error": "| `error` field | type | meaning |",
     }.items()
 }
@@ -203,7 +204,7 @@ def test_rows_of_the_response_are_the_model_s():
         stderr_stream=model.Output(data=b"\xff", total_bytes=1, truncated=True),
         metrics=Metrics(**dict.fromkeys(Metrics.__annotations__, 1)), isolation={"a": 1},
         error=model.Failure(code="E4001", message="m", cause="c", details={}, hint="h"),
-        limits_hit=({},), postmortem={"threads": [], "complete": True},
+        limits_hit=({},), measurement={"doubts": []}, postmortem={"threads": [], "complete": True},
         collected=(model.CollectedFile(path="p", data=b"", mode=0o644),),
         not_collected=(model.NotCollected(path="p", reason="symlink", bytes=0),),
         changes=(model.Change(path="p", kind="created", bytes=0),), changes_truncated=True,

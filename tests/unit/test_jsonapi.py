@@ -592,7 +592,7 @@ def test_every_argument_of_run_is_known():
 
 # The response
 
-METRICS = Metrics(wall_ms=12.34567, user_ms=1.0, system_ms=2.0, cpu_ms=3.0, processes=0, startup={"core": 210})
+METRICS = Metrics(wall_ms=12.34567, user_ms=1.0, system_ms=2.0, cpu_ms=3.0, max_processes=0, startup={"core": 210})
 CLEAN = Result(
     execution_id="job-7",
     status="success",

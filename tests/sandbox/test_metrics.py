@@ -1,0 +1,66 @@
+"""Metrics, against what the kernel tells the command about itself."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+BURN = """
+import json, os, resource, time
+for _ in range(2):
+    if os.fork() == 0:
+        until = time.process_time() + 0.3
+        while time.process_time() < until: pass
+        os._exit(0)
+for _ in range(2): os.wait()
+used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+print(json.dumps([sum(u.ru_utime + u.ru_stime for u in used) * 1000, sum(u.ru_minflt for u in used)]))
+"""
+
+
+def test_processor_time_is_what_getrusage_says(inside):
+    """Within 5 % of what the command sees of itself and its children, set-up not included."""
+    response = inside.python(BURN)
+    seen_ms, seen_faults = json.loads(response["stdout"])
+    assert seen_ms == pytest.approx(response["metrics"]["cpu_ms"], rel=0.05)
+    assert seen_faults <= response["metrics"]["minor_page_faults"]
+
+
+TOUCH = """
+import mmap
+pages = mmap.mmap(-1, 100 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for at in range(0, len(pages), 4096): pages[at] = 1
+print(next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+def test_peak_memory_is_what_was_touched(inside):
+    """100 MiB and an interpreter: within 5 % of the most that the kernel saw resident, and the source is named."""
+    response = inside.python(TOUCH)
+    metrics = response["metrics"]
+    assert metrics["max_memory_bytes"] == pytest.approx(
+        int(response["stdout"]), rel=0.05 if metrics["memory_source"] == "process" else 0.15
+    )
+    assert metrics["max_memory_bytes"] >= 100 << 20
+    assert metrics["memory_source"] in ("process", "watch", "cgroup")
+
+
+def test_files_left_behind_are_counted(inside):
+    """`disk_bytes` is what lies in the private places at the end."""
+    empty = inside(["true"])["metrics"]["disk_bytes"]
+    written = inside(["sh", "-c", "head -c 3145728 /dev/zero > /tmp/f"])["metrics"]["disk_bytes"]
+    assert 3 << 20 == written - empty
+
+
+def test_most_processes_at_a_time(inside):
+    """Seven that live long enough for a look are seen together."""
+    response = inside(["sh", "-c", "for i in 1 2 3 4 5 6; do sleep 0.6 & done; wait"])
+    assert 7 == response["metrics"]["max_processes"]
+
+
+def test_a_run_that_lasts_says_what_the_host_did(inside):
+    """A long run has a `measurement`, a short one none."""
+    block = inside(["sleep", "0.2"])["measurement"]
+    assert block["trustworthy"] is (block["doubts"] == [])
+    assert 0 < block["observed_ms"]

@@ -637,7 +637,7 @@ def test_response_of_a_clean_run():
         "started_at": "2030-01-01T00:00:00.000Z",
         "finished_at": "2030-01-01T00:00:01.000Z",
         "metrics": {
-            "wall_ms": 12.346, "user_ms": 1.0, "system_ms": 2.0, "cpu_ms": 3.0, "processes": 0, "startup": {"core": 210},
+            "wall_ms": 12.346, "user_ms": 1.0, "system_ms": 2.0, "cpu_ms": 3.0, "max_processes": 0, "startup": {"core": 210},
         },
         "isolation": {"layers": ["user"]},
     }  # fmt: skip

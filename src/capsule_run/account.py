@@ -104,6 +104,8 @@ def isolation_in_force(policy: Policy, landlock_abi: int) -> dict[str, object]:
     workspace: dict[str, object] = {"kind": policy.workspace_kind}
     if policy.workspace is not None:
         workspace["source"] = policy.workspace.path
+    if policy.masks:
+        workspace["masked"] = [place for place, _is_directory in policy.masks]
     return {
         "namespaces": ["user", "mount", "pid", "ipc", "uts", "cgroup", *(() if policy.network else ("net",))],
         "network": "host" if policy.network else "none",

@@ -72,6 +72,7 @@ class Host:
     lacking: tuple[str, ...]
     tools: tuple[Shown, ...]
     deliveries: tuple[Delivery, ...]
+    secrets: dict[str, tuple[tuple[str, bool], ...]]
     processors: int  # those that are there, whoever may use them: 1 where nobody asked
 
 
@@ -350,6 +351,11 @@ def survey(request: Request, *, refused: Iterable[str] = (), tools: tuple[Shown,
         outside_uid, outside_gid, privileged = outside_ids(static, gid)
     directory = current_directory()
     asked = _asked_sources(request, directory)
+    secrets: dict[str, tuple[tuple[str, bool], ...]] = {}
+    if asked:
+        from .masks import secrets_in  # only who shares something pays for it
+
+        secrets = secrets_in(asked.values(), request.isolation.unmask)
     deliveries: tuple[Delivery, ...] = ()
     if request.files:
         from .delivery import look_at_files  # only who brings files pays for it
@@ -381,5 +387,6 @@ def survey(request: Request, *, refused: Iterable[str] = (), tools: tuple[Shown,
         lacking=_lacking(request.command[0], static.python),
         tools=tools,
         deliveries=deliveries,
+        secrets=secrets,
         processors=(posix.cpu_count() or 1) if request.resources.cpu_time_ms is not None else 1,
     )

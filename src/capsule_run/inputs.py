@@ -5,7 +5,7 @@ Rank 1: pure. Imported by `jsonapi` for the requests that have them.
 
 from __future__ import annotations
 
-from .checks import check_base64, check_source, check_stdin, encode, refuse, shown, wrong_type
+from .checks import check_base64, check_source, check_stdin, encode, nearest, refuse, shown, wrong_type
 from .model import InputFile
 from .patterns import MOST_NAMES, WORKSPACE, check_inner_path
 
@@ -79,6 +79,20 @@ def _spelled(file: InputFile) -> dict[str, object]:
 def files_to_mapping(files: tuple[InputFile, ...]) -> dict[str, object]:
     """The way back: what `check_files` makes these of."""
     return {file.path: _spelled(file) for file in files}
+
+
+def check_unmask(value: object, label: str) -> tuple[str, ...]:
+    """A list of names that are masked, each as the list of secrets spells it."""
+    from .data.secrets import SECRETS
+
+    if not isinstance(value, (list, tuple)):
+        raise wrong_type(label, "a list of names", value)
+    for index, name in enumerate(value):
+        if name not in SECRETS:
+            guess = nearest(name, SECRETS) if isinstance(name, str) else None
+            why = f"{shown(name)} is not masked" + (f"; did you mean `{guess}`?" if guess else "")
+            raise refuse("E1005", f"{label}[{index}]", why, hint="docs/files.md lists the names")
+    return tuple(value)
 
 
 def check_collect(value: object, label: str) -> tuple[str, ...]:

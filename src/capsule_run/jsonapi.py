@@ -129,6 +129,14 @@ _RESOURCES: dict[str, Checker] = {
     "disk_bytes": integer(4096, 1 << 62, " bytes"),
     "cpu_time_ms": integer(1, 86_400_000, " ms"),
 }
+
+
+def _check_unmask(value: object, label: str) -> object:
+    from .inputs import check_unmask  # only who wants that pays for it
+
+    return check_unmask(value, label)
+
+
 _ISOLATION: dict[str, Checker] = {
     "network": check_boolean,
     "readonly_paths": list_of(check_place),
@@ -139,6 +147,7 @@ _ISOLATION: dict[str, Checker] = {
     "user": check_user,
     "hostname": check_hostname,
     "tools": list_of(check_source),
+    "unmask": _check_unmask,
 }
 
 
@@ -248,6 +257,7 @@ _ARGUMENTS = {
     "workdir": "isolation.working_directory",
     "workspace": "isolation.workspace",
     "user": "isolation.user",
+    "unmask": "isolation.unmask",
     "tools": "isolation.tools",
 }
 

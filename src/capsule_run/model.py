@@ -89,6 +89,7 @@ class Isolation:
     user: int | str | None = None
     hostname: str | None = None
     tools: tuple[str, ...] = ()
+    unmask: tuple[str, ...] = ()
 
 
 @value

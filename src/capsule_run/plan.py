@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # The building place is one tmpfs; the root to be is its `new`, and what the sandbox may write lies beside that.
 NEW = "/new"
 WORKSPACE_PLACE, LOWER_PLACE, WORK_PLACE, EMPTY_PLACE = "/workspace", "/lower", "/work", "/empty"
+NOTHING_PLACE = "/nothing"  # a file without content
+NOTHING_PLACE = "/nothing"  # an empty file
 STREAM_FD = 0  # of the room's half: where the bytes of `fill` come from
 FILL_BYTES_PER_MS = 10_000  # slower than this, and set-up took too long
 # What our own files and mount points take of it comes on top of the limit, to the page and (but for what the file systems
@@ -210,6 +212,8 @@ def _mounts(policy: Policy, sources: _Sources) -> list[Step]:
         steps.append(("inner-bind", scratch, NEW + place, "rw"))
     steps += _workspace_mounts(policy, sources)
     steps += _binds(policy, sources, in_writable=True)
+    for place, is_directory in policy.masks:
+        steps.append(("inner-bind", EMPTY_PLACE if is_directory else NOTHING_PLACE, NEW + place, READ_ONLY))
     steps += (("proc", f"{NEW}/proc"), ("devpts", f"{NEW}/dev/pts"))
     null = sources.slot(dict(policy.devices)["null"], "dev")
     for name, is_directory in policy.proc_masked:
@@ -234,6 +238,8 @@ def room_steps(policy: Policy) -> tuple[Step, ...]:
     """The first half: the sandbox, up to where it waits for a command."""
     sources, tree = _Sources(privileged=policy.privileged), _Tree()
     tree.directory(EMPTY_PLACE, "0555")
+    if policy.masks:
+        tree.file(NOTHING_PLACE, "", "0444")
     _mount_points(policy, tree)
     _etc(policy, tree)
     _dev(policy, tree)

@@ -89,6 +89,7 @@ class Policy:
     links: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     transfer: Transfer
+    masks: tuple[tuple[str, bool], ...]
 
 
 def _environment(request: Request, path: tuple[str, ...], user: int) -> tuple[tuple[str, str], ...]:
@@ -139,6 +140,7 @@ def resolve(request: Request, host: Host, *, streams_stdin: bool = False) -> Pol
     shares = _given(resources.cpu_shares, DEFAULT_CPU_SHARES)
     memory_bytes = _given(resources.memory_bytes, DEFAULT_MEMORY_BYTES)
     disk_bytes = _given(resources.disk_bytes, memory_bytes // 8 * 7)  # files are memory: the disk is to be full first
+    masks = view.masks(host, binds, workspace)
     return Policy(
         architecture=host.architecture,
         command=request.command,
@@ -179,7 +181,8 @@ def resolve(request: Request, host: Host, *, streams_stdin: bool = False) -> Pol
         etc_texts=host.etc_texts,
         links=view.links(host, binds, shims),
         notes=_notes(request, kind),
-        transfer=transfer.resolve(request, host, kind, binds, disk_bytes),
+        transfer=transfer.resolve(request, host, kind, view.covered(binds, masks), disk_bytes),
+        masks=masks,
     )
 
 

@@ -49,6 +49,7 @@ def run(
     readonly: Sequence[str] = (),
     writable: Sequence[str] = (),
     tools: Sequence[str] = (),
+    unmask: Sequence[str] = (),
     workdir: str | None = None,
     user: int | str | None = None,
     on_output_limit: str | None = None,
@@ -77,7 +78,7 @@ def run(
     :param disk: bytes that /workspace, /tmp and /dev/shm hold together (default: 7/8 of `memory`).
     :param cpu_time_ms: limit of processor time, of all processes together (default none).
     :param readonly: host paths shown read-only at the same place. :param writable: likewise, writable.
-    :param tools: programs from outside /usr, by name or path, shown read-only with what they need.
+    :param tools: programs from outside /usr, shown read-only with what they need. :param unmask: names to show all the same.
     :param workdir: where the command starts (default /workspace).
     :param user: user and group id inside, one number or "UID:GID" (default 1000).
     :param files: what lies in /workspace when it starts: a path to its content (str or bytes), or to an object with
@@ -86,7 +87,7 @@ def run(
     :param collect_to: a host directory to write them to as well.
     :param changes: whether `Result.changes` says what the command changed (default: where the workspace is copy-on-write).
     :param apply_changes: True carries the changes over to the shared directory. :param save_changes: to another one.
-    :param collect_bytes: how much may come back altogether. :param collect_file_bytes: of one file.
+    :param collect_bytes: how much may come back. :param collect_file_bytes: of one file.
     :param postmortem: False does not look what every thread did before a run was ended for its time.
     :raises CapsuleError: with a code E1xxx when the request is wrong.
     """

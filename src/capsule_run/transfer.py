@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from .delivery import Delivery
     from .host import Host
     from .model import Request
-    from .view import BoundPath
 
 
 @value
@@ -54,14 +53,17 @@ class Transfer:
         return bool(self.deliveries) or self.offers_workspace or self.offers_layer
 
 
-def resolve(request: Request, host: Host, kind: str, binds: tuple[BoundPath, ...], disk_bytes: int) -> Transfer:
-    """Decide, for a workspace of this kind. Raises CapsuleError E1009 for what has no place in it."""
+def resolve(request: Request, host: Host, kind: str, covered: tuple[str, ...], disk_bytes: int) -> Transfer:
+    """Decide, for a workspace of this kind, in which something else is shown at the places `covered`.
+
+    Raises CapsuleError E1009 for what has no place in it.
+    """
     total, each = request.collect_bytes, request.collect_file_bytes
     total = DEFAULT_COLLECT_BYTES if total is None else total
     start = f"{WORKSPACE}/"
     _check_changes(request, kind)
     return Transfer(
-        deliveries=_deliveries(host, kind, binds, disk_bytes),
+        deliveries=_deliveries(host, kind, covered, disk_bytes),
         collect=request.collect,
         collect_bytes=total,
         collect_file_bytes=total if each is None else each,
@@ -70,9 +72,7 @@ def resolve(request: Request, host: Host, kind: str, binds: tuple[BoundPath, ...
         applies_changes=request.apply_changes,
         save_changes=_absolute(request.save_changes, host),
         has_layer=kind == COPY_ON_WRITE,
-        mount_points=frozenset(
-            bound.destination[len(start) :] for bound in binds if bound.destination.startswith(start)
-        ),
+        mount_points=frozenset(place[len(start) :] for place in covered if place.startswith(start)),
     )
 
 
@@ -103,7 +103,7 @@ def _check_changes(request: Request, kind: str) -> None:
         )
 
 
-def _deliveries(host: Host, kind: str, binds: tuple[BoundPath, ...], disk_bytes: int) -> tuple[Delivery, ...]:
+def _deliveries(host: Host, kind: str, covered: tuple[str, ...], disk_bytes: int) -> tuple[Delivery, ...]:
     """The files that the request brings, if there is a place for them."""
     if not host.deliveries:
         return ()
@@ -121,10 +121,8 @@ def _deliveries(host: Host, kind: str, binds: tuple[BoundPath, ...], disk_bytes:
             details={"files_bytes": total, "disk_bytes": disk_bytes},
             hint="raise `--disk` (`resources.disk_bytes`) and `--memory` (`resources.memory_bytes`)",
         )
-    for bound in binds:
-        covered = next(
-            (one.path for one in host.deliveries if within(f"{WORKSPACE}/{one.path}", bound.destination)), None
-        )
-        if covered is not None:
-            raise CapsuleError("E1009", f"files: `{covered}` would be hidden by the bind at `{bound.destination}`")
+    for place in covered:
+        hidden = next((one.path for one in host.deliveries if within(f"{WORKSPACE}/{one.path}", place)), None)
+        if hidden is not None:
+            raise CapsuleError("E1009", f"files: `{hidden}` would be hidden by what is shown at `{place}`")
     return host.deliveries

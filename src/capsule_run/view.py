@@ -285,3 +285,28 @@ def scratch_places(binds: tuple[BoundPath, ...]) -> tuple[tuple[str, str, str], 
     """Writable places; /var/tmp is the same as /tmp, unless something of the host's is shown in it."""
     shown = any(within(bound.destination, VAR_TMP[0]) for bound in binds)
     return (*SCRATCH_PLACES, VAR_TMP) if shown else SCRATCH_PLACES
+
+
+def masks(host: Host, binds: tuple[BoundPath, ...], shared: Source | None) -> tuple[tuple[str, bool], ...]:
+    """Where a secret in what is shared would show, and whether each is a directory.
+
+    What the request puts there itself, by a bind or a file, is shown: that is its own choice.
+    """
+    trees = [(bound.source, bound.destination) for bound in binds]
+    if shared is not None:
+        trees.append((shared, WORKSPACE))
+    chosen = [bound.destination for bound in binds]
+    chosen += [f"{WORKSPACE}/{delivery.path}" for delivery in host.deliveries]
+    places: dict[str, bool] = {}
+    for source, destination in trees:
+        over = [place for place in chosen if place != destination and within(place, destination)]
+        for name, is_directory in host.secrets.get(source.path, ()):
+            place = f"{destination}/{name}"
+            if not any(within(place, other) for other in over):
+                places[place] = is_directory
+    return tuple(places.items())
+
+
+def covered(binds: tuple[BoundPath, ...], masked: tuple[tuple[str, bool], ...]) -> tuple[str, ...]:
+    """The places at which something is shown that is not what lies there."""
+    return (*(bound.destination for bound in binds), *(place for place, _is_directory in masked))

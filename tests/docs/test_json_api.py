@@ -127,7 +127,7 @@ def test_every_other_default_is_nothing():
     """What is left has an empty default in the model, and the page says so."""
     empty = {path for path, row in REQUEST.items() if row[2] in ("`{}`", "`[]`")}
     assert {"environment", "resources", "isolation", "require", "files", "collect"} | {
-        f"isolation.{name}" for name in ("readonly_paths", "writable_paths", "binds", "tools")
+        f"isolation.{name}" for name in ("readonly_paths", "writable_paths", "binds", "tools", "unmask")
     } == empty
     assert (Resources(), Isolation(), (), (), (), ()) == (
         Request(command=()).resources,

@@ -38,7 +38,7 @@ def test_every_option_reaches_the_request():
         "--readonly /r --readonly /r2 --writable /rw --bind src:/d --bind ../s:/e:rw,force --execution-id job:1 --workspace d:ro "
         "--tool node --tool .venv --user 0:12 --hostname box --on-output-limit truncate --disk 1G --max-file-size 1M "
         "--max-open-files 64 --cpu-time 2500 --no-postmortem "
-        "--file a/b=src --file c=../d=e --collect *.txt --collect out/ --collect-to got "
+        "--unmask .env --file a/b=src --file c=../d=e --collect *.txt --collect out/ --collect-to got "
         "--max-collect 1G --apply-changes --save-changes kept --require landlock --require cgroup2 -- cat -n"
     )
     expected = Request(
@@ -66,6 +66,7 @@ def test_every_option_reaches_the_request():
             user="0:12",
             hostname="box",
             tools=("node", ".venv"),
+            unmask=(".env",),
         ),
         on_output_limit="truncate",
         execution_id="job:1",
@@ -230,6 +231,7 @@ OUR_HELP = """\
   --workspace <DIR[:MODE]>   Directory shown at /workspace (cow/ro/rw)
   --no-workspace             Start with an empty /workspace
   --tool <PATH|NAME>         Show a tool from outside /usr, read-only
+  --unmask <NAME>            Show a secret of a shared directory, such as .env
   --user <UID[:GID]>         User and group id inside [default: 1000]
   --hostname <NAME>          Host name inside
   --on-output-limit <MODE>   Past the output limit: kill, or truncate and run on

@@ -18,7 +18,7 @@ RANKS = {
     "_value": 0, "errors": 0, "model": 0,
     "diagnosis": 1, "hostfacts": 2, "attacks": 3,
     "inputs": 1, "patterns": 1, "transfer": 1,
-    "applying": 2, "changes": 2, "outlet": 2, "collecting": 2, "delivery": 2, "exchange": 2,
+    "applying": 2, "changes": 2, "outlet": 2, "masks": 2, "collecting": 2, "delivery": 2, "exchange": 2,
     "account": 1, "attestation": 1, "checks": 1, "confinement": 1, "data": 1,
     "fastjson": 1, "jsonapi": 1, "plan": 1, "policy": 1, "seccomp": 1, "sizes": 1,
     "evidence": 1, "postmortem": 2, "counters": 1, "measure": 2,

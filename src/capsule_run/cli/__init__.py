@@ -12,6 +12,7 @@ import sys
 
 from .. import paths
 from .._value import replace
+from ..data.secrets import ACCOUNT_DIRECTORIES
 from ..errors import CapsuleError
 from ..jsonapi import MAX_REQUEST_BYTES
 from ..model import Isolation, Request, Result, Workspace
@@ -33,7 +34,6 @@ FORWARDED_SIGNALS = (_signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGQUIT)
 # Never shown unless asked for by name: what lies there is the host's or the account's, not a project.
 UNSHARED_TREES = ("/proc", "/sys", "/dev", "/etc", "/boot", "/run")
 UNSHARED_DIRECTORIES = ("/home", "/root", "/var", "/srv", "/mnt", "/media", "/opt")
-SECRET_NAMES = (".ssh", ".aws", ".gnupg", ".kube", ".docker", ".netrc")
 
 
 # What a name in terminfo is made of: nothing else of the caller's environment gets in by this way.
@@ -115,7 +115,7 @@ def _command_workspace(request: Request, options: Options) -> Request:
         within(directory, tree) for tree in UNSHARED_TREES
     ):
         return _without_workspace(request, f"`{directory}` belongs to the system")
-    secret = next((name for name in SECRET_NAMES if paths.exists(f"{directory}/{name}", follow=False)), None)
+    secret = next((name for name in ACCOUNT_DIRECTORIES if paths.exists(f"{directory}/{name}", follow=False)), None)
     if secret is not None:
         return _without_workspace(request, f"`{directory}` holds `{secret}`")
     isolation = _with_workspace(request.isolation, directory)

@@ -160,6 +160,7 @@ _REPEATING = (
     "isolation.writable_paths",
     "isolation.binds",
     "isolation.tools",
+    "isolation.unmask",
     "require",
     "files",
     "collect",
@@ -209,6 +210,7 @@ OPTIONS = (
     ),
     _line("--no-workspace", "", "Start with an empty /workspace", "isolation.workspace", gives=None),
     _line("--tool", "<PATH|NAME>", "Show a tool from outside /usr, read-only", "isolation.tools", check_source),
+    _line("--unmask", "<NAME>", "Show a secret of a shared directory, such as .env", "isolation.unmask", _text),
     _line(
         "--user",
         "<UID[:GID]>",

@@ -12,7 +12,7 @@ import time
 from . import paths
 from ._value import value
 from .data.host_paths import DEVICES, ETC_COPIED, ETC_PATHS, GITCONFIG, OCI_MASKED, PROC_MASKED
-from .view import normal, within
+from .view import normal, trees_of, within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class Host:
     search_path: tuple[str, ...]
     python: str
     python_prefixes: tuple[str, ...]
+    python_links: tuple[tuple[str, str], ...]
     sources: dict[str, Source]
     devices: tuple[str, ...]
     system_links: dict[str, str]
@@ -156,14 +157,20 @@ def _id_ranges(file: str) -> list[tuple[int, int, int]]:
     ]
 
 
-def _python() -> tuple[str, tuple[str, ...]]:
-    """The interpreter that runs us, and the trees it needs that lie outside /usr."""
+def _python() -> tuple[str, tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """The interpreter that runs us, the trees it needs that lie outside /usr, and the links on the way to them."""
     executable = sys.executable or "/usr/bin/python3"
     prefixes = [sys.prefix, sys.base_prefix]
     environment = executable.rpartition("/")[0].rpartition("/")[0]
     if paths.exists(f"{environment}/pyvenv.cfg"):  # under -S nobody has told sys.prefix
         prefixes.insert(0, environment)
-    return executable, tuple(dict.fromkeys(paths.real(prefix) for prefix in prefixes))
+    _real, links = paths.real_and_links(executable)
+    trees: dict[str, None] = {}
+    for prefix in dict.fromkeys(prefixes):
+        real, more = paths.real_and_links(prefix)
+        links += more
+        trees.update(dict.fromkeys(trees_of(real, caller_home())))
+    return executable, tuple(trees), tuple(links)
 
 
 def _links() -> dict[str, str]:
@@ -233,6 +240,7 @@ class Static:
     kernel: tuple[int, int]
     python: str
     python_prefixes: tuple[str, ...]
+    python_links: tuple[tuple[str, str], ...]
     sources: dict[str, Source]
     system_links: dict[str, str]
     proc_masked: tuple[tuple[str, bool], ...]
@@ -262,7 +270,7 @@ def forget() -> bool:
 def _look_at_system() -> Static:
     uname = posix.uname()
     major, minor = uname.release.split(".")[:2]
-    python, prefixes = _python()
+    python, prefixes, python_links = _python()
     etc_paths = [*ETC_PATHS, *_java_settings()]
     localtime = _localtime()
     if not localtime:
@@ -279,6 +287,7 @@ def _look_at_system() -> Static:
         kernel=(int(major), int("".join(c for c in minor if c.isdigit()))),
         python=python,
         python_prefixes=prefixes,
+        python_links=python_links,
         sources=sources,
         system_links=links,
         proc_masked=_proc_masked(),
@@ -374,6 +383,7 @@ def survey(request: Request, *, refused: Iterable[str] = (), tools: tuple[Shown,
         search_path=caller_path(),
         python=static.python,
         python_prefixes=static.python_prefixes,
+        python_links=static.python_links,
         sources={**asked, **static.sources} if asked else static.sources,
         devices=tuple(f"/dev/{name}" for name in DEVICES),
         system_links=static.system_links,

@@ -204,10 +204,10 @@ def tool_binds(host: Host) -> list[BoundPath]:
 
 
 def links(host: Host, binds: tuple[BoundPath, ...], shims: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    """Links to make: the system's own, `python`, and those on the way to tools, where what is shown does not have them."""
+    """Links to make: the system's own, `python`, and those on the way to Python and to tools, where none is shown."""
     made = {f"/{name}": target for name, target in host.system_links.items() if target}
     made.update((f"{SHIM_DIRECTORY}/{name}", target) for name, target in shims)
-    for link, target in (link for tool in host.tools for link in tool.links):
+    for link, target in (*host.python_links, *[link for tool in host.tools for link in tool.links]):
         if not any(within(link, bound.destination) for bound in binds):
             made.setdefault(link, target)
     return tuple(made.items())

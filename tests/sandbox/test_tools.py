@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from inside import code_of
+from inside import COMMAND, code_of
 
 from capsule_run import tools
 
@@ -30,7 +31,7 @@ def program(path, text):
 def python_at(prefix):
     """A Python installation: a program of its own, and a library."""
     name = SYSTEM.name
-    prefix.joinpath("bin").mkdir(parents=True)
+    prefix.joinpath("bin").mkdir(parents=True, exist_ok=True)
     shutil.copy(SYSTEM, prefix / "bin" / name)
     for link in ("python3", "python"):
         prefix.joinpath("bin", link).symlink_to(name)
@@ -307,3 +308,45 @@ def test_a_planted_tool_shows_no_secret(ask, home, what):
         program(home / "project" / "script", f"#!{home}/.ssh/{CANARY}\n")
         named = "./script"
     assert "E2004" == code_of(ask(["true"], tools=[named]))
+
+
+# --- our own interpreter ----------------------------------------------------------------------------------------------
+
+
+def own_python(inside, home, interpreter, command):
+    """The response of a run by capsule-run on that interpreter."""
+    request = json.dumps({"command": command}).encode()
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(home)}
+    done = inside._start([interpreter, *COMMAND[1:], "--json"], input=request, env=environment, cwd=home / "project")
+    assert done.stdout, done.stderr.decode()
+    return json.loads(done.stdout)
+
+
+def layout(kind, home):
+    """An interpreter for capsule-run itself: its program, and what it says of itself inside."""
+    if kind == "venv":
+        environment = environment_at(home / "project" / ".venv", Path("/usr/bin"))
+        return environment / "bin" / "python", f"{environment} /usr"
+    if kind == "uv":
+        pythons = home / ".local" / "share" / "uv" / "python"
+        python_at(pythons / "cpython-3.11.2-linux")
+        pythons.joinpath("cpython-3.11-linux").symlink_to("cpython-3.11.2-linux")
+        environment = environment_at(home / "project" / ".venv", pythons / "cpython-3.11-linux" / "bin")
+        return environment / "bin" / "python", f"{environment} {pythons}/cpython-3.11-linux"
+    prefix = {"conda": "miniconda3/envs/science", "pyenv": ".pyenv/versions/3.11.9", "local": ".local"}[kind]
+    python_at(home / prefix)
+    return home / prefix / "bin" / "python3", f"{home / prefix} {home / prefix}"
+
+
+@pytest.mark.parametrize("kind", ["venv", "uv", "conda", "pyenv", "local"])
+@pytest.mark.parametrize("name", ["python", "python3"])
+def test_python_is_the_one_that_we_run_on(inside, home, kind, name):
+    """Installed with any of these, `python` and `python3` inside are that environment, and no secret beside it is shown."""
+    interpreter, expected = layout(kind, home)
+    code = "import sys, ssl, json; print(sys.prefix, sys.base_prefix)"
+    response = own_python(inside, home, interpreter, [name, "-c", code])
+    assert f"{expected}\n" == response.get("stdout"), response
+    found = own_python(inside, home, interpreter, ["sh", "-c", f"find / -name {CANARY} 2>/dev/null"])[
+        "stdout"
+    ].splitlines()
+    assert [] == [path for path in found if kind != "local" or "/.local/bin/" not in path]

@@ -92,6 +92,11 @@ CAPABILITIES = {
     "node": lambda: shutil.which("node") is not None,
     "sqlite3": lambda: shutil.which("sqlite3") is not None,
     "uml": lambda: shutil.which("linux.uml") is not None,
+    "mcp": lambda: importlib.util.find_spec("mcp") is not None,  # `.ci/run agents_mcp` installs these three
+    "jsonschema": lambda: importlib.util.find_spec("jsonschema") is not None,
+    "mcp-npm": lambda: (
+        "CAPSULE_TEST_NPM" in os.environ
+    ),  # the folder with the inspector, the conformance suite and node
     "sdist": lambda: REPOSITORY.joinpath("pyproject.toml").exists(),
     "wheel": lambda: "CAPSULE_TEST_WHEEL" in os.environ,  # CI builds one and names it here
     "public-python": lambda: _others_can_run(sys.executable),

@@ -1,9 +1,12 @@
 r"""What every door for models shares: what the operator allows, and the text that a model reads.
 
-Used by `integrations` and `cli.mcp`. Nothing here runs anything, and no argument of a model's can reach a limit:
+Used by `integrations` and the MCP server. No argument of a model's can reach a limit:
 
     limits = operator({"resources": {"memory_bytes": 256 << 20}, "timeout_ms": 20_000}, max_timeout_ms=60_000)
-    request = tool_request(arguments, limits)       # of `execute_code`'s; or `command_request(["ls"], limits)`
+    answer = execute_code(arguments, limits)        # the whole of a tool call; never raises for what a model sent
+    answer.text, answer.result, answer.is_fault
+
+    request = tool_request(arguments, limits)       # or in parts; for commands `command_request(["ls"], limits)`
     text = tool_text(perform(request), limits)
     text = refusal_text(error)      # the CapsuleError (E1xxx) of a bad argument: a result, which the model can correct
 
@@ -19,12 +22,13 @@ Rank 4: shared by doors.
 from __future__ import annotations
 
 from ._value import value
-from .checks import check_string, refuse, wrong_type
+from .checks import check_string, refuse, shown, wrong_type
 from .errors import CapsuleError, entry
 from .fastjson import loads, quoted
 from .jsonapi import check_object, request_from_mapping, with_defaults
 from .languages import language
-from .model import DEFAULT_TIMEOUT_MS, Result
+from .model import DEFAULT_MEMORY_BYTES, DEFAULT_TIMEOUT_MS, Result
+from .sizes import format_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,13 +101,32 @@ def operator(
 
 
 def command_request(
-    command: Sequence[str], limits: Operator, *, timeout_ms: int | None = None, stdin: str | bytes | None = None
+    command: Sequence[str],
+    limits: Operator,
+    *,
+    timeout_ms: int | None = None,
+    stdin: str | bytes | None = None,
+    environment: Mapping[str, str] | None = None,
+    working_directory: str | None = None,
 ) -> Request:
-    """The request for a command of a model's within the operator's limits. Raises CapsuleError E10xx."""
+    """The request for a command of a model's within the operator's limits. Raises CapsuleError E10xx.
+
+    A variable that the operator gives is not the model's to change.
+    """
     fields: dict[str, object] = {"command": list(command), "timeout_ms": timeout_ms or limits.timeout_ms}
     if stdin is not None:
         fields["stdin"] = stdin
-    return request_from_mapping(with_defaults(fields, limits.limits))
+    if working_directory is not None:
+        fields["isolation"] = {"working_directory": working_directory}
+    completed = with_defaults(fields, limits.limits)
+    assert isinstance(completed, dict)
+    own = limits.limits.get("environment")
+    completed["environment"] = {**(environment or {}), **(own if isinstance(own, dict) else {})}
+    return request_from_mapping(completed)
+
+
+# The seed's tool: its name and its words, as models have seen them.
+EXECUTE_CODE, EXECUTE_CODE_ABOUT = "execute_code", "Execute code in a secure sandbox"
 
 
 def execute_code_schema(limits: Operator) -> dict[str, object]:
@@ -122,6 +145,19 @@ def execute_code_schema(limits: Operator) -> dict[str, object]:
         },
         "required": ["code", "language"],
     }
+
+
+def about_limits(limits: Operator) -> str:
+    """What a model should know before its first call, in a few sentences: an operator's words would go stale."""
+    request = request_from_mapping({"command": ["true"], **limits.limits})
+    memory = format_size(request.resources.memory_bytes or DEFAULT_MEMORY_BYTES)
+    network = "with the host's network" if request.isolation.network else "without network"
+    most = limits.max_timeout_ms / 1000
+    return (
+        f"Languages: {', '.join(limits.languages)}. Each call starts in a fresh sandbox {network}: no files, variables or "
+        f"processes are kept. It ends after {limits.timeout_ms / 1000:g} s, or after `timeout_seconds` (at most "
+        f"{min(most, MAX_TIMEOUT_SECONDS):g}), and may use {memory} of memory. Print what you want to see."
+    )
 
 
 def _seconds(value: object, label: str) -> int | None:
@@ -200,6 +236,11 @@ def _problem(error: Failure) -> list[str]:
     return [f"error {error.code}: {message}", *([f"do: {advice}"] if advice else [])]
 
 
+def problem_text(error: Failure) -> str:
+    """What a model should read of an error alone, where the rest of a result goes elsewhere."""
+    return "\n".join(_problem(error))
+
+
 def _fence(text: str) -> list[str]:
     """Markdown's code fence, longer than any run of backticks within."""
     longest = run = 0
@@ -269,3 +310,54 @@ def tool_text(result: Result, limits: Operator | None = None) -> str:
 def refusal_text(error: CapsuleError) -> str:
     """What a model should read when its arguments were wrong: nothing ran, why, and what to send instead."""
     return "\n".join(["status: not run", *_problem(error.failure())])
+
+
+# --- a tool call, whole -----------------------------------------------------------------------------------------------
+
+
+@value
+class Answer:
+    """What came of a tool call. `result` is None where nothing ran, because the arguments were wrong."""
+
+    text: str
+    result: Result | None
+    is_fault: bool  # the call's or the sandbox's, not the program's: what an API may mark as an error
+
+
+def _answer(result: Result, limits: Operator) -> Answer:
+    fault = result.error is not None and result.error.code.startswith(("E1", "E2", "E6"))
+    return Answer(text=tool_text(result, limits), result=result, is_fault=fault)
+
+
+def _refused(error: CapsuleError) -> Answer:
+    return Answer(text=refusal_text(error), result=None, is_fault=True)
+
+
+def field_of(call: object, name: str) -> object:
+    """A field of what an API sent, which is an object of its SDK or a plain dictionary; None where it has none."""
+    return call.get(name) if isinstance(call, dict) else getattr(call, name, None)
+
+
+def unknown_tool(name: object) -> Answer:
+    """The answer to a call of a tool that is not ours."""
+    return _refused(refuse("E1005", "name", f"there is no tool {shown(name)}", hint=f"the tool is `{EXECUTE_CODE}`"))
+
+
+def execute_code(arguments: object, limits: Operator) -> Answer:
+    """One call of the tool `execute_code`, from the model's arguments to what it reads."""
+    from .runner import perform
+
+    try:
+        return _answer(perform(tool_request(arguments, limits)), limits)
+    except CapsuleError as error:
+        return _refused(error)
+
+
+async def execute_code_async(arguments: object, limits: Operator) -> Answer:
+    """`execute_code` for coroutines; cancelling it ends the sandbox."""
+    from .aio import execute_checked
+
+    try:
+        return _answer(await execute_checked(tool_request(arguments, limits)), limits)
+    except CapsuleError as error:
+        return _refused(error)

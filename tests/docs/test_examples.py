@@ -13,6 +13,8 @@ BLOCKS = [block for path in EVERY for block in blocks(path)]
 EXAMPLES = [block for block in BLOCKS if block.is_example]
 # Blocks of code that are no examples: CI runs the first two, the others change an environment or take minutes.
 NOT_RUN = {"README.md": {"setup", "test"}, "CONTRIBUTING.md": {""}}
+# What tests/frameworks runs, where the frameworks are installed, and what CI runs in a new environment.
+ELSEWHERE = ("framework: ", "new environment: ")
 EXPECTED = {
     "quick-start": ["Hello, World!", "from a script", '"stdout":"42\\n"'],
     "json-request": ['"status":"success"', '"stdout":"Hello from sandbox\\n"'],
@@ -50,7 +52,9 @@ def test_every_block_of_code_is_an_example():
     loose = [
         block.name
         for block in code
-        if not block.is_example and block.marker not in NOT_RUN.get(str(block.path.relative_to(REPOSITORY)), set())
+        if not block.is_example
+        and not block.marker.startswith(ELSEWHERE)
+        and block.marker not in NOT_RUN.get(str(block.path.relative_to(REPOSITORY)), set())
     ]
     assert [] == loose
 
@@ -116,7 +120,10 @@ def test_from_shell(reader):
 def test_every_example_file_is_run():
     """No file lies in `examples/` that no test runs."""
     here = {path.name for path in (REPOSITORY / "examples").iterdir() if path.suffix in (".py", ".sh")}
-    assert {"agent_tool.py", "judge.py", "from_shell.sh"} == here
+    frameworks = "".join(path.read_text() for path in (REPOSITORY / "tests" / "frameworks").glob("*.py"))
+    assert {"agent_tool.py", "judge.py", "from_shell.sh"} == {
+        name for name in here if name.partition(".")[0] not in frameworks
+    }
 
 
 @pytest.mark.sandbox

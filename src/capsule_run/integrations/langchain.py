@@ -1,0 +1,97 @@
+"""A LangChain tool: `pip install 'capsule-sandbox[langchain]'`; docs/langchain.md.
+
+    tool = SecureCodeExecutor()                     # the limits of `tooling.operator`, by the operator
+    model.bind_tools([tool])
+
+The content of its messages is what a model should read (`tooling.tool_text`), the artifact is the whole result as the
+JSON response has it (docs/json-api.md), so that it can be stored by whatever stores messages. Rank 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable  # noqa: TC003  # pydantic looks at run time
+from typing import Any, Literal
+
+from langchain_core.tools import BaseTool, ToolException
+from langchain_core.tools.base import ArgsSchema  # noqa: TC002  # pydantic looks at run time
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from ..aio import execute_checked
+from ..errors import CapsuleError
+from ..response import response
+from ..runner import perform
+from ..tooling import (
+    MAX_TIMEOUT_SECONDS,
+    MIN_TIMEOUT_SECONDS,
+    Operator,
+    about_limits,
+    operator,
+    refusal_text,
+    tool_request,
+    tool_text,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..model import Request, Result
+
+
+def arguments_schema(limits: Operator) -> type[BaseModel]:
+    """The arguments that a model may give; `timeout_seconds` outside its range is clamped, not refused."""
+    language: object = Literal.__getitem__(limits.languages)  # the names are the operator's
+    most = min(max(limits.max_timeout_ms // 1000, MIN_TIMEOUT_SECONDS), MAX_TIMEOUT_SECONDS)
+    fields: dict[str, Any] = {  # what pydantic says that it takes
+        "code": (str, Field(description="the whole program; what it prints is what you see")),
+        "language": (language, Field(default=limits.languages[0], description="the language of the code")),
+        "timeout_seconds": (
+            int | None,
+            Field(default=None, description=f"how long it may take, {MIN_TIMEOUT_SECONDS} to {most}"),
+        ),
+    }
+    return create_model("SecureCodeExecutorArguments", __config__=ConfigDict(extra="forbid"), **fields)
+
+
+def _wrong_arguments(error: ValidationError | object) -> str:
+    """Pydantic's complaints as the result that a model can correct."""
+    found = error.errors(include_url=False) if isinstance(error, ValidationError) else []
+    reasons = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found) or str(error)
+    return refusal_text(CapsuleError("E1003", reasons, hint="call the tool again with arguments of the schema"))
+
+
+class SecureCodeExecutor(BaseTool):
+    """Runs code of a model's, each call in a sandbox of its own. What it may use is `limits`, set by the operator."""
+
+    name: str = "secure_code_executor"
+    description: str = ""
+    limits: Operator = Field(default_factory=operator, exclude=True, repr=False)
+    args_schema: ArgsSchema | None = None
+    response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
+    handle_tool_error: bool | str | Callable[[ToolException], str] | None = True
+    handle_validation_error: bool | str | Callable[[ValidationError | object], str] | None = _wrong_arguments
+
+    def model_post_init(self, _context: object, /) -> None:
+        """What follows from the limits, unless it was given."""
+        if self.args_schema is None:
+            self.args_schema = arguments_schema(self.limits)
+        if not self.description:
+            self.description = f"Execute code safely with resource limits. {about_limits(self.limits)}"
+
+    def _request(self, code: str, language: str, timeout_seconds: int | None) -> Request:
+        arguments = {"code": code, "language": language, "timeout_seconds": timeout_seconds}
+        try:
+            return tool_request(arguments, self.limits)
+        except CapsuleError as error:
+            raise ToolException(refusal_text(error)) from error
+
+    def _message(self, result: Result) -> tuple[str, dict[str, object]]:
+        return tool_text(result, self.limits), response(result)
+
+    def _run(
+        self, code: str, language: str = "python", timeout_seconds: int | None = None
+    ) -> tuple[str, dict[str, object]]:
+        return self._message(perform(self._request(code, language, timeout_seconds)))
+
+    async def _arun(
+        self, code: str, language: str = "python", timeout_seconds: int | None = None
+    ) -> tuple[str, dict[str, object]]:
+        return self._message(await execute_checked(self._request(code, language, timeout_seconds)))

@@ -1,0 +1,133 @@
+"""The OpenAI Agents SDK: `pip install 'capsule-sandbox[openai-agents]'`; docs/openai.md.
+
+    Agent(..., tools=[execute_code_tool()])       # or `shell_tool()`, or `local_shell_tool()`
+
+Each command of a shell call has a sandbox of its own: nothing is kept from one to the next but what the operator's
+limits share (`isolation.writable_paths`). A shell call's outputs are the command's streams and nothing else; where a
+limit or the sandbox ended it, an output of ours stands behind it. Rank 4.
+"""
+
+from __future__ import annotations
+
+from agents import (
+    FunctionTool,
+    LocalShellCommandRequest,
+    LocalShellTool,
+    ShellCallOutcome,
+    ShellCommandOutput,
+    ShellCommandRequest,
+    ShellResult,
+    ShellTool,
+)
+
+from ..aio import execute_checked
+from ..errors import CapsuleError
+from ..model import SUCCESS, TIMEOUT, Result
+from ..response import response
+from ..tooling import (
+    EXECUTE_CODE,
+    EXECUTE_CODE_ABOUT,
+    Operator,
+    about_limits,
+    command_request,
+    execute_code_async,
+    execute_code_schema,
+    operator,
+    problem_text,
+    readable,
+    refusal_text,
+    tool_text,
+)
+
+DEFAULT = operator()
+
+
+def execute_code_tool(limits: Operator = DEFAULT) -> FunctionTool:
+    """The function tool `execute_code`."""
+
+    async def invoke(_context: object, arguments: str) -> str:
+        return (await execute_code_async(arguments, limits)).text
+
+    return FunctionTool(
+        name=EXECUTE_CODE,
+        description=f"{EXECUTE_CODE_ABOUT}. {about_limits(limits)}",
+        params_json_schema=execute_code_schema(limits),
+        on_invoke_tool=invoke,
+        strict_json_schema=False,  # strict mode has no optional argument
+    )
+
+
+def _time(asked_ms: int | None, limits: Operator) -> int:
+    return limits.clamp(asked_ms / 1000 if asked_ms else None)
+
+
+def _outputs(command: str, result: Result) -> list[ShellCommandOutput]:
+    timed_out = result.status == TIMEOUT
+    outcome = ShellCallOutcome(
+        type="timeout" if timed_out else "exit", exit_code=None if timed_out else result.exit_code
+    )
+    streams = ShellCommandOutput(
+        stdout=readable(result.stdout_data),
+        stderr=readable(result.stderr_data),
+        outcome=outcome,
+        command=command,
+        provider_data=response(result),  # for who runs the agent: the SDK does not send it to the model
+    )
+    if result.status == SUCCESS or result.error is None or result.error.code == "E3003":
+        return [streams]
+    return [streams, _ours(problem_text(result.error), result.exit_code)]
+
+
+def _ours(text: str, exit_code: int | None) -> ShellCommandOutput:
+    return ShellCommandOutput(stderr=text, outcome=ShellCallOutcome(type="exit", exit_code=exit_code or 1))
+
+
+class ShellExecutor:
+    """Runs the commands of a `ShellTool`, in order, each by `bash -c` in a sandbox of its own."""
+
+    def __init__(self, limits: Operator = DEFAULT) -> None:
+        self.limits = limits
+
+    async def __call__(self, request: ShellCommandRequest) -> ShellResult:
+        action = request.data.action
+        outputs: list[ShellCommandOutput] = []
+        for command in action.commands:
+            try:
+                made = command_request(
+                    ["bash", "-c", command], self.limits, timeout_ms=_time(action.timeout_ms, self.limits)
+                )
+                outputs += _outputs(command, await execute_checked(made))
+            except CapsuleError as error:
+                outputs.append(_ours(refusal_text(error), None))
+        return ShellResult(output=outputs, max_output_length=action.max_output_length)
+
+
+class LocalShellExecutor:
+    """Runs the command of a `LocalShellTool`: its words, variables and directory, in a sandbox of its own."""
+
+    def __init__(self, limits: Operator = DEFAULT) -> None:
+        self.limits = limits
+
+    async def __call__(self, request: LocalShellCommandRequest) -> str:
+        action = request.data.action
+        try:
+            made = command_request(
+                action.command,
+                self.limits,
+                timeout_ms=_time(action.timeout_ms, self.limits),
+                environment=action.env,
+                working_directory=action.working_directory,
+            )
+            return tool_text(await execute_checked(made), self.limits)
+        except CapsuleError as error:
+            return refusal_text(error)
+
+
+def shell_tool(limits: Operator = DEFAULT) -> ShellTool:
+    """The SDK's shell tool, with its commands run here."""
+    return ShellTool(executor=ShellExecutor(limits))
+
+
+def local_shell_tool(limits: Operator = DEFAULT) -> LocalShellTool:
+    """The SDK's older shell tool, with its commands run here."""
+    return LocalShellTool(executor=LocalShellExecutor(limits))

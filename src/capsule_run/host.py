@@ -6,13 +6,12 @@ Rank 2: reads the system, decides nothing, changes nothing.
 from __future__ import annotations
 
 import posix
-import sys
 import time
 
-from . import paths
+from . import machine, paths
 from ._value import value
-from .data.host_paths import DEVICES, ETC_COPIED, ETC_PATHS, GITCONFIG, OCI_MASKED, PROC_MASKED
-from .view import normal, trees_of, within
+from .data.host_paths import DEVICES, ETC_PATHS
+from .view import normal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from .model import Request
     from .tools import Shown
 
-SYSTEM_LINKS = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 ELOOP = 40
 
 
@@ -133,102 +131,6 @@ def _unseen(asked: str, path: str, error: int) -> Source:
     return Source(asked=asked, path=path, device=0, inode=0, is_directory=False, owner=0, group=0, error=error)
 
 
-def _read(path: str, limit: int = 1 << 16) -> str:
-    try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        return posix.read(fd, limit).decode("utf-8", "surrogateescape")
-    finally:
-        posix.close(fd)
-
-
-def _capabilities() -> int:
-    for line in _read("/proc/self/status").splitlines():
-        if line.startswith("CapEff:"):
-            return int(line[7:], 16)
-    return 0
-
-
-def _id_ranges(file: str) -> list[tuple[int, int, int]]:
-    return [
-        (int(inside), int(outside), int(count)) for inside, outside, count in map(str.split, _read(file).splitlines())
-    ]
-
-
-def _python() -> tuple[str, tuple[str, ...], tuple[tuple[str, str], ...]]:
-    """The interpreter that runs us, the trees it needs that lie outside /usr, and the links on the way to them."""
-    executable = sys.executable or "/usr/bin/python3"
-    prefixes = [sys.prefix, sys.base_prefix]
-    environment = executable.rpartition("/")[0].rpartition("/")[0]
-    if paths.exists(f"{environment}/pyvenv.cfg"):  # under -S nobody has told sys.prefix
-        prefixes.insert(0, environment)
-    _real, links = paths.real_and_links(executable)
-    trees: dict[str, None] = {}
-    for prefix in dict.fromkeys(prefixes):
-        real, more = paths.real_and_links(prefix)
-        links += more
-        trees.update(dict.fromkeys(trees_of(real, caller_home())))
-    return executable, tuple(trees), tuple(links)
-
-
-def _links() -> dict[str, str]:
-    """How /bin and its like are on this host: a link's target, or an empty string for a real directory."""
-    found = {}
-    for name in SYSTEM_LINKS:
-        try:
-            found[name] = posix.readlink(f"/{name}")
-        except FileNotFoundError:
-            continue
-        except OSError:
-            found[name] = ""
-    return found
-
-
-def _java_settings() -> list[str]:
-    """Debian's JDKs keep files in /etc that their tree links to."""
-    try:
-        homes = posix.listdir("/usr/lib/jvm")
-    except OSError:
-        return []
-    # java-17-openjdk-amd64 keeps them in /etc/java-17-openjdk
-    return sorted({f"/etc/{'-'.join(home.split('-')[:3])}" for home in homes if home.startswith("java-")})
-
-
-def _localtime() -> str:
-    """Where /etc/localtime leads; an empty string where it is to be shown as the file that it is."""
-    try:
-        target = paths.join("/etc", posix.readlink("/etc/localtime"))
-    except OSError:
-        return ""
-    return target if within(target, "/usr") else ""
-
-
-def _proc_masked() -> tuple[tuple[str, bool], ...]:
-    """Which of the names to hide this kernel has, each with whether it is a directory.
-
-    A file that its mode keeps for root is out of reach already: the sandbox is nobody's root. A container's list is
-    masked all the same, for the day a kernel gets a mode wrong.
-    """
-    found = []
-    for name in PROC_MASKED:
-        try:
-            mode = posix.stat(f"/proc/{name}").st_mode
-        except OSError:
-            continue
-        if mode & 0o007 or name in OCI_MASKED:
-            found.append((name, mode & 0o170000 == 0o040000))
-    return tuple(found)
-
-
-def _etc_texts() -> tuple[tuple[str, str], ...]:
-    texts = [(name, text) for name in ETC_COPIED if (text := _read(f"/etc/{name}")) and "\0" not in text]
-    if paths.exists("/usr/bin/git"):
-        texts.append(("gitconfig", GITCONFIG))
-    return tuple(texts)
-
-
 @value
 class Static:
     """What no request changes: the system's own paths and what this process is."""
@@ -270,19 +172,19 @@ def forget() -> bool:
 def _look_at_system() -> Static:
     uname = posix.uname()
     major, minor = uname.release.split(".")[:2]
-    python, prefixes, python_links = _python()
-    etc_paths = [*ETC_PATHS, *_java_settings()]
-    localtime = _localtime()
+    python, prefixes, python_links = machine.python(caller_home())
+    etc_paths = [*ETC_PATHS, *machine.java_settings()]
+    localtime = machine.localtime()
     if not localtime:
         etc_paths.append("/etc/localtime")
-    links = _links()
+    links = machine.system_links()
     paths = ["/usr", *(f"/dev/{name}" for name in DEVICES), *etc_paths, *prefixes]
     paths += [f"/{name}" for name, target in links.items() if not target]
     sources = {path: source for path in paths if not (source := look(path)).error}
     return Static(
         seen_ns=time.monotonic_ns(),
         uid=posix.geteuid(),
-        capabilities=_capabilities() if posix.geteuid() == 0 else 0,
+        capabilities=machine.capabilities() if posix.geteuid() == 0 else 0,
         architecture=uname.machine,
         kernel=(int(major), int("".join(c for c in minor if c.isdigit()))),
         python=python,
@@ -290,14 +192,14 @@ def _look_at_system() -> Static:
         python_links=python_links,
         sources=sources,
         system_links=links,
-        proc_masked=_proc_masked(),
+        proc_masked=machine.proc_masked(),
         localtime=localtime,
         etc_paths=tuple(path for path in etc_paths if path in sources),
-        etc_texts=_etc_texts(),
-        uid_ranges=_id_ranges("/proc/self/uid_map"),
-        gid_ranges=_id_ranges("/proc/self/gid_map"),
-        accounts=_read("/etc/passwd", 1 << 20),
-        groups=_read("/etc/group", 1 << 20),
+        etc_texts=machine.etc_texts(),
+        uid_ranges=machine.id_ranges("/proc/self/uid_map"),
+        gid_ranges=machine.id_ranges("/proc/self/gid_map"),
+        accounts=machine.read("/etc/passwd", 1 << 20),
+        groups=machine.read("/etc/group", 1 << 20),
     )
 
 
@@ -391,7 +293,7 @@ def survey(request: Request, *, refused: Iterable[str] = (), tools: tuple[Shown,
         localtime=static.localtime,
         etc_paths=static.etc_paths,
         etc_texts=static.etc_texts,
-        resolv_conf=_read("/etc/resolv.conf") if request.isolation.network else "",
+        resolv_conf=machine.read("/etc/resolv.conf") if request.isolation.network else "",
         overlay="overlay" not in refused and static.kernel >= (5, 11),
         refused=frozenset(refused),
         lacking=_lacking(request.command[0], static.python),

@@ -23,7 +23,7 @@ RANKS = {
     "fastjson": 1, "jsonapi": 1, "plan": 1, "policy": 1, "seccomp": 1, "sizes": 1,
     "evidence": 1, "postmortem": 2, "counters": 1, "measure": 2,
     "response": 1, "verdict": 1, "view": 1, "words": 1,
-    "_bundle": 2, "cgroup": 2, "core": 2, "host": 2, "ids": 2, "links": 2, "missing": 2, "paths": 2, "shims": 2, "tools": 2,
+    "_bundle": 2, "cgroup": 2, "core": 2, "host": 2, "ids": 2, "links": 2, "machine": 2, "missing": 2, "paths": 2, "shims": 2, "tools": 2,
     "aio": 3, "cancel": 3, "room": 3, "runner": 3,
     "languages": 1, "program": 3,
     "__main__": 4, "cli": 4, "config": 4, "integrations": 4, "sdk": 4, "server": 4, "tooling": 4,

@@ -1,0 +1,111 @@
+"""What no request changes: the system's own files and links, this process's ids, and the Python that we run on.
+
+Rank 2: reads the system, decides nothing, changes nothing. Called by `host`, which keeps the answers for a second.
+"""
+
+from __future__ import annotations
+
+import posix
+import sys
+
+from . import paths
+from .data.host_paths import ETC_COPIED, GITCONFIG, OCI_MASKED, PROC_MASKED
+from .view import trees_of, within
+
+SYSTEM_LINKS = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
+
+
+def read(path: str, limit: int = 1 << 16) -> str:
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return posix.read(fd, limit).decode("utf-8", "surrogateescape")
+    finally:
+        posix.close(fd)
+
+
+def capabilities() -> int:
+    for line in read("/proc/self/status").splitlines():
+        if line.startswith("CapEff:"):
+            return int(line[7:], 16)
+    return 0
+
+
+def id_ranges(file: str) -> list[tuple[int, int, int]]:
+    return [
+        (int(inside), int(outside), int(count)) for inside, outside, count in map(str.split, read(file).splitlines())
+    ]
+
+
+def python(home: str) -> tuple[str, tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """The interpreter that runs us, the trees it needs that lie outside /usr, and the links on the way to them."""
+    executable = sys.executable or "/usr/bin/python3"
+    prefixes = [sys.prefix, sys.base_prefix]
+    environment = executable.rpartition("/")[0].rpartition("/")[0]
+    if paths.exists(f"{environment}/pyvenv.cfg"):  # under -S nobody has told sys.prefix
+        prefixes.insert(0, environment)
+    _real, links = paths.real_and_links(executable)
+    trees: dict[str, None] = {}
+    for prefix in dict.fromkeys(prefixes):
+        real, more = paths.real_and_links(prefix)
+        links += more
+        trees.update(dict.fromkeys(trees_of(real, home)))
+    return executable, tuple(trees), tuple(links)
+
+
+def system_links() -> dict[str, str]:
+    """How /bin and its like are on this host: a link's target, or an empty string for a real directory."""
+    found = {}
+    for name in SYSTEM_LINKS:
+        try:
+            found[name] = posix.readlink(f"/{name}")
+        except FileNotFoundError:
+            continue
+        except OSError:
+            found[name] = ""
+    return found
+
+
+def java_settings() -> list[str]:
+    """Debian's JDKs keep files in /etc that their tree links to."""
+    try:
+        homes = posix.listdir("/usr/lib/jvm")
+    except OSError:
+        return []
+    # java-17-openjdk-amd64 keeps them in /etc/java-17-openjdk
+    return sorted({f"/etc/{'-'.join(home.split('-')[:3])}" for home in homes if home.startswith("java-")})
+
+
+def localtime() -> str:
+    """Where /etc/localtime leads; an empty string where it is to be shown as the file that it is."""
+    try:
+        target = paths.join("/etc", posix.readlink("/etc/localtime"))
+    except OSError:
+        return ""
+    return target if within(target, "/usr") else ""
+
+
+def proc_masked() -> tuple[tuple[str, bool], ...]:
+    """Which of the names to hide this kernel has, each with whether it is a directory.
+
+    A file that its mode keeps for root is out of reach already: the sandbox is nobody's root. A container's list is
+    masked all the same, for the day a kernel gets a mode wrong.
+    """
+    found = []
+    for name in PROC_MASKED:
+        try:
+            mode = posix.stat(f"/proc/{name}").st_mode
+        except OSError:
+            continue
+        if mode & 0o007 or name in OCI_MASKED:
+            found.append((name, mode & 0o170000 == 0o040000))
+    return tuple(found)
+
+
+def etc_texts() -> tuple[tuple[str, str], ...]:
+    texts = [(name, text) for name in ETC_COPIED if (text := read(f"/etc/{name}")) and "\0" not in text]
+    if paths.exists("/usr/bin/git"):
+        texts.append(("gitconfig", GITCONFIG))
+    return tuple(texts)

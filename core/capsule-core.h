@@ -243,6 +243,14 @@ void record_room(void);
 bool start_mortem(void);
 void end_mortem(bool take);
 
+/* ---- cgroup.c: the launcher's and init's part in control groups ---- */
+
+int open_group(const struct plan *plan, const struct step *step);
+int enter_groups(const struct plan *plan, struct step *step);
+void kill_groups(const struct plan *plan);
+void record_groups(const struct plan *plan);
+void remove_groups(const struct plan *plan);
+
 /* ---- record.c: what the report has no room for ---- */
 
 struct text {

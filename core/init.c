@@ -555,10 +555,15 @@ void init_main(struct room *room)
 	struct pollfd polls[2] = { 0 };
 	struct signalfd_siginfo news;
 	pid_t payload = 0;
+	struct step step;
 	sigset_t child;
 
-	/* the cgroup namespace's root is where its maker stands: here, inside the cgroup that clone put us in */
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || unshare(CLONE_NEWCGROUP) < 0)
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+		leave(room, ROOM, 0);
+	/* the cgroup namespace's root is where its maker stands: here, inside the groups that clone and we ourselves put us in */
+	if (enter_groups(&room->plan, &step) < 0)
+		leave(room, ROOM, step.index);
+	if (unshare(CLONE_NEWCGROUP) < 0)
 		leave(room, ROOM, 0);
 	build(room);
 	keep_three_descriptors(room);

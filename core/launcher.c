@@ -23,6 +23,8 @@ static struct {
 	struct room room;
 	struct pump pumps[3];
 	int timer;
+	int notice;              /* readable when the kernel found a group of ours out of memory; -1 for none */
+	bool checked;            /* the room's plan passed: its steps may be walked */
 	bool has_payload, started, ended;
 	bool ending;             /* init is asked, or killed */
 	bool last_look;          /* the clock has MORTEM_MS left */
@@ -65,6 +67,7 @@ static void end_room(bool now)
 		return;
 	/* ESRCH is the only way to fail, and means that it is done */
 	(void)syscall(SYS_pidfd_send_signal, run.room.pidfd, SIGKILL, NULL, 0);
+	kill_groups(&run.room.plan);
 }
 
 /* A command that has ended by itself is not killed any more: what happens then is clearing up. */
@@ -216,9 +219,12 @@ int act_idmap(struct room *room, const struct step *step)
 
 static int make_clone(struct room *room, struct step *step)
 {
-	int cgroup = plan_find(&room->plan, "cgroup", step) ? room->plan.fds[number(step->field[0])] : -1;
+	bool born = plan_find(&room->plan, "cgroup", step);
+	int cgroup CLEANUP_CLOSE = born ? open_group(&room->plan, step) : -1;
 	int pair[2];
 
+	if (born && cgroup < 0)
+		return -1;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return -1;
 	/* only the kind of step is named here: a refused clone is the host refusing namespaces, not one of the others */
@@ -237,6 +243,9 @@ static int create(struct room *room, struct step *step)
 {
 	const struct link_message go = { .kind = LINK_GO };
 
+	run.checked = true;
+	if (plan_find(&room->plan, "memory-notice", step))
+		run.notice = room->plan.fds[number(step->field[0])];
 	if (plan_find(&room->plan, "setup-clock", step))
 		run.setup_ms = number(step->field[0]);
 	if (set_timer(run.setup_ms) < 0)
@@ -332,6 +341,7 @@ static void on_control(void)
 		/* gone, or garbage: nobody is left who could want a report */
 		end_room(true);
 		(void)waitpid(run.room.init, NULL, 0);
+		remove_groups(&run.room.plan);
 		_exit(0);
 	}
 }
@@ -421,6 +431,13 @@ static void on_timer(void)
 		kill_room(run.started ? "clock" : "setup-clock");
 }
 
+/* The kernel ends one process of a group that is out of memory, and leaves the others half a program: end them all. */
+static void on_notice(void)
+{
+	kill_room("memory");
+	run.notice = -1;
+}
+
 /* ---- the report ---- */
 
 static char report[4096];
@@ -486,12 +503,16 @@ static void report_end(void)
 		record_line("setup", run.setup_us, 2, NULL, 0);
 		record_room();
 	}
+	if (run.checked)
+		record_groups(&run.room.plan);
 	if (record.fd >= 0)
 		line("record", (const uint64_t[]){ record.kept, record.lost }, 2);
 	line("end", NULL, 0);
 	/* a caller that is gone by now has no use for it, and this process ends next */
 	(void)send_message(CONTROL, report, report_length, NULL, 0);
 	end_mortem(false);
+	if (run.checked)
+		remove_groups(&run.room.plan);
 	_exit(0);
 }
 
@@ -521,11 +542,13 @@ static void reap(void)
 	run.room.pidfd = -1;
 	if (run.killed == NULL && !run.ended)
 		run.killed = "lost"; /* it ended without a word: the kernel's OOM killer, or an attack on init */
-	if (run.killed != NULL && strcmp(run.killed, "abandoned") == 0)
+	if (run.killed != NULL && strcmp(run.killed, "abandoned") == 0) {
+		remove_groups(&run.room.plan);
 		_exit(0);
+	}
 }
 
-#define EVENTS 9
+#define EVENTS 10
 
 static void wait_for_events(struct pollfd polls[static EVENTS])
 {
@@ -543,6 +566,7 @@ static void wait_for_events(struct pollfd polls[static EVENTS])
 	}
 	watch(&polls[7], memory.proc >= 0 && run.room.pidfd >= 0 ? memory.timer : -1, POLLIN);
 	watch(&polls[8], memory.proc >= 0 && run.room.pidfd >= 0 ? cpu.timer : -1, POLLIN);
+	watch(&polls[9], run.room.pidfd >= 0 ? run.notice : -1, POLLIN);
 	while (poll(polls, EVENTS, -1) < 0)
 		if (errno != EINTR)
 			_exit(1); /* the kernel kills init with us */
@@ -568,6 +592,8 @@ static void supervise(void)
 			kill_room(why);
 		if (polls[8].revents && run.room.pidfd >= 0 && (why = watch_cpu()) != NULL)
 			kill_room(why);
+		if (polls[9].revents && run.room.pidfd >= 0)
+			on_notice();
 		if (polls[0].revents)
 			on_control();
 		if (run.ended && drained() && run.room.pidfd >= 0)
@@ -601,7 +627,7 @@ int launch(void)
 	struct room *room = &run.room;
 	struct step step = { 0 };
 
-	room->link = room->pidfd = room->root = room->proc = room->landlock = -1;
+	room->link = room->pidfd = room->root = room->proc = room->landlock = run.notice = -1;
 	for (int i = IN; i <= ERR; i++)
 		run.pumps[i].from = run.pumps[i].to = -1;
 	if (close_from(3) < 0 || normalise() < 0)

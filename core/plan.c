@@ -10,7 +10,7 @@
 
 /*
  * Kinds of fields: n number up to 2^63-1 · r number of a resource limit · l the same or `unlimited` · i user or group id · o octal mode · p absolute path without empty, `.` or `..`
- * components · t any text · h hexadecimal, whole instructions of 8 bytes · f number of a descriptor sent along ·
+ * components · c one such component · t any text · h hexadecimal, whole instructions of 8 bytes · f number of a descriptor sent along ·
  * s number of an earlier source · w namespace name · b bind mode · a what to do at the output cap · e NAME=VALUE
  *
  * `rank` is the order of operations (docs/order-of-operations.md says why); `least` is the floor.
@@ -19,7 +19,10 @@ const struct verb verbs[] = {
 	{ "namespace", ROOM, 1, 6, true, "create", "w", NULL },
 	{ "host-net", ROOM, 1, 0, false, "create", "", NULL },
 	{ "drop-groups", ROOM, 2, 0, false, "create", "", NULL },
-	{ "cgroup", ROOM, 3, 0, false, "create", "f", NULL },
+	{ "cgroup", ROOM, 3, 0, false, "create", "fc", NULL },
+	{ "cgroup1", ROOM, 3, 0, true, "create", "fc", NULL },
+	{ "cgroup-file", ROOM, 3, 0, true, "create", "fcc", NULL },
+	{ "memory-notice", ROOM, 3, 0, false, "create", "f", NULL },
 	{ "uid-map", ROOM, 4, 1, false, "create", "ii", NULL },
 	{ "gid-map", ROOM, 5, 1, false, "create", "ii", NULL },
 	{ "oom-score-adj", ROOM, 6, 0, false, "create", "n", NULL },
@@ -109,6 +112,11 @@ static bool is_number(const char *s, uint64_t limit)
 }
 
 /* A component longer than NAME_MAX is the kernel's to refuse; what matters here is that none can climb. */
+static bool is_component(const char *s, size_t length)
+{
+	return length > 0 && memchr(s, '/', length) == NULL && !(length == 1 && s[0] == '.') && !(length == 2 && s[0] == '.' && s[1] == '.');
+}
+
 static bool is_path(const char *s)
 {
 	if (*s != '/' || strlen(s) >= PATH_MAX)
@@ -118,7 +126,7 @@ static bool is_path(const char *s)
 	while (*s == '/') {
 		size_t length = strcspn(++s, "/");
 
-		if (length == 0 || (length == 1 && s[0] == '.') || (length == 2 && s[0] == '.' && s[1] == '.'))
+		if (!is_component(s, length))
 			return false;
 		s += length;
 	}
@@ -167,6 +175,8 @@ static bool is_field(char kind, const char *s, struct tally *tally)
 		return strlen(s) == 4 && strspn(s, "01234567") == 4 && s[0] <= '1';
 	case 'p':
 		return is_path(s);
+	case 'c':
+		return strlen(s) <= NAME_MAX && is_component(s, strlen(s));
 	case 't':
 		return true;
 	case 'h':

@@ -102,6 +102,7 @@ CAPABILITIES = {
     "public-python": lambda: _others_can_run(sys.executable),
     "cgroup2": lambda: Path("/sys/fs/cgroup/cgroup.controllers").exists(),
     "cgroup1-memory": lambda: Path("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists(),
+    "memory cgroup": lambda: _group_of_memory() != "watch",
     "landlock": lambda: "landlock" in _text("/sys/kernel/security/lsm"),
     "var-run": lambda: os.path.islink("/var/run") and os.path.isdir("/run/lock"),
     "user-namespaces": lambda: _text("/proc/sys/user/max_user_namespaces").strip() not in ("", "0"),
@@ -114,6 +115,14 @@ MUST_WORK = {
 
 def _in_system(name):
     return shutil.which(name, path="/usr/local/bin:/usr/bin:/bin") is not None
+
+
+def _group_of_memory():
+    """The rung that this account's memory limit stands on."""
+    from capsule_run import cgroup, groups
+    from capsule_run.model import Resources
+
+    return groups.decide(groups.limits(Resources()), cgroup.find()).of("memory")
 
 
 def _text(path):

@@ -118,9 +118,7 @@ def isolation_in_force(policy: Policy, landlock_abi: int) -> dict[str, object]:
         "limits": {
             "wall_time": "timer",
             "cpu_time": "watch" if policy.watched.cpu_time_ms is not None else "none",
-            "memory": "watch",
-            "processes": "rlimit",
-            "cpu_shares": policy.cpu_mechanism,
+            **dict(policy.rungs.mechanisms),
             "output": "launcher",
             "disk": "tmpfs",
             "file_size": "rlimit",

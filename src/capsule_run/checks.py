@@ -114,6 +114,21 @@ def integer(low: int, high: int, unit: str = "") -> Checker:
     return check
 
 
+def number(low: float, high: float, unit: str = "") -> Checker:
+    """A checker of numbers, whole or with a fraction, from `low` to `high`."""
+
+    def check(value: object, label: str) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise wrong_type(label, "a number", value)
+        if not low <= value <= high:  # also for what is no number at all
+            raise refuse(
+                "E1004", label, f"must be from {low} to {high}{unit}, got {shown(value)}", minimum=low, maximum=high
+            )
+        return float(value)
+
+    return check
+
+
 def choice(*words: str) -> Checker:
     """A checker of one of some words."""
 

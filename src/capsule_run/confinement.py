@@ -23,6 +23,7 @@ RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_STACK, RLIMIT_CORE, RLIMIT_RSS, RL
 RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_AS, RLIMIT_LOCKS, RLIMIT_SIGPENDING = 7, 8, 9, 10, 11
 RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_RTPRIO, RLIMIT_RTTIME = 12, 13, 14, 15
 UNLIMITED = "unlimited"
+SPARE_PROCESSES = 16
 # core(5): at 1 no core is written, and none is piped to a helper of the host's either, which 0 would still allow.
 NO_CORE = 1
 # landlock(7). Rights that change a file system, by the ABI that brought them; scopes (ABI 6): abstract sockets, signals.
@@ -30,6 +31,11 @@ LANDLOCK_WRITE = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 9 | 
 # Truncation (ABI 3) is left to the mounts: handling it makes every open, also for reading, a third dearer (bench/).
 LANDLOCK_REFER, LANDLOCK_SCOPES = 1 << 13, 3
 LANDLOCK_FILE_RIGHTS = 1 << 1
+
+
+def _most_processes(policy: Policy) -> int:
+    """Where a group holds the limit, this one stays out of its way: the group counts what it refuses, this does not."""
+    return policy.max_pids + SPARE_PROCESSES if policy.rungs.holds("processes") else policy.max_pids
 
 
 def _rlimits(policy: Policy) -> list[Step]:
@@ -42,7 +48,7 @@ def _rlimits(policy: Policy) -> list[Step]:
         (RLIMIT_STACK, STACK_BYTES),
         (RLIMIT_CORE, NO_CORE),
         (RLIMIT_RSS, UNLIMITED),
-        (RLIMIT_NPROC, policy.max_pids),
+        (RLIMIT_NPROC, _most_processes(policy)),
         (RLIMIT_NOFILE, policy.max_open_files),
         (RLIMIT_MEMLOCK, LOCKED_BYTES),
         (RLIMIT_AS, UNLIMITED),
@@ -99,7 +105,9 @@ def payload_steps(policy: Policy) -> tuple[Step, ...]:
         steps.append(("stdin", "3"))
     cap, action = str(policy.max_output_bytes), policy.on_output_limit
     steps += (("stdout", "0", cap, action), ("stderr", "1", cap, action))
-    steps += (("clock", str(policy.timeout_ms)), ("drain", str(DRAIN_MS)), ("memory-watch", str(policy.memory_bytes)))
+    steps += (("clock", str(policy.timeout_ms)), ("drain", str(DRAIN_MS)))
+    if not policy.rungs.holds("memory"):
+        steps.append(("memory-watch", str(policy.memory_bytes)))
     if policy.watched.cpu_time_ms is not None:
         steps.append(("cpu-watch", str(policy.watched.cpu_time_ms), str(policy.watched.processors)))
     if policy.watched.postmortem:

@@ -87,7 +87,7 @@ def memory(ended: Ended) -> CapsuleError:
     """The kernel's count of processes that it ended for the group's limit; else the launcher's own look at all of them."""
     counted, limit = counters(ended.record), ended.policy.memory_bytes
     details: dict[str, object] = {"limit_bytes": limit}
-    if counted.oom_kills:
+    if counted.oom_kills is not None:  # 0 where everything was ended before the kernel had chosen whom to end
         observed = counted.memory_peak_bytes or limit
         details.update(observed_bytes=observed, source="cgroup", counter={"oom_kill": counted.oom_kills})
     else:

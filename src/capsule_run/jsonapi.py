@@ -23,6 +23,7 @@ from .checks import (
     integer,
     list_of,
     nearest,
+    number,
     refuse,
     shown,
     wrong_type,
@@ -127,6 +128,11 @@ _RESOURCES: dict[str, Checker] = {
     "max_open_files": integer(16, 1_048_576),
     "max_file_bytes": integer(0, 1 << 62, " bytes"),
     "disk_bytes": integer(4096, 1 << 62, " bytes"),
+    "cpu_quota": number(0.01, 8192, " processors"),
+    "io_read_bps": integer(4096, 1 << 62, " bytes a second"),
+    "io_write_bps": integer(4096, 1 << 62, " bytes a second"),
+    "io_read_iops": integer(1, 1 << 31, " a second"),
+    "io_write_iops": integer(1, 1 << 31, " a second"),
     "cpu_time_ms": integer(1, 86_400_000, " ms"),
 }
 

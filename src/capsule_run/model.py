@@ -39,6 +39,11 @@ class Resources:
     max_open_files: int | None = None
     max_file_bytes: int | None = None
     disk_bytes: int | None = None
+    cpu_quota: float | None = None
+    io_read_bps: int | None = None
+    io_write_bps: int | None = None
+    io_read_iops: int | None = None
+    io_write_iops: int | None = None
     cpu_time_ms: int | None = None
 
 

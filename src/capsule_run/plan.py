@@ -14,6 +14,7 @@ from .view import PRIVATE, SCRATCH_PLACES, VAR_TMP, WORKSPACE, scratch_places, w
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .groups import Group
     from .host import Source
     from .policy import Policy
 
@@ -30,6 +31,7 @@ FILL_BYTES_PER_MS = 10_000  # slower than this, and set-up took too long
 # make for themselves: their roots, an overlay's work directory) to the inode, so that the limit is the program's alone.
 LARGEST_PAGE = {"x86_64": 4096}  # elsewhere a kernel may have been built for pages of 64 KiB
 HIDDEN_INODES = 16
+GROUP_NAME = "capsule-…"  # what a plan that is only shown says; a real one has the owner in it
 OOM_SCORE = 1000  # under memory pressure the kernel ends a sandbox before anything of the host's
 
 
@@ -234,8 +236,22 @@ def _workspace_mounts(policy: Policy, sources: _Sources) -> list[Step]:
     return [("bind", slot, LOWER_PLACE, READ_ONLY), ("overlay", LOWER_PLACE, WORKSPACE_PLACE, WORK_PLACE, place)]
 
 
-def room_steps(policy: Policy) -> tuple[Step, ...]:
-    """The first half: the sandbox, up to where it waits for a command."""
+def _groups(groups: tuple[Group, ...], name: str, first_fd: int) -> list[Step]:
+    """The descriptors are those of `cgroup.Made`: a parent for each group, and then the notice of version 1's memory."""
+    steps: list[Step] = []
+    for fd, group in enumerate(groups, first_fd):
+        steps.append(("cgroup" if group.version == 2 else "cgroup1", str(fd), name))
+        steps += [("cgroup-file", str(fd), name, file) for file in group.files]
+    if any(group.gives_notice for group in groups):
+        steps.append(("memory-notice", str(first_fd + len(groups))))
+    return steps
+
+
+def room_steps(policy: Policy, *, group_name: str = GROUP_NAME, first_fd: int = 0) -> tuple[Step, ...]:
+    """The first half: the sandbox, up to where it waits for a command.
+
+    `group_name` is that of its control groups, whose descriptors are sent along from number `first_fd` on.
+    """
     sources, tree = _Sources(privileged=policy.privileged), _Tree()
     tree.directory(EMPTY_PLACE, "0555")
     if policy.masks:
@@ -253,6 +269,7 @@ def room_steps(policy: Policy) -> tuple[Step, ...]:
         steps.append(("host-net",))
     if policy.drop_groups:
         steps.append(("drop-groups",))
+    steps += _groups(policy.rungs.groups, group_name, first_fd)
     steps += (
         ("uid-map", "0", str(policy.outside_uid)),
         ("gid-map", "0", str(policy.outside_gid)),

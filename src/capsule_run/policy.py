@@ -6,16 +6,15 @@ module is optional.
 
 from __future__ import annotations
 
-from . import transfer, view
+from . import groups, transfer, view
 from ._value import value
 from .checks import ids_of
 from .errors import CapsuleError
+from .groups import NONE, Cgroups
 from .model import (
     COPY_ON_WRITE,
     DEFAULT_CPU_SHARES,
     DEFAULT_MAX_OUTPUT_BYTES,
-    DEFAULT_MAX_PIDS,
-    DEFAULT_MEMORY_BYTES,
     DEFAULT_TIMEOUT_MS,
     DEFAULT_WORKING_DIRECTORY,
     KILL,
@@ -60,7 +59,7 @@ class Policy:
     memory_bytes: int
     cpu_shares: int
     nice: int
-    cpu_mechanism: str
+    rungs: groups.Decision
     max_output_bytes: int
     on_output_limit: str
     max_pids: int
@@ -124,7 +123,7 @@ def _nice(shares: int) -> int:
     return level
 
 
-def resolve(request: Request, host: Host, *, streams_stdin: bool = False) -> Policy:
+def resolve(request: Request, host: Host, *, cgroups: Cgroups = NONE, streams_stdin: bool = False) -> Policy:
     """Decide everything; `streams_stdin` says that the door has a descriptor for the command to read from.
 
     Raises CapsuleError: E1005, E1009 for contradictions, E2004, E2008 for paths, E2007 for `require`.
@@ -137,9 +136,8 @@ def resolve(request: Request, host: Host, *, streams_stdin: bool = False) -> Pol
     environment = _environment(request, view.inside_path(host, python_binds, shims), user)
     directory = normal(isolation.working_directory or DEFAULT_WORKING_DIRECTORY)
     kind, workspace, workspace_idmap = view.workspace(request, host)
-    shares = _given(resources.cpu_shares, DEFAULT_CPU_SHARES)
-    memory_bytes = _given(resources.memory_bytes, DEFAULT_MEMORY_BYTES)
-    disk_bytes = _given(resources.disk_bytes, memory_bytes // 8 * 7)  # files are memory: the disk is to be full first
+    limits, rungs = groups.of_request(request, cgroups)
+    disk_bytes = _given(resources.disk_bytes, limits.memory_bytes // 8 * 7)  # files are memory: it is to be full first
     masks = view.masks(host, binds, workspace)
     return Policy(
         architecture=host.architecture,
@@ -150,13 +148,13 @@ def resolve(request: Request, host: Host, *, streams_stdin: bool = False) -> Pol
         has_stdin=streams_stdin or request.stdin is not None,
         timeout_ms=_given(request.timeout_ms, DEFAULT_TIMEOUT_MS),
         watched=_watched(request, host),
-        memory_bytes=memory_bytes,
-        cpu_shares=shares,
-        nice=_nice(shares),
-        cpu_mechanism="nice" if shares <= DEFAULT_CPU_SHARES else "none",
+        memory_bytes=limits.memory_bytes,
+        cpu_shares=limits.cpu_shares,
+        nice=0 if rungs.holds("cpu_shares") else _nice(limits.cpu_shares),
+        rungs=rungs,
         max_output_bytes=_given(resources.max_output_bytes, DEFAULT_MAX_OUTPUT_BYTES),
         on_output_limit=request.on_output_limit or KILL,
-        max_pids=_given(resources.max_pids, DEFAULT_MAX_PIDS),
+        max_pids=limits.max_pids,
         max_open_files=_given(resources.max_open_files, DEFAULT_MAX_OPEN_FILES),
         max_file_bytes=_given(resources.max_file_bytes, disk_bytes + BEYOND_DISK),
         disk_bytes=disk_bytes,
@@ -200,5 +198,5 @@ def _require(request: Request, host: Host) -> None:
             raise CapsuleError(
                 "E2007", "required `overlay`, but this host has no overlay file system for ordinary users"
             )
-        if name in ("cgroup2", "cgroup1", "seccomp_notify"):
+        if name == "seccomp_notify":
             raise CapsuleError("E2007", f"required `{name}`, but no limit of this run would stand on it")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 import time
 
-from . import errors
+from . import cgroup, errors
 from ._value import replace
 from .core import PATH as CORE_PATH
 from .core import Core, Ended, Report, memory_file, parse_record, parse_report, sealed_file
@@ -128,7 +128,7 @@ def _send(core: Core, half: str, steps: tuple[tuple[str, ...], ...], fds: Sequen
 
 
 def _drive(
-    core: Core, policy: Policy, sinks: _Sinks, on_start: Callable[[Run], None] | None, exchange: Exchange | None
+    core: Core, policy: Policy, sinks: _Sinks, made: cgroup.Made, on_start: Callable[[Run], None] | None
 ) -> tuple[Plan, Report, int, tuple[Sample, Sample] | None]:
     """Send both halves and wait for the report.
 
@@ -137,8 +137,10 @@ def _drive(
     The room is built while the payload's half is made here.
     """
     run = Run(core)
-    room = room_steps(policy)
-    _send(core, "room", room, exchange.room_fds if exchange else ())
+    exchange = sinks.exchange
+    fds = exchange.room_fds if exchange else ()
+    room = room_steps(policy, group_name=made.name, first_fd=len(fds))
+    _send(core, "room", room, (*fds, *made.fds))
     if on_start is not None:
         on_start(run)
     early = exchange.fill(core) if exchange else b""
@@ -190,7 +192,7 @@ def tools_of(request: Request) -> tuple[Shown, ...]:
 def prepare(request: Request, *, streams_stdin: bool = False) -> tuple[Host, Policy]:
     """What will be enforced, on this host. Raises CapsuleError."""
     host = survey(request, refused=_refused, tools=tools_of(request))
-    return host, resolve(request, host, streams_stdin=streams_stdin)
+    return host, resolve(request, host, cgroups=cgroup.offered(request, host), streams_stdin=streams_stdin)
 
 
 def dry_run(request: Request) -> list[str]:
@@ -208,12 +210,13 @@ def _once(
     request: Request, streams: Streams, on_start: Callable[[Run], None] | None, core_path: str, *, stale_ok: bool
 ) -> Ended:
     """One attempt. The core starts first: it gets ready on another processor while the plan is made on this one."""
-    with Core(path=core_path) as core:
+    with cgroup.Made() as made, Core(path=core_path) as core:  # the groups outlive the core, which is in the way
         host, policy = prepare(request, streams_stdin=streams.stdin is not None)
         sinks = _Sinks(request, streams)
         try:
             exchange = _exchange(policy, sinks)
-            plan, report, cancelled_by, meanwhile = _drive(core, policy, sinks, on_start, exchange)
+            _make_groups(made, policy)
+            plan, report, cancelled_by, meanwhile = _drive(core, policy, sinks, made, on_start)
             _learn(report, plan, stale_ok=stale_ok)
             if report.landlock_abi is None and report.killed != "caller":
                 raise _unstarted(report, plan, host, request)
@@ -230,6 +233,16 @@ def _once(
             )
         finally:
             sinks.close()
+
+
+def _make_groups(made: cgroup.Made, policy: Policy) -> None:
+    """Make the run's groups. A host that refuses one makes us look again, and the second time do without."""
+    try:
+        made.make(policy.rungs.groups)
+    except OSError:
+        cgroup.forget(none="cgroups" in _refused)
+        _refused.add("cgroups")
+        raise _LookAgainError("cgroups") from None
 
 
 def _program(payload: tuple[tuple[str, ...], ...]) -> str:

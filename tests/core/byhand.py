@@ -15,6 +15,7 @@ from typing import NamedTuple
 from capsule_run.core import Core, memory_file, parse_report, sealed_file
 from capsule_run.model import Request
 from capsule_run.plan import compile_plan
+from capsule_run.policy import resolve
 from capsule_run.runner import prepare
 
 
@@ -90,8 +91,9 @@ def check(core, half, text):
 
 
 def compiled(*command, **fields):
-    """The plan of a real run of `command` on this host."""
-    return compile_plan(prepare(Request(command=command, **fields))[1])
+    """The plan of a real run of `command` on this host, on the last rung: it needs no descriptors."""
+    request = Request(command=command, **fields)
+    return compile_plan(resolve(request, prepare(request)[0]))
 
 
 def changed(steps, verb, *replacement, which=0):

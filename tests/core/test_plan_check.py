@@ -21,7 +21,10 @@ TOO_LONG = "/" + "x" * 4095
 MORE_STEPS = {
     "host-net": (),
     "drop-groups": (),
-    "cgroup": ("0",),
+    "cgroup": ("0", "capsule"),
+    "cgroup1": ("0", "capsule"),
+    "cgroup-file": ("0", "capsule", "memory.peak"),
+    "memory-notice": ("0",),
     "oom-score-adj": ("1000",),
     "source": ("/usr", "1", "2"),
     "idmap": ("0", "0", "0"),
@@ -49,8 +52,9 @@ MORE_STEPS = {
 }
 NAMES = {half: tuple(dict.fromkeys(step[0] for step in SMALLEST[half])) for half in HALVES}
 ROOM_VERBS = (
-    "namespace host-net drop-groups cgroup uid-map gid-map oom-score-adj setup-clock source idmap inner-source root"
-    " dir file fill symlink bind inner-bind overlay proc devpts network readonly pivot hostname offer offer-layer"
+    "namespace host-net drop-groups cgroup cgroup1 cgroup-file memory-notice uid-map gid-map oom-score-adj setup-clock"
+    " source idmap inner-source root dir file fill symlink bind inner-bind overlay proc devpts network readonly"
+    " pivot hostname offer offer-layer"
 ).split()
 PAYLOAD_VERBS = (
     "id umask nice rlimit cwd new-keyring no-new-privs no-capabilities landlock landlock-required landlock-allow filter"
@@ -336,6 +340,7 @@ BAD_FILTERS = (
     "-" + "0" * 15,
     "0" * 16 * 4097,
 )
+BAD_COMPONENTS = ("", ".", "..", "/", "a/b", "../x", "x/", "x" * 256)
 BAD_FDS = ("", "16", "17", "-1", "01", "a", "4294967296", "18446744073709551616")
 BAD_SLOTS = ("", "1", "2", "-1", "00", "192", "4294967296", "18446744073709551616")
 BAD_WORDS = ("", "RO", "ro ", "r", "rwx", "kill", "ro,rw")
@@ -378,7 +383,8 @@ BAD_FIELDS = [
         for text in BAD_PATHS
     ),
     *(("payload", ("filter", "{}"), text) for text in BAD_FILTERS),
-    *(("room", ("cgroup", "{}"), text) for text in BAD_FDS),
+    *(("room", ("cgroup", "{}", "capsule"), text) for text in BAD_FDS),
+    *(("room", ("cgroup-file", "0", "capsule", "{}"), text) for text in BAD_COMPONENTS),
     *(("payload", ("stdin", "{}"), text) for text in BAD_FDS),
     *(("payload", ("stderr", "{}", "1", "kill"), text) for text in BAD_FDS),
     *(("room", ("bind", "{}", "/x", "ro"), text) for text in BAD_SLOTS),
@@ -399,7 +405,8 @@ GOOD_FIELDS = [
     *(("room", MODE, text) for text in ("0000", "0755", "1777", "0777")),
     *(("room", step, text) for step in PATHS for text in GOOD_PATHS),
     *(("payload", ("filter", "{}"), text) for text in ("0123456789abcdef", "f" * 16 * 4096)),
-    *(("room", ("cgroup", "{}"), text) for text in ("0", "15")),
+    *(("room", ("cgroup", "{}", "capsule"), text) for text in ("0", "15")),
+    *(("room", ("cgroup1", "0", "{}"), text) for text in ("x", "...", ".x", "x" * 255)),
     *(("room", ("bind", "0", "/b", "{}"), text) for text in ("ro", "rw", "dev")),
     *(("payload", ("stdout", "0", "1", "{}"), text) for text in ("kill", "truncate")),
     *(("payload", ("env", "{}"), text) for text in ("A=", "A==", "A=b c\n", "\udcff=\udcff", " =")),

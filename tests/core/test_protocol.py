@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from byhand import ROOM, Talk, after, changed, compiled, encode, number_of, run
 
-from capsule_run.core import sealed_file
+from capsule_run.core import parse_record, sealed_file
 
 pytestmark = pytest.mark.sandbox
 ALONE = "true"
@@ -714,9 +714,11 @@ def test_the_room_is_born_in_its_cgroup(core_path, needs):
     needs("cgroup2", present=place is not None)
     cgroup = place / f"capsule-test-{uuid.uuid4()}"
     cgroup.mkdir()
-    fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
+    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
     plan = compiled("sh", "-c", "cat /proc/self/cgroup; sleep 1000")
-    room = before(plan.room, "uid-map", ("cgroup", "0"))
+    room = before(
+        plan.room, "uid-map", ("cgroup", "0", cgroup.name), ("cgroup-file", "0", cgroup.name, "cgroup.events")
+    )
     try:
         with Talk(core_path) as talk:
             talk.room(room, (fd,))
@@ -726,12 +728,15 @@ def test_the_room_is_born_in_its_cgroup(core_path, needs):
             assert str(talk.pid) not in members
             talk.core.send("kill")
             talk.report()
+            assert "populated%200%0a" in parse_record(talk.content(talk.record))[-1][-1]
         assert b"0::/\n" == next(line + b"\n" for line in said.split(b"\n") if line.startswith(b"0::"))
         assert len(members) >= 2  # init, the shell, and sleep if it is there already
+        assert not cgroup.exists()  # the launcher's last act
     finally:
         os.close(fd)
-        wait_until_empty(cgroup)
-        cgroup.rmdir()
+        if cgroup.exists():
+            wait_until_empty(cgroup)
+            cgroup.rmdir()
 
 
 def wait_until_empty(cgroup):
@@ -746,16 +751,18 @@ def wait_until_empty(cgroup):
 
 @pytest.mark.parametrize("kind", ["no cgroup", "no directory"])
 def test_a_cgroup_that_is_none_fails_the_create_phase(core_path, kind, tmp_path):
-    """A descriptor that is no cgroup ends the run before there is any process inside."""
-    fd = os.open(tmp_path if kind == "no cgroup" else os.devnull, os.O_RDONLY)
-    room = before(compiled(ALONE).room, "uid-map", ("cgroup", "0"))
+    """A directory that is no cgroup, or none at all, ends the run before there is any process inside."""
+    if kind == "no cgroup":
+        tmp_path.joinpath("capsule").mkdir()
+    fd = os.open(tmp_path, os.O_RDONLY)
+    room = before(compiled(ALONE).room, "uid-map", ("cgroup", "0", "capsule"))
     try:
         with Talk(core_path) as talk:
             talk.room(room, (fd,))
             report = talk.report()
     finally:
         os.close(fd)
-    assert ("room", number_of(room, "cgroup"), errno.EBADF) == report.failed
+    assert ("room", number_of(room, "cgroup"), errno.EBADF if kind == "no cgroup" else errno.ENOENT) == report.failed
 
 
 def test_one_process_may_drive_many_rooms_at_once(core_path):

@@ -60,7 +60,7 @@ def test_nice_values_on_the_page():
     """The page's examples of shares and nice values are what is made of them."""
     assert "(512 is nice 3, 100 is nice 10, 2 is nice 19)" in PAGE
     assert [3, 10, 19, 0] == [resolved(cpu_shares=shares).nice for shares in (512, 100, 2, 5000)]
-    assert "none" == resolved(cpu_shares=5000).cpu_mechanism
+    assert "none" == dict(resolved(cpu_shares=5000).rungs.mechanisms)["cpu_shares"]
 
 
 def test_fixed_limits_on_the_page():

@@ -43,18 +43,17 @@ HOGS = {
 }  # fmt: skip
 
 
-# Nothing in /proc shows it and no limit of a process counts it: non-promise 1 of docs/security-model.md, until a memory
-# cgroup is there.
+# Nothing in /proc shows it and no limit of a process counts it: non-promise 1 of docs/security-model.md where no memory
+# cgroup is to be had.
 UNSEEN = "shared, then untouched"
 
 
-@pytest.mark.parametrize(
-    "hog",
-    [pytest.param(hog, marks=[pytest.mark.xfail(reason="non-promise 1")] if hog == UNSEEN else []) for hog in HOGS],
-)
-def test_memory_ends_at_its_limit(inside, hog):
+@pytest.mark.parametrize("hog", HOGS)
+def test_memory_ends_at_its_limit(inside, needs, hog):
     """Whatever way memory is taken (one block, small ones, shared, files, children), 64 MiB end the run or refuse the rest."""
     response = inside.python(HOGS[hog], resources={"memory_bytes": 64 * MIB}, timeout_ms=8000)
+    if hog == UNSEEN:
+        needs("memory cgroup", present=response["isolation"]["limits"]["memory"] != "watch")
     assert response["status"] != "success", response.get("metrics")
     assert code_of(response) in ("E4001", "E4006", "E3003", "E4005"), response["error"]
     if code_of(response) == "E3003":  # the kernel said no first: "no space left" or "cannot allocate"

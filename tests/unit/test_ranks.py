@@ -21,7 +21,7 @@ RANKS = {
     "applying": 2, "changes": 2, "outlet": 2, "masks": 2, "collecting": 2, "delivery": 2, "exchange": 2,
     "account": 1, "attestation": 1, "checks": 1, "confinement": 1, "data": 1,
     "fastjson": 1, "jsonapi": 1, "plan": 1, "policy": 1, "seccomp": 1, "sizes": 1,
-    "evidence": 1, "postmortem": 2, "counters": 1, "measure": 2,
+    "evidence": 1, "groups": 1, "postmortem": 2, "counters": 1, "measure": 2,
     "response": 1, "verdict": 1, "view": 1, "words": 1,
     "_bundle": 2, "cgroup": 2, "core": 2, "host": 2, "ids": 2, "links": 2, "machine": 2, "missing": 2, "paths": 2, "shims": 2, "tools": 2,
     "aio": 3, "cancel": 3, "room": 3, "runner": 3,

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Control groups, as far as the launcher needs them. Python has made them and written every limit; here init enters them,
+ * the kernel's counters are read when everything inside is dead, and they are removed, also when Python is dead.
+ *
+ * A group is the descriptor of its parent and its name: that is enough to enter, to read and to remove it, and to reach
+ * nothing else.
+ */
+#include "capsule-core.h"
+#include <poll.h>
+
+#define REMOVE_TRIES 50 /* of 1 ms: a kernel may let go of the last member a moment behind its parent's wait */
+
+#define RANK 3 /* of every verb here: behind them nobody need look */
+
+/* The next step of this verb; they are among the first of a plan. */
+static bool next_step(struct cursor *at, const char *verb, struct step *step)
+{
+	while (plan_next(at, step) && step->verb->rank <= RANK)
+		if (step_is(step, verb))
+			return true;
+	return false;
+}
+
+static int parent_of(const struct plan *plan, const struct step *step)
+{
+	return plan->fds[number(step->field[0])];
+}
+
+/* The name of a file in the group of a step; both are single components. */
+static void group_path(char *path, size_t size, const struct step *step, const char *file)
+{
+	append(path, append(path, append(path, 0, size, step->field[1]), size, "/"), size, file);
+}
+
+/* The directory of the group that init is to be born in, or -1. */
+int open_group(const struct plan *plan, const struct step *step)
+{
+	return openat(parent_of(plan, step), step->field[1], O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+/*
+ * Called by init as its first act, for the groups of version 1, which nobody can be born in. The kernel moves a thread that
+ * moves itself (0, to `tasks`) in microseconds; moving another process, or a whole one, makes it wait for every processor to
+ * pass through a quiet moment, 10 ms and more. Init has no other thread and no child yet. On failure `step` is the one.
+ */
+int enter_groups(const struct plan *plan, struct step *step)
+{
+	struct cursor at = plan_start(plan);
+	char path[2 * NAME_MAX + 2];
+
+	while (next_step(&at, "cgroup1", step)) {
+		group_path(path, sizeof(path), step, "tasks");
+		if (write_file(parent_of(plan, step), path, "0") < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* Beside the signal to init: all members at once, on kernels that can (5.14). Elsewhere init takes everything with it. */
+void kill_groups(const struct plan *plan)
+{
+	char path[2 * NAME_MAX + 2];
+	struct cursor at = plan_start(plan);
+	struct step step;
+
+	if (!next_step(&at, "cgroup", &step))
+		return;
+	group_path(path, sizeof(path), &step, "cgroup.kill");
+	(void)write_file(parent_of(plan, &step), path, "1");
+}
+
+/* `cgroup FILE TEXT` into the record, for each file that was asked for and is there. */
+void record_groups(const struct plan *plan)
+{
+	struct cursor at = plan_start(plan);
+	char path[2 * NAME_MAX + 2], text[1024];
+	struct step step;
+
+	while (next_step(&at, "cgroup-file", &step)) {
+		struct text texts[2];
+		ssize_t got = -1;
+		int fd CLEANUP_CLOSE = -1;
+
+		group_path(path, sizeof(path), &step, step.field[2]);
+		fd = openat(parent_of(plan, &step), path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		if (fd >= 0)
+			got = read(fd, text, sizeof(text));
+		if (got < 0)
+			continue; /* this kernel does not have it: it is absent from the record, and nothing stands in for it */
+		texts[0] = (struct text){ step.field[2], strlen(step.field[2]) };
+		texts[1] = (struct text){ text, (size_t)got };
+		record_line("cgroup", NULL, 0, texts, 2);
+	}
+}
+
+/* Called when every member is dead and reaped. What cannot be removed stays for the sweep of the next start. */
+void remove_groups(const struct plan *plan)
+{
+	static const char *const verb[] = { "cgroup", "cgroup1" };
+	struct step step;
+
+	for (int v = 0; v < 2; v++)
+		for (struct cursor at = plan_start(plan); next_step(&at, verb[v], &step);)
+			for (int i = 0; i < REMOVE_TRIES && unlinkat(parent_of(plan, &step), step.field[1], AT_REMOVEDIR) < 0 && errno == EBUSY; i++)
+				(void)poll(NULL, 0, 1);
+}

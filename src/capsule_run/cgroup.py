@@ -1,0 +1,393 @@
+"""Control groups as this caller may make them: where, making them, and removing what dead owners left.
+
+Rank 2: the only module that touches the cgroup file systems. It makes groups only beneath the caller's own group or one
+that the caller may write, names them as ours (`capsule-…`, with the owner's pid and start time), and removes only those.
+Nothing that it did not make is moved or changed, but for the two cases of `_empty_own` and `_enable`.
+
+Its part of the record are lines `cgroup FILE TEXT`, one for each file that `groups` names and the kernel has, read by the
+launcher when everything inside is dead. TEXT is the file's content; `counters` reads it.
+"""
+
+from __future__ import annotations
+
+import _thread
+import posix
+
+from ._value import replace
+from .groups import CGROUP1, CGROUP2, CPU, IO, MEMORY, PROCESSES, Cgroups, Group, Place
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from .host import Host
+    from .model import Request
+
+PREFIX = "capsule-"
+ENOENT, EBUSY = 2, 16
+_NEEDED = (MEMORY, PROCESSES)
+_NAMES1 = {"memory": MEMORY, "pids": PROCESSES, "cpu": CPU, "blkio": IO}
+_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
+_lock = _thread.allocate_lock()  # the two places where something is changed once for a whole process
+
+
+def _read(path: str) -> str:
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        parts = []
+        while part := posix.read(fd, 1 << 16):
+            parts.append(part)
+        return b"".join(parts).decode("utf-8", "surrogateescape")
+    except OSError:
+        return ""
+    finally:
+        posix.close(fd)
+
+
+def _write(path: str, text: str, *, directory: int | None = None) -> None:
+    fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC, dir_fd=directory)
+    try:
+        posix.write(fd, text.encode())
+    finally:
+        posix.close(fd)
+
+
+def _writable(path: str) -> bool:
+    return posix.access(path, posix.W_OK, effective_ids=True)
+
+
+# ---- finding ----
+
+
+def _mounts() -> list[tuple[str, str, str, list[str]]]:
+    """Type, root, place and options of each mounted cgroup hierarchy."""
+    found = []
+    for line in _read("/proc/self/mountinfo").splitlines():
+        left, dash, right = line.partition(" - cgroup")
+        if dash:
+            fields, kinds = left.split(" "), right.split(" ")
+            place = fields[4].encode().decode("unicode_escape") if "\\" in fields[4] else fields[4]
+            found.append((f"cgroup{kinds[0]}", fields[3], place, kinds[2].split(",")))
+    return found
+
+
+def _directory(own: str, root: str, place: str) -> str:
+    """Where the group `own` is in a mount of `root` at `place`; empty where that does not show it."""
+    if root == "/":
+        return (place + own).rstrip("/")
+    return (place + own[len(root) :]).rstrip("/") if f"{own}/".startswith(f"{root}/") else ""
+
+
+def _own() -> dict[str, str]:
+    """The caller's own group in each hierarchy, by controller; version 2 is the empty name."""
+    own: dict[str, str] = {}
+    for line in _read("/proc/self/cgroup").splitlines():
+        _number, names, path = line.split(":", 2)
+        own.update((name, path) for name in names.split(","))
+    return own
+
+
+def _version1(mounts: list[tuple[str, str, str, list[str]]], own: dict[str, str]) -> list[Place]:
+    """Children of our own group in each hierarchy, so that what is above still accounts for us."""
+    places: dict[str, list[str]] = {}
+    for kind, root, place, options in mounts:
+        for option in options if kind == "cgroup" else ():
+            if option in _NAMES1 and option in own and (path := _directory(own[option], root, place)):
+                names = places.setdefault(path, [])
+                if _NAMES1[option] not in names and _writable(path):
+                    names.append(_NAMES1[option])
+    return [Place(version=1, path=path, controllers=tuple(names)) for path, names in places.items() if names]
+
+
+def _is_top(path: str) -> bool:
+    """Whether this is the hierarchy's real root: there processes and controllers of children may be side by side."""
+    return not _exists(f"{path}/cgroup.type")
+
+
+def _exists(path: str) -> bool:
+    return posix.access(path, posix.F_OK)
+
+
+def _given(path: str) -> list[str]:
+    """The controllers that children of this group have."""
+    return _read(f"{path}/cgroup.subtree_control").split()
+
+
+def _enable(path: str) -> list[str]:
+    """Give children of this group what can be given; a group with processes in it refuses (EBUSY)."""
+    for name in (MEMORY, PROCESSES, CPU, IO):
+        if name not in _given(path):
+            try:
+                _write(f"{path}/cgroup.subtree_control", f"+{name}")
+            except OSError:
+                if name in _NEEDED:
+                    break
+    return _given(path)
+
+
+def _place2(path: str, *, enable: bool) -> Place | None:
+    given = _given(path)
+    if enable and not {MEMORY, PROCESSES, CPU, IO} <= set(given):
+        given = _enable(path)
+    if not set(_NEEDED) <= set(given):
+        return None
+    return Place(version=2, path=path, controllers=tuple(one for one in (MEMORY, PROCESSES, CPU, IO) if one in given))
+
+
+def _is_limited(path: str) -> bool:
+    """Whether a neighbour of this group would escape a limit that somebody set on it."""
+    return _read(f"{path}/memory.max").strip() not in ("", "max") or not _read(f"{path}/cpu.max").startswith(
+        ("", "max")
+    )
+
+
+def _is_delegated(path: str) -> bool:
+    """systemd's mark of a group that it leaves to whoever runs in it (`Delegate=yes`)."""
+    for name in ("user.delegate", "trusted.delegate"):
+        try:
+            return posix.getxattr(path, name) == b"1"
+        except OSError:
+            continue
+    return False
+
+
+def _is_ours_alone(path: str) -> list[str]:
+    """The members of our own group, if they are this process and its cores; empty if there is anybody else."""
+    members = _read(f"{path}/cgroup.procs").split()
+    mine = str(posix.getpid())
+    for member in members:
+        parent = _read(f"/proc/{member}/stat").rpartition(")")[2].split()[1:2]
+        if member != mine and not (parent == [mine] and _read(f"/proc/{member}/cmdline") == "capsule-core\0"):
+            return []
+    return members
+
+
+def _empty_own(path: str) -> Place | None:
+    """Move ourselves to a leaf of our own group: with processes in it, it can give its children no controllers.
+
+    Only where nobody else is in it. The leaf stays while we live, and is swept when we are gone.
+    """
+    members = _is_ours_alone(path)
+    if not members:
+        return None
+    leaf = f"{path}/{_name()}"
+    posix.mkdir(leaf, 0o755)
+    for member in members:
+        _write(f"{leaf}/cgroup.procs", member)
+    found = _place2(path, enable=True)
+    if found is None:
+        for member in _read(f"{leaf}/cgroup.procs").split():
+            _write(f"{path}/cgroup.procs", member)
+        posix.rmdir(leaf)
+    return found
+
+
+def _version2(mounts: list[tuple[str, str, str, list[str]]], own: dict[str, str]) -> Place | None:
+    """The nearest group, from our own upwards, whose children can have limits and which we may enter from here."""
+    path = next((_directory(own.get("", "/.."), root, at) for kind, root, at, _ in mounts if kind == "cgroup2"), "")
+    top = next((at for kind, _root, at, _ in mounts if kind == "cgroup2"), "")
+    if not path or "/.." in path or not set(_NEEDED) <= set(_read(f"{path}/cgroup.controllers").split()):
+        return None
+    mine, here = posix.geteuid(), path
+    while _writable(here) and _writable(f"{here}/cgroup.procs"):
+        ours = _is_top(here) or (mine != 0 and posix.stat(here).st_uid == mine)
+        if found := _place2(here, enable=ours):
+            return found
+        if here == path and _is_delegated(path) and (found := _empty_own(path)):
+            return found
+        if here == top or _is_limited(here):
+            break
+        here = here.rpartition("/")[0]
+    return _empty_own(path) if _writable(path) and _writable(f"{path}/cgroup.procs") else None
+
+
+def _advice() -> str:
+    """What the host's owner would have to do for version 2."""
+    if _exists("/run/systemd/system"):
+        return (
+            "start it in a group of its own: `systemd-run --user --scope --property=Delegate=yes -- capsule-run …`, "
+            "as root without `--user`"
+        )
+    return (
+        "mount cgroup2 with the memory, pids and cpu controllers, and give this account a group that holds no other "
+        "process and whose `cgroup.procs` and `cgroup.subtree_control` it may write; in a container: a private cgroup "
+        "namespace, /sys/fs/cgroup writable, and the container's own processes in a leaf group"
+    )
+
+
+# What was found out, by the user that it holds for. Who made it stays right: another group means another mkdir, which fails.
+_found: dict[int, Cgroups] = {}
+
+
+def find() -> Cgroups:
+    """Where this process may make groups. Looked up once for each process and user; `forget` makes us look again."""
+    known = _found.get(posix.geteuid())
+    if known is not None:
+        return known
+    with _lock:
+        mounts, own = _mounts(), _own()
+        places = []
+        try:
+            second = _version2(mounts, own)
+        except OSError:  # read-only, or going away under us: then there is none
+            second = None
+        if second is not None:
+            places.append(second)
+        places += _version1(mounts, own)
+        found = Cgroups(places=tuple(places), lacking=((CGROUP2, _advice()), (CGROUP1, _ADVICE1)))
+        for place in places:
+            sweep(place.path)
+        _found[posix.geteuid()] = found
+    return found
+
+
+_ADVICE1 = "the owner of the host gives this account a child of its own group in the memory, pids and cpu hierarchies"
+
+
+def forget(*, none: bool = False) -> None:
+    """Look anew next time; with `none`, this process makes no groups any more, since the host refused one."""
+    _found.clear()
+    if none:
+        _found[posix.geteuid()] = Cgroups(lacking=((CGROUP2, _advice()), (CGROUP1, _ADVICE1)))
+
+
+def offered(request: Request, host: Host) -> Cgroups:
+    """What `find` found, and for a request with io limits the disks that carry what its sandbox would see."""
+    found, asked = find(), request.resources
+    if all(rate is None for rate in (asked.io_read_bps, asked.io_write_bps, asked.io_read_iops, asked.io_write_iops)):
+        return found
+    return replace(found, disks=disks([source.device for source in host.sources.values() if not source.error]))
+
+
+def disks(devices: Sequence[int]) -> tuple[str, ...]:
+    """The whole disks, as `MAJOR:MINOR`, behind device numbers of files; what lies on none (tmpfs, overlay) is left out."""
+    found: dict[str, None] = {}
+    for device in devices:
+        name = f"{posix.major(device)}:{posix.minor(device)}"
+        place = f"/sys/dev/block/{name}"
+        if _exists(f"{place}/partition"):
+            name = _read(f"{place}/../dev").strip()
+        elif not _exists(place):
+            continue
+        found[name] = None
+    return tuple(found)
+
+
+# ---- making ----
+
+
+def _start_time(pid: str) -> str:
+    return next(iter(_read(f"/proc/{pid}/stat").rpartition(")")[2].split()[19:20]), "")
+
+
+def _namespace() -> str:
+    return "".join(c for c in posix.readlink("/proc/self/ns/pid") if c.isdigit())
+
+
+_owner: dict[int, str] = {}
+
+
+def _name() -> str:
+    """A name that says whose it is: pid namespace, pid and start time of this process, and a random part."""
+    pid = posix.getpid()
+    if pid not in _owner:
+        _owner.clear()
+        _owner[pid] = f"{PREFIX}{_namespace()}-{pid}-{_start_time(str(pid))}"
+    return f"{_owner[pid]}-{posix.urandom(4).hex()}"
+
+
+def sweep(path: str) -> list[str]:
+    """Remove the groups in `path` whose owner is dead, and return their names. One of another pid namespace cannot be told."""
+    removed = []
+    try:
+        names = [name for name in posix.listdir(path) if name.startswith(PREFIX)]
+    except OSError:
+        return []
+    for name in names:
+        parts = name.removeprefix(PREFIX).split("-")
+        if len(parts) != 4 or parts[0] != _namespace() or not parts[1].isdigit() or _start_time(parts[1]) == parts[2]:
+            continue
+        try:
+            posix.rmdir(f"{path}/{name}")
+        except OSError:  # still ending, or somebody else has swept it
+            continue
+        removed.append(name)
+    return removed
+
+
+class Made:
+    """The groups of one run, with a descriptor of each one's parent. A context manager that removes what is still there."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.fds: list[int] = []
+        self._parents: list[int] = []
+
+    def make(self, groups: Sequence[Group]) -> None:
+        """Make the groups and write every knob. Raises OSError where the host refuses."""
+        self.name = _name() if groups else ""
+        for group in groups:
+            self._make(group)
+        for group, parent in zip(groups, self._parents, strict=True):
+            if group.gives_notice:
+                self.fds.append(self._notice(parent))
+
+    def _make(self, group: Group) -> None:
+        parent = posix.open(group.parent, _DIRECTORY)
+        self.fds.append(parent)
+        posix.mkdir(self.name, dir_fd=parent)
+        posix.chmod(self.name, 0o755, dir_fd=parent)  # whatever the umask: init must enter without our privileges
+        self._parents.append(parent)
+        for knob in group.knobs:
+            try:
+                _write(f"{self.name}/{knob.file}", knob.text, directory=parent)
+            except OSError as error:
+                if not (knob.optional and error.errno == ENOENT):
+                    raise
+
+    def _notice(self, parent: int) -> int:
+        """An eventfd that the kernel makes readable when the group is out of memory."""
+        notice = posix.eventfd(0, posix.EFD_CLOEXEC | posix.EFD_NONBLOCK)
+        try:
+            control = posix.open(f"{self.name}/memory.oom_control", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=parent)
+            try:
+                _write(f"{self.name}/cgroup.event_control", f"{notice} {control}", directory=parent)
+            finally:
+                posix.close(control)
+        except BaseException:
+            posix.close(notice)
+            raise
+        return notice
+
+    def close(self) -> None:
+        """Remove what the launcher has not (it was killed), as soon as the kernel lets go, and close the descriptors."""
+        for parent in self._parents:
+            for _ in range(200):
+                try:
+                    posix.rmdir(self.name, dir_fd=parent)
+                except OSError as error:
+                    if error.errno != EBUSY:
+                        break
+                    _wait_a_moment()
+                else:
+                    break
+        self._parents = []
+        while self.fds:
+            posix.close(self.fds.pop())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+def _wait_a_moment() -> None:
+    """A killed sandbox ends within milliseconds, and version 1 tells nobody when."""
+    import time
+
+    time.sleep(0.005)

@@ -1,0 +1,253 @@
+"""Which control group holds which limit: the knobs that are written, the files that are read at the end, and their words.
+
+Rank 1: pure. `cgroup` finds the places and makes what is decided here; `policy` asks, `account` and `verdict` read.
+Version 1 and version 2 are two tables of file names for one set of limits.
+"""
+
+from __future__ import annotations
+
+from ._value import value
+from .errors import CapsuleError
+from .model import DEFAULT_CPU_SHARES, DEFAULT_MAX_PIDS, DEFAULT_MEMORY_BYTES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .model import Request, Resources
+
+CGROUP1, CGROUP2 = "cgroup1", "cgroup2"
+PERIOD_US = 100_000  # the kernel's own default for quotas
+OWN_PROCESSES = 1  # our process 1 is a member of the group, and not the command's
+MEMORY, PROCESSES, CPU, IO = "memory", "pids", "cpu", "io"
+
+_FILES2 = {
+    MEMORY: ("memory.peak", "memory.events", "memory.pressure"),
+    PROCESSES: ("pids.events", "pids.peak"),
+    CPU: ("cpu.stat", "cpu.pressure"),
+    IO: ("io.stat", "io.pressure"),
+}
+_FILES1 = {
+    MEMORY: ("memory.max_usage_in_bytes", "memory.failcnt", "memory.oom_control"),
+    PROCESSES: ("pids.events", "pids.peak"),
+    CPU: ("cpu.stat", "cpuacct.usage"),  # the second where both are one hierarchy, as they mostly are
+    IO: ("blkio.throttle.io_service_bytes", "blkio.throttle.io_serviced"),
+}
+
+
+@value
+class Place:
+    """A directory of the host's in which this caller may make groups, and the controllers that they will have."""
+
+    version: int
+    path: str
+    controllers: tuple[str, ...]
+
+
+@value
+class Cgroups:
+    """What the host offers; `lacking` says per version why it offers nothing, and what its owner would have to do."""
+
+    places: tuple[Place, ...] = ()
+    lacking: tuple[tuple[str, str], ...] = ()
+    disks: tuple[str, ...] = ()  # that carry what the sandbox would see, looked up only for io limits
+
+
+NONE = Cgroups()
+
+
+@value
+class Knob:
+    """One file to write. An `optional` one may be missing, where the kernel then has nothing to limit (swap)."""
+
+    file: str
+    text: str
+    optional: bool = False
+
+
+@value
+class Group:
+    """One group to make beneath `parent`: what to write, in order, and what to read at the end."""
+
+    version: int
+    parent: str
+    knobs: tuple[Knob, ...]
+    files: tuple[str, ...]
+
+    @property
+    def gives_notice(self) -> bool:
+        """Whether the kernel can say that it is out of memory: version 1 must, since it ends one process and not all."""
+        return self.version == 1 and "memory.oom_control" in self.files
+
+
+@value
+class Limits:
+    """What a cgroup can hold. `cpu_quota` is in processors, None for no quota; `io` has only the rates that were asked for."""
+
+    memory_bytes: int
+    max_pids: int
+    cpu_shares: int
+    cpu_quota: float | None
+    io: tuple[tuple[str, int], ...]
+
+
+def _given(asked: int | None, default: int) -> int:
+    return default if asked is None else asked
+
+
+def limits(resources: Resources) -> Limits:
+    """The request's limits, with the defaults for those that always hold."""
+    asked = (
+        ("rbps", resources.io_read_bps),
+        ("wbps", resources.io_write_bps),
+        ("riops", resources.io_read_iops),
+        ("wiops", resources.io_write_iops),
+    )
+    return Limits(
+        memory_bytes=_given(resources.memory_bytes, DEFAULT_MEMORY_BYTES),
+        max_pids=_given(resources.max_pids, DEFAULT_MAX_PIDS),
+        cpu_shares=_given(resources.cpu_shares, DEFAULT_CPU_SHARES),
+        cpu_quota=resources.cpu_quota,
+        io=tuple((name, rate) for name, rate in asked if rate is not None),
+    )
+
+
+@value
+class Decision:
+    """The groups to make, and for each limit the mechanism that it stands on."""
+
+    groups: tuple[Group, ...]
+    mechanisms: tuple[tuple[str, str], ...]
+
+    def of(self, limit: str) -> str:
+        """The mechanism of a limit; empty for one that was not asked for."""
+        return dict(self.mechanisms).get(limit, "")
+
+    def holds(self, limit: str) -> bool:
+        """Whether a group enforces this limit."""
+        return self.of(limit).startswith("cgroup")
+
+
+def weight(shares: int) -> int:
+    """cpu.weight for cpu.shares, on the curve that container engines use: 2–262144 → 1–10000."""
+    return 1 + (shares - 2) * 9999 // 262_142
+
+
+def _quota_us(quota: float | None) -> int | None:
+    return None if quota is None else max(round(quota * PERIOD_US), 1000)  # the kernel takes no less than 1 ms
+
+
+def _knobs2(controller: str, limits: Limits, disks: tuple[str, ...]) -> list[Knob]:
+    quota = _quota_us(limits.cpu_quota)
+    if controller == MEMORY:
+        swap = Knob(file="memory.swap.max", text="0", optional=True)
+        return [Knob(file="memory.max", text=str(limits.memory_bytes)), swap, Knob(file="memory.oom.group", text="1")]
+    if controller == PROCESSES:
+        return [Knob(file="pids.max", text=str(limits.max_pids + OWN_PROCESSES))]
+    if controller == CPU:
+        most = f"{'max' if quota is None else quota} {PERIOD_US}"
+        return [Knob(file="cpu.weight", text=str(weight(limits.cpu_shares))), Knob(file="cpu.max", text=most)]
+    rates = " ".join(f"{name}={rate}" for name, rate in limits.io)
+    return [Knob(file="io.max", text=f"{disk} {rates}") for disk in disks if rates]
+
+
+_BLKIO = {
+    "rbps": "blkio.throttle.read_bps_device",
+    "wbps": "blkio.throttle.write_bps_device",
+    "riops": "blkio.throttle.read_iops_device",
+    "wiops": "blkio.throttle.write_iops_device",
+}
+
+
+def _knobs1(controller: str, limits: Limits, disks: tuple[str, ...]) -> list[Knob]:
+    quota = _quota_us(limits.cpu_quota)
+    if controller == MEMORY:
+        memory = str(limits.memory_bytes)
+        return [
+            Knob(file="memory.limit_in_bytes", text=memory),
+            # memory and swap together: the same number leaves no swap. Without swap accounting at least none is sought
+            Knob(file="memory.memsw.limit_in_bytes", text=memory, optional=True),
+            Knob(file="memory.swappiness", text="0", optional=True),
+        ]
+    if controller == PROCESSES:
+        return [Knob(file="pids.max", text=str(limits.max_pids + OWN_PROCESSES))]
+    if controller == CPU:
+        return [
+            Knob(file="cpu.shares", text=str(limits.cpu_shares)),
+            Knob(file="cpu.cfs_period_us", text=str(PERIOD_US), optional=quota is None),
+            Knob(file="cpu.cfs_quota_us", text=str(-1 if quota is None else quota), optional=quota is None),
+        ]
+    return [Knob(file=_BLKIO[name], text=f"{disk} {rate}") for disk in disks for name, rate in limits.io]
+
+
+def _group(place: Place, limits: Limits, disks: tuple[str, ...]) -> Group:
+    knobs, files = (_knobs2, _FILES2) if place.version == 2 else (_knobs1, _FILES1)
+    return Group(
+        version=place.version,
+        parent=place.path,
+        knobs=tuple(knob for name in place.controllers for knob in knobs(name, limits, disks)),
+        files=tuple(file for name in place.controllers for file in files[name]),
+    )
+
+
+def _nice_or_none(shares: int) -> str:
+    return "nice" if shares <= DEFAULT_CPU_SHARES else "none"
+
+
+def decide(limits: Limits, offered: Cgroups, *, required: tuple[str, ...] = ()) -> Decision:
+    """Each limit on the highest rung that the host has.
+
+    Raises CapsuleError E2007 for a limit that has no rung but a group, and where `required` (`cgroup1`, `cgroup2`) is not
+    what all of them stand on.
+    """
+    controllers = [MEMORY, PROCESSES, CPU, *((IO,) if limits.io else ())]
+    rungs: dict[str, str] = {}
+    groups: list[Group] = []
+    for place in sorted(offered.places, key=lambda one: -one.version):
+        new = tuple(name for name in place.controllers if name in controllers and name not in rungs)
+        if new:
+            groups.append(_group(Place(version=place.version, path=place.path, controllers=new), limits, offered.disks))
+            rungs.update((name, f"cgroup{place.version}") for name in new)
+    mechanisms = [
+        ("memory", rungs.get(MEMORY, "watch")),
+        ("processes", rungs.get(PROCESSES, "rlimit")),
+        ("cpu_shares", rungs.get(CPU, _nice_or_none(limits.cpu_shares))),
+    ]
+    if limits.cpu_quota is not None:
+        mechanisms.append(("cpu_quota", _only(rungs.get(CPU), "resources.cpu_quota", offered)))
+    if limits.io:
+        if not offered.disks:
+            raise CapsuleError("E2007", "an io limit was asked for, but no disk carries what the sandbox would see")
+        mechanisms.append(("io", _only(rungs.get(IO), "resources.io_*", offered)))
+    decision = Decision(groups=tuple(groups), mechanisms=tuple(mechanisms))
+    for name in required:
+        if name in (CGROUP1, CGROUP2):
+            _require(name, decision, offered)
+    return decision
+
+
+def of_request(request: Request, offered: Cgroups) -> tuple[Limits, Decision]:
+    """The limits of a request, and what they stand on. Raises as `decide` does."""
+    asked = limits(request.resources)
+    return asked, decide(asked, offered, required=request.require)
+
+
+def _only(rung: str | None, field: str, offered: Cgroups) -> str:
+    if rung is None:
+        raise CapsuleError(
+            "E2007", f"`{field}` needs a control group, and this host gives none", hint=_lacking(offered, CGROUP2)
+        )
+    return rung
+
+
+def _lacking(offered: Cgroups, name: str) -> str | None:
+    return dict(offered.lacking).get(name) or None
+
+
+def _require(name: str, decision: Decision, offered: Cgroups) -> None:
+    weak = [limit for limit, rung in decision.mechanisms if rung != name]
+    if weak:
+        raise CapsuleError(
+            "E2007",
+            f"required `{name}`, but on this host it would not hold {', '.join(weak)}",
+            details={"required": name, "mechanisms": dict(decision.mechanisms)},
+            hint=_lacking(offered, name),
+        )

@@ -14,6 +14,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import calls
+import files
 import memory
 import output
 import start
@@ -28,6 +29,7 @@ GROUPS: dict[str, Callable[[bool], list[Row]]] = {
     "start": lambda quick: start.rows(15 if quick else 150),
     "memory": lambda quick: memory.rows(2 if quick else 7),
     "output": lambda quick: output.rows(2 if quick else 7, 256 if quick else 1024),
+    "files": lambda quick: files.rows(15 if quick else 100),
     "calls": lambda quick: calls.rows(4 if quick else 30),
 }
 

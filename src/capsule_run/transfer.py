@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from .model import Request
 
 
+PAGE = 4096  # what a file in memory takes at least, of bytes or of the number of files
+
+
 @value
 class Transfer:
     """Files in, and what of the workspace is wanted when the command has ended. Empty paths: nowhere."""
@@ -113,11 +116,11 @@ def _deliveries(host: Host, kind: str, covered: tuple[str, ...], disk_bytes: int
             f"files: nothing can be put into a workspace that is the host's own directory (`{kind}`)",
             hint="take the directory copy-on-write (mode `cow`), or put the files there yourself",
         )
-    total = sum([delivery.size for delivery in host.deliveries])
+    total = sum([max(-(-delivery.size // PAGE), 1) * PAGE for delivery in host.deliveries])
     if total > disk_bytes:
         raise CapsuleError(
             "E1009",
-            f"files: they are {total} bytes together, and the disk limit is {disk_bytes}",
+            f"files: they take {total} bytes, in pages of {PAGE}, and the disk limit is {disk_bytes}",
             details={"files_bytes": total, "disk_bytes": disk_bytes},
             hint="raise `--disk` (`resources.disk_bytes`) and `--memory` (`resources.memory_bytes`)",
         )

@@ -14,7 +14,7 @@ TARGETS = dict(table_rows((DOCS / "performance.md").read_text()))
 def bench(monkeypatch):
     """The modules of `bench/`, which is no package."""
     monkeypatch.syspath_prepend(REPOSITORY / "bench")
-    names = ("calls", "measure", "memory", "output", "start")
+    names = ("calls", "files", "measure", "memory", "output", "start")
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
     modules = {name: __import__(name) for name in names}
@@ -34,6 +34,7 @@ def test_targets_are_those_that_are_judged(bench):
         "loop that only computes": f"≤ {calls['cpu']} × outside",
         "stat, open, a 4 KiB write, a byte through a pipe": f"≤ {calls['stat']:.2f} × outside",
         "the cheapest calls (getppid, a write to /dev/null)": f"≤ {calls['getppid']} × outside",
+        "copy-on-write workspace of 20,000 files": f"≤ an empty workspace + {bench['files'].COW_ADDS_MS} ms",
         "1 GiB through stdout": f"≥ {bench['output'].SHARE_OF_PLAIN} × a plain pipe",
     } == TARGETS
     assert calls["stat"] == calls["open"] == calls["write-4K"] == calls["pipe"]

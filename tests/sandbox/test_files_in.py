@@ -101,7 +101,7 @@ def test_a_source_that_is_no_plain_file_is_refused(tmp_path, make):
 
 def test_more_than_the_disk_limit_is_refused():
     """Files that cannot fit are refused before anything runs, with both numbers."""
-    with pytest.raises(CapsuleError, match="20000 bytes together, and the disk limit is 8192"):
+    with pytest.raises(CapsuleError, match="they take 20480 bytes, in pages of 4096, and the disk limit is 8192"):
         capsule_run.run(["true"], files={"f": b"x" * 20_000}, disk=8192)
 
 

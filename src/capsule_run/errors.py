@@ -194,6 +194,12 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
         "what the kernel says was in force is not what had to be",
         "do not trust what the command did, and report it to us with `capsule-run doctor`'s output",
     ),
+    "E6005": (
+        "monitoring",
+        HOST,
+        "the audit log or the metrics file cannot be written",
+        "make the file and its directory writable for this account",
+    ),
 }
 
 CODES = tuple(_ROWS)

@@ -18,6 +18,8 @@ ELSEWHERE = ("framework: ", "new environment: ")
 EXPECTED = {
     "quick-start": ["Hello, World!", "from a script", '"stdout":"42\\n"'],
     "json-request": ['"status":"success"', '"stdout":"Hello from sandbox\\n"'],
+    "monitoring": ["capsule_run_wall_seconds_count 1", "success"],
+    "monitoring-sdk": ["hello ['audit.jsonl', 'runs.prom']"],
     "postmortem": ['"status": "timeout"', '"postmortem": {'],
     "json": ['"exit_code": 3', '"stdout": "2\\n"', '"message": "the command exited with code 3: oops"'],
 }

@@ -238,8 +238,11 @@ OUR_HELP = """\
   --disk <SIZE>              Limit of all files written
   --max-file-size <SIZE>     Maximum size of one file
   --max-open-files <NUM>     Maximum number of open files
-  --cpu-time <MS>            Limit of processor time, of all processes together
-  --no-postmortem            Do not look what the command did before it was ended for its time
+  --cpu-time <MS>            Processor time limit
+  --metrics-file <PATH>      Add the run to figures for Prometheus
+  --audit-log <PATH>         Append who ran what, and how it ended
+  --audit-required           Run nothing that the audit log does not take
+  --no-postmortem            Do not look what it did before its time was up
   --file <PATH=SRC>          Copy a file into the workspace
   --collect <GLOB>           Bring files of the workspace back
   --collect-to <DIR>         Write what --collect names to this directory

@@ -93,6 +93,7 @@ DETAILS = {
     "processor time": {"limit_ms": 1000, "observed_ms": 400.0, "source": "watch", "wall_ms": 2000.0},
     "disk": {
         "limit_bytes": 8 * MIB, "observed_bytes": 8 * MIB, "source": "tmpfs", "exit_code": 1,
+        "mounts": ["/workspace", "/tmp", "/dev/shm"],
         "counter": {"free_bytes": 0, "files": 70, "free_files": 900},
     },
     "processes, as the group counted": {

@@ -195,13 +195,23 @@ def _print_json(result: Result, *, pretty: bool) -> None:
     write_all(1, dumps(response(result), indent=2 if pretty else None) + "\n")
 
 
-def _stream(request: Request, signals: _Signals, stdin: int | None) -> Result:
+def _stream(request: Request, options: Options, signals: _Signals, stdin: int | None) -> Result:
     streams = Streams(
         stdin=stdin,
         stdout=_terminal_or_same(1, posix.O_WRONLY),
         stderr=_terminal_or_same(2, posix.O_WRONLY),
     )
-    return perform(request, streams=streams, on_start=signals.started)
+    return _performed(request, options, signals, streams)
+
+
+def _performed(request: Request, options: Options, signals: _Signals, streams: Streams | None = None) -> Result:
+    """The run, written down where the operator asked for it."""
+    if not (options.metrics_file or options.audit_log):
+        return perform(request, streams=streams, on_start=signals.started)
+    from ..monitor import Monitor
+
+    monitor = Monitor(metrics_file=options.metrics_file, audit_log=options.audit_log, required=options.audit_required)
+    return monitor.execute(request, streams=streams, on_start=signals.started)
 
 
 def run_command(request: Request, options: Options, *, passes_stdin: bool = True) -> int:
@@ -212,10 +222,10 @@ def run_command(request: Request, options: Options, *, passes_stdin: bool = True
     signals = _Signals()
     stdin = _terminal_or_same(0, posix.O_RDONLY) if passes_stdin else None
     if options.pretty:
-        result = perform(request, streams=Streams(stdin=stdin), on_start=signals.started)
+        result = _performed(request, options, signals, Streams(stdin=stdin))
         _print_json(result, pretty=True)
     else:
-        result = _stream(request, signals, stdin)
+        result = _stream(request, options, signals, stdin)
         _explain(result)
         _say_what_is_kept(request, result)
     if options.verbose:
@@ -236,7 +246,7 @@ def _json(options: Options) -> int:
     request = build_json_request(options, read_all(0))
     if options.dry_run:
         return _dry_run(request, options)
-    result = perform(request, on_start=_Signals().started)
+    result = _performed(request, options, _Signals())
     _print_json(result, pretty=options.pretty)
     if options.verbose:
         _verbose(result)

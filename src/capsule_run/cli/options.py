@@ -54,6 +54,9 @@ class Options:
     dry_run: bool
     fields: Mapping[str, object]
     command: tuple[str, ...]
+    metrics_file: str = ""
+    audit_log: str = ""
+    audit_required: bool = False
 
     @property
     def workspace_given(self) -> bool:
@@ -241,20 +244,11 @@ OPTIONS = (
         "resources.max_open_files",
         _number("resources.max_open_files"),
     ),
-    _line(
-        "--cpu-time",
-        "<MS>",
-        "Limit of processor time, of all processes together",
-        "resources.cpu_time_ms",
-        _number("resources.cpu_time_ms"),
-    ),
-    _line(
-        "--no-postmortem",
-        "",
-        "Do not look what the command did before it was ended for its time",
-        "postmortem",
-        gives=False,
-    ),
+    _line("--cpu-time", "<MS>", "Processor time limit", "resources.cpu_time_ms", _number("resources.cpu_time_ms")),
+    _line("--metrics-file", "<PATH>", "Add the run to figures for Prometheus", "metrics_file", check_source),
+    _line("--audit-log", "<PATH>", "Append who ran what, and how it ended", "audit_log", check_source),
+    _line("--audit-required", "", "Run nothing that the audit log does not take", "audit_required"),
+    _line("--no-postmortem", "", "Do not look what it did before its time was up", "postmortem", gives=False),
     _line("--file", "<PATH=SRC>", "Copy a file into the workspace", "files", _file),
     _line("--collect", "<GLOB>", "Bring files of the workspace back", "collect", _text),
     _line("--collect-to", "<DIR>", "Write what --collect names to this directory", "collect_to", check_source),
@@ -361,6 +355,9 @@ def _options(stored: dict[str, object], command: tuple[str, ...]) -> Options:
         dry_run="dry_run" in stored,
         fields=nested(fields),
         command=command,
+        metrics_file=str(stored.get("metrics_file", "")),
+        audit_log=str(stored.get("audit_log", "")),
+        audit_required="audit_required" in stored,
     )
 
 
@@ -377,6 +374,8 @@ def _object(pairs: object, option: str) -> dict[str, object]:
 def _checked(options: Options) -> Options:
     if options.action != RUN:
         return options
+    if options.audit_required and not options.audit_log:
+        raise _usage("`--audit-required` needs `--audit-log`")
     if options.json and options.command:
         raise CapsuleError(
             "E1009",

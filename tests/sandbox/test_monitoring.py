@@ -1,0 +1,52 @@
+"""Runs that are written down, from the command line."""
+
+from __future__ import annotations
+
+import json
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_run_leaves_a_line_and_figures(inside, place):
+    """Who, what, under which policy and how it ended; and the figures of all runs."""
+    log, figures = place / "audit.jsonl", place / "capsule.prom"
+    options = ["--no-workspace", "--audit-log", log, "--metrics-file", figures]
+    for code in ("0", "3"):
+        assert int(code) == inside.cli(*options, "--", "sh", "-c", f"exit {code}").returncode
+    first, second = rows(log)
+    assert (inside.uid, ["sh", "-c", "exit 0"], "success") == (
+        first["caller"]["uid"],
+        first["command"],
+        first["status"],
+    )
+    assert (3, "E3003") == (second["exit_code"], second["code"])
+    assert first["policy_sha256"] == second["policy_sha256"]
+    assert "capsule_run_wall_seconds_count 2" in figures.read_text()
+
+
+def test_json_mode_says_nothing_more_on_stdout(inside, place):
+    """A log that cannot be written is told on stderr; the answer is the answer."""
+    request = json.dumps({"command": ["true"]}).encode()
+    done = inside.cli("--json", "--audit-log", place / "none" / "a", input=request)
+    assert ("success", True) == (json.loads(done.stdout)["status"], b"E6005" in done.stderr)
+
+
+def test_where_the_log_is_required_nothing_runs_without_it(inside, place):
+    """With `--audit-required` a log that cannot be written refuses the run, before anything has happened."""
+    out = place / "out"
+    out.mkdir()
+    out.chmod(0o777)
+    options = ["--no-workspace", "--writable", out, "--audit-required", "--audit-log", place / "none" / "a"]
+    done = inside.cli(*options, "--", "touch", out / "f")
+    assert (125, []) == (done.returncode, list(out.iterdir()))
+    assert b"E6005" in done.stderr
+
+
+def test_where_the_log_is_required_the_start_is_in_it(inside, place):
+    """The line of the start comes first, so that a run whose end was never told is seen."""
+    log = place / "audit.jsonl"
+    inside.cli("--no-workspace", "--audit-required", "--audit-log", log, "--", "true")
+    start, end = rows(log)
+    assert ("start", "end", start["execution_id"]) == (start["event"], end["event"], end["execution_id"])

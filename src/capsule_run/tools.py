@@ -13,7 +13,7 @@ from . import paths, shims
 from ._value import value
 from .errors import CapsuleError
 from .host import look
-from .view import SHIMMED, SYSTEM_DIRECTORIES, normal, shown_already, trees_of, within
+from .view import SHIMMED, SYSTEM_DIRECTORIES, is_home, normal, shown_already, trees_of, within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class _Search:
 
     def is_more(self, tree: str) -> bool:
         """Whether a directory is a place of many things: the home directory, what it lies in, the system's own."""
-        return tree in (*SYSTEM_DIRECTORIES, *SHARED_PLACES) or within(self.home, tree)
+        return tree in (*SYSTEM_DIRECTORIES, *SHARED_PLACES) or within(self.home, tree) or is_home(tree, self.home)
 
     def add(self, tree: str) -> None:
         """Show a tree, unless it is more than an installation: the home directory, a place of many things."""

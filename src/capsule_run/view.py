@@ -174,9 +174,14 @@ def need_ownership(source: Source, host: Host, field: str) -> None:
     )
 
 
+def is_home(path: str, home: str) -> bool:
+    """Whether a directory is somebody's home: the caller's as its environment says, or by its place, in case that lies."""
+    return path in (home, "/root") or (path.startswith("/home/") and path.count("/") == 2)
+
+
 def trees_of(prefix: str, home: str) -> tuple[str, ...]:
     """The trees of an installation at `prefix`: itself, or its own folders where it shares its place with other things."""
-    if prefix in (home, f"{home}/.local"):
+    if is_home(prefix.removesuffix("/.local"), home):
         return (f"{prefix}/bin", f"{prefix}/lib")
     return (prefix,)
 

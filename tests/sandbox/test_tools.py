@@ -14,6 +14,7 @@ import pytest
 from inside import COMMAND, code_of
 
 from capsule_run import tools
+from capsule_run.view import trees_of
 
 CANARY = "capsule-canary-" + uuid.uuid4().hex
 VERSION = "python{}.{}".format(*sys.version_info[:2])
@@ -288,6 +289,22 @@ def test_tools_are_read_only(ask, home):
 
 
 # --- an earlier run planted what it could ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prefix", "trees"),
+    [
+        ("/opt/python", ("/opt/python",)),
+        ("/home/ann", ("/home/ann/bin", "/home/ann/lib")),
+        ("/home/bob/.local", ("/home/bob/.local/bin", "/home/bob/.local/lib")),
+        ("/srv/ann/.local", ("/srv/ann/.local/bin", "/srv/ann/.local/lib")),
+        ("/home/linuxbrew/.linuxbrew", ("/home/linuxbrew/.linuxbrew",)),
+        ("/root", ("/root/bin", "/root/lib")),
+    ],
+)
+def test_a_home_is_never_an_installation(prefix, trees):
+    """Of an installation in a home directory, also in another one than HOME says, only its own folders are shown."""
+    assert trees == trees_of(prefix, "/srv/ann")
 
 
 @pytest.mark.parametrize("what", ["base", "link", "directory", "interpreter"])

@@ -92,7 +92,9 @@ CAPABILITIES = {
     "node": lambda: shutil.which("node") is not None,
     "sqlite3": lambda: shutil.which("sqlite3") is not None,
     "uml": lambda: shutil.which("linux.uml") is not None,
-    "mcp": lambda: importlib.util.find_spec("mcp") is not None,  # `.ci/run agents_mcp` installs these three
+    "mcp": lambda: importlib.util.find_spec("mcp") is not None,  # `.ci/run agents_mcp` installs these five
+    "langchain_core": lambda: importlib.util.find_spec("langchain_core") is not None,
+    "agents": lambda: importlib.util.find_spec("agents") is not None and importlib.util.find_spec("agents").origin,
     "jsonschema": lambda: importlib.util.find_spec("jsonschema") is not None,
     "mcp-npm": lambda: (
         "CAPSULE_TEST_NPM" in os.environ

@@ -26,6 +26,8 @@ class Seen(NamedTuple):
 
 
 def _of_response(fields, text):
+    # `error.message` ends with the last line of stderr, in its string; a program decides by `code` and `cause`
+    fields = {**fields, "error": {**fields.get("error", {}), "message": ""}}
     ours = {name: field for name, field in fields.items() if name not in ("stdout", "stderr", "files")}
     return Seen(text, json.dumps(ours), fields.get("stdout", ""), fields.get("exit_code"))
 
@@ -76,7 +78,14 @@ def cli_json(code, limits):
 
 def cli_exec(code, limits):
     resources = limits["resources"]
-    words = ["--timeout", limits["timeout_ms"], "--memory", resources["memory_bytes"], "--max-pids", resources["max_pids"]]
+    words = [
+        "--timeout",
+        limits["timeout_ms"],
+        "--memory",
+        resources["memory_bytes"],
+        "--max-pids",
+        resources["max_pids"],
+    ]
     done = _started("exec", "--lang", "python", "--no-workspace", *map(str, words), "-", stdin=code)
     return Seen(done.stdout + done.stderr, done.stderr, done.stdout, done.returncode)
 
@@ -132,7 +141,14 @@ def mcp(code, limits):
 
 def mcp_server(limits):
     resources = limits["resources"]
-    words = ["--timeout", limits["timeout_ms"], "--memory", resources["memory_bytes"], "--max-pids", resources["max_pids"]]
+    words = [
+        "--timeout",
+        limits["timeout_ms"],
+        "--memory",
+        resources["memory_bytes"],
+        "--max-pids",
+        resources["max_pids"],
+    ]
     return Server(*words)
 
 

@@ -10,10 +10,10 @@ import warnings
 from pathlib import Path
 
 import pytest
+from agents import Agent, RunConfig, Runner
 from agents.models.openai_provider import OpenAIProvider
 from openai import AsyncOpenAI
 
-from agents import Agent, RunConfig, Runner
 from capsule_run.integrations.openai_agents import execute_code_tool, local_shell_tool, shell_tool
 from capsule_run.tooling import operator
 

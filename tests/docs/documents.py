@@ -34,14 +34,14 @@ class Block(NamedTuple):
 def _fences(path: Path) -> list[Block]:
     found, lines, number = [], path.read_text().splitlines(), 0
     while number < len(lines):
-        fence = re.fullmatch(r"```(\w*)", lines[number])
+        fence = re.fullmatch(r"(```+)(\w*)", lines[number])
         number += 1
         if not fence:
             continue
-        end = lines.index("```", number)
+        end = lines.index(fence[1], number)
         marker = re.fullmatch(r"<!-- (.*) -->", lines[number - 2]) if number > 1 else None
         text = "".join(f"{line}\n" for line in lines[number:end])
-        found.append(Block(path, number, marker[1] if marker else "", fence[1], text, None))
+        found.append(Block(path, number, marker[1] if marker else "", fence[2], text, None))
         number = end + 1
     return found
 

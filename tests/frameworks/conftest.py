@@ -19,6 +19,7 @@ PACKAGES = {
     "test_openai.py": "openai",
     "test_anthropic.py": "anthropic",
     "test_openai_agents.py": "agents",
+    "test_pages.py": "langchain_tests",
 }
 sys.path.insert(0, str(EXAMPLES))
 collect_ignore = [

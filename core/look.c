@@ -81,26 +81,19 @@ static struct {
 	int pidfd, from;
 } mortem = { false, 0, -1, -1 };
 
+/* What procfs says of one thread, for Python to read; what may not be read, or is not in this kernel, is empty. */
 static void tell_thread(int tasks, const char *pid, const char *tid)
 {
-	char stat[1024], call[256], channel[128];
-	const char *name, *end;
+	static const char *const files[] = { "/stat", "/syscall", "/wchan" };
+	char told[3][512];
+	struct text texts[3];
 
-	if (read_proc(tasks, tid, "/stat", stat, sizeof(stat)) < 0)
-		return; /* it has just ended */
-	name = strchr(stat, '(');
-	end = strrchr(stat, ')');
-	if (name == NULL || end == NULL || end[1] == '\0')
-		return;
-	/* what may not be read, or is not in this kernel, is empty */
-	(void)read_proc(tasks, tid, "/syscall", call, sizeof(call));
-	(void)read_proc(tasks, tid, "/wchan", channel, sizeof(channel));
-	record_line("thread",
-		    (const uint64_t[]){ number(pid), number(tid), (stat_number(stat, STAT_UTIME) + stat_number(stat, STAT_STIME)) * TICK_US },
-		    3,
-		    (const struct text[]){ { name + 1, (size_t)(end - name - 1) }, { end + 2, 1 }, { call, strcspn(call, "\n") },
-					   { channel, strlen(channel) } },
-		    4);
+	for (int i = 0; i < 3; i++) {
+		(void)read_proc(tasks, tid, files[i], told[i], sizeof(told[i]));
+		texts[i] = (struct text){ told[i], strlen(told[i]) };
+	}
+	if (texts[0].length > 0) /* else it has just ended */
+		record_line("thread", (const uint64_t[]){ number(pid), number(tid) }, 2, texts, 3);
 }
 
 /* The threads of one process, as long as there are `left`; what is left then. */

@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+TICK_MS = 10  # of processor time in procfs: USER_HZ is 100 on every architecture of ours
 _STATES = {
     "R": "running", "S": "sleeping", "D": "disk", "T": "stopped", "t": "traced", "Z": "zombie", "X": "dead", "I": "idle",
 }  # fmt: skip
@@ -39,14 +40,21 @@ def _call(text: str, architecture: str) -> dict[str, object]:
     return {"syscall": name}
 
 
+def stat_fields(stat: str) -> tuple[str, list[str]]:
+    """The name in a `/proc/PID/stat`, which may hold anything, and the fields behind it: the first is proc(5)'s third."""
+    name, _bracket, rest = stat.partition("(")[2].rpartition(")")
+    return name, rest.split()
+
+
 def _thread(words: list[str], architecture: str) -> dict[str, object]:
-    pid, tid, cpu_us = map(int, words[1:4])
-    command, state, call, channel = map(record_text, words[4:8])
-    seen: dict[str, object] = {"pid": pid, "tid": tid, "command": command, "state": _STATES.get(state, state)}
+    stat, call, channel = map(record_text, words[3:6])
+    command, fields = stat_fields(stat)
+    seen: dict[str, object] = {"pid": int(words[1]), "tid": int(words[2]), "command": command}
+    seen["state"] = _STATES.get(fields[0], fields[0])
     seen.update(_call(call, architecture))
     if channel not in ("", "0"):
         seen["waits_in"] = channel
-    seen["cpu_ms"] = cpu_us / 1000
+    seen["cpu_ms"] = float((int(fields[11]) + int(fields[12])) * TICK_MS)
     return seen
 
 

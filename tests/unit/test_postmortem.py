@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from capsule_run.postmortem import in_words, postmortem
 
+
+def thread(ids, name, state, ticks, waits):
+    (pid, tid), (call, channel) = ids, waits
+    stat = (
+        f"{tid}%20({name})%20{state}%201%203%203%200%20-1%204194560%20100%200%200%200%20{ticks}%200%200%200%2020%200%0a"
+    )
+    return ["thread", str(pid), str(tid), stat, call, channel]
+
+
 RECORD = [
     ["setup", "1", "2"],
-    ["thread", "3", "3", "10000", "sh", "S", "61%200x3%200x0", "do_wait"],
-    ["thread", "4", "5", "250000", "a%20b)", "R", "running", "0"],
-    ["thread", "6", "6", "0", "cat", "S", "0%200x0%200x7f00%200x10", "pipe_read"],
-    ["thread", "7", "7", "0", "odd", "Q", "%", "%"],
+    thread((3, 3), "sh", "S", 1, ("61%200x3%200x0%0a", "do_wait")),
+    thread((4, 5), "a%20b)", "R", 25, ("running%0a", "0")),
+    thread((6, 6), "cat", "S", 0, ("0%200x0%200x7f00%200x10%0a", "pipe_read")),
+    thread((7, 7), "odd", "Q", 0, ("%", "%")),
 ]
 
 
@@ -33,7 +42,7 @@ def test_a_look_that_was_cut_short_says_so():
 
 def test_numbers_of_calls_are_the_architecture_s():
     """260 is wait4 on aarch64."""
-    found = postmortem([["thread", "3", "3", "0", "sh", "S", "260%200x3", "0"]], "aarch64")
+    found = postmortem([thread((3, 3), "sh", "S", 0, ("260%200x3", "0"))], "aarch64")
     assert "wait4" == found["threads"][0]["syscall"]
 
 

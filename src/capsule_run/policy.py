@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 DEFAULT_MAX_OPEN_FILES = 1024
 DEFAULT_USER = 1000
 DEFAULT_HOSTNAME = "capsule"
+# What programs ask for the number of processors before they ask the kernel: nproc, OpenMP and numeric libraries; Python
+# from 3.13 on; Go. With a quota it is the quota, rounded up (docs/decisions/processor-count.md).
+PROCESSOR_COUNTS = ("OMP_NUM_THREADS", "PYTHON_CPU_COUNT", "GOMAXPROCS")
 DRAIN_MS = 250
 SETUP_MS = 10_000
 BEYOND_DISK = 1 << 20  # so that a file that fills the disk meets ENOSPC, and not the signal of its own limit
@@ -99,6 +102,9 @@ def _environment(request: Request, path: tuple[str, ...], user: int) -> tuple[tu
         "USER": "root" if user == 0 else "user",
         "TMPDIR": "/tmp",
     }
+    quota = request.resources.cpu_quota
+    if quota is not None:
+        variables.update(dict.fromkeys(PROCESSOR_COUNTS, str(max(1, -int(-quota // 1)))))
     variables.update(request.environment)
     return tuple(variables.items())
 

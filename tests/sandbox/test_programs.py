@@ -183,6 +183,16 @@ def test_date_has_the_hosts_time_zone(inside):
     assert zone.stdout.strip() == says(inside, "date '+%Z %z'")
 
 
+def test_nproc_believes_the_variable(inside):
+    """`nproc` says what OMP_NUM_THREADS says, which a quota sets (tests/unit/test_processor_count.py)."""
+    assert "1" == says(inside, "nproc", environment={"OMP_NUM_THREADS": "1"})
+
+
+def test_nproc_without_a_quota_is_the_hosts(inside):
+    """Without a quota `nproc` says what it says outside, and no variable is added."""
+    assert f"{len(os.sched_getaffinity(0))} none" == says(inside, 'echo "$(nproc) ${OMP_NUM_THREADS-none}"')
+
+
 def test_proc_self_exe_and_dev_fd(inside):
     """/proc/self/exe is the program itself, and /dev/fd its descriptors."""
     assert "/usr/bin/readlink" == os.path.realpath(says(inside, "readlink /proc/self/exe"))

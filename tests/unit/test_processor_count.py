@@ -1,0 +1,31 @@
+"""The processors that programs count with a quota: the quota, rounded up (docs/decisions/processor-count.md)."""
+
+from __future__ import annotations
+
+import pytest
+
+from capsule_run import policy
+from capsule_run.model import Request, Resources
+from capsule_run.policy import PROCESSOR_COUNTS
+
+
+def variables(quota, **environment):
+    resources = Resources(cpu_quota=quota)
+    request = Request(command=("true",), environment=tuple(environment.items()), resources=resources)
+    return dict(policy._environment(request, ("/usr/bin",), 1000))
+
+
+@pytest.mark.parametrize(("quota", "count"), [(1, "1"), (1.5, "2"), (2.0, "2"), (0.25, "1"), (64, "64")])
+def test_a_quota_is_what_programs_count(quota, count):
+    """Each of the variables is the quota, rounded up, and never none at all."""
+    assert {count} == {variables(quota)[name] for name in PROCESSOR_COUNTS}
+
+
+def test_without_a_quota_nothing_is_set():
+    """Without a quota none of the variables is there."""
+    assert set() == set(PROCESSOR_COUNTS) & set(variables(None))
+
+
+def test_the_request_s_word_wins():
+    """A variable that the request gives stays as it is."""
+    assert "7" == variables(1, OMP_NUM_THREADS="7")["OMP_NUM_THREADS"]

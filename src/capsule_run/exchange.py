@@ -58,7 +58,11 @@ class Exchange:
 
             self._stream = Stream()
         if transfer.needs_changes and source is not None:
-            self._lower = posix.open(source.path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+            try:
+                self._lower = posix.open(source.path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+            except OSError as error:  # looked at a moment ago
+                why = posix.strerror(error.errno or 0).lower()
+                raise CapsuleError("E2004", f"cannot open the workspace `{source.path}`: {why}") from None
             seen = posix.fstat(self._lower)
             if (seen.st_dev, seen.st_ino) != (source.device, source.inode):
                 raise CapsuleError("E2004", f"the workspace `{source.path}` was replaced just now")

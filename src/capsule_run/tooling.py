@@ -216,6 +216,12 @@ _ADVICE = {
 }
 
 
+# Controls but tab and newline, as the pictures that Unicode has of them: an escape sequence colours no terminal of
+# whoever reads the conversation, and no API that refuses NUL refuses the answer.
+_PICTURES = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {127: 0x2421}
+_PICTURES |= dict.fromkeys(range(128, 160), 65533)
+
+
 def explained(error: Failure) -> tuple[str, str]:
     """What went wrong, and what to do about it ("" for nothing), without anything of the host's or of the program's words."""
     code, line = error.code, entry(error.code)
@@ -233,7 +239,18 @@ def explained(error: Failure) -> tuple[str, str]:
 
 def _problem(error: Failure) -> list[str]:
     message, advice = explained(error)
-    return [f"error {error.code}: {message}", *([f"do: {advice}"] if advice else [])]
+    return [f"error {error.code}: {_one_line(message)}", *([f"do: {_one_line(advice)}"] if advice else [])]
+
+
+def _one_line(text: str) -> str:
+    """A message may name what a program called itself, line breaks and all: it has to stay one line of ours."""
+    return text.translate(_PICTURES | {9: 0x2409, 10: 0x240A, 0x2028: 0x240A, 0x2029: 0x240A})
+
+
+def _reached(result: Result) -> list[str]:
+    """Limits that were reached and did not end the run: what a program that fails for one of them cannot know."""
+    causes = dict.fromkeys(str(hit["cause"]) for hit in result.limits_hit)
+    return [f"limit reached: {cause}" + (f"; {_ADVICE[cause]}" if cause in _ADVICE else "") for cause in causes]
 
 
 def problem_text(error: Failure) -> str:
@@ -249,12 +266,6 @@ def _fence(text: str) -> list[str]:
         longest = max(longest, run)
     fence = "`" * max(3, longest + 1)
     return [fence, text.removesuffix("\n"), fence]
-
-
-# Controls but tab and newline, as the pictures that Unicode has of them: an escape sequence colours no terminal of
-# whoever reads the conversation, and no API that refuses NUL refuses the answer.
-_PICTURES = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {127: 0x2421}
-_PICTURES |= dict.fromkeys(range(128, 160), 65533)
 
 
 def readable(raw: bytes) -> str:
@@ -301,6 +312,7 @@ def tool_text(result: Result, limits: Operator | None = None) -> str:
     lines = [f"status: {result.status}" + (f" ({', '.join(facts)})" if facts else "")]
     if result.error is not None:
         lines += _problem(result.error)
+    lines += _reached(result)
     lines += _stream("stdout", result.stdout_stream, shown)
     if result.stderr_data or result.error is not None:
         lines += _stream("stderr", result.stderr_stream, shown)

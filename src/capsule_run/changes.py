@@ -30,6 +30,7 @@ class Known:
 
     mount_points: frozenset[str]  # files and directories that something else was mounted on
     directories: frozenset[str]  # made for the files that were brought in, and the like
+    copied: frozenset[str] | None  # what the layer began with, where it is a copy: only of that can something be gone
     files: dict[str, tuple[int, int, int]]  # files that were brought in, as they were when the command started
 
 
@@ -98,17 +99,20 @@ def _open_directory(name: str, directory: int | None) -> int | None:
 
 
 class Comparison:
-    """Of a layer and what it lies over. `whole`: the layer is a copy, so what it lacks is gone."""
+    """Of a layer and what it lies over, or was copied from."""
 
-    def __init__(self, known: Known, *, whole: bool) -> None:
-        self._known, self._whole = known, whole
+    def __init__(self, known: Known) -> None:
+        self._known = known
 
     def changes(self, upper: int, lower: int | None, prefix: str = "") -> Iterator[Change]:
         """Each change, a directory before what lies in it. Both descriptors stay the caller's."""
         names = sorted(posix.listdir(upper))
-        if lower is not None and (self._whole or _opaque(upper)):
+        copied = self._known.copied
+        if lower is not None and (copied is not None or _opaque(upper)):
             gone = set(posix.listdir(lower)) - set(names)
             for name in sorted(gone):
+                if copied is not None and prefix + name not in copied:
+                    continue
                 before = lstat(name, lower)
                 if before is not None:
                     yield _change(prefix + name, DELETED, before)

@@ -10,7 +10,7 @@ import posix
 
 from ._value import replace, value
 from .errors import CapsuleError
-from .view import PRIVATE, WORKSPACE, within
+from .view import COPY, PRIVATE, WORKSPACE, within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class Exchange:
         limits = Limits(
             total_bytes=transfer.collect_bytes,
             file_bytes=transfer.collect_file_bytes,
-            settled=self._policy.workspace_kind == PRIVATE,
+            settled=self._policy.workspace_kind in (PRIVATE, COPY),
         )
         collected, refused = collect(self._offered[0], transfer.collect, limits, mount_points=transfer.mount_points)
         if not transfer.collect_to:
@@ -188,13 +188,18 @@ class Exchange:
             if place and place not in directories:
                 directories.add(place)
                 places.append(place.rpartition("/")[0])
-        return Known(mount_points=self._transfer.mount_points, directories=frozenset(directories), files=self._brought)
+        return Known(
+            mount_points=self._transfer.mount_points,
+            copied=self._transfer.copied if self._policy.workspace_kind == COPY else None,
+            directories=frozenset(directories),
+            files=self._brought,
+        )
 
     def _changes(self) -> Iterator[Change]:
         from .changes import Comparison
 
         lower = self._lower if self._lower >= 0 else None
-        return Comparison(self._known(), whole=False).changes(self._offered[-1], lower)
+        return Comparison(self._known()).changes(self._offered[-1], lower)
 
     def _write_changes(self) -> list[NotApplied]:
         refused: list[NotApplied] = []

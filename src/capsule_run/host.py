@@ -11,6 +11,7 @@ import time
 from . import machine, paths
 from ._value import value
 from .data.host_paths import DEVICES, ETC_PATHS
+from .model import COPY_ON_WRITE, DEFAULT_MEMORY_BYTES
 from .view import normal
 
 TYPE_CHECKING = False
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .delivery import Delivery
+    from .duplicate import Copy
     from .model import Request
     from .tools import Shown
 
@@ -72,6 +74,7 @@ class Host:
     tools: tuple[Shown, ...]
     deliveries: tuple[Delivery, ...]
     secrets: dict[str, tuple[tuple[str, bool], ...]]
+    copy: Copy | None  # of the directory that is to be the workspace, where an overlay would not do
     processors: int  # those that are there, whoever may use them: 1 where nobody asked
 
 
@@ -246,6 +249,31 @@ def caller_path() -> tuple[str, ...]:
     return tuple(part for part in paths.environment("PATH").split(":") if part.startswith("/"))
 
 
+def _copy(
+    request: Request,
+    asked: dict[str, Source],
+    static: Static,
+    refused: Iterable[str],
+    ids: tuple[int, int] | None,
+    *,
+    privileged: bool,
+) -> Copy | None:
+    """A private copy of the workspace's directory, where no overlay of it would be writable for the sandbox.
+
+    `ids` are the sandbox's on the host, None where there are no overlays at all.
+    """
+    wanted = request.isolation.workspace
+    if wanted is None or wanted.mode != COPY_ON_WRITE or asked[wanted.source].error:
+        return None
+    shared, resources = asked[wanted.source], request.resources
+    mapped = privileged and f"idmap:{shared.device}" not in refused and static.kernel >= (5, 19)
+    if ids is not None and (mapped or (shared.owner, shared.group) == ids):
+        return None
+    from .duplicate import copy_of  # only who needs one pays for it
+
+    return copy_of(shared, (resources.disk_bytes or resources.memory_bytes or DEFAULT_MEMORY_BYTES) // 2)
+
+
 def survey(request: Request, *, refused: Iterable[str] = (), tools: tuple[Shown, ...] = ()) -> Host:
     """Gather the facts for one request. `refused` is what this host has refused before, as `runner` names it.
 
@@ -272,6 +300,8 @@ def survey(request: Request, *, refused: Iterable[str] = (), tools: tuple[Shown,
         from .delivery import look_at_files  # only who brings files pays for it
 
         deliveries = look_at_files(request.files, directory)
+    overlay = "overlay" not in refused and static.kernel >= (5, 11)
+    ids = (outside_uid, outside_gid)
     return Host(
         architecture=static.architecture,
         kernel=static.kernel,
@@ -294,11 +324,12 @@ def survey(request: Request, *, refused: Iterable[str] = (), tools: tuple[Shown,
         etc_paths=static.etc_paths,
         etc_texts=static.etc_texts,
         resolv_conf=machine.read("/etc/resolv.conf") if request.isolation.network else "",
-        overlay="overlay" not in refused and static.kernel >= (5, 11),
+        overlay=overlay,
         refused=frozenset(refused),
         lacking=_lacking(request.command[0], static.python),
         tools=tools,
         deliveries=deliveries,
         secrets=secrets,
+        copy=_copy(request, asked, static, refused, ids if overlay else None, privileged=privileged),
         processors=(posix.cpu_count() or 1) if request.resources.cpu_time_ms is not None else 1,
     )

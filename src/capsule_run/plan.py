@@ -10,7 +10,7 @@ from ._value import value
 from .errors import CapsuleError
 from .model import COPY_ON_WRITE, READ_ONLY
 from .policy import SETUP_MS
-from .view import PRIVATE, SCRATCH_PLACES, VAR_TMP, WORKSPACE, scratch_places, within
+from .view import COPY, SCRATCH_PLACES, TRANSIENT, VAR_TMP, WORKSPACE, scratch_places, within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _built_at(policy: Policy, path: str) -> str:
     for place, scratch, _mode in (*SCRATCH_PLACES, VAR_TMP):
         if within(path, place):
             return scratch + path[len(place) :]
-    if within(path, WORKSPACE) and policy.workspace_kind in (PRIVATE, COPY_ON_WRITE):
+    if within(path, WORKSPACE) and policy.workspace_kind in TRANSIENT:
         return WORKSPACE_PLACE + path[len(WORKSPACE) :]
     return NEW + path
 
@@ -185,7 +185,7 @@ def _mount_points(policy: Policy, tree: _Tree) -> None:
             tree.directory(path)
         else:
             tree.file(path, "")
-    if within(policy.working_directory, WORKSPACE) and policy.workspace_kind in (PRIVATE, COPY_ON_WRITE):
+    if within(policy.working_directory, WORKSPACE) and policy.workspace_kind in TRANSIENT:
         tree.directory(_built_at(policy, policy.working_directory))
 
 
@@ -228,7 +228,7 @@ def _mounts(policy: Policy, sources: _Sources) -> list[Step]:
 
 def _workspace_mounts(policy: Policy, sources: _Sources) -> list[Step]:
     place = NEW + WORKSPACE
-    if policy.workspace is None:
+    if policy.workspace is None or policy.workspace_kind == COPY:
         return [("inner-bind", WORKSPACE_PLACE, place, "rw")]
     slot = sources.slot(policy.workspace, policy.workspace_kind, idmap=policy.workspace_idmap)
     if policy.workspace_kind != COPY_ON_WRITE:
@@ -256,10 +256,14 @@ def room_steps(policy: Policy, *, group_name: str = GROUP_NAME, first_fd: int = 
     tree.directory(EMPTY_PLACE, "0555")
     if policy.masks:
         tree.file(NOTHING_PLACE, "", "0444")
+    for path, mode in policy.transfer.directories:
+        tree.directory(f"{WORKSPACE_PLACE}/{path}", f"{mode:04o}")
     _mount_points(policy, tree)
     _etc(policy, tree)
     _dev(policy, tree)
     _links(policy, tree)
+    for path, target in policy.transfer.links:
+        tree.link(f"{WORKSPACE_PLACE}/{path}", target)
     for delivery in policy.transfer.deliveries:
         tree.fill(f"{WORKSPACE_PLACE}/{delivery.path}", STREAM_FD, delivery.mode, delivery.size)
     mounts = _mounts(policy, sources)

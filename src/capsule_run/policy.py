@@ -184,16 +184,21 @@ def resolve(request: Request, host: Host, *, cgroups: Cgroups = NONE, streams_st
         resolv_conf=host.resolv_conf,
         etc_texts=host.etc_texts,
         links=view.links(host, binds, shims),
-        notes=_notes(request, kind),
+        notes=_notes(request, host, kind),
         transfer=transfer.resolve(request, host, kind, view.covered(binds, masks), disk_bytes),
         masks=masks,
     )
 
 
-def _notes(request: Request, kind: str) -> tuple[str, ...]:
+def _notes(request: Request, host: Host, kind: str) -> tuple[str, ...]:
     wanted = request.isolation.workspace
-    if wanted is not None and wanted.mode == COPY_ON_WRITE and kind != COPY_ON_WRITE:
-        return ("this host has no overlay file system for ordinary users: the workspace is read-only",)
+    if wanted is None or wanted.mode != COPY_ON_WRITE:
+        return ()
+    why = "is not the sandbox's own" if host.overlay else "cannot be overlaid on this host"
+    if kind == view.COPY:
+        return (f"the workspace is a private copy, since the directory {why}",)
+    if kind != COPY_ON_WRITE:
+        return (f"the workspace is read-only, since the directory {why} and is too large to copy",)
     return ()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ._value import value
 from .errors import CapsuleError
 from .model import COPY_ON_WRITE, DEFAULT_COLLECT_BYTES
-from .view import PRIVATE, TRANSIENT, WORKSPACE, normal, within
+from .view import COPY, PRIVATE, TRANSIENT, WORKSPACE, normal, within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ class Transfer:
     """Files in, and what of the workspace is wanted when the command has ended. Empty paths: nowhere."""
 
     deliveries: tuple[Delivery, ...]
+    directories: tuple[tuple[str, int], ...]  # of a private copy, with their modes
+    links: tuple[tuple[str, str], ...]  # likewise, with their targets
+    copied: frozenset[str]  # all that was copied: what of it is missing behind the run was deleted
     collect: tuple[str, ...]
     collect_bytes: int
     collect_file_bytes: int
@@ -65,18 +68,32 @@ def resolve(request: Request, host: Host, kind: str, covered: tuple[str, ...], d
     total = DEFAULT_COLLECT_BYTES if total is None else total
     start = f"{WORKSPACE}/"
     _check_changes(request, kind)
+    deliveries = _deliveries(host, kind, covered, disk_bytes)
+    mount_points = frozenset([place[len(start) :] for place in covered if place.startswith(start)])
+    secrets = [name for name, _is_directory in host.secrets.get(_source(request, host), ())]
+    copy = host.copy
+    if copy is not None:
+        copy = copy.without(mount_points | {delivery.path for delivery in deliveries} | set(secrets))
     return Transfer(
-        deliveries=_deliveries(host, kind, covered, disk_bytes),
+        deliveries=(*deliveries, *(copy.files if copy else ())),
+        directories=copy.directories if copy else (),
+        links=copy.links if copy else (),
+        copied=copy.paths if copy else frozenset(),
         collect=request.collect,
         collect_bytes=total,
         collect_file_bytes=total if each is None else each,
         collect_to=_absolute(request.collect_to, host),
-        lists_changes=kind == COPY_ON_WRITE if request.changes is None else request.changes,
+        lists_changes=kind in (COPY, COPY_ON_WRITE) if request.changes is None else request.changes,
         applies_changes=request.apply_changes,
         save_changes=_absolute(request.save_changes, host),
         has_layer=kind == COPY_ON_WRITE,
-        mount_points=frozenset(place[len(start) :] for place in covered if place.startswith(start)),
+        mount_points=mount_points,
     )
+
+
+def _source(request: Request, host: Host) -> str:
+    wanted = request.isolation.workspace
+    return host.sources[wanted.source].path if wanted is not None else ""
 
 
 def _absolute(path: str | None, host: Host) -> str:
@@ -86,7 +103,7 @@ def _absolute(path: str | None, host: Host) -> str:
 
 
 def _check_changes(request: Request, kind: str) -> None:
-    if request.apply_changes and kind != COPY_ON_WRITE:
+    if request.apply_changes and kind not in (COPY, COPY_ON_WRITE):
         what = "starts empty" if kind == PRIVATE else f"is not copy-on-write (`{kind}`)"
         raise CapsuleError(
             "E1009",

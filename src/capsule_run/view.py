@@ -46,8 +46,8 @@ PRIVATE_DIRECTORIES = ("/tmp", "/var/tmp", "/dev/shm", WORKSPACE)
 SCRATCH_PLACES = (("/tmp", "/tmp", "1777"), ("/dev/shm", "/shm", "1777"))
 VAR_TMP = ("/var/tmp", "/var-tmp", "1777")
 # How the workspace came about; the result says which.
-PRIVATE = "private"
-TRANSIENT = (PRIVATE, COPY_ON_WRITE)  # kinds of which the host keeps nothing
+PRIVATE, COPY = "private", "copy"
+TRANSIENT = (PRIVATE, COPY, COPY_ON_WRITE)  # kinds of which the host keeps nothing
 
 
 @value
@@ -226,6 +226,8 @@ def workspace(request: Request, host: Host) -> tuple[str, Source | None, bool]:
     source = _existing(host, wanted.source, "isolation.workspace")
     if not source.is_directory:
         raise CapsuleError("E2008", f"isolation.workspace: `{wanted.source}` is not a directory")
+    if host.copy is not None:
+        return COPY, source, False
     mode = wanted.mode if wanted.mode != COPY_ON_WRITE or host.overlay else READ_ONLY
     if mode == READ_WRITE:
         need_ownership(source, host, "isolation.workspace")
@@ -298,7 +300,7 @@ def masks(host: Host, binds: tuple[BoundPath, ...], shared: Source | None) -> tu
     What the request puts there itself, by a bind or a file, is shown: that is its own choice.
     """
     trees = [(bound.source, bound.destination) for bound in binds]
-    if shared is not None:
+    if shared is not None and host.copy is None:
         trees.append((shared, WORKSPACE))
     chosen = [bound.destination for bound in binds]
     chosen += [f"{WORKSPACE}/{delivery.path}" for delivery in host.deliveries]

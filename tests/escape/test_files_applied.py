@@ -15,7 +15,7 @@ from capsule_run.model import Change
 from capsule_run.outlet import Outlet, RefusedError, leaves_tree
 
 SECRET = "the host's own"
-NOTHING = Known(mount_points=frozenset(), directories=frozenset(), files={})
+NOTHING = Known(mount_points=frozenset(), directories=frozenset(), copied=None, files={})
 
 
 @pytest.fixture
@@ -260,7 +260,7 @@ def layer(tmp_path):
 def test_a_directory_swapped_for_a_link_is_not_entered(layer):
     """Between the look and the write, a directory becomes a link to another place: nothing is written there."""
     place, upper, lower = layer
-    changes = list(Comparison(NOTHING, whole=False).changes(upper, lower))
+    changes = list(Comparison(NOTHING).changes(upper, lower))
     (place / "target" / "dir").rmdir()
     (place / "target" / "dir").symlink_to(place / "outside")
     refusals = carry_over(changes, upper, lower, deletions=True)

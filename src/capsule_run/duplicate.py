@@ -1,0 +1,115 @@
+"""The private copy of a small directory, for a workspace that no overlay can make writable.
+
+Rank 2: looks at the directory through descriptors and follows no link; what is copied goes the way of input files
+(`delivery`). Bounded: past its limits there is no copy, and the caller decides on something else.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from ._value import value
+from .collecting import DIRECTORY_FLAGS
+from .delivery import Delivery
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .host import Source
+
+MOST_BYTES, MOST_ENTRIES = 64 << 20, 2000
+_KIND, _PLAIN, _DIRECTORY, _LINK = 0o170000, 0o100000, 0o040000, 0o120000
+_PAGE = 4096
+
+
+@value
+class Copy:
+    """What will be made: paths relative to the workspace, parents first. What cannot be read or is special is left out."""
+
+    directories: tuple[tuple[str, int], ...]
+    links: tuple[tuple[str, str], ...]
+    files: tuple[Delivery, ...]
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """Everything in it."""
+        pairs = (*self.directories, *self.links)
+        return frozenset([*(path for path, _rest in pairs), *(file.path for file in self.files)])
+
+    def without(self, taken: frozenset[str]) -> Copy:
+        """Without what lies at, beneath, or in the way of a path that something else takes."""
+
+        def stays(path: str, *, is_directory: bool) -> bool:
+            above = {path[:at] for at, letter in enumerate(path) if letter == "/"}
+            if path in taken or above & taken:
+                return False
+            return is_directory or not any(other.startswith(f"{path}/") for other in taken)
+
+        return Copy(
+            directories=tuple([pair for pair in self.directories if stays(pair[0], is_directory=True)]),
+            links=tuple([pair for pair in self.links if stays(pair[0], is_directory=False)]),
+            files=tuple([file for file in self.files if stays(file.path, is_directory=False)]),
+        )
+
+
+class _Copying:
+    def __init__(self, source: Source, most_bytes: int) -> None:
+        self._source, self._left, self._entries = source, most_bytes, MOST_ENTRIES
+        self.directories: list[tuple[str, int]] = []
+        self.links: list[tuple[str, str]] = []
+        self.files: list[Delivery] = []
+
+    def walk(self, fd: int, prefix: str) -> bool:
+        """Whether all of it is within the limits."""
+        with posix.scandir(fd) as entries:
+            for entry in entries:
+                self._entries -= 1
+                if self._entries < 0 or not self._take(fd, entry.name, prefix + entry.name):
+                    return False
+        return True
+
+    def _take(self, fd: int, name: str, path: str) -> bool:
+        seen = posix.stat(name, dir_fd=fd, follow_symlinks=False)
+        kind = seen.st_mode & _KIND
+        if kind == _LINK:
+            self.links.append((path, posix.readlink(name, dir_fd=fd)))
+        elif kind == _DIRECTORY:
+            return seen.st_dev != self._source.device or self._enter(fd, name, path, seen.st_mode)
+        elif kind == _PLAIN and posix.access(name, posix.R_OK, dir_fd=fd, effective_ids=True):
+            self._left -= max(-(-seen.st_size // _PAGE), 1) * _PAGE
+            whole = f"{self._source.path}/{path}"
+            self.files.append(
+                Delivery(
+                    path=path, mode=seen.st_mode & 0o777 | 0o600, size=seen.st_size, content=None, source=whole,
+                    device=seen.st_dev, inode=seen.st_ino,
+                )
+            )  # fmt: skip
+        return self._left >= 0
+
+    def _enter(self, fd: int, name: str, path: str, mode: int) -> bool:
+        try:
+            inner = posix.open(name, DIRECTORY_FLAGS, dir_fd=fd)
+        except PermissionError:
+            return True
+        try:
+            self.directories.append((path, mode & 0o777 | 0o700))
+            return self.walk(inner, f"{path}/")
+        finally:
+            posix.close(inner)
+
+
+def copy_of(source: Source, most_bytes: int) -> Copy | None:
+    """What a private copy of `source` consists of, or None where it is too large or changes while it is looked at."""
+    copying = _Copying(source, min(most_bytes, MOST_BYTES))
+    try:
+        fd = posix.open(source.path, DIRECTORY_FLAGS)
+    except OSError:
+        return None
+    try:
+        seen = posix.fstat(fd)
+        if (seen.st_dev, seen.st_ino) != (source.device, source.inode) or not copying.walk(fd, ""):
+            return None
+    except OSError:
+        return None
+    finally:
+        posix.close(fd)
+    return Copy(directories=tuple(copying.directories), links=tuple(copying.links), files=tuple(copying.files))

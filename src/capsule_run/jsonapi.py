@@ -257,6 +257,7 @@ _ARGUMENTS = {
     "max_pids": "resources.max_pids",
     "disk": "resources.disk_bytes",
     "cpu_time_ms": "resources.cpu_time_ms",
+    "cpus": "resources.cpu_quota",
     "network": "isolation.network",
     "readonly": "isolation.readonly_paths",
     "writable": "isolation.writable_paths",

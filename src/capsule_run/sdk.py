@@ -46,6 +46,7 @@ def run(
     max_pids: int | None = None,
     disk: int | str | None = None,
     cpu_time_ms: int | None = None,
+    cpus: float | None = None,
     readonly: Sequence[str] = (),
     writable: Sequence[str] = (),
     tools: Sequence[str] = (),
@@ -76,11 +77,10 @@ def run(
     :param max_output: bytes kept of each stream (default 1 MiB); what happens then is `on_output_limit`, "kill" or "truncate".
     :param max_pids: processes and threads at a time (default 100).
     :param disk: bytes that /workspace, /tmp and /dev/shm hold together (default: 7/8 of `memory`).
-    :param cpu_time_ms: limit of processor time, of all processes together (default none).
+    :param cpu_time_ms: limit of processor time, of all processes together. :param cpus: processors at the most, such as 0.5.
     :param readonly: host paths shown read-only at the same place. :param writable: likewise, writable.
     :param tools: programs from outside /usr, shown read-only with what they need. :param unmask: names to show all the same.
-    :param workdir: where the command starts (default /workspace).
-    :param user: user and group id inside, one number or "UID:GID" (default 1000).
+    :param workdir: where it starts (default /workspace). :param user: id inside, or "UID:GID" (default 1000).
     :param files: what lies in /workspace when it starts: a path to its content (str or bytes), or to an object with
         "text", "base64" or "source" (a host file) and perhaps a "mode" such as "0755".
     :param collect: patterns of what comes back in `Result.files`, such as "out/*.png" or "**/*.csv".

@@ -125,7 +125,7 @@ def test_what_the_program_sees(fields, line, end, text):
 
 @pytest.mark.sandbox
 def test_mapped_tmpfs_counts_twice():
-    """The page's loud one: a file in memory that is also mapped counts once as a file and once as memory."""
+    """The page's loud one: a file in memory that is also mapped counts once as a file and once as memory, but on a group once."""
     code = """
 import mmap
 with open("/dev/shm/f", "w+b") as file:
@@ -136,8 +136,9 @@ with open("/dev/shm/f", "w+b") as file:
     import time
     time.sleep(MAPPED)
 """
-    mapped = capsule_run.run(["python", "-c", code.replace("MAPPED", "5")], memory="64M", timeout_ms=10_000)
-    assert ("killed", "memory") == (mapped.status, mapped.error and mapped.error.cause)
+    mapped = capsule_run.run(["python", "-c", code.replace("MAPPED", "1")], memory="64M", timeout_ms=10_000)
+    expected = ("killed", "memory") if mapped.isolation["limits"]["memory"] == "watch" else ("success", None)
+    assert expected == (mapped.status, mapped.error and mapped.error.cause)
 
 
 @pytest.mark.sandbox

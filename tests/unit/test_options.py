@@ -37,7 +37,7 @@ def test_every_option_reaches_the_request():
         "--timeout 5000 --memory 256M --cpu 512 --max-output 1K --max-pids 5 --network --workdir /w --env A=1 --env B=x=y "
         "--readonly /r --readonly /r2 --writable /rw --bind src:/d --bind ../s:/e:rw,force --execution-id job:1 --workspace d:ro "
         "--tool node --tool .venv --user 0:12 --hostname box --on-output-limit truncate --disk 1G --max-file-size 1M "
-        "--max-open-files 64 --cpu-time 2500 --no-postmortem "
+        "--max-open-files 64 --cpus 1.5 --cpu-time 2500 --no-postmortem "
         "--unmask .env --file a/b=src --file c=../d=e --collect *.txt --collect out/ --collect-to got "
         "--max-collect 1G --apply-changes --save-changes kept --require landlock --require cgroup2 -- cat -n"
     )
@@ -54,6 +54,7 @@ def test_every_option_reaches_the_request():
             max_open_files=64,
             max_file_bytes=1 << 20,
             disk_bytes=1 << 30,
+            cpu_quota=1.5,
             cpu_time_ms=2500,
         ),
         isolation=Isolation(
@@ -238,6 +239,7 @@ OUR_HELP = """\
   --disk <SIZE>              Limit of all files written
   --max-file-size <SIZE>     Maximum size of one file
   --max-open-files <NUM>     Maximum number of open files
+  --cpus <NUM>               Processors, such as 0.5
   --cpu-time <MS>            Processor time limit
   --metrics-file <PATH>      Add the run to figures for Prometheus
   --audit-log <PATH>         Append who ran what, and how it ended

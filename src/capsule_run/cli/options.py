@@ -83,12 +83,12 @@ class Option:
     repeats: bool = False
 
 
-def _number(field: str) -> Reader:
+def _number(field: str, kind: type[int | float] = int) -> Reader:
     def read(word: str, label: str) -> object:
-        digits = word.removeprefix("-")
+        digits = word.removeprefix("-").replace(".", "", kind is float)
         if not (digits.isascii() and digits.isdigit() and len(digits) <= 20):
-            raise refuse("E1005", label, f"must be a whole number, got {shown(word)}")
-        return FIELDS[field](int(word), label)
+            raise refuse("E1005", label, f"must be a {'whole ' * (kind is int)}number, got {shown(word)}")
+        return FIELDS[field](kind(word), label)
 
     return read
 
@@ -244,6 +244,7 @@ OPTIONS = (
         "resources.max_open_files",
         _number("resources.max_open_files"),
     ),
+    _line("--cpus", "<NUM>", "Processors, such as 0.5", "resources.cpu_quota", _number("resources.cpu_quota", float)),
     _line("--cpu-time", "<MS>", "Processor time limit", "resources.cpu_time_ms", _number("resources.cpu_time_ms")),
     _line("--metrics-file", "<PATH>", "Add the run to figures for Prometheus", "metrics_file", check_source),
     _line("--audit-log", "<PATH>", "Append who ran what, and how it ended", "audit_log", check_source),

@@ -244,18 +244,20 @@ int act_overlay(struct room *room, const struct step *step)
 
 /*
  * procfs is made while the host's own is still mounted: without a fully visible one the kernel refuses a new one (it
- * might uncover what the host masked). Ours stays in a descriptor for the id maps of payloads; what the payload sees is
- * a read-only clone, so that nothing in it can be written, whatever its name.
+ * might uncover what the host masked). What the payload sees is made read-only, so that nothing in it can be written,
+ * whatever its name; the copy from before that stays in a descriptor, for the id maps of payloads.
  */
 int act_proc(struct room *room, const struct step *step)
 {
-	int tree CLEANUP_CLOSE = -1;
+	int tree CLEANUP_CLOSE = new_filesystem("proc", NULL, MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
+	int target CLEANUP_CLOSE = open_in_root(room->root, step->field[0], DIR_FLAGS);
 
-	room->proc = new_filesystem("proc", NULL, MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
-	if (room->proc < 0)
+	if (tree < 0 || target < 0 || move_mount_to(tree, target) < 0)
 		return -1;
-	tree = open_tree_clone(room->proc);
-	return tree < 0 ? -1 : attach(room, tree, step->field[0], "ro");
+	room->proc = open_tree_clone(tree); /* behind the move: before 6.15 only what is attached can be copied */
+	if (room->proc < 0 || has_mount_setattr())
+		return room->proc < 0 ? -1 : set_mount(tree, false, MOUNT_RDONLY, MS_PRIVATE);
+	return remount_flags(tree, MOUNT_RDONLY | MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
 }
 
 int act_devpts(struct room *room, const struct step *step)

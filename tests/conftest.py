@@ -83,6 +83,7 @@ CAPABILITIES = {
     "musl-gcc": lambda: shutil.which("musl-gcc") is not None,
     "aarch64-gcc": lambda: shutil.which("aarch64-linux-gnu-gcc") is not None,
     "qemu-aarch64": lambda: shutil.which("qemu-aarch64-static") is not None,
+    "setpriv": lambda: shutil.which("setpriv") is not None,
     "strace": lambda: shutil.which("strace") is not None,
     "bwrap": lambda: shutil.which("bwrap") is not None,
     "git": lambda: shutil.which("git") is not None,

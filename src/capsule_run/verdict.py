@@ -27,7 +27,7 @@ SIGSYS = 31
 EPERM, ENOENT, E2BIG, ENOEXEC, EAGAIN, ENOMEM, EACCES, EINVAL, ENOSPC, ENOSYS, ELOOP, ESTALE = (
     1, 2, 7, 8, 11, 12, 13, 22, 28, 38, 40, 116
 )  # fmt: skip
-ENFILE, EMFILE = 23, 24
+ENOTDIR, ENFILE, EMFILE = 20, 23, 24
 
 
 # What `act_attest` in core/attest.c found, by its errno.
@@ -100,6 +100,15 @@ def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
             details=details,
             hint="the kernel gives a new /proc only where the caller's own is unmasked; "
             "in Docker start the container with `--security-opt systempaths=unconfined`",
+        )
+    if verb == "bind" and errno in (ENOENT, ENOTDIR):
+        place = step[2].removeprefix("/new")
+        return CapsuleError(
+            "E2002",
+            f"{describe(step, plan)}: {why}",
+            details=details,
+            hint=f"`{place}` lies in something else that is shown, and must be there: make it on the host, a file for a file "
+            "and a directory for a directory",
         )
     code = "E2005" if errno == ENOSYS else "E2002"
     return CapsuleError(code, f"{describe(step, plan)}: {why}", details=details)

@@ -162,6 +162,21 @@ def test_without_id_maps_root_shares_nothing_writable(inside_as_caller, place):
     assert "success" == response["status"], response
 
 
+@pytest.mark.root
+@pytest.mark.needs("setpriv")
+def test_without_the_power_to_map_root_shares_nothing_writable(inside_as_caller, place):
+    """Root without CAP_SYS_ADMIN, as in a container: a writable share is refused and names it, a read-only one is not."""
+
+    def answer(mode):
+        request = json.dumps({"command": ["ls", "/data"], "isolation": bind(place, "/data", mode)}).encode()
+        words = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", *COMMAND, "--json"]
+        return json.loads(inside_as_caller._start(words, input=request).stdout)
+
+    refused = answer("rw")
+    assert ("E2009", "CAP_SYS_ADMIN") == (code_of(refused), refused.get("error", {}).get("details", {}).get("lacks"))
+    assert "success" == answer("ro")["status"]
+
+
 # --- what is refused, and what can be insisted on ---------------------------------------------------------------------
 
 
@@ -186,6 +201,17 @@ def test_a_source_that_the_caller_may_not_read(as_user, place):
     closed.chmod(0o700)
     assert "E2004" == code_of(response)
     assert "permission denied" in response["error"]["message"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_destination_in_what_is_shown_must_be_there(inside, place, force):
+    """No mount point is made in a shared directory or in /usr: what is missing there is named, and the hint says who makes it."""
+    destination = "/usr/no-such-directory" if force else "/outer/no-such-directory"
+    binds = [*bind(place, "/outer", "rw")["binds"], *bind(place, destination, force=force)["binds"]]
+    response = inside(["true"], isolation={"binds": binds})
+    assert "E2002" == code_of(response), response
+    assert f"`{destination}`" in response["error"]["hint"]
+    assert [] == os.listdir(place)
 
 
 @pytest.mark.parametrize("destination", ["/usr/local", "/usr/share/misc", "/etc", "/bin", "/sys", "/lib/x", "/run"])

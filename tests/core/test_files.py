@@ -1,0 +1,110 @@
+"""The steps that bring files in and hand directories out: what the core does with a pipe that lies, and what it gives."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+
+import pytest
+from byhand import Talk, after, compiled, number_of
+
+from capsule_run.model import Isolation, Workspace
+
+CONTENT = bytes(range(256)) * 16  # fits into any pipe
+
+
+def room_with(plan, *steps):
+    """The room of a plan with more steps among those that make things."""
+    return after(plan.room, "symlink", *steps)
+
+
+def talk_with_pipe(talk, steps, content):
+    """Send a room, with a pipe that holds `content` and then ends."""
+    inner, outer = os.pipe()
+    try:
+        os.write(outer, content)
+        os.close(outer)
+        talk.room(steps, (inner,))
+    finally:
+        os.close(inner)
+
+
+def test_files_are_cut_from_the_pipe_by_their_sizes(core_path):
+    """Each step takes the bytes that it names and no more, an empty file takes none, and modes are as given."""
+    plan = compiled("sh", "-c", "cat a c; stat -c '%a %s' a b c")
+    files = {"a": ("0600", "3"), "b": ("0755", "0"), "c": ("0444", "4")}
+    steps = [("fill", "0", f"/workspace/{name}", *mode_and_size) for name, mode_and_size in files.items()]
+    with Talk(core_path) as talk:
+        talk_with_pipe(talk, room_with(plan, *steps), b"onefour and more")
+        talk.payload(plan.payload)
+        assert (0, b"onefour600 3\n755 0\n444 4\n") == (talk.report().exited, talk.out)
+
+
+@pytest.mark.parametrize(
+    ("place", "size", "wrong"),
+    [
+        pytest.param("/workspace/f", len(CONTENT) + 1, errno.EPIPE, id="the pipe ends early"),
+        pytest.param("/workspace/none/f", 1, errno.ENOENT, id="no such directory"),
+        pytest.param("/workspace", 1, errno.EEXIST, id="a directory is there"),
+        pytest.param("/new/var/tmp/f", 1, errno.ELOOP, id="a link on the way"),
+    ],
+)
+def test_a_file_that_cannot_be_made_fails_its_step(core_path, place, size, wrong):
+    """Nothing runs with a file that is missing, short, or elsewhere than it was to be."""
+    plan = compiled("true")
+    room = room_with(plan, ("fill", "0", place, "0644", str(size)))
+    with Talk(core_path) as talk:
+        talk_with_pipe(talk, room, CONTENT)
+        report = talk.report()
+    assert (None, ("room", number_of(room, "fill"), wrong)) == (report.exited, report.failed)
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "socket"])
+def test_only_a_pipe_is_read(core_path, tmp_path, kind):
+    """Another descriptor than a pipe's is refused by the kernel, and the step fails."""
+    plan = compiled("true")
+    room = room_with(plan, ("fill", "0", "/workspace/f", "0644", "1"))
+    (tmp_path / "file").write_bytes(CONTENT)
+    made = {
+        "file": lambda: os.open(tmp_path / "file", os.O_RDONLY),
+        "directory": lambda: os.open(tmp_path, os.O_RDONLY),
+        "socket": lambda: socket.socket().detach(),
+    }
+    fd = made[kind]()
+    try:
+        with Talk(core_path) as talk:
+            talk.room(room, (fd,))
+            report = talk.report()
+    finally:
+        os.close(fd)
+    assert ("room", number_of(room, "fill"), errno.EINVAL) == report.failed
+
+
+def test_the_layer_of_an_overlay_is_handed_out(core_path, tmp_path):
+    """`offer` and `offer-layer` give two directories, in this order: what the command sees, and what it wrote."""
+    (tmp_path / "below").write_text("b")
+    plan = compiled("sh", "-c", "echo x > above", isolation=Isolation(workspace=Workspace(source=str(tmp_path))))
+    room = tuple(step for step in plan.room if step[0] not in ("offer", "offer-layer"))
+    with Talk(core_path) as talk:
+        talk.room((*room, ("offer", "/workspace"), ("offer-layer", "/workspace")))
+        message, fds = talk.receive()
+        try:
+            talk.payload(plan.payload)
+            assert (b"ready", 2, 0) == (message, len(fds), talk.report().exited)
+            assert (["above", "below"], ["above"]) == (sorted(os.listdir(fds[0])), os.listdir(fds[1]))
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+
+def test_no_descriptor_of_the_pipe_reaches_the_command(core_path):
+    """The command has 0, 1, 2 and what it opens: neither the pipe nor an offered directory."""
+    plan = compiled("sh", "-c", "ls /proc/self/fd | wc -l")
+    room = room_with(plan, ("fill", "0", "/workspace/f", "0644", "1"))
+    with Talk(core_path) as talk:
+        talk_with_pipe(talk, (*room, ("offer", "/workspace")), b"x")
+        _message, fds = talk.receive()
+        os.close(fds[0])
+        talk.payload(plan.payload)
+        assert (0, b"4\n") == (talk.report().exited, talk.out)

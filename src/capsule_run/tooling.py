@@ -1,4 +1,4 @@
-r"""What every door for models shares: what the operator allows, and the text that a model reads.
+"""What every door for models shares: what the operator allows, and a call from its arguments to its answer.
 
 Used by `integrations` and the MCP server. No argument of a model's can reach a limit:
 
@@ -10,37 +10,31 @@ Used by `integrations` and the MCP server. No argument of a model's can reach a 
     text = tool_text(perform(request), limits)
     text = refusal_text(error)      # the CapsuleError (E1xxx) of a bad argument: a result, which the model can correct
 
-**Forged output.** The first line is always ours and is about the run. Whatever the program printed stands between two
-fences whose length is longer than any run of backticks in it, so no output can close its fence; how many bytes it is
-stands in the line above. Names and words that came from inside are written as JSON strings, on one line.
-**Silence about the host.** A model sees no path of the host and no reason why a sandbox could not be built: those are
-in the result, for the operator.
-
-Rank 4: shared by doors.
+What a model reads, and why no program can forge it: `telling`. Rank 4: shared by doors.
 """
 
 from __future__ import annotations
 
 from ._value import value
 from .checks import check_string, refuse, shown, wrong_type
-from .errors import CapsuleError, entry
-from .fastjson import loads, quoted
+from .errors import CapsuleError
+from .fastjson import loads
 from .jsonapi import check_object, request_from_mapping, with_defaults
 from .languages import language
 from .model import DEFAULT_MEMORY_BYTES, DEFAULT_TIMEOUT_MS, Result
 from .sizes import format_size
+from .telling import SHOWN_BYTES, not_set_up_text, refusal_text, tool_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from .checks import Checker
-    from .model import Failure, Output, Request
+    from .model import Request
 
 # The seed's: what `timeout_seconds` may be, whatever the operator says.
 MIN_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS = 1, 300
 LANGUAGES = ("python", "javascript", "bash")
-SHOWN_BYTES = 16 << 10
 # What is each call's own, and so nothing that an operator could say for all of them.
 _PER_CALL = ("command", "stdin", "stdin_base64", "execution_id")
 
@@ -195,141 +189,12 @@ def tool_request(arguments: object, limits: Operator) -> Request:
     return code_request(fields["code"], row.name, {**limits.limits, "timeout_ms": limits.clamp(seconds)})
 
 
-# --- what a model reads -----------------------------------------------------------------------------------------------
-
-# What a model can do about each cause. It cannot raise a limit, so no line tells it to, but for the time that it may ask for.
-_ADVICE = {
-    "timeout": "make it do less, or ask for more time",
-    "memory": "use less memory at a time; the limit cannot be raised from here",
-    "processes": "start fewer processes and threads at a time; the limit cannot be raised from here",
-    "output": "print less, such as a summary; the limit cannot be raised from here",
-    "cpu_time": "compute less; the limit cannot be raised from here",
-    "disk": "write less to files; the limit cannot be raised from here",
-    "files": "write smaller files, or hold fewer of them open; the limit cannot be raised from here",
-    "forbidden_syscall": "the sandbox forbids this; reach the goal in another way",
-    "not_found": "use a program that is installed, or do it in code",
-    "not_visible": "use a program that is installed, or do it in code",
-    "not_executable": "make the file executable, or call its interpreter",
-    "arguments_too_long": "write the data to a file in the code, instead of passing it as an argument",
-    "cancelled": "",
-    "signal": "the program crashed: look for the bug, it is not a limit",
-}
-
-
-# Controls but tab and newline, as the pictures that Unicode has of them: an escape sequence colours no terminal of
-# whoever reads the conversation, and no API that refuses NUL refuses the answer.
-_PICTURES = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {127: 0x2421}
-_PICTURES |= dict.fromkeys(range(128, 160), 65533)
-
-
-def explained(error: Failure) -> tuple[str, str]:
-    """What went wrong, and what to do about it ("" for nothing), without anything of the host's or of the program's words."""
-    code, line = error.code, entry(error.code)
-    if code.startswith("E1"):
-        return error.message, error.hint
-    if code.startswith(("E2", "E6")):
-        return line.meaning, "nothing in the code is wrong; tell the user that the sandbox could not run it"
-    message = error.message
-    if code == "E3003":
-        message = f"the program exited with code {error.details.get('exit_code')}"  # its last line is in stderr
-    elif code == "E3004":
-        message = f"{quoted(str(error.details.get('command')))} is not available in the sandbox"
-    return message, _ADVICE.get(error.cause, "")
-
-
-def _problem(error: Failure) -> list[str]:
-    message, advice = explained(error)
-    return [f"error {error.code}: {_one_line(message)}", *([f"do: {_one_line(advice)}"] if advice else [])]
-
-
-def _one_line(text: str) -> str:
-    """A message may name what a program called itself, line breaks and all: it has to stay one line of ours."""
-    return text.translate(_PICTURES | {9: 0x2409, 10: 0x240A, 0x2028: 0x240A, 0x2029: 0x240A})
-
-
-def _reached(result: Result) -> list[str]:
-    """Limits that were reached and did not end the run: what a program that fails for one of them cannot know."""
-    causes = dict.fromkeys(str(hit["cause"]) for hit in result.limits_hit)
-    return [f"limit reached: {cause}" + (f"; {_ADVICE[cause]}" if cause in _ADVICE else "") for cause in causes]
-
-
-def problem_text(error: Failure) -> str:
-    """What a model should read of an error alone, where the rest of a result goes elsewhere."""
-    return "\n".join(_problem(error))
-
-
-def _fence(text: str) -> list[str]:
-    """Markdown's code fence, longer than any run of backticks within."""
-    longest = run = 0
-    for letter in text:
-        run = run + 1 if letter == "`" else 0
-        longest = max(longest, run)
-    fence = "`" * max(3, longest + 1)
-    return [fence, text.removesuffix("\n"), fence]
-
-
-def readable(raw: bytes) -> str:
-    """Bytes of a program as text that no terminal and no API stumbles over."""
-    return raw.replace(b"\r\n", b"\n").decode("utf-8", "replace").translate(_PICTURES)
-
-
-def _count(number: int) -> str:
-    return f"{number} byte" if number == 1 else f"{number} bytes"
-
-
-def _stream(name: str, output: Output | None, shown: int) -> list[str]:
-    if output is None:
-        return []
-    data = output.data
-    if not data:
-        return [
-            f"{name}: {_count(output.total_bytes)}, of which none was kept" if output.total_bytes else f"{name}: empty"
-        ]
-    total = f"{name}: {_count(output.total_bytes)}"
-    if output.truncated:
-        total += f", of which the first {len(data)} were kept"
-    if len(data) <= shown:
-        return [total, *_fence(readable(data))]
-    half = max(shown // 2, 1)
-    return [
-        f"{total}; the first {half}:",
-        *_fence(readable(data[:half])),
-        f"… and the last {half} of what was kept:",
-        *_fence(readable(data[-half:])),
-    ]
-
-
-def tool_text(result: Result, limits: Operator | None = None) -> str:
-    """What a model should read of a result: status, what went wrong and what to do, then both streams, fenced and counted."""
-    shown = limits.shown_bytes if limits is not None else SHOWN_BYTES
-    facts = []
-    if result.exit_code is not None:
-        facts.append(f"exit code {result.exit_code}")
-    if result.signal is not None:
-        facts.append(result.signal)
-    if result.metrics is not None:
-        facts.append(f"{result.metrics.wall_ms:.0f} ms")
-    lines = [f"status: {result.status}" + (f" ({', '.join(facts)})" if facts else "")]
-    if result.error is not None:
-        lines += _problem(result.error)
-    lines += _reached(result)
-    lines += _stream("stdout", result.stdout_stream, shown)
-    if result.stderr_data or result.error is not None:
-        lines += _stream("stderr", result.stderr_stream, shown)
-    return "\n".join(lines)
-
-
-def refusal_text(error: CapsuleError) -> str:
-    """What a model should read when its arguments were wrong: nothing ran, why, and what to send instead."""
-    return "\n".join(["status: not run", *_problem(error.failure())])
-
-
 # --- a tool call, whole -----------------------------------------------------------------------------------------------
 
 
 @value
 class Answer:
-    """What came of a tool call. `result` is None where nothing ran, because the arguments were wrong."""
+    """What came of a tool call. `result` is None where nothing ran, since the arguments or the limits were wrong."""
 
     text: str
     result: Result | None
@@ -345,6 +210,38 @@ def _refused(error: CapsuleError) -> Answer:
     return Answer(text=refusal_text(error), result=None, is_fault=True)
 
 
+def _not_set_up(error: CapsuleError) -> Answer:
+    return Answer(text=not_set_up_text(error), result=None, is_fault=True)
+
+
+def answer(request: Callable[[], Request], limits: Operator) -> Answer:
+    """Make a request and run it. What raises while it is made is wrong with the arguments, and an answer like any other."""
+    from .runner import perform
+
+    try:
+        made = request()
+    except CapsuleError as error:
+        return _refused(error)
+    try:
+        return _answer(perform(made), limits)
+    except CapsuleError as error:
+        return _not_set_up(error)
+
+
+async def answer_async(request: Callable[[], Request], limits: Operator) -> Answer:
+    """`answer` for coroutines; cancelling it ends the sandbox."""
+    from .aio import execute_checked
+
+    try:
+        made = request()
+    except CapsuleError as error:
+        return _refused(error)
+    try:
+        return _answer(await execute_checked(made), limits)
+    except CapsuleError as error:
+        return _not_set_up(error)
+
+
 def field_of(call: object, name: str) -> object:
     """A field of what an API sent, which is an object of its SDK or a plain dictionary; None where it has none."""
     return call.get(name) if isinstance(call, dict) else getattr(call, name, None)
@@ -357,19 +254,9 @@ def unknown_tool(name: object) -> Answer:
 
 def execute_code(arguments: object, limits: Operator) -> Answer:
     """One call of the tool `execute_code`, from the model's arguments to what it reads."""
-    from .runner import perform
-
-    try:
-        return _answer(perform(tool_request(arguments, limits)), limits)
-    except CapsuleError as error:
-        return _refused(error)
+    return answer(lambda: tool_request(arguments, limits), limits)
 
 
 async def execute_code_async(arguments: object, limits: Operator) -> Answer:
     """`execute_code` for coroutines; cancelling it ends the sandbox."""
-    from .aio import execute_checked
-
-    try:
-        return _answer(await execute_checked(tool_request(arguments, limits)), limits)
-    except CapsuleError as error:
-        return _refused(error)
+    return await answer_async(lambda: tool_request(arguments, limits), limits)

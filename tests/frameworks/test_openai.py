@@ -128,6 +128,14 @@ def test_time_is_clamped(seconds):
     assert "status: timeout" in sandbox.handle_tool_call(call, operator(max_timeout_ms=400))["content"]
 
 
+def test_limits_that_fit_no_call_are_the_operators_to_know(tmp_path):
+    """What is wrong with the limits themselves is told to a model without a word of them."""
+    limits = operator({"isolation": {"workspace": {"source": str(tmp_path), "mode": "rw"}}})
+    content = sandbox.handle_tool_call(chat_call({"code": "1", "language": "python"}), limits)["content"]
+    assert content.startswith("status: not run\nerror E1009: the sandbox is not set up for this call\ndo: nothing in")
+    assert str(tmp_path) not in content
+
+
 def test_cancelling_ends_the_sandbox():
     """A cancelled call leaves nothing running (the leftover check looks)."""
 

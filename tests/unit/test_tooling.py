@@ -7,7 +7,8 @@ import pytest
 from capsule_run._value import replace
 from capsule_run.errors import CODES, CapsuleError
 from capsule_run.model import Metrics, Output, Result
-from capsule_run.tooling import Operator, command_request, operator, refusal_text, tool_text
+from capsule_run.telling import refusal_text, tool_text
+from capsule_run.tooling import Operator, command_request, operator
 
 FINE = Result(
     execution_id="x",

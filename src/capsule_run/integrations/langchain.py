@@ -16,24 +16,19 @@ from langchain_core.tools import BaseTool, ToolException
 from langchain_core.tools.base import ArgsSchema  # noqa: TC002  # pydantic looks at run time
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from ..aio import execute_checked
 from ..errors import CapsuleError
 from ..response import response
-from ..runner import perform
+from ..telling import refusal_text
 from ..tooling import (
     MAX_TIMEOUT_SECONDS,
     MIN_TIMEOUT_SECONDS,
+    Answer,
     Operator,
     about_limits,
+    execute_code,
+    execute_code_async,
     operator,
-    refusal_text,
-    tool_request,
-    tool_text,
 )
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from ..model import Request, Result
 
 
 def arguments_schema(limits: Operator) -> type[BaseModel]:
@@ -76,22 +71,21 @@ class SecureCodeExecutor(BaseTool):
         if not self.description:
             self.description = f"Execute code safely with resource limits. {about_limits(self.limits)}"
 
-    def _request(self, code: str, language: str, timeout_seconds: int | None) -> Request:
-        arguments = {"code": code, "language": language, "timeout_seconds": timeout_seconds}
-        try:
-            return tool_request(arguments, self.limits)
-        except CapsuleError as error:
-            raise ToolException(refusal_text(error)) from error
-
-    def _message(self, result: Result) -> tuple[str, dict[str, object]]:
-        return tool_text(result, self.limits), response(result)
+    def _message(self, answer: Answer) -> tuple[str, dict[str, object]]:
+        if answer.result is None:
+            raise ToolException(answer.text)
+        return answer.text, response(answer.result)
 
     def _run(
         self, code: str, language: str = "python", timeout_seconds: int | None = None
     ) -> tuple[str, dict[str, object]]:
-        return self._message(perform(self._request(code, language, timeout_seconds)))
+        return self._message(execute_code(_arguments(code, language, timeout_seconds), self.limits))
 
     async def _arun(
         self, code: str, language: str = "python", timeout_seconds: int | None = None
     ) -> tuple[str, dict[str, object]]:
-        return self._message(await execute_checked(self._request(code, language, timeout_seconds)))
+        return self._message(await execute_code_async(_arguments(code, language, timeout_seconds), self.limits))
+
+
+def _arguments(code: str, language: str, timeout_seconds: int | None) -> dict[str, object]:
+    return {"code": code, "language": language, "timeout_seconds": timeout_seconds}

@@ -9,6 +9,8 @@ limit or the sandbox ended it, an output of ours stands behind it. Rank 4.
 
 from __future__ import annotations
 
+from functools import partial
+
 from agents import (
     FunctionTool,
     LocalShellCommandRequest,
@@ -20,23 +22,20 @@ from agents import (
     ShellTool,
 )
 
-from ..aio import execute_checked
-from ..errors import CapsuleError
-from ..model import SUCCESS, TIMEOUT, Result
+from ..model import TIMEOUT
 from ..response import response
+from ..telling import problem_text, readable
 from ..tooling import (
     EXECUTE_CODE,
     EXECUTE_CODE_ABOUT,
+    Answer,
     Operator,
     about_limits,
+    answer_async,
     command_request,
     execute_code_async,
     execute_code_schema,
     operator,
-    problem_text,
-    readable,
-    refusal_text,
-    tool_text,
 )
 
 DEFAULT = operator()
@@ -61,7 +60,10 @@ def _time(asked_ms: int | None, limits: Operator) -> int:
     return limits.clamp(asked_ms / 1000 if asked_ms else None)
 
 
-def _outputs(command: str, result: Result) -> list[ShellCommandOutput]:
+def _outputs(command: str, answer: Answer) -> list[ShellCommandOutput]:
+    result = answer.result
+    if result is None:
+        return [_ours(answer.text, None)]
     timed_out = result.status == TIMEOUT
     outcome = ShellCallOutcome(
         type="timeout" if timed_out else "exit", exit_code=None if timed_out else result.exit_code
@@ -73,7 +75,7 @@ def _outputs(command: str, result: Result) -> list[ShellCommandOutput]:
         command=command,
         provider_data=response(result),  # for who runs the agent: the SDK does not send it to the model
     )
-    if result.status == SUCCESS or result.error is None or result.error.code == "E3003":
+    if result.error is None or result.error.code == "E3003":
         return [streams]
     return [streams, _ours(problem_text(result.error), result.exit_code)]
 
@@ -90,15 +92,11 @@ class ShellExecutor:
 
     async def __call__(self, request: ShellCommandRequest) -> ShellResult:
         action = request.data.action
+        timeout_ms = _time(action.timeout_ms, self.limits)
         outputs: list[ShellCommandOutput] = []
         for command in action.commands:
-            try:
-                made = command_request(
-                    ["bash", "-c", command], self.limits, timeout_ms=_time(action.timeout_ms, self.limits)
-                )
-                outputs += _outputs(command, await execute_checked(made))
-            except CapsuleError as error:
-                outputs.append(_ours(refusal_text(error), None))
+            make = partial(command_request, ["bash", "-c", command], self.limits, timeout_ms=timeout_ms)
+            outputs += _outputs(command, await answer_async(make, self.limits))
         return ShellResult(output=outputs, max_output_length=action.max_output_length)
 
 
@@ -110,17 +108,15 @@ class LocalShellExecutor:
 
     async def __call__(self, request: LocalShellCommandRequest) -> str:
         action = request.data.action
-        try:
-            made = command_request(
-                action.command,
-                self.limits,
-                timeout_ms=_time(action.timeout_ms, self.limits),
-                environment=action.env,
-                working_directory=action.working_directory,
-            )
-            return tool_text(await execute_checked(made), self.limits)
-        except CapsuleError as error:
-            return refusal_text(error)
+        make = partial(
+            command_request,
+            action.command,
+            self.limits,
+            timeout_ms=_time(action.timeout_ms, self.limits),
+            environment=action.env,
+            working_directory=action.working_directory,
+        )
+        return (await answer_async(make, self.limits)).text
 
 
 def shell_tool(limits: Operator = DEFAULT) -> ShellTool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .._value import replace
 from ..response import response
-from ..tooling import explained, readable, refusal_text, tool_text
+from ..telling import explained, readable, refusal_text, tool_text
 from .kept import base64, contents, kept_file, listing, shown_path
 
 TYPE_CHECKING = False

@@ -10,7 +10,7 @@ import threading
 from binascii import b2a_base64
 
 from .._value import value
-from ..tooling import readable
+from ..telling import readable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

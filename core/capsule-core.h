@@ -190,6 +190,8 @@ struct room {
 	pid_t network_maker;
 	int link;            /* to the other side of the wall */
 	int status;          /* payload: where it says what failed */
+	int notified;        /* payload: where the listener of its filter goes */
+	bool must_ask;       /* payload: nothing runs without such a listener */
 	int landlock;        /* payload: the ruleset descriptor, or -1 */
 	int landlock_abi;    /* payload: what the kernel accepted, 0 for none */
 	uint64_t landlock_handled;
@@ -266,11 +268,25 @@ void start_record(const struct plan *plan);
 void record_lines(const char *lines, size_t length);
 void record_line(const char *name, const uint64_t *numbers, unsigned int count, const struct text *texts, unsigned int ntexts);
 
+/* ---- notify.c: refused calls are asked about, see there ---- */
+
+#define LISTENER_FD 5 /* payload: where it sends the listener; the one descriptor that the filter lets sendmsg work on */
+#define END_OF_RUN 0xffffU /* in the place of an errno */
+struct notify {
+	int socket, listener; /* -1, -1: not yet, or no longer */
+	const char *program;
+};
+extern struct notify notify;
+int start_notify(const struct plan *plan, int *inner);
+const char *on_notify(short events);
+void record_refusals(void);
+int put_on_filter(const char *digits, bool must_ask);
+
 /* ---- who takes over where ---- */
 
 int launch(void);                                               /* launcher.c */
 void init_main(struct room *room) __attribute__((noreturn));    /* init.c */
-void payload_main(struct room *room, const struct plan *plan, const int stdio[3], int status)
+void payload_main(struct room *room, const struct plan *plan, const int stdio[3], int status, int notified)
 	__attribute__((noreturn));             /* payload.c */
 int drop_capabilities(uint64_t keep);         /* payload.c */
 
@@ -302,6 +318,7 @@ int act_no_capabilities(struct room *room, const struct step *step);
 int act_landlock(struct room *room, const struct step *step);
 int act_landlock_required(struct room *room, const struct step *step);
 int act_landlock_allow(struct room *room, const struct step *step);
+int act_listener_required(struct room *room, const struct step *step);
 int act_filter(struct room *room, const struct step *step);
 int act_attest(struct room *room, const struct step *step);
 

@@ -473,7 +473,7 @@ static pid_t start_payload(struct room *room, const int *fds, unsigned int nfds)
 {
 	struct plan plan = { 0 };
 	struct refusal why;
-	int stdio[3] = { nfds == 4 ? fds[3] : -1, fds[1], fds[2] };
+	int stdio[3] = { nfds == 5 ? fds[4] : -1, fds[2], fds[3] };
 	int status[2];
 	struct payload_word word = { 0 };
 	pid_t pid;
@@ -484,7 +484,7 @@ static pid_t start_payload(struct room *room, const int *fds, unsigned int nfds)
 		leave(room, PAYLOAD, 0);
 	pid = clone_process(CLONE_NEWUSER, NULL, -1);
 	if (pid == 0)
-		payload_main(room, &plan, stdio, status[1]);
+		payload_main(room, &plan, stdio, status[1], fds[1]);
 	if (pid < 0 || close(status[1]) < 0)
 		leave(room, PAYLOAD, 0);
 	for (unsigned int i = 0; i < nfds; i++)
@@ -544,7 +544,7 @@ static void on_message(struct room *room, pid_t *payload)
 	unsigned int nfds;
 
 	receive(room, &message, fds, &nfds);
-	if (message.kind == LINK_PAYLOAD && nfds >= 3 && nfds <= 4 && *payload == 0)
+	if (message.kind == LINK_PAYLOAD && nfds >= 4 && nfds <= 5 && *payload == 0)
 		*payload = start_payload(room, fds, nfds);
 	else if (message.kind == LINK_END)
 		end_all();

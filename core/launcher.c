@@ -280,7 +280,7 @@ static void take_payload(int *fds, unsigned int nfds)
 {
 	static struct plan plan;
 	struct step step = { 0 };
-	int give[4] = { nfds > 0 ? fds[0] : -1, -1, -1, -1 };
+	int give[5] = { nfds > 0 ? fds[0] : -1, -1, -1, -1, -1 };
 	const struct link_message message = { .kind = LINK_PAYLOAD };
 	bool input;
 
@@ -306,17 +306,18 @@ static void take_payload(int *fds, unsigned int nfds)
 		run.drain_ms = number(step.field[0]);
 	if (plan_find(&plan, "clock", &step))
 		run.clock_ms = number(step.field[0]);
-	if (start_output(&run.pumps[OUT], &plan, "stdout", &give[1]) < 0 || start_output(&run.pumps[ERR], &plan, "stderr", &give[2]) < 0) {
+	if (start_notify(&plan, &give[1]) < 0 || start_output(&run.pumps[OUT], &plan, "stdout", &give[2]) < 0
+	    || start_output(&run.pumps[ERR], &plan, "stderr", &give[3]) < 0) {
 		fail(PAYLOAD, &step);
 		return;
 	}
 	input = plan_find(&plan, "stdin", &step);
 	start_record(&plan);
-	if ((input && start_input(&run.pumps[IN], &plan, &step, &give[3]) < 0) || start_watch(&plan) < 0 || start_look(&plan) < 0
+	if ((input && start_input(&run.pumps[IN], &plan, &step, &give[4]) < 0) || start_watch(&plan) < 0 || start_look(&plan) < 0
 	    || (run.ready_ns && set_timer(run.setup_ms) < 0)
-	    || tell_init(&message, give, input ? 4 : 3) < 0)
+	    || tell_init(&message, give, input ? 5 : 4) < 0)
 		fail(PAYLOAD, &step);
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < 5; i++)
 		close_cleanup(&give[i]);
 }
 
@@ -505,6 +506,7 @@ static void report_end(void)
 	}
 	if (run.checked)
 		record_groups(&run.room.plan);
+	record_refusals();
 	if (record.fd >= 0)
 		line("record", (const uint64_t[]){ record.kept, record.lost }, 2);
 	line("end", NULL, 0);
@@ -548,7 +550,7 @@ static void reap(void)
 	}
 }
 
-#define EVENTS 10
+#define EVENTS 11
 
 static void wait_for_events(struct pollfd polls[static EVENTS])
 {
@@ -567,6 +569,8 @@ static void wait_for_events(struct pollfd polls[static EVENTS])
 	watch(&polls[7], memory.proc >= 0 && run.room.pidfd >= 0 ? memory.timer : -1, POLLIN);
 	watch(&polls[8], memory.proc >= 0 && run.room.pidfd >= 0 ? cpu.timer : -1, POLLIN);
 	watch(&polls[9], run.room.pidfd >= 0 ? run.notice : -1, POLLIN);
+	/* likewise: a call is judged of a command that has started */
+	watch(&polls[10], notify.listener < 0 ? notify.socket : run.started || run.room.pidfd < 0 ? notify.listener : -1, POLLIN);
 	while (poll(polls, EVENTS, -1) < 0)
 		if (errno != EINTR)
 			_exit(1); /* the kernel kills init with us */
@@ -582,6 +586,8 @@ static void supervise(void)
 		for (int i = IN; i <= ERR; i++)
 			if (polls[4 + i].revents)
 				pump_step(&run.pumps[i]);
+		if (polls[10].revents && (why = on_notify(polls[10].revents)) != NULL) /* before the link: it was sent before */
+			kill_room(why);
 		if (polls[3].revents)
 			on_link();
 		else if (polls[1].revents) /* only when the link is empty: the last words count */

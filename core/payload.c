@@ -10,16 +10,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
-struct sock_filter_v1 {
-	uint16_t code;
-	uint8_t jt, jf;
-	uint32_t k;
-};
-struct sock_fprog_v1 {
-	unsigned short len;
-	const struct sock_filter_v1 *filter;
-};
-#define FILTER_MODE_SET 1U /* SECCOMP_SET_MODE_FILTER */
 #define KEYCTL_GET_ID 0
 #define KEYCTL_JOIN 1
 #define KEYRING_SESSION (-3)
@@ -185,14 +175,9 @@ int act_landlock_allow(struct room *room, const struct step *step)
 	return place < 0 ? -1 : (int)syscall(SYS_landlock_add_rule, room->landlock, 1, &rule, 0);
 }
 
-static unsigned int hex(char c)
-{
-	return (unsigned int)(c <= '9' ? c - '0' : c - 'a' + 10);
-}
-
 /*
- * Nothing but 0, 1, 2, the status pipe and the file to attest from, which close on exec. Before the filter, which owes these calls to nobody;
- * dup2 and fcntl rather than dup3, since that is how far every C library's wrappers agree.
+ * Nothing but 0, 1, 2, and three that close on exec: the status pipe, the file to attest from, the way to the launcher.
+ * Before the filter, which owes these calls to nobody; dup2 and fcntl rather than dup3, since that is how far every C library's wrappers agree.
  */
 static int settle_descriptors(struct room *room)
 {
@@ -200,26 +185,29 @@ static int settle_descriptors(struct room *room)
 
 	if (attest < 0 || dup2(room->status, 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC) < 0)
 		return -1;
-	if (dup2(attest, ATTEST_FD) < 0 || fcntl(ATTEST_FD, F_SETFD, FD_CLOEXEC) < 0 || close_from(ATTEST_FD + 1) < 0)
+	if (dup2(attest, ATTEST_FD) < 0 || fcntl(ATTEST_FD, F_SETFD, FD_CLOEXEC) < 0)
+		return -1;
+	/* the number that the filter knows; it is closed by exec like the others */
+	if (dup2(room->notified, LISTENER_FD) < 0 || fcntl(LISTENER_FD, F_SETFD, FD_CLOEXEC) < 0 || close_from(LISTENER_FD + 1) < 0)
 		return -1;
 	room->status = 3;
+	return 0;
+}
+
+/* The request's word: without a listener for refused calls, nothing. */
+int act_listener_required(struct room *room, const struct step *step)
+{
+	(void)step;
+	room->must_ask = true;
 	return 0;
 }
 
 /* The last measure: behind it, only what the filter allows can be called, by us as well. Landlock goes on just before. */
 int act_filter(struct room *room, const struct step *step)
 {
-	static unsigned char code[4096 * sizeof(struct sock_filter_v1)];
-	size_t bytes = strlen(step->field[0]) / 2;
-	const struct sock_fprog_v1 program = { (unsigned short)(bytes / sizeof(struct sock_filter_v1)), (const void *)code };
-
-	for (size_t i = 0; i < bytes; i++)
-		code[i] = (unsigned char)(hex(step->field[0][2 * i]) << 4 | hex(step->field[0][2 * i + 1]));
 	if (room->landlock >= 0 && syscall(SYS_landlock_restrict_self, room->landlock, 0) < 0)
 		return -1;
-	if (settle_descriptors(room) < 0)
-		return -1;
-	return (int)syscall(SYS_seccomp, FILTER_MODE_SET, 0, &program);
+	return settle_descriptors(room) < 0 ? -1 : put_on_filter(step->field[0], room->must_ask);
 }
 
 /* The three streams on their places; a session of its own, so that no terminal can be reached; no signal oddity. */
@@ -288,7 +276,7 @@ static int exec_first(const struct plan *plan, char **argv, char **envp, struct 
 	return -1;
 }
 
-void payload_main(struct room *room, const struct plan *plan, const int stdio[3], int status)
+void payload_main(struct room *room, const struct plan *plan, const int stdio[3], int status, int notified)
 {
 	struct step step = { 0 };
 	char **argv = vector(plan, "arg"), **envp = vector(plan, "env");
@@ -296,6 +284,7 @@ void payload_main(struct room *room, const struct plan *plan, const int stdio[3]
 
 	room->landlock = -1;
 	room->status = status;
+	room->notified = notified;
 	(void)plan_find(plan, "id", &step);
 	if (argv != NULL && envp != NULL && take_stdio(room, stdio, status) == 0 && confine(room, plan, &step) == 0) {
 		word.a = room->landlock_abi;

@@ -58,6 +58,7 @@ const struct verb verbs[] = {
 	{ "landlock", PAYLOAD, 8, 0, true, "confine", "nnn", act_landlock },
 	{ "landlock-required", PAYLOAD, 9, 0, false, "confine", "", act_landlock_required },
 	{ "landlock-allow", PAYLOAD, 9, 0, true, "confine", "pn", act_landlock_allow },
+	{ "listener-required", PAYLOAD, 9, 0, false, "confine", "", act_listener_required },
 	{ "filter", PAYLOAD, 10, 1, false, "confine", "h", act_filter },
 	{ "attest", PAYLOAD, 11, 1, false, "confine", "", act_attest },
 	{ "exe", PAYLOAD, 11, 1, true, "run", "p", NULL },

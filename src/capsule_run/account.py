@@ -112,7 +112,7 @@ def isolation_in_force(policy: Policy, landlock_abi: int) -> dict[str, object]:
         "user": {"inside": policy.user, "outside": policy.outside_uid},
         "no_new_privs": True,
         "capabilities": [],
-        "seccomp": policy.profile,
+        "seccomp": policy.calls.profile,
         "landlock_abi": landlock_abi,
         "workspace": workspace,
         "limits": {

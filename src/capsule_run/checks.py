@@ -293,6 +293,11 @@ def check_user(value: object, label: str) -> int | str:
     return value if len(parts) == 2 else int(value)
 
 
+def check_profile(value: object, label: str) -> str:
+    """A syscall profile: a name, NAME+GROUP, or a path of a TOML file; whether it exists is found out later."""
+    return check_source(value, label)
+
+
 def check_hostname(value: object, label: str) -> str:
     """One label of RFC 1123."""
     if not isinstance(value, str):

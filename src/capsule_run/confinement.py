@@ -89,7 +89,11 @@ def _landlock(policy: Policy) -> list[Step]:
 def payload_steps(policy: Policy) -> tuple[Step, ...]:
     """The second half. Descriptors sent along: 0 stdout's sink, 1 stderr's, 2 the record, 3 stdin's source."""
     program = seccomp.program_hex(
-        policy.profile, architecture=policy.architecture, network=policy.network, root_inside=policy.user == 0
+        policy.calls.recipe or policy.calls.profile,
+        architecture=policy.architecture,
+        network=policy.network,
+        on_violation=policy.calls.on_violation,
+        root_inside=policy.user == 0,
     )
     steps: list[Step] = [("id", str(policy.user), str(policy.group)), ("umask", "0022")]
     if policy.nice:
@@ -97,6 +101,8 @@ def payload_steps(policy: Policy) -> tuple[Step, ...]:
     steps += _rlimits(policy)
     steps += (("cwd", policy.working_directory), ("new-keyring",), ("no-new-privs",), ("no-capabilities",))
     steps += _landlock(policy)
+    if policy.calls.listener_required:
+        steps.append(("listener-required",))
     steps += (("filter", program), ("attest",))
     steps += [("exe", path) for path in policy.candidates]
     steps += [("arg", word) for word in policy.command]

@@ -57,6 +57,12 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
         "the sandbox has no toolchain for the language",
         "install one on the host",
     ),
+    "E1011": (
+        "syscall_profile",
+        REQUEST,
+        "a syscall profile is unknown, unreadable or wrongly written",
+        "`capsule-run policy show` lists profiles and groups",
+    ),
     "E2001": (
         "user_namespaces",
         HOST,
@@ -173,7 +179,7 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
         "forbidden_syscall",
         PROGRAM,
         "the command made a system call that the sandbox forbids",
-        "`details` names the call; if the command needs it by right, report it to us",
+        "`details` names the call; `--on-violation refuse` (`on_violation`) lets the run go on, without the call",
     ),
     "E6001": (
         "protocol",

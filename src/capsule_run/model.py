@@ -22,7 +22,7 @@ DEFAULT_MAX_PIDS = 100
 DEFAULT_COLLECT_BYTES = 64 << 20
 DEFAULT_WORKING_DIRECTORY = "/workspace"
 
-KILL, TRUNCATE = "kill", "truncate"
+KILL, TRUNCATE, REFUSE = "kill", "truncate", "refuse"
 READ_ONLY, READ_WRITE, COPY_ON_WRITE = "ro", "rw", "cow"
 CREATED, MODIFIED, DELETED = "created", "modified", "deleted"
 SUCCESS, ERROR, TIMEOUT, KILLED = "success", "error", "timeout", "killed"
@@ -110,6 +110,8 @@ class Request:
     on_output_limit: str | None = None
     execution_id: str | None = None
     require: tuple[str, ...] = ()
+    profile: str | None = None
+    on_violation: str | None = None
     postmortem: bool | None = None
     files: tuple[InputFile, ...] = ()
     collect: tuple[str, ...] = ()
@@ -244,6 +246,7 @@ class Result:
     changes_truncated: bool = False
     not_applied: tuple[NotApplied, ...] = ()
     measurement: Mapping[str, object] | None = None
+    denied: tuple[Mapping[str, object], ...] = ()
 
     @property
     def files(self) -> dict[str, CollectedFile]:

@@ -18,6 +18,7 @@ from .model import (
     DEFAULT_TIMEOUT_MS,
     DEFAULT_WORKING_DIRECTORY,
     KILL,
+    REFUSE,
 )
 from .view import WORKSPACE, normal
 
@@ -25,10 +26,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .host import Host, Source
     from .model import Request
+    from .seccomp.recipe import Recipe
     from .transfer import Transfer
 
 DEFAULT_MAX_OPEN_FILES = 1024
 DEFAULT_USER = 1000
+DEFAULT_PROFILE, STRICT = "default", "strict"
 DEFAULT_HOSTNAME = "capsule"
 # What programs ask for the number of processors before they ask the kernel: nproc, OpenMP and numeric libraries; Python
 # from 3.13 on; Go. With a quota it is the quota, rounded up (docs/decisions/processor-count.md).
@@ -45,6 +48,16 @@ class Watched:
     cpu_time_ms: int | None  # None: unlimited
     processors: int
     postmortem: bool
+
+
+@value
+class Calls:
+    """Which system calls there are. `recipe` is what `profile` means where it is not a shipped one."""
+
+    profile: str
+    recipe: Recipe | None
+    on_violation: str
+    listener_required: bool
 
 
 @value
@@ -77,7 +90,7 @@ class Policy:
     outside_gid: int
     privileged: bool
     drop_groups: bool
-    profile: str
+    calls: Calls
     landlock_required: bool
     workspace_kind: str
     workspace: Source | None
@@ -129,11 +142,10 @@ def _nice(shares: int) -> int:
     return level
 
 
-def resolve(request: Request, host: Host, *, cgroups: Cgroups = NONE, streams_stdin: bool = False) -> Policy:
-    """Decide everything; `streams_stdin` says that the door has a descriptor for the command to read from.
-
-    Raises CapsuleError: E1005, E1009 for contradictions, E2004, E2008 for paths, E2007 for `require`.
-    """
+def resolve(
+    request: Request, host: Host, *, cgroups: Cgroups = NONE, streams_stdin: bool = False, recipe: Recipe | None = None
+) -> Policy:
+    """Decide everything; `recipe` is a profile not shipped. CapsuleError: E1005, E1009, E2004, E2007, E2008."""
     isolation, resources = request.isolation, request.resources
     _require(request, host)
     binds = view.every_bind(host, python_binds := view.python_binds(host), view.user_binds(request, host))
@@ -172,7 +184,7 @@ def resolve(request: Request, host: Host, *, cgroups: Cgroups = NONE, streams_st
         outside_gid=host.outside_gid,
         privileged=host.privileged,
         drop_groups=host.uid == 0 and host.outside_uid != 0,
-        profile="default",
+        calls=_calls(request, recipe),
         landlock_required="landlock" in request.require,
         workspace_kind=kind,
         workspace=workspace,
@@ -202,6 +214,18 @@ def _notes(request: Request, host: Host, kind: str) -> tuple[str, ...]:
     return ()
 
 
+def _calls(request: Request, recipe: Recipe | None) -> Calls:
+    name = recipe.extends if recipe else request.profile
+    if name == STRICT and request.on_violation == REFUSE:
+        raise CapsuleError("E1009", "`on_violation`: `refuse` contradicts profile `strict`, which always kills")
+    return Calls(
+        profile=request.profile or DEFAULT_PROFILE,
+        recipe=recipe,
+        on_violation=request.on_violation or KILL,
+        listener_required="seccomp_notify" in request.require,
+    )
+
+
 def _require(request: Request, host: Host) -> None:
     """Preconditions that can be judged before anything runs; what only the core can tell is judged from its report."""
     for name in request.require:
@@ -209,5 +233,3 @@ def _require(request: Request, host: Host) -> None:
             raise CapsuleError(
                 "E2007", "required `overlay`, but this host has no overlay file system for ordinary users"
             )
-        if name == "seccomp_notify":
-            raise CapsuleError("E2007", f"required `{name}`, but no limit of this run would stand on it")

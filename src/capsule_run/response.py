@@ -31,6 +31,8 @@ def response(result: Result) -> dict[str, object]:
         fields["measurement"] = result.measurement
     if result.limits_hit:
         fields["limits_hit"] = list(result.limits_hit)
+    if result.denied:
+        fields["denied"] = list(result.denied)
     if result.postmortem is not None:
         fields["postmortem"] = result.postmortem
     _add_workspace(fields, result)

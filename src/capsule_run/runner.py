@@ -162,20 +162,6 @@ def _drive(
     return Plan(room=room, payload=payload), parse_report(message), run.cancelled_by, meanwhile
 
 
-def _next_rung(report: Report, plan: Plan) -> str:
-    """The optional mechanism that this host has just refused, or an empty string: `overlay`, or `idmap:` and a device."""
-    assert report.failed is not None
-    failed = plan.room[report.failed[1]]
-    devices = {str(slot): step[2] for slot, step in enumerate(step for step in plan.room if step[0] == "source")}
-    if failed[0] == "idmap":
-        return f"idmap:{devices[failed[1]]}"
-    if failed[0] != "overlay":
-        return ""
-    lower = next(step[1] for step in plan.room if step[0] == "bind" and step[2] == failed[1])
-    mapped = any(step[:2] == ("idmap", lower) for step in plan.room)
-    return f"idmap:{devices[lower]}" if mapped else "overlay"
-
-
 def tools_of(request: Request) -> tuple[Shown, ...]:
     """What the tools of a request need of the host. Raises CapsuleError E2004."""
     if not request.isolation.tools:
@@ -191,8 +177,13 @@ def tools_of(request: Request) -> tuple[Shown, ...]:
 
 def prepare(request: Request, *, streams_stdin: bool = False) -> tuple[Host, Policy]:
     """What will be enforced, on this host. Raises CapsuleError."""
-    host = survey(request, refused=_refused, tools=tools_of(request))
-    return host, resolve(request, host, cgroups=cgroup.offered(request, host), streams_stdin=streams_stdin)
+    host, recipe = survey(request, refused=_refused, tools=tools_of(request)), None
+    if request.profile is not None:
+        from .profile_file import load
+
+        recipe = load(request.profile)
+    groups = cgroup.offered(request, host)
+    return host, resolve(request, host, cgroups=groups, streams_stdin=streams_stdin, recipe=recipe)
 
 
 def dry_run(request: Request) -> list[str]:
@@ -263,7 +254,9 @@ def _learn(report: Report, plan: Plan, *, stale_ok: bool) -> None:
     """Raise _LookAgainError for a failed set-up that a second look avoids: an optional mechanism, or facts kept too long."""
     if report.failed is None or report.failed[0] != "room":
         return
-    rung = _next_rung(report, plan)
+    from .verdict import next_rung
+
+    rung = next_rung(report, plan)
     if rung and rung not in _refused:
         _refused.add(rung)
         raise _LookAgainError(rung)
@@ -329,6 +322,11 @@ def perform(
     from . import account, attestation, measure, verdict  # loaded by now, see `_drive`
 
     status, exit_code, signal, failure = verdict.judge(ended)
+    denied: tuple[dict[str, object], ...] = ()
+    if any(words[0] == "refused" for words in ended.record):
+        from .refusals import told
+
+        denied, failure = told(ended, failure)
     isolation = account.isolation_in_force(ended.policy, ended.report.landlock_abi or 0)
     if ended.report.landlock_abi is not None:
         isolation["attested"], doubt = attestation.attest(ended)
@@ -350,6 +348,7 @@ def perform(
         error=failure,
         limits_hit=verdict.limits_hit(ended, failure),
         postmortem=_postmortem(ended),
+        denied=denied,
     )
     taken = ended.taken
     if taken is None:

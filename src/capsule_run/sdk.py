@@ -54,6 +54,8 @@ def run(
     workdir: str | None = None,
     user: int | str | None = None,
     on_output_limit: str | None = None,
+    profile: str | None = None,
+    on_violation: str | None = None,
     files: Mapping[str, object] | None = None,
     collect: Sequence[str] | None = None,
     collect_to: str | None = None,
@@ -75,20 +77,18 @@ def run(
     :param workspace: a host directory shown copy-on-write at /workspace; None starts with an empty one.
     :param network: True gives the host's network; default none but a private loopback.
     :param max_output: bytes kept of each stream (default 1 MiB); what happens then is `on_output_limit`, "kill" or "truncate".
-    :param max_pids: processes and threads at a time (default 100).
-    :param disk: bytes that /workspace, /tmp and /dev/shm hold together (default: 7/8 of `memory`).
+    :param max_pids: processes and threads (default 100). :param disk: bytes of private files (default: 7/8 of `memory`).
     :param cpu_time_ms: limit of processor time, of all processes together. :param cpus: processors at the most, such as 0.5.
     :param readonly: host paths shown read-only at the same place. :param writable: likewise, writable.
     :param tools: programs from outside /usr, shown read-only with what they need. :param unmask: names to show all the same.
     :param workdir: where it starts (default /workspace). :param user: id inside, or "UID:GID" (default 1000).
-    :param files: what lies in /workspace when it starts: a path to its content (str or bytes), or to an object with
-        "text", "base64" or "source" (a host file) and perhaps a "mode" such as "0755".
-    :param collect: patterns of what comes back in `Result.files`, such as "out/*.png" or "**/*.csv".
-    :param collect_to: a host directory to write them to as well.
+    :param files: what lies in /workspace: a path to its content, or to an object of "text", "base64" or "source", and "mode".
+    :param collect: patterns of what comes back in `Result.files`, such as "out/*". :param collect_to: a host directory for them.
     :param changes: whether `Result.changes` says what the command changed (default: where the workspace is copy-on-write).
     :param apply_changes: True carries the changes over to the shared directory. :param save_changes: to another one.
     :param collect_bytes: how much may come back. :param collect_file_bytes: of one file.
     :param postmortem: False does not look what every thread did before a run was ended for its time.
+    :param profile: system calls: a name, NAME+GROUP or a TOML file. :param on_violation: "kill", or "refuse" and run on.
     :raises CapsuleError: with a code E1xxx when the request is wrong.
     """
     given = dict(locals())  # every argument, and nothing else yet: each has the name that the table of fields knows

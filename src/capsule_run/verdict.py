@@ -27,7 +27,7 @@ SIGSYS = 31
 EPERM, ENOENT, E2BIG, ENOEXEC, EAGAIN, ENOMEM, EACCES, EINVAL, ENOSPC, ENOSYS, ELOOP, ESTALE = (
     1, 2, 7, 8, 11, 12, 13, 22, 28, 38, 40, 116
 )  # fmt: skip
-ENOTDIR, ENFILE, EMFILE = 20, 23, 24
+ENOTDIR, ENFILE, EMFILE, EOPNOTSUPP = 20, 23, 24, 95
 
 
 # What `act_attest` in core/attest.c found, by its errno.
@@ -84,6 +84,9 @@ def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
         return CapsuleError("E3009", f"working directory `{step[1]}`: {why}", details={"path": step[1], "errno": errno})
     if verb == "landlock-required":
         return CapsuleError("E2007", "required `landlock`, but this kernel has none, or it is off", details=details)
+    if verb == "filter" and errno == EOPNOTSUPP:
+        why = "required `seccomp_notify`, but refused calls cannot be seen here: a container around us sees them itself"
+        return CapsuleError("E2007", why, details=details)
     if verb == "attest":
         what = _ATTESTED.get(errno, f"its account could not be read ({why})")
         return CapsuleError("E6004", f"the kernel does not confirm the sandbox: {what}", details=details)
@@ -126,6 +129,20 @@ def _exec_error(path: str, errno: int, plan: Plan) -> CapsuleError:
     return CapsuleError("E3002", f"cannot execute `{path}`: {_errno_words(errno)}", details=details)
 
 
+def next_rung(report: Report, plan: Plan) -> str:
+    """The optional mechanism that this host has just refused, or an empty string: `overlay`, or `idmap:` and a device."""
+    assert report.failed is not None
+    failed = plan.room[report.failed[1]]
+    devices = {str(slot): step[2] for slot, step in enumerate(step for step in plan.room if step[0] == "source")}
+    if failed[0] == "idmap":
+        return f"idmap:{devices[failed[1]]}"
+    if failed[0] != "overlay":
+        return ""
+    lower = next(step[1] for step in plan.room if step[0] == "bind" and step[2] == failed[1])
+    mapped = any(step[:2] == ("idmap", lower) for step in plan.room)
+    return f"idmap:{devices[lower]}" if mapped else "overlay"
+
+
 def judge(ended: Ended) -> tuple[str, int, str | None, Failure | None]:
     """Status, exit code, signal name and failure of a run whose command started. The first reason is the cause."""
     report = ended.report
@@ -140,6 +157,8 @@ def judge(ended: Ended) -> tuple[str, int, str | None, Failure | None]:
         error = evidence.memory(ended)
     if error is None and report.killed == "cpu":
         error = evidence.cpu_time(ended, "watch")
+    if error is None and report.killed == "syscall":
+        error = CapsuleError("E5001", "the command made a system call that the policy forbids")
     if error is not None:
         return KILLED, KILLED_EXIT, "SIGKILL", error.failure()
     if report.killed == "caller":

@@ -52,6 +52,7 @@ _WORDS = {
     "landlock": "Landlock (ABI {0} or later): {landlock1}",
     "landlock-required": "nothing runs without Landlock",
     "landlock-allow": "Landlock: {0} may change",
+    "listener-required": "nothing runs unless refused calls can be seen",
     "filter": "a system call filter of {instructions0} instructions",
     "attest": "read back from the kernel what is in force, and stop here if a part of it is not",
     "exe": "execute {0}",

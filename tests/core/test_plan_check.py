@@ -42,6 +42,7 @@ MORE_STEPS = {
     "nice": ("5",),
     "landlock": ("6", "1", "3"),
     "landlock-required": (),
+    "listener-required": (),
     "landlock-allow": ("/tmp", "1"),
     "env": ("NAME=VALUE=WITH=MORE",),
     "stdin": ("2",),
@@ -57,7 +58,8 @@ ROOM_VERBS = (
     " pivot hostname offer offer-layer"
 ).split()
 PAYLOAD_VERBS = (
-    "id umask nice rlimit cwd new-keyring no-new-privs no-capabilities landlock landlock-required landlock-allow filter"
+    "id umask nice rlimit cwd new-keyring no-new-privs no-capabilities landlock landlock-required landlock-allow"
+    " listener-required filter"
     " attest exe arg env stdin stdout stderr clock drain memory-watch cpu-watch postmortem record"
 ).split()
 ALL_VERBS = {"room": ROOM_VERBS, "payload": PAYLOAD_VERBS}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from inside import outcome
 
-ENDED, REFUSED, UNKNOWN = "SIGSYS", "EPERM", "ENOSYS"
+ENDED, REFUSED, UNKNOWN = "E5001", "EPERM", "ENOSYS"
 
 # What the attacker sees, the call with its arguments, and its story.
 CALLS = (

@@ -86,5 +86,7 @@ def descendants_named(name):
 
 
 def outcome(response):
-    """What an attacker saw: what the attack program printed, or the name of the signal that ended it."""
+    """What an attacker saw: what the attack program printed, `E5001` if a call ended the run, or the signal that ended it."""
+    if code_of(response) == "E5001" and response["signal"] == "SIGKILL":
+        return "E5001"
     return response["signal"] if "signal" in response else response["stdout"].strip()

@@ -15,7 +15,8 @@ LOAD, AND, RETURN, JUMP = 0x20, 0x54, 0x06, 0x05
 IF_EQUAL, IF_GREATER, IF_AT_LEAST, IF_ANY_BIT = 0x15, 0x25, 0x35, 0x45
 BRANCHES = (IF_EQUAL, IF_GREATER, IF_AT_LEAST, IF_ANY_BIT)
 
-ALLOW, KILL_PROCESS, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+ALLOW, KILL_PROCESS, ERRNO, ASK = 0x7FFF0000, 0x80000000, 0x00050000, 0x7FC00000
+END_OF_RUN = 0xFFFF
 
 
 class BadProgramError(Exception):
@@ -97,11 +98,11 @@ def call(architecture: int, number: int, *arguments: int) -> bytes:
 
 
 def words(answer: int) -> str:
-    """The answer as tests spell it: `allow`, `kill`, or `errno N`."""
+    """The answer as tests spell it: `allow`, `kill`, or `errno N`, whoever gives it: the filter or the launcher."""
     if answer == ALLOW:
         return "allow"
-    if answer == KILL_PROCESS:
+    if answer in (KILL_PROCESS, ASK | END_OF_RUN):
         return "kill"
-    if answer & 0xFFFF0000 == ERRNO:
+    if answer & 0xFFFF0000 in (ERRNO, ASK):
         return f"errno {answer & 0xFFFF}"
     raise BadProgramError(f"unexpected answer {answer:#x}")

@@ -39,7 +39,8 @@ def test_every_option_reaches_the_request():
         "--tool node --tool .venv --user 0:12 --hostname box --on-output-limit truncate --disk 1G --max-file-size 1M "
         "--max-open-files 64 --cpus 1.5 --cpu-time 2500 --no-postmortem "
         "--unmask .env --file a/b=src --file c=../d=e --collect *.txt --collect out/ --collect-to got "
-        "--max-collect 1G --apply-changes --save-changes kept --require landlock --require cgroup2 -- cat -n"
+        "--max-collect 1G --apply-changes --save-changes kept --require landlock --require cgroup2 "
+        "--profile strict --on-violation kill -- cat -n"
     )
     expected = Request(
         command=("cat", "-n"),
@@ -71,6 +72,8 @@ def test_every_option_reaches_the_request():
         ),
         on_output_limit="truncate",
         execution_id="job:1",
+        profile="strict",
+        on_violation="kill",
         require=("landlock", "cgroup2"),
         files=(InputFile(path="a/b", source="src"), InputFile(path="c", source="../d=e")),
         collect=("*.txt", "out/**"),
@@ -236,6 +239,8 @@ OUR_HELP = """\
   --user <UID[:GID]>         User and group id inside [default: 1000]
   --hostname <NAME>          Host name inside
   --on-output-limit <MODE>   Past the output limit: kill, or truncate and run on
+  --profile <NAME|FILE>      System calls: strict, default, build or a file
+  --on-violation <ACTION>    Forbidden call: kill or refuse
   --disk <SIZE>              Limit of all files written
   --max-file-size <SIZE>     Maximum size of one file
   --max-open-files <NUM>     Maximum number of open files

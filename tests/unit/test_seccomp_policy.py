@@ -61,9 +61,10 @@ def test_every_group_is_used() -> None:
     named = {
         group
         for profile in PROFILES
+        for architecture in ARCHITECTURES
         for network in (False, True)
         for root_inside in (False, True)
-        for group in selection.group_names(profile, network=network, root_inside=root_inside)
+        for group in selection.group_names(profile, architecture, network=network, root_inside=root_inside)
     }
 
     assert set(GROUPS) == named

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 USAGE_EXIT = 2
 # What the first word may be instead of an option or `--`: the module of `cli` whose `main` takes the words behind it. A
 # command of that name is run with `--` before it.
-SUBCOMMANDS = {"doctor": "doctor", "exec": "exec", "mcp": "mcp"}
+SUBCOMMANDS = {"doctor": "doctor", "exec": "exec", "mcp": "mcp", "policy": "policy"}
 # These end the sandbox and are reported; the others of the pair below are the command's to handle.
 ENDING_SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 FORWARDED_SIGNALS = (_signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGQUIT)
@@ -100,7 +100,7 @@ def _terminal_or_same(fd: int, flags: int) -> int:
         return fd  # somebody else's terminal, after su: it works, only Ctrl-S stops the clock
 
 
-def _command_workspace(request: Request, options: Options) -> Request:
+def command_workspace(request: Request, options: Options) -> Request:
     """In command mode the current directory is the workspace, unless that would show more than a project."""
     if options.workspace_given:
         return request
@@ -164,6 +164,17 @@ def _say_what_is_kept(request: Request, result: Result) -> None:
         write_all(2, "".join(f"capsule-run: {line}\n" for line in lines(request, result)))
 
 
+def _tell_refusals(result: Result) -> None:
+    """On stderr, in one line, which calls were refused and what would allow them."""
+    if not result.denied or (result.error is not None and result.error.code == "E5001"):
+        return
+    from ..refusals import in_words
+
+    words = in_words(result.denied, str(result.isolation["seccomp"]), ended_well=result.ok)
+    if words:
+        write_all(2, f"capsule-run: {words}\n")
+
+
 def _verbose(result: Result) -> None:
     from ..fastjson import dumps
 
@@ -216,7 +227,7 @@ def _performed(request: Request, options: Options, signals: _Signals, streams: S
 
 def run_command(request: Request, options: Options, *, passes_stdin: bool = True) -> int:
     """One run in command mode, in the current directory, and its exit code. Also what `exec` does once it has a request."""
-    request = _with_terminal(_command_workspace(request, options))
+    request = _with_terminal(command_workspace(request, options))
     if options.dry_run:
         return _dry_run(request, options)
     signals = _Signals()
@@ -228,6 +239,7 @@ def run_command(request: Request, options: Options, *, passes_stdin: bool = True
         result = _stream(request, options, signals, stdin)
         _explain(result)
         _say_what_is_kept(request, result)
+        _tell_refusals(result)
     if options.verbose:
         _verbose(result)
     return exit_status(result.error, result.exit_code)

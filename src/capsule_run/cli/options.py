@@ -229,6 +229,8 @@ OPTIONS = (
         "on_output_limit",
         FIELDS["on_output_limit"],
     ),
+    _line("--profile", "<NAME|FILE>", "System calls: strict, default, build or a file", "profile", FIELDS["profile"]),
+    _line("--on-violation", "<ACTION>", "Forbidden call: kill or refuse", "on_violation", FIELDS["on_violation"]),
     _line("--disk", "<SIZE>", "Limit of all files written", "resources.disk_bytes", _size("resources.disk_bytes")),
     _line(
         "--max-file-size",
@@ -286,17 +288,13 @@ def parse_words(words: Sequence[str]) -> Options:
             text = inline
             if option.metavar and text is None:
                 if position == len(words):
-                    raise _usage(f"`{option.long}` needs a value: `{option.long} {option.metavar}`")
+                    raise CapsuleError("E1007", f"`{option.long}` needs a value: `{option.long} {option.metavar}`")
                 text = words[position]
                 position += 1
             _store(option, text, stored, named)
             if option.field == "action":
                 return _options(stored, ())
     return _options(stored, tuple(words[position:]))
-
-
-def _usage(message: str, *, hint: str | None = None) -> CapsuleError:
-    return CapsuleError("E1007", message, hint=hint)
 
 
 def options_in(word: str) -> Iterator[tuple[Option, str | None]]:
@@ -307,7 +305,7 @@ def options_in(word: str) -> Iterator[tuple[Option, str | None]]:
         if option is None:
             raise _unknown(name)
         if equals and not option.metavar:
-            raise _usage(f"`{name}` takes no value")
+            raise CapsuleError("E1007", f"`{name}` takes no value")
         yield option, text if equals else None
         return
     for index, letter in enumerate(word[1:], 1):
@@ -321,11 +319,12 @@ def options_in(word: str) -> Iterator[tuple[Option, str | None]]:
 
 
 def _unknown(name: str) -> CapsuleError:
-    long_names = [option.long for option in OPTIONS]
-    guess = nearest(name, long_names) if len(name) > 2 else None
+    guess = nearest(name, [option.long for option in OPTIONS]) if len(name) > 2 else None
     shown_name = f"`{name}`" if name.isascii() and name.isprintable() else quoted(name)
     message = f"unknown option {shown_name}" + (f"; did you mean `{guess}`?" if guess else "")
-    return _usage(message, hint="see `capsule-run --help`; options of the command itself stand after `--`")
+    return CapsuleError(
+        "E1007", message, hint="see `capsule-run --help`; options of the command itself stand after `--`"
+    )
 
 
 def _store(option: Option, text: str | None, stored: dict[str, object], named: dict[str, str]) -> None:
@@ -338,7 +337,7 @@ def _store(option: Option, text: str | None, stored: dict[str, object], named: d
         assert isinstance(earlier, tuple)
         stored[option.field] = (*earlier, gives)
     elif option.metavar and option.field in stored:
-        raise _usage(f"`{option.long}` is given twice", hint="keep one of the two")
+        raise CapsuleError("E1007", f"`{option.long}` is given twice", hint="keep one of the two")
     else:
         stored[option.field] = gives
 
@@ -367,7 +366,7 @@ def _object(pairs: object, option: str) -> dict[str, object]:
     members: dict[str, object] = {}
     for name, member in pairs:
         if name in members:
-            raise _usage(f"`{option}` gives {quoted(name)} twice", hint="keep one of the two")
+            raise CapsuleError("E1007", f"`{option}` gives {quoted(name)} twice", hint="keep one of the two")
         members[name] = member
     return members
 
@@ -376,7 +375,7 @@ def _checked(options: Options) -> Options:
     if options.action != RUN:
         return options
     if options.audit_required and not options.audit_log:
-        raise _usage("`--audit-required` needs `--audit-log`")
+        raise CapsuleError("E1007", "`--audit-required` needs `--audit-log`")
     if options.json and options.command:
         raise CapsuleError(
             "E1009",
@@ -384,7 +383,9 @@ def _checked(options: Options) -> Options:
             hint="leave out `--json` or the command; `--pretty` prints a JSON result for a command",
         )
     if not options.json and not options.command:
-        raise _usage("no command is given", hint="write `capsule-run [OPTIONS] -- COMMAND`; see `capsule-run --help`")
+        raise CapsuleError(
+            "E1007", "no command is given", hint="write `capsule-run [OPTIONS] -- COMMAND`; see `capsule-run --help`"
+        )
     return options
 
 

@@ -26,6 +26,8 @@ SOCKET_PROGRAMS = {
     "SO_ATTACH_REUSEPORT_EBPF": 52,
 }
 TCP_ULP = {"TCP_ULP": 31}
+# where the core puts the socket to its launcher until exec (`LISTENER_FD` in core/capsule-core.h)
+LISTENER_SOCKET = {"5": 5}
 CLONE_THREAD = {"CLONE_THREAD": 0x00010000}
 
 # The kernel reads an open mode only with one of these; without them the register holds garbage.

@@ -25,6 +25,7 @@ from ..seccomp.rule import (
     is_null,
     lacks,
     one_of,
+    quiet,
     refuse,
     suspect,
 )
@@ -103,12 +104,13 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
         *_each("uname", "host name and kernel version; the name is the sandbox's own"),
     ),
     "signals": (*_each("rt_sigaction rt_sigprocmask rt_sigreturn", "handlers and masks of the caller"),),
-    "files-core": (
-        *_each("read write pread64 writev lseek close fstat ftruncate", "works on a descriptor already held"),
+    "files-read": (
+        *_each("read write pread64 writev lseek close fstat", "works on a descriptor already held"),
         *_each("openat", _NO_SET_ID, _refused_set_id_if_creating(2)),
-        *_each("newfstatat statx getdents64 getcwd chdir unlinkat", _OWN_TREE),
-        *_each("access faccessat readlink rename mkdir rmdir unlink", _OWN_TREE),
-        *_each("readlinkat renameat mkdirat", "aarch64 has no older form of it", only=AARCH64),
+        *_each("newfstatat getdents64 getcwd chdir", _OWN_TREE),
+        *_each("statx", "aarch64 has room for it", only=AARCH64),
+        *_each("access faccessat readlink", _OWN_TREE),
+        *_each("readlinkat", "aarch64 has no older form of it", only=AARCH64),
         *_each(
             "fcntl",
             "flags and locks of a descriptor already held; leases and notices would reach what the host does to the same file",
@@ -123,6 +125,20 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
             case(VIOLATION, one_of(1, "request", a.IOCTL_TERMINAL_TAKEOVER)),
             case(ALLOW, one_of(1, "request", a.IOCTL_ALLOWED)),
             otherwise=refuse(ENOTTY),
+        ),
+    ),
+    "files-write": (
+        *_each("ftruncate", "works on a descriptor already held"),
+        *_each("unlinkat", _OWN_TREE),
+        *_each("rename mkdir rmdir unlink", _OWN_TREE),
+        *_each("renameat mkdirat", "aarch64 has no older form of it", only=AARCH64),
+    ),
+    "start": (
+        *_each(
+            "sendmsg",
+            "how a start hands over the listener for refused calls, already filtered; without sockets there is no other use",
+            case(ALLOW, one_of(0, "descriptor", a.LISTENER_SOCKET)),
+            otherwise=refuse(ENOSYS),
         ),
     ),
     "events": (*_each("epoll_create1 epoll_ctl epoll_pwait eventfd2", "event loops (node, asyncio)"),),
@@ -142,10 +158,12 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
             case(suspect(EPERM), has_any(0, "flags", a.CLONE_NAMESPACES)),
         ),
         *_each("fork vfork", "clone without a choice of flags; the process limit bounds it"),
-        *_each("wait4", "reaps own children"),
+        *_each("wait4 waitid", "reaps own children"),
         *_each("getppid getpgid setpgid setsid getpgrp", "job control inside the pid namespace"),
         *_each("kill", "reaches the pid namespace only"),
-        *_each("tgkill gettid", "abort(3) and raise(3); reaches the pid namespace only"),
+        *_each(
+            "tgkill tkill gettid", "abort(3) and raise(3), the older one that of musl; reaches the pid namespace only"
+        ),
         *_each(
             "prlimit64",
             "reads own limits and lowers them; never those of init, which has the same id, nor the one that keeps cores in",
@@ -153,11 +171,11 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
             case(ALLOW, *is_null(2, "new limit")),
             case(refuse(EPERM), one_of(1, "resource", a.CORE_LIMIT)),
         ),
-        *_each("getrusage sysinfo", "usage figures"),
+        *_each("getrusage times sysinfo", "usage figures"),
         *_each("umask", _OWN_SELF),
         *_each("getpriority setpriority", "nice(1); only ever downwards without a capability"),
         *_each("sched_yield sched_getaffinity", "thread pools count the processors of the cpuset"),
-        *_each("set_robust_list restart_syscall", "set by libc and the kernel for every thread"),
+        *_each("restart_syscall", "made by the kernel itself, for a call that a signal interrupted"),
     ),
     "ids": (
         *_each("getgroups", "groups of the caller"),
@@ -200,22 +218,20 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
         ),
         *_each("stat lstat", _BARE_LEGACY),
         *_each("statfs fstatfs fchdir", _OWN_TREE),
-        *_each("renameat2 link linkat symlink symlinkat utimensat", _OWN_TREE),
-        *_each("readlinkat mkdirat", _OWN_TREE, only=X86_64),
+        *_each("link linkat symlink symlinkat utimensat", _OWN_TREE),
+        *_each("renameat readlinkat mkdirat", _OWN_TREE, only=X86_64),
+        *_each("dup3", "Go starts every process with it", only=X86_64),
+        *_each("renameat2", _OWN_TREE, only=AARCH64),
         *_each("dup pipe", _BARE_LEGACY),
         *_each("readv pwrite64 fsync fdatasync flock", "works on a descriptor already held"),
-        *_each("sendfile", "works on descriptors already held"),
     ),
-    "events-more": (
-        *_each("signalfd4", "signals of the caller as a descriptor (script)"),
-        *_each("poll ppoll select pselect6 epoll_wait", "waits for descriptors already held"),
-    ),
+    "events-more": (*_each("poll ppoll select pselect6 epoll_wait", "waits for descriptors already held"),),
     "ownership": (
         *_each("chown fchownat", "the kernel itself answers EPERM or EINVAL for any id but the own one"),
         *_each(
             "fchown lchown",
             "what the kernel answers to all but the owner that the file has; copying programs expect it",
-            otherwise=refuse(EPERM),
+            otherwise=quiet(EPERM),
         ),
     ),
     "ownership-pretended": (
@@ -262,12 +278,47 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
         *_each(
             "fallocate",
             "preallocation is only speed; libc writes zeros when the file system has none",
-            otherwise=refuse(EOPNOTSUPP),
+            otherwise=quiet(EOPNOTSUPP),
+        ),
+        *_each(
+            "sendfile",
+            "only speed: EINVAL is what the kernel says of files that cannot, and callers read and write instead",
+            otherwise=quiet(EINVAL),
+            only=X86_64,
+        ),
+        *_each(
+            "statx renameat2 faccessat2 close_range copy_file_range set_robust_list",
+            "libc and everybody else fall back to an older call, or do without",
+            otherwise=quiet(ENOSYS),
+            only=X86_64,
+        ),
+        *_each(
+            "rseq fadvise64 getrlimit capget pkey_alloc",
+            "asked by programs or libc as a matter of course, who do without",
+            otherwise=quiet(ENOSYS),
         ),
         *_each(
             "setuid setgid setreuid setregid personality sched_setscheduler",
             "of the build profile; not needed elsewhere",
             otherwise=refuse(EPERM),
+        ),
+    ),
+    "spared-strict": (
+        *_each(
+            "statx",
+            "libc and everybody else fall back to newfstatat",
+            otherwise=quiet(ENOSYS),
+            only=X86_64,
+        ),
+        *_each(
+            "rseq set_robust_list prlimit64",
+            "libc asks at every start of a program or thread, and does without",
+            otherwise=quiet(ENOSYS),
+        ),
+        *_each(
+            "getrlimit faccessat2 close_range gettid sysinfo",
+            "asked as a matter of course; callers do without",
+            otherwise=quiet(ENOSYS),
         ),
     ),
     "no-sockets": (*_each("socket socketpair", "this profile talks to nobody", otherwise=refuse(EPERM)),),
@@ -280,9 +331,49 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
             "message queues; the ipc namespace is private",
         ),
     ),
-    "build-more": (
+    "timers": (
+        *_each("timer_create timer_settime timer_gettime timer_delete timer_getoverrun", "POSIX timers of the caller"),
+        *_each("timerfd_create timerfd_settime timerfd_gettime", "timers of the caller as descriptors"),
+        *_each("getitimer clock_getres", "reads timers and clocks of the caller"),
+    ),
+    "watch": (
+        *_each("inotify_init1 inotify_add_watch inotify_rm_watch", "watches files that it may read (make, node, tail)"),
+        *_each("signalfd4", "signals of the caller as a descriptor (script)"),
+    ),
+    "files-newer": (
+        *_each("statx renameat2", _OWN_TREE, only=X86_64),
         *_each("faccessat2 truncate", _OWN_TREE),
-        *_each("renameat dup3", "the newer form of a call that the profile has", only=X86_64),
+        *_each("close_range copy_file_range sendfile", "works on descriptors already held"),
+        *_each("set_robust_list", "locks that outlive their holder: a list in the caller's own memory"),
+    ),
+    "sched": (
+        *_each("sched_getscheduler sched_getparam sched_setaffinity", _OWN_SELF),
+        *_each("getsid getresuid getresgid", "ids as the namespaces show them"),
+    ),
+    "pidfd": (*_each("pidfd_open pidfd_send_signal", "processes by descriptor; they reach the pid namespace only"),),
+    "descriptors-more": (
+        *_each("fallocate fadvise64 recvmmsg", "works on descriptors already held"),
+        *_each(
+            "preadv pwritev preadv2 pwritev2 splice tee sync_file_range syncfs", "works on descriptors already held"
+        ),
+    ),
+    "memfd": (
+        *_each("memfd_create", "anonymous file, charged like memory; that /proc/self/fd runs it no filter can see"),
+    ),
+    "memory-more": (
+        *_each("mincore mbind rseq", "pages and scheduling hints of the caller"),
+        *_each(
+            "mlock munlock membarrier get_mempolicy set_mempolicy", "pages and locks of the caller, within its limits"
+        ),
+        *_each("pkey_alloc pkey_free pkey_mprotect", "protection keys of the caller's pages"),
+    ),
+    "landlock": (
+        *_each(
+            "landlock_create_ruleset landlock_add_rule landlock_restrict_self",
+            "build tools that confine their own steps",
+        ),
+    ),
+    "build-more": (
         *_each("fchmodat2", _NO_SET_ID, _refused_set_id(2)),
         *_each(
             "mknod",
@@ -290,14 +381,8 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
             *_plain_node(1),
             otherwise=refuse(EPERM),
         ),
-        *_each("setuid setgid setreuid setregid getresuid getresgid getsid capget", "ids that the caller has anyway"),
-        *_each("mincore mbind rseq", "pages and scheduling hints of the caller"),
-        *_each("memfd_create", "anonymous file, charged like memory; that /proc/self/fd runs it no filter can see"),
-        *_each(
-            "times getitimer timer_create timer_settime timer_gettime timer_delete clock_getres", "timers of the caller"
-        ),
-        *_each("rt_sigqueueinfo pidfd_open pidfd_send_signal", "signals; they reach the pid namespace only"),
-        *_each("sched_getscheduler sched_getparam sched_setaffinity", _OWN_SELF),
+        *_each("setuid setgid setreuid setregid capget", "ids that the caller has anyway"),
+        *_each("rt_sigqueueinfo rt_sigpending", "signals; they reach the pid namespace only"),
         *_each(
             "sched_setscheduler",
             "fair classes only: a real-time process starves the host",
@@ -317,43 +402,22 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
             case(ALLOW, one_of(0, "operation", a.SECCOMP_OPERATIONS)),
             otherwise=refuse(EINVAL),
         ),
-        *_each("fallocate fadvise64 copy_file_range close_range recvmmsg", "works on descriptors already held"),
-        *_each("inotify_init1 inotify_add_watch inotify_rm_watch", "watches files that it may read (make, node, tail)"),
-        *_each("timerfd_create timerfd_settime", "timers of the caller as descriptors"),
-        *_each("waitid", "reaps own children"),
-        *_each(
-            "preadv pwritev preadv2 pwritev2 splice tee sync_file_range syncfs", "works on descriptors already held"
-        ),
-        *_each(
-            "mlock munlock membarrier get_mempolicy set_mempolicy", "pages and locks of the caller, within its limits"
-        ),
-        *_each("pkey_alloc pkey_free pkey_mprotect", "protection keys of the caller's pages"),
-        *_each(
-            "landlock_create_ruleset landlock_add_rule landlock_restrict_self",
-            "build tools that confine their own steps",
-        ),
         *_each("getrlimit", _BARE_LEGACY),
         *_each("setrlimit", _BARE_LEGACY, case(refuse(EPERM), one_of(0, "resource", a.CORE_LIMIT))),
-        *_each(
-            "utime utimes futimesat getdents epoll_create inotify_init eventfd signalfd",
-            _BARE_LEGACY,
-        ),
-        *_each(
-            "sched_get_priority_max sched_get_priority_min getcpu get_robust_list rt_sigpending timer_getoverrun timerfd_gettime",
-            _OWN_SELF,
-        ),
+        *_each("utime utimes futimesat getdents epoll_create inotify_init eventfd signalfd", _BARE_LEGACY),
+        *_each("sched_get_priority_max sched_get_priority_min getcpu get_robust_list", _OWN_SELF),
         *_each("ioprio_get ioprio_set", "ionice(1); real-time classes need a capability that nobody holds"),
     ),
     "probed": (
         *_each(
             "clone3",
             "flags lie in memory that no filter can read; libc falls back to clone, which is filtered",
-            otherwise=refuse(ENOSYS),
+            otherwise=quiet(ENOSYS),
         ),
         *_each(
             "openat2",
             "mode and flags lie in memory that no filter can read; programs fall back to openat",
-            otherwise=refuse(ENOSYS),
+            otherwise=quiet(ENOSYS),
         ),
         *_each(
             "io_uring_setup io_uring_enter io_uring_register",
@@ -363,12 +427,12 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
         *_each(
             "setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr setxattrat removexattrat",
             "the name (security.capability) lies in memory that no filter reads; programs know file systems without attributes",
-            otherwise=refuse(EOPNOTSUPP),
+            otherwise=quiet(EOPNOTSUPP),
         ),
         *_each(
             "getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr getxattrat listxattrat",
             "answers as setxattr does, so that copying programs see one file system without attributes",
-            otherwise=refuse(EOPNOTSUPP),
+            otherwise=quiet(EOPNOTSUPP),
         ),
         *_each(
             "execveat",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .listing import Row
+    from .recipe import Recipe
 
 __all__ = ["allowed_calls", "compile_filter", "explain", "program_hex", "table_key"]
 
@@ -20,20 +21,27 @@ def table_key(profile: str, *, network: bool, root_inside: bool) -> str:
     return profile + ("+network" if network else "") + ("+root" if root_inside else "")
 
 
+# What this process has compiled so far; a file would be another thing to trust, for five milliseconds.
+_compiled: dict[tuple[str | Recipe, str, bool, str, bool], str] = {}
+
+
 def program_hex(
-    profile: str, *, architecture: str, network: bool, on_violation: str = "kill", root_inside: bool = False
+    profile: str | Recipe, *, architecture: str, network: bool, on_violation: str = "kill", root_inside: bool = False
 ) -> str:
-    """The filter as lowercase hex, from the shipped table where that has it.
+    """The filter as lowercase hex, from the shipped table where that has it, else compiled once.
 
     Raises ValueError for an unknown profile, architecture or `on_violation`, and for `refuse` with a profile that always kills.
     """
-    if on_violation == "kill":
+    if on_violation == "kill" and isinstance(profile, str):
         shipped = _shipped(architecture, profile).get(table_key(profile, network=network, root_inside=root_inside))
         if shipped is not None:
             return shipped
-    return compile_filter(
-        profile, architecture=architecture, network=network, on_violation=on_violation, root_inside=root_inside
-    ).hex()
+    key = (profile, architecture, network, on_violation, root_inside)
+    if key not in _compiled:
+        _compiled[key] = compile_filter(
+            profile, architecture=architecture, network=network, on_violation=on_violation, root_inside=root_inside
+        ).hex()
+    return _compiled[key]
 
 
 SHIPPED_ARCHITECTURES, SHIPPED_PROFILES = ("x86_64", "aarch64"), ("strict", "default", "build")
@@ -49,7 +57,7 @@ def _shipped(architecture: str, profile: str) -> Mapping[str, str]:
 
 
 def compile_filter(
-    profile: str,
+    profile: str | Recipe,
     *,
     architecture: str,
     network: bool = False,
@@ -63,7 +71,7 @@ def compile_filter(
 
 
 def allowed_calls(
-    profile: str, architecture: str, *, network: bool = False, root_inside: bool = False
+    profile: str | Recipe, architecture: str, *, network: bool = False, root_inside: bool = False
 ) -> tuple[str, ...]:
     """Names of the calls that the profile lets through, for some arguments at least, by number."""
     from .listing import allowed_calls as listed
@@ -72,7 +80,7 @@ def allowed_calls(
 
 
 def explain(
-    profile: str,
+    profile: str | Recipe,
     architecture: str,
     *,
     network: bool = False,

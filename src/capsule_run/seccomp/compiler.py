@@ -13,25 +13,30 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .recipe import Recipe
     from .rule import Action, Condition, Rule
 
 # Offsets in `struct seccomp_data`; both architectures are little-endian, so an argument's low half comes first.
 NUMBER_OFFSET, ARCH_OFFSET, ARGUMENTS_OFFSET = 0, 4, 16
 
 RET_KILL_PROCESS, RET_ERRNO, RET_ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
+# The kernel asks the launcher, and ignores the low half: it tells the launcher, who reads the same program, what to answer.
+RET_ASK, END_OF_RUN = 0x7FC00000, 0xFFFF
 
 X32_BIT = 0x40000000
 # `syscall(-1)` is the customary way to ask for a call that does not exist, and has the x32 bit set.
 NO_SYSCALL = 0xFFFFFFFF
 
 
-def compile_rules(profile: str, architecture: str, *, network: bool, on_violation: str, root_inside: bool) -> bytes:
+def compile_rules(
+    profile: str | Recipe, architecture: str, *, network: bool, on_violation: str, root_inside: bool
+) -> bytes:
     """The filter of one combination, as little-endian `struct sock_filter` entries."""
     numbers = numbers_of(architecture)
     chosen = grouped_rules(profile, architecture, network=network, root_inside=root_inside)
     graph = Graph()
     unknown = graph.answer(_return_value(refuse(ENOSYS)))
-    killed = graph.answer(RET_KILL_PROCESS)
+    killed = graph.answer(RET_KILL_PROCESS)  # a foreign ABI: nothing there is known by number
     entries = {numbers[rule.name]: _rule(graph, settled(rule, profile, on_violation)) for _, rule in chosen}
     search = _search(graph, _segments(entries, unknown))
     if architecture == "x86_64":
@@ -46,8 +51,10 @@ def _return_value(action: Action) -> int:
     if action.kind == "allow":
         return RET_ALLOW
     if action.kind == "kill":
-        return RET_KILL_PROCESS
+        return RET_ASK | END_OF_RUN
     if action.kind == "errno":
+        return RET_ASK | action.errno
+    if action.kind == "quiet":
         return RET_ERRNO | action.errno
     raise ValueError(f"action `{action.kind}` was not settled")
 

@@ -11,6 +11,7 @@ from .selection import KILL_VIOLATIONS, grouped_rules, numbers_of, settled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .recipe import Recipe
     from .rule import Action, Case
 
 
@@ -27,7 +28,7 @@ class Row:
 
 
 def explain(
-    profile: str,
+    profile: str | Recipe,
     architecture: str,
     *,
     network: bool = False,
@@ -52,7 +53,7 @@ def explain(
 
 
 def allowed_calls(
-    profile: str, architecture: str, *, network: bool = False, root_inside: bool = False
+    profile: str | Recipe, architecture: str, *, network: bool = False, root_inside: bool = False
 ) -> tuple[str, ...]:
     """Names of the calls that the profile lets through, for some arguments at least, by number."""
     numbers = numbers_of(architecture)
@@ -70,7 +71,9 @@ def _action(action: Action) -> str:
         return "allow"
     if action.kind == "kill":
         return "kill"
-    return f"refuse with {ERRNO_NAMES[action.errno]}" if action.errno else "succeed without effect"
+    if not action.errno:
+        return "succeed without effect"
+    return f"refuse with {ERRNO_NAMES[action.errno]}" + (", unrecorded" if action.kind == "quiet" else "")
 
 
 def _case(case: Case) -> str:

@@ -35,7 +35,8 @@ ERRNO_NAMES = {
 class Action:
     """What the filter answers.
 
-    `allow`; `errno` (refuse, or for 0 pretend); `suspect` (refuse with the errno, but a strict profile kills);
+    `allow`; `errno` (refuse, and tell the launcher); `quiet` (answer without telling: refuse, or for 0 pretend);
+    `suspect` (refuse with the errno, but a strict profile kills);
     `violation` (kill, or EPERM when the request says `refuse`); `kill` (what the last two are settled to).
     """
 
@@ -44,7 +45,7 @@ class Action:
 
 
 ALLOW = Action(kind="allow")
-PRETEND = Action(kind="errno", errno=0)
+PRETEND = Action(kind="quiet", errno=0)
 VIOLATION = Action(kind="violation", errno=EPERM)
 KILL = Action(kind="kill")
 
@@ -52,6 +53,11 @@ KILL = Action(kind="kill")
 def refuse(errno: int) -> Action:
     """An ordinary refusal: programs probe for this and carry on."""
     return Action(kind="errno", errno=errno)
+
+
+def quiet(errno: int) -> Action:
+    """A refusal that honest programs meet so often that telling of it would slow them down and drown the others."""
+    return Action(kind="quiet", errno=errno)
 
 
 def suspect(errno: int) -> Action:

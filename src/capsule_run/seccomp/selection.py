@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from ..data.profiles import PROFILES
 from ..data.rules import GROUPS
-from . import check
-from .rule import KILL, Action, Case, Rule, refuse
+from . import check, groups
+from .recipe import ALONE, Recipe
+from .rule import ALLOW, KILL, Action, Case, Rule, refuse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def audit_arch_of(architecture: str) -> int:
     return AUDIT_ARCH
 
 
-def group_names(profile: str, *, network: bool, root_inside: bool) -> tuple[str, ...]:
+def group_names(profile: str, architecture: str, *, network: bool, root_inside: bool) -> tuple[str, ...]:
     """The groups that the profile consists of in this variant."""
     if profile not in PROFILES:
         raise ValueError(
@@ -47,15 +48,19 @@ def group_names(profile: str, *, network: bool, root_inside: bool) -> tuple[str,
     chosen = PROFILES[profile]
     by_network = chosen.online if network else chosen.offline
     by_user = chosen.as_root if root_inside else chosen.as_user
-    return (*chosen.groups, *by_network, *by_user)
+    return (*chosen.groups, *by_network, *by_user, *(chosen.roomy if architecture == "aarch64" else ()))
 
 
-def grouped_rules(profile: str, architecture: str, *, network: bool, root_inside: bool) -> tuple[tuple[str, Rule], ...]:
+def grouped_rules(
+    profile: str | Recipe, architecture: str, *, network: bool, root_inside: bool
+) -> tuple[tuple[str, Rule], ...]:
     """Every rule that counts on this architecture, with the name of its group."""
+    if isinstance(profile, Recipe):
+        return _composed(profile, architecture, network=network, root_inside=root_inside)
     numbers = numbers_of(architecture)
     chosen = [
         (group, rule)
-        for group in group_names(profile, network=network, root_inside=root_inside)
+        for group in group_names(profile, architecture, network=network, root_inside=root_inside)
         for rule in GROUPS[group]
         if rule.only in ("", architecture)
     ]
@@ -65,13 +70,48 @@ def grouped_rules(profile: str, architecture: str, *, network: bool, root_inside
     return tuple((group, rule) for group, rule in chosen if rule.name in numbers)
 
 
-def settled(rule: Rule, profile: str, on_violation: str) -> Rule:
+# What a profile has that extends none: what the core itself needs, and every refusal that is not plain ENOSYS.
+_ALONE = ("base", "files-read", "start", "spared-strict", "probed", "suspects", "escape")
+
+
+def _composed(recipe: Recipe, architecture: str, *, network: bool, root_inside: bool) -> tuple[tuple[str, Rule], ...]:
+    """The rules of a profile that a user composed: what is named later wins, what was removed is not there."""
+    numbers = numbers_of(architecture)
+    if recipe.extends == ALONE:
+        names: tuple[str, ...] = (*_ALONE, *(("sockets", "net") if network else ()))
+    else:
+        names = group_names(recipe.extends, architecture, network=network, root_inside=root_inside)
+    chosen: dict[str, tuple[str, Rule]] = {}
+    for group in (*names, *recipe.groups):
+        for rule in GROUPS[group]:
+            if rule.only in ("", architecture):
+                chosen[rule.name] = (group, rule)
+    for call in recipe.allow:
+        rules = (
+            rule for rule in GROUPS.get(groups.group_of(call), ()) if rule.name == call and groups.lets_through(rule)
+        )
+        plain = Rule(name=call, reason=f"allowed by name in {recipe.name}", cases=(), otherwise=ALLOW, only="")
+        chosen[call] = ("allow", next(rules, plain))
+    for call in recipe.remove:
+        chosen.pop(call, None)
+    chosen.setdefault("sendmsg", ("start", GROUPS["start"][0]))
+    return tuple(entry for name, entry in chosen.items() if name in numbers)
+
+
+def is_unforgiving(profile: str | Recipe) -> bool:
+    """Whether every refusal of an escape-class call ends the run."""
+    name = profile.extends if isinstance(profile, Recipe) else profile
+    return name in PROFILES and PROFILES[name].unforgiving
+
+
+def settled(rule: Rule, profile: str | Recipe, on_violation: str) -> Rule:
     """The rule with nothing left open: only allow, errno and kill remain."""
     if on_violation not in (KILL_VIOLATIONS, REFUSE_VIOLATIONS):
         raise ValueError(f"on_violation is `kill` or `refuse`, not `{on_violation}`")
-    unforgiving = PROFILES[profile].unforgiving
+    unforgiving = is_unforgiving(profile)
     if unforgiving and on_violation == REFUSE_VIOLATIONS:
-        raise ValueError(f"profile `{profile}` always kills on a violation: `refuse` contradicts it")
+        name = profile if isinstance(profile, str) else profile.name
+        raise ValueError(f"profile `{name}` always kills on a violation: `refuse` contradicts it")
     kills = {"violation"} if on_violation == KILL_VIOLATIONS else set()
     if unforgiving:
         kills.add("suspect")

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Refusals, seen from outside. The filter does not answer a refused call itself: the kernel holds the caller and asks the
+ * launcher, which looks the same call up in the same filter, writes it down, and says no; or ends the run.
+ *
+ * Law of this file: an answer is an errno or the end, never "go on": what lies behind a pointer can change after a look at
+ * it, so nothing is let through on the strength of one, and no memory of the caller's is read. What is judged are numbers
+ * that the kernel copied when the call was made. A caller waits for us, and we for nobody: one answer a round of the loop.
+ */
+#include "capsule-core.h"
+#include <poll.h>
+#include <sys/socket.h>
+
+struct instruction {
+	uint16_t code;
+	uint8_t yes, no;
+	uint32_t k;
+};
+#define LOAD_WORD 0x20
+#define KEEP_BITS 0x54
+#define RETURN 0x06
+#define JUMP 0x05
+#define IF_EQUAL 0x15
+#define IF_GREATER 0x25
+#define IF_AT_LEAST 0x35
+#define IF_ANY_BIT 0x45
+
+#define ACTION 0xffff0000U
+#define KILL_PROCESS 0x80000000U
+#define ERRNO 0x00050000U
+#define ASK 0x7fc00000U
+#define NEW_LISTENER 8U
+#define WAIT_KILLABLE 32U
+
+struct call {
+	int32_t number;
+	uint32_t architecture;
+	uint64_t at, argument[6];
+};
+struct question {
+	uint64_t id;
+	uint32_t pid, flags;
+	struct call call;
+};
+struct answer {
+	uint64_t id;
+	int64_t result;
+	int32_t error;
+	uint32_t flags;
+};
+_Static_assert(sizeof(struct question) == 80 && sizeof(struct answer) == 24, "as linux/seccomp.h has them");
+#define RECEIVE 0xc0502100UL
+#define SEND 0xc0182101UL
+#define IS_VALID 0x40082102UL
+#define SET_FLAGS 0x40082104UL
+#define SYNC_WAKE_UP 1UL
+
+#define KINDS 64 /* of refusals that are told apart; what else there is, is counted together */
+
+struct notify notify = { -1, -1, NULL };
+static struct instruction program[4096];
+static unsigned int length;
+static struct {
+	int32_t number;
+	uint32_t errno_or_end;
+	uint64_t count;
+} kinds[KINDS];
+static unsigned int nkinds;
+static uint64_t others;
+
+static int ask(unsigned long request, void *about)
+{
+	return (int)syscall(SYS_ioctl, notify.listener, request, about); /* C libraries differ on the type of a request */
+}
+
+static unsigned int hex(char c)
+{
+	return (unsigned int)(c <= '9' ? c - '0' : c - 'a' + 10);
+}
+
+/* The text of the plan, which plan_check() found to be whole instructions and not too many of them. */
+static void read_program(const char *digits)
+{
+	unsigned char *to = (unsigned char *)program;
+
+	length = (unsigned int)(strlen(digits) / 16);
+	for (size_t i = 0; i < length * sizeof(*program); i++)
+		to[i] = (unsigned char)(hex(digits[2 * i]) << 4 | hex(digits[2 * i + 1]));
+}
+
+static int load(unsigned int flags)
+{
+	const struct { unsigned short length; const struct instruction *program; } filter = { (unsigned short)length, program };
+
+	return (int)syscall(SYS_seccomp, 1, flags, &filter);
+}
+
+/*
+ * In the payload, its last measure. Where nobody can be asked (there may be one listener in a line of processes, and a
+ * container around us may have taken it) the filter gives the same answers itself, and nobody hears of them.
+ */
+int put_on_filter(const char *digits, bool must_ask)
+{
+	int listener CLEANUP_CLOSE = -1;
+
+	read_program(digits);
+	listener = load(NEW_LISTENER | WAIT_KILLABLE);
+	if (listener < 0 && errno == EINVAL) /* before 5.19 */
+		listener = load(NEW_LISTENER);
+	if (listener >= 0 && listener <= LISTENER_FD) { /* those are taken: the kernel did not say this, and `attest` will see why */
+		listener = -1;
+		return 0;
+	}
+	if (listener >= 0)
+		return send_message(LISTENER_FD, "", 1, &listener, 1);
+	if (must_ask || (errno != EBUSY && errno != EINVAL)) {
+		errno = must_ask ? EOPNOTSUPP : errno;
+		return -1;
+	}
+	for (unsigned int i = 0; i < length; i++)
+		if (program[i].code == RETURN && (program[i].k & ACTION) == ASK)
+			program[i].k = (program[i].k & 0xffff) == END_OF_RUN ? KILL_PROCESS : ERRNO | (program[i].k & 0xffff);
+	return load(0);
+}
+
+/* What the filter says of a call: the kernel took this very program, so every jump goes forward and stays inside. */
+static uint32_t judge(const struct call *call)
+{
+	uint32_t word = 0;
+
+	for (unsigned int at = 0; at < length; at++) {
+		const struct instruction *i = &program[at];
+		bool yes = false;
+
+		switch (i->code) {
+		case LOAD_WORD:
+			memcpy(&word, (const char *)call + i->k, sizeof(word));
+			continue;
+		case KEEP_BITS:
+			word &= i->k;
+			continue;
+		case RETURN:
+			return i->k;
+		case JUMP:
+			at += i->k;
+			continue;
+		case IF_EQUAL:
+			yes = word == i->k;
+			break;
+		case IF_GREATER:
+			yes = word > i->k;
+			break;
+		case IF_AT_LEAST:
+			yes = word >= i->k;
+			break;
+		case IF_ANY_BIT:
+			yes = (word & i->k) != 0;
+			break;
+		}
+		at += yes ? i->yes : i->no;
+	}
+	return KILL_PROCESS;
+}
+
+static size_t read_of(uint32_t pid, const char *name, char *to, size_t size)
+{
+	char path[64] = "/proc/";
+	size_t at = append_number(path, strlen(path), sizeof(path), pid);
+	int fd CLEANUP_CLOSE = -1;
+	ssize_t got;
+
+	append(path, at, sizeof(path), name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	got = fd < 0 ? -1 : read(fd, to, size);
+	return got < 0 ? 0 : (size_t)got; /* somebody's /proc hides others: then it stays unnamed */
+}
+
+/*
+ * A kind that is new is written down at once, with who did it; of the others only the number is kept. So that a flood costs
+ * us what it costs the caller, and no more memory than this table.
+ */
+static void note(struct question *asked, uint32_t errno_or_end)
+{
+	const struct call *call = &asked->call;
+	const uint64_t *a = call->argument;
+	const uint64_t line[] = { (uint64_t)(uint32_t)call->number, errno_or_end, a[0], a[1], a[2], a[3], a[4], a[5] };
+	char name[16], words[512];
+	struct text who[2] = { { name, 0 }, { words, 0 } };
+
+	for (unsigned int i = 0; i < nkinds; i++)
+		if (kinds[i].number == call->number && kinds[i].errno_or_end == errno_or_end) {
+			kinds[i].count++;
+			return;
+		}
+	if (nkinds == KINDS) {
+		others++;
+		return;
+	}
+	kinds[nkinds].number = call->number;
+	kinds[nkinds].errno_or_end = errno_or_end;
+	kinds[nkinds++].count = 1;
+	who[0].length = read_of(asked->pid, "/comm", name, sizeof(name));
+	who[1].length = read_of(asked->pid, "/cmdline", words, sizeof(words));
+	if (ask(IS_VALID, &asked->id) < 0) /* it died meanwhile, and its number may be another's */
+		who[0].length = who[1].length = 0;
+	record_line("refused", line, 8, who, 2);
+}
+
+/* One question. NULL, or why the run must end; then the caller is not answered any more. */
+static const char *answer_one(void)
+{
+	struct question asked = { 0 };
+	struct answer answer = { 0 };
+	uint32_t verdict;
+
+	if (ask(RECEIVE, &asked) < 0)
+		return errno == ENOENT || errno == EINTR ? NULL : "lost"; /* whoever asked has died */
+	verdict = judge(&asked.call);
+	if ((verdict & ACTION) != ASK)
+		return "lost";
+	note(&asked, verdict & 0xffff);
+	if ((verdict & 0xffff) == END_OF_RUN)
+		return "syscall";
+	answer.id = asked.id;
+	answer.error = -(int32_t)(verdict & 0xffff);
+	return ask(SEND, &answer) < 0 && errno != ENOENT ? "lost" : NULL;
+}
+
+/* The payload sends the listener before it executes anything, and the socket is closed by then: nobody else can send one. */
+static const char *take_listener(void)
+{
+	char byte;
+	int fds[MAX_FDS];
+	unsigned int nfds = 0;
+	ssize_t got = receive_message(notify.socket, &byte, sizeof(byte), fds, &nfds);
+
+	close_cleanup(&notify.socket);
+	notify.socket = -1;
+	if (got == 0)
+		return NULL; /* executed, and nobody to be asked */
+	if (got != 1 || nfds != 1)
+		return "lost";
+	notify.listener = fds[0];
+	/* since 6.6: the caller waits for us, so our processor may as well be its own; before, it is only slower */
+	(void)syscall(SYS_ioctl, notify.listener, SET_FLAGS, SYNC_WAKE_UP);
+	read_program(notify.program);
+	record_line("listening", NULL, 0, NULL, 0);
+	return NULL;
+}
+
+/* Something has come in. Returns NULL, or why the run must end. */
+const char *on_notify(short events)
+{
+	if (notify.listener < 0)
+		return take_listener();
+	if (events & POLLIN)
+		return answer_one();
+	close_cleanup(&notify.listener); /* the last process under the filter is gone */
+	notify.listener = -1;
+	return NULL;
+}
+
+/* The launcher's end of a new pair; `inner` is what the payload sends the listener through. */
+int start_notify(const struct plan *plan, int *inner)
+{
+	struct step step;
+	int pair[2];
+
+	if (!plan_find(plan, "filter", &step) || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return -1;
+	notify.program = step.field[0];
+	notify.socket = pair[0];
+	*inner = pair[1];
+	return 0;
+}
+
+void record_refusals(void)
+{
+	for (unsigned int i = 0; i < nkinds; i++)
+		record_line("refused-count", (const uint64_t[]){ (uint64_t)(uint32_t)kinds[i].number, kinds[i].errno_or_end, kinds[i].count }, 3, NULL, 0);
+	if (others > 0)
+		record_line("refused-others", &others, 1, NULL, 0);
+}

@@ -1,0 +1,113 @@
+"""`capsule-run policy`: what a syscall profile lets through and why, tested, compared and learned.
+
+Rank 4, a door. `show`, `test` and `diff` run nothing: they read the rules that the filter is compiled from.
+"""
+
+from __future__ import annotations
+
+from ..fastjson import dumps
+from ..seccomp import SHIPPED_ARCHITECTURES, SHIPPED_PROFILES, allowed_calls
+from ..seccomp.recipe import open_groups
+from . import write_all
+from .policy_words import Words, profile_of, usage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..seccomp.recipe import Recipe
+
+HELP = """\
+capsule-run policy show                    Profiles with the number of calls they allow, and the groups
+capsule-run policy show PROFILE            Each call of a profile: what happens to it, in which group, and why
+capsule-run policy diff PROFILE PROFILE    What differs between two profiles
+capsule-run policy test FILE               Check expectations against a profile; nothing is run
+capsule-run policy learn [-o FILE] -- COMMAND    Write a small profile for a command, from what it is refused
+
+PROFILE is strict, default, build, NAME+GROUP, or the path of a TOML file.
+Options: --arch x86_64|aarch64 (this machine's), --network (as with it), --root (as with --user 0), --json;
+test and learn: --profile PROFILE (test: default; learn begins with it instead of with almost nothing).
+
+A file of expectations has one on a line, the arguments of the call in decimal or 0x hexadecimal:
+  allow openat
+  refuse ptrace
+  kill ioctl 0 0x5412
+"""
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the subcommand and return its exit code."""
+    read = Words(words)
+    if "--help" in read.flags or "-h" in read.flags or not read.plain:
+        write_all(1, HELP)
+        return 0 if read.flags else 2
+    what, *rest = read.plain
+    if what == "show" and len(rest) <= 1:
+        return _show_one(read, rest[0]) if rest else _show_all(read)
+    if what == "diff" and len(rest) == 2:
+        return _diff(read, rest[0], rest[1])
+    if what == "test" and len(rest) == 1:
+        from .policy_test import check_file
+
+        return check_file(rest[0], read)
+    if what == "learn" and not rest and read.command:
+        from .policy_learn import learn
+
+        return learn(read)
+    raise usage(f"cannot read `{' '.join(read.plain)}`")
+
+
+def _counts(profile: str | Recipe, *, network: bool = False) -> dict[str, int]:
+    return {each: len(allowed_calls(profile, each, network=network)) for each in SHIPPED_ARCHITECTURES}
+
+
+def _show_all(words: Words) -> int:
+    from ..data.rules import GROUPS
+
+    counts = {name: {"offline": _counts(name), "network": _counts(name, network=True)} for name in SHIPPED_PROFILES}
+    groups = {name: sorted({rule.name for rule in GROUPS[name]}) for name in open_groups()}
+    if "--json" in words.flags:
+        write_all(1, dumps({"profiles": counts, "groups": groups}, indent=2) + "\n")
+        return 0
+    lines = ["calls allowed, by profile and architecture (in parentheses with --network)"]
+    for name, count in counts.items():
+        cells = ", ".join(f"{arch} {count['offline'][arch]} ({count['network'][arch]})" for arch in count["offline"])
+        lines.append(f"  {name:8} {cells}")
+    lines.append("groups")
+    lines += [f"  {name:18} {' '.join(calls)}" for name, calls in groups.items()]
+    write_all(1, "\n".join(lines) + "\n")
+    return 0
+
+
+def _show_one(words: Words, name: str) -> int:
+    rows = words.rows(name)
+    counts = _counts(profile_of(name), network="--network" in words.flags)
+    if "--json" in words.flags:
+        fields = [{field: getattr(row, field) for field in row.__annotations__} for row in rows]
+        write_all(1, dumps({"profile": name, "allowed": counts, "calls": fields}, indent=2) + "\n")
+        return 0
+    cells = ", ".join(f"{count} calls on {architecture}" for architecture, count in counts.items())
+    lines = [f"{name}: {cells} allowed; what is not listed is answered ENOSYS"]
+    for row in rows:
+        lines.append(f"{row.number:4} {row.name:24} {row.action:22} {row.group}: {row.reason}")
+        lines += [f"{'':30}{condition}" for condition in row.arguments]
+    write_all(1, "\n".join(lines) + "\n")
+    return 0
+
+
+def _diff(words: Words, left: str, right: str) -> int:
+    sides = [{row.name: (row.action, *row.arguments) for row in words.rows(name)} for name in (left, right)]
+    unknown = ("refuse with ENOSYS",)
+    changes = {
+        call: (sides[0].get(call, unknown), sides[1].get(call, unknown))
+        for call in sorted(sides[0].keys() | sides[1].keys())
+        if sides[0].get(call, unknown) != sides[1].get(call, unknown)
+    }
+    if "--json" in words.flags:
+        write_all(
+            1, dumps({call: {left: list(a), right: list(b)} for call, (a, b) in changes.items()}, indent=2) + "\n"
+        )
+        return 0
+    lines = [f"{call:24} {'; '.join(a)}  ->  {'; '.join(b)}" for call, (a, b) in changes.items()]
+    write_all(1, "\n".join([f"{left} -> {right}: {len(changes)} calls differ", *lines]) + "\n")
+    return 0

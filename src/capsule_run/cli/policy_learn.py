@@ -1,0 +1,132 @@
+"""`capsule-run policy learn`: run a command under the full wall again and again, each time with what it was refused.
+
+It begins with a profile that allows almost nothing, and never allows what no profile may have. Calls of high risk are
+not added, only named. The command runs several times, each time in a fresh sandbox: on a copy of the current directory.
+"""
+
+from __future__ import annotations
+
+from .._value import replace
+from ..data.rules import GROUPS
+from ..errors import CapsuleError
+from ..profile_file import is_file
+from ..runner import perform
+from ..seccomp.groups import group_of, is_closed, lets_through, risk
+from ..seccomp.recipe import ALONE, Recipe, from_spec, open_groups
+from . import command_workspace, write_all
+from .options import build_request, read_options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..model import Result
+    from .policy_words import Words
+
+ROUNDS = 40
+# Groups that are taken whole: who needs one call of them needs others next time. Of the rest, single calls.
+WHOLE = (
+    *(
+        "files-read",
+        "files-write",
+        "signals",
+        "signals-more",
+        "events",
+        "events-more",
+        "threads",
+        "process",
+        "files-more",
+    ),
+    *("sockets", "timers", "watch", "ipc", "memory", "self", "ids"),
+)
+
+
+class Learned:
+    """What was added so far, and what was refused and stays so."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.reasons: dict[str, str] = {}
+        self.left: dict[str, str] = {}
+
+    @property
+    def spec(self) -> str:
+        """The profile so far, as one word."""
+        return "+".join((self.recipe.extends, *self.recipe.groups, *self.recipe.allow))
+
+    def take(self, refusal: Mapping[str, object]) -> bool:
+        """Add what would have allowed a refused call, if anything may. Returns whether something was added."""
+        call = str(refusal["syscall"])
+        if is_closed(call):
+            self.left[call] = "no profile may allow it"
+            return False
+        if risk(call) == "high" and group_of(call) in ("suspects", "build-more", "memfd", "probed"):
+            self.left[call] = "high risk: add it by hand if it is needed"
+            return False
+        for group in WHOLE:
+            mine = [rule for rule in GROUPS[group] if rule.name == call and lets_through(rule)]
+            if mine and group not in self.recipe.groups:
+                self.recipe = replace(self.recipe, groups=(*self.recipe.groups, group))
+                self.reasons[group] = call
+                return True
+            if mine and group == "threads":
+                continue  # `process` allows it for more
+            if mine:
+                return False  # its arguments were refused
+        allowed = any(lets_through(rule) for group in open_groups() for rule in GROUPS[group] if rule.name == call)
+        if call in self.recipe.allow or not (allowed or not group_of(call)) or not call.isidentifier():
+            return False
+        self.recipe = replace(self.recipe, allow=(*self.recipe.allow, call))
+        return True
+
+
+def _text(learned: Learned, command: tuple[str, ...], result: Result) -> str:
+    recipe = learned.recipe
+    lines = [
+        f"# learned from: {' '.join(command)!r}",
+        f"# it ended with: {result.status}, exit code {result.exit_code}",
+    ]
+    if recipe.extends != ALONE:
+        lines.append(f'extends = "{recipe.extends}"')
+    lines.append("groups = [")
+    lines += [
+        f'    "{group}",  # {_group_risk(group)} risk, for {learned.reasons.get(group, "")}' for group in recipe.groups
+    ]
+    lines += ["]", "allow = ["]
+    lines += [f'    "{call}",  # {risk(call)} risk' for call in recipe.allow]
+    lines.append("]")
+    lines += [f"# refused, and left so: {call} ({why})" for call, why in learned.left.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _group_risk(group: str) -> str:
+    grades = {risk(rule.name) for rule in GROUPS[group] if lets_through(rule)}
+    return next((grade for grade in ("high", "medium") if grade in grades), "low")
+
+
+def learn(words: Words) -> int:
+    """Write the profile to the file that `-o` names, or to stdout."""
+    start = words.given.get("--profile", ALONE)
+    if is_file(start):
+        raise CapsuleError("E1007", "policy: `learn` begins with a profile that is named, not with a file")
+    learned = Learned(from_spec(start))
+    options = read_options(["--on-violation", "refuse", "--", *words.command])
+    request = command_workspace(build_request(options), options)
+    result = perform(replace(request, profile=learned.spec))
+    for _round in range(ROUNDS):
+        if result.error is not None and result.error.code[:2] in ("E2", "E6"):
+            raise CapsuleError(result.error.code, result.error.message, details=result.error.details)
+        added = [learned.take(refusal) for refusal in result.denied]
+        if not any(added):
+            break
+        result = perform(replace(request, profile=learned.spec))
+    text = _text(learned, words.command, result)
+    if "-o" not in words.given:
+        write_all(1, text)
+        return 0
+    try:
+        with open(words.given["-o"], "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise CapsuleError("E1005", f"cannot write `{words.given['-o']}`: {(error.strerror or '').lower()}") from None
+    return 0

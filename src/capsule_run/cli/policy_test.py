@@ -1,0 +1,62 @@
+"""`capsule-run policy test`: expectations, held against the rules of a profile. Nothing is run."""
+
+from __future__ import annotations
+
+from ..errors import CapsuleError
+from ..profile_file import load
+from ..seccomp import check
+from ..seccomp.rule import ERRNO_NAMES
+from ..seccomp.selection import KILL_VIOLATIONS, grouped_rules, numbers_of, settled
+from . import write_all
+from .policy_words import Words, read_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..seccomp.rule import Action, Rule
+
+EXPECTED = ("allow", "refuse", "kill")
+
+
+def _said(action: Action) -> str:
+    if action.kind in ("allow", "kill"):
+        return action.kind
+    return f"refuse with {ERRNO_NAMES[action.errno]}" if action.errno else "allow without effect"
+
+
+def _halves(arguments: list[int]) -> tuple[int, ...]:
+    padded = (arguments + [0] * 6)[:6]
+    return (*(each & 0xFFFFFFFF for each in padded), *(each >> 32 & 0xFFFFFFFF for each in padded))
+
+
+def _line(number: int, line: str, rules: dict[str, Rule], known: set[str]) -> str:
+    """What is wrong with one expectation, or an empty string."""
+    expected, *rest = line.split()
+    if expected not in EXPECTED or not rest or len(rest) > 7:
+        raise CapsuleError(
+            "E1011", f"line {number}: an expectation is `allow`, `refuse` or `kill`, a call, and arguments"
+        )
+    call, *words = rest
+    if call not in known:
+        raise CapsuleError("E1011", f"line {number}: unknown system call `{call}`")
+    try:
+        arguments = [int(word, 0) for word in words]
+    except ValueError:
+        raise CapsuleError("E1011", f"line {number}: arguments are numbers") from None
+    rule = rules.get(call)
+    got = "refuse with ENOSYS" if rule is None else _said(check.decide(rule.cases, rule.otherwise, _halves(arguments)))
+    return "" if got.startswith(expected) else f"line {number}: `{line}`: it is `{got}`"
+
+
+def check_file(path: str, words: Words) -> int:
+    """Say which expectations do not hold; the exit code is 1 if there is one."""
+    name = words.given.get("--profile", "default")
+    profile = load(name) or name
+    chosen = grouped_rules(
+        profile, words.architecture, network="--network" in words.flags, root_inside="--root" in words.flags
+    )
+    rules = {rule.name: settled(rule, profile, KILL_VIOLATIONS) for _, rule in chosen}
+    lines = [(number, line.partition("#")[0].strip()) for number, line in enumerate(read_text(path).splitlines(), 1)]
+    held = [_line(number, line, rules, set(numbers_of(words.architecture))) for number, line in lines if line]
+    wrong = [each for each in held if each]
+    write_all(1, "".join(f"{each}\n" for each in wrong) + f"{len(held) - len(wrong)} of {len(held)} hold for {name}\n")
+    return 1 if wrong else 0

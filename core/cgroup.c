@@ -49,7 +49,7 @@ int enter_groups(const struct plan *plan, struct step *step)
 	struct cursor at = plan_start(plan);
 	char path[2 * NAME_MAX + 2];
 
-	while (next_step(&at, "cgroup1", step)) {
+	while (next_step(&at, "cgroup-enter", step)) {
 		group_path(path, sizeof(path), step, "tasks");
 		if (write_file(parent_of(plan, step), path, "0") < 0)
 			return -1;
@@ -97,7 +97,7 @@ void record_groups(const struct plan *plan)
 /* Called when every member is dead and reaped. What cannot be removed stays for the sweep of the next start. */
 void remove_groups(const struct plan *plan)
 {
-	static const char *const verb[] = { "cgroup", "cgroup1" };
+	static const char *const verb[] = { "cgroup", "cgroup-enter" };
 	struct step step;
 
 	for (int v = 0; v < 2; v++)

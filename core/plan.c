@@ -20,7 +20,7 @@ const struct verb verbs[] = {
 	{ "host-net", ROOM, 1, 0, false, "create", "", NULL },
 	{ "drop-groups", ROOM, 2, 0, false, "create", "", NULL },
 	{ "cgroup", ROOM, 3, 0, false, "create", "fc", NULL },
-	{ "cgroup1", ROOM, 3, 0, true, "create", "fc", NULL },
+	{ "cgroup-enter", ROOM, 3, 0, true, "create", "fc", NULL },
 	{ "cgroup-file", ROOM, 3, 0, true, "create", "fcc", NULL },
 	{ "memory-notice", ROOM, 3, 0, false, "create", "f", NULL },
 	{ "uid-map", ROOM, 4, 1, false, "create", "ii", NULL },

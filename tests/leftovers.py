@@ -199,6 +199,17 @@ def mounts() -> Iterator[Leftover]:
         yield Leftover("mount", f"{fields[0]} on {fields[4]}", f"{kind} from {source}")
 
 
+def _owned_by_another(name: str) -> bool:
+    """Whether the group is of a process that lives and is not this one: it makes and removes one for each run."""
+    parts = name.split("-")
+    if len(parts) != 5 or not parts[2].isdigit() or int(parts[2]) == os.getpid():
+        return False
+    try:
+        return Path(f"/proc/{parts[2]}/stat").read_text().rpartition(")")[2].split()[19] == parts[3]
+    except OSError:
+        return False
+
+
 def cgroups() -> Iterator[Leftover]:
     for folder, names, _ in os.walk(CGROUPS):
         for name in names:
@@ -208,7 +219,7 @@ def cgroups() -> Iterator[Leftover]:
                     empty = not path.joinpath("cgroup.procs").read_text()
                 except OSError:
                     continue  # removed since the listing, or a threaded one that somebody uses
-                if empty:
+                if empty and not _owned_by_another(name):
                     yield Leftover("cgroup", str(path))
 
 

@@ -240,7 +240,7 @@ def _groups(groups: tuple[Group, ...], name: str, first_fd: int) -> list[Step]:
     """The descriptors are those of `cgroup.Made`: a parent for each group, and then the notice of version 1's memory."""
     steps: list[Step] = []
     for fd, group in enumerate(groups, first_fd):
-        steps.append(("cgroup" if group.version == 2 else "cgroup1", str(fd), name))
+        steps.append(("cgroup" if group.version == 2 else "cgroup-enter", str(fd), name))
         steps += [("cgroup-file", str(fd), name, file) for file in group.files]
     if any(group.gives_notice for group in groups):
         steps.append(("memory-notice", str(first_fd + len(groups))))

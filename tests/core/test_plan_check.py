@@ -22,7 +22,7 @@ MORE_STEPS = {
     "host-net": (),
     "drop-groups": (),
     "cgroup": ("0", "capsule"),
-    "cgroup1": ("0", "capsule"),
+    "cgroup-enter": ("0", "capsule"),
     "cgroup-file": ("0", "capsule", "memory.peak"),
     "memory-notice": ("0",),
     "oom-score-adj": ("1000",),
@@ -53,7 +53,7 @@ MORE_STEPS = {
 }
 NAMES = {half: tuple(dict.fromkeys(step[0] for step in SMALLEST[half])) for half in HALVES}
 ROOM_VERBS = (
-    "namespace host-net drop-groups cgroup cgroup1 cgroup-file memory-notice uid-map gid-map oom-score-adj setup-clock"
+    "namespace host-net drop-groups cgroup cgroup-enter cgroup-file memory-notice uid-map gid-map oom-score-adj setup-clock"
     " source idmap inner-source root dir file fill symlink bind inner-bind overlay proc devpts network readonly"
     " pivot hostname offer offer-layer"
 ).split()
@@ -408,7 +408,7 @@ GOOD_FIELDS = [
     *(("room", step, text) for step in PATHS for text in GOOD_PATHS),
     *(("payload", ("filter", "{}"), text) for text in ("0123456789abcdef", "f" * 16 * 4096)),
     *(("room", ("cgroup", "{}", "capsule"), text) for text in ("0", "15")),
-    *(("room", ("cgroup1", "0", "{}"), text) for text in ("x", "...", ".x", "x" * 255)),
+    *(("room", ("cgroup-enter", "0", "{}"), text) for text in ("x", "...", ".x", "x" * 255)),
     *(("room", ("bind", "0", "/b", "{}"), text) for text in ("ro", "rw", "dev")),
     *(("payload", ("stdout", "0", "1", "{}"), text) for text in ("kill", "truncate")),
     *(("payload", ("env", "{}"), text) for text in ("A=", "A==", "A=b c\n", "\udcff=\udcff", " =")),

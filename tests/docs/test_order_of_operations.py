@@ -44,6 +44,7 @@ def test_every_verb_can_be_said_in_words(verbs):
         "i": "1000",
         "o": "0755",
         "t": "text",
+        "c": "name",
         "h": "0" * 16,
         "f": "0",
         "s": "0",

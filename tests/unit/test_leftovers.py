@@ -102,13 +102,16 @@ def test_temporary_directory_is_seen(make):
 
 
 def test_cgroup_is_seen(tmp_path, monkeypatch):
-    """An empty control group of our name is a leftover; one that is in use is somebody's."""
+    """An empty control group of our name is a leftover; one that is in use, or whose owner lives, is somebody's."""
     monkeypatch.setattr(leftovers, "CGROUPS", str(tmp_path))
     before = leftovers.snapshot()
-    for name, procs in {"capsule-1": "", "capsule-2": "4711\n", "other": ""}.items():
+    start = Path("/proc/1/stat").read_text().rpartition(")")[2].split()[19]
+    names = {"capsule-1": "", "capsule-2": "4711\n", "other": "", f"capsule-1-1-{start}-ab": "", "capsule-1-1-7-ab": ""}
+    for name, procs in names.items():
         tmp_path.joinpath(name).mkdir()
         tmp_path.joinpath(name, "cgroup.procs").write_text(procs)
-    assert [str(tmp_path / "capsule-1")] == [f.identity for f in leftovers.left_behind(before, BRIEFLY)]
+    found = [f.identity for f in leftovers.left_behind(before, BRIEFLY)]
+    assert [str(tmp_path / "capsule-1"), str(tmp_path / "capsule-1-1-7-ab")] == found
 
 
 @pytest.mark.needs("user-namespaces")

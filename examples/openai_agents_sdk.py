@@ -9,6 +9,7 @@ import os
 import sys
 
 from agents import Agent, Runner, set_tracing_disabled
+
 from capsule_run.integrations.openai_agents import execute_code_tool, shell_tool
 from capsule_run.tooling import operator
 

@@ -62,7 +62,7 @@ def source(function, **names):
 # --- what is the host's ----------------------------------------------------------------------------------------------
 
 
-def read_files(canaries):
+def read_files(canaries, mark):
     import os
 
     for path in canaries:
@@ -75,23 +75,23 @@ def read_files(canaries):
         if top in ("/proc", "/usr"):
             folders.clear()
         for name in files:
-            if "canary" in name:
+            if mark in name:
                 print("FOUND", top, name)
     print("ran")
 
 
 def test_files_of_the_host_are_out_of_reach(door, tmp_path):
     """A secret in the host's temporary directories, home and working directory is neither read nor found."""
-    secret = secrets.token_hex(16)
+    secret, mark = secrets.token_hex(16), "canary-" + secrets.token_hex(8)
     with contextlib.ExitStack() as stack:
         canaries = []
         for place in (tmp_path, "/tmp", "/var/tmp", "/dev/shm", Path.home(), Path.cwd()):
             if os.access(place, os.W_OK):
-                file = stack.enter_context(tempfile.NamedTemporaryFile("w", prefix="canary-", dir=place))
+                file = stack.enter_context(tempfile.NamedTemporaryFile("w", prefix=mark, dir=place))
                 file.write(secret)
                 file.flush()
                 canaries.append(str(Path(file.name).resolve()))
-        seen = door(source(read_files, canaries=canaries))
+        seen = door(source(read_files, canaries=canaries, mark=mark))
     assert len(canaries) >= 3
     assert "ran" in seen.printed.splitlines()
     assert ("FOUND" in seen.printed, secret in seen.everything) == (False, False), seen.printed
@@ -161,7 +161,7 @@ def test_the_attacks_work_where_there_is_no_sandbox(tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as tcp:
         port = tcp.getsockname()[1]
         attacks = [
-            source(read_files, canaries=[str(tmp_path / "canary")]).partition("for top,")[
+            source(read_files, canaries=[str(tmp_path / "canary")], mark="").partition("for top,")[
                 0
             ],  # not a walk over the host
             source(read_environment).replace("/proc/[0-9]*", "/proc/self"),

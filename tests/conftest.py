@@ -91,6 +91,7 @@ CAPABILITIES = {
     **{name: lambda name=name: _in_system(name) for name in ("g++", "go", "java", "perl", "ruby", "rustc")},
     "typescript": lambda: any(map(_in_system, ("deno", "bun", "tsx", "tsc"))),
     "node": lambda: shutil.which("node") is not None,
+    "matplotlib": lambda: importlib.util.find_spec("matplotlib") is not None,
     "sqlite3": lambda: shutil.which("sqlite3") is not None,
     "uml": lambda: shutil.which("linux.uml") is not None,
     "mcp": lambda: importlib.util.find_spec("mcp") is not None,  # `.ci/run agents_mcp` installs these five

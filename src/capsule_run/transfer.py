@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ._value import value
 from .errors import CapsuleError
-from .model import COPY_ON_WRITE, DEFAULT_COLLECT_BYTES
+from .model import COPY_ON_WRITE, DEFAULT_COLLECT_BYTES, DEFAULT_MEMORY_BYTES
 from .view import COPY, PRIVATE, TRANSIENT, WORKSPACE, normal, within
 
 TYPE_CHECKING = False
@@ -68,7 +68,7 @@ def resolve(request: Request, host: Host, kind: str, covered: tuple[str, ...], d
     total = DEFAULT_COLLECT_BYTES if total is None else total
     start = f"{WORKSPACE}/"
     _check_changes(request, kind)
-    deliveries = _deliveries(host, kind, covered, disk_bytes)
+    deliveries = _deliveries(request, host, kind, covered, disk_bytes)
     mount_points = frozenset([place[len(start) :] for place in covered if place.startswith(start)])
     secrets = [name for name, _is_directory in host.secrets.get(_source(request, host), ())]
     copy = host.copy
@@ -123,7 +123,9 @@ def _check_changes(request: Request, kind: str) -> None:
         )
 
 
-def _deliveries(host: Host, kind: str, covered: tuple[str, ...], disk_bytes: int) -> tuple[Delivery, ...]:
+def _deliveries(
+    request: Request, host: Host, kind: str, covered: tuple[str, ...], disk_bytes: int
+) -> tuple[Delivery, ...]:
     """The files that the request brings, if there is a place for them."""
     if not host.deliveries:
         return ()
@@ -133,12 +135,14 @@ def _deliveries(host: Host, kind: str, covered: tuple[str, ...], disk_bytes: int
             f"files: nothing can be put into a workspace that is the host's own directory (`{kind}`)",
             hint="take the directory copy-on-write (mode `cow`), or put the files there yourself",
         )
+    memory_bytes = request.resources.memory_bytes or DEFAULT_MEMORY_BYTES  # what lies in the workspace counts
     total = sum([max(-(-delivery.size // PAGE), 1) * PAGE for delivery in host.deliveries])
-    if total > disk_bytes:
+    if total > min(disk_bytes, memory_bytes):
+        limit = f"disk limit is {disk_bytes}" if total > disk_bytes else f"memory limit is {memory_bytes}"
         raise CapsuleError(
             "E1009",
-            f"files: they take {total} bytes, in pages of {PAGE}, and the disk limit is {disk_bytes}",
-            details={"files_bytes": total, "disk_bytes": disk_bytes},
+            f"files: they take {total} bytes, in pages of {PAGE}, and the {limit}",
+            details={"files_bytes": total, "disk_bytes": disk_bytes, "memory_bytes": memory_bytes},
             hint="raise `--disk` (`resources.disk_bytes`) and `--memory` (`resources.memory_bytes`)",
         )
     for place in covered:

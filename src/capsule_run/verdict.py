@@ -55,7 +55,10 @@ def room_error(report: Report, plan: Plan) -> CapsuleError:
         steps = plan.room if half == "room" else plan.payload
         return _step_error(steps[step] if step < len(steps) else ("end",), errno, plan)
     if report.killed == "setup-clock":
-        return CapsuleError("E2006", "setting up the sandbox took longer than 10 s")
+        limit_ms = next((int(step[1]) for step in plan.room if step[0] == "setup-clock"), 0)
+        return CapsuleError("E2006", f"setting up the sandbox took longer than {limit_ms / 1000:g} s")
+    if report.killed == "memory":
+        return CapsuleError("E4001", "the memory limit was reached before the command began")
     if report.killed == "lost":
         return CapsuleError("E6002", "the sandbox's first process ended during set-up, without a word")
     return CapsuleError("E6001", f"the core ended without a reason (`{report.killed or 'none'}`)")

@@ -105,6 +105,33 @@ def test_more_than_the_disk_limit_is_refused():
         capsule_run.run(["true"], files={"f": b"x" * 20_000}, disk=8192)
 
 
+def test_more_than_the_memory_limit_is_refused():
+    """What lies in the workspace counts as memory, so files beyond that limit are refused as well."""
+    with pytest.raises(CapsuleError, match="the memory limit is 1048576"):
+        capsule_run.run(["true"], files={"f": b"x" * 2_000_000}, disk="1G", memory="1M")
+
+
+def test_a_run_can_be_cancelled_while_files_come_in(tmp_path):
+    """Whoever cancels while the bytes are on their way gets an answer at once, and no room stays."""
+    with (tmp_path / "big").open("wb") as file:
+        file.truncate(256 << 20)
+    request = capsule_run.jsonapi.request_from_mapping(
+        {"command": ["true"], "files": {"f": {"source": str(tmp_path / "big")}}, "resources": {"memory_bytes": 1 << 30}}
+    )
+    result = capsule_run.execute(request, on_start=lambda run: run.cancel(15))
+    assert ("killed", "E3007") == (result.status, result.error.code)
+
+
+def test_a_source_that_shrinks_is_refused(tmp_path):
+    """A file that is shorter by the time it is sent is an error that names it, and nothing runs."""
+    (tmp_path / "f").write_bytes(b"x" * 8192)
+    request = capsule_run.jsonapi.request_from_mapping(
+        {"command": ["true"], "files": {"a": b"x" * (4 << 20), "f": {"source": str(tmp_path / "f")}}}
+    )
+    result = capsule_run.execute(request, on_start=lambda _run: os.truncate(tmp_path / "f", 10))
+    assert ("error", "E2004", None) == (result.status, result.error.code, result.exit_code)
+
+
 def test_the_json_way():
     """The same in JSON: text as text, what is not UTF-8 as base64, with size and mode."""
     request = {

@@ -15,7 +15,7 @@ static const char *const namespaces[] = { "ns/user", "ns/mnt", "ns/pid", "ns/net
 
 static struct attested caller; /* filled by the launcher, inherited by everybody behind it */
 static uint64_t maps[6];       /* of the room, as the launcher sees them */
-static char groups[4096], text[1U << 20]; /* the line of supplementary groups may be long; untouched pages cost nothing */
+static char text[1U << 20];    /* the line of supplementary groups may be long; untouched pages cost nothing */
 
 static ssize_t slurp(int fd)
 {
@@ -120,15 +120,32 @@ int act_attest(struct room *room, const struct step *step)
 	return errno == 0 ? 0 : -1;
 }
 
-/* The launcher, while init surely lives: its maps as the host has them, and the control groups that it is in. */
+/*
+ * Init, in its groups and not yet in a cgroup namespace of its own, where it would see itself at the root: how many
+ * hierarchies have it in the group that was made for it, all of which have one name.
+ */
+int attest_groups(struct room *room)
+{
+	int fd CLEANUP_CLOSE = -1;
+	char name[NAME_MAX + 3] = "/";
+	struct step step;
+
+	if (!plan_find(&room->plan, "cgroup", &step) && !plan_find(&room->plan, "cgroup1", &step))
+		return 0;
+	append(name, append(name, 1, sizeof(name), step.field[1]), sizeof(name), "\n");
+	fd = open("/proc/thread-self/cgroup", O_RDONLY | O_CLOEXEC);
+	if (slurp(fd) < 0)
+		return -1;
+	for (const char *at = text; (at = strstr(at, name)) != NULL; at++)
+		room->attested.fact[CGROUPS]++;
+	return 0;
+}
+
+/* The launcher: init's maps as the host has them. */
 int attest_room(int proc)
 {
 	int dir CLEANUP_CLOSE = openat(proc, "1", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	int fd CLEANUP_CLOSE = dir < 0 ? -1 : openat(dir, "cgroup", O_RDONLY | O_CLOEXEC); /* a kernel may have none */
 
-	if (fd >= 0 && slurp(fd) < 0)
-		return -1;
-	memcpy(groups, text, fd >= 0 ? sizeof(groups) - 1 : 0);
 	return read_map(dir, "uid_map", maps) < 0 || read_map(dir, "gid_map", maps + 3) < 0 ? -1 : 0;
 }
 
@@ -137,6 +154,4 @@ void attest_record(const struct attested *payload)
 	record_line("attest", payload->fact, FACTS, NULL, 0);
 	record_line("attest-caller", caller.fact, UID_MAP, NULL, 0);
 	record_line("attest-room", maps, 6, NULL, 0);
-	for (const char *at = groups; *at; at += strcspn(at, "\n") + (strchr(at, '\n') != NULL))
-		record_line("attest-cgroup", NULL, 0, &(const struct text){ at, strcspn(at, "\n") }, 1);
 }

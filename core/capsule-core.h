@@ -148,8 +148,8 @@ uint64_t now_ns(void);
 
 /* ---- attest.c: what the kernel says is in force ---- */
 
-/* Five capability sets, no_new_privs, the mode and number of filters, seven namespaces, both id maps (inside, outside, count). */
-enum fact { CAP_AMBIENT = 4, NO_NEW_PRIVS, SECCOMP_MODE, SECCOMP_FILTERS, NS_FIRST, NS_NET = NS_FIRST + 3, UID_MAP = NS_FIRST + 7, GID_MAP = UID_MAP + 3, FACTS = GID_MAP + 3 };
+/* Five capability sets, no_new_privs, the mode and number of filters, seven namespaces, both id maps (inside, outside, count), groups. */
+enum fact { CAP_AMBIENT = 4, NO_NEW_PRIVS, SECCOMP_MODE, SECCOMP_FILTERS, NS_FIRST, NS_NET = NS_FIRST + 3, UID_MAP = NS_FIRST + 7, GID_MAP = UID_MAP + 3, CGROUPS = GID_MAP + 3, FACTS };
 
 struct attested {
 	uint64_t fact[FACTS];
@@ -157,6 +157,7 @@ struct attested {
 #define ATTEST_FD 4 /* payload: its own status file, from just before the filter on */
 
 void attest_caller(void);
+int attest_groups(struct room *room);
 int attest_begin(struct room *room);
 int attest_room(int proc);
 void attest_record(const struct attested *payload);

@@ -565,7 +565,7 @@ void init_main(struct room *room)
 	/* the cgroup namespace's root is where its maker stands: here, inside the groups that clone and we ourselves put us in */
 	if (enter_groups(&room->plan, &step) < 0)
 		leave(room, ROOM, step.index);
-	if (unshare(CLONE_NEWCGROUP) < 0)
+	if (attest_groups(room) < 0 || unshare(CLONE_NEWCGROUP) < 0)
 		leave(room, ROOM, 0);
 	build(room);
 	keep_three_descriptors(room);

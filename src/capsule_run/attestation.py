@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SETS = ("inheritable", "permitted", "effective", "bounding", "ambient")
 NAMESPACES = ("user", "mount", "pid", "net", "ipc", "uts", "cgroup")
 # Where the numbers of an `attest` line begin, see core/capsule-core.h.
-_PRIVILEGES, _SPACES, _UID, _GID, _END = 5, 8, 15, 18, 21
+_PRIVILEGES, _SPACES, _UID, _GID, _GROUPS, _END = 5, 8, 15, 18, 21, 22
 
 _hashes: dict[str, str] = {}
 
@@ -68,8 +68,9 @@ def _facts(ended: Ended) -> dict[str, object]:
             name for name, theirs in zip(NAMESPACES, caller[_SPACES:], strict=True) if spaces[name] == theirs
         ],
         "landlock_abi": ended.report.landlock_abi or 0,
+        "cgroups": own[_GROUPS],
         "user": _ids(own[_UID:_GID], room[:3]),
-        "group": _ids(own[_GID:], room[3:]),
+        "group": _ids(own[_GID:_GROUPS], room[3:]),
     }
 
 
@@ -78,6 +79,7 @@ def _difference(facts: dict[str, object], policy: Policy) -> CapsuleError | None
         "capabilities": dict.fromkeys(SETS, 0),
         "no_new_privs": True,
         "shared_namespaces": ["net"] if policy.network else [],
+        "cgroups": len(policy.rungs.groups),
         "user": {"inside": policy.user, "host": policy.outside_uid},
         "group": {"inside": policy.group, "host": policy.outside_gid},
     }

@@ -74,7 +74,7 @@ def test_the_account_is_there_however_short_the_command(core_path, command):
         talk.payload(plan.payload)
         assert 0 == talk.report().exited
         rows = _rows(talk)
-    assert {"attest": 21, "attest-caller": 15, "attest-room": 6} == {name: len(row) for name, row in rows.items()}
+    assert {"attest": 22, "attest-caller": 15, "attest-room": 6} == {name: len(row) for name, row in rows.items()}
     assert [0, 0, 0, 0, 0, 1, 2] == rows["attest"][:7]
     assert rows["attest"][7] == rows["attest-caller"][7] + 1
 

@@ -11,11 +11,13 @@ from capsule_run.runner import prepare
 
 REPORT = b"times 1 2 3 4 5 6 7\nstarted 6\nexited 0\nstdout 0 0 0\nstderr 0 0 0\nend\n"
 OURS, THEIRS = list(range(101, 108)), list(range(1, 8))
+OWN = [0, 0, 0, 0, 0, 1, 2, 1, *OURS, 1000, 0, 1, 1000, 0, 1]
 
 
 def ended(own=None, caller=None, room=None, *, network=False):
     policy = prepare(Request(command=("true",), isolation=Isolation(network=network)))[1]
-    own = own or [0, 0, 0, 0, 0, 1, 2, 1, *OURS, 1000, 0, 1, 1000, 0, 1]
+    groups = len(policy.rungs.groups)
+    own = [*(own or OWN), groups] if own is None or len(own) < 22 else own
     room = room or [0, policy.outside_uid, 1, 0, policy.outside_gid, 1]
     rows = {"attest": own, "attest-caller": caller or [0, 0, 5, 5, 0, 0, 0, 0, *THEIRS], "attest-room": room}
     record = [[name, *map(str, row)] for name, row in rows.items() if row]
@@ -44,7 +46,7 @@ def test_what_holds_is_no_error():
 
 
 def _changed(at, value):
-    own = [0, 0, 0, 0, 0, 1, 2, 1, *OURS, 1000, 0, 1, 1000, 0, 1]
+    own = [*OWN, 0][: max(at + 1, 21)]
     own[at] = value
     return own
 
@@ -61,6 +63,7 @@ def _changed(at, value):
         ("shared_namespaces", _changed(11, 4)),
         ("user", _changed(15, 0)),
         ("group", _changed(18, 0)),
+        ("cgroups", _changed(21, 99)),
     ],
 )
 def test_a_difference_is_named(fact, own):

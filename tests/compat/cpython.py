@@ -1,0 +1,86 @@
+"""CPython's own tests: which modules, and what each of their cases came to. Not a test."""
+
+# ruff: noqa: E501 - a list of modules
+from __future__ import annotations
+
+import os
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from both import inside, outside
+
+# Debian's libpython3-testsuite, unpacked with the stdlib's own `test` package beside it; CI does so and names the folder.
+FOLDER = Path(os.environ.get("CAPSULE_CPYTHON_TESTS", "/nowhere"))
+PYTHON = "/usr/bin/python3"
+
+MODULES = """
+    test_abc test_argparse test_array test_ast test_asyncgen test_atexit test_augassign test_base64 test_binascii test_bisect test_bool test_builtin
+    test_bytes test_calendar test_call test_cmd_line test_code test_codecs test_collections test_complex
+    test_configparser test_contextlib test_copy test_coroutines test_csv test_ctypes test_dataclasses test_dbm_dumb test_deque test_descr test_dict
+    test_difflib test_dis test_enum test_eof test_epoll test_errno test_exceptions test_fcntl test_file test_filecmp test_fileio
+    test_fileinput test_float test_fnmatch test_fork1 test_format test_fractions test_fstring test_functools test_generators test_genericalias
+    test_getopt test_getpass test_glob test_grammar test_graphlib test_grp test_gzip test_hash test_heapq test_hmac test_html test_http_cookies
+    test_httpservers test_import test_inspect test_int test_ioctl test_ipaddress test_iter test_json test_linecache test_list test_locale
+    test_logging test_long test_marshal test_math test_memoryview test_mimetypes test_minidom test_mmap test_module test_netrc test_ntpath
+    test_operator test_optparse test_ordered_dict test_os test_pathlib test_pkgutil test_platform test_plistlib test_poll test_popen test_posix
+    test_posixpath test_pprint test_pty test_pwd test_py_compile test_queue test_quopri test_re test_readline test_reprlib test_resource test_runpy
+    test_sched test_secrets test_select test_selectors test_set test_shelve test_shlex test_shutil test_signal test_site test_slice test_socket
+    test_socketserver test_sort test_sqlite3 test_stat test_string test_struct test_structseq test_subprocess test_sys test_sysconfig test_syslog
+    test_tarfile test_tempfile test_termios test_textwrap test_thread test_threadedtempfile test_threading test_threading_local test_threadsignals
+    test_time test_timeout test_tomllib test_traceback test_tracemalloc test_tty test_tuple test_types test_typing test_urllib test_urlparse
+    test_userdict test_uuid test_wait3 test_wait4 test_warnings test_wave test_weakref test_xml_etree test_zipapp test_zipimport test_zlib test_zoneinfo
+""".split()  # a list of 170 words reads better so
+
+# Cases that end their process inside, and with it what else the module would tell: not run on either side.
+ENDING = {
+    "test_clock_settime": "sets the machine's clock to what it is: a call that only attackers make, which ends the run",
+    "test_monotonic_settime": "likewise",
+    "test_fexecve": "runs a file by its descriptor, which is refused; its child then goes on with all other tests",
+}
+# What does not pass inside and does outside, each with its reason: the beginning of a case's name, or all of it.
+_READ_ONLY = "of a file in /usr that is not there the kernel says that /usr is read-only: it is a mount of its own here"
+_IDS = "there is one user and one group inside, and no change of ids"
+EXCEPTIONS: dict[str, str] = {
+    "test.test_import.ImportTests.test_import": _READ_ONLY,
+    "test.test_import.PycacheTests": _READ_ONLY,
+    "test.test_runpy.RunModuleTestCase": _READ_ONLY,
+    "test.test_fcntl.TestFcntl.test_fcntl_64_bit": "signals about directories (F_NOTIFY) are refused; inotify is there",
+    "test.test_os.PosixUidGidTests.test_set": _IDS,
+    "test.test_posix.PosixTester.test_setres": _IDS,
+    "test.test_resource.ResourceTest.test_fsize_ismax": "the size of a file is limited",
+    "test.test_resource.ResourceTest.test_prlimit": "limits of other processes can be neither read nor set",
+}
+
+
+def cases(text):
+    """Each case of a JUnit report: name → "passed", "skipped" or "failed". A case that ran twice is as bad as its worst."""
+    found: dict[str, str] = {}
+    for case in ET.fromstring(text).iter("testcase"):
+        children = {child.tag for child in case}
+        state = "failed" if children & {"failure", "error"} else "skipped" if "skipped" in children else "passed"
+        name = case.get("name", "")
+        if found.get(name) != "failed":
+            found[name] = state
+    return found
+
+
+def run(modules, *, is_inside):
+    """Run the modules, two at a time, and return their cases."""
+    ignored = " ".join(f"-i {name}" for name in ENDING)
+    # some cases write beside the tests, so each side has its own copy
+    script = (
+        f"cp -r {FOLDER} lib && export PYTHONPATH=$PWD/lib PYTHONDONTWRITEBYTECODE=1 && "
+        f"{PYTHON} -m test -j2 --timeout 120 --junit-xml out.xml {ignored} {' '.join(modules)} >log 2>&1; cat out.xml || cat log >&2"
+    )
+    command = ["/bin/sh", "-c", script]
+    if is_inside:
+        end = inside(command, memory_mib=4096, max_pids=400, shown=[FOLDER], seconds=600)
+    else:
+        end = outside(command, seconds=600)
+    assert end.said.startswith("<"), end.why
+    return cases(end.said)
+
+
+def reason(name):
+    """Why a case may fail inside, or None."""
+    return next((why for start, why in EXCEPTIONS.items() if name.startswith(start)), None)

@@ -1,0 +1,28 @@
+"""docs/compatibility.md names every program of the corpus, and every exception with its reason."""
+
+from __future__ import annotations
+
+import sys
+
+from documents import DOCS, REPOSITORY, table_rows
+
+sys.path.append(str(REPOSITORY / "tests" / "compat"))
+
+from corpus import NOT_THERE, PROGRAMS
+from cpython import ENDING, EXCEPTIONS
+
+ROWS = table_rows((DOCS / "compatibility.md").read_text())
+
+
+def test_every_program_has_a_row():
+    """What CI tries is what the page lists, and nothing on it differs."""
+    assert [program.name for program in PROGRAMS] == [row[0] for row in ROWS if row[-1] in ("the same", "DIFFERS")][
+        : len(PROGRAMS)
+    ]
+    assert [] == [row for row in ROWS if "DIFFERS" in row]
+
+
+def test_every_exception_has_its_reason():
+    """What does not run inside is told, with why."""
+    reasons = {row[0]: row[1] for row in ROWS if len(row) == 2}
+    assert {**NOT_THERE, **ENDING, **EXCEPTIONS} == reasons

@@ -38,7 +38,9 @@ class Toolchain:
 
 @value
 class Language:
-    """One row. `memory_bytes` is what its toolchain needs for the smallest program, where that is over the usual limit."""
+    """One row. `memory_bytes` and `profile` are what its toolchain needs for the smallest program, where that is more than
+    the usual limit and the usual system calls; what a request says wins.
+    """
 
     name: str
     also: tuple[str, ...]
@@ -47,6 +49,7 @@ class Language:
     toolchains: tuple[Toolchain, ...]
     install: str
     memory_bytes: int | None = None
+    profile: str | None = None
 
 
 @value
@@ -57,6 +60,7 @@ class Program:
     files: Mapping[str, str]
     environment: Mapping[str, str]
     memory_bytes: int | None
+    profile: str | None
 
 
 def _tool(
@@ -140,6 +144,7 @@ _TABLE = (
         suffixes=(".rb",),
         toolchains=(_tool("ruby", "ruby {}"),),
         install="ruby",
+        profile="build",  # it makes a timer for its threads, and complains on stderr without
     ),
     Language(
         name="perl",
@@ -184,6 +189,7 @@ _TABLE = (
         install="golang-go",
         # from Go 1.20 on, a build in an empty cache compiles the standard library: 1.27 needs between 256 and 512 MiB
         memory_bytes=512 * MIB,
+        profile="build",  # Go starts programs with dup3, the compiler among them
     ),
     Language(
         name="rust",
@@ -253,6 +259,7 @@ def program(
         files={name: code},
         environment=dict(tools.environment),
         memory_bytes=row.memory_bytes,
+        profile=row.profile,
     )
 
 

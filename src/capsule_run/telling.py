@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .tooling import Operator
 
 SHOWN_BYTES = 16 << 10
+_MOST_CALLS = 5
 
 # What a model can do about each cause. It cannot raise a limit, so no line tells it to, but for the time that it may ask for.
 _ADVICE = {
@@ -84,6 +85,15 @@ def problem_text(error: Failure) -> str:
     return "\n".join(_problem(error))
 
 
+def _refused(result: Result) -> list[str]:
+    """The system calls that a program which failed was refused: by their names alone, which are ours."""
+    if result.error is None or not result.denied:
+        return []
+    calls = [f"`{call['syscall']}` ({call['errno']})" for call in result.denied[:_MOST_CALLS]]
+    more = len(result.denied) - len(calls)
+    return [f"refused by the sandbox: {', '.join(calls)}" + (f" and {more} more" if more else "")]
+
+
 def _fence(text: str) -> list[str]:
     """Markdown's code fence, longer than any run of backticks within."""
     longest = run = 0
@@ -138,7 +148,7 @@ def tool_text(result: Result, limits: Operator | None = None) -> str:
     lines = [f"status: {result.status}" + (f" ({', '.join(facts)})" if facts else "")]
     if result.error is not None:
         lines += _problem(result.error)
-    lines += _reached(result)
+    lines += [*_reached(result), *_refused(result)]
     lines += _stream("stdout", result.stdout_stream, shown)
     if result.stderr_data or result.error is not None:
         lines += _stream("stderr", result.stderr_stream, shown)

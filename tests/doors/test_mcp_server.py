@@ -13,6 +13,7 @@ import pytest
 from mcp_client import MAIN, SECONDS, Server
 
 from capsule_run.cli import mcp
+from capsule_run.server.calls import Call, Calls
 
 pytestmark = pytest.mark.sandbox
 
@@ -461,6 +462,27 @@ def test_no_path_of_the_host_reaches_the_model(tmp_path):
     assert ("notifications/message", True) == (log["method"], "secret-name" in log["params"]["data"])
     assert "secret-name" in err.decode()
     assert "E2004" == answer["result"]["structuredContent"]["error"]["code"]
+
+
+def test_limits_that_fit_no_call_are_the_operator_s_to_read(tmp_path):
+    """Into a workspace of the host's no file can be put: the model reads that it is not set up, the log says why."""
+    place = tmp_path.resolve()
+    with Server("--workspace", f"{place}:ro", "--require", "overlay") as server:
+        server.start("tools/call", name="execute_command", arguments={"command": "true", "files": {"a": "b"}})
+        log, answer = server.receive(), server.receive()["result"]
+        _out, err = server.process.communicate(timeout=SECONDS)
+    assert ("not run", False) == (answer["structuredContent"]["status"], str(place) in json.dumps(answer))
+    assert "not set up" in answer["content"][0]["text"]
+    assert (True, True) == ("E1009" in log["params"]["data"], b"E1009" in err)
+
+
+def test_nobody_is_told_of_a_cancelled_call(monkeypatch):
+    """A cancelled call that has not ended yet is not due: waiting for it must not become a loop without a wait."""
+    calls, call = Calls(), Call(None, None, lambda _seconds, _request: None)
+    monkeypatch.setitem(calls._calls, 1, call)
+    assert calls.wait_seconds() is not None
+    calls.cancel(1)
+    assert calls.wait_seconds() is None
 
 
 def test_started_by_hand(capsule_cli):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .._value import replace
 from ..response import response
-from ..telling import explained, readable, refusal_text, tool_text
+from ..telling import explained, not_set_up_text, readable, refusal_text, tool_text
 from .kept import base64, contents, kept_file, listing, shown_path
 
 TYPE_CHECKING = False
@@ -95,10 +95,16 @@ def answer(result: Result, request: Request, limits: Operator, shelf: Shelf) -> 
 def refusal(error: CapsuleError) -> dict[str, object]:
     """The answer to a call whose arguments were wrong: a result, so that the model sees it and can correct itself."""
     message, advice = explained(error.failure())
+    return _not_run(error, message, advice, refusal_text(error))
+
+
+def not_set_up(error: CapsuleError) -> dict[str, object]:
+    """The answer to a call that the operator's limits fit badly: nothing of them is a model's to read."""
+    text = not_set_up_text(error)
+    return _not_run(error, "the sandbox is not set up for this call", text.rpartition("do: ")[2], text)
+
+
+def _not_run(error: CapsuleError, message: str, advice: str, text: str) -> dict[str, object]:
     failure = {"code": error.code, "cause": error.failure().cause, "message": message}
     structured = {"status": "not run", "error": {**failure, "do": advice} if advice else failure}
-    return {
-        "content": [{"type": "text", "text": refusal_text(error)}],
-        "structuredContent": structured,
-        "isError": True,
-    }
+    return {"content": [{"type": "text", "text": text}], "structuredContent": structured, "isError": True}

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from ..model import Request, Result
 
     class Finish(Protocol):
-        """Called once at the end, with the result, or the refusal of a request that only the host could judge, or None."""
+        """Called once at the end: what ran, or None where the arguments were wrong; and what came of it, or None for a bug."""
 
-        def __call__(self, result: Result | CapsuleError | None, *, cancelled: bool) -> None: ...
+        def __call__(
+            self, request: Request | None, outcome: Result | CapsuleError | None, *, cancelled: bool
+        ) -> None: ...
 
 
 # At the same time; what comes beyond waits for its turn. An agent that starts a hundred calls must not fill the host.
@@ -35,10 +37,13 @@ _END_SECONDS = 5.0  # a killed sandbox is gone in milliseconds; on a host that s
 class Call:
     """One call: what to run, what to do with its result, and the token under which the client wants to hear of it."""
 
-    def __init__(self, request: Request, finish: Finish, progress: Callable[[float], None] | None) -> None:
-        self.request = request
+    def __init__(
+        self, make: Callable[[], Request], finish: Finish, progress: Callable[[float, Request | None], None] | None
+    ) -> None:
+        self.make = make  # may run something itself, to see which programs there are: so it is the thread that calls it
+        self.request: Request | None = None
         self.finish = finish
-        self.progress = progress  # called now and then with the seconds since the start; None for nobody
+        self.progress = progress  # called now and then with the seconds since the start and what runs; None for nobody
         self.stop = Cancel()
         self.began = time.monotonic()
         self.next_progress = self.began + PROGRESS_SECONDS
@@ -78,7 +83,8 @@ class Calls:
 
     def wait_seconds(self) -> float | None:
         """How long until somebody wants to hear of a call; None for never."""
-        due = [call.next_progress for call in list(self._calls.values()) if call.progress is not None]
+        calls = list(self._calls.values())
+        due = [call.next_progress for call in calls if call.progress is not None and not call.stop.wanted]
         return max(min(due) - time.monotonic(), 0) if due else None
 
     def on_time(self) -> None:
@@ -86,23 +92,24 @@ class Calls:
         now = time.monotonic()
         for call in list(self._calls.values()):
             if call.progress is not None and call.next_progress <= now and not call.stop.wanted:
-                call.progress(now - call.began)
+                call.progress(now - call.began, call.request)
                 call.next_progress = now + PROGRESS_SECONDS
 
     def _work(self, key: object, call: Call) -> None:
-        result: Result | CapsuleError | None = None
+        outcome: Result | CapsuleError | None = None
         with self._turns:
             if not call.stop.wanted:
                 try:
-                    result = perform(call.request, on_start=call.stop.started)
+                    call.request = call.make()
+                    outcome = perform(call.request, on_start=call.stop.started)
                 except CapsuleError as error:
-                    result = error
+                    outcome = error
                 except Exception:  # noqa: BLE001  # a bug of ours must not look to the client like a call without an end
                     sys.excepthook(*sys.exc_info())
         # the next call may take this id as soon as the answer is out
         del self._calls[key]
         try:
-            call.finish(result, cancelled=call.stop.wanted)
+            call.finish(call.request, outcome, cancelled=call.stop.wanted)
         except Exception:  # noqa: BLE001  # likewise
             sys.excepthook(*sys.exc_info())
-            call.finish(None, cancelled=call.stop.wanted)
+            call.finish(None, None, cancelled=call.stop.wanted)

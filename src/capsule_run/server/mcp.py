@@ -11,7 +11,7 @@ import sys
 
 from .. import __version__
 from ..errors import CapsuleError
-from .answers import answer, refusal
+from .answers import answer, not_set_up, refusal
 from .calls import Call, Calls
 from .kept import Shelf, contents
 from .tools import TOOLS, call_request, described, world
@@ -35,7 +35,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..model import Request, Result
+    from ..model import Failure, Request, Result
     from ..tooling import Operator
     from .wire import Send
 
@@ -185,43 +185,41 @@ class Session:
         def respond(fields: dict[str, object]) -> None:
             send(result_message(request_id, _stamped("tools/call", fields, envelope=envelope)))
 
-        try:
-            request = call_request(tool, params.get("arguments", {}), self._limits)
-        except CapsuleError as error:
-            respond(refusal(error))
-            return
+        def make() -> Request:
+            return call_request(tool, params.get("arguments", {}), self._limits)
 
-        def finish(result: Result | CapsuleError | None, *, cancelled: bool) -> None:
+        def finish(request: Request | None, outcome: Result | CapsuleError | None, *, cancelled: bool) -> None:
             if cancelled:
                 send(None)  # nobody waits for an answer
-            elif result is None:
+            elif outcome is None:
                 send(error_message(request_id, RpcError(INTERNAL_ERROR, "internal error")))
-            elif isinstance(result, CapsuleError):
-                respond(refusal(result))
-            else:
-                self._log(result, level)
-                respond(answer(result, request, self._limits, self._shelf))
+            elif isinstance(outcome, CapsuleError) and request is None:
+                respond(refusal(outcome))
+            elif isinstance(outcome, CapsuleError):
+                self._log(outcome.failure(), level)
+                respond(not_set_up(outcome))
+            elif request is not None:
+                if outcome.error is not None and outcome.error.code.startswith(("E2", "E6")):
+                    self._log(outcome.error, level)
+                respond(answer(outcome, request, self._limits, self._shelf))
 
-        self.calls.start(request_id, Call(request, finish, self._progress(meta, request)))
+        self.calls.start(request_id, Call(make, finish, self._progress(meta)))
 
-    def _progress(self, meta: Mapping[str, object], request: Request) -> Callable[[float], None] | None:
+    def _progress(self, meta: Mapping[str, object]) -> Callable[[float, Request | None], None] | None:
         token = meta.get("progressToken")
         if not is_id(token):
             return None
-        most = (request.timeout_ms or self._limits.timeout_ms) / 1000
 
-        def tell(seconds: float) -> None:
+        def tell(seconds: float, request: Request | None) -> None:
+            most = ((request.timeout_ms if request is not None else None) or self._limits.timeout_ms) / 1000
             # a call that waits for its turn is older than its command
             params = {"progressToken": token, "progress": round(seconds, 1), "total": max(most, round(seconds, 1))}
             self._notify("notifications/progress", {**params, "message": f"running for {seconds:.0f} s"})
 
         return tell
 
-    def _log(self, result: Result, level: object) -> None:
+    def _log(self, failure: Failure, level: object) -> None:
         """Tell the operator what no model is told: why the host, or we, could not run it."""
-        failure = result.error
-        if failure is None or not failure.code.startswith(("E2", "E6")):
-            return
         text = f"{failure.code}: {failure.message}" + (f" ({failure.hint})" if failure.hint else "")
         print(f"capsule-run: {text}", file=sys.stderr, flush=True)  # where clients keep a server's log
         if level in LEVELS and LEVELS.index(str(level)) <= LEVELS.index("error"):

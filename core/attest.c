@@ -130,7 +130,7 @@ int attest_groups(struct room *room)
 	char name[NAME_MAX + 3] = "/";
 	struct step step;
 
-	if (!plan_find(&room->plan, "cgroup", &step) && !plan_find(&room->plan, "cgroup1", &step))
+	if (!plan_find(&room->plan, "cgroup", &step) && !plan_find(&room->plan, "cgroup-enter", &step))
 		return 0;
 	append(name, append(name, 1, sizeof(name), step.field[1]), sizeof(name), "\n");
 	fd = open("/proc/thread-self/cgroup", O_RDONLY | O_CLOEXEC);

@@ -261,3 +261,16 @@ def test_allowed_calls_are_found_without_arguments(profile: str, architecture: s
             uncached.append(rule.name)
 
     assert [] == uncached
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_honest_programs_ask_all_the_time_is_not_told(profile: str) -> None:
+    """Calls of every start, thread or file copy are answered by the filter; whoever else is refused, the launcher hears of."""
+    rules = loaded(profile, "x86_64")
+    numbers, arch = numbers_of("x86_64"), audit_arch_of("x86_64")
+
+    def asks(name: str) -> bool:
+        return rules.run(call(arch, numbers[name])) & 0xFFFF0000 == 0x7FC00000
+
+    assert {False} == {asks(name) for name in ("clone3", "openat2", "getxattr", "fsetxattr")}
+    assert {True} == {asks(name) for name in ("mount", "ptrace", "userfaultfd", "io_uring_setup", "vmsplice")}

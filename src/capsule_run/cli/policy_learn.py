@@ -65,13 +65,13 @@ class Learned:
             return False
         for group in WHOLE:
             mine = [rule for rule in GROUPS[group] if rule.name == call and lets_through(rule)]
+            if group == "threads" and "process" in self.recipe.groups:
+                continue  # which is later in this list, and allows the same calls for more
             if mine and group not in self.recipe.groups:
                 self.recipe = replace(self.recipe, groups=(*self.recipe.groups, group))
                 self.reasons[group] = call
                 return True
-            if mine and group == "threads":
-                continue  # `process` allows it for more
-            if mine:
+            if mine and group != "threads":
                 return False  # its arguments were refused
         allowed = any(lets_through(rule) for group in open_groups() for rule in GROUPS[group] if rule.name == call)
         if call in self.recipe.allow or not (allowed or not group_of(call)) or not call.isidentifier():

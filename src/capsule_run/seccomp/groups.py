@@ -10,6 +10,8 @@ from ..data.rules import GROUPS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .rule import Rule
 
 # What no profile of a user's may allow either: it ends a run, or it does the work of other calls past their rules.
@@ -69,9 +71,13 @@ def allowing(call: str, profile: str) -> tuple[str, str]:
         refusing = next((group for rule in GROUPS[group] if rule.name == call), refusing)
     if is_closed(call):
         return refusing or "probed", ""
-    group = group_of(call)
-    if not any(lets_through(rule) for rule in GROUPS.get(group, ()) if rule.name == call) or group in groups:
-        return refusing, ""
-    if base == "strict" and group in PROFILES["default"].groups:
+    if base == "strict" and _allowed_by(call, PROFILES["default"].groups):
         return refusing, "default"
-    return refusing, f"{profile if known else 'default'}+{group}"
+    more = [group for group in GROUPS if group not in groups and _allowed_by(call, (group,))]
+    if not more or _allowed_by(call, groups):  # then it was its arguments that were refused
+        return refusing, ""
+    return refusing, f"{profile if known else 'default'}+{more[0]}"
+
+
+def _allowed_by(call: str, groups: Iterable[str]) -> bool:
+    return any(rule.name == call and lets_through(rule) for group in groups for rule in GROUPS[group])

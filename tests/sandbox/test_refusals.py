@@ -1,0 +1,203 @@
+"""Refused system calls are seen: who made them, how often, what ended the run; and what happens where nobody can look."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import pytest
+from inside import COMMAND, code_of, printed
+
+from capsule_run.seccomp import check
+from capsule_run.seccomp.selection import KILL_VIOLATIONS, REFUSE_VIOLATIONS, grouped_rules, numbers_of, settled
+
+PTRACE = "import ctypes; c = ctypes.CDLL(None, use_errno=True); print(c.ptrace(0, 7, 0, 0), ctypes.get_errno())"
+MOUNT = "import ctypes; ctypes.CDLL(None).mount(1, 2, 3, 4, 5); print('still here')"
+
+
+def test_a_refused_call_is_listed(inside):
+    """What was refused is in the result: call, answer, count, first arguments, and the process."""
+    response = inside(["python3", "-c", PTRACE])
+    assert "-1 1" == printed(response)
+    (refusal,) = response["denied"]
+    assert ("ptrace", "EPERM", 1, "0x7", ["python3", "-c", PTRACE]) == (
+        refusal["syscall"],
+        refusal["errno"],
+        refusal["count"],
+        refusal["first_args"][1],
+        refusal["process"]["argv"],
+    )
+
+
+def test_what_was_not_refused_is_not_listed(inside):
+    """A run without a refusal has no `denied`: what libc and shells ask for all the time is not told."""
+    response = inside(
+        ["sh", "-c", "python3 -c 'import threading, subprocess; subprocess.run([\"true\"])' | cat; ls -l / | sort"]
+    )
+    assert ("success", None) == (response["status"], response.get("denied"))
+
+
+def test_an_escape_call_ends_the_run_and_is_named(inside):
+    """A call that only an attack makes ends everything, also when a grandchild makes it, and the error says who and what."""
+    response = inside(["sh", "-c", f'python3 -c "{MOUNT}"; echo after'])
+    details = response["error"]["details"]
+    assert ("killed", 137, "E5001", "") == (
+        response["status"],
+        response["exit_code"],
+        code_of(response),
+        response["stdout"],
+    )
+    assert ("mount", ["0x1", "0x2", "0x3", "0x4", "0x5"], ["python3", "-c", MOUNT]) == (
+        details["syscall"],
+        details["arguments"][:5],
+        details["process"]["argv"],
+    )
+
+
+def test_on_violation_refuse_lets_it_run_on(inside):
+    """With `on_violation` the same call is refused, listed, and the command goes on."""
+    response = inside(["python3", "-c", MOUNT], on_violation="refuse")
+    assert "still here" == printed(response)
+    assert [("mount", "EPERM")] == [(each["syscall"], each["errno"]) for each in response["denied"]]
+
+
+def test_strict_ends_the_run_on_what_default_refuses(inside):
+    """In `strict` a call that escapes are made of ends the run."""
+    response = inside(["python3", "-c", PTRACE], profile="strict")
+    assert ("E5001", "ptrace") == (code_of(response), response["error"]["details"]["syscall"])
+
+
+def test_a_group_opens_a_profile(inside):
+    """NAME+GROUP lets through what the name alone refuses."""
+    code = "import ctypes; print(ctypes.CDLL(None).inotify_init1(0) >= 0)"
+    assert ("False", "True") == (
+        printed(inside(["python3", "-c", code])) if os.uname().machine == "x86_64" else "False",
+        printed(inside(["python3", "-c", code], profile="default+watch")),
+    )
+
+
+def test_a_flood_does_not_hold_up_the_clock(inside):
+    """Processes that do nothing but be refused are counted, and end with the clock."""
+    code = (
+        "import ctypes, os\nc = ctypes.CDLL(None)\nfor _ in range(6): os.fork() or [c.ptrace(0, 0, 0, 0) for _ in iter(int, 1)]\n"
+        "print('forked', flush=True)\nwhile True: c.ptrace(0, 0, 0, 0)"
+    )
+    response = inside(["python3", "-c", code], timeout_ms=1500)
+    assert ("timeout", "E3006", "forked\n") == (response["status"], code_of(response), response["stdout"])
+    assert response["denied"][0]["count"] > 100
+
+
+def test_the_list_is_bounded(inside):
+    """However many kinds of refusals there are, 64 are told apart."""
+    code = "import ctypes; c = ctypes.CDLL(None)\nfor n in range(600, 900): c.syscall(n)"
+    response = inside(["python3", "-c", code])
+    assert ("success", 64) == (response["status"], len(response["denied"]))
+
+
+def test_stderr_says_it_in_one_line(inside):
+    """In command mode one line tells what was refused, and what would allow it."""
+    ended = inside.cli("--no-workspace", "--profile", "strict", "--", "python3", "-c", "import os; os.fork()")
+    assert ended.stderr.splitlines()[-1].startswith(
+        b"capsule-run: refused `clone` by `python3` (EPERM): `--profile default`"
+    )
+
+
+# Installs a filter with a listener, so that no process below may have another one, and runs the command.
+TAKES_THE_LISTENER = """
+import ctypes, os, struct, sys
+c = ctypes.CDLL(None, use_errno=True)
+code = ctypes.create_string_buffer(struct.pack("<HBBI", 6, 0, 0, 0x7fff0000))
+program = ctypes.create_string_buffer(struct.pack("<HxxxxxxQ", 1, ctypes.addressof(code)))
+assert c.prctl(38, 1, 0, 0, 0) == 0
+number = {"x86_64": 317, "aarch64": 277}[os.uname().machine]
+fd = c.syscall(number, 1, 8, program)
+assert fd > 0, ctypes.get_errno()
+os.set_inheritable(fd, True)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def below_a_listener(start, **request):
+    ended = start([sys.executable, "-c", TAKES_THE_LISTENER, *COMMAND, "--json"], input=json.dumps(request).encode())
+    assert b"" == ended.stderr
+    return json.loads(ended.stdout)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [(PTRACE, ("success", "-1 1\n", None)), (MOUNT, ("killed", "", "E5001"))],
+    ids=["refused", "ended"],
+)
+def test_without_a_listener_the_answers_are_the_same(inside, code, expected):
+    """Where a container around us has taken the one listener, the filter itself refuses and kills."""
+    response = below_a_listener(inside._start, command=["python3", "-c", code])
+    assert (*expected, None) == (
+        response["status"],
+        response["stdout"],
+        response.get("error", {}).get("code"),
+        response.get("denied"),
+    )
+
+
+def test_seeing_refusals_can_be_required(inside):
+    """With `require` nothing runs where refusals cannot be seen, and it runs where they can."""
+    request = {"command": ["echo", "ran"], "require": ["seccomp_notify"]}
+    assert "ran" == printed(inside(request["command"], require=request["require"]))
+    response = below_a_listener(inside._start, **request)
+    assert ("E2007", None) == (code_of(response), response.get("stdout"))
+
+
+# Makes every call of its standard input, each in a process of its own, and prints the errno of each.
+CALLER = """
+import ctypes, json, os, sys
+c = ctypes.CDLL(None, use_errno=True)
+for number, arguments in json.load(sys.stdin):
+    child = os.fork()
+    if not child:
+        ctypes.set_errno(0)
+        answer = c.syscall(ctypes.c_long(number), *map(ctypes.c_ulong, arguments))
+        os._exit(ctypes.get_errno() if answer == -1 else 0)
+    status = os.waitpid(child, 0)[1]
+    print(os.waitstatus_to_exitcode(status))
+"""
+# Nothing valid in any place: no descriptor, no pointer, no id, no size.
+BAD = 0xFFFF_FFFF_FFFF_F008
+# Calls that end, stop or multiply the caller, or leave libc in pieces, when they reach the kernel; futex says ENOSYS itself.
+NOT_ALLOWED_LIVE = {"exit", "exit_group", "pause", "rt_sigreturn", "vfork", "fork", "clone", "futex", "set_robust_list"}
+
+
+def live_calls(profile, architecture):
+    """(name, arguments, errno of ours or None for a call that must reach the kernel), for each way through each rule."""
+    for _, raw in grouped_rules(profile, architecture, network=False, root_inside=False):
+        rule = settled(raw, profile, REFUSE_VIOLATIONS)
+        for halves in check.telling_calls(rule):
+            action = check.decide(rule.cases, rule.otherwise, halves)
+            looked_at = {test.argument % 6 for case in rule.cases for test in case.when}
+            arguments = [halves[n] | halves[n + 6] << 32 if n in looked_at else BAD for n in range(6)]
+            if action.kind != "allow":
+                yield rule.name, arguments, action.errno
+            elif rule.name not in NOT_ALLOWED_LIVE:
+                yield rule.name, arguments, None
+
+
+@pytest.mark.parametrize("profile", ["default", "build"])
+def test_every_rule_live(inside_as_caller, profile):
+    """With bad arguments every refused call gets exactly our answer, and every allowed one reaches the kernel."""
+    assert KILL_VIOLATIONS != REFUSE_VIOLATIONS
+    architecture = os.uname().machine
+    numbers = numbers_of(architecture)
+    calls = list(live_calls(profile, architecture))
+    response = inside_as_caller(
+        ["python3", "-c", CALLER],
+        stdin=json.dumps([[numbers[name], arguments] for name, arguments, _ in calls]),
+        profile=profile,
+        on_violation="refuse",
+    )
+    got = [int(line) for line in printed(response).splitlines()]
+    wrong = [
+        (name, [hex(each) for each in arguments], expected, errno)
+        for (name, arguments, expected), errno in zip(calls, got, strict=True)
+        if (errno == 38 if expected is None else errno != expected)
+    ]
+    assert [] == wrong

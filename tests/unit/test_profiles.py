@@ -1,0 +1,173 @@
+"""Profiles that users compose: what their words mean, what is refused, what advice names, and the subcommand."""
+
+from __future__ import annotations
+
+import pytest
+
+from capsule_run import seccomp
+from capsule_run.cli import main
+from capsule_run.errors import CapsuleError
+from capsule_run.profile_file import load
+from capsule_run.seccomp.groups import CLOSED_CALLS, allowing, is_closed
+from capsule_run.seccomp.recipe import ALONE, from_spec, from_table
+
+
+def allowed(profile, architecture="x86_64"):
+    return set(seccomp.allowed_calls(profile, architecture))
+
+
+def test_a_group_is_added_to_a_profile():
+    """NAME+GROUP has what both have."""
+    added = allowed(from_spec("default+watch")) - allowed("default")
+    assert {"inotify_init1", "inotify_add_watch", "inotify_rm_watch", "signalfd4"} == added
+
+
+def test_a_single_call_is_added_with_the_rule_that_some_group_has():
+    """A call by name comes with its argument tests, where there are any."""
+    rows = {row.name: row for row in seccomp.explain(from_spec("strict+chmod"), "x86_64")}
+    assert ("refuse with EPERM if mode has S_ISUID or S_ISGID",) == rows["chmod"].arguments
+
+
+def test_a_call_is_removed():
+    """What a profile removes is answered ENOSYS."""
+    recipe = from_table({"extends": "default", "remove": ["socket", "ptrace"]}, "mine")
+    assert {"socket"} == allowed("default") - allowed(recipe)
+    assert "ptrace" not in {row.name for row in seccomp.explain(recipe, "x86_64")}
+
+
+def test_nothing_extends_nothing_but_the_base():
+    """A profile that extends none begins with what the core itself needs, and keeps every kill."""
+    bare = from_spec(ALONE)
+    assert allowed(bare) < allowed("strict")
+    assert {row.name for row in seccomp.explain("default", "x86_64") if row.action == "kill"} == {
+        row.name for row in seccomp.explain(bare, "x86_64") if row.action == "kill"
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("lax", "unknown profile `lax`"),
+        ("default+wach", "unknown group `wach`; did you mean `watch`?"),
+        ("default+escape", "unknown group `escape`"),
+        ("default+mount", "`mount` cannot be allowed by any profile"),
+        ("default+clone3", "`clone3` cannot be allowed by any profile"),
+    ],
+)
+def test_what_a_name_may_not_say(spec, message):
+    """An unknown word is refused with the nearest one, and what no profile may have by name."""
+    with pytest.raises(CapsuleError, match="E1011") as caught:
+        load(spec)
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("groups = [", "not valid TOML"),
+        ('gruops = ["watch"]', "unknown field `gruops`; did you mean `groups`?"),
+        ('groups = "watch"', "`groups` must be a list of strings"),
+        ('allow = ["reed"]', "unknown system call `reed`; did you mean `read`?"),
+        ('allow = ["bpf"]', "`bpf` cannot be allowed"),
+        ('extends = "default"\nallow = ["times"]\nremove = ["times"]', "`times` is both allowed and removed"),
+        ('extends = "default"\nremove = ["execve"]', "`execve` cannot be removed"),
+        ('extends = "default"\nremove = ["write"]', "`write` cannot be removed"),
+    ],
+)
+def test_what_a_file_may_not_say(tmp_path, text, message):
+    """A file that is wrong is refused with the place that is."""
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(CapsuleError, match="E1011") as caught:
+        load(str(path))
+    assert message in caught.value.message
+
+
+def test_a_file_that_is_not_there():
+    """A path that cannot be read is refused, not taken for a name."""
+    with pytest.raises(CapsuleError, match="cannot read the file"):
+        load("./nowhere.toml")
+
+
+def test_a_recipe_is_compiled_once():
+    """The second run of a process pays for no compiler."""
+    first = seccomp.program_hex(from_spec("default+watch"), architecture="x86_64", network=False)
+    assert first is seccomp.program_hex(from_spec("default+watch"), architecture="x86_64", network=False)
+
+
+@pytest.mark.parametrize(
+    ("call", "profile", "better"),
+    [
+        ("inotify_init1", "default", "default+watch"),
+        ("clone", "strict", "default"),
+        ("clone", "default", ""),
+        ("chmod", "default", ""),
+        ("mount", "default", ""),
+        ("ptrace", "default", ""),
+        ("io_uring_setup", "default", ""),
+        ("shmget", "default", "default+ipc"),
+        ("599", "default", ""),
+    ],
+)
+def test_advice(call, profile, better):
+    """The option that is named would help, and where none would, none is."""
+    assert better == allowing(call, profile)[1]
+
+
+def test_advice_helps():
+    """Every profile that advice names lets the call through."""
+    for row in seccomp.explain("build", "x86_64"):
+        _group, better = allowing(row.name, "default")
+        assert not better or row.name in allowed(load(better) or better)
+
+
+def test_closed_calls_are_closed():
+    """No group that a profile may name lets through what no profile may have."""
+    everything = from_spec(
+        "+".join(["build", *(g for g in __import__("capsule_run.seccomp.recipe", fromlist=["x"]).open_groups())])
+    )
+    assert set() == {call for call in allowed(everything) if is_closed(call)}
+    assert all(is_closed(call) for call in CLOSED_CALLS)
+
+
+def says(capfd, *words):
+    status = main(["policy", *words])
+    return status, capfd.readouterr().out
+
+
+@pytest.mark.parametrize(("profile", "most"), [("strict", 55), ("default", 140)])
+def test_show_counts(capfd, profile, most):
+    """`policy show` prints the number of calls of each architecture, and they keep to the budget."""
+    status, said = says(capfd, "show", profile)
+    counts = [int(word.split()[0]) for word in said.splitlines()[0].split(": ")[1].split(" allowed")[0].split(", ")]
+    assert (0, 2) == (status, len(counts))
+    assert max(counts) <= most
+
+
+def test_show_all_names_every_group(capfd):
+    """Without a name, profiles and groups are listed."""
+    _status, said = says(capfd, "show")
+    assert {"strict", "default", "build", "watch", "timers"} <= {line.split()[0] for line in said.splitlines()}
+
+
+def test_diff(capfd):
+    """`policy diff` names each call that differs, both ways."""
+    assert (0, "default -> default+pidfd: 2 calls differ") == (
+        (said := says(capfd, "diff", "--arch", "x86_64", "default", "default+pidfd"))[0],
+        said[1].splitlines()[0],
+    )
+
+
+def test_expectations(capfd, tmp_path):
+    """`policy test` holds expectations against a profile, and its exit code is that of the worst."""
+    file = tmp_path / "expected"
+    file.write_text("allow openat # reads\nrefuse ptrace\nkill ioctl 0 0x5412\nallow mount\n")
+    assert (1, "line 4: `allow mount`: it is `kill`\n3 of 4 hold for default\n") == says(capfd, "test", str(file))
+    file.write_text("allow openat\n")
+    assert (0, "1 of 1 hold for strict\n") == says(capfd, "test", str(file), "--profile", "strict")
+
+
+@pytest.mark.parametrize("words", [["shew"], ["show", "--no"], ["test"], ["learn"], ["show", "--arch", "sparc"]])
+def test_a_wrong_word_is_refused(capfd, words):
+    """The subcommand refuses what it does not know."""
+    assert 2 == says(capfd, *words)[0]

@@ -21,6 +21,8 @@ EXPECTED = {
     "monitoring": ["capsule_run_wall_seconds_count 1", "success"],
     "monitoring-sdk": ["hello ['audit.jsonl', 'runs.prom']"],
     "postmortem": ['"status": "timeout"', '"postmortem": {'],
+    "refused": ["refused `ptrace` by `python3` (EPERM): no profile allows it"],
+    "policy": ["  strict   x86_64 55", "strict -> default:", '"process",'],
     "json": ['"exit_code": 3', '"stdout": "2\\n"', '"message": "the command exited with code 3: oops"'],
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+from pathlib import Path
 
 import pytest
 from bpf_simulator import Filter
@@ -28,6 +29,17 @@ BITS = {"A": 1, "B": 2}
 def test_budgets(architecture: str, profile: str, network: bool, most: int) -> None:
     """A profile lets through no more calls than we say in public."""
     assert most >= len(seccomp.allowed_calls(profile, architecture, network=network))
+
+
+def test_counts_on_the_page() -> None:
+    """The page says how many calls each profile allows, and it is right."""
+    page = Path(__file__).parents[2].joinpath("docs", "syscall-policy.md").read_text()
+    for profile in PROFILES:
+        cells = [
+            f"{len(seccomp.allowed_calls(profile, each))} ({len(seccomp.allowed_calls(profile, each, network=True))})"
+            for each in ARCHITECTURES
+        ]
+        assert f"| `{profile}` | {cells[0]} | {cells[1]} |" in page
 
 
 @architectures

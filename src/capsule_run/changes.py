@@ -10,8 +10,8 @@ from __future__ import annotations
 import posix
 
 from ._value import value
-from .collecting import DIRECTORY_FLAGS, READ_FLAGS
 from .model import CREATED, DELETED, MODIFIED, Change
+from .paths import DIRECTORY_FLAGS, READ_FLAGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import posix
 
 from ._value import value
 from .model import CollectedFile, NotCollected
+from .paths import DIRECTORY_FLAGS, READ_FLAGS
 from .patterns import MOST_NAMES, advance
 
 TYPE_CHECKING = False
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 MOST_ENTRIES = 200_000  # names looked at in all
 MOST_REFUSED = 1000  # that are told one by one
 MAP_FROM = 1 << 20  # bytes: smaller files are read
-READ_FLAGS = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
-DIRECTORY_FLAGS = READ_FLAGS | posix.O_DIRECTORY
 _KIND, _PLAIN, _DIRECTORY, _LINK = 0o170000, 0o100000, 0o040000, 0o120000
 _WILD = frozenset("*?[")
 

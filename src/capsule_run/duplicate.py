@@ -9,8 +9,8 @@ from __future__ import annotations
 import posix
 
 from ._value import value
-from .collecting import DIRECTORY_FLAGS
 from .delivery import Delivery
+from .paths import DIRECTORY_FLAGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

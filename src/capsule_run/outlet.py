@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix
 
-from .collecting import DIRECTORY_FLAGS, READ_FLAGS
+from .paths import DIRECTORY_FLAGS, READ_FLAGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,6 +13,9 @@ from .view import normal
 
 ENOENT, ELOOP = 2, 40
 MOST_LINKS = 40  # path_resolution(7)
+# For opening by name what somebody may have prepared: no link is followed, and nothing is waited for.
+READ_FLAGS = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
+DIRECTORY_FLAGS = READ_FLAGS | posix.O_DIRECTORY
 
 
 def join(directory: str, path: str) -> str:

@@ -12,7 +12,6 @@ import sys
 
 from .. import paths
 from .._value import replace
-from ..data.secrets import ACCOUNT_DIRECTORIES
 from ..errors import CapsuleError
 from ..jsonapi import MAX_REQUEST_BYTES
 from ..model import Isolation, Request, Result, Workspace
@@ -115,6 +114,8 @@ def command_workspace(request: Request, options: Options) -> Request:
         within(directory, tree) for tree in UNSHARED_TREES
     ):
         return _without_workspace(request, f"`{directory}` belongs to the system")
+    from ..data.secrets import ACCOUNT_DIRECTORIES  # only who shares a directory pays for it
+
     secret = next((name for name in ACCOUNT_DIRECTORIES if paths.exists(f"{directory}/{name}", follow=False)), None)
     if secret is not None:
         return _without_workspace(request, f"`{directory}` holds `{secret}`")

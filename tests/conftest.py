@@ -89,7 +89,9 @@ CAPABILITIES = {
     "git": lambda: shutil.which("git") is not None,
     # what every sandbox shows, so not what a version manager keeps in a home directory
     **{name: lambda name=name: _in_system(name) for name in ("g++", "go", "java", "perl", "ruby", "rustc")},
-    "typescript": lambda: any(map(_in_system, ("deno", "bun", "tsx", "tsc"))),
+    "typescript": lambda: (
+        any(map(_in_system, ("deno", "bun", "tsx", "tsc"))) or Path(sys.executable).with_name("deno").exists()
+    ),
     "node": lambda: shutil.which("node") is not None,
     "matplotlib": lambda: importlib.util.find_spec("matplotlib") is not None,
     "sqlite3": lambda: shutil.which("sqlite3") is not None,

@@ -77,8 +77,8 @@ def _tool(
 
 
 _BUILT = "/tmp/main"  # beside no file of the workspace, which may be read-only and is collected from
-# Deno and Bun keep caches in the home directory, which is the workspace, and look for new versions of themselves.
-_DENO = {"DENO_DIR": "/tmp/deno", "DENO_NO_UPDATE_CHECK": "1"}
+# Deno keeps a cache in the home directory, which is the workspace, looks for new versions, and colours what no terminal shows.
+_DENO = {"NO_COLOR": "1", "DENO_DIR": "/tmp/deno", "DENO_NO_UPDATE_CHECK": "1"}
 # Modules off: a single file has none. Caches and settings would lie in the workspace. There is no network to fetch from.
 _GO = {
     "GO111MODULE": "off",

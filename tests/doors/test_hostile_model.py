@@ -20,11 +20,11 @@ import tempfile
 import textwrap
 from pathlib import Path
 
+import every_door
 import pytest
+from every_door import DOORS, mcp_server
 
 import capsule_run
-import doors
-from doors import DOORS, mcp_server
 
 pytestmark = pytest.mark.sandbox
 
@@ -408,4 +408,4 @@ def test_the_table_is_whole():
     """Every integration that there is has its column."""
     folder = Path(capsule_run.__file__).parent / "integrations"
     modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
-    assert [] == sorted(name for name in modules if f"integrations.{name} " not in inspect.getsource(doors))
+    assert [] == sorted(name for name in modules if f"integrations.{name} " not in inspect.getsource(every_door))

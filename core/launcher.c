@@ -570,7 +570,7 @@ static void wait_for_events(struct pollfd polls[static EVENTS])
 	watch(&polls[8], memory.proc >= 0 && run.room.pidfd >= 0 ? cpu.timer : -1, POLLIN);
 	watch(&polls[9], run.room.pidfd >= 0 ? run.notice : -1, POLLIN);
 	/* likewise: a call is judged of a command that has started */
-	watch(&polls[10], notify.listener < 0 ? notify.socket : run.started || run.room.pidfd < 0 ? notify.listener : -1, POLLIN);
+	watch(&polls[10], notify.listener < 0 ? notify.socket : run.started || notify.told || run.room.pidfd < 0 ? notify.listener : -1, POLLIN);
 	while (poll(polls, EVENTS, -1) < 0)
 		if (errno != EINTR)
 			_exit(1); /* the kernel kills init with us */

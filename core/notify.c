@@ -3,7 +3,8 @@
  * Refusals, seen from outside. The filter does not answer a refused call itself: the kernel holds the caller and asks the
  * launcher, which looks the same call up in the same filter, writes it down, and says no; or ends the run.
  *
- * Law of this file: an answer is an errno or the end, never "go on": what lies behind a pointer can change after a look at
+ * Law of this file: an answer is an errno or the end, never "go on" (but for the two calls of the ledger, which the filter
+ * allows whatever their arguments): what lies behind a pointer can change after a look at
  * it, so nothing is let through on the strength of one, and no memory of the caller's is read. What is judged are numbers
  * that the kernel copied when the call was made. A caller waits for us, and we for nobody: one answer a round of the loop.
  */
@@ -29,6 +30,7 @@ struct instruction {
 #define KILL_PROCESS 0x80000000U
 #define ERRNO 0x00050000U
 #define ASK 0x7fc00000U
+#define ALLOW 0x7fff0000U
 #define NEW_LISTENER 8U
 #define WAIT_KILLABLE 32U
 
@@ -55,9 +57,12 @@ _Static_assert(sizeof(struct question) == 80 && sizeof(struct answer) == 24, "as
 #define SET_FLAGS 0x40082104UL
 #define SYNC_WAKE_UP 1UL
 
+#define GO_ON 0xfffeU /* in the place of an errno, from our own instructions alone: tell the ledger, and let it */
+#define CONTINUE 1U
+#define LEDGER_LINES 2000
 #define KINDS 64 /* of refusals that are told apart; what else there is, is counted together */
 
-struct notify notify = { -1, -1, NULL };
+struct notify notify = { -1, -1, false, NULL };
 static struct instruction program[4096];
 static unsigned int length;
 static struct {
@@ -119,7 +124,8 @@ int put_on_filter(const char *digits, bool must_ask)
 	}
 	for (unsigned int i = 0; i < length; i++)
 		if (program[i].code == RETURN && (program[i].k & ACTION) == ASK)
-			program[i].k = (program[i].k & 0xffff) == END_OF_RUN ? KILL_PROCESS : ERRNO | (program[i].k & 0xffff);
+			program[i].k = (program[i].k & 0xffff) == GO_ON ? ALLOW
+				     : (program[i].k & 0xffff) == END_OF_RUN ? KILL_PROCESS : ERRNO | (program[i].k & 0xffff);
 	return load(0);
 }
 
@@ -206,6 +212,26 @@ static void note(struct question *asked, uint32_t errno_or_end)
 	record_line("refused", line, 8, who, 2);
 }
 
+/*
+ * A process that is about to execute a program, or to end: it stands still, so what procfs says is of this moment. Only so
+ * many are told, since a flood of them is easily had. The two calls are allowed whatever their arguments.
+ */
+static void tell_ledger(struct question *asked)
+{
+	static const char *const files[] = { "/stat", "/status", "/cmdline" };
+	static unsigned int told;
+	const uint64_t line[] = { asked->call.number == SYS_exit_group, now_ns(), asked->pid, asked->call.argument[0] };
+	char said[3][768];
+	struct text texts[3];
+
+	if (++told > LEDGER_LINES)
+		return;
+	for (int i = 0; i < 3; i++)
+		texts[i] = (struct text){ said[i], read_of(asked->pid, files[i], said[i], sizeof(said[i])) };
+	if (ask(IS_VALID, &asked->id) == 0)
+		record_line("process", line, 4, texts, 3);
+}
+
 /* One question. NULL, or why the run must end; then the caller is not answered any more. */
 static const char *answer_one(void)
 {
@@ -218,10 +244,15 @@ static const char *answer_one(void)
 	verdict = judge(&asked.call);
 	if ((verdict & ACTION) != ASK)
 		return "lost";
+	answer.id = asked.id;
+	if ((verdict & 0xffff) == GO_ON) {
+		tell_ledger(&asked);
+		answer.flags = CONTINUE;
+		return ask(SEND, &answer) < 0 && errno != ENOENT ? "lost" : NULL;
+	}
 	note(&asked, verdict & 0xffff);
 	if ((verdict & 0xffff) == END_OF_RUN)
 		return "syscall";
-	answer.id = asked.id;
 	answer.error = -(int32_t)(verdict & 0xffff);
 	return ask(SEND, &answer) < 0 && errno != ENOENT ? "lost" : NULL;
 }
@@ -244,6 +275,8 @@ static const char *take_listener(void)
 	/* since 6.6: the caller waits for us, so our processor may as well be its own; before, it is only slower */
 	(void)syscall(SYS_ioctl, notify.listener, SET_FLAGS, SYNC_WAKE_UP);
 	read_program(notify.program);
+	for (unsigned int i = 0; i < length; i++)
+		notify.told |= program[i].code == RETURN && program[i].k == (ASK | GO_ON);
 	record_line("listening", NULL, 0, NULL, 0);
 	return NULL;
 }

@@ -95,6 +95,10 @@ def payload_steps(policy: Policy) -> tuple[Step, ...]:
         on_violation=policy.calls.on_violation,
         root_inside=policy.user == 0,
     )
+    if policy.watched.ledger:
+        from .seccomp.prefix import told_first  # compiled anew: who asks for a ledger can wait a millisecond
+
+        program = told_first(policy.architecture) + program
     steps: list[Step] = [("id", str(policy.user), str(policy.group)), ("umask", "0022")]
     if policy.nice:
         steps.append(("nice", str(policy.nice)))

@@ -285,6 +285,16 @@ def _unpickled(code: str, message: str, cause: str, details: dict[str, object], 
     return CapsuleError(code, message, cause=cause, details=details, hint=hint)
 
 
+def exit_status(failure: Failure | None, exit_code: int | None) -> int:
+    """The exit code of the command line for a result, as design section 5 has it."""
+    if exit_code is not None:
+        return exit_code
+    if failure is None:
+        return 0
+    code = entry(failure.code).exit
+    return code if isinstance(code, int) else 125
+
+
 _HEAD = """\
 # Error codes
 

@@ -193,6 +193,7 @@ _REQUEST: dict[str, Checker] = {
     "profile": check_profile,
     "on_violation": choice(KILL, REFUSE),
     "postmortem": check_boolean,
+    "ledger": check_boolean,
     "files": _check_files,
     "collect": _check_collect,
     "collect_bytes": integer(0, 1 << 62, " bytes"),

@@ -113,6 +113,7 @@ class Request:
     profile: str | None = None
     on_violation: str | None = None
     postmortem: bool | None = None
+    ledger: bool | None = None
     files: tuple[InputFile, ...] = ()
     collect: tuple[str, ...] = ()
     collect_bytes: int | None = None
@@ -247,6 +248,7 @@ class Result:
     not_applied: tuple[NotApplied, ...] = ()
     measurement: Mapping[str, object] | None = None
     denied: tuple[Mapping[str, object], ...] = ()
+    processes: tuple[Mapping[str, object], ...] | None = None  # None: no ledger was asked for, or none could be kept
 
     @property
     def files(self) -> dict[str, CollectedFile]:

@@ -48,6 +48,7 @@ class Watched:
     cpu_time_ms: int | None  # None: unlimited
     processors: int
     postmortem: bool
+    ledger: bool
 
 
 @value
@@ -131,6 +132,7 @@ def _watched(request: Request, host: Host) -> Watched:
         cpu_time_ms=request.resources.cpu_time_ms,
         processors=host.processors,
         postmortem=request.postmortem is not False,
+        ledger=bool(request.ledger),
     )
 
 

@@ -29,6 +29,8 @@ def response(result: Result) -> dict[str, object]:
         fields["isolation"] = result.isolation
     if result.measurement is not None:
         fields["measurement"] = result.measurement
+    if result.processes is not None:
+        fields["processes"] = list(result.processes)
     if result.limits_hit:
         fields["limits_hit"] = list(result.limits_hit)
     if result.denied:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 import time
 
-from . import cgroup, errors
+from . import cgroup
 from ._value import replace
 from .core import PATH as CORE_PATH
 from .core import Core, Ended, Report, memory_file, parse_record, parse_report, sealed_file
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from .exchange import Exchange
     from .host import Host
     from .measure import Sample
-    from .model import Failure
     from .policy import Policy
     from .tools import Shown
 
@@ -333,6 +332,7 @@ def perform(
         if doubt is not None:
             status, exit_code, signal, failure = ERROR, 125, None, doubt.failure()
     metrics = account.metrics(ended, called_ns) if ended.report.usage else None
+    found, processes = _looks(ended)
     result = Result(
         execution_id=execution_id,
         status=status,
@@ -347,8 +347,9 @@ def perform(
         isolation=isolation,
         error=failure,
         limits_hit=verdict.limits_hit(ended, failure),
-        postmortem=_postmortem(ended),
+        postmortem=found,
         denied=denied,
+        processes=processes,
     )
     taken = ended.taken
     if taken is None:
@@ -363,12 +364,18 @@ def perform(
     )
 
 
-def _postmortem(ended: Ended) -> dict[str, object] | None:
-    if ended.report.killed not in ("clock", "cpu") or not ended.policy.watched.postmortem:
-        return None
-    from .postmortem import postmortem
+def _looks(ended: Ended) -> tuple[dict[str, object] | None, tuple[dict[str, object], ...] | None]:
+    """What the threads did before the end, and every process; None for what was not asked for, or could not be had."""
+    found = processes = None
+    if ended.report.killed in ("clock", "cpu") and ended.policy.watched.postmortem:
+        from .postmortem import postmortem
 
-    return postmortem(ended.record, ended.policy.architecture)
+        found = postmortem(ended.record, ended.policy.architecture)
+    if ended.policy.watched.ledger and any(words[0] == "listening" for words in ended.record):
+        from .ledger import ledger
+
+        processes = ledger(ended)
+    return found, processes
 
 
 def failed_result(error: CapsuleError, *, execution_id: str, started_at: str) -> Result:
@@ -386,13 +393,3 @@ def failed_result(error: CapsuleError, *, execution_id: str, started_at: str) ->
         isolation={},
         error=error.failure(),
     )
-
-
-def exit_status(failure: Failure | None, exit_code: int | None) -> int:
-    """The exit code of the command line for a result, as design section 5 has it."""
-    if exit_code is not None:
-        return exit_code
-    if failure is None:
-        return 0
-    code = errors.entry(failure.code).exit
-    return code if isinstance(code, int) else 125

@@ -66,14 +66,14 @@ def run(
     collect_file_bytes: int | str | None = None,
     execution_id: str | None = None,
     postmortem: bool | None = None,
+    ledger: bool | None = None,
 ) -> Result:
     """Run `command` in a fresh sandbox, wait for it, and return the result.
 
     :param command: the program and its arguments; no shell is involved.
     :param timeout_ms: wall-clock limit in milliseconds (default 30 000).
     :param memory: bytes, or a size such as "256M" (default 256 MiB), for the command and all its children together.
-    :param env: variables to add; nothing of the caller's environment is passed on.
-    :param stdin: what the command reads; None is end-of-file at once.
+    :param env: variables; nothing of the caller's is passed on. :param stdin: what it reads; None is end-of-file at once.
     :param workspace: a host directory shown copy-on-write at /workspace; None starts with an empty one.
     :param network: True gives the host's network; default none but a private loopback.
     :param max_output: bytes kept of each stream (default 1 MiB); what happens then is `on_output_limit`, "kill" or "truncate".
@@ -87,7 +87,7 @@ def run(
     :param changes: whether `Result.changes` says what the command changed (default: where the workspace is copy-on-write).
     :param apply_changes: True carries the changes over to the shared directory. :param save_changes: to another one.
     :param collect_bytes: how much may come back. :param collect_file_bytes: of one file.
-    :param postmortem: False does not look what every thread did before a run was ended for its time.
+    :param ledger: True lists every process in `Result.processes`. :param postmortem: False does not look before a timeout.
     :param profile: system calls: a name, NAME+GROUP or a TOML file. :param on_violation: "kill", or "refuse" and run on.
     :raises CapsuleError: with a code E1xxx when the request is wrong.
     """

@@ -204,7 +204,7 @@ def test_rows_of_the_response_are_the_model_s():
         stderr_stream=model.Output(data=b"\xff", total_bytes=1, truncated=True),
         metrics=Metrics(**dict.fromkeys(Metrics.__annotations__, 1)), isolation={"a": 1},
         error=model.Failure(code="E4001", message="m", cause="c", details={}, hint="h"),
-        limits_hit=({},), denied=({},), measurement={"doubts": []}, postmortem={"threads": [], "complete": True},
+        processes=({},), limits_hit=({},), denied=({},), measurement={"doubts": []}, postmortem={"threads": [], "complete": True},
         collected=(model.CollectedFile(path="p", data=b"", mode=0o644),),
         not_collected=(model.NotCollected(path="p", reason="symlink", bytes=0),),
         changes=(model.Change(path="p", kind="created", bytes=0),), changes_truncated=True,

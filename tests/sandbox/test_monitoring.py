@@ -50,3 +50,8 @@ def test_where_the_log_is_required_the_start_is_in_it(inside, place):
     inside.cli("--no-workspace", "--audit-required", "--audit-log", log, "--", "true")
     start, end = rows(log)
     assert ("start", "end", start["execution_id"]) == (start["event"], end["event"], end["execution_id"])
+
+
+def test_a_required_log_must_be_named(inside):
+    """`--audit-required` alone is refused, rather than run without a log."""
+    assert 2 == inside.cli("--no-workspace", "--audit-required", "--", "true").returncode

@@ -37,7 +37,7 @@ def test_every_option_reaches_the_request():
         "--timeout 5000 --memory 256M --cpu 512 --max-output 1K --max-pids 5 --network --workdir /w --env A=1 --env B=x=y "
         "--readonly /r --readonly /r2 --writable /rw --bind src:/d --bind ../s:/e:rw,force --execution-id job:1 --workspace d:ro "
         "--tool node --tool .venv --user 0:12 --hostname box --on-output-limit truncate --disk 1G --max-file-size 1M "
-        "--max-open-files 64 --cpus 1.5 --cpu-time 2500 --no-postmortem "
+        "--max-open-files 64 --cpus 1.5 --cpu-time 2500 --ledger --no-postmortem "
         "--unmask .env --file a/b=src --file c=../d=e --collect *.txt --collect out/ --collect-to got "
         "--max-collect 1G --apply-changes --save-changes kept --require landlock --require cgroup2 "
         "--profile strict --on-violation kill -- cat -n"
@@ -47,6 +47,7 @@ def test_every_option_reaches_the_request():
         environment=(("A", "1"), ("B", "x=y")),
         timeout_ms=5000,
         postmortem=False,
+        ledger=True,
         resources=Resources(
             memory_bytes=256 << 20,
             cpu_shares=512,
@@ -249,6 +250,7 @@ OUR_HELP = """\
   --metrics-file <PATH>      Add the run to figures for Prometheus
   --audit-log <PATH>         Append who ran what, and how it ended
   --audit-required           Run nothing that the audit log does not take
+  --ledger                   List every process in the result
   --no-postmortem            Do not look what it did before its time was up
   --file <PATH=SRC>          Copy a file into the workspace
   --collect <GLOB>           Bring files of the workspace back

@@ -12,10 +12,10 @@ import sys
 
 from .. import paths
 from .._value import replace
-from ..errors import CapsuleError
+from ..errors import CapsuleError, exit_status
 from ..jsonapi import MAX_REQUEST_BYTES
 from ..model import Isolation, Request, Result, Workspace
-from ..runner import Run, Streams, dry_run, exit_status, failed_result, new_execution_id, perform, timestamp
+from ..runner import Run, Streams, dry_run, failed_result, new_execution_id, perform, timestamp
 from ..view import SYSTEM_DIRECTORIES, within
 from .options import HELP, VERSION, Options, build_json_request, build_request, read_options
 
@@ -218,6 +218,8 @@ def _stream(request: Request, options: Options, signals: _Signals, stdin: int | 
 
 def _performed(request: Request, options: Options, signals: _Signals, streams: Streams | None = None) -> Result:
     """The run, written down where the operator asked for it."""
+    if options.audit_required and not options.audit_log:
+        raise CapsuleError("E1007", "`--audit-required` needs `--audit-log`")
     if not (options.metrics_file or options.audit_log):
         return perform(request, streams=streams, on_start=signals.started)
     from ..monitor import Monitor

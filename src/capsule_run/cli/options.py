@@ -251,6 +251,7 @@ OPTIONS = (
     _line("--metrics-file", "<PATH>", "Add the run to figures for Prometheus", "metrics_file", check_source),
     _line("--audit-log", "<PATH>", "Append who ran what, and how it ended", "audit_log", check_source),
     _line("--audit-required", "", "Run nothing that the audit log does not take", "audit_required"),
+    _line("--ledger", "", "List every process in the result", "ledger"),
     _line("--no-postmortem", "", "Do not look what it did before its time was up", "postmortem", gives=False),
     _line("--file", "<PATH=SRC>", "Copy a file into the workspace", "files", _file),
     _line("--collect", "<GLOB>", "Bring files of the workspace back", "collect", _text),
@@ -374,8 +375,6 @@ def _object(pairs: object, option: str) -> dict[str, object]:
 def _checked(options: Options) -> Options:
     if options.action != RUN:
         return options
-    if options.audit_required and not options.audit_log:
-        raise CapsuleError("E1007", "`--audit-required` needs `--audit-log`")
     if options.json and options.command:
         raise CapsuleError(
             "E1009",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,8 @@ LIMITS = {
     "open": 1.10,
     "pipe": 1.10,
 }
+# bubblewrap with a filter of one instruction: what any filter at all costs.
+SMALLEST_BWRAP = "bwrap --ro-bind / / --dev /dev --tmpfs /dev/shm --unshare-all --seccomp 9"
 HERE = Path(__file__).resolve().parent
 
 
@@ -42,6 +45,9 @@ def rows(rounds: int) -> list[Row]:
         build.build(Path(folder, "loops"), source=HERE)
         # the current directory is what a sandbox shows at /workspace
         sides = {"outside": ["./loops"], "inside": [cli, "--", "./loops"]}
+        if shutil.which("bwrap"):
+            sides["bwrap"] = ["sh", "-c", f"exec {SMALLEST_BWRAP} ./loops 9<allow"]
+            Path(folder, "allow").write_bytes(bytes((6, 0, 0, 0, 0, 0, 0xFF, 0x7F)))
         samples: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
         for _ in range(rounds):
             for side, argv in sides.items():
@@ -51,4 +57,8 @@ def rows(rounds: int) -> list[Row]:
         low = {side: percentile([run[kind] for run in runs], 0.25) for side, runs in samples.items()}
         note = f"{low['inside']:.0f} ns against {low['outside']:.0f} ns"
         table.append(judged(f"{kind}, inside / outside", low["inside"] / low["outside"], "×", limit, note=note))
+    if "bwrap" in samples:
+        low = {side: percentile([run["getppid"] for run in samples[side]], 0.25) for side in ("inside", "bwrap")}
+        note = f"{low['inside']:.0f} ns against {low['bwrap']:.0f} ns"
+        table.append(judged("getppid, inside / smallest bwrap", low["inside"] / low["bwrap"], "×", 1.05, note=note))
     return table

@@ -274,3 +274,18 @@ def test_what_honest_programs_ask_all_the_time_is_not_told(profile: str) -> None
 
     assert {False} == {asks(name) for name in ("clone3", "openat2", "getxattr", "fsetxattr")}
     assert {True} == {asks(name) for name in ("mount", "ptrace", "userfaultfd", "io_uring_setup", "vmsplice")}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_without_a_listener_the_program_says_the_same(profile: str) -> None:
+    """What the core loads where nobody can be asked gives every answer itself, and the same one."""
+    asking = seccomp.program_hex(profile, architecture="x86_64", network=False)
+    alone = Filter(bytes.fromhex(seccomp.without_listener(asking)))
+    arch = audit_arch_of("x86_64")
+    answers = [
+        (words(each.run(call(arch, number))), each is alone and each.run(call(arch, number)) >> 16 == 0x7FC0)
+        for each in (Filter(bytes.fromhex(asking)), alone)
+        for number in range(600)
+    ]
+
+    assert [(answer, False) for answer, _ in answers[:600]] == answers[600:]

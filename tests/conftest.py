@@ -108,6 +108,8 @@ CAPABILITIES = {
     "public-python": lambda: _others_can_run(sys.executable),
     "cgroup2": lambda: Path("/sys/fs/cgroup/cgroup.controllers").exists(),
     "cgroup1-memory": lambda: Path("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists(),
+    "guest": lambda: os.environ.get("CAPSULE_GUEST") == "1",
+    "last rung": lambda: _group_of_memory() == "watch",
     "memory cgroup": lambda: _group_of_memory() != "watch",
     "landlock": lambda: "landlock" in _text("/sys/kernel/security/lsm"),
     "var-run": lambda: os.path.islink("/var/run") and os.path.isdir("/run/lock"),
@@ -129,6 +131,10 @@ def _group_of_memory():
     from capsule_run.model import Resources
 
     return groups.decide(groups.limits(Resources()), cgroup.find()).of("memory")
+
+
+if os.environ.get("CAPSULE_GUEST") == "1":  # there a limit that stands on no group is a broken guest
+    MUST_WORK |= {"guest", "memory cgroup"}
 
 
 def _text(path):

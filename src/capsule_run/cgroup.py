@@ -119,8 +119,9 @@ def _given(path: str) -> list[str]:
 
 def _enable(path: str) -> list[str]:
     """Give children of this group what can be given; a group with processes in it refuses (EBUSY)."""
+    offered = _read(f"{path}/cgroup.controllers").split()
     for name in (MEMORY, PROCESSES, CPU, IO):
-        if name not in _given(path):
+        if name in offered and name not in _given(path):
             try:
                 _write(f"{path}/cgroup.subtree_control", f"+{name}")
             except OSError:
@@ -140,9 +141,7 @@ def _place2(path: str, *, enable: bool) -> Place | None:
 
 def _is_limited(path: str) -> bool:
     """Whether a neighbour of this group would escape a limit that somebody set on it."""
-    return _read(f"{path}/memory.max").strip() not in ("", "max") or not _read(f"{path}/cpu.max").startswith(
-        ("", "max")
-    )
+    return any(_read(f"{path}/{file}").split()[:1] not in ([], ["max"]) for file in ("memory.max", "cpu.max"))
 
 
 def _is_delegated(path: str) -> bool:
@@ -190,7 +189,7 @@ def _version2(mounts: list[tuple[str, str, str, list[str]]], own: dict[str, str]
     """The nearest group, from our own upwards, whose children can have limits and which we may enter from here."""
     path = next((_directory(own.get("", "/.."), root, at) for kind, root, at, _ in mounts if kind == "cgroup2"), "")
     top = next((at for kind, _root, at, _ in mounts if kind == "cgroup2"), "")
-    if not path or "/.." in path or not set(_NEEDED) <= set(_read(f"{path}/cgroup.controllers").split()):
+    if not path or "/.." in path:
         return None
     mine, here = posix.geteuid(), path
     while _writable(here) and _writable(f"{here}/cgroup.procs"):

@@ -20,6 +20,7 @@ EXPECTED = {
     "json-request": ['"status":"success"', '"stdout":"Hello from sandbox\\n"'],
     "monitoring": ["capsule_run_wall_seconds_count 1", "success"],
     "monitoring-sdk": ["hello ['audit.jsonl', 'runs.prom']"],
+    "ledger": ['"processes": [', '"/bin/true"'],
     "postmortem": ['"status": "timeout"', '"postmortem": {'],
     "refused": ["refused `ptrace` by `python3` (EPERM): no profile allows it"],
     "policy": ["  strict   x86_64 55", "strict -> default:", '"process",'],

@@ -1,0 +1,79 @@
+"""Which rung each limit stands on, and what is written into a group: pure decisions, as tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from capsule_run import groups
+from capsule_run.errors import CapsuleError
+from capsule_run.groups import Cgroups, Place
+from capsule_run.model import Resources
+
+SECOND = Place(version=2, path="/two", controllers=("memory", "pids", "cpu", "io"))
+SECOND_WITHOUT_CPU = Place(version=2, path="/two", controllers=("memory", "pids"))
+FIRST = tuple(Place(version=1, path=f"/one/{name}", controllers=(name,)) for name in ("memory", "pids", "cpu", "io"))
+LADDERS = [
+    ((), ("watch", "rlimit", "nice")),
+    ((SECOND,), ("cgroup2", "cgroup2", "cgroup2")),
+    (FIRST, ("cgroup1", "cgroup1", "cgroup1")),
+    ((*FIRST, SECOND), ("cgroup2", "cgroup2", "cgroup2")),
+    ((SECOND_WITHOUT_CPU, *FIRST), ("cgroup2", "cgroup2", "cgroup1")),
+    ((SECOND_WITHOUT_CPU,), ("cgroup2", "cgroup2", "nice")),
+    (FIRST[:1], ("cgroup1", "rlimit", "nice")),
+]
+
+
+def decided(places, required=(), disks=(), **resources):
+    offered = Cgroups(places=tuple(places), disks=disks, lacking=(("cgroup2", "do this"),))
+    return groups.decide(groups.limits(Resources(**resources)), offered, required=required)
+
+
+@pytest.mark.parametrize(("places", "expected"), LADDERS)
+def test_each_limit_stands_on_its_highest_rung(places, expected):
+    """Version 2 before version 1 before what is left, for each limit by itself."""
+    assert dict(zip(("memory", "processes", "cpu_shares"), expected, strict=True)) == dict(decided(places).mechanisms)
+
+
+@pytest.mark.parametrize(("shares", "weight"), [(2, 1), (1024, 39), (262_144, 10_000)])
+def test_shares_become_weights_on_the_usual_curve(shares, weight):
+    """2 to 262144 shares are weights 1 to 10000, as with container engines."""
+    assert weight == groups.weight(shares)
+
+
+def test_every_knob_is_written():
+    """Also what is not limited is written, so that nothing of before can linger."""
+    (group,) = decided((SECOND,), memory_bytes=1 << 26, max_pids=10).groups
+    assert {
+        "memory.max": "67108864", "memory.swap.max": "0", "memory.oom.group": "1", "pids.max": "11",
+        "cpu.weight": "39", "cpu.max": "max 100000",
+    } == {knob.file: knob.text for knob in group.knobs}  # fmt: skip
+
+
+@pytest.mark.parametrize("resources", [{"cpu_quota": 0.5}, {"io_read_bps": 4096}])
+def test_what_only_a_group_can_hold_is_refused_without(resources):
+    """A quota, or a limit of io, is E2007 where there is no group, with what the host's owner would have to do."""
+    with pytest.raises(CapsuleError) as refused:
+        decided((), disks=("8:0",), **resources)
+    assert ("E2007", "do this") == (refused.value.code, refused.value.hint)
+
+
+def test_io_is_written_for_every_disk():
+    """One line for each disk, with the rates that were asked for and no other."""
+    (group,) = decided((SECOND,), disks=("8:0", "8:16"), io_read_bps=4096, io_write_iops=7).groups
+    assert ["8:0 rbps=4096 wiops=7", "8:16 rbps=4096 wiops=7"] == [
+        knob.text for knob in group.knobs if knob.file == "io.max"
+    ]
+
+
+@pytest.mark.parametrize(("places", "name", "passes"), [
+    ((SECOND,), "cgroup2", True), (FIRST, "cgroup1", True), (FIRST, "cgroup2", False),
+    ((SECOND_WITHOUT_CPU,), "cgroup2", False), ((), "cgroup1", False),
+])  # fmt: skip
+def test_a_required_rung(places, name, passes):
+    """`require` passes where every limit stands on it, and is E2007 else."""
+    if passes:
+        decided(places, required=(name,))
+        return
+    with pytest.raises(CapsuleError) as refused:
+        decided(places, required=(name,))
+    assert "E2007" == refused.value.code

@@ -37,6 +37,7 @@ def test_targets_are_those_that_are_judged(bench):
         "copy-on-write workspace of 20,000 files": f"≤ an empty workspace + {bench['files'].COW_ADDS_MS} ms",
         "a tool call through OpenAI's, Anthropic's or the MCP door": f"≤ {bench['doors'].SHARE_OF_SDK} × `capsule_run.run`",
         "MCP server, from nothing to the handshake": f"≤ {bench['doors'].MCP_START_MS:.0f} ms",
+        "getppid": f"≤ {bench['calls'].OVER_BWRAP} × in bubblewrap with a filter of one instruction",
         "1 GiB through stdout": f"≥ {bench['output'].SHARE_OF_PLAIN} × a plain pipe",
     } == TARGETS
     assert calls["stat"] == calls["open"] == calls["write-4K"] == calls["pipe"]

@@ -237,3 +237,15 @@ def test_ordinary_programs_run(inside, name, user, needs):
         needs("sdist", present=False)
     response = inside(command, isolation={"user": user}, resources={"memory_bytes": 1 << 30}, timeout_ms=20000)
     assert 0 == response["exit_code"], (response["error"], response["stderr"][-600:])
+
+
+def test_a_name_from_inside_moves_no_cursor(place):
+    """What we say ourselves of a process holds no control character and nothing that turns the writing round."""
+    name = "\x1b[2J\u202ex"
+    code = f"ln -s /usr/bin/python3 '{name}' && './{name}' -c 'import ctypes; ctypes.CDLL(None).mount(0, 0, 0, 0, 0)'"
+    words = [*COMMAND, "--no-workspace", "--", "sh", "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=place, check=False)
+    assert 137 == done.returncode
+    assert "E5001" in done.stderr
+    assert "\\x1b[2J\\u202ex" in done.stderr
+    assert "\x1b" not in done.stderr

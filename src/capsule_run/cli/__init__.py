@@ -39,9 +39,16 @@ UNSHARED_DIRECTORIES = ("/home", "/root", "/var", "/srv", "/mnt", "/media", "/op
 TERMINAL_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-._")
 
 
+def visible(text: str) -> str:
+    """Text for a terminal: names from inside may hold what moves a cursor or hides a word, and are shown as escapes."""
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def write_all(fd: int, text: str) -> None:
     """Write text to a descriptor. A reader that has gone away is not an error of ours: the exit code still tells."""
-    view = memoryview(text.encode("utf-8", "surrogateescape"))
+    view = memoryview((visible(text) if fd == 2 else text).encode("utf-8", "surrogateescape"))
     try:
         while view:
             view = view[posix.write(fd, view) :]

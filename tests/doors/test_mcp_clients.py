@@ -150,7 +150,7 @@ def test_configuration_starts_the_server(capsule_cli, key):
     assert "mcp" == first
     with Server(*words, argv=[entry["command"]], env=entry.get("env")) as server:
         tool = server.ask("tools/list")["tools"][0]
-        eaten = server.python("x = bytearray(600 << 20)")["structuredContent"]
+        eaten = server.python("x = bytearray(600 << 20)\nwhile True: pass")["structuredContent"]
     assert 60 == tool["inputSchema"]["properties"]["timeout_seconds"]["maximum"]
     assert ("killed", "memory") == (eaten["status"], eaten["error"]["cause"])
 

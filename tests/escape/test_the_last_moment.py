@@ -70,6 +70,8 @@ def test_a_death_outside_ends_everything_inside(victim):
         while (left := [pid for pid in descendants_named(mark) if is_alive(pid)]) and time.monotonic() < end:
             time.sleep(0.001)
         assert [] == left
+    # with both of them dead nobody was left to remove their control groups: the next start does
+    subprocess.run([*COMMAND, "--", "/bin/true"], stdin=subprocess.DEVNULL, cwd="/", check=True)
 
 
 def _children(pid):

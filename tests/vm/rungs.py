@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import capsule_run
 
-COMMAND = (sys.executable, "-I", "-S", str(Path(capsule_run.__file__).parent / "__main__.py"))
+# The system's own Python: the one that runs the tests may lie where only root comes.
+COMMAND = ("/usr/bin/python3", "-I", "-S", str(Path(capsule_run.__file__).parent / "__main__.py"))
 PYTHON = ("/usr/bin/python3", "-I", "-S", "-c")
 GUEST = os.environ.get("CAPSULE_GUEST") == "1"
 GROUPS, USER = Path("/sys/fs/cgroup"), 1000
@@ -81,7 +81,7 @@ def caller(name):
     """`root`, `user`, or `alone`: a user who is in the delegated group itself, and nobody else is."""
     if name == "root":
         return Caller(name)
-    enter = [sys.executable, "-I", "-S", "-c", ENTER]
+    enter = [COMMAND[0], "-I", "-S", "-c", ENTER]
     if GUEST:
         return Caller(name, [*enter, delegate(f"{name}-{os.getpid()}", leaf=name == "user"), USER])
     return Caller(name, ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"])

@@ -64,6 +64,7 @@ EXCEPTIONS: dict[str, str] = {
     "test.test_signal.PendingSignalsTests.test_sigpending": _RARE,
     "test.test_time.TimeTestCase.test_process_time": _RARE,
     "test.test_time.TimeTestCase.test_thread_time": _RARE,
+    "test.test_time.TimeTestCase.test_get_clock_info": _RARE,
     "test.test_import.ImportTests.test_import": _READ_ONLY,
     "test.test_import.PycacheTests": _READ_ONLY,
     "test.test_runpy.RunModuleTestCase": _READ_ONLY,

@@ -154,15 +154,22 @@ def _is_delegated(path: str) -> bool:
     return False
 
 
+def _is_our_core(pid: str) -> bool:
+    """Whether a process is a core that this one has started. Just spawned, it has no command line for an instant."""
+    if _read(f"/proc/{pid}/stat").rpartition(")")[2].split()[1:2] != [str(posix.getpid())]:
+        return False
+    for _ in range(20):
+        if line := _read(f"/proc/{pid}/cmdline"):
+            return line == "capsule-core\0"
+        _wait_a_moment()
+    return False
+
+
 def _is_ours_alone(path: str) -> list[str]:
     """The members of our own group, if they are this process and its cores; empty if there is anybody else."""
     members = _read(f"{path}/cgroup.procs").split()
     mine = str(posix.getpid())
-    for member in members:
-        parent = _read(f"/proc/{member}/stat").rpartition(")")[2].split()[1:2]
-        if member != mine and not (parent == [mine] and _read(f"/proc/{member}/cmdline") == "capsule-core\0"):
-            return []
-    return members
+    return members if all(member == mine or _is_our_core(member) for member in members) else []
 
 
 def _empty_own(path: str) -> Place | None:

@@ -213,7 +213,7 @@ def limits_hit(ended: Ended, failure: Failure | None) -> tuple[dict[str, object]
     """The limits that were reached and did not end the run. Most runs reach none, and that is seen here at once."""
     policy = ended.policy
     for words in ended.record:
-        if words[0] == "cgroup":
+        if words[0] == "cgroup" and words[1] == "pids.events" and not words[2].startswith("max%200"):
             break
         if words[0] == "disk" and (int(words[2]) < 4096 or words[4] == "0"):
             break

@@ -60,7 +60,8 @@ def test_a_socket_file_in_the_copied_workspace_is_dead(inside, place):
         seen = inside.python_says(
             CONNECT.format(family="AF_UNIX", address="/workspace/s"), isolation={"workspace": str(place)}
         )
-    assert "ConnectionRefusedError" == seen
+    # over a copy-on-write view the file is there, and nobody behind it; a private copy leaves sockets out
+    assert seen in ("ConnectionRefusedError", "FileNotFoundError")
 
 
 def test_a_listener_inside_is_not_seen_outside(inside):

@@ -30,7 +30,7 @@ print("lived on")
 
 
 def test_nothing_can_be_typed_into_it():
-    """With a terminal on all three streams, the payload has no terminal, opens none, and TIOCSTI, by a child too, ends the run."""
+    """With a terminal on all three streams, the payload has none, opens none, and TIOCSTI, by a child too, ends the run."""
     master, slave = pty.openpty()
     program = subprocess.Popen(
         [*COMMAND, "--", "/usr/bin/python3", "-I", "-S", "-c", CODE],

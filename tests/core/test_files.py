@@ -47,7 +47,7 @@ def test_files_are_cut_from_the_pipe_by_their_sizes(core_path):
         pytest.param("/workspace/f", len(CONTENT) + 1, errno.EPIPE, id="the pipe ends early"),
         pytest.param("/workspace/none/f", 1, errno.ENOENT, id="no such directory"),
         pytest.param("/workspace", 1, errno.EEXIST, id="a directory is there"),
-        pytest.param("/new/var/tmp/f", 1, errno.ELOOP, id="a link on the way"),
+        pytest.param("/new/dev/fd/f", 1, errno.ELOOP, id="a link on the way"),
     ],
 )
 def test_a_file_that_cannot_be_made_fails_its_step(core_path, place, size, wrong):

@@ -209,11 +209,18 @@ def _own_end(ended: Ended) -> tuple[str, int, str | None, Failure | None]:
     return ERROR, 128 + number, name, error.failure()
 
 
+def _none_counted(file: str, content: str) -> bool:
+    """Whether a group's file tells of no fork that was refused and no process that was ended for its memory."""
+    if file == "pids.events":
+        return content.startswith("max%200")
+    return file not in ("memory.events", "memory.oom_control") or "oom_kill%200" in content
+
+
 def limits_hit(ended: Ended, failure: Failure | None) -> tuple[dict[str, object], ...]:
     """The limits that were reached and did not end the run. Most runs reach none, and that is seen here at once."""
     policy = ended.policy
     for words in ended.record:
-        if words[0] == "cgroup" and words[1] == "pids.events" and not words[2].startswith("max%200"):
+        if words[0] == "cgroup" and not _none_counted(words[1], words[2]):
             break
         if words[0] == "disk" and (int(words[2]) < 4096 or words[4] == "0"):
             break

@@ -128,6 +128,7 @@ _TABLE = (
             _tool("node", f"node {_STRIP} {{}}", probe=f"node {_STRIP} --eval 0", since="22.6"),
         ),
         install="node-typescript",
+        profile="build",  # Deno asks for its threads' scheduling, and complains on stderr without
     ),
     Language(
         name="bash",

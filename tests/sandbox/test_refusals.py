@@ -98,9 +98,10 @@ def test_the_list_is_bounded(inside):
 def test_stderr_says_it_in_one_line(inside):
     """In command mode one line tells what was refused, and what would allow it."""
     ended = inside.cli("--no-workspace", "--profile", "strict", "--", "python3", "-c", "import os; os.fork()")
-    assert ended.stderr.splitlines()[-1].startswith(
-        b"capsule-run: refused `clone` by `python3` (EPERM): `--profile default`"
-    )
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith(b"capsule-run: refused ")
+    # some builds of Python make an older call first, which `strict` lacks too
+    assert b"`clone` by `python3` (EPERM): `--profile default`" in last
 
 
 # Installs a filter with a listener, so that no process below may have another one, and runs the command.

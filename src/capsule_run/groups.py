@@ -26,7 +26,7 @@ _FILES2 = {
     IO: ("io.stat", "io.pressure"),
 }
 _FILES1 = {
-    MEMORY: ("memory.max_usage_in_bytes", "memory.failcnt", "memory.oom_control"),
+    MEMORY: ("memory.max_usage_in_bytes", "memory.oom_control"),
     PROCESSES: ("pids.events", "pids.peak"),
     CPU: ("cpu.stat", "cpuacct.usage"),  # the second where both are one hierarchy, as they mostly are
     IO: ("blkio.throttle.io_service_bytes", "blkio.throttle.io_serviced"),

@@ -14,7 +14,7 @@ TARGETS = dict(table_rows((DOCS / "performance.md").read_text()))
 def bench(monkeypatch):
     """The modules of `bench/`, which is no package."""
     monkeypatch.syspath_prepend(REPOSITORY / "bench")
-    names = ("calls", "doors", "files", "measure", "memory", "output", "start")
+    names = ("calls", "cgroups", "doors", "files", "measure", "memory", "output", "start")
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
     modules = {name: __import__(name) for name in names}
@@ -35,6 +35,9 @@ def test_targets_are_those_that_are_judged(bench):
         "stat, open, a 4 KiB write, a byte through a pipe": f"≤ {calls['stat']:.2f} × outside",
         "the cheapest calls (getppid, a write to /dev/null)": f"≤ {calls['getppid']} × outside",
         "copy-on-write workspace of 20,000 files": f"≤ an empty workspace + {bench['files'].COW_ADDS_MS} ms",
+        "control groups of a run": (
+            f"≤ the same run without + {bench['cgroups'].ADDS_MS} ms; in the virtual machine the same share of a run"
+        ),
         "a tool call through OpenAI's, Anthropic's or the MCP door": f"≤ {bench['doors'].SHARE_OF_SDK} × `capsule_run.run`",
         "MCP server, from nothing to the handshake": f"≤ {bench['doors'].MCP_START_MS:.0f} ms",
         "getppid": f"≤ {bench['calls'].OVER_BWRAP} × in bubblewrap with a filter of one instruction",

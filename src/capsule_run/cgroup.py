@@ -136,7 +136,16 @@ def _place2(path: str, *, enable: bool) -> Place | None:
         given = _enable(path)
     if not set(_NEEDED) <= set(given):
         return None
-    return Place(version=2, path=path, controllers=tuple(one for one in (MEMORY, PROCESSES, CPU, IO) if one in given))
+    controllers = tuple(one for one in (MEMORY, PROCESSES, CPU, IO) if one in given)
+    return Place(version=2, path=path, controllers=controllers, has_peak=_has_peak(path))
+
+
+def _has_peak(path: str) -> bool:
+    """Whether the groups made here will have `memory.peak` (5.19). The real root has none itself: there the release says."""
+    if not _is_top(path):
+        return _exists(f"{path}/memory.peak")
+    major, minor = posix.uname().release.split(".")[:2]
+    return (int(major), int("".join(c for c in minor if c.isdigit()))) >= (5, 19)
 
 
 def _is_limited(path: str) -> bool:
@@ -266,21 +275,9 @@ def offered(request: Request, host: Host) -> Cgroups:
     found, asked = find(), request.resources
     if all(rate is None for rate in (asked.io_read_bps, asked.io_write_bps, asked.io_read_iops, asked.io_write_iops)):
         return found
+    from .disks import disks
+
     return replace(found, disks=disks([source.device for source in host.sources.values() if not source.error]))
-
-
-def disks(devices: Sequence[int]) -> tuple[str, ...]:
-    """The whole disks, as `MAJOR:MINOR`, behind device numbers of files; what lies on none (tmpfs, overlay) is left out."""
-    found: dict[str, None] = {}
-    for device in devices:
-        name = f"{posix.major(device)}:{posix.minor(device)}"
-        place = f"/sys/dev/block/{name}"
-        if _exists(f"{place}/partition"):
-            name = _read(f"{place}/../dev").strip()
-        elif not _exists(place):
-            continue
-        found[name] = None
-    return tuple(found)
 
 
 # ---- making ----

@@ -24,6 +24,7 @@ RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_AS, RLIMIT_LOCKS, RLIMIT_SIGPENDING = 7, 8
 RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_RTPRIO, RLIMIT_RTTIME = 12, 13, 14, 15
 UNLIMITED = "unlimited"
 SPARE_PROCESSES = 16
+LOOK_ONLY = str(1 << 62)  # bytes that no machine has: the watch knows the most that it saw, and ends nothing for it
 # core(5): at 1 no core is written, and none is piped to a helper of the host's either, which 0 would still allow.
 NO_CORE = 1
 # landlock(7). Rights that change a file system, by the ABI that brought them; scopes (ABI 6): abstract sockets, signals.
@@ -118,6 +119,8 @@ def payload_steps(policy: Policy) -> tuple[Step, ...]:
     steps += (("clock", str(policy.timeout_ms)), ("drain", str(DRAIN_MS)))
     if not policy.rungs.holds("memory"):
         steps.append(("memory-watch", str(policy.memory_bytes)))
+    elif not policy.rungs.has_peak:
+        steps.append(("memory-watch", LOOK_ONLY))
     if policy.watched.cpu_time_ms is not None:
         steps.append(("cpu-watch", str(policy.watched.cpu_time_ms), str(policy.watched.processors)))
     if policy.watched.postmortem:

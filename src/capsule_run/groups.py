@@ -6,7 +6,7 @@ Version 1 and version 2 are two tables of file names for one set of limits.
 
 from __future__ import annotations
 
-from ._value import value
+from ._value import replace, value
 from .errors import CapsuleError
 from .model import DEFAULT_CPU_SHARES, DEFAULT_MAX_PIDS, DEFAULT_MEMORY_BYTES
 
@@ -40,6 +40,7 @@ class Place:
     version: int
     path: str
     controllers: tuple[str, ...]
+    has_peak: bool = True  # before 5.19 the kernel of version 2 keeps no peak of memory
 
 
 @value
@@ -116,6 +117,7 @@ class Decision:
 
     groups: tuple[Group, ...]
     mechanisms: tuple[tuple[str, str], ...]
+    has_peak: bool = True  # of the group that holds the memory; without one the launcher looks, and ends nothing for it
 
     def of(self, limit: str) -> str:
         """The mechanism of a limit; empty for one that was not asked for."""
@@ -184,7 +186,9 @@ def _group(place: Place, limits: Limits, disks: tuple[str, ...]) -> Group:
         version=place.version,
         parent=place.path,
         knobs=tuple(knob for name in place.controllers for knob in knobs(name, limits, disks)),
-        files=tuple(file for name in place.controllers for file in files[name]),
+        files=tuple(
+            file for name in place.controllers for file in files[name] if place.has_peak or file != "memory.peak"
+        ),
     )
 
 
@@ -201,10 +205,12 @@ def decide(limits: Limits, offered: Cgroups, *, required: tuple[str, ...] = ()) 
     controllers = [MEMORY, PROCESSES, CPU, *((IO,) if limits.io else ())]
     rungs: dict[str, str] = {}
     groups: list[Group] = []
+    has_peak = True
     for place in sorted(offered.places, key=lambda one: -one.version):
         new = tuple(name for name in place.controllers if name in controllers and name not in rungs)
         if new:
-            groups.append(_group(Place(version=place.version, path=place.path, controllers=new), limits, offered.disks))
+            groups.append(_group(replace(place, controllers=new), limits, offered.disks))
+            has_peak = has_peak and (place.has_peak or MEMORY not in new)
             rungs.update((name, f"cgroup{place.version}") for name in new)
     mechanisms = [
         ("memory", rungs.get(MEMORY, "watch")),
@@ -217,7 +223,7 @@ def decide(limits: Limits, offered: Cgroups, *, required: tuple[str, ...] = ()) 
         if not offered.disks:
             raise CapsuleError("E2007", "an io limit was asked for, but no disk carries what the sandbox would see")
         mechanisms.append(("io", _only(rungs.get(IO), "resources.io_*", offered)))
-    decision = Decision(groups=tuple(groups), mechanisms=tuple(mechanisms))
+    decision = Decision(groups=tuple(groups), mechanisms=tuple(mechanisms), has_peak=has_peak)
     for name in required:
         if name in (CGROUP1, CGROUP2):
             _require(name, decision, offered)

@@ -63,7 +63,7 @@ _WORDS = {
     "stderr": "standard error to descriptor {0}, {1} bytes at most, then {2}",
     "clock": "end it after {0} ms",
     "drain": "wait {0} ms for output of what it left behind",
-    "memory-watch": "end it when it uses more than {0} bytes of memory",
+    "memory-watch": "{watch0}",
     "cpu-watch": "end it when it has used {0} ms of processor time",
     "postmortem": "before it is ended for its time, write down what its threads do",
     "record": "write down what happens, in at most {1} bytes",
@@ -109,6 +109,13 @@ def describe(step: tuple[str, ...], plan: Plan) -> str:
         held = ("no changes outside the writable places",) if fields[1] != "0" else ()
         extra["landlock1"] = " and ".join(
             (*held, *(("no signals or abstract sockets to the outside",) if fields[2] != "0" else ()))
+        )
+    if verb == "memory-watch":
+        look_only = int(fields[0]) >= 1 << 62
+        extra["watch0"] = (
+            "look how much memory it uses"
+            if look_only
+            else f"end it when it uses more than {fields[0]} bytes of memory"
         )
     if verb == "filter":
         extra["instructions0"] = str(len(fields[0]) // 16)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from capsule_run import groups
+from capsule_run._value import replace
 from capsule_run.errors import CapsuleError
 from capsule_run.groups import Cgroups, Place
 from capsule_run.model import Resources
 
 SECOND = Place(version=2, path="/two", controllers=("memory", "pids", "cpu", "io"))
+OLD = replace(SECOND, has_peak=False)  # Linux before 5.19
 SECOND_WITHOUT_CPU = Place(version=2, path="/two", controllers=("memory", "pids"))
 FIRST = tuple(Place(version=1, path=f"/one/{name}", controllers=(name,)) for name in ("memory", "pids", "cpu", "io"))
 LADDERS = [
@@ -47,6 +49,18 @@ def test_every_knob_is_written():
         "memory.max": "67108864", "memory.swap.max": "0", "memory.oom.group": "1", "pids.max": "11",
         "cpu.weight": "39", "cpu.max": "max 100000",
     } == {knob.file: knob.text for knob in group.knobs}  # fmt: skip
+
+
+@pytest.mark.parametrize(("places", "has_peak"), [
+    ((SECOND,), True), ((OLD,), False), ((OLD, *FIRST), False), ((), True), (FIRST, True),
+])  # fmt: skip
+def test_a_kernel_without_a_peak_is_not_asked_for_one(places, has_peak):
+    """Where the group that holds the memory keeps no peak, its file is not read, and the launcher's looks stand in."""
+    decision = decided(places)
+    assert has_peak == decision.has_peak
+    assert ("memory.peak" in {file for group in decision.groups for file in group.files}) == (
+        has_peak and SECOND in places
+    )
 
 
 @pytest.mark.parametrize("resources", [{"cpu_quota": 0.5}, {"io_read_bps": 4096}])

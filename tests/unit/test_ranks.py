@@ -25,7 +25,7 @@ RANKS = {
     "evidence": 1, "groups": 1, "postmortem": 2, "ledger": 2, "counters": 1, "prometheus": 1, "monitor": 3, "measure": 2,
     "response": 1, "verdict": 1, "view": 1, "words": 1,
     "profile_file": 2, "refusals": 2,
-    "_bundle": 2, "cgroup": 2, "core": 2, "host": 2, "ids": 2, "links": 2, "machine": 2,
+    "_bundle": 2, "cgroup": 2, "core": 2, "disks": 2, "host": 2, "ids": 2, "links": 2, "machine": 2,
     "missing": 2, "paths": 2, "shims": 2, "tools": 2,
     "aio": 3, "cancel": 3, "room": 3, "runner": 3,
     "languages": 1, "program": 3, "telling": 4,

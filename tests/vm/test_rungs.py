@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rungs import GROUPS, GUEST, PYTHON, caller
 
+import capsule_run
 from capsule_run import cgroup
 
 MIB = 1 << 20
@@ -161,6 +162,28 @@ def test_the_peak_is_true(grouped):
         for size in (0, 64)
     )
     assert 64 * MIB * 0.95 <= touched - without <= 64 * MIB * 1.05
+
+
+def test_the_peak_without_the_kernels_own(needs, monkeypatch):
+    """Where the group keeps no peak (Linux before 5.19), the launcher's looks stand in, the result says so, and the limit is
+    the group's all the same.
+    """
+    needs("guest", present=GUEST)
+    monkeypatch.setattr(cgroup, "_has_peak", lambda _path: False)
+    cgroup.forget()
+    # two processes, so that it is not the kernel's peak of the largest one that is told
+    code = "import os, time\nchild = os.fork()\nheld = bytearray(b'x') * ({} << 20)\ntime.sleep(1)\nchild and os.wait()"
+    without, touched, over = (
+        capsule_run.run([*PYTHON, code.format(size)], memory="128M", timeout_ms=60_000) for size in (0, 32, 80)
+    )
+    cgroup.forget()
+    assert ("watch", "cgroup2") == (touched.metrics.memory_source, touched.isolation["limits"]["memory"])
+    assert 64 * MIB * 0.95 <= touched.metrics.max_memory_bytes - without.metrics.max_memory_bytes <= 64 * MIB * 1.05
+    assert ("E4001", "cgroup", 128 * MIB) == (
+        over.error.code,
+        over.error.details["source"],
+        over.error.details["observed_bytes"],
+    )
 
 
 def test_the_group_is_out_of_reach_and_gone(grouped):

@@ -108,6 +108,7 @@ CAPABILITIES = {
     "public-python": lambda: _others_can_run(sys.executable),
     "cgroup2": lambda: Path("/sys/fs/cgroup/cgroup.controllers").exists(),
     "cgroup1-memory": lambda: Path("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists(),
+    "swap": lambda: Path("/proc/swaps").exists(),
     "guest": lambda: os.environ.get("CAPSULE_GUEST") == "1",
     "last rung": lambda: _group_of_memory() == "watch",
     "memory cgroup": lambda: _group_of_memory() != "watch",
@@ -135,7 +136,7 @@ def _group_of_memory():
 
 
 if os.environ.get("CAPSULE_GUEST") == "1":  # there a limit that stands on no group is a broken guest
-    MUST_WORK |= {"guest", "memory cgroup"}
+    MUST_WORK |= {"guest", "memory cgroup", "swap"}
 
 
 def _text(path):

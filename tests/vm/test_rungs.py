@@ -12,7 +12,7 @@ import pytest
 from rungs import GROUPS, GUEST, PYTHON, caller
 
 import capsule_run
-from capsule_run import cgroup
+from capsule_run import cgroup, groups
 
 MIB = 1 << 20
 pytestmark = [pytest.mark.sandbox, pytest.mark.limit(240), pytest.mark.needs("root")]
@@ -255,6 +255,30 @@ def test_alone_in_a_delegated_group(needs):
     for leaf in GROUPS.glob("alone-*"):
         cgroup.sweep(str(leaf))
     assert ("cgroup2", "E4001") == (response["isolation"]["limits"]["memory"], response["error"]["code"]), response
+
+
+@pytest.fixture
+def swap(needs):
+    """The guest's disk as swap space."""
+    needs("guest", present=GUEST)
+    needs("swap")
+    subprocess.run(["mkswap", "/dev/ubda"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["swapon", "/dev/ubda"], check=True)
+    yield
+    subprocess.run(["swapoff", "/dev/ubda"], check=True)
+    Path("/dev/ubda").write_bytes(bytes(4096))
+
+
+def test_nothing_is_swapped(swap, monkeypatch):
+    """Where the kernel has swap, what would have to be swapped out is ended instead; without our knob it would go on."""
+    hog, asked = [*PYTHON, "held = bytearray(b'x') * (40 << 20)"], {"memory": "32M", "timeout_ms": 60_000}
+    ended = capsule_run.run(hog, **asked)
+    assert ("E4001", 32 * MIB) == (ended.error.code, ended.error.details["observed_bytes"])
+    knobs = groups._knobs2
+    monkeypatch.setattr(
+        groups, "_knobs2", lambda *asked: [knob for knob in knobs(*asked) if knob.file != "memory.swap.max"]
+    )
+    assert "success" == capsule_run.run(hog, **asked).status
 
 
 def test_io_is_limited(needs, tmp_path):

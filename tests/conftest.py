@@ -109,6 +109,7 @@ CAPABILITIES = {
     "cgroup2": lambda: Path("/sys/fs/cgroup/cgroup.controllers").exists(),
     "cgroup1-memory": lambda: Path("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists(),
     "swap": lambda: Path("/proc/swaps").exists(),
+    "systemd": lambda: shutil.which("systemd-run") is not None and Path("/lib/systemd/systemd").exists(),
     "guest": lambda: os.environ.get("CAPSULE_GUEST") == "1",
     "last rung": lambda: _group_of_memory() == "watch",
     "memory cgroup": lambda: _group_of_memory() != "watch",
@@ -136,7 +137,7 @@ def _group_of_memory():
 
 
 if os.environ.get("CAPSULE_GUEST") == "1":  # there a limit that stands on no group is a broken guest
-    MUST_WORK |= {"guest", "memory cgroup", "swap"}
+    MUST_WORK |= {"guest", "memory cgroup", "swap", "systemd"}
 
 
 def _text(path):

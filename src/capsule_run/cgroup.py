@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PREFIX = "capsule-"
 ENOENT, EBUSY = 2, 16
+HOSTS_NAMESPACE = "cgroup:[4026531835]"  # PROC_CGROUP_INIT_INO of linux/proc_ns.h
 _NEEDED = (MEMORY, PROCESSES)
 _NAMES1 = {"memory": MEMORY, "pids": PROCESSES, "cpu": CPU, "blkio": IO}
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
@@ -163,30 +164,14 @@ def _is_delegated(path: str) -> bool:
     return False
 
 
-def _is_our_core(pid: str) -> bool:
-    """Whether a process is a core that this one has started. Just spawned, it has no command line for an instant."""
-    if _read(f"/proc/{pid}/stat").rpartition(")")[2].split()[1:2] != [str(posix.getpid())]:
-        return False
-    for _ in range(20):
-        if line := _read(f"/proc/{pid}/cmdline"):
-            return line == "capsule-core\0"
-        _wait_a_moment()
-    return False
-
-
-def _is_ours_alone(path: str) -> list[str]:
-    """The members of our own group, if they are this process and its cores; empty if there is anybody else."""
-    members = _read(f"{path}/cgroup.procs").split()
-    mine = str(posix.getpid())
-    return members if all(member == mine or _is_our_core(member) for member in members) else []
-
-
 def _empty_own(path: str) -> Place | None:
     """Move ourselves to a leaf of our own group: with processes in it, it can give its children no controllers.
 
     Only where nobody else is in it. The leaf stays while we live, and is swept when we are gone.
     """
-    members = _is_ours_alone(path)
+    from .members import ours_alone  # few callers come here
+
+    members = ours_alone(path)
     if not members:
         return None
     leaf = f"{path}/{_name()}"
@@ -203,21 +188,33 @@ def _empty_own(path: str) -> Place | None:
 
 def _version2(mounts: list[tuple[str, str, str, list[str]]], own: dict[str, str]) -> Place | None:
     """The nearest group, from our own upwards, whose children can have limits and which we may enter from here."""
-    path = next((_directory(own.get("", "/.."), root, at) for kind, root, at, _ in mounts if kind == "cgroup2"), "")
-    top = next((at for kind, _root, at, _ in mounts if kind == "cgroup2"), "")
-    if not path or "/.." in path:
+    path = top = ""
+    for (
+        kind,
+        root,
+        at,
+        _options,
+    ) in mounts:  # what is mounted later lies on top; a mount may also show another part only
+        if kind == "cgroup2" and (found := _directory(own.get("", "/.."), root, at)) and "/.." not in found:
+            path, top = found, at
+    if not path or not set(_NEEDED) <= set(_read(f"{top}/cgroup.controllers").split()):
         return None
     mine, here = posix.geteuid(), path
     while _writable(here) and _writable(f"{here}/cgroup.procs"):
-        ours = _is_top(here) or (mine != 0 and posix.stat(here).st_uid == mine)
-        if found := _place2(here, enable=ours):
-            return found
-        if here == path and _is_delegated(path) and (found := _empty_own(path)):
-            return found
+        ours = _is_top(here) or (posix.stat(here).st_uid == mine if mine else here == top and _is_private())
+        if place := _place2(here, enable=ours):
+            return place
+        if here == path and _is_delegated(path) and (place := _empty_own(path)):
+            return place
         if here == top or _is_limited(here):
             break
         here = here.rpartition("/")[0]
     return _empty_own(path) if _writable(path) and _writable(f"{path}/cgroup.procs") else None
+
+
+def _is_private() -> bool:
+    """Whether we are in a cgroup namespace of our own, as in a container: its root is then the container's, not the host's."""
+    return posix.readlink("/proc/self/ns/cgroup") != HOSTS_NAMESPACE
 
 
 def _advice() -> str:

@@ -39,13 +39,24 @@ static void stat_call(void)
 		abort();
 }
 
+/* As every C library but musl makes it of open(3): two calls. */
 static void open_close(void)
 {
-	int fd = open("/usr/bin/env", O_RDONLY | O_CLOEXEC);
+	long fd = syscall(SYS_openat, AT_FDCWD, "/usr/bin/env", O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0)
 		abort();
-	close(fd);
+	close((int)fd);
+}
+
+/* musl sets the flag once more, with fcntl(2), whose arguments a filter must look at. */
+static void open_fcntl_close(void)
+{
+	long fd = syscall(SYS_openat, AT_FDCWD, "/usr/bin/env", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || fcntl((int)fd, F_SETFD, FD_CLOEXEC) != 0)
+		abort();
+	close((int)fd);
 }
 
 static void write_null(void)
@@ -79,6 +90,7 @@ static const struct {
 	{ "getppid", getppid_call, 1000 },
 	{ "stat", stat_call, 300 },
 	{ "open", open_close, 200 },
+	{ "open+fcntl", open_fcntl_close, 200 },
 	{ "write-null", write_null, 1000 },
 	{ "write-4K", write_page, 500 },
 	{ "pipe", pipe_byte, 300 },

@@ -63,6 +63,11 @@ def _rlimits(policy: Policy) -> list[Step]:
     return [("rlimit", str(which), str(limit)) for which, limit in limits]
 
 
+def _shares_writable(policy: Policy) -> bool:
+    """Whether a file made inside can lie in a folder of the host's."""
+    return any(bound.mode != READ_ONLY for bound in policy.binds) or policy.workspace_kind == READ_WRITE
+
+
 def _landlock(policy: Policy) -> list[Step]:
     """One more layer over the mounts: nothing outside is signalled or reached by an abstract socket.
 
@@ -71,9 +76,8 @@ def _landlock(policy: Policy) -> list[Step]:
 
     Of /dev only the files that are there are written to: devices and terminals.
     """
-    shares_writable = any(bound.mode != READ_ONLY for bound in policy.binds) or policy.workspace_kind == READ_WRITE
     changes = LANDLOCK_WRITE | LANDLOCK_REFER
-    abis = ((6, changes if shares_writable else 0, LANDLOCK_SCOPES), (2, changes, 0))
+    abis = ((6, changes if _shares_writable(policy) else 0, LANDLOCK_SCOPES), (2, changes, 0))
     steps: list[Step] = [("landlock", str(abi), str(rights), str(scopes)) for abi, rights, scopes in abis]
     if policy.landlock_required:
         steps.append(("landlock-required",))
@@ -93,6 +97,7 @@ def payload_steps(policy: Policy) -> tuple[Step, ...]:
         policy.calls.recipe or policy.calls.profile,
         architecture=policy.architecture,
         network=policy.network,
+        shared=_shares_writable(policy),
         on_violation=policy.calls.on_violation,
         root_inside=policy.user == 0,
     )

@@ -77,6 +77,21 @@ def test_a_set_id_file_of_the_workspace_gains_nothing(inside_as_caller, place, n
         assert "uid=1000(user) gid=1000(user)" in seen
 
 
+@pytest.mark.parametrize("user", [1000, 0])
+def test_a_set_id_file_of_a_private_place_gains_nothing(inside_as_caller, user):
+    """Made by open(2) where nothing of the host's is writable, a set-ID file runs as what made it: nosuid, and there is one id."""
+    code = """
+import os, subprocess
+for place in ("/workspace", "/tmp", "/dev/shm"):
+    with open(f"{place}/id", "wb", opener=lambda path, flags: os.open(path, flags, 0o6755)) as copy, open("/usr/bin/id", "rb") as original:
+        copy.write(original.read())
+    print(subprocess.run([f"{place}/id"], capture_output=True, text=True).stdout.split()[:2], open("/proc/self/status").read().count("NoNewPrivs:\t1"))
+"""
+    name = "root" if user == 0 else "user"
+    seen = inside_as_caller.python_says(code, isolation={"user": user})
+    assert [str([f"uid={user}({name})", f"gid={user}({name})"]) + " 1"] * 3 == seen.splitlines()
+
+
 @pytest.mark.parametrize("mode", ["0o60660", "0o20660"], ids=["block", "character"])
 def test_no_device_node_can_be_made(inside, mode):
     """mknod(2) makes no device, as user 0 neither."""

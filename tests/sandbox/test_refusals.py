@@ -168,9 +168,9 @@ BAD = 0xFFFF_FFFF_FFFF_F008
 NOT_ALLOWED_LIVE = {"exit", "exit_group", "pause", "rt_sigreturn", "vfork", "fork", "clone", "futex", "set_robust_list"}
 
 
-def live_calls(profile, architecture):
+def live_calls(profile, architecture, *, shared):
     """(name, arguments, errno of ours or None for a call that must reach the kernel), for each way through each rule."""
-    for _, raw in grouped_rules(profile, architecture, network=False, root_inside=False):
+    for _, raw in grouped_rules(profile, architecture, network=False, root_inside=False, shared=shared):
         rule = settled(raw, profile, REFUSE_VIOLATIONS)
         for halves in check.telling_calls(rule):
             action = check.decide(rule.cases, rule.otherwise, halves)
@@ -183,17 +183,19 @@ def live_calls(profile, architecture):
 
 
 @pytest.mark.parametrize("profile", ["default", "build"])
-def test_every_rule_live(inside_as_caller, profile):
+@pytest.mark.parametrize("shared", [False, True], ids=["private", "shared"])
+def test_every_rule_live(inside_as_caller, place, profile, shared):
     """With bad arguments every refused call gets exactly our answer, and every allowed one reaches the kernel."""
     assert KILL_VIOLATIONS != REFUSE_VIOLATIONS
     architecture = os.uname().machine
     numbers = numbers_of(architecture)
-    calls = list(live_calls(profile, architecture))
+    calls = list(live_calls(profile, architecture, shared=shared))
     response = inside_as_caller(
         ["python3", "-c", CALLER],
         stdin=json.dumps([[numbers[name], arguments] for name, arguments, _ in calls]),
         profile=profile,
         on_violation="refuse",
+        isolation={"workspace": {"source": str(place), "mode": "rw"}} if shared else {},
     )
     got = [int(line) for line in printed(response).splitlines()]
     wrong = [

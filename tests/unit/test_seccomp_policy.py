@@ -66,6 +66,7 @@ def test_explain_in_words() -> None:
     rows = {row.name: row for row in seccomp.explain("default", "x86_64")}
 
     assert ("refuse with EPERM if mode has S_ISUID or S_ISGID",) == rows["chmod"].arguments
+    assert rows["openat"].arguments[0].endswith("S_ISGID, where something of the host's is writable")
 
 
 def test_every_group_is_used() -> None:
@@ -84,9 +85,11 @@ def test_every_group_is_used() -> None:
 
 @architectures
 @pytest.mark.parametrize("profile", PROFILES)
-def test_tables_are_up_to_date(architecture: str, profile: str) -> None:
+@pytest.mark.parametrize("shared", [False, True])
+def test_tables_are_up_to_date(architecture: str, profile: str, shared: bool) -> None:
     """The shipped filters are what the rules compile to today: else run `python -m capsule_run.seccomp.generate`."""
-    assert generate.table(architecture, profile) == seccomp._shipped(architecture, profile)
+    shipped = seccomp._shipped(architecture, profile, shared=shared)
+    assert generate.table(architecture, profile, shared=shared) == shipped
 
 
 @architectures

@@ -21,6 +21,7 @@ from ..seccomp.rule import (
     Case,
     Rule,
     case,
+    case_shared,
     has_any,
     is_null,
     lacks,
@@ -43,8 +44,9 @@ def _refused_set_id(mode_argument: int) -> Case:
 
 
 def _refused_set_id_if_creating(flags_argument: int) -> Case:
+    """Not where nothing of the host's is writable: an open whose arguments are looked at is the dearer for it by 50 ns."""
     creates = has_any(flags_argument, "flags", a.OPEN_CREATES)
-    return case(refuse(EPERM), creates, has_any(flags_argument + 1, "mode", a.SET_ID_BITS))
+    return case_shared(refuse(EPERM), creates, has_any(flags_argument + 1, "mode", a.SET_ID_BITS))
 
 
 def _plain_node(mode_argument: int) -> tuple[Case, Case]:

@@ -22,24 +22,38 @@ def table_key(profile: str, *, network: bool, root_inside: bool) -> str:
 
 
 # What this process has compiled so far; a file would be another thing to trust, for five milliseconds.
-_compiled: dict[tuple[str | Recipe, str, bool, str, bool], str] = {}
+_compiled: dict[tuple[str | Recipe, str, bool, bool, str, bool], str] = {}
 
 
 def program_hex(
-    profile: str | Recipe, *, architecture: str, network: bool, on_violation: str = "kill", root_inside: bool = False
+    profile: str | Recipe,
+    *,
+    architecture: str,
+    network: bool,
+    shared: bool = True,
+    on_violation: str = "kill",
+    root_inside: bool = False,
 ) -> str:
     """The filter as lowercase hex, from the shipped table where that has it, else compiled once.
 
+    `shared`: something of the host's is writable inside. Without that, what only guards the host's files is left out.
     Raises ValueError for an unknown profile, architecture or `on_violation`, and for `refuse` with a profile that always kills.
     """
     if on_violation == "kill" and isinstance(profile, str):
-        shipped = _shipped(architecture, profile).get(table_key(profile, network=network, root_inside=root_inside))
+        shipped = _shipped(architecture, profile, shared=shared).get(
+            table_key(profile, network=network, root_inside=root_inside)
+        )
         if shipped is not None:
             return shipped
-    key = (profile, architecture, network, on_violation, root_inside)
+    key = (profile, architecture, network, shared, on_violation, root_inside)
     if key not in _compiled:
         _compiled[key] = compile_filter(
-            profile, architecture=architecture, network=network, on_violation=on_violation, root_inside=root_inside
+            profile,
+            architecture=architecture,
+            network=network,
+            shared=shared,
+            on_violation=on_violation,
+            root_inside=root_inside,
         ).hex()
     return _compiled[key]
 
@@ -60,11 +74,16 @@ def without_listener(program: str) -> str:
 SHIPPED_ARCHITECTURES, SHIPPED_PROFILES = ("x86_64", "aarch64"), ("strict", "default", "build")
 
 
-def _shipped(architecture: str, profile: str) -> Mapping[str, str]:
-    """One profile's table for one architecture: all of them would cost a run half a millisecond."""
+def table_name(architecture: str, profile: str, *, shared: bool) -> str:
+    """The module of `data` with one profile's filters for one architecture."""
+    return f"compiled_{architecture}_{profile}" + ("_shared" if shared else "")
+
+
+def _shipped(architecture: str, profile: str, *, shared: bool) -> Mapping[str, str]:
+    """One table: all of them would cost a run half a millisecond."""
     if architecture not in SHIPPED_ARCHITECTURES or profile not in SHIPPED_PROFILES:
         return {}
-    module = __import__(f"capsule_run.data.compiled_{architecture}_{profile}", fromlist=["PROGRAMS"])
+    module = __import__(f"capsule_run.data.{table_name(architecture, profile, shared=shared)}", fromlist=["PROGRAMS"])
     programs: Mapping[str, str] = module.PROGRAMS
     return programs
 
@@ -74,13 +93,16 @@ def compile_filter(
     *,
     architecture: str,
     network: bool = False,
+    shared: bool = True,
     on_violation: str = "kill",
     root_inside: bool = False,
 ) -> bytes:
     """The filter as an array of little-endian `struct sock_filter`, compiled from the rules."""
     from .compiler import compile_rules
 
-    return compile_rules(profile, architecture, network=network, on_violation=on_violation, root_inside=root_inside)
+    return compile_rules(
+        profile, architecture, network=network, shared=shared, on_violation=on_violation, root_inside=root_inside
+    )
 
 
 def allowed_calls(

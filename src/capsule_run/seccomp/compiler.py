@@ -29,11 +29,11 @@ NO_SYSCALL = 0xFFFFFFFF
 
 
 def compile_rules(
-    profile: str | Recipe, architecture: str, *, network: bool, on_violation: str, root_inside: bool
+    profile: str | Recipe, architecture: str, *, network: bool, on_violation: str, root_inside: bool, shared: bool
 ) -> bytes:
     """The filter of one combination, as little-endian `struct sock_filter` entries."""
     numbers = numbers_of(architecture)
-    chosen = grouped_rules(profile, architecture, network=network, root_inside=root_inside)
+    chosen = grouped_rules(profile, architecture, network=network, root_inside=root_inside, shared=shared)
     graph = Graph()
     unknown = graph.answer(_return_value(refuse(ENOSYS)))
     killed = graph.answer(RET_KILL_PROCESS)  # a foreign ABI: nothing there is known by number

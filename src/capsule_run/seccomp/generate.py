@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..data.profiles import PROFILES
-from . import compile_filter, table_key
+from . import compile_filter, table_key, table_name
 from .selection import ARCHITECTURES
 
-_HEAD = '''"""Compiled filters of profile `{profile}` for {architecture}.
+_HEAD = '''"""Compiled filters of profile `{profile}` for {architecture}, {where}.
 
 Written by `python -m capsule_run.seccomp.generate`; do not edit.
 """
@@ -17,31 +17,39 @@ PROGRAMS: dict[str, str] = {{
 '''
 
 
-def table(architecture: str, profile: str) -> dict[str, str]:
+def table(architecture: str, profile: str, *, shared: bool) -> dict[str, str]:
     """Every combination of a profile that is shipped: the variants that kill on a violation."""
     return {
         table_key(profile, network=network, root_inside=root_inside): compile_filter(
-            profile, architecture=architecture, network=network, root_inside=root_inside
+            profile, architecture=architecture, network=network, root_inside=root_inside, shared=shared
         ).hex()
         for network in (False, True)
         for root_inside in (False, True)
     }
 
 
-def module_text(architecture: str, profile: str) -> str:
+def module_text(architecture: str, profile: str, *, shared: bool) -> str:
     """The source of one table module: one profile's, since a run reads no other."""
     entries = "".join(
-        f'    "{key}": "{program}",  # noqa: E501\n' for key, program in table(architecture, profile).items()
+        f'    "{key}": "{program}",  # noqa: E501\n'
+        for key, program in table(architecture, profile, shared=shared).items()
     )
-    return _HEAD.format(architecture=architecture, profile=profile) + entries + "}\n"
+    where = (
+        "where something of the host's is writable inside"
+        if shared
+        else "where nothing of the host's is writable inside"
+    )
+    return _HEAD.format(architecture=architecture, profile=profile, where=where) + entries + "}\n"
 
 
 def write_tables(directory: str) -> None:
     """Write every table module into the directory."""
     for architecture in ARCHITECTURES:
         for profile in PROFILES:
-            with open(f"{directory}/compiled_{architecture}_{profile}.py", "w", encoding="utf-8") as module:
-                module.write(module_text(architecture, profile))
+            for shared in (False, True):
+                name = table_name(architecture, profile, shared=shared)
+                with open(f"{directory}/{name}.py", "w", encoding="utf-8") as module:
+                    module.write(module_text(architecture, profile, shared=shared))
 
 
 if __name__ == "__main__":

@@ -77,4 +77,5 @@ def _action(action: Action) -> str:
 
 
 def _case(case: Case) -> str:
-    return f"{_action(case.action)} if {' and '.join(test.words for test in case.when)}"
+    where = ", where something of the host's is writable" if case.shared else ""
+    return f"{_action(case.action)} if {' and '.join(test.words for test in case.when)}{where}"

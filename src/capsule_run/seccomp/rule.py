@@ -78,10 +78,11 @@ class Condition:
 
 @value
 class Case:
-    """An action for calls on which every test holds."""
+    """An action for calls on which every test holds; `shared`: only where something of the host's is writable inside."""
 
     when: tuple[Condition, ...]
     action: Action
+    shared: bool = False
 
 
 @value
@@ -130,6 +131,11 @@ def is_null(argument: int, what: str) -> tuple[Condition, Condition]:
 def case(action: Action, *when: Condition) -> Case:
     """`action` when every test holds."""
     return Case(when=when, action=action)
+
+
+def case_shared(action: Action, *when: Condition) -> Case:
+    """The same where something of the host's is writable inside, and nothing elsewhere."""
+    return Case(when=when, action=action, shared=True)
 
 
 def _either(names: Mapping[str, int]) -> str:

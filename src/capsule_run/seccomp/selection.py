@@ -52,11 +52,31 @@ def group_names(profile: str, architecture: str, *, network: bool, root_inside: 
 
 
 def grouped_rules(
-    profile: str | Recipe, architecture: str, *, network: bool, root_inside: bool
+    profile: str | Recipe, architecture: str, *, network: bool, root_inside: bool, shared: bool = True
 ) -> tuple[tuple[str, Rule], ...]:
-    """Every rule that counts on this architecture, with the name of its group."""
+    """Every rule that counts on this architecture, with the name of its group.
+
+    `shared`: with the cases that count only where something of the host's is writable inside.
+    """
     if isinstance(profile, Recipe):
-        return _composed(profile, architecture, network=network, root_inside=root_inside)
+        chosen = _composed(profile, architecture, network=network, root_inside=root_inside)
+    else:
+        chosen = _named(profile, architecture, network=network, root_inside=root_inside)
+    return chosen if shared else tuple((group, _unshared(rule)) for group, rule in chosen)
+
+
+def _unshared(rule: Rule) -> Rule:
+    return Rule(
+        name=rule.name,
+        reason=rule.reason,
+        cases=tuple(case for case in rule.cases if not case.shared),
+        otherwise=rule.otherwise,
+        only=rule.only,
+    )
+
+
+def _named(profile: str, architecture: str, *, network: bool, root_inside: bool) -> tuple[tuple[str, Rule], ...]:
+    """The rules of a shipped profile."""
     numbers = numbers_of(architecture)
     chosen = [
         (group, rule)
@@ -124,7 +144,7 @@ def settled(rule: Rule, profile: str | Recipe, on_violation: str) -> Rule:
     return Rule(
         name=rule.name,
         reason=rule.reason,
-        cases=tuple(Case(when=case.when, action=settle(case.action)) for case in rule.cases),
+        cases=tuple(Case(when=case.when, action=settle(case.action), shared=case.shared) for case in rule.cases),
         otherwise=settle(rule.otherwise),
         only=rule.only,
     )

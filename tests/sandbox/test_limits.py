@@ -180,3 +180,23 @@ def test_a_daemon_that_keeps_the_streams_does_not_delay_the_result(inside):
     assert ("success", "done\n") == (response["status"], response["stdout"])
     assert time.monotonic() - began < 30  # half of what the daemon would sleep: nobody waited for it
     assert [] == descendants_named(mark)
+
+
+READ = """
+import mmap, os, time
+fd, buffer = os.open("data", os.O_RDONLY | os.O_DIRECT), mmap.mmap(-1, 1 << 16)
+start = time.monotonic()
+while os.readv(fd, [buffer]): pass
+print(time.monotonic() - start)
+"""
+
+
+@pytest.mark.parametrize("option", [("--io-read-bps", "1M"), ("--io-read-iops", "16")])
+def test_input_is_limited(inside, place, option):
+    """16 reads of 64 KiB take a second at 1 MiB or 16 reads a second; where nothing can hold that, nothing runs (E2007)."""
+    place.joinpath("data").write_bytes(bytes(1 << 20))
+    os.sync()  # what is on its way to the disk cannot be read from it
+    response = inside.python(READ, options=(*option, "--workspace", f"{place}:ro"))
+    if code_of(response) != "E2007":
+        assert float(response["stdout"] or "nan") > 0.7, response  # the first of them is let through at once
+        assert "io" in response["isolation"]["limits"]

@@ -38,6 +38,7 @@ def test_every_option_reaches_the_request():
         "--readonly /r --readonly /r2 --writable /rw --bind src:/d --bind ../s:/e:rw,force --execution-id job:1 --workspace d:ro "
         "--tool node --tool .venv --user 0:12 --hostname box --on-output-limit truncate --disk 1G --max-file-size 1M "
         "--max-open-files 64 --cpus 1.5 --cpu-time 2500 --ledger --no-postmortem "
+        "--io-read-bps 2M --io-write-bps 1M --io-read-iops 30 --io-write-iops 40 "
         "--unmask .env --file a/b=src --file c=../d=e --collect *.txt --collect out/ --collect-to got "
         "--max-collect 1G --apply-changes --save-changes kept --require landlock --require cgroup2 "
         "--profile strict --on-violation kill -- cat -n"
@@ -58,6 +59,10 @@ def test_every_option_reaches_the_request():
             disk_bytes=1 << 30,
             cpu_quota=1.5,
             cpu_time_ms=2500,
+            io_read_bps=2 << 20,
+            io_write_bps=1 << 20,
+            io_read_iops=30,
+            io_write_iops=40,
         ),
         isolation=Isolation(
             network=True,
@@ -247,6 +252,10 @@ OUR_HELP = """\
   --max-open-files <NUM>     Maximum number of open files
   --cpus <NUM>               Processors, such as 0.5
   --cpu-time <MS>            Processor time limit
+  --io-read-bps <SIZE>       Most read from disks a second
+  --io-write-bps <SIZE>      Most written to disks a second
+  --io-read-iops <NUM>       Most reads from disks a second
+  --io-write-iops <NUM>      Most writes to disks a second
   --metrics-file <PATH>      Add the run to figures for Prometheus
   --audit-log <PATH>         Append who ran what, and how it ended
   --audit-required           Run nothing that the audit log does not take

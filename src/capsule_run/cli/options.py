@@ -157,6 +157,10 @@ def _line(
     )
 
 
+def _resource(names: str, metavar: str, about: str, name: str, read: Callable[[str], Reader]) -> Option:
+    return _line(names, metavar, about, f"resources.{name}", read(f"resources.{name}"))
+
+
 _REPEATING = (
     "environment",
     "isolation.readonly_paths",
@@ -173,22 +177,10 @@ OPTIONS = (
     # The seed's, in its order and its words.
     _line("--json", "", "Read JSON request from stdin", "json"),
     _line("-t, --timeout", "<MS>", "Command timeout in milliseconds", "timeout_ms", _number("timeout_ms")),
-    _line(
-        "-m, --memory",
-        "<SIZE>",
-        "Memory limit (e.g., 256M, 1G)",
-        "resources.memory_bytes",
-        _size("resources.memory_bytes"),
-    ),
-    _line("--cpu", "<SHARES>", "CPU shares (relative weight)", "resources.cpu_shares", _number("resources.cpu_shares")),
-    _line(
-        "--max-output",
-        "<SIZE>",
-        "Maximum output size",
-        "resources.max_output_bytes",
-        _size("resources.max_output_bytes"),
-    ),
-    _line("--max-pids", "<NUM>", "Maximum number of processes", "resources.max_pids", _number("resources.max_pids")),
+    _resource("-m, --memory", "<SIZE>", "Memory limit (e.g., 256M, 1G)", "memory_bytes", _size),
+    _resource("--cpu", "<SHARES>", "CPU shares (relative weight)", "cpu_shares", _number),
+    _resource("--max-output", "<SIZE>", "Maximum output size", "max_output_bytes", _size),
+    _resource("--max-pids", "<NUM>", "Maximum number of processes", "max_pids", _number),
     _line("--network", "", "Enable network access", "isolation.network"),
     _line(
         "-w, --workdir",
@@ -231,23 +223,15 @@ OPTIONS = (
     ),
     _line("--profile", "<NAME|FILE>", "System calls: strict, default, build or a file", "profile", FIELDS["profile"]),
     _line("--on-violation", "<ACTION>", "Forbidden call: kill or refuse", "on_violation", FIELDS["on_violation"]),
-    _line("--disk", "<SIZE>", "Limit of all files written", "resources.disk_bytes", _size("resources.disk_bytes")),
-    _line(
-        "--max-file-size",
-        "<SIZE>",
-        "Maximum size of one file",
-        "resources.max_file_bytes",
-        _size("resources.max_file_bytes"),
-    ),
-    _line(
-        "--max-open-files",
-        "<NUM>",
-        "Maximum number of open files",
-        "resources.max_open_files",
-        _number("resources.max_open_files"),
-    ),
+    _resource("--disk", "<SIZE>", "Limit of all files written", "disk_bytes", _size),
+    _resource("--max-file-size", "<SIZE>", "Maximum size of one file", "max_file_bytes", _size),
+    _resource("--max-open-files", "<NUM>", "Maximum number of open files", "max_open_files", _number),
     _line("--cpus", "<NUM>", "Processors, such as 0.5", "resources.cpu_quota", _number("resources.cpu_quota", float)),
-    _line("--cpu-time", "<MS>", "Processor time limit", "resources.cpu_time_ms", _number("resources.cpu_time_ms")),
+    _resource("--cpu-time", "<MS>", "Processor time limit", "cpu_time_ms", _number),
+    _resource("--io-read-bps", "<SIZE>", "Most read from disks a second", "io_read_bps", _size),
+    _resource("--io-write-bps", "<SIZE>", "Most written to disks a second", "io_write_bps", _size),
+    _resource("--io-read-iops", "<NUM>", "Most reads from disks a second", "io_read_iops", _number),
+    _resource("--io-write-iops", "<NUM>", "Most writes to disks a second", "io_write_iops", _number),
     _line("--metrics-file", "<PATH>", "Add the run to figures for Prometheus", "metrics_file", check_source),
     _line("--audit-log", "<PATH>", "Append who ran what, and how it ended", "audit_log", check_source),
     _line("--audit-required", "", "Run nothing that the audit log does not take", "audit_required"),

@@ -86,6 +86,7 @@ CAPABILITIES = {
     "setpriv": lambda: shutil.which("setpriv") is not None,
     "strace": lambda: shutil.which("strace") is not None,
     "bwrap": lambda: shutil.which("bwrap") is not None,
+    "apparmor_parser": lambda: os.access("/sbin/apparmor_parser", os.X_OK),
     "git": lambda: shutil.which("git") is not None,
     # what every sandbox shows, so not what a version manager keeps in a home directory
     **{name: lambda name=name: _in_system(name) for name in ("g++", "go", "java", "perl", "ruby", "rustc")},

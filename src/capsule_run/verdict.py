@@ -181,7 +181,7 @@ def judge(ended: Ended) -> tuple[str, int, str | None, Failure | None]:
 
 
 def _own_end(ended: Ended) -> tuple[str, int, str | None, Failure | None]:
-    from . import evidence
+    from . import evidence, wallhints
 
     report = ended.report
     if report.signalled is None:
@@ -193,7 +193,8 @@ def _own_end(ended: Ended) -> tuple[str, int, str | None, Failure | None]:
             return KILLED, KILLED_EXIT, None, error.failure()
         line = evidence.last_line(ended.stderr)
         message = f"the command exited with code {code}" + (f": {line}" if line else "")
-        return ERROR, code, None, CapsuleError("E3003", message, details={"exit_code": code}).failure()
+        hint = wallhints.hint(line, ended.policy)
+        return ERROR, code, None, CapsuleError("E3003", message, details={"exit_code": code}, hint=hint).failure()
     number, name = report.signalled, signal_name(report.signalled)
     if number == SIGSYS:
         error = CapsuleError(

@@ -204,3 +204,21 @@ def test_every_rule_live(inside_as_caller, place, profile, shared):
         if (errno == 38 if expected is None else errno != expected)
     ]
     assert [] == wrong
+
+
+WALLS = {
+    "a read-only place": ("echo x > /usr/place", "--writable"),
+    "a path that is not shown": ("cat /home/nobody/notes", "--readonly"),
+    "no network": ("python3 -c 'import socket; socket.create_connection((\"203.0.113.1\", 80))'", "--network"),
+    "its own business": ("cat notes", ""),
+}
+
+
+@pytest.mark.parametrize("wall", WALLS)
+def test_a_wall_that_the_kernel_alone_answers_for_makes_a_hint(inside_as_caller, wall):
+    """Mounts and namespaces tell nobody outside; what the command says of them makes a hint, and nothing of `denied`."""
+    script, option = WALLS[wall]
+    response = inside_as_caller(["sh", "-c", script])
+    said = response["error"].get("hint", "")
+    assert ("E3003", [], bool(option)) == (response["error"]["code"], response.get("denied", []), bool(said))
+    assert option in said

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from capsule_run._value import replace
@@ -141,3 +144,18 @@ def test_the_apparmor_profile_names_the_core_alone():
     """The profile allows user namespaces to one path, whatever letters are in it."""
     assert '"/opt/my capsule/_core" flags=(unconfined) {\n  userns,' in apparmor.profile("/opt/my capsule/_core")
     assert '"/opt/a\\*b\\{c\\}/_core"' in apparmor.profile("/opt/a*b{c}/_core")
+
+
+@pytest.mark.needs("apparmor_parser")
+@pytest.mark.parametrize(
+    "core",
+    ["/opt/my capsule/_core", "/opt/a*b{c}/_core", '/opt/"a\\b"/_core', "/opt/@{HOME}^[x]?/_core", "/opt/a,b#c/_core"],
+)
+def test_the_apparmor_profile_is_well_formed(core):
+    """AppArmor's own parser takes it, whatever letters are in the path; releases before 4.0 know neither `userns` nor its ABI."""
+    text = apparmor.profile(core)
+    if not Path("/etc/apparmor.d/abi/4.0").exists():
+        text = text.replace("abi <abi/4.0>,\n", "").replace("  userns,\n", "")
+    parser = ["/sbin/apparmor_parser", "--skip-kernel-load", "--skip-cache", "--names"]
+    done = subprocess.run(parser, input=text, capture_output=True, text=True, check=False)
+    assert (0, "capsule-run\n") == (done.returncode, done.stdout), done.stderr

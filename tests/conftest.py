@@ -113,6 +113,7 @@ CAPABILITIES = {
     "systemd": lambda: shutil.which("systemd-run") is not None and Path("/lib/systemd/systemd").exists(),
     "guest": lambda: os.environ.get("CAPSULE_GUEST") == "1",
     "last rung": lambda: _group_of_memory() == "watch",
+    "io cgroup": lambda: any("io" in place.controllers for place in _groups().places),
     "memory cgroup": lambda: _group_of_memory() != "watch",
     "landlock": lambda: "landlock" in _text("/sys/kernel/security/lsm"),
     "var-run": lambda: os.path.islink("/var/run") and os.path.isdir("/run/lock"),
@@ -131,14 +132,21 @@ def _in_system(name):
 
 def _group_of_memory():
     """The rung that this account's memory limit stands on."""
-    from capsule_run import cgroup, groups
+    from capsule_run import groups
     from capsule_run.model import Resources
 
-    return groups.decide(groups.limits(Resources()), cgroup.find()).of("memory")
+    return groups.decide(groups.limits(Resources()), _groups()).of("memory")
+
+
+def _groups():
+    """Where this account may make control groups."""
+    from capsule_run import cgroup
+
+    return cgroup.find()
 
 
 if os.environ.get("CAPSULE_GUEST") == "1":  # there a limit that stands on no group is a broken guest
-    MUST_WORK |= {"guest", "memory cgroup", "swap", "systemd"}
+    MUST_WORK |= {"guest", "memory cgroup", "io cgroup", "swap", "systemd"}
 
 
 def _text(path):

@@ -121,19 +121,19 @@ int act_attest(struct room *room, const struct step *step)
 }
 
 /*
- * Init, in its groups and not yet in a cgroup namespace of its own, where it would see itself at the root: how many
- * hierarchies have it in the group that was made for it, all of which have one name.
+ * Init, in its groups and in the cgroup namespace of the caller, from where it is seen: how many hierarchies have it in the
+ * group that was made for it, all of which have one name.
  */
-int attest_groups(struct room *room)
+int attest_groups(struct room *room, const struct plan *plan)
 {
 	int fd CLEANUP_CLOSE = -1;
 	char name[NAME_MAX + 3] = "/";
 	struct step step;
 
-	if (!plan_find(&room->plan, "cgroup", &step) && !plan_find(&room->plan, "cgroup-enter", &step))
+	if (!plan_find(&room->plan, "cgroup", &step) && !plan_find(plan, "cgroup-enter", &step))
 		return 0;
 	append(name, append(name, 1, sizeof(name), step.field[1]), sizeof(name), "\n");
-	fd = open("/proc/thread-self/cgroup", O_RDONLY | O_CLOEXEC);
+	fd = openat(room->proc, "thread-self/cgroup", O_RDONLY | O_CLOEXEC);
 	if (slurp(fd) < 0)
 		return -1;
 	for (const char *at = text; (at = strstr(at, name)) != NULL; at++)

@@ -67,7 +67,8 @@ struct mount_attr_v1 {
 
 /* ---- plan.c: the language of plans ---- */
 
-enum half { ROOM, PAYLOAD };
+enum half { ROOM, PAYLOAD, BIRTH }; /* a birth is the beginning of a room, sent ahead */
+#define BIRTH_RANK 6
 
 #define MAX_FIELDS 4
 #define MAX_PLAN_BYTES (4U << 20)
@@ -109,6 +110,7 @@ struct refusal {
 struct cursor {
 	const char *at;
 	unsigned int index;
+	const struct verb *verb; /* of the step before, NULL at the start */
 };
 
 extern const struct verb verbs[];
@@ -118,7 +120,9 @@ bool plan_check(const struct plan *plan, enum half half, struct refusal *why);
 int plan_map(int memfd, struct plan *plan);
 struct cursor plan_start(const struct plan *plan);
 bool plan_next(struct cursor *at, struct step *step);
+bool plan_next_of(struct cursor *at, const char *verb, struct step *step);
 bool plan_find(const struct plan *plan, const char *verb, struct step *step);
+bool plan_continues(const struct plan *room, const struct plan *birth);
 bool step_is(const struct step *step, const char *verb);
 uint64_t number(const char *digits);
 unsigned int octal(const char *digits);
@@ -157,7 +161,7 @@ struct attested {
 #define ATTEST_FD 4 /* payload: its own status file, from just before the filter on */
 
 void attest_caller(void);
-int attest_groups(struct room *room);
+int attest_groups(struct room *room, const struct plan *plan);
 int attest_begin(struct room *room);
 int attest_room(int proc);
 void attest_record(const struct attested *payload);
@@ -170,11 +174,11 @@ struct payload_word {
 
 /* ---- the link between launcher and init: one binary, so a struct; both sides check length and kind ---- */
 
-enum link_kind { LINK_GO = 1, LINK_PAYLOAD, LINK_SIGNAL, LINK_END, LINK_READY, LINK_FAILED, LINK_STARTED, LINK_EXITED };
+enum link_kind { LINK_ROOM = 1, LINK_SOURCES, LINK_PAYLOAD, LINK_SIGNAL, LINK_END, LINK_READY, LINK_FAILED, LINK_STARTED, LINK_EXITED };
 
 struct link_message {
 	uint32_t kind;
-	int32_t a, b, c; /* FAILED: half, step, errno; STARTED: Landlock ABI, microseconds of set-up; EXITED: wait status; SIGNAL: number */
+	int32_t a, b, c, d; /* ROOM: sources to come; PAYLOAD: 1 with stdin, number of doors; FAILED: half, step, errno; STARTED: Landlock ABI, microseconds of set-up (user, system, before the groups); EXITED: wait status; SIGNAL: number */
 	struct attested attested; /* STARTED */
 };
 
@@ -187,7 +191,7 @@ struct room {
 	unsigned int nslots;
 	int root;            /* init: the building place, with the root to be at `new` */
 	int proc;            /* init: its own procfs, mounted nowhere */
-	int network;         /* init: where the network namespace comes from, and who makes it */
+	int network;         /* init: where the network namespace comes from, or why from nowhere (an errno, negative), and who makes it */
 	pid_t network_maker;
 	int link;            /* to the other side of the wall */
 	int status;          /* payload: where it says what failed */
@@ -196,6 +200,7 @@ struct room {
 	int landlock;        /* payload: the ruleset descriptor, or -1 */
 	int landlock_abi;    /* payload: what the kernel accepted, 0 for none */
 	uint64_t landlock_handled;
+	int entered_us;      /* init: processor time before the groups of version 1 counted it */
 	struct attested attested; /* payload, and then init: what the kernel said */
 	pid_t init;
 	int pidfd;
@@ -249,7 +254,9 @@ void end_mortem(bool take);
 /* ---- cgroup.c: the launcher's and init's part in control groups ---- */
 
 int open_group(const struct plan *plan, const struct step *step);
-int enter_groups(const struct plan *plan, struct step *step);
+#define MAX_DOORS 8
+int open_doors(const struct plan *plan, int doors[static MAX_DOORS], struct step *step);
+int enter_groups(const int *doors, unsigned int count);
 void kill_groups(const struct plan *plan);
 void record_groups(const struct plan *plan);
 void remove_groups(const struct plan *plan);

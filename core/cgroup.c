@@ -11,17 +11,6 @@
 
 #define REMOVE_TRIES 50 /* of 1 ms: a kernel may let go of the last member a moment behind its parent's wait */
 
-#define RANK 3 /* of every verb here: behind them nobody need look */
-
-/* The next step of this verb; they are among the first of a plan. */
-static bool next_step(struct cursor *at, const char *verb, struct step *step)
-{
-	while (plan_next(at, step) && step->verb->rank <= RANK)
-		if (step_is(step, verb))
-			return true;
-	return false;
-}
-
 static int parent_of(const struct plan *plan, const struct step *step)
 {
 	return plan->fds[number(step->field[0])];
@@ -40,20 +29,38 @@ int open_group(const struct plan *plan, const struct step *step)
 }
 
 /*
- * Called by init as its first act, for the groups of version 1, which nobody can be born in. The kernel moves a thread that
- * moves itself (0, to `tasks`) in microseconds; moving another process, or a whole one, makes it wait for every processor to
- * pass through a quiet moment, 10 ms and more. Init has no other thread and no child yet. On failure `step` is the one.
+ * The doors of the groups of version 1, which nobody can be born in: opened here, as the caller, for init to go through.
+ * Returns how many, or -1, and then `step` is the one that failed.
  */
-int enter_groups(const struct plan *plan, struct step *step)
+int open_doors(const struct plan *plan, int doors[static MAX_DOORS], struct step *step)
 {
 	struct cursor at = plan_start(plan);
 	char path[2 * NAME_MAX + 2];
+	int count = 0;
 
-	while (next_step(&at, "cgroup-enter", step)) {
+	while (plan_next_of(&at, "cgroup-enter", step)) {
+		if (count == MAX_DOORS) {
+			errno = EMFILE;
+			return -1;
+		}
 		group_path(path, sizeof(path), step, "tasks");
-		if (write_file(parent_of(plan, step), path, "0") < 0)
+		doors[count] = openat(parent_of(plan, step), path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+		if (doors[count++] < 0)
 			return -1;
 	}
+	return count;
+}
+
+/*
+ * Init, as its last act before the first payload. The kernel moves a thread that moves itself (0, to `tasks`) in
+ * microseconds; moving another process, or a whole one, makes it wait for every processor to pass through a quiet moment,
+ * 10 ms and more. Whether it may is judged by who opened the door.
+ */
+int enter_groups(const int *doors, unsigned int count)
+{
+	for (unsigned int i = 0; i < count; i++)
+		if (write(doors[i], "0", 1) != 1)
+			return -1;
 	return 0;
 }
 
@@ -61,10 +68,9 @@ int enter_groups(const struct plan *plan, struct step *step)
 void kill_groups(const struct plan *plan)
 {
 	char path[2 * NAME_MAX + 2];
-	struct cursor at = plan_start(plan);
 	struct step step;
 
-	if (!next_step(&at, "cgroup", &step))
+	if (!plan_find(plan, "cgroup", &step))
 		return;
 	group_path(path, sizeof(path), &step, "cgroup.kill");
 	(void)write_file(parent_of(plan, &step), path, "1");
@@ -77,7 +83,7 @@ void record_groups(const struct plan *plan)
 	char path[2 * NAME_MAX + 2], text[1024];
 	struct step step;
 
-	while (next_step(&at, "cgroup-file", &step)) {
+	while (plan_next_of(&at, "cgroup-file", &step)) {
 		struct text texts[2];
 		ssize_t got = -1;
 		int fd CLEANUP_CLOSE = -1;
@@ -101,7 +107,7 @@ void remove_groups(const struct plan *plan)
 	struct step step;
 
 	for (int v = 0; v < 2; v++)
-		for (struct cursor at = plan_start(plan); next_step(&at, verb[v], &step);)
+		for (struct cursor at = plan_start(plan); plan_next_of(&at, verb[v], &step);)
 			for (int i = 0; i < REMOVE_TRIES && unlinkat(parent_of(plan, &step), step.field[1], AT_REMOVEDIR) < 0 && errno == EBUSY; i++)
 				(void)poll(NULL, 0, 1);
 }

@@ -23,7 +23,7 @@
 
 static void tell(struct room *room, enum link_kind kind, int a, int b, int c)
 {
-	const struct link_message message = { .kind = kind, .a = a, .b = b, .c = c, .attested = room->attested };
+	const struct link_message message = { .kind = kind, .a = a, .b = b, .c = c };
 
 	if (send_message(room->link, &message, sizeof(message), NULL, 0) < 0)
 		_exit(1); /* the launcher is gone, and we go with it */
@@ -315,18 +315,18 @@ static int loopback_up(void)
  * closed socket without a descriptor, which act_network() does not take. It is taken before the pivot: there the kernel
  * waits for every processor to pass through a quiet moment, and one that makes a network namespace keeps it waiting.
  */
-static int start_network(struct room *room)
+static void start_network(struct room *room)
 {
 	int pair[2];
 	int made CLEANUP_CLOSE = -1;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return -1;
-	room->network_maker = clone_process(0, NULL, -1);
-	room->network = pair[0];
-	if (room->network_maker != 0) {
+	room->network_maker = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ? -1 : clone_process(0, NULL, -1);
+	room->network = room->network_maker < 0 ? -errno : pair[0];
+	if (room->network_maker < 0)
+		return;
+	if (room->network_maker > 0) {
 		close_cleanup(&pair[1]);
-		return room->network_maker < 0 ? -1 : 0;
+		return;
 	}
 	if (unshare(CLONE_NEWNET) == 0 && loopback_up() == 0)
 		made = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
@@ -338,9 +338,14 @@ int act_network(struct room *room, const struct step *step)
 {
 	int fds[MAX_FDS], error = EPROTO;
 	unsigned int nfds = 0;
-	ssize_t got = receive_message(room->network, &error, sizeof(error), fds, &nfds);
+	ssize_t got;
 
 	(void)step;
+	if (room->network < 0) {
+		errno = -room->network;
+		return -1;
+	}
+	got = receive_message(room->network, &error, sizeof(error), fds, &nfds);
 	if (got != sizeof(error) || nfds != 1) {
 		errno = got == sizeof(error) && error != 0 ? error : EPROTO;
 		return -1;
@@ -361,20 +366,39 @@ static void receive(struct room *room, struct link_message *message, int *fds, u
 }
 
 /*
- * Until LINK_GO this process has the caller's ids (so sources are opened as the caller) and no map. Behind it: the ids of
- * the room, then undumpable, then the death signal, in this order, since a change of ids resets the last two.
+ * The room's half, which comes when the maps are written, and the sources that the launcher has opened for it. Whatever
+ * else comes is no launcher of ours.
  */
-static void become_root(struct room *room)
+static void take_room(struct room *room)
 {
 	struct link_message message;
 	int fds[MAX_FDS];
 	unsigned int nfds;
+
+	receive(room, &message, fds, &nfds);
+	if (message.kind != LINK_ROOM || nfds == 0 || plan_map(fds[0], &room->plan) < 0 || close(fds[0]) < 0)
+		_exit(1);
+	room->plan.nfds = nfds - 1;
+	memcpy(room->plan.fds, fds + 1, sizeof(int) * room->plan.nfds);
+	for (int all = message.a; (int)room->nslots < all; room->nslots += nfds) {
+		receive(room, &message, fds, &nfds);
+		if (message.kind != LINK_SOURCES || nfds == 0 || room->nslots + nfds > MAX_SLOTS)
+			_exit(1);
+		memcpy(&room->slot[room->nslots], fds, sizeof(int) * nfds);
+	}
+}
+
+/*
+ * Up to here this process has the caller's ids, so sources are opened as the caller. Behind it: the ids of the room, then
+ * undumpable, then the death signal, in this order, since a change of ids resets the last two.
+ */
+static void become_root(struct room *room)
+{
 	struct step step;
 	struct pollfd link = { .fd = room->link, .events = POLLIN };
 
-	receive(room, &message, fds, &nfds);
 	(void)plan_find(&room->plan, "gid-map", &step);
-	if (message.kind != LINK_GO || nfds != 0 || setresgid(0, 0, 0) < 0)
+	if (setresgid(0, 0, 0) < 0)
 		leave(room, ROOM, step.index);
 	(void)plan_find(&room->plan, "uid-map", &step);
 	if (setresuid(0, 0, 0) < 0)
@@ -388,7 +412,7 @@ static void become_root(struct room *room)
 static void build(struct room *room)
 {
 	struct cursor at = plan_start(&room->plan);
-	struct step step, network;
+	struct step step;
 	bool mapped = false;
 
 	while (plan_next(&at, &step)) {
@@ -396,8 +420,6 @@ static void build(struct room *room)
 			continue; /* the launcher's */
 		if (!mapped && step.verb->rank > 10) {
 			become_root(room);
-			if (plan_find(&room->plan, "network", &network) && start_network(room) < 0)
-				leave(room, ROOM, network.index);
 			mapped = true;
 		}
 		if (step.verb->act != NULL && step.verb->act(room, &step) < 0)
@@ -465,15 +487,26 @@ static int spent_us(bool system)
 	return (int)((own.ru_utime.tv_sec + made.ru_utime.tv_sec) * 1000000 + own.ru_utime.tv_usec + made.ru_utime.tv_usec);
 }
 
+static void tell_started(struct room *room)
+{
+	const struct link_message message = {
+		.kind = LINK_STARTED, .a = room->landlock_abi, .b = spent_us(false), .c = spent_us(true), .d = room->entered_us, .attested = room->attested,
+	};
+
+	if (send_message(room->link, &message, sizeof(message), NULL, 0) < 0)
+		_exit(1);
+}
+
 /*
  * Fork the payload into a user namespace of its own and wait until it runs or says why it does not. Returns its pid.
  * The status pipe is close-on-exec: end-of-file means that exec happened.
  */
-static pid_t start_payload(struct room *room, const int *fds, unsigned int nfds)
+static pid_t start_payload(struct room *room, bool input, const int *fds, unsigned int nfds)
 {
 	struct plan plan = { 0 };
 	struct refusal why;
-	int stdio[3] = { nfds == 5 ? fds[4] : -1, fds[2], fds[3] };
+	struct step step = { 0 };
+	int stdio[3] = { input ? fds[4] : -1, fds[2], fds[3] };
 	int status[2];
 	struct payload_word word = { 0 };
 	pid_t pid;
@@ -482,7 +515,12 @@ static pid_t start_payload(struct room *room, const int *fds, unsigned int nfds)
 	plan.nfds = MAX_FDS; /* the launcher checked the numbers against what came with the plan */
 	if (plan_map(fds[0], &plan) < 0 || !plan_check(&plan, PAYLOAD, &why) || pipe2(status, O_CLOEXEC) < 0)
 		leave(room, PAYLOAD, 0);
-	pid = clone_process(CLONE_NEWUSER, NULL, -1);
+	(void)plan_find(&plan, "cgroup-enter", &step);
+	if (enter_groups(fds + 4 + input, nfds - 4 - input) < 0 || attest_groups(room, &plan) < 0)
+		leave(room, PAYLOAD, step.index);
+	room->entered_us = nfds > 4U + input ? spent_us(false) + spent_us(true) : 0;
+	/* the cgroup namespace's root is where its maker stands: here, inside the groups */
+	pid = clone_process(CLONE_NEWUSER | CLONE_NEWCGROUP, NULL, -1);
 	if (pid == 0)
 		payload_main(room, &plan, stdio, status[1], fds[1]);
 	if (pid < 0 || close(status[1]) < 0)
@@ -503,7 +541,7 @@ static pid_t start_payload(struct room *room, const int *fds, unsigned int nfds)
 		leave(room, PAYLOAD, (unsigned int)word.a);
 	}
 	(void)close(status[0]);
-	tell(room, LINK_STARTED, room->landlock_abi, spent_us(false), spent_us(true));
+	tell_started(room);
 	return pid;
 }
 
@@ -544,8 +582,8 @@ static void on_message(struct room *room, pid_t *payload)
 	unsigned int nfds;
 
 	receive(room, &message, fds, &nfds);
-	if (message.kind == LINK_PAYLOAD && nfds >= 4 && nfds <= 5 && *payload == 0)
-		*payload = start_payload(room, fds, nfds);
+	if (message.kind == LINK_PAYLOAD && nfds == 4U + (message.a == 1) + (unsigned int)message.b && *payload == 0)
+		*payload = start_payload(room, message.a == 1, fds, nfds);
 	else if (message.kind == LINK_END)
 		end_all();
 	else if (message.kind == LINK_SIGNAL && *payload > 0)
@@ -562,11 +600,9 @@ void init_main(struct room *room)
 
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
 		leave(room, ROOM, 0);
-	/* the cgroup namespace's root is where its maker stands: here, inside the groups that clone and we ourselves put us in */
-	if (enter_groups(&room->plan, &step) < 0)
-		leave(room, ROOM, step.index);
-	if (attest_groups(room) < 0 || unshare(CLONE_NEWCGROUP) < 0)
-		leave(room, ROOM, 0);
+	if (!plan_find(&room->plan, "host-net", &step))
+		start_network(room);
+	take_room(room);
 	build(room);
 	keep_three_descriptors(room);
 	/* CAP_SETFCAP is what the kernel wants of the maker of a user namespace in which our root appears */

@@ -21,6 +21,7 @@ enum { IN, OUT, ERR };
 
 static struct {
 	struct room room;
+	struct plan payload;
 	struct pump pumps[3];
 	int timer;
 	int notice;              /* readable when the kernel found a group of ours out of memory; -1 for none */
@@ -34,8 +35,8 @@ static struct {
 	struct refusal refused;
 	enum half refused_half;
 	uint64_t setup_ms, clock_ms, drain_ms;
-	uint64_t received_ns, cloned_ns, mapped_ns, ready_ns, started_ns, ended_ns;
-	uint64_t setup_us[2];    /* processor time of init until the command was there, user's and system's */
+	uint64_t received_ns, cloned_ns, mapped_ns, furnished_ns, ready_ns, started_ns, ended_ns;
+	uint64_t setup_us[3];    /* processor time of init until the command was there: user's, system's, and before its groups counted it */
 } run;
 
 static int set_timer(uint64_t ms)
@@ -173,8 +174,8 @@ static int act_all(struct room *room, const char *verb, struct step *step)
 {
 	struct cursor at = plan_start(&room->plan);
 
-	while (plan_next(&at, step))
-		if (step_is(step, verb) && step->verb->act(room, step) < 0)
+	while (plan_next_of(&at, verb, step))
+		if (step->verb->act(room, step) < 0)
 			return -1;
 	return 0;
 }
@@ -238,29 +239,53 @@ static int make_clone(struct room *room, struct step *step)
 	return room->init < 0 ? -1 : 0;
 }
 
-/* Everything up to the moment when init may go on. Only launcher-side effects, all of which end with this process. */
-static int create(struct room *room, struct step *step)
+/* Init in its namespaces, and their maps: what the first steps of a room say, which may come ahead of the others. */
+static int give_birth(struct room *room, struct step *step)
 {
-	const struct link_message go = { .kind = LINK_GO };
-
 	run.checked = true;
-	if (plan_find(&room->plan, "memory-notice", step))
-		run.notice = room->plan.fds[number(step->field[0])];
-	if (plan_find(&room->plan, "setup-clock", step))
-		run.setup_ms = number(step->field[0]);
-	if (set_timer(run.setup_ms) < 0)
-		return -1;
 	if (plan_find(&room->plan, "drop-groups", step) && setgroups(0, NULL) < 0)
 		return -1;
-	if (act_all(room, "source", step) < 0 || make_clone(room, step) < 0)
+	if (make_clone(room, step) < 0)
 		return -1;
 	if (room->init == 0)
 		init_main(room);
 	run.cloned_ns = now_ns();
-	if (write_id_maps(room, step) < 0 || act_all(room, "idmap", step) < 0)
+	if (write_id_maps(room, step) < 0)
 		return -1;
 	run.mapped_ns = now_ns();
-	return tell_init(&go, NULL, 0);
+	return 0;
+}
+
+/*
+ * The sources, opened here for a privileged caller, and then the room's half with them to init. Init takes the half as it
+ * is: the seals that were looked at, and the check, hold for the same file there.
+ */
+static int furnish(struct room *room, int memfd, struct step *step)
+{
+	struct link_message message = { .kind = LINK_ROOM };
+	int fds[MAX_FDS];
+
+	if (plan_find(&room->plan, "setup-clock", step))
+		run.setup_ms = number(step->field[0]);
+	if (set_timer(run.setup_ms) < 0)
+		return -1;
+	if (act_all(room, "source", step) < 0 || act_all(room, "idmap", step) < 0)
+		return -1;
+	message.a = (int)room->nslots;
+	fds[0] = memfd;
+	memcpy(&fds[1], room->plan.fds, sizeof(int) * room->plan.nfds);
+	if (tell_init(&message, fds, room->plan.nfds + 1) < 0 || close(memfd) < 0)
+		return -1;
+	message.kind = LINK_SOURCES;
+	for (unsigned int done = 0, some; done < room->nslots; done += some) {
+		some = room->nslots - done < MAX_FDS ? room->nslots - done : MAX_FDS;
+		if (tell_init(&message, &room->slot[done], some) < 0)
+			return -1;
+		for (unsigned int i = 0; i < some; i++)
+			close_cleanup(&room->slot[done + i]);
+	}
+	run.furnished_ns = now_ns();
+	return 0;
 }
 
 /* ---- messages ---- */
@@ -278,17 +303,18 @@ static void fail(enum half half, const struct step *step)
 /* The payload's half of the plan has come: check it, make the pipes, and hand the inner ends to init. */
 static void take_payload(int *fds, unsigned int nfds)
 {
-	static struct plan plan;
+	struct plan plan;
 	struct step step = { 0 };
-	int give[5] = { nfds > 0 ? fds[0] : -1, -1, -1, -1, -1 };
-	const struct link_message message = { .kind = LINK_PAYLOAD };
-	bool input;
+	int give[5 + MAX_DOORS];
+	struct link_message message = { .kind = LINK_PAYLOAD };
 
 	if (run.killed != NULL || run.room.link < 0) { /* the room is gone or going: it has nobody to give this to */
 		for (unsigned int i = 0; i < nfds; i++)
 			close_cleanup(&fds[i]);
 		return;
 	}
+	memset(give, -1, sizeof(give));
+	give[0] = nfds > 0 ? fds[0] : -1;
 	run.refused_half = PAYLOAD;
 	run.refused = (struct refusal){ "descriptors", 0 };
 	if (run.has_payload || nfds == 0 || plan_map(fds[0], &plan) < 0) {
@@ -302,6 +328,9 @@ static void take_payload(int *fds, unsigned int nfds)
 		return;
 	}
 	run.has_payload = true;
+	run.payload = plan;
+	if (plan_find(&plan, "memory-notice", &step))
+		run.notice = plan.fds[number(step.field[0])];
 	if (plan_find(&plan, "drain", &step))
 		run.drain_ms = number(step.field[0]);
 	if (plan_find(&plan, "clock", &step))
@@ -311,14 +340,34 @@ static void take_payload(int *fds, unsigned int nfds)
 		fail(PAYLOAD, &step);
 		return;
 	}
-	input = plan_find(&plan, "stdin", &step);
+	message.a = plan_find(&plan, "stdin", &step);
 	start_record(&plan);
-	if ((input && start_input(&run.pumps[IN], &plan, &step, &give[4]) < 0) || start_watch(&plan) < 0 || start_look(&plan) < 0
+	if ((message.a && start_input(&run.pumps[IN], &plan, &step, &give[4]) < 0) || start_watch(&plan) < 0 || start_look(&plan) < 0
 	    || (run.ready_ns && set_timer(run.setup_ms) < 0)
-	    || tell_init(&message, give, input ? 5 : 4) < 0)
+	    || (message.b = open_doors(&plan, &give[4 + message.a], &step)) < 0
+	    || tell_init(&message, give, 4U + (unsigned int)message.a + (unsigned int)message.b) < 0)
 		fail(PAYLOAD, &step);
-	for (int i = 0; i < 5; i++)
+	for (int i = 0; i < 5 + MAX_DOORS; i++)
 		close_cleanup(&give[i]);
+}
+
+static void clear_groups(void)
+{
+	if (run.checked)
+		remove_groups(&run.room.plan);
+	if (run.has_payload)
+		remove_groups(&run.payload);
+}
+
+/* Nobody is left who could want a report. */
+static void abandon(void)
+{
+	if (run.room.init > 0) {
+		end_room(true);
+		(void)waitpid(run.room.init, NULL, 0);
+	}
+	clear_groups();
+	_exit(0);
 }
 
 /* From Python. Anything that is not in the protocol ends the run: a confused caller must not keep a sandbox. */
@@ -339,11 +388,7 @@ static void on_control(void)
 		if (tell_init(&message, NULL, 0) < 0)
 			kill_room("lost");
 	} else {
-		/* gone, or garbage: nobody is left who could want a report */
-		end_room(true);
-		(void)waitpid(run.room.init, NULL, 0);
-		remove_groups(&run.room.plan);
-		_exit(0);
+		abandon(); /* gone, or garbage */
 	}
 }
 
@@ -392,6 +437,7 @@ static void on_link(void)
 		run.room.landlock_abi = message.a;
 		run.setup_us[0] = (uint64_t)message.b;
 		run.setup_us[1] = (uint64_t)message.c;
+		run.setup_us[2] = (uint64_t)message.d;
 		if (set_timer(run.clock_ms > 2 * MORTEM_MS ? run.clock_ms - MORTEM_MS : run.clock_ms) < 0)
 			kill_room("lost");
 		attest_record(&message.attested);
@@ -475,10 +521,12 @@ static void report_usage(const struct rusage *u)
 
 static void report_end(void)
 {
-	const uint64_t times[] = { run.received_ns, run.cloned_ns, run.mapped_ns, run.ready_ns, run.started_ns, run.ended_ns, now_ns() };
+	const uint64_t times[] = {
+		run.received_ns, run.cloned_ns, run.mapped_ns, run.furnished_ns, run.ready_ns, run.started_ns, run.ended_ns, now_ns(),
+	};
 	const uint64_t failed[] = { (uint64_t)run.failed.b, (uint64_t)run.failed.c };
 
-	line("times", times, 7);
+	line("times", times, 8);
 	if (run.killed != NULL)
 		word_line("killed", run.killed);
 	if (run.refused.reason != NULL) {
@@ -501,11 +549,11 @@ static void report_end(void)
 		line(i == OUT ? "stdout" : "stderr", bytes, 3);
 	}
 	if (run.started) {
-		record_line("setup", run.setup_us, 2, NULL, 0);
+		record_line("setup", run.setup_us, 3, NULL, 0);
 		record_room();
 	}
-	if (run.checked)
-		record_groups(&run.room.plan);
+	if (run.has_payload)
+		record_groups(&run.payload);
 	record_refusals();
 	if (record.fd >= 0)
 		line("record", (const uint64_t[]){ record.kept, record.lost }, 2);
@@ -513,8 +561,7 @@ static void report_end(void)
 	/* a caller that is gone by now has no use for it, and this process ends next */
 	(void)send_message(CONTROL, report, report_length, NULL, 0);
 	end_mortem(false);
-	if (run.checked)
-		remove_groups(&run.room.plan);
+	clear_groups();
 	_exit(0);
 }
 
@@ -545,7 +592,7 @@ static void reap(void)
 	if (run.killed == NULL && !run.ended)
 		run.killed = "lost"; /* it ended without a word: the kernel's OOM killer, or an attack on init */
 	if (run.killed != NULL && strcmp(run.killed, "abandoned") == 0) {
-		remove_groups(&run.room.plan);
+		clear_groups();
 		_exit(0);
 	}
 }
@@ -608,30 +655,73 @@ static void supervise(void)
 	report_end();
 }
 
-static bool receive_room(struct room *room)
+/* The next plan from Python, checked; its file, which the caller closes, or -1. `*which` is its kind: a birth is optional, and comes first. */
+static int receive_plan(struct plan *plan, enum half *which)
 {
 	char text[8] = { 0 };
 	int fds[MAX_FDS];
 	unsigned int nfds;
 
 	if (receive_message(CONTROL, text, sizeof(text) - 1, fds, &nfds) <= 0)
-		_exit(0);
-	run.received_ns = now_ns();
+		abandon();
 	run.refused = (struct refusal){ "message", 0 };
-	if (strcmp(text, "room") != 0 || nfds == 0)
-		return false;
+	if (strcmp(text, "birth") == 0 && *which == BIRTH)
+		*which = BIRTH;
+	else if (strcmp(text, "room") == 0)
+		*which = ROOM;
+	else
+		return -1;
+	if (nfds == 0)
+		return -1;
 	run.refused.reason = "seals";
-	if (plan_map(fds[0], &room->plan) < 0 || close(fds[0]) < 0)
-		return false;
-	room->plan.nfds = nfds - 1;
-	memcpy(room->plan.fds, fds + 1, sizeof(int) * room->plan.nfds);
-	return plan_check(&room->plan, ROOM, &run.refused);
+	if (plan_map(fds[0], plan) < 0)
+		return -1;
+	plan->nfds = nfds - 1;
+	memcpy(plan->fds, fds + 1, sizeof(int) * plan->nfds);
+	return plan_check(plan, *which, &run.refused) ? fds[0] : -1;
+}
+
+/* The room's half, and before it the birth's, if Python sends it ahead: then init is born while Python still plans. */
+static void make_room(struct room *room)
+{
+	static struct plan birth;
+	enum half which = BIRTH;
+	struct step step = { 0 };
+	int memfd = receive_plan(&room->plan, &which);
+
+	run.received_ns = now_ns();
+	if (memfd < 0)
+		report_end();
+	if (give_birth(room, &step) < 0) {
+		fail(ROOM, &step);
+		if (room->init <= 0)
+			report_end();
+		return;
+	}
+	if (which == BIRTH) {
+		close_cleanup(&memfd);
+		birth = room->plan;
+		which = ROOM;
+		memfd = receive_plan(&room->plan, &which);
+		if (memfd >= 0 && !plan_continues(&room->plan, &birth)) {
+			run.refused = (struct refusal){ "birth", 0 };
+			memfd = -1;
+		}
+		if (memfd < 0) {
+			room->plan = birth; /* the one that was checked */
+			kill_room("refused");
+			return;
+		}
+		for (unsigned int i = 0; i < birth.nfds; i++)
+			close_cleanup(&birth.fds[i]); /* they came again with the room's half */
+	}
+	if (furnish(room, memfd, &step) < 0)
+		fail(ROOM, &step);
 }
 
 int launch(void)
 {
 	struct room *room = &run.room;
-	struct step step = { 0 };
 
 	room->link = room->pidfd = room->root = room->proc = room->landlock = run.notice = -1;
 	for (int i = IN; i <= ERR; i++)
@@ -642,13 +732,7 @@ int launch(void)
 	if (run.timer < 0)
 		return 1;
 	attest_caller();
-	if (!receive_room(room))
-		report_end();
-	if (create(room, &step) < 0) {
-		fail(ROOM, &step);
-		if (room->init <= 0)
-			report_end();
-	}
+	make_room(room);
 	supervise();
 	return 0;
 }

@@ -124,6 +124,6 @@ int main(int argc, char **argv, char **envp)
 	if (argc == 2 && strcmp(argv[1], "--verbs") == 0)
 		return list_verbs();
 	if (argc == 3 && strcmp(argv[1], "--check") == 0)
-		return check_input(strcmp(argv[2], "room") == 0 ? ROOM : PAYLOAD);
-	return put(2, "capsule-core: run by capsule-run; by hand only: --verbs, --check room|payload\n"), 2;
+		return check_input(strcmp(argv[2], "room") == 0 ? ROOM : strcmp(argv[2], "birth") == 0 ? BIRTH : PAYLOAD);
+	return put(2, "capsule-core: run by capsule-run; by hand only: --verbs, --check room|birth|payload\n"), 2;
 }

@@ -20,9 +20,6 @@ const struct verb verbs[] = {
 	{ "host-net", ROOM, 1, 0, false, "create", "", NULL },
 	{ "drop-groups", ROOM, 2, 0, false, "create", "", NULL },
 	{ "cgroup", ROOM, 3, 0, false, "create", "fc", NULL },
-	{ "cgroup-enter", ROOM, 3, 0, true, "create", "fc", NULL },
-	{ "cgroup-file", ROOM, 3, 0, true, "create", "fcc", NULL },
-	{ "memory-notice", ROOM, 3, 0, false, "create", "f", NULL },
 	{ "uid-map", ROOM, 4, 1, false, "create", "ii", NULL },
 	{ "gid-map", ROOM, 5, 1, false, "create", "ii", NULL },
 	{ "oom-score-adj", ROOM, 6, 0, false, "create", "n", NULL },
@@ -47,6 +44,9 @@ const struct verb verbs[] = {
 	{ "offer", ROOM, 19, 0, false, "enter", "p", NULL },
 	{ "offer-layer", ROOM, 20, 0, false, "enter", "p", NULL },
 
+	{ "cgroup-enter", PAYLOAD, 1, 0, true, "confine", "fc", NULL },
+	{ "cgroup-file", PAYLOAD, 1, 0, true, "run", "fcc", NULL },
+	{ "memory-notice", PAYLOAD, 1, 0, false, "run", "f", NULL },
 	{ "id", PAYLOAD, 1, 1, false, "confine", "ii", act_id },
 	{ "umask", PAYLOAD, 2, 1, false, "confine", "o", act_umask },
 	{ "nice", PAYLOAD, 2, 0, false, "confine", "n", act_nice },
@@ -214,11 +214,14 @@ static const char *take(const char **at, const char *end)
 	return word;
 }
 
-static const struct verb *find_verb(const char *name, enum half half)
+/* The table is in the order of plans, so what comes behind a verb is sought from there on; NULL: from the start. */
+static const struct verb *find_verb(const char *name, const struct verb *from)
 {
-	for (unsigned int i = 0; i < nverbs; i++)
-		if (verbs[i].half == half && verbs[i].name[0] == name[0] && strcmp(verbs[i].name, name) == 0)
-			return &verbs[i];
+	while (from != NULL && from > verbs && from[-1].half == from->half && from[-1].rank == from->rank)
+		from--;
+	for (const struct verb *verb = from ? from : verbs; verb < verbs + nverbs; verb++)
+		if (verb->name[0] == name[0] && strcmp(verb->name, name) == 0)
+			return verb;
 	return NULL;
 }
 
@@ -230,7 +233,7 @@ static const char *check_header(const char **at, const char *end, enum half half
 		return "header";
 	if (strcmp(version, "1") != 0)
 		return "version";
-	return strcmp(which, half == ROOM ? "room" : "payload") == 0 ? NULL : "half";
+	return strcmp(which, half == PAYLOAD ? "payload" : "room") == 0 ? NULL : "half";
 }
 
 static const char *check_step(const struct verb *verb, const char **at, const char *end, struct tally *tally)
@@ -254,20 +257,21 @@ static const char *check_step(const struct verb *verb, const char **at, const ch
 	return NULL;
 }
 
+/* Whether a half may have this verb. A birth is the beginning of a room, up to what needs more than the namespaces. */
+static bool is_of(const struct verb *verb, enum half half)
+{
+	return half == BIRTH ? verb->half == ROOM && verb->rank <= BIRTH_RANK : verb->half == half;
+}
+
 /* Below the floor nothing runs: there is no way to ask for less than this. */
 static const char *check_floor(enum half half, const struct tally *tally)
 {
 	for (unsigned int i = 0; i < nverbs; i++)
-		if (verbs[i].half == half && tally->seen[i] < verbs[i].least)
+		if (is_of(&verbs[i], half) && tally->seen[i] < verbs[i].least)
 			return verbs[i].name;
-	if (half == ROOM) {
-		bool host_net = tally->seen[find_verb("host-net", ROOM) - verbs] > 0;
-		bool own_net = tally->seen[find_verb("network", ROOM) - verbs] > 0;
-
-		if (tally->namespaces != ALL_NAMESPACES || host_net == own_net)
-			return "namespace";
-	}
-	return NULL;
+	if (half == ROOM && tally->seen[find_verb("host-net", NULL) - verbs] == tally->seen[find_verb("network", NULL) - verbs])
+		return "namespace";
+	return half != PAYLOAD && tally->namespaces != ALL_NAMESPACES ? "namespace" : NULL;
 }
 
 /*
@@ -278,30 +282,30 @@ bool plan_check(const struct plan *plan, enum half half, struct refusal *why)
 {
 	const char *at = plan->text, *end = plan->text + plan->size;
 	struct tally tally = { .fds = plan->nfds };
-	unsigned char rank = 0;
+	const struct verb *last = NULL;
 
 	_Static_assert(sizeof(verbs) / sizeof(verbs[0]) <= sizeof(tally.seen), "a counter for each verb");
 	why->step = 0;
 	why->reason = check_header(&at, end, half);
 	for (; why->reason == NULL; why->step++) {
 		const char *word = take(&at, end);
-		const struct verb *verb = word ? find_verb(word, half) : NULL;
+		const struct verb *verb = word ? find_verb(word, last) : NULL;
 
 		if (word != NULL && strcmp(word, "end") == 0) {
 			why->reason = at == end ? check_floor(half, &tally) : "end";
 			return why->reason == NULL;
 		}
-		if (verb == NULL)
-			why->reason = word ? "verb" : "cut";
-		else if (verb->rank < rank)
-			why->reason = "order";
+		if (word == NULL)
+			why->reason = "cut";
+		else if (verb == NULL || !is_of(verb, half))
+			why->reason = (verb = find_verb(word, NULL)) != NULL && is_of(verb, half) ? "order" : "verb";
 		else if (why->step >= MAX_STEPS)
 			why->reason = "long";
 		else
 			why->reason = check_step(verb, &at, end, &tally);
 		if (why->reason != NULL)
 			return false;
-		rank = verb->rank;
+		last = verb;
 	}
 	return false;
 }
@@ -328,23 +332,21 @@ int plan_map(int memfd, struct plan *plan)
 
 struct cursor plan_start(const struct plan *plan)
 {
-	struct cursor at = { plan->text, 0 };
+	struct cursor at = { plan->text, 0, NULL };
 
 	for (int i = 0; i < 3; i++)
 		at.at += strlen(at.at) + 1;
 	return at;
 }
 
-/* Walk a plan that was checked. Both halves share the walk: a name stands for one number of fields in both. */
+/* Walk a plan that was checked. */
 bool plan_next(struct cursor *at, struct step *step)
 {
 	const char *word = at->at;
 
 	if (strcmp(word, "end") == 0)
 		return false;
-	step->verb = find_verb(word, ROOM);
-	if (step->verb == NULL)
-		step->verb = find_verb(word, PAYLOAD);
+	at->verb = step->verb = find_verb(word, at->verb);
 	step->index = at->index++;
 	word += strlen(word) + 1;
 	for (size_t i = 0; i < strlen(step->verb->kinds); i++) {
@@ -355,12 +357,31 @@ bool plan_next(struct cursor *at, struct step *step)
 	return true;
 }
 
+/* The next step of this verb: behind its rank nobody need look. */
+bool plan_next_of(struct cursor *at, const char *verb, struct step *step)
+{
+	const struct verb *wanted = find_verb(verb, NULL);
+
+	while (plan_next(at, step) && step->verb->rank <= wanted->rank)
+		if (step->verb == wanted)
+			return true;
+	return false;
+}
+
 bool plan_find(const struct plan *plan, const char *verb, struct step *step)
 {
 	struct cursor at = plan_start(plan);
 
-	while (plan_next(&at, step))
-		if (step_is(step, verb))
-			return true;
-	return false;
+	return plan_next_of(&at, verb, step);
+}
+
+/* Whether a room begins with all the steps of a birth, in the same words, and has no other that would belong there. */
+bool plan_continues(const struct plan *room, const struct plan *birth)
+{
+	struct cursor next = plan_start(room), at = next;
+	struct step step;
+
+	while (plan_next(&next, &step) && step.verb->rank <= BIRTH_RANK)
+		at = next;
+	return (size_t)(at.at - room->text) == birth->size - sizeof("end") && memcmp(room->text, birth->text, birth->size - sizeof("end")) == 0;
 }

@@ -19,8 +19,8 @@ def output(capture: tuple[int, int, bool], data: bytes) -> Output:
 
 def startup_phases(times: dict[str, int], called_ns: int) -> dict[str, int]:
     """Microseconds of each phase before the command's first instruction, from the caller's call on."""
-    names = ("received", "cloned", "mapped", "ready", "started")
-    labels = ("spawn", "create", "map", "build", "confine")
+    names = ("received", "cloned", "mapped", "furnished", "ready", "started")
+    labels = ("spawn", "create", "map", "plan", "build", "confine")
     phases, before = {}, called_ns
     for name, label in zip(names, labels, strict=True):
         if not times[name]:
@@ -109,7 +109,7 @@ def isolation_in_force(policy: Policy, landlock_abi: int) -> dict[str, object]:
     return {
         "namespaces": ["user", "mount", "pid", "ipc", "uts", "cgroup", *(() if policy.network else ("net",))],
         "network": "host" if policy.network else "none",
-        "user": {"inside": policy.user, "outside": policy.outside_uid},
+        "user": {"inside": policy.user, "outside": policy.identity.outside_uid},
         "no_new_privs": True,
         "capabilities": [],
         "seccomp": policy.calls.profile,

@@ -89,8 +89,8 @@ def _difference(facts: dict[str, object], policy: Policy) -> CapsuleError | None
         "no_new_privs": True,
         "shared_namespaces": ["net"] if policy.network else [],
         "cgroups": len(policy.rungs.groups),
-        "user": {"inside": policy.user, "host": policy.outside_uid},
-        "group": {"inside": policy.group, "host": policy.outside_gid},
+        "user": {"inside": policy.user, "host": policy.identity.outside_uid},
+        "group": {"inside": policy.group, "host": policy.identity.outside_gid},
     }
     seccomp = facts["seccomp"]
     assert isinstance(seccomp, dict)

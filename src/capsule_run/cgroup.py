@@ -270,7 +270,7 @@ def forget(*, none: bool = False) -> None:
 def offered(request: Request, host: Host) -> Cgroups:
     """What `find` found, and for a request with io limits the disks that carry what its sandbox would see."""
     found, asked = find(), request.resources
-    if all(rate is None for rate in (asked.io_read_bps, asked.io_write_bps, asked.io_read_iops, asked.io_write_iops)):
+    if not asked.has_io_limits:
         return found
     from .disks import disks
 

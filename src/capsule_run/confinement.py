@@ -6,12 +6,14 @@ Rank 1: pure. `plan` puts it behind the room's half.
 from __future__ import annotations
 
 from . import seccomp
+from .birth import GROUP_NAME
 from .model import READ_ONLY, READ_WRITE
 from .policy import DRAIN_MS
 from .view import WORKSPACE, scratch_places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .groups import Group
     from .policy import Policy
 
     Step = tuple[str, ...]
@@ -91,8 +93,23 @@ def _landlock(policy: Policy) -> list[Step]:
     return steps
 
 
-def payload_steps(policy: Policy) -> tuple[Step, ...]:
-    """The second half. Descriptors sent along: 0 stdout's sink, 1 stderr's, 2 the record, 3 stdin's source."""
+def _groups(groups: tuple[Group, ...], name: str, first_fd: int) -> list[Step]:
+    """What is done with groups once the room is there.
+
+    The descriptors are those of `cgroup.Made`: a parent for each group, and then the notice of version 1's memory.
+    """
+    steps: list[Step] = []
+    for fd, group in enumerate(groups, first_fd):
+        if group.version == 1:
+            steps.append(("cgroup-enter", str(fd), name))
+        steps += [("cgroup-file", str(fd), name, file) for file in group.files]
+    if any(group.gives_notice for group in groups):
+        steps.append(("memory-notice", str(first_fd + len(groups))))
+    return steps
+
+
+def payload_steps(policy: Policy, *, group_name: str = GROUP_NAME) -> tuple[Step, ...]:
+    """The second half. Descriptors sent along: 0 stdout's sink, 1 stderr's, 2 the record, 3 stdin's source, then groups'."""
     program = seccomp.program_hex(
         policy.calls.recipe or policy.calls.profile,
         architecture=policy.architecture,
@@ -105,7 +122,8 @@ def payload_steps(policy: Policy) -> tuple[Step, ...]:
         from .seccomp.prefix import told_first  # compiled anew: who asks for a ledger can wait a millisecond
 
         program = told_first(policy.architecture) + program
-    steps: list[Step] = [("id", str(policy.user), str(policy.group)), ("umask", "0022")]
+    steps = _groups(policy.rungs.groups, group_name, 3 + policy.has_stdin)
+    steps += [("id", str(policy.user), str(policy.group)), ("umask", "0022")]
     if policy.nice:
         steps.append(("nice", str(policy.nice)))
     steps += _rlimits(policy)

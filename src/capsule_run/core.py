@@ -29,7 +29,7 @@ _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_S
 _REPORT_BYTES = 4096
 _MOST_FDS = 2
 EPERM, ENOENT, EBADF, EACCES, ENOTDIR = 1, 2, 9, 13, 20
-_TIMES = ("received", "cloned", "mapped", "ready", "started", "ended", "reported")
+_TIMES = ("received", "cloned", "mapped", "furnished", "ready", "started", "ended", "reported")
 _USAGE = (
     "user_us",
     "system_us",

@@ -10,6 +10,7 @@ import time
 
 from . import machine, paths
 from ._value import value
+from .birth import Identity
 from .data.host_paths import DEVICES, ETC_PATHS
 from .model import COPY_ON_WRITE, DEFAULT_MEMORY_BYTES
 from .view import normal
@@ -49,11 +50,7 @@ class Host:
 
     architecture: str
     kernel: tuple[int, int]
-    uid: int
-    gid: int
-    privileged: bool
-    outside_uid: int
-    outside_gid: int
+    identity: Identity
     directory: str
     home: str
     search_path: tuple[str, ...]
@@ -140,7 +137,6 @@ class Static:
 
     seen_ns: int
     uid: int
-    capabilities: int
     architecture: str
     kernel: tuple[int, int]
     python: str
@@ -152,15 +148,11 @@ class Static:
     localtime: str
     etc_paths: tuple[str, ...]
     etc_texts: tuple[tuple[str, str], ...]
-    uid_ranges: list[tuple[int, int, int]]
-    gid_ranges: list[tuple[int, int, int]]
-    accounts: str
-    groups: str
 
 
 # Kept for a second, so that a loop of short runs does not look at the same forty paths each time. Nothing stale can be
 # enforced by it: the core compares every object with what was seen, refuses another one, and `forget` makes us look again.
-_KEPT_NS = 1_000_000_000
+KEPT_NS = 1_000_000_000
 _kept: list[Static] = []
 
 
@@ -187,7 +179,6 @@ def _look_at_system() -> Static:
     return Static(
         seen_ns=time.monotonic_ns(),
         uid=posix.geteuid(),
-        capabilities=machine.capabilities() if posix.geteuid() == 0 else 0,
         architecture=uname.machine,
         kernel=(int(major), int("".join(c for c in minor if c.isdigit()))),
         python=python,
@@ -199,16 +190,12 @@ def _look_at_system() -> Static:
         localtime=localtime,
         etc_paths=tuple(path for path in etc_paths if path in sources),
         etc_texts=machine.etc_texts(),
-        uid_ranges=machine.id_ranges("/proc/self/uid_map"),
-        gid_ranges=machine.id_ranges("/proc/self/gid_map"),
-        accounts=machine.read("/etc/passwd", 1 << 20),
-        groups=machine.read("/etc/group", 1 << 20),
     )
 
 
 def _static() -> Static:
     for kept in _kept:
-        if time.monotonic_ns() - kept.seen_ns < _KEPT_NS and kept.uid == posix.geteuid():
+        if time.monotonic_ns() - kept.seen_ns < KEPT_NS and kept.uid == posix.geteuid():
             return kept
     fresh = _look_at_system()
     _kept[:] = [fresh]
@@ -274,20 +261,25 @@ def _copy(
     return copy_of(shared, (resources.disk_bytes or resources.memory_bytes or DEFAULT_MEMORY_BYTES) // 2)
 
 
-def survey(request: Request, *, refused: Iterable[str] = (), tools: tuple[Shown, ...] = ()) -> Host:
+def identify() -> Identity:
+    """Who calls, and the sandbox's ids on the host. Raises CapsuleError E2001 where no unprivileged id can be had for it."""
+    uid, gid = posix.geteuid(), posix.getegid()
+    if uid != 0:
+        return Identity(uid=uid, gid=gid, outside_uid=uid, outside_gid=gid, privileged=False)
+    from .ids import identity_of_root  # nobody else pays for it
+
+    return identity_of_root(gid)
+
+
+def survey(
+    request: Request, *, identity: Identity | None = None, refused: Iterable[str] = (), tools: tuple[Shown, ...] = ()
+) -> Host:
     """Gather the facts for one request. `refused` is what this host has refused before, as `runner` names it.
 
-    `tools` are those of the request, found by who knows how.
-
-    Raises CapsuleError E2001 where no unprivileged id can be had for the sandbox.
+    `identity` is that of `identify`, where it has been asked for already; `tools` are those of the request, found by who
+    knows how. Raises CapsuleError E2001 as `identify` does.
     """
-    static = _static()
-    uid, gid = static.uid, posix.getegid()
-    outside_uid, outside_gid, privileged = uid, gid, False
-    if uid == 0:
-        from .ids import outside_ids
-
-        outside_uid, outside_gid, privileged = outside_ids(static, gid)
+    static, identity = _static(), identity or identify()
     directory = current_directory()
     asked = _asked_sources(request, directory)
     secrets: dict[str, tuple[tuple[str, bool], ...]] = {}
@@ -301,15 +293,11 @@ def survey(request: Request, *, refused: Iterable[str] = (), tools: tuple[Shown,
 
         deliveries = look_at_files(request.files, directory)
     overlay = "overlay" not in refused and static.kernel >= (5, 11)
-    ids = (outside_uid, outside_gid)
+    ids = (identity.outside_uid, identity.outside_gid)
     return Host(
         architecture=static.architecture,
         kernel=static.kernel,
-        uid=uid,
-        gid=gid,
-        privileged=privileged,
-        outside_uid=outside_uid,
-        outside_gid=outside_gid,
+        identity=identity,
         directory=directory,
         home=caller_home(),
         search_path=caller_path(),
@@ -330,6 +318,6 @@ def survey(request: Request, *, refused: Iterable[str] = (), tools: tuple[Shown,
         tools=tools,
         deliveries=deliveries,
         secrets=secrets,
-        copy=_copy(request, asked, static, refused, ids if overlay else None, privileged=privileged),
+        copy=_copy(request, asked, static, refused, ids if overlay else None, privileged=identity.privileged),
         processors=(posix.cpu_count() or 1) if request.resources.cpu_time_ms is not None else 1,
     )

@@ -6,16 +6,49 @@ Rank 2. Imported only where root calls: an ordinary caller's sandbox has the cal
 from __future__ import annotations
 
 import posix
+import time
 
+from . import machine
+from ._value import value
+from .birth import Identity
 from .errors import CapsuleError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from .host import Static
 
 # Above every range that systemd's table of ids gives to accounts, dynamic users, containers and home directories.
 FREE_IDS_FROM, FREE_IDS = 0x70000000, 1 << 24
 CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN = 6, 7, 21
+KEPT_NS = 1_000_000_000  # an account made this second with one of 2^24 numbers far above all others: nobody's
+
+
+@value
+class Ranges:
+    """What this process may map, and what is taken."""
+
+    seen_ns: int
+    capabilities: int
+    users: list[tuple[int, int, int]]
+    groups: list[tuple[int, int, int]]
+    accounts: str
+    group_accounts: str
+
+
+_kept: list[Ranges] = []
+
+
+def _ranges() -> Ranges:
+    for kept in _kept:
+        if time.monotonic_ns() - kept.seen_ns < KEPT_NS:
+            return kept
+    _kept[:] = [
+        Ranges(
+            seen_ns=time.monotonic_ns(),
+            capabilities=machine.capabilities(),
+            users=machine.id_ranges("/proc/self/uid_map"),
+            groups=machine.id_ranges("/proc/self/gid_map"),
+            accounts=machine.read("/etc/passwd", 1 << 20),
+            group_accounts=machine.read("/etc/group", 1 << 20),
+        )
+    ]
+    return _kept[0]
 
 
 def _free_id(ranges: list[tuple[int, int, int]], accounts: str, taken: int) -> int:
@@ -32,17 +65,20 @@ def _free_id(ranges: list[tuple[int, int, int]], accounts: str, taken: int) -> i
     raise CapsuleError("E2001", "this user namespace has no id to spare for the sandbox")
 
 
-def outside_ids(static: Static, gid: int) -> tuple[int, int, bool]:
+def identity_of_root(gid: int) -> Identity:
     """The host ids that the sandbox's root maps to, and whether the caller has the power to open mounts for it."""
-    has = static.capabilities
-    widest = min(max(one[2] for one in ranges) for ranges in (static.uid_ranges, static.gid_ranges))
+    ranges = _ranges()
+    has = ranges.capabilities
+    widest = min(max(one[2] for one in some) for some in (ranges.users, ranges.groups))
     if has >> CAP_SETUID & 1 and has >> CAP_SETGID & 1 and widest > 1024:
-        free = _free_id(static.uid_ranges, static.accounts, -1)
-        return free, _free_id(static.gid_ranges, static.groups, free), bool(has >> CAP_SYS_ADMIN & 1)
-    if any(inside == 0 and outside == 0 for inside, outside, _count in static.uid_ranges):
+        free = _free_id(ranges.users, ranges.accounts, -1)
+        free_group = _free_id(ranges.groups, ranges.group_accounts, free)
+        privileged = bool(has >> CAP_SYS_ADMIN & 1)
+        return Identity(uid=0, gid=gid, outside_uid=free, outside_gid=free_group, privileged=privileged)
+    if any(inside == 0 and outside == 0 for inside, outside, _count in ranges.users):
         raise CapsuleError(
             "E2001",
             "root without CAP_SETUID and CAP_SETGID cannot map the sandbox to an unprivileged id",
             hint="run as an ordinary user, or give the container CAP_SETUID and CAP_SETGID",
         )
-    return static.uid, gid, False
+    return Identity(uid=0, gid=gid, outside_uid=0, outside_gid=gid, privileged=False)

@@ -46,6 +46,12 @@ class Resources:
     io_write_iops: int | None = None
     cpu_time_ms: int | None = None
 
+    @property
+    def has_io_limits(self) -> bool:
+        """Whether any of the four was asked for."""
+        rates = (self.io_read_bps, self.io_write_bps, self.io_read_iops, self.io_write_iops)
+        return any(rate is not None for rate in rates)
+
 
 @value
 class Bind:

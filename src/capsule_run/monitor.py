@@ -20,8 +20,9 @@ from ._value import replace
 from .errors import CapsuleError
 from .fastjson import dumps
 from .model import ERROR
+from .outcome import new_execution_id, timestamp
 from .prometheus import accumulated
-from .runner import execute, new_execution_id, prepare, timestamp
+from .runner import execute, prepare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ _PER_RUN = {
     "command",
     "candidates",
     "environment",
-    "outside_uid",
-    "outside_gid",
+    "identity",
     "transfer",
     "notes",
     "has_stdin",

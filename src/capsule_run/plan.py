@@ -1,4 +1,4 @@
-"""From a policy to the steps that the core carries out, in order; their encoding; and each of them in words.
+"""From a policy to the steps that the core carries out, in order.
 
 Rank 1: pure. docs/plan-format.md lists the verbs and docs/order-of-operations.md says why they stand where they do; the
 core refuses a plan whose steps go back in that order, or that lacks one of the floor.
@@ -7,14 +7,12 @@ core refuses a plan whose steps go back in that order, or that lacks one of the 
 from __future__ import annotations
 
 from ._value import value
-from .errors import CapsuleError
+from .birth import GROUP_NAME, birth_steps
 from .model import COPY_ON_WRITE, READ_ONLY
-from .policy import SETUP_MS
 from .view import COPY, SCRATCH_PLACES, TRANSIENT, VAR_TMP, WORKSPACE, scratch_places, within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .groups import Group
     from .host import Source
     from .policy import Policy
 
@@ -25,14 +23,12 @@ NEW = "/new"
 WORKSPACE_PLACE, LOWER_PLACE, WORK_PLACE, EMPTY_PLACE = "/workspace", "/lower", "/work", "/empty"
 NOTHING_PLACE = "/nothing"  # a file without content
 NOTHING_PLACE = "/nothing"  # an empty file
-STREAM_FD = 0  # of the room's half: where the bytes of `fill` come from
+SETUP_MS = 10_000
 FILL_BYTES_PER_MS = 10_000  # slower than this, and set-up took too long
 # What our own files and mount points take of it comes on top of the limit, to the page and (but for what the file systems
 # make for themselves: their roots, an overlay's work directory) to the inode, so that the limit is the program's alone.
 LARGEST_PAGE = {"x86_64": 4096}  # elsewhere a kernel may have been built for pages of 64 KiB
 HIDDEN_INODES = 16
-GROUP_NAME = "capsule-…"  # what a plan that is only shown says; a real one has the owner in it
-OOM_SCORE = 1000  # under memory pressure the kernel ends a sandbox before anything of the host's
 
 
 @value
@@ -41,18 +37,6 @@ class Plan:
 
     room: tuple[Step, ...]
     payload: tuple[Step, ...]
-
-
-def encode(half: str, steps: tuple[Step, ...]) -> bytes:
-    """The text of one half, as the core reads it."""
-    words = ["capsule-plan", "1", half]
-    for step in steps:
-        words += step
-    words += ("end", "")
-    text = "\0".join(words).encode("utf-8", "surrogateescape")
-    if text.count(b"\0") != len(words) - 1:
-        raise CapsuleError("E1005", f"a NUL stands in a value of the {half}")  # it would begin a field of its own
-    return text
 
 
 class _Sources:
@@ -236,23 +220,13 @@ def _workspace_mounts(policy: Policy, sources: _Sources) -> list[Step]:
     return [("bind", slot, LOWER_PLACE, READ_ONLY), ("overlay", LOWER_PLACE, WORKSPACE_PLACE, WORK_PLACE, place)]
 
 
-def _groups(groups: tuple[Group, ...], name: str, first_fd: int) -> list[Step]:
-    """The descriptors are those of `cgroup.Made`: a parent for each group, and then the notice of version 1's memory."""
-    steps: list[Step] = []
-    for fd, group in enumerate(groups, first_fd):
-        steps.append(("cgroup" if group.version == 2 else "cgroup-enter", str(fd), name))
-        steps += [("cgroup-file", str(fd), name, file) for file in group.files]
-    if any(group.gives_notice for group in groups):
-        steps.append(("memory-notice", str(first_fd + len(groups))))
-    return steps
-
-
-def room_steps(policy: Policy, *, group_name: str = GROUP_NAME, first_fd: int = 0) -> tuple[Step, ...]:
+def room_steps(policy: Policy, *, group_name: str = GROUP_NAME, stream_fd: int = 0) -> tuple[Step, ...]:
     """The first half: the sandbox, up to where it waits for a command.
 
-    `group_name` is that of its control groups, whose descriptors are sent along from number `first_fd` on.
+    `group_name` is that of the control group it is born in, if there is one; descriptors as in `birth_steps`, and behind
+    them, with number `stream_fd`, where the bytes of `fill` come from.
     """
-    sources, tree = _Sources(privileged=policy.privileged), _Tree()
+    sources, tree = _Sources(privileged=policy.identity.privileged), _Tree()
     tree.directory(EMPTY_PLACE, "0555")
     if policy.masks:
         tree.file(NOTHING_PLACE, "", "0444")
@@ -265,25 +239,14 @@ def room_steps(policy: Policy, *, group_name: str = GROUP_NAME, first_fd: int = 
     for path, target in policy.transfer.links:
         tree.link(f"{WORKSPACE_PLACE}/{path}", target)
     for delivery in policy.transfer.deliveries:
-        tree.fill(f"{WORKSPACE_PLACE}/{delivery.path}", STREAM_FD, delivery.mode, delivery.size)
+        tree.fill(f"{WORKSPACE_PLACE}/{delivery.path}", stream_fd, delivery.mode, delivery.size)
     mounts = _mounts(policy, sources)
-    spaces = ("user", "mount", "pid", "ipc", "uts", "cgroup")
-    steps: list[Step] = [("namespace", name) for name in spaces]
-    if policy.network:
-        steps.append(("host-net",))
-    if policy.drop_groups:
-        steps.append(("drop-groups",))
-    steps += _groups(policy.rungs.groups, group_name, first_fd)
-    steps += (
-        ("uid-map", "0", str(policy.outside_uid)),
-        ("gid-map", "0", str(policy.outside_gid)),
-        ("oom-score-adj", str(OOM_SCORE)),
-        (
-            "setup-clock",
-            str(SETUP_MS + sum([delivery.size for delivery in policy.transfer.deliveries]) // FILL_BYTES_PER_MS),
-        ),
-    )
-    if policy.privileged:
+    filling_ms = sum([delivery.size for delivery in policy.transfer.deliveries]) // FILL_BYTES_PER_MS
+    steps: list[Step] = [
+        *birth_steps(policy.identity, policy.rungs.groups, network=policy.network, name=group_name),
+        ("setup-clock", str(SETUP_MS + filling_ms)),
+    ]
+    if policy.identity.privileged:
         steps += sources.steps + sources.idmaps
     else:
         steps += sources.steps

@@ -24,6 +24,7 @@ from .view import WORKSPACE, normal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .birth import Identity
     from .host import Host, Source
     from .model import Request
     from .seccomp.recipe import Recipe
@@ -37,7 +38,6 @@ DEFAULT_HOSTNAME = "capsule"
 # from 3.13 on; Go. With a quota it is the quota, rounded up (docs/decisions/processor-count.md).
 PROCESSOR_COUNTS = ("OMP_NUM_THREADS", "PYTHON_CPU_COUNT", "GOMAXPROCS")
 DRAIN_MS = 250
-SETUP_MS = 10_000
 BEYOND_DISK = 1 << 20  # so that a file that fills the disk meets ENOSPC, and not the signal of its own limit
 
 
@@ -87,10 +87,7 @@ class Policy:
     user: int
     group: int
     hostname: str
-    outside_uid: int
-    outside_gid: int
-    privileged: bool
-    drop_groups: bool
+    identity: Identity
     calls: Calls
     landlock_required: bool
     workspace_kind: str
@@ -182,10 +179,7 @@ def resolve(
         user=user,
         group=group,
         hostname=isolation.hostname or DEFAULT_HOSTNAME,
-        outside_uid=host.outside_uid,
-        outside_gid=host.outside_gid,
-        privileged=host.privileged,
-        drop_groups=host.uid == 0 and host.outside_uid != 0,
+        identity=host.identity,
         calls=_calls(request, recipe),
         landlock_required="landlock" in request.require,
         workspace_kind=kind,

@@ -9,24 +9,27 @@ from __future__ import annotations
 import posix
 import time
 
-from . import cgroup
-from ._value import replace
+from . import cgroup, groups
+from .birth import birth_steps, encode
 from .core import PATH as CORE_PATH
 from .core import Core, Ended, Report, memory_file, parse_record, parse_report, sealed_file
 from .errors import CapsuleError
-from .host import caller_home, caller_path, current_directory, forget, survey
+from .host import caller_home, caller_path, current_directory, forget, identify, survey
 from .jsonapi import check_request
-from .model import ERROR, Request, Result
-from .plan import Plan, compile_plan, encode, room_steps
+from .outcome import failed_result, new_execution_id, result_of, timestamp
+from .plan import Plan, compile_plan, room_steps
 from .policy import resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from .birth import Identity
     from .exchange import Exchange
+    from .groups import Group
     from .host import Host
     from .measure import Sample
+    from .model import Request, Result
     from .policy import Policy
     from .tools import Shown
 
@@ -63,20 +66,6 @@ class Run:
     def signal(self, signal_number: int) -> None:
         """Send a signal to the command's process group."""
         self._core.send(f"signal {signal_number}")
-
-
-def new_execution_id() -> str:
-    """A random UUID (RFC 4122, version 4)."""
-    raw = bytearray(posix.urandom(16))
-    raw[6], raw[8] = raw[6] & 0x0F | 0x40, raw[8] & 0x3F | 0x80
-    text = raw.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def timestamp() -> str:
-    """Now, in UTC with milliseconds (RFC 3339)."""
-    seconds, millis = divmod(time.time_ns() // 1_000_000, 1000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{millis:03d}Z"
 
 
 class _Sinks:
@@ -119,7 +108,7 @@ class _Sinks:
 
 
 def _send(core: Core, half: str, steps: tuple[tuple[str, ...], ...], fds: Sequence[int] = ()) -> None:
-    fd = sealed_file(f"capsule-{half}", encode(half, steps))
+    fd = sealed_file(f"capsule-{half}", encode("room" if half == "birth" else half, steps))
     try:
         core.send(half, (fd, *fds))
     finally:
@@ -137,16 +126,18 @@ def _drive(
     """
     run = Run(core)
     exchange = sinks.exchange
-    fds = exchange.room_fds if exchange else ()
-    room = room_steps(policy, group_name=made.name, first_fd=len(fds))
-    _send(core, "room", room, (*fds, *made.fds))
+    if any(group.version == 2 for group in policy.rungs.groups):
+        _make_groups(made, policy.rungs.groups)  # it is born in one; those of version 1 can wait until it is built
+    room = room_steps(policy, group_name=made.name, stream_fd=len(made.fds))
+    _send(core, "room", room, (*made.fds, *(exchange.room_fds if exchange else ())))
     if on_start is not None:
         on_start(run)
     early = exchange.fill(core) if exchange else b""
     from .confinement import payload_steps  # while the room is built, not while it is waited for
 
-    payload = payload_steps(policy)
-    _send(core, "payload", payload, sinks.fds)
+    _make_groups(made, policy.rungs.groups)
+    payload = payload_steps(policy, group_name=made.name)
+    _send(core, "payload", payload, (*sinks.fds, *made.fds))
     from . import account, attestation, measure, verdict  # noqa: F401  # while the command runs, not while somebody waits for it
 
     attestation.filter_hash(_program(payload))
@@ -174,15 +165,15 @@ def tools_of(request: Request) -> tuple[Shown, ...]:
     )
 
 
-def prepare(request: Request, *, streams_stdin: bool = False) -> tuple[Host, Policy]:
+def prepare(request: Request, *, identity: Identity | None = None, streams_stdin: bool = False) -> tuple[Host, Policy]:
     """What will be enforced, on this host. Raises CapsuleError."""
-    host, recipe = survey(request, refused=_refused, tools=tools_of(request)), None
+    host, recipe = survey(request, identity=identity, refused=_refused, tools=tools_of(request)), None
     if request.profile is not None:
         from .profile_file import load
 
         recipe = load(request.profile)
-    groups = cgroup.offered(request, host)
-    return host, resolve(request, host, cgroups=groups, streams_stdin=streams_stdin, recipe=recipe)
+    offered = cgroup.offered(request, host)
+    return host, resolve(request, host, cgroups=offered, streams_stdin=streams_stdin, recipe=recipe)
 
 
 def dry_run(request: Request) -> list[str]:
@@ -197,20 +188,27 @@ class _LookAgainError(Exception):
 
 
 def _once(
-    request: Request, streams: Streams, on_start: Callable[[Run], None] | None, core_path: str, *, stale_ok: bool
-) -> Ended:
-    """One attempt. The core starts first: it gets ready on another processor while the plan is made on this one."""
+    request: Request,
+    streams: Streams,
+    on_start: Callable[[Run], None] | None,
+    core_path: str,
+    conclude: Callable[[Ended], Result],
+    *,
+    stale_ok: bool,
+) -> Result:
+    """One attempt. The core starts first: it makes namespaces on another processor while the plan is made on this one."""
     with cgroup.Made() as made, Core(path=core_path) as core:  # the groups outlive the core, which is in the way
-        host, policy = prepare(request, streams_stdin=streams.stdin is not None)
+        identity = identify()
+        _send_birth(core, request, identity, made)
+        host, policy = prepare(request, identity=identity, streams_stdin=streams.stdin is not None)
         sinks = _Sinks(request, streams)
         try:
             exchange = _exchange(policy, sinks)
-            _make_groups(made, policy)
             plan, report, cancelled_by, meanwhile = _drive(core, policy, sinks, made, on_start)
             _learn(report, plan, stale_ok=stale_ok)
             if report.landlock_abi is None and report.killed != "caller":
                 raise _unstarted(report, plan, host, request)
-            return Ended(
+            ended = Ended(
                 policy=policy,
                 report=report,
                 record=parse_record(sinks.content(sinks.record, report.record[0])),
@@ -221,14 +219,34 @@ def _once(
                 stderr=sinks.content(sinks.stderr, report.stderr[0]),
                 taken=exchange.take(by_itself=report.exited is not None and not report.killed) if exchange else None,
             )
+            return conclude(ended)  # while the core, which has reported, ends
         finally:
             sinks.close()
 
 
-def _make_groups(made: cgroup.Made, policy: Policy) -> None:
-    """Make the run's groups. A host that refuses one makes us look again, and the second time do without."""
+def _send_birth(core: Core, request: Request, identity: Identity, made: cgroup.Made) -> None:
+    """Send ahead what is known already; the room's half begins with the same steps.
+
+    Not for a request whose disks have a say in its groups. Where init is born in a group, that is made now.
+    """
+    if request.resources.has_io_limits:
+        return
+    offered = cgroup.find()
+    wanted: tuple[Group, ...] = ()
+    if any(place.version == 2 for place in offered.places):
+        wanted = groups.of_request(request, offered)[1].groups
+        _make_groups(made, wanted)
+    _send(
+        core, "birth", birth_steps(identity, wanted, network=bool(request.isolation.network), name=made.name), made.fds
+    )
+
+
+def _make_groups(made: cgroup.Made, wanted: tuple[Group, ...]) -> None:
+    """Make the run's groups, once. A host that refuses one makes us look again, and the second time do without."""
+    if made.name:
+        return
     try:
-        made.make(policy.rungs.groups)
+        made.make(wanted)
     except OSError:
         cgroup.forget(none="cgroups" in _refused)
         _refused.add("cgroups")
@@ -264,11 +282,17 @@ def _learn(report: Report, plan: Plan, *, stale_ok: bool) -> None:
         raise _LookAgainError("sources")
 
 
-def _attempt(request: Request, streams: Streams, on_start: Callable[[Run], None] | None, core_path: str) -> Ended:
+def _attempt(
+    request: Request,
+    streams: Streams,
+    on_start: Callable[[Run], None] | None,
+    core_path: str,
+    conclude: Callable[[Ended], Result],
+) -> Result:
     stale_ok = True
     while True:
         try:
-            return _once(request, streams, on_start, core_path, stale_ok=stale_ok)
+            return _once(request, streams, on_start, core_path, conclude, stale_ok=stale_ok)
         except _LookAgainError as found:
             stale_ok = stale_ok and found.args[0] != "sources"
 
@@ -312,84 +336,13 @@ def perform(
     """`execute`, for a request that `jsonapi` made and so has checked."""
     called_ns = time.monotonic_ns()
     execution_id, started_at = request.execution_id or new_execution_id(), timestamp()
+
+    def conclude(ended: Ended) -> Result:
+        return result_of(ended, execution_id=execution_id, started_at=started_at, called_ns=called_ns)
+
     try:
-        ended = _attempt(request, streams or Streams(), on_start, core_path)
+        return _attempt(request, streams or Streams(), on_start, core_path, conclude)
     except CapsuleError as error:
         if error.code.startswith("E1"):
             raise
         return failed_result(error, execution_id=execution_id, started_at=started_at)
-    from . import account, attestation, measure, verdict  # loaded by now, see `_drive`
-
-    status, exit_code, signal, failure = verdict.judge(ended)
-    denied: tuple[dict[str, object], ...] = ()
-    if any(words[0] == "refused" for words in ended.record):
-        from .refusals import told
-
-        denied, failure = told(ended, failure)
-    isolation = account.isolation_in_force(ended.policy, ended.report.landlock_abi or 0)
-    if ended.report.landlock_abi is not None:
-        isolation["attested"], doubt = attestation.attest(ended)
-        if doubt is not None:
-            status, exit_code, signal, failure = ERROR, 125, None, doubt.failure()
-    metrics = account.metrics(ended, called_ns) if ended.report.usage else None
-    found, processes = _looks(ended)
-    result = Result(
-        execution_id=execution_id,
-        status=status,
-        started_at=started_at,
-        finished_at=timestamp(),
-        exit_code=exit_code,
-        signal=signal,
-        stdout_stream=account.output(ended.report.stdout, ended.stdout),
-        stderr_stream=account.output(ended.report.stderr, ended.stderr),
-        metrics=metrics,
-        measurement=measure.measurement(*ended.meanwhile, metrics) if ended.meanwhile and metrics else None,
-        isolation=isolation,
-        error=failure,
-        limits_hit=verdict.limits_hit(ended, failure),
-        postmortem=found,
-        denied=denied,
-        processes=processes,
-    )
-    taken = ended.taken
-    if taken is None:
-        return result
-    return replace(
-        result,
-        collected=taken.collected,
-        not_collected=taken.not_collected,
-        changes=taken.changes,
-        changes_truncated=taken.changes_truncated,
-        not_applied=taken.not_applied,
-    )
-
-
-def _looks(ended: Ended) -> tuple[dict[str, object] | None, tuple[dict[str, object], ...] | None]:
-    """What the threads did before the end, and every process; None for what was not asked for, or could not be had."""
-    found = processes = None
-    if ended.report.killed in ("clock", "cpu") and ended.policy.watched.postmortem:
-        from .postmortem import postmortem
-
-        found = postmortem(ended.record, ended.policy.architecture)
-    if ended.policy.watched.ledger and any(words[0] == "listening" for words in ended.record):
-        from .ledger import ledger
-
-        processes = ledger(ended)
-    return found, processes
-
-
-def failed_result(error: CapsuleError, *, execution_id: str, started_at: str) -> Result:
-    """The result of a request whose command never started."""
-    return Result(
-        execution_id=execution_id,
-        status=ERROR,
-        started_at=started_at,
-        finished_at=timestamp(),
-        exit_code=None,
-        signal=None,
-        stdout_stream=None,
-        stderr_stream=None,
-        metrics=None,
-        isolation={},
-        error=error.failure(),
-    )

@@ -150,16 +150,16 @@ def shown_as_own(source: Source, host: Host, *, overlaid: bool = False) -> bool:
 
     Kernels: an id map from 5.12 on, as the lower layer of an overlay from 5.19 on.
     """
-    if not host.privileged or f"idmap:{source.device}" in host.refused:
+    if not host.identity.privileged or f"idmap:{source.device}" in host.refused:
         return False
     return host.kernel >= ((5, 19) if overlaid else (5, 12))
 
 
 def need_ownership(source: Source, host: Host, field: str) -> None:
     """Refuse to share something writable where what is written there would belong to nobody."""
-    if host.outside_uid == host.uid or shown_as_own(source, host):
+    if host.identity.outside_uid == host.identity.uid or shown_as_own(source, host):
         return
-    if not host.privileged:
+    if not host.identity.privileged:
         lacks, hint = "CAP_SYS_ADMIN", "give the container CAP_SYS_ADMIN, or run as the ordinary user who owns it"
     elif host.kernel < (5, 12):
         lacks, hint = "Linux 5.12", "run as the ordinary user who owns it"

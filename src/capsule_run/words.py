@@ -15,7 +15,7 @@ _WORDS = {
     "host-net": "the host's network: everything it reaches can be reached from inside",
     "drop-groups": "give up the caller's supplementary groups",
     "cgroup": "be born in the control group {1}",
-    "cgroup-enter": "enter the control group {1} before anything else",
+    "cgroup-enter": "enter the control group {1} before the command is there",
     "cgroup-file": "read {2} of the control group {1} at the end",
     "memory-notice": "end it when the kernel says that its group is out of memory",
     "uid-map": "user {0} of the sandbox is user {1} of the host",

@@ -9,9 +9,10 @@ import subprocess
 import pytest
 from byhand import PAYLOAD, ROOM, SMALLEST, changed, check, compiled, encode, verbs
 
+from capsule_run._value import replace
+from capsule_run.birth import encode as encode_by_product
 from capsule_run.model import Bind, Isolation, Request, Resources, Workspace
 from capsule_run.plan import compile_plan
-from capsule_run.plan import encode as encode_by_product
 from capsule_run.runner import prepare
 
 HALVES = ("room", "payload")
@@ -53,12 +54,13 @@ MORE_STEPS = {
 }
 NAMES = {half: tuple(dict.fromkeys(step[0] for step in SMALLEST[half])) for half in HALVES}
 ROOM_VERBS = (
-    "namespace host-net drop-groups cgroup cgroup-enter cgroup-file memory-notice uid-map gid-map oom-score-adj setup-clock"
+    "namespace host-net drop-groups cgroup uid-map gid-map oom-score-adj setup-clock"
     " source idmap inner-source root dir file fill symlink bind inner-bind overlay proc devpts network readonly"
     " pivot hostname offer offer-layer"
 ).split()
 PAYLOAD_VERBS = (
-    "id umask nice rlimit cwd new-keyring no-new-privs no-capabilities landlock landlock-required landlock-allow"
+    "cgroup-enter cgroup-file memory-notice"
+    " id umask nice rlimit cwd new-keyring no-new-privs no-capabilities landlock landlock-required landlock-allow"
     " listener-required filter"
     " attest exe arg env stdin stdout stderr clock drain memory-watch cpu-watch postmortem record"
 ).split()
@@ -386,7 +388,7 @@ BAD_FIELDS = [
     ),
     *(("payload", ("filter", "{}"), text) for text in BAD_FILTERS),
     *(("room", ("cgroup", "{}", "capsule"), text) for text in BAD_FDS),
-    *(("room", ("cgroup-file", "0", "capsule", "{}"), text) for text in BAD_COMPONENTS),
+    *(("payload", ("cgroup-file", "0", "capsule", "{}"), text) for text in BAD_COMPONENTS),
     *(("payload", ("stdin", "{}"), text) for text in BAD_FDS),
     *(("payload", ("stderr", "{}", "1", "kill"), text) for text in BAD_FDS),
     *(("room", ("bind", "{}", "/x", "ro"), text) for text in BAD_SLOTS),
@@ -408,7 +410,7 @@ GOOD_FIELDS = [
     *(("room", step, text) for step in PATHS for text in GOOD_PATHS),
     *(("payload", ("filter", "{}"), text) for text in ("0123456789abcdef", "f" * 16 * 4096)),
     *(("room", ("cgroup", "{}", "capsule"), text) for text in ("0", "15")),
-    *(("room", ("cgroup-enter", "0", "{}"), text) for text in ("x", "...", ".x", "x" * 255)),
+    *(("payload", ("cgroup-enter", "0", "{}"), text) for text in ("x", "...", ".x", "x" * 255)),
     *(("room", ("bind", "0", "/b", "{}"), text) for text in ("ro", "rw", "dev")),
     *(("payload", ("stdout", "0", "1", "{}"), text) for text in ("kill", "truncate")),
     *(("payload", ("env", "{}"), text) for text in ("A=", "A==", "A=b c\n", "\udcff=\udcff", " =")),
@@ -549,9 +551,9 @@ def test_what_the_product_compiles_is_accepted(core_path, name):
 def test_what_an_ordinary_or_a_privileged_caller_would_send_is_accepted(core_path, name):
     """The plans of the other kind of caller (root or not) pass the checker as well, whoever runs this test."""
     policy = prepare(REQUESTS[name])[1]
-    from capsule_run._value import replace
-
-    plan = compile_plan(replace(policy, privileged=not policy.privileged, drop_groups=not policy.drop_groups))
+    other = 0 if policy.identity.uid else 1001
+    identity = replace(policy.identity, uid=other, outside_uid=12345, privileged=not policy.identity.privileged)
+    plan = compile_plan(replace(policy, identity=identity))
     assert {"room": "ok", "payload": "ok"} == {
         half: check(core_path, half, encode_by_product(half, getattr(plan, half))) for half in HALVES
     }

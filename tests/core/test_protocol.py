@@ -716,13 +716,12 @@ def test_the_room_is_born_in_its_cgroup(core_path, needs):
     cgroup.mkdir()
     fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
     plan = compiled("sh", "-c", "cat /proc/self/cgroup; sleep 1000")
-    room = before(
-        plan.room, "uid-map", ("cgroup", "0", cgroup.name), ("cgroup-file", "0", cgroup.name, "cgroup.events")
-    )
+    room = before(plan.room, "uid-map", ("cgroup", "0", cgroup.name))
+    payload = before(plan.payload, "id", ("cgroup-file", "3", cgroup.name, "cgroup.events"))
     try:
         with Talk(core_path) as talk:
             talk.room(room, (fd,))
-            talk.piped(plan.payload)
+            talk.piped(payload, (fd,))
             said = talk.heard()
             members = cgroup.joinpath("cgroup.procs").read_text().split()
             assert str(talk.pid) not in members

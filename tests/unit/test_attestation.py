@@ -9,7 +9,7 @@ from capsule_run.core import Ended, parse_report
 from capsule_run.model import Isolation, Request
 from capsule_run.runner import prepare
 
-REPORT = b"times 1 2 3 4 5 6 7\nstarted 6\nexited 0\nstdout 0 0 0\nstderr 0 0 0\nend\n"
+REPORT = b"times 1 2 3 4 5 6 7 8\nstarted 6\nexited 0\nstdout 0 0 0\nstderr 0 0 0\nend\n"
 OURS, THEIRS = list(range(101, 108)), list(range(1, 8))
 OWN = [0, 0, 0, 0, 0, 1, 2, 1, *OURS, 1000, 0, 1, 1000, 0, 1]
 
@@ -18,7 +18,7 @@ def ended(own=None, caller=None, room=None, *, network=False):
     policy = prepare(Request(command=("true",), isolation=Isolation(network=network)))[1]
     groups = len(policy.rungs.groups)
     own = [*(own or OWN), groups] if own is None or len(own) < 22 else own
-    room = room or [0, policy.outside_uid, 1, 0, policy.outside_gid, 1]
+    room = room or [0, policy.identity.outside_uid, 1, 0, policy.identity.outside_gid, 1]
     rows = {"attest": own, "attest-caller": caller or [0, 0, 5, 5, 0, 0, 0, 0, *THEIRS], "attest-room": room}
     record = [[name, *map(str, row)] for name, row in rows.items() if row]
     return Ended(

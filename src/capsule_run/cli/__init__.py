@@ -15,7 +15,8 @@ from .._value import replace
 from ..errors import CapsuleError, exit_status
 from ..jsonapi import MAX_REQUEST_BYTES
 from ..model import Isolation, Request, Result, Workspace
-from ..runner import Run, Streams, dry_run, failed_result, new_execution_id, perform, timestamp
+from ..outcome import failed_result, new_execution_id, timestamp
+from ..runner import Run, Streams, dry_run, perform
 from ..view import SYSTEM_DIRECTORIES, within
 from .options import HELP, VERSION, Options, build_json_request, build_request, read_options
 

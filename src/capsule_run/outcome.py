@@ -1,0 +1,111 @@
+"""What is told of a run: the result, made of all that is known of it; and the names and times that results carry.
+
+Rank 2: reads the clock, changes nothing. What judges and counts is imported while the command runs (`runner`), and not
+before it starts.
+"""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from ._value import replace
+from .model import ERROR, Result
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .core import Ended
+    from .errors import CapsuleError
+
+
+def new_execution_id() -> str:
+    """A random UUID (RFC 4122, version 4)."""
+    raw = bytearray(posix.urandom(16))
+    raw[6], raw[8] = raw[6] & 0x0F | 0x40, raw[8] & 0x3F | 0x80
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def timestamp() -> str:
+    """Now, in UTC with milliseconds (RFC 3339)."""
+    seconds, millis = divmod(time.time_ns() // 1_000_000, 1000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{millis:03d}Z"
+
+
+def result_of(ended: Ended, *, execution_id: str, started_at: str, called_ns: int) -> Result:
+    """What is told of a run: the verdict, and what it cost and stood on."""
+    from . import account, attestation, measure, verdict  # loaded by now, see `_drive`
+
+    status, exit_code, signal, failure = verdict.judge(ended)
+    denied: tuple[dict[str, object], ...] = ()
+    if any(words[0] == "refused" for words in ended.record):
+        from .refusals import told
+
+        denied, failure = told(ended, failure)
+    isolation = account.isolation_in_force(ended.policy, ended.report.landlock_abi or 0)
+    if ended.report.landlock_abi is not None:
+        isolation["attested"], doubt = attestation.attest(ended)
+        if doubt is not None:
+            status, exit_code, signal, failure = ERROR, 125, None, doubt.failure()
+    metrics = account.metrics(ended, called_ns) if ended.report.usage else None
+    found, processes = _looks(ended)
+    result = Result(
+        execution_id=execution_id,
+        status=status,
+        started_at=started_at,
+        finished_at=timestamp(),
+        exit_code=exit_code,
+        signal=signal,
+        stdout_stream=account.output(ended.report.stdout, ended.stdout),
+        stderr_stream=account.output(ended.report.stderr, ended.stderr),
+        metrics=metrics,
+        measurement=measure.measurement(*ended.meanwhile, metrics) if ended.meanwhile and metrics else None,
+        isolation=isolation,
+        error=failure,
+        limits_hit=verdict.limits_hit(ended, failure),
+        postmortem=found,
+        denied=denied,
+        processes=processes,
+    )
+    taken = ended.taken
+    if taken is None:
+        return result
+    return replace(
+        result,
+        collected=taken.collected,
+        not_collected=taken.not_collected,
+        changes=taken.changes,
+        changes_truncated=taken.changes_truncated,
+        not_applied=taken.not_applied,
+    )
+
+
+def _looks(ended: Ended) -> tuple[dict[str, object] | None, tuple[dict[str, object], ...] | None]:
+    """What the threads did before the end, and every process; None for what was not asked for, or could not be had."""
+    found = processes = None
+    if ended.report.killed in ("clock", "cpu") and ended.policy.watched.postmortem:
+        from .postmortem import postmortem
+
+        found = postmortem(ended.record, ended.policy.architecture)
+    if ended.policy.watched.ledger and any(words[0] == "listening" for words in ended.record):
+        from .ledger import ledger
+
+        processes = ledger(ended)
+    return found, processes
+
+
+def failed_result(error: CapsuleError, *, execution_id: str, started_at: str) -> Result:
+    """The result of a request whose command never started."""
+    return Result(
+        execution_id=execution_id,
+        status=ERROR,
+        started_at=started_at,
+        finished_at=timestamp(),
+        exit_code=None,
+        signal=None,
+        stdout_stream=None,
+        stderr_stream=None,
+        metrics=None,
+        isolation={},
+        error=error.failure(),
+    )

@@ -1,0 +1,159 @@
+"""A birth, the beginning of a room's half sent ahead: it saves time, and nothing can be had by it."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from byhand import ROOM, Talk, changed, check, compiled, descriptors_of, encode
+
+from capsule_run.birth import birth_steps
+from capsule_run.model import Isolation, Request
+from capsule_run.runner import prepare
+
+LAST = "oom-score-adj"  # of those verbs
+
+
+def beginning(steps):
+    """The steps of a room that may be sent ahead."""
+    return steps[: next(number for number, step in enumerate(steps) if step[0] == "setup-clock")]
+
+
+@pytest.fixture
+def plan():
+    return compiled("echo", "born")
+
+
+def until_born(talk):
+    """Wait until the launcher has a child, init."""
+    end = time.monotonic() + 30
+    while not Path(f"/proc/{talk.pid}/task/{talk.pid}/children").read_text():
+        assert time.monotonic() < end, "init is not born"
+        time.sleep(0.001)
+
+
+def test_a_room_goes_on_where_its_birth_ended(core_path, plan):
+    """Birth, room, payload: the command runs as it does without the first."""
+    with Talk(core_path) as talk:
+        talk.send_bytes("birth", encode("room", beginning(plan.room)))
+        talk.room(plan.room)
+        talk.payload(plan.payload)
+        report = talk.report()
+        assert (0, b"born\n") == (report.exited, talk.out)
+    assert 0 < report.times["received"] < report.times["cloned"] < report.times["mapped"] < report.times["furnished"]
+
+
+def test_init_is_born_before_the_room_is_known(core_path, plan):
+    """That is what it is for: the process is there while Python still plans."""
+    with Talk(core_path) as talk:
+        talk.send_bytes("birth", encode("room", beginning(plan.room)))
+        until_born(talk)
+        talk.room(plan.room)
+        talk.payload(plan.payload)
+        assert 0 == talk.report().exited
+
+
+def test_nothing_remains_of_a_birth_without_a_room(core_path, plan):
+    """A caller that lets go, or dies, takes the newborn with it; the check behind every test looks for it."""
+    with Talk(core_path) as talk:
+        talk.send_bytes("birth", encode("room", beginning(plan.room)))
+        until_born(talk)
+        assert 0 == talk.close()
+
+
+OTHERS = {
+    "another id": lambda steps: changed(steps, "uid-map", ("uid-map", "0", "4242")),
+    "a step more": lambda steps: changed(steps, "namespace", ("namespace", "cgroup"), ("drop-groups",), which=5),
+    "a step less": lambda steps: changed(steps, LAST),
+    "another order": lambda steps: (*steps[1:6], steps[0], *steps[6:]),
+    "another score": lambda steps: changed(steps, LAST, (LAST, "77")),
+    "the host's network": lambda steps: changed(
+        changed(steps, "network"), "namespace", ("namespace", "cgroup"), ("host-net",), which=5
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_room_that_begins_otherwise_is_refused(core_path, kind):
+    """What was done ahead is what the whole room, as it was checked, says: not a word more or less."""
+    room = compiled("true").room
+    room = tuple(step for step in room if step[0] != "drop-groups")
+    with Talk(core_path) as talk:
+        talk.send_bytes("birth", encode("room", beginning(room)))
+        talk.room(OTHERS[kind](room))
+        report = talk.report()
+    assert (("room", 0, "birth"), "refused") == (report.refused, report.killed)
+
+
+def test_a_room_that_the_checker_refuses_is_refused_behind_a_birth(core_path, plan):
+    """The newborn ends, and the report says which step it was."""
+    room = changed(plan.room, "pivot")
+    with Talk(core_path) as talk:
+        talk.send_bytes("birth", encode("room", beginning(room)))
+        talk.room(room)
+        assert "pivot" == talk.report().refused[2]
+
+
+def test_there_is_one_birth(core_path, plan):
+    """A second one is no room."""
+    with Talk(core_path) as talk:
+        for _ in range(2):
+            talk.send_bytes("birth", encode("room", beginning(plan.room)))
+        assert "message" == talk.report().refused[2]
+
+
+def test_a_birth_must_be_sealed(core_path, plan):
+    """Like every plan: what could change behind the check was not checked."""
+    with Talk(core_path) as talk:
+        talk.send_bytes("birth", encode("room", beginning(plan.room)), sealed=False)
+        assert "seals" == talk.report().refused[2]
+
+
+def test_descriptors_of_a_birth_are_let_go(core_path, plan, tmp_path):
+    """They come again with the room, so the launcher does not keep the first ones."""
+    mine = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    room = changed(plan.room, "pivot")  # refused, but only behind the birth
+    try:
+        with Talk(core_path) as talk:
+            talk.send_bytes("birth", encode("room", beginning(room)), (mine,))
+            until_born(talk)
+            seen = os.fstat(mine)
+            assert any((one.st_dev, one.st_ino) == (seen.st_dev, seen.st_ino) for one in descriptors_of(talk.pid))
+            talk.room(room)
+            talk.report()
+    finally:
+        os.close(mine)
+
+
+def test_no_verb_behind_those_of_a_birth_is_taken(core_path):
+    """A source, say, needs the whole room to be checked."""
+    steps = beginning(ROOM)
+    assert "ok" == check(core_path, "birth", encode("room", steps))
+    for more in (("source", "/usr", "1", "2"), ("root", "1", "1"), ("hostname", "x")):
+        assert f"refused {len(steps)} verb" == check(core_path, "birth", encode("room", (*steps, more)))
+
+
+@pytest.mark.parametrize("name", ["namespace", "uid-map", "gid-map"])
+def test_a_birth_has_a_floor(core_path, name):
+    """Six namespaces and both maps: less is not born."""
+    assert name in check(core_path, "birth", encode("room", changed(beginning(ROOM), name)))
+
+
+REQUESTS = {
+    "plain": Request(command=("true",)),
+    "network": Request(command=("true",), isolation=Isolation(network=True)),
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_what_python_sends_ahead_is_how_the_room_begins(core_path, name):
+    """The product's own birth is a prefix of the product's own room, and passes the checker."""
+    from capsule_run.plan import room_steps
+
+    policy = prepare(REQUESTS[name])[1]
+    born = birth_steps(policy.identity, policy.rungs.groups, network=policy.network, name="capsule-x")
+    room = room_steps(policy, group_name="capsule-x")
+    assert born == room[: len(born)]
+    assert "ok" == check(core_path, "birth", encode("room", born))

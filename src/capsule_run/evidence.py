@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 SIGKILL, SIGXCPU, SIGXFSZ = 9, 24, 25
 PAGE = 4096
-# How programs say EAGAIN of fork and of thread creation: libc, Python, dash, bash, Go, Java, Node.
-REFUSED_FORK = (
-    "Resource temporarily unavailable", "Cannot fork", "can't start new thread", "fork: retry", "EAGAIN",
-    "unable to create native thread", "failed to create new OS thread",
+# How programs say that a fork or a thread was refused: dash, Python, bash and make, Java, Go.
+NO_FORK = (
+    "Cannot fork", "can't start new thread", "fork: retry", "fork: Resource", "unable to create native thread",
+    "failed to create new OS thread",
 )  # fmt: skip
+REFUSED_FORK = (*NO_FORK, "Resource temporarily unavailable", "EAGAIN")  # which sockets say, too
 FULL_DISK = ("No space left", "ENOSPC", "disk full", "Disk full")
 
 
@@ -162,6 +163,41 @@ def _processes(ended: Ended) -> dict[str, object] | None:
     else:
         return None
     return {"limit": limit, **counted, "would_pass_with": {"resources.max_pids": limit + 1}}
+
+
+def fork_storm(ended: Ended) -> CapsuleError | None:
+    """The process limit, for a run that did not end by itself: at least half as many forks refused as processes allowed.
+
+    Where no group counts, stderr must say so as often, and the watch must have seen half of what is allowed at once: in a
+    storm some have just ended whenever it looks.
+    """
+    limit, (most,) = ended.policy.max_pids, numbers(ended.record, "tasks") or (0,)
+    counted = counters(ended.record).refused_forks
+    refused = _refusals_said(ended) if counted is None else counted
+    if not refused or 2 * refused < limit or (counted is None and 2 * most < limit):
+        return None
+    proof: dict[str, object] = (
+        {"source": "cgroup", "counter": {"refused": refused}}
+        if counted is not None
+        else {"source": "watch", "observed": most, "said": refused}
+    )
+    own = {} if ended.report.exited is None and ended.report.signalled is None else _own(ended)
+    return CapsuleError(
+        "E4002",
+        f"the command and its children went on starting processes beyond {limit}: {refused} were refused",
+        details={
+            "limit": limit,
+            **proof,
+            "would_pass_with": {"resources.max_pids": limit + 1},
+            "wall_ms": wall_ms(ended),
+            **own,
+        },
+    )
+
+
+def _refusals_said(ended: Ended) -> int:
+    text = ended.stderr.decode("utf-8", "replace")
+    return sum(any(word in line for word in NO_FORK) for line in text.splitlines())
 
 
 def own_end(ended: Ended) -> CapsuleError | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .errors import CapsuleError
 from .model import ERROR, KILLED, SUCCESS, TIMEOUT
+from .policy import DRAIN_MS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,11 +150,14 @@ def next_rung(report: Report, plan: Plan) -> str:
 def judge(ended: Ended) -> tuple[str, int, str | None, Failure | None]:
     """Status, exit code, signal name and failure of a run whose command started. The first reason is the cause."""
     report = ended.report
-    if report.exited == 0 and not (report.killed or report.stdout[2] or report.stderr[2]):
+    left_behind = _left_behind(report)
+    if report.exited == 0 and not (report.killed or report.stdout[2] or report.stderr[2] or left_behind):
         return SUCCESS, 0, None, None
     from . import evidence  # a clean end needs none
 
     error = evidence.output(ended)
+    if error is None and (report.killed == "clock" or (left_behind and not report.killed)):
+        error = evidence.fork_storm(ended)
     if error is None and report.killed == "clock":
         return TIMEOUT, 124, "SIGKILL", evidence.clock(ended).failure()
     if error is None and report.killed == "memory":
@@ -178,6 +182,12 @@ def judge(ended: Ended) -> tuple[str, int, str | None, Failure | None]:
         )
         return ERROR, 125, None, error.failure()
     return _own_end(ended)
+
+
+def _left_behind(report: Report) -> bool:
+    """Whether something still held the streams when the command had ended and the time for that was over."""
+    times = report.times
+    return times["ended"] > 0 and times["reported"] - times["ended"] >= DRAIN_MS * 1_000_000
 
 
 def _own_end(ended: Ended) -> tuple[str, int, str | None, Failure | None]:

@@ -96,6 +96,34 @@ def test_a_refused_fork_that_is_survived_is_told(inside):
     assert ("success", ["E4002"]) == (response["status"], [hit["code"] for hit in response["limits_hit"]])
 
 
+@pytest.mark.parametrize("bomb", [":(){ :|:& };:", ":(){ :|:& };:; sleep 60"], ids=["left behind", "at the deadline"])
+def test_a_fork_bomb_is_ended_for_the_process_limit(inside, bomb):
+    """A run that had to be ended in a storm of refused forks was ended by the process limit, though bash survives them all."""
+    response = inside(["bash", "-c", bomb], resources={"max_pids": 20}, timeout_ms=1500)
+    assert ("killed", 137, "E4002") == (response["status"], response["exit_code"], code_of(response)), response
+    details = details_of(response)
+    assert 10 <= (details["counter"]["refused"] if details["source"] == "cgroup" else details["said"])
+    assert "limits_hit" not in response
+
+
+HANDLED = """
+import os, time
+for _ in range(30):
+    try:
+        if os.fork() == 0:
+            time.sleep(60)
+    except BlockingIOError:
+        break
+time.sleep(60)
+"""
+
+
+def test_a_refused_fork_before_the_deadline_is_told(inside):
+    """A command that took no for an answer and then ran out of time ran out of time."""
+    response = inside.python(HANDLED, resources={"max_pids": 20}, timeout_ms=700)
+    assert ("timeout", ["E4002"]) == (response["status"], [hit["code"] for hit in response["limits_hit"]])
+
+
 def test_output_that_was_thrown_away_is_told(inside):
     """With `truncate`, `limits_hit` says how much would have passed."""
     response = inside(

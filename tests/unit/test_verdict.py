@@ -8,7 +8,7 @@ from capsule_run import verdict
 from capsule_run.core import Ended, Report
 from capsule_run.host import survey
 from capsule_run.model import Request, Resources
-from capsule_run.policy import resolve
+from capsule_run.policy import DRAIN_MS, resolve
 from capsule_run.view import private_mounts
 
 MIB = 1 << 20
@@ -25,7 +25,10 @@ AT_LIMIT, BELOW = ["tasks", "20"], ["tasks", "19"]
 OOM = ["cgroup", "memory.events", "low%200%0ahigh%200%0amax%2041%0aoom%201%0aoom_kill%203%0a"]
 NO_OOM = ["cgroup", "memory.events", "low%200%0aoom%200%0aoom_kill%200%0a"]
 REFUSED, NOT_REFUSED = ["cgroup", "pids.events", "max%2012%0a"], ["cgroup", "pids.events", "max%200%0a"]
-AGAIN = b"sh: 1: Cannot fork\n"
+SOME_REFUSED = ["cgroup", "pids.events", "max%209%0a"]  # of 20 that may be
+HALF, FEW = ["tasks", "10"], ["tasks", "9"]
+AGAIN, EAGAIN = b"sh: 1: Cannot fork\n", b"read: Resource temporarily unavailable\n"
+LEFT_BEHIND = {**TIMES, "ended": TIMES["reported"] - DRAIN_MS * 1_000_000}
 
 
 def ended(*record, stderr=b"", on_output_limit=None, usage=None, **said):
@@ -68,6 +71,25 @@ ENDS = {
     "processes, as the watch saw alone": (ended(AT_LIMIT, stderr=b"no", exited=2), ("error", "E3003", 2)),
     "processes, as the group counted": (ended(REFUSED, stderr=b"no", exited=2), ("killed", "E4002", 137)),
     "processes, which the group denies": (ended(NOT_REFUSED, AT_LIMIT, stderr=AGAIN, exited=2), ("error", "E3003", 2)),
+    "a fork storm to its deadline": (ended(REFUSED, killed="clock"), ("killed", "E4002", 137)),
+    "a fork storm, as the watch saw and it says": (
+        ended(HALF, stderr=10 * AGAIN, killed="clock"),
+        ("killed", "E4002", 137),
+    ),
+    "a fork storm, as it says alone": (ended(FEW, stderr=99 * AGAIN, killed="clock"), ("timeout", "E3006", 124)),
+    "a fork storm, as the watch saw alone": (
+        ended(AT_LIMIT, stderr=9 * AGAIN, killed="clock"),
+        ("timeout", "E3006", 124),
+    ),
+    "a fork storm of a socket's words": (
+        ended(AT_LIMIT, stderr=99 * EAGAIN, killed="clock"),
+        ("timeout", "E3006", 124),
+    ),
+    "some forks refused before the deadline": (ended(SOME_REFUSED, killed="clock"), ("timeout", "E3006", 124)),
+    "a fork storm left behind": (ended(REFUSED, exited=0, times=LEFT_BEHIND), ("killed", "E4002", 137)),
+    "a daemon left behind": (ended(SOME_REFUSED, exited=0, times=LEFT_BEHIND), ("success", None, 0)),
+    "forks refused, and an end of its own": (ended(REFUSED, exited=0), ("success", None, 0)),
+    "cancelled in a fork storm": (ended(REFUSED, killed="caller"), ("killed", "E3007", 143)),
     "file size": (ended(signalled=25), ("killed", "E4006", 137)),
     "forbidden call": (ended(signalled=31), ("killed", "E5001", 137)),
     "cancelled": (ended(killed="caller"), ("killed", "E3007", 143)),
@@ -100,6 +122,14 @@ DETAILS = {
     },
     "processes, as the group counted": {
         "limit": 20, "source": "cgroup", "counter": {"refused": 12}, "exit_code": 2,
+        "would_pass_with": {"resources.max_pids": 21},
+    },
+    "a fork storm left behind": {
+        "limit": 20, "source": "cgroup", "counter": {"refused": 12}, "exit_code": 0, "wall_ms": 1750.0,
+        "would_pass_with": {"resources.max_pids": 21},
+    },
+    "a fork storm, as the watch saw and it says": {
+        "limit": 20, "source": "watch", "observed": 10, "said": 10, "wall_ms": 2000.0,
         "would_pass_with": {"resources.max_pids": 21},
     },
     "output": {

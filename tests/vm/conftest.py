@@ -1,0 +1,68 @@
+"""The table of promises × rungs at the end of a run of these tests: each cell tested, or named with the reason why not.
+
+Of the rungs this machine has version 1 (root) and the last one (an ordinary user), the guest has version 2, so one run fills
+some columns and says where the others are filled.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+RUNGS = ("cgroup2", "cgroup1", "last rung")
+GUEST = os.environ.get("CAPSULE_GUEST") == "1"
+WHY = {
+    "memory cgroup": "no group there",
+    "io cgroup": "refused",
+    "last rung": "a group holds it",
+    "root": "needs root",
+}
+# Tests that ask no caller for a rung are about version 2, and run in the guest.
+NOT_THERE = {"nothing is swapped": "no swap there"}
+ELSEWHERE = "on the machine" if GUEST else "in the guest"
+
+
+def _promise(nodeid):
+    name = nodeid.rpartition("::")[2].removeprefix("test_")
+    name, bracket, of = name.partition("[")
+    words = [word for word in of.removesuffix("]").replace("root", "").replace("user", "").split("-") if word]
+    return name.replace("_", " ") + (f" ({', '.join(words)})" if bracket and words else "")
+
+
+def _state(report):
+    if report.skipped:
+        missing = str(report.longrepr[2]).removeprefix("Skipped: needs ")
+        return "" if missing == "guest" else WHY.get(missing, f"needs {missing}")
+    return "tested" if report.passed else "FAILED"
+
+
+def _table(reports):
+    """For each promise its cells, by rung. A promise that several accounts are given on one rung counts as its worst."""
+    rows = {}
+    for report in reports:
+        if "tests/vm/" not in report.nodeid or (report.when != "call" and report.passed):
+            continue
+        promise, state = _promise(report.nodeid), _state(report)
+        rung = dict(report.user_properties).get("rung", "cgroup2")
+        cells = rows.setdefault(promise, {})
+        if rung not in dict(report.user_properties).values():
+            cells.update(dict.fromkeys(RUNGS[1:], NOT_THERE.get(promise, "version 2 only")))
+        if state and cells.get(rung) != "FAILED":
+            cells[rung] = state
+    return rows
+
+
+def pytest_terminal_summary(terminalreporter):
+    stats = terminalreporter.stats
+    rows = _table([one for key in ("passed", "failed", "error", "skipped") for one in stats.get(key, [])])
+    if not rows:
+        return
+    terminalreporter.section("promises × rungs (docs/limits.md)")
+    counts = {rung: Counter() for rung in RUNGS}
+    for promise, cells in sorted(rows.items()):
+        words = [cells.get(rung, ELSEWHERE) for rung in RUNGS]
+        for rung, word in zip(RUNGS, words, strict=True):
+            counts[rung][word] += 1
+        terminalreporter.line(f"{promise[:58]:58}" + "".join(f"{word:>18}" for word in words))
+    told = "; ".join(f"{rung}: " + ", ".join(f"{n} {word}" for word, n in counts[rung].most_common()) for rung in RUNGS)
+    terminalreporter.line(f"{len(rows)} promises: {told}")

@@ -167,6 +167,15 @@ def test_expectations(capfd, tmp_path):
     assert (0, "1 of 1 hold for strict\n") == says(capfd, "test", str(file), "--profile", "strict")
 
 
+def test_expectations_take_numbers_as_strace_prints_them(capfd, tmp_path):
+    """An argument is decimal, hexadecimal, or octal as in C; what is none of them is refused with its line."""
+    file = tmp_path / "expected"
+    file.write_text("refuse chmod 0 04755\nrefuse chmod 0 0x9ed\nrefuse chmod 0 2541\nallow chmod 0 0\n")
+    assert (0, "4 of 4 hold for default\n") == says(capfd, "test", str(file), "--arch", "x86_64")
+    file.write_text("allow chmod 0 0899\n")
+    assert 2 == says(capfd, "test", str(file), "--arch", "x86_64")[0]
+
+
 @pytest.mark.parametrize("words", [["shew"], ["show", "--no"], ["test"], ["learn"], ["show", "--arch", "sparc"]])
 def test_a_wrong_word_is_refused(capfd, words):
     """The subcommand refuses what it does not know."""

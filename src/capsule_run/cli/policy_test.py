@@ -28,6 +28,11 @@ def _halves(arguments: list[int]) -> tuple[int, ...]:
     return (*(each & 0xFFFFFFFF for each in padded), *(each >> 32 & 0xFFFFFFFF for each in padded))
 
 
+def _number(word: str) -> int:
+    """A number as Python or as C writes it: strace and man pages write a mode as 0755."""
+    return int(word, 8) if word.startswith("0") and word.isdigit() else int(word, 0)
+
+
 def _line(number: int, line: str, rules: dict[str, Rule], known: set[str]) -> str:
     """What is wrong with one expectation, or an empty string."""
     expected, *rest = line.split()
@@ -39,9 +44,9 @@ def _line(number: int, line: str, rules: dict[str, Rule], known: set[str]) -> st
     if call not in known:
         raise CapsuleError("E1011", f"line {number}: unknown system call `{call}`")
     try:
-        arguments = [int(word, 0) for word in words]
+        arguments = [_number(word) for word in words]
     except ValueError:
-        raise CapsuleError("E1011", f"line {number}: arguments are numbers") from None
+        raise CapsuleError("E1011", f"line {number}: arguments are numbers, such as 42, 0x2a or 052") from None
     rule = rules.get(call)
     got = "refuse with ENOSYS" if rule is None else _said(check.decide(rule.cases, rule.otherwise, _halves(arguments)))
     return "" if got.startswith(expected) else f"line {number}: `{line}`: it is `{got}`"

@@ -37,7 +37,7 @@ def _memory(ended: Ended, counted: Counters) -> tuple[int | None, str | None]:
     processes, and the kernel's peak of the largest one, which also counts the files that it has mapped.
     """
     if counted.memory_peak_bytes is not None:
-        return counted.memory_peak_bytes, "cgroup"
+        return counted.memory_peak_bytes + ended.policy.rungs.uncounted_bytes, "cgroup"
     watch, largest = ended.report.memory_peak << 10, ended.report.usage["max_rss_kib"] << 10
     if not watch and not largest:
         return None, None

@@ -89,7 +89,9 @@ def memory(ended: Ended) -> CapsuleError:
     counted, limit = counters(ended.record), ended.policy.memory_bytes
     details: dict[str, object] = {"limit_bytes": limit}
     if counted.oom_kills is not None:  # 0 where everything was ended before the kernel had chosen whom to end
-        observed = counted.memory_peak_bytes or limit
+        observed = (
+            counted.memory_peak_bytes + ended.policy.rungs.uncounted_bytes if counted.memory_peak_bytes else limit
+        )
         details.update(observed_bytes=observed, source="cgroup", counter={"oom_kill": counted.oom_kills})
     else:
         observed = ended.report.memory_peak << 10

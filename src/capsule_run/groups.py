@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 CGROUP1, CGROUP2 = "cgroup1", "cgroup2"
 PERIOD_US = 100_000  # the kernel's own default for quotas
 OWN_PROCESSES = 1  # our process 1 is a member of the group, and not the command's
+LEAST_BYTES = 1 << 20  # of a group that init is to enter, and in which the kernel is to find somebody to end
 MEMORY, PROCESSES, CPU, IO = "memory", "pids", "cpu", "io"
 
 _FILES2 = {
@@ -118,6 +119,7 @@ class Decision:
     groups: tuple[Group, ...]
     mechanisms: tuple[tuple[str, str], ...]
     has_peak: bool = True  # of the group that holds the memory; without one the launcher looks, and ends nothing for it
+    uncounted_bytes: int = 0  # what the group does not know of, and the limit holds for as well
 
     def of(self, limit: str) -> str:
         """The mechanism of a limit; empty for one that was not asked for."""
@@ -228,6 +230,22 @@ def decide(limits: Limits, offered: Cgroups, *, required: tuple[str, ...] = ()) 
         if name in (CGROUP1, CGROUP2):
             _require(name, decision, offered)
     return decision
+
+
+def beside(decision: Decision, memory_bytes: int, brought_bytes: int) -> Decision:
+    """The decision for a run that brings so many bytes of files, which are memory.
+
+    Groups of version 1 are entered when the room is built, and such files lie in it: their limit is what is left for the rest.
+    """
+    if not brought_bytes or decision.of(MEMORY) != CGROUP1:
+        return decision
+    left = str(max(memory_bytes - brought_bytes, LEAST_BYTES))
+    knobs = {"memory.limit_in_bytes": left, "memory.memsw.limit_in_bytes": left}
+    groups = [
+        replace(group, knobs=tuple(replace(knob, text=knobs.get(knob.file, knob.text)) for knob in group.knobs))
+        for group in decision.groups
+    ]
+    return replace(decision, groups=tuple(groups), uncounted_bytes=brought_bytes)
 
 
 def of_request(request: Request, offered: Cgroups) -> tuple[Limits, Decision]:

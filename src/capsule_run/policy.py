@@ -156,6 +156,7 @@ def resolve(
     limits, rungs = groups.of_request(request, cgroups)
     disk_bytes = _given(resources.disk_bytes, limits.memory_bytes // 8 * 7)  # files are memory: it is to be full first
     masks = view.masks(host, binds, workspace)
+    files = transfer.resolve(request, host, kind, view.covered(binds, masks), disk_bytes)
     return Policy(
         architecture=host.architecture,
         command=request.command,
@@ -168,7 +169,7 @@ def resolve(
         memory_bytes=limits.memory_bytes,
         cpu_shares=limits.cpu_shares,
         nice=0 if rungs.holds("cpu_shares") else _nice(limits.cpu_shares),
-        rungs=rungs,
+        rungs=groups.beside(rungs, limits.memory_bytes, files.brought_bytes),
         max_output_bytes=_given(resources.max_output_bytes, DEFAULT_MAX_OUTPUT_BYTES),
         on_output_limit=request.on_output_limit or KILL,
         max_pids=limits.max_pids,
@@ -193,7 +194,7 @@ def resolve(
         etc_texts=host.etc_texts,
         links=view.links(host, binds, shims),
         notes=_notes(request, host, kind),
-        transfer=transfer.resolve(request, host, kind, view.covered(binds, masks), disk_bytes),
+        transfer=files,
         masks=masks,
     )
 

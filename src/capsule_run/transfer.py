@@ -39,6 +39,11 @@ class Transfer:
     mount_points: frozenset[str]  # in the workspace, where something else is shown
 
     @property
+    def brought_bytes(self) -> int:
+        """What the files that are brought take, in whole pages."""
+        return sum([-(-delivery.size // PAGE) * PAGE for delivery in self.deliveries])
+
+    @property
     def needs_changes(self) -> bool:
         """Whether what the command changed is to be found out."""
         return self.lists_changes or self.applies_changes or bool(self.save_changes)

@@ -91,3 +91,18 @@ def test_a_required_rung(places, name, passes):
     with pytest.raises(CapsuleError) as refused:
         decided(places, required=(name,))
     assert "E2007" == refused.value.code
+
+
+@pytest.mark.parametrize(("places", "taken"), [(FIRST, True), ((SECOND,), False), ((), False)])
+def test_files_that_are_brought_are_taken_off(places, taken):
+    """A group of version 1 is entered beside files that are memory: its limit is what they leave; others count them."""
+    before = decided(places, memory_bytes=64 << 20)
+    after = groups.beside(before, 64 << 20, 24 << 20)
+    if not taken:
+        assert before == after
+        return
+    (memory,) = [group for group in after.groups if group.gives_notice]
+    assert {"memory.limit_in_bytes": 40 << 20, "memory.memsw.limit_in_bytes": 40 << 20, "memory.swappiness": 0} == {
+        knob.file: int(knob.text) for knob in memory.knobs
+    }
+    assert 24 << 20 == after.uncounted_bytes

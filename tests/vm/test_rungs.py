@@ -80,6 +80,17 @@ def test_memory_ends_at_its_limit(who, needs, hog):
     assert limit * 0.98 <= response["error"]["details"]["observed_bytes"] <= limit * (most if watched else 1)
 
 
+def test_files_that_are_brought_are_memory(who):
+    """What a request brings counts for its memory limit and its peak, though it is there before the command."""
+    touch = "held = bytearray(b'x') * ({} << 20)"
+    asked = {"files": {"brought": "x" * (24 * MIB)}, "resources": {"memory_bytes": 64 * MIB}}
+    ended, passed = who.python(touch.format(48), **asked), who.python(touch.format(8), **asked)
+    assert ("E4001", "success") == (ended["error"]["code"], passed["status"]), passed
+    if RUNG_OF[who.name] != "watch":  # there the peak of the largest process may be more than a look
+        assert 64 * MIB == ended["error"]["details"]["observed_bytes"]
+        assert 32 * MIB <= passed["metrics"]["max_memory_bytes"] <= 40 * MIB
+
+
 def test_processes_end_at_their_limit(who):
     """Exactly `max_pids` processes are there at a time, and the next one is refused."""
     code = """

@@ -44,7 +44,7 @@ def test_forks_do_not_outrun_the_final_kill(attack_folder):
         request = {"command": ["/attack/attack", "fork-storm"], "timeout_ms": 60}
         binds = [{"source": str(attack_folder), "destination": "/attack"}]
         result = capsule_run.execute(request_from_mapping({**request, "isolation": {"binds": binds}}))
-        assert "timeout" == result.status
+        assert result.status in ("timeout", "killed")  # by the clock, or by the process limit when it is met first
         assert [] == descendants_named("/attack/attack\0fork-storm")
 
 

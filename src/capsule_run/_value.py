@@ -88,6 +88,4 @@ def value(cls: type[T]) -> type[T]:
 
 def replace(old: T, **changes: object) -> T:
     """A copy of the value `old` with some fields changed."""
-    fields: dict[str, object] = {name: getattr(old, name) for name in old._fields}  # type: ignore[attr-defined]  # every value has them
-    fields.update(changes)
-    return type(old)(**fields)
+    return type(old)(**(old.__dict__ | changes))

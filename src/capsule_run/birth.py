@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Step = tuple[str, ...]
 
 NAMESPACES = ("user", "mount", "pid", "ipc", "uts", "cgroup")
+END = b"end\0"
 OOM_SCORE = 1000  # under memory pressure the kernel ends a sandbox before anything of the host's
 GROUP_NAME = "capsule-…"  # what a plan that is only shown says; a real one has the owner in it
 
@@ -36,16 +37,28 @@ class Identity:
         return self.uid == 0 and self.outside_uid != 0
 
 
-def encode(half: str, steps: tuple[Step, ...]) -> bytes:
-    """The text of one half, as the core reads it."""
+def _text(words: list[str]) -> bytes:
+    words.append("")
+    text = "\0".join(words).encode("utf-8", "surrogateescape")
+    if text.count(b"\0") != len(words) - 1:  # it would begin a field of its own
+        raise CapsuleError("E1005", "a NUL stands in a value of the plan")
+    return text
+
+
+def continuation(steps: tuple[Step, ...]) -> bytes:
+    """The text of the last steps of a half, up to its end."""
+    words: list[str] = []
+    for step in steps:
+        words += step
+    return _text([*words, "end"])
+
+
+def encode(half: str, steps: tuple[Step, ...], rest: bytes = END) -> bytes:
+    """The text of one half, as the core reads it; `rest` is the `continuation` of the steps."""
     words = ["capsule-plan", "1", half]
     for step in steps:
         words += step
-    words += ("end", "")
-    text = "\0".join(words).encode("utf-8", "surrogateescape")
-    if text.count(b"\0") != len(words) - 1:
-        raise CapsuleError("E1005", f"a NUL stands in a value of the {half}")  # it would begin a field of its own
-    return text
+    return _text(words) + rest
 
 
 def birth_steps(

@@ -193,13 +193,20 @@ def _look_at_system() -> Static:
     )
 
 
+def kept() -> Static | None:
+    """What is known of the system, if it was looked at within the last second."""
+    for known in _kept:
+        if time.monotonic_ns() - known.seen_ns < KEPT_NS and known.uid == posix.geteuid():
+            return known
+    return None
+
+
 def _static() -> Static:
-    for kept in _kept:
-        if time.monotonic_ns() - kept.seen_ns < KEPT_NS and kept.uid == posix.geteuid():
-            return kept
-    fresh = _look_at_system()
-    _kept[:] = [fresh]
-    return fresh
+    known = kept()
+    if known is None:
+        known = _look_at_system()
+        _kept[:] = [known]
+    return known
 
 
 def _asked_sources(request: Request, directory: str) -> dict[str, Source]:

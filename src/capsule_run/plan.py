@@ -220,11 +220,10 @@ def _workspace_mounts(policy: Policy, sources: _Sources) -> list[Step]:
     return [("bind", slot, LOWER_PLACE, READ_ONLY), ("overlay", LOWER_PLACE, WORKSPACE_PLACE, WORK_PLACE, place)]
 
 
-def room_steps(policy: Policy, *, group_name: str = GROUP_NAME, stream_fd: int = 0) -> tuple[Step, ...]:
-    """The first half: the sandbox, up to where it waits for a command.
+def furnishing_steps(policy: Policy, *, stream_fd: int = 0) -> tuple[Step, ...]:
+    """All of the first half behind the birth: the sandbox, up to where it waits for a command.
 
-    `group_name` is that of the control group it is born in, if there is one; descriptors as in `birth_steps`, and behind
-    them, with number `stream_fd`, where the bytes of `fill` come from.
+    The bytes of `fill` come from the descriptor with number `stream_fd`.
     """
     sources, tree = _Sources(privileged=policy.identity.privileged), _Tree()
     tree.directory(EMPTY_PLACE, "0555")
@@ -242,10 +241,7 @@ def room_steps(policy: Policy, *, group_name: str = GROUP_NAME, stream_fd: int =
         tree.fill(f"{WORKSPACE_PLACE}/{delivery.path}", stream_fd, delivery.mode, delivery.size)
     mounts = _mounts(policy, sources)
     filling_ms = sum([delivery.size for delivery in policy.transfer.deliveries]) // FILL_BYTES_PER_MS
-    steps: list[Step] = [
-        *birth_steps(policy.identity, policy.rungs.groups, network=policy.network, name=group_name),
-        ("setup-clock", str(SETUP_MS + filling_ms)),
-    ]
+    steps: list[Step] = [("setup-clock", str(SETUP_MS + filling_ms))]
     if policy.identity.privileged:
         steps += sources.steps + sources.idmaps
     else:
@@ -261,6 +257,12 @@ def room_steps(policy: Policy, *, group_name: str = GROUP_NAME, stream_fd: int =
     if policy.transfer.offers_layer:
         steps.append(("offer-layer", WORKSPACE_PLACE))
     return tuple(steps)
+
+
+def room_steps(policy: Policy, *, group_name: str = GROUP_NAME) -> tuple[Step, ...]:
+    """The first half. `group_name` is that of the control group it is born in, if there is one."""
+    born = birth_steps(policy.identity, policy.rungs.groups, network=policy.network, name=group_name)
+    return (*born, *furnishing_steps(policy))
 
 
 def compile_plan(policy: Policy) -> Plan:

@@ -7,7 +7,7 @@ module is optional.
 from __future__ import annotations
 
 from . import groups, transfer, view
-from ._value import value
+from ._value import replace, value
 from .checks import ids_of
 from .errors import CapsuleError
 from .groups import NONE, Cgroups
@@ -196,6 +196,17 @@ def resolve(
         notes=_notes(request, host, kind),
         transfer=files,
         masks=masks,
+    )
+
+
+def adapted(policy: Policy, request: Request, identity: Identity) -> Policy:
+    """The same policy for a request that differs in its command and input only, and the sandbox's ids of this run."""
+    path = dict(policy.environment).get("PATH", "")
+    return replace(
+        policy,
+        command=request.command,
+        candidates=view.candidates(request.command[0], path, policy.working_directory, ()),
+        identity=identity,
     )
 
 

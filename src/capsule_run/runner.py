@@ -10,14 +10,14 @@ import posix
 import time
 
 from . import cgroup, groups
-from .birth import birth_steps, encode
+from .birth import birth_steps, continuation, encode
 from .core import PATH as CORE_PATH
 from .core import Core, Ended, Report, memory_file, parse_record, parse_report, sealed_file
 from .errors import CapsuleError
-from .host import caller_home, caller_path, current_directory, forget, identify, survey
+from .host import caller_home, caller_path, current_directory, forget, identify, kept, survey
 from .jsonapi import check_request
 from .outcome import failed_result, new_execution_id, result_of, timestamp
-from .plan import Plan, compile_plan, room_steps
+from .plan import Plan, compile_plan, furnishing_steps
 from .policy import resolve
 
 TYPE_CHECKING = False
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .measure import Sample
     from .model import Request, Result
     from .policy import Policy
+    from .terms import Furnishing
     from .tools import Shown
 
 # What this host has refused so far, so that only the first run of a process pays for finding out.
@@ -74,6 +75,7 @@ class _Sinks:
     def __init__(self, request: Request, streams: Streams) -> None:
         self._own: list[int] = []
         self.exchange: Exchange | None = None
+        self.streams_stdin = streams.stdin is not None
         self.stdout = self._sink(streams.stdout, "capsule-stdout")
         self.stderr = self._sink(streams.stderr, "capsule-stderr")
         self.record = self._keep(memory_file("capsule-record"))
@@ -107,49 +109,88 @@ class _Sinks:
             posix.close(self._own.pop())
 
 
-def _send(core: Core, half: str, steps: tuple[tuple[str, ...], ...], fds: Sequence[int] = ()) -> None:
-    fd = sealed_file(f"capsule-{half}", encode("room" if half == "birth" else half, steps))
-    try:
-        core.send(half, (fd, *fds))
-    finally:
-        posix.close(fd)
+class _Attempt:
+    """One core and what it is told. The room is built while the payload's half is made here."""
 
+    def __init__(self, request: Request, core: Core, made: cgroup.Made, sinks: _Sinks) -> None:
+        self.request, self.core, self.made, self.sinks = request, core, made, sinks
+        self.is_known = kept() is not None  # this host; a process that runs one command need not keep its terms
+        self.room: tuple[tuple[str, ...], ...] = ()
+        self.payload: tuple[tuple[str, ...], ...] = ()
+        self.meanwhile: tuple[Sample, Sample] | None = None  # what the host did, if it took long
 
-def _drive(
-    core: Core, policy: Policy, sinks: _Sinks, made: cgroup.Made, on_start: Callable[[Run], None] | None
-) -> tuple[Plan, Report, int, tuple[Sample, Sample] | None]:
-    """Send both halves and wait for the report.
+    def _send(self, half: str, text: bytes, fds: Sequence[int] = ()) -> None:
+        fd = sealed_file(f"capsule-{half}", text)
+        try:
+            self.core.send(half, (fd, *fds))
+        finally:
+            posix.close(fd)
 
-    Returns it with the plan, the signal that cancelled the run, or 0, and what the host did meanwhile, if it took long.
+    def _born(self, identity: Identity, wanted: tuple[Group, ...], *, network: bool) -> tuple[tuple[str, ...], ...]:
+        """The birth's steps. Where init is born in a group, that is made now; those of version 1 can wait."""
+        if any(group.version == 2 for group in wanted):
+            _make_groups(self.made, wanted)
+        return birth_steps(identity, wanted, network=network, name=self.made.name)
 
-    The room is built while the payload's half is made here.
-    """
-    run = Run(core)
-    exchange = sinks.exchange
-    if any(group.version == 2 for group in policy.rungs.groups):
-        _make_groups(made, policy.rungs.groups)  # it is born in one; those of version 1 can wait until it is built
-    room = room_steps(policy, group_name=made.name, stream_fd=len(made.fds))
-    _send(core, "room", room, (*made.fds, *(exchange.room_fds if exchange else ())))
-    if on_start is not None:
-        on_start(run)
-    early = exchange.fill(core) if exchange else b""
-    from .confinement import payload_steps  # while the room is built, not while it is waited for
+    def send_birth(self, identity: Identity) -> None:
+        """Send ahead what is known already; not for a request whose disks have a say in its groups."""
+        if self.request.resources.has_io_limits:
+            return
+        offered = cgroup.find()
+        wanted: tuple[Group, ...] = ()
+        if any(place.version == 2 for place in offered.places):
+            wanted = groups.of_request(self.request, offered)[1].groups
+        born = self._born(identity, wanted, network=bool(self.request.isolation.network))
+        self._send("birth", encode("room", born), self.made.fds)
 
-    _make_groups(made, policy.rungs.groups)
-    payload = payload_steps(policy, group_name=made.name)
-    _send(core, "payload", payload, (*sinks.fds, *made.fds))
-    from . import account, attestation, measure, verdict  # noqa: F401  # while the command runs, not while somebody waits for it
+    def terms(self, identity: Identity) -> tuple[Policy, Furnishing | None]:
+        """What will be enforced, and of the room what is known already. Raises CapsuleError."""
+        if self.is_known:
+            from . import terms
 
-    attestation.filter_hash(_program(payload))
+            known = terms.find(self.request, identity, _refused, streams_stdin=self.sinks.streams_stdin)
+            if known is not None:
+                return known
+        return prepare(self.request, identity=identity, streams_stdin=self.sinks.streams_stdin)[1], None
 
-    message = early or (exchange.ready(core) if exchange else b"")
-    before = measure.begin(core) if not message else None
-    message = message or core.receive()
-    meanwhile = (before, measure.sample()) if before is not None else None
-    if not message:
-        status = core.close()
-        raise CapsuleError("E6002", f"the core ended without a report (wait status {status})")
-    return Plan(room=room, payload=payload), parse_report(message), run.cancelled_by, meanwhile
+    def send_room(self, policy: Policy, furnishing: Furnishing | None) -> None:
+        """Send the room's half, which begins as the birth did. `furnishing` is what is known of it already."""
+        born = self._born(policy.identity, policy.rungs.groups, network=policy.network)
+        if furnishing is None:
+            steps = furnishing_steps(policy, stream_fd=len(self.made.fds))
+            furnishing = steps, continuation(steps)
+            if self.is_known:
+                from . import terms
+
+                terms.keep(self.request, policy, furnishing, _refused, streams_stdin=self.sinks.streams_stdin)
+        steps, text = furnishing
+        fds = self.sinks.exchange.room_fds if self.sinks.exchange else ()
+        self._send("room", encode("room", born, text), (*self.made.fds, *fds))
+        self.room = (*born, *steps)
+
+    def finish(self, policy: Policy, on_start: Callable[[Run], None] | None) -> tuple[Report, int]:
+        """Send the payload's half and wait for the report. Returns it, and the signal that cancelled the run, or 0."""
+        run = Run(self.core)
+        exchange = self.sinks.exchange
+        if on_start is not None:
+            on_start(run)
+        early = exchange.fill(self.core) if exchange else b""
+        from .confinement import payload_steps  # while the room is built, not while it is waited for
+
+        _make_groups(self.made, policy.rungs.groups)
+        self.payload = payload_steps(policy, group_name=self.made.name)
+        self._send("payload", encode("payload", self.payload), (*self.sinks.fds, *self.made.fds))
+        from . import account, attestation, measure, verdict  # noqa: F401  # while the command runs, not while somebody waits for it
+
+        attestation.filter_hash(_program(self.payload))
+        message = early or (exchange.ready(self.core) if exchange else b"")
+        before = measure.begin(self.core) if not message else None
+        message = message or self.core.receive()
+        self.meanwhile = (before, measure.sample()) if before is not None else None
+        if not message:
+            status = self.core.close()
+            raise CapsuleError("E6002", f"the core ended without a report (wait status {status})")
+        return parse_report(message), run.cancelled_by
 
 
 def tools_of(request: Request) -> tuple[Shown, ...]:
@@ -198,23 +239,25 @@ def _once(
 ) -> Result:
     """One attempt. The core starts first: it makes namespaces on another processor while the plan is made on this one."""
     with cgroup.Made() as made, Core(path=core_path) as core:  # the groups outlive the core, which is in the way
-        identity = identify()
-        _send_birth(core, request, identity, made)
-        host, policy = prepare(request, identity=identity, streams_stdin=streams.stdin is not None)
         sinks = _Sinks(request, streams)
         try:
+            attempt, identity = _Attempt(request, core, made, sinks), identify()
+            attempt.send_birth(identity)
+            policy, furnishing = attempt.terms(identity)
             exchange = _exchange(policy, sinks)
-            plan, report, cancelled_by, meanwhile = _drive(core, policy, sinks, made, on_start)
+            attempt.send_room(policy, furnishing)
+            report, cancelled_by = attempt.finish(policy, on_start)
+            plan = Plan(room=attempt.room, payload=attempt.payload)
             _learn(report, plan, stale_ok=stale_ok)
             if report.landlock_abi is None and report.killed != "caller":
-                raise _unstarted(report, plan, host, request)
+                raise _unstarted(report, plan, request)
             ended = Ended(
                 policy=policy,
                 report=report,
                 record=parse_record(sinks.content(sinks.record, report.record[0])),
                 program=_program(plan.payload),
                 cancelled_by=cancelled_by,
-                meanwhile=meanwhile,
+                meanwhile=attempt.meanwhile,
                 stdout=sinks.content(sinks.stdout, report.stdout[0]),
                 stderr=sinks.content(sinks.stderr, report.stderr[0]),
                 taken=exchange.take(by_itself=report.exited is not None and not report.killed) if exchange else None,
@@ -222,23 +265,6 @@ def _once(
             return conclude(ended)  # while the core, which has reported, ends
         finally:
             sinks.close()
-
-
-def _send_birth(core: Core, request: Request, identity: Identity, made: cgroup.Made) -> None:
-    """Send ahead what is known already; the room's half begins with the same steps.
-
-    Not for a request whose disks have a say in its groups. Where init is born in a group, that is made now.
-    """
-    if request.resources.has_io_limits:
-        return
-    offered = cgroup.find()
-    wanted: tuple[Group, ...] = ()
-    if any(place.version == 2 for place in offered.places):
-        wanted = groups.of_request(request, offered)[1].groups
-        _make_groups(made, wanted)
-    _send(
-        core, "birth", birth_steps(identity, wanted, network=bool(request.isolation.network), name=made.name), made.fds
-    )
 
 
 def _make_groups(made: cgroup.Made, wanted: tuple[Group, ...]) -> None:
@@ -297,7 +323,7 @@ def _attempt(
             stale_ok = stale_ok and found.args[0] != "sources"
 
 
-def _unstarted(report: Report, plan: Plan, host: Host, request: Request) -> CapsuleError:
+def _unstarted(report: Report, plan: Plan, request: Request) -> CapsuleError:
     from . import verdict
 
     error = verdict.room_error(report, plan)
@@ -305,7 +331,7 @@ def _unstarted(report: Report, plan: Plan, host: Host, request: Request) -> Caps
         return error
     from .missing import not_visible
 
-    return not_visible(request, host) or error
+    return not_visible(request, prepare(request)[0]) or error
 
 
 def execute(

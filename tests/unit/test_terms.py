@@ -1,0 +1,132 @@
+"""Terms that are kept give the policy that would be made anew, and only for the same terms."""
+
+from __future__ import annotations
+
+import pytest
+
+from capsule_run import host, terms
+from capsule_run._value import replace
+from capsule_run.host import identify
+from capsule_run.model import Bind, InputFile, Isolation, Request, Resources, Workspace
+from capsule_run.plan import furnishing_steps, room_steps
+from capsule_run.runner import prepare
+
+FIRST = Request(command=("true",), stdin=b"first", execution_id="1")
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(monkeypatch):
+    """Each test starts as a new process would, with the host just looked at, and not one second ago."""
+    monkeypatch.setattr(terms, "_kept", ())
+    monkeypatch.setattr(host, "KEPT_NS", 60 * 10**9)
+    host.forget()
+
+
+def keep(request, refused=()):
+    policy = prepare(request)[1]
+    terms.keep(request, policy, (furnishing_steps(policy), b""), refused, streams_stdin=False)
+    return policy
+
+
+def find(request, refused=frozenset(), **how):
+    found = terms.find(request, identify(), refused, **{"streams_stdin": False, **how})
+    return found and found[0]
+
+
+LIKE = {
+    "another command": replace(FIRST, command=("python3", "-c", "1")),
+    "another input": replace(FIRST, stdin=b"other"),
+    "another name": replace(FIRST, execution_id="2"),
+}
+
+
+@pytest.mark.parametrize("name", LIKE)
+def test_the_same_terms_give_the_policy_that_would_be_made(name):
+    """Whatever differs is taken over; only places where the command cannot be are tried as well."""
+    keep(FIRST)
+    found, fresh = find(LIKE[name]), prepare(LIKE[name])[1]
+    assert set(fresh.candidates) <= set(found.candidates)
+    assert replace(found, candidates=(), identity=fresh.identity) == replace(fresh, candidates=())
+    assert room_steps(replace(found, identity=fresh.identity)) == room_steps(fresh)
+
+
+OTHER = {
+    "memory": replace(FIRST, resources=Resources(memory_bytes=1 << 26)),
+    "time": replace(FIRST, timeout_ms=77),
+    "variables": replace(FIRST, environment=(("A", "b"),)),
+    "no input": replace(FIRST, stdin=None),
+    "user": replace(FIRST, isolation=Isolation(user=0)),
+    "ledger": replace(FIRST, ledger=True),
+    "output": replace(FIRST, on_output_limit="truncate"),
+    "collects": replace(FIRST, collect=("*",)),
+}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_other_terms_are_not_those(name):
+    """Everything but command, input and name makes terms of its own."""
+    keep(FIRST)
+    assert find(FIRST)
+    assert None is find(OTHER[name])
+
+
+NAMING = {
+    "workspace": replace(FIRST, isolation=Isolation(workspace=Workspace(source="/usr/share"))),
+    "readonly": replace(FIRST, isolation=Isolation(readonly_paths=("/usr/share",))),
+    "writable": replace(FIRST, isolation=Isolation(writable_paths=("/tmp",))),
+    "bind": replace(FIRST, isolation=Isolation(binds=(Bind(source="/usr/share", destination="/x"),))),
+    "network": replace(FIRST, isolation=Isolation(network=True)),
+    "files": replace(FIRST, files=(InputFile(path="a", content=b"x"),)),
+    "collect to": replace(FIRST, collect=("*",), collect_to="out"),
+    "profile": replace(FIRST, profile="strict"),
+    "required": replace(FIRST, require=("landlock",)),
+}
+
+
+@pytest.mark.parametrize("name", NAMING)
+def test_what_names_something_of_the_host_s_is_never_kept(name):
+    """A directory may be another one by the next run: it is looked at each time."""
+    terms.keep(NAMING[name], prepare(FIRST)[1], ((), b""), (), streams_stdin=False)
+    assert () == terms._kept
+
+
+def test_facts_that_are_looked_at_anew_end_the_terms():
+    """What is kept is no older than what `host` keeps."""
+    keep(FIRST)
+    host.forget()
+    assert None is find(FIRST)
+    prepare(FIRST)
+    assert None is find(FIRST)
+
+
+def test_what_the_host_has_refused_meanwhile_ends_the_terms():
+    """The next rung is other terms."""
+    keep(FIRST)
+    assert None is find(FIRST, {"overlay"})
+
+
+def test_a_stream_for_input_is_other_terms():
+    """A descriptor instead of bytes."""
+    keep(FIRST)
+    assert None is find(FIRST, streams_stdin=True)
+
+
+def test_another_caller_has_other_terms():
+    """A process that gives up root does not go on with root's sandbox."""
+    keep(FIRST)
+    identity = replace(identify(), uid=12345, privileged=False)
+    assert None is terms.find(FIRST, identity, frozenset(), streams_stdin=False)
+
+
+def test_few_are_kept():
+    """A caller with ever new terms does not fill its memory."""
+    for number in range(20):
+        keep(replace(FIRST, timeout_ms=1000 + number))
+    assert terms.MOST_KEPT == len(terms._kept)
+
+
+def test_each_run_has_ids_of_its_own():
+    """Two sandboxes of root under the same terms are still strangers to each other."""
+    keep(FIRST)
+    identities = {find(FIRST).identity.outside_uid for _ in range(8)}
+    assert (len(identities) > 1) == (identify().uid == 0)

@@ -178,7 +178,7 @@ enum link_kind { LINK_ROOM = 1, LINK_SOURCES, LINK_PAYLOAD, LINK_SIGNAL, LINK_EN
 
 struct link_message {
 	uint32_t kind;
-	int32_t a, b, c, d; /* ROOM: sources to come; PAYLOAD: 1 with stdin, number of doors; FAILED: half, step, errno; STARTED: Landlock ABI, microseconds of set-up (user, system, before the groups); EXITED: wait status; SIGNAL: number */
+	int32_t a, b, c, d; /* ROOM: sources to come; PAYLOAD: 1 with stdin, number of doors; FAILED: half, step, errno; STARTED: Landlock ABI, microseconds of set-up (user, system, before the groups); EXITED: wait status, 1 for the last; SIGNAL: number */
 	struct attested attested; /* STARTED */
 };
 

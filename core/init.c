@@ -553,15 +553,17 @@ static pid_t start_payload(struct room *room, bool input, const int *fds, unsign
  */
 static void reap_all(struct room *room, pid_t payload)
 {
-	int status;
+	int status, ended_with = 0;
 	pid_t pid;
 	bool ended = false;
 
 	while ((pid = waitpid(-1, &status, WNOHANG | __WALL)) > 0)
 		if (pid == payload) {
-			tell(room, LINK_EXITED, status, 0, 0);
+			ended_with = status;
 			ended = true;
 		}
+	if (ended)
+		tell(room, LINK_EXITED, ended_with, pid < 0, 0);
 	if (ended && pid < 0)
 		_exit(0);
 }

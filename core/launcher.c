@@ -29,6 +29,7 @@ static struct {
 	bool has_payload, started, ended;
 	bool ending;             /* init is asked, or killed */
 	bool last_look;          /* the clock has MORTEM_MS left */
+	bool counted;            /* the groups' counters are written down */
 	int exit_status;         /* a wait status, once `ended` */
 	const char *killed;      /* why we ended it; the first reason stays */
 	struct link_message failed;
@@ -392,6 +393,13 @@ static void on_control(void)
 	}
 }
 
+static void record_counters(void)
+{
+	if (run.has_payload && !run.counted)
+		record_groups(&run.payload);
+	run.counted = true;
+}
+
 /* Takes the first two descriptors (procfs, tmpfs) over; the others, if any, are Python's. */
 static void on_ready(int *fds, unsigned int nfds)
 {
@@ -447,6 +455,8 @@ static void on_link(void)
 		run.exit_status = message.a;
 		if (!run.ending && set_timer(run.drain_ms + 1) < 0)
 			kill_room("lost");
+		if (message.b) /* init is the last and leaves: the counters stand, and are read while the kernel clears it away */
+			record_counters();
 	} else {
 		kill_room("lost");
 	}
@@ -552,8 +562,7 @@ static void report_end(void)
 		record_line("setup", run.setup_us, 3, NULL, 0);
 		record_room();
 	}
-	if (run.has_payload)
-		record_groups(&run.payload);
+	record_counters();
 	record_refusals();
 	if (record.fd >= 0)
 		line("record", (const uint64_t[]){ record.kept, record.lost }, 2);

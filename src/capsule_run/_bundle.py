@@ -117,7 +117,10 @@ def _entries(ours: dict[str, ModuleType], used: Bundle | None) -> dict[str, tupl
             continue
         source = path[len(_DIRECTORY) + 1 :]
         stamp = _stamp(source)
-        entries[name] = (source, *stamp, marshal.dumps(loader.get_code(name)))  # type: ignore[attr-defined]
+        text = loader.get_data(path)  # type: ignore[attr-defined]
+        # without documentation, which is a tenth of it
+        code = compile(text, path, "exec", dont_inherit=True, optimize=2)
+        entries[name] = (source, *stamp, marshal.dumps(code))
     return entries
 
 

@@ -340,7 +340,8 @@ class Made:
         parent = posix.open(group.parent, _DIRECTORY)
         self.fds.append(parent)
         posix.mkdir(self.name, dir_fd=parent)
-        posix.chmod(self.name, 0o755, dir_fd=parent)  # whatever the umask: init must enter without our privileges
+        if posix.geteuid() != 0:  # a umask may keep even the owner out, but not root
+            posix.chmod(self.name, 0o755, dir_fd=parent)
         self._parents.append(parent)
         for knob in group.knobs:
             try:

@@ -36,7 +36,8 @@ def test_targets_are_those_that_are_judged(bench):
         "the cheapest calls (getppid, a write to /dev/null)": f"≤ {calls['getppid']} × outside",
         "copy-on-write workspace of 20,000 files": f"≤ an empty workspace + {bench['files'].COW_ADDS_MS} ms",
         "control groups of a run": (
-            f"≤ the same run without + {bench['cgroups'].ADDS_MS} ms; in the virtual machine the same share of a run"
+            f"≤ the same run without + {bench['cgroups'].ADDS_MS} ms; "
+            f"in the virtual machine ≤ {bench['cgroups'].GUEST_RATIO} ×"
         ),
         "a tool call through OpenAI's, Anthropic's or the MCP door": f"≤ {bench['doors'].SHARE_OF_SDK} × `capsule_run.run`",
         "MCP server, from nothing to the handshake": f"≤ {bench['doors'].MCP_START_MS:.0f} ms",

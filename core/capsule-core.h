@@ -234,6 +234,7 @@ struct watch {
 extern struct watch memory;
 int start_watch(const struct plan *plan);
 const char *watch_memory(void);
+void strike(void);
 int read_proc(int dir, const char *pid, const char *name, char *text, size_t size);
 
 /* ---- look.c: other looks into the room's procfs ---- */

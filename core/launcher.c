@@ -77,6 +77,8 @@ static void kill_room(const char *why)
 {
 	if (run.killed == NULL && !run.ended)
 		run.killed = why;
+	if (strcmp(why, "memory") == 0)
+		strike();
 	end_room(false);
 	end_mortem(strcmp(why, "clock") == 0 || strcmp(why, "cpu") == 0);
 }

@@ -10,14 +10,13 @@
 /* What a tree of processes can touch in a millisecond, as measured with room to spare; it sets how often we must look. */
 #define KIB_PER_MS 8192
 #define LONGEST_PAUSE_US 50000
-#define SHORTEST_PAUSE_US 1000
-#define GROWING_PAUSE_US 250
+#define SHORTEST_PAUSE_US 500
 #define FIRST_LOOK_US 5000
 #define SECOND_LOOK_US 4000
 #define LARGE 8 /* parts of the limit: what has one of them is looked at for a twin */
 
 struct watch memory = { -1, -1, -1, false, 0, 0, 0, 0 };
-static uint64_t large[LARGE], last_kib;
+static uint64_t large[LARGE];
 static uint64_t set, shmem_kib; /* of this look: which processes there are, and what they have of shared memory */
 static struct {
 	uint64_t kib, set, shmem_kib;
@@ -191,7 +190,7 @@ static int look_in(uint64_t us)
  */
 const char *watch_memory(void)
 {
-	uint64_t began = now_ns(), used, us, spent, least;
+	uint64_t began = now_ns(), used, us, spent;
 	bool again = memory.over;
 
 	if (used_kib(&used) < 0)
@@ -204,9 +203,7 @@ const char *watch_memory(void)
 	us = memory.over ? SECOND_LOOK_US : (memory.limit_kib - used) * 1000 / KIB_PER_MS;
 	us = us > LONGEST_PAUSE_US ? LONGEST_PAUSE_US : us;
 	spent = (now_ns() - began) / 1000;
-	least = used > last_kib ? GROWING_PAUSE_US : SHORTEST_PAUSE_US;
-	last_kib = used;
-	return look_in(us > spent + least ? us - spent : least) < 0 ? "lost" : NULL;
+	return look_in(us > spent + SHORTEST_PAUSE_US ? us - spent : SHORTEST_PAUSE_US) < 0 ? "lost" : NULL;
 }
 
 /*

@@ -15,9 +15,8 @@ from pathlib import Path
 from measure import Row, absent, interleaved, judged, median, percentile
 
 ADDS_MS = 0.5
-GUEST_RATIO = (
-    1.08  # a system call costs twenty times as much there: what is the same is the share, and a run here takes 6 ms
-)
+# A system call costs twenty times as much in the guest, so it is judged by the share that half a millisecond is of a run here.
+GUEST_RATIO = 1.08
 GUEST = Path(__file__).resolve().parents[1] / "tests" / "vm" / "guest.py"
 GUEST_HIDES = ("/tmp/", "/run/", "/dev/", "/var/tmp/")  # the guest has its own there
 WITH, WITHOUT = "with groups", "without groups"

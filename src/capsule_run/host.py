@@ -79,17 +79,20 @@ class Host:
 _real: dict[str, str] = {}
 
 
-def _system_path(path: str) -> str:
-    """`path` without links. Most are none and lie in few directories, so most cost one lstat."""
+def _system_look(path: str) -> tuple[str, posix.stat_result | None, int]:
+    """`path` without links, what is there, and an errno. Most are no link and lie in few directories, so most cost one call."""
     parent, _slash, name = path.rpartition("/")
     if parent and parent not in _real:
         _real[parent] = paths.real(parent)
     plain = f"{_real[parent]}/{name}" if parent else path
     try:
-        is_link = posix.lstat(plain).st_mode & 0o170000 == 0o120000
-    except OSError:
-        return plain
-    return paths.real(plain) if is_link else plain
+        seen = posix.lstat(plain)
+        if seen.st_mode & 0o170000 == 0o120000:
+            plain = paths.real(plain)
+            seen = posix.stat(plain)
+    except OSError as error:
+        return plain, None, error.errno or 5
+    return plain, seen, 0
 
 
 def look(path: str, *, directory: str | None = None) -> Source:
@@ -109,12 +112,15 @@ def look(path: str, *, directory: str | None = None) -> Source:
 
             if not all(out_of_reach(link) for link, _target in links):
                 return _unseen(path, real, ELOOP)
+        try:
+            seen = posix.stat(real)
+        except OSError as error:
+            return _unseen(path, real, error.errno or 5)
     else:
-        real = _system_path(path)
-    try:
-        seen = posix.stat(real)
-    except OSError as error:
-        return _unseen(path, real, error.errno or 5)
+        real, found, error_number = _system_look(path)
+        if found is None:
+            return _unseen(path, real, error_number)
+        seen = found
     return Source(
         asked=path,
         path=real,

@@ -104,6 +104,8 @@ def isolation_in_force(policy: Policy, landlock_abi: int) -> dict[str, object]:
     workspace: dict[str, object] = {"kind": policy.workspace_kind}
     if policy.workspace is not None:
         workspace["source"] = policy.workspace.path
+    if policy.upper is not None:
+        workspace["upper"] = {"directory": policy.upper.directory, "bytes": policy.upper.bytes}
     if policy.masks:
         workspace["masked"] = [place for place, _is_directory in policy.masks]
     return {

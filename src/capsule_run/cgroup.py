@@ -174,7 +174,7 @@ def _empty_own(path: str) -> Place | None:
     members = ours_alone(path)
     if not members:
         return None
-    leaf = f"{path}/{_name()}"
+    leaf = f"{path}/{own_name()}"
     posix.mkdir(leaf, 0o755)
     for member in members:
         _write(f"{leaf}/cgroup.procs", member)
@@ -291,13 +291,19 @@ def _namespace() -> str:
 _owner: dict[int, str] = {}
 
 
-def _name() -> str:
+def own_name() -> str:
     """A name that says whose it is: pid namespace, pid and start time of this process, and a random part."""
     pid = posix.getpid()
     if pid not in _owner:
         _owner.clear()
         _owner[pid] = f"{PREFIX}{_namespace()}-{pid}-{_start_time(str(pid))}"
     return f"{_owner[pid]}-{posix.urandom(4).hex()}"
+
+
+def is_of_the_dead(name: str) -> bool:
+    """Whether a name is one of `own_name`, and of a process that is gone. One of another pid namespace cannot be told."""
+    parts = name.removeprefix(PREFIX).split("-") if name.startswith(PREFIX) else []
+    return len(parts) == 4 and parts[0] == _namespace() and parts[1].isdigit() and _start_time(parts[1]) != parts[2]
 
 
 def sweep(path: str) -> list[str]:
@@ -308,8 +314,7 @@ def sweep(path: str) -> list[str]:
     except OSError:
         return []
     for name in names:
-        parts = name.removeprefix(PREFIX).split("-")
-        if len(parts) != 4 or parts[0] != _namespace() or not parts[1].isdigit() or _start_time(parts[1]) == parts[2]:
+        if not is_of_the_dead(name):
             continue
         try:
             posix.rmdir(f"{path}/{name}")
@@ -329,7 +334,7 @@ class Made:
 
     def make(self, groups: Sequence[Group]) -> None:
         """Make the groups and write every knob. Raises OSError where the host refuses."""
-        self.name = _name() if groups else ""
+        self.name = own_name() if groups else ""
         for group in groups:
             self._make(group)
         for group, parent in zip(groups, self._parents, strict=True):

@@ -67,7 +67,9 @@ def _rlimits(policy: Policy) -> list[Step]:
 
 def _shares_writable(policy: Policy) -> bool:
     """Whether a file made inside can lie in a folder of the host's."""
-    return any(bound.mode != READ_ONLY for bound in policy.binds) or policy.workspace_kind == READ_WRITE
+    return any(bound.mode != READ_ONLY for bound in policy.binds) or (
+        policy.workspace_kind == READ_WRITE or policy.upper is not None
+    )
 
 
 def _landlock(policy: Policy) -> list[Step]:

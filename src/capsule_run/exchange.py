@@ -10,6 +10,7 @@ import posix
 
 from ._value import replace, value
 from .errors import CapsuleError
+from .paths import DIRECTORY_FLAGS
 from .view import COPY, PRIVATE, WORKSPACE, within
 
 TYPE_CHECKING = False
@@ -44,6 +45,7 @@ class Exchange:
         self._stream: Stream | None = None
         self._offered: list[int] = []
         self._brought: dict[str, tuple[int, int, int]] = {}
+        self._layer = -1  # that of the disk; one in memory is offered by the core
         self._lower = self._save_to = self._collect_to = -1  # directories of the host, open before anything runs
         try:
             self._open()
@@ -53,7 +55,7 @@ class Exchange:
 
     def _open(self) -> None:
         transfer, source = self._transfer, self._policy.workspace
-        if transfer.deliveries:
+        if transfer.deliveries and self._policy.upper is None:
             from .delivery import Stream  # only who brings files pays for it
 
             self._stream = Stream()
@@ -66,6 +68,9 @@ class Exchange:
             seen = posix.fstat(self._lower)
             if (seen.st_dev, seen.st_ino) != (source.device, source.inode):
                 raise CapsuleError("E2004", f"the workspace `{source.path}` was replaced just now")
+        if self._policy.upper is not None and transfer.needs_changes:
+            self._layer = posix.open(f"{self._policy.upper.source.path}/upper", DIRECTORY_FLAGS)
+            self._look_at_brought()
         if transfer.save_changes or transfer.collect_to:
             from .applying import open_place
 
@@ -79,8 +84,8 @@ class Exchange:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-        self._offered += [fd for fd in (self._lower, self._save_to, self._collect_to) if fd >= 0]
-        self._lower = self._save_to = self._collect_to = -1
+        self._offered += [fd for fd in (self._layer, self._lower, self._save_to, self._collect_to) if fd >= 0]
+        self._layer = self._lower = self._save_to = self._collect_to = -1
         while self._offered:
             posix.close(self._offered.pop())
 
@@ -104,11 +109,16 @@ class Exchange:
             self._look_at_brought()
         return report
 
+    @property
+    def _written(self) -> int:
+        """What was written to the workspace."""
+        return self._layer if self._layer >= 0 else self._offered[-1]
+
     def _look_at_brought(self) -> None:
         from .changes import fingerprint
 
         for delivery in self._transfer.deliveries:  # nobody else is in the room yet: no link can be on the way
-            seen = posix.stat(delivery.path, dir_fd=self._offered[-1], follow_symlinks=False)
+            seen = posix.stat(delivery.path, dir_fd=self._written, follow_symlinks=False)
             self._brought[delivery.path] = fingerprint(seen)
 
     def ready(self, core: Core) -> bytes:
@@ -127,7 +137,7 @@ class Exchange:
 
         `by_itself`: the command came to its own end. What one that was cut short had begun is listed, and not applied.
         """
-        if not self._offered:
+        if not self._offered and self._layer < 0:
             return Taken(collected=(), not_collected=(), changes=None, changes_truncated=False, not_applied=())
         collected, not_collected, not_saved = self._collect()
         changes: tuple[Change, ...] | None = None
@@ -158,7 +168,7 @@ class Exchange:
         limits = Limits(
             total_bytes=transfer.collect_bytes,
             file_bytes=transfer.collect_file_bytes,
-            settled=self._policy.workspace_kind in (PRIVATE, COPY),
+            settled=self._policy.workspace_kind in (PRIVATE, COPY) and self._policy.upper is None,
         )
         collected, refused = collect(self._offered[0], transfer.collect, limits, mount_points=transfer.mount_points)
         if not transfer.collect_to:
@@ -199,7 +209,7 @@ class Exchange:
         from .changes import Comparison
 
         lower = self._lower if self._lower >= 0 else None
-        return Comparison(self._known()).changes(self._offered[-1], lower)
+        return Comparison(self._known()).changes(self._written, lower)
 
     def _write_changes(self) -> list[NotApplied]:
         refused: list[NotApplied] = []
@@ -207,7 +217,7 @@ class Exchange:
             from .applying import carry_over
 
             if self._save_to >= 0:
-                refused += carry_over(self._changes(), self._offered[-1], self._save_to, deletions=False)
+                refused += carry_over(self._changes(), self._written, self._save_to, deletions=False)
             if self._transfer.applies_changes:
-                refused += carry_over(self._changes(), self._offered[-1], self._lower, deletions=True)
+                refused += carry_over(self._changes(), self._written, self._lower, deletions=True)
         return refused

@@ -45,6 +45,19 @@ class Source:
 
 
 @value
+class Upper:
+    """Where what is written to the workspace lies on disk: beneath `directory`, in `source`, so many bytes at the most.
+
+    `made` is false while nothing is: then `source` is the directory itself.
+    """
+
+    directory: str
+    source: Source
+    bytes: int
+    made: bool
+
+
+@value
 class Host:
     """The facts. Paths that do not exist are absent from `sources`, or there with an `error` if they were asked for."""
 
@@ -71,6 +84,7 @@ class Host:
     tools: tuple[Shown, ...]
     deliveries: tuple[Delivery, ...]
     secrets: dict[str, tuple[tuple[str, bool], ...]]
+    upper: Upper | None  # None: in memory
     copy: Copy | None  # of the directory that is to be the workspace, where an overlay would not do
     processors: int  # those that are there, whoever may use them: 1 where nobody asked
 
@@ -285,12 +299,17 @@ def identify() -> Identity:
 
 
 def survey(
-    request: Request, *, identity: Identity | None = None, refused: Iterable[str] = (), tools: tuple[Shown, ...] = ()
+    request: Request,
+    *,
+    identity: Identity | None = None,
+    refused: Iterable[str] = (),
+    tools: tuple[Shown, ...] = (),
+    upper: Upper | None = None,
 ) -> Host:
     """Gather the facts for one request. `refused` is what this host has refused before, as `runner` names it.
 
-    `identity` is that of `identify`, where it has been asked for already; `tools` are those of the request, found by who
-    knows how. Raises CapsuleError E2001 as `identify` does.
+    `identity` is that of `identify`, where it has been asked for already; `tools` and `upper` are those of the request, found
+    by who knows how. Raises CapsuleError E2001 as `identify` does.
     """
     static, identity = _static(), identity or identify()
     directory = current_directory()
@@ -306,6 +325,8 @@ def survey(
 
         deliveries = look_at_files(request.files, directory)
     overlay = "overlay" not in refused and static.kernel >= (5, 11)
+    if upper is not None and f"overlay:{upper.source.device}" in refused:
+        overlay = False
     ids = (identity.outside_uid, identity.outside_gid)
     return Host(
         architecture=static.architecture,
@@ -331,6 +352,7 @@ def survey(
         tools=tools,
         deliveries=deliveries,
         secrets=secrets,
+        upper=upper,
         copy=_copy(request, asked, static, refused, ids if overlay else None, privileged=identity.privileged),
         processors=(posix.cpu_count() or 1) if request.resources.cpu_time_ms is not None else 1,
     )

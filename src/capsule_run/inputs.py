@@ -5,9 +5,15 @@ Rank 1: pure. Imported by `jsonapi` for the requests that have them.
 
 from __future__ import annotations
 
-from .checks import check_base64, check_source, check_stdin, encode, nearest, refuse, shown, wrong_type
-from .model import InputFile
+from ._value import replace
+from .checks import check_base64, check_source, check_stdin, encode, integer, nearest, refuse, shown, wrong_type
+from .model import InputFile, WorkspaceUpper
 from .patterns import MOST_NAMES, WORKSPACE, check_inner_path
+from .sizes import parse_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .checks import Checker
 
 MOST_FILES = 100_000
 MOST_PATTERNS = 256
@@ -45,6 +51,32 @@ def _check_file(path: str, value: object, label: str) -> InputFile:
         return InputFile(path=path, source=check_source(field, place), mode=mode)
     content = check_stdin(field, place) if given[0] == "text" else check_base64(field, place)
     return InputFile(path=path, content=content, mode=mode)
+
+
+def check_workspace_upper(value: object, label: str) -> WorkspaceUpper:
+    """A directory, or an object with the most bytes that may be written beneath it."""
+    if isinstance(value, WorkspaceUpper):
+        return value
+    fields: dict[str, Checker] = {"directory": check_source, "bytes": integer(1 << 20, 1 << 62, " bytes")}
+    if isinstance(value, str):
+        value = {"directory": value}
+    if not isinstance(value, dict):
+        raise wrong_type(label, "a path or an object", value)
+    for name in value:
+        if name not in fields:
+            raise refuse("E1002", f"{label}", f"unknown field {shown(name)}", hint="known fields: directory, bytes")
+    if "directory" not in value:
+        raise refuse("E1006", label, "the field `directory` is missing")
+    found = {name: check(value[name], f"{label}.{name}") for name, check in fields.items() if name in value}
+    return replace(WorkspaceUpper(directory=""), **found)
+
+
+def read_workspace_upper(word: str, label: str) -> object:
+    """`DIR` or `DIR:SIZE`."""
+    directory, colon, size = word.rpartition(":")
+    if not colon:
+        return {"directory": check_source(word, label)}
+    return {"directory": check_source(directory, label), "bytes": parse_size(size, label=f"{label} size")}
 
 
 def check_files(value: object, label: str) -> tuple[InputFile, ...]:

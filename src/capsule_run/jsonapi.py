@@ -139,6 +139,12 @@ _RESOURCES: dict[str, Checker] = {
 }
 
 
+def _check_workspace_upper(value: object, label: str) -> object:
+    from .inputs import check_workspace_upper
+
+    return check_workspace_upper(value, label)
+
+
 def _check_unmask(value: object, label: str) -> object:
     from .inputs import check_unmask  # only who wants that pays for it
 
@@ -152,6 +158,7 @@ _ISOLATION: dict[str, Checker] = {
     "binds": list_of(check_bind),
     "working_directory": check_directory,
     "workspace": check_workspace,
+    "workspace_upper": _check_workspace_upper,
     "user": check_user,
     "hostname": check_hostname,
     "tools": list_of(check_source),
@@ -268,6 +275,7 @@ _ARGUMENTS = {
     "writable": "isolation.writable_paths",
     "workdir": "isolation.working_directory",
     "workspace": "isolation.workspace",
+    "workspace_upper": "isolation.workspace_upper",
     "user": "isolation.user",
     "unmask": "isolation.unmask",
     "tools": "isolation.tools",
@@ -366,6 +374,8 @@ def request_to_mapping(request: Request) -> dict[str, object]:
         isolation["binds"] = [_given(bind, _BIND) for bind in request.isolation.binds]
     if request.isolation.workspace is not None:
         isolation["workspace"] = _given(request.isolation.workspace, _WORKSPACE)
+    if request.isolation.workspace_upper is not None:
+        isolation["workspace_upper"] = _given(request.isolation.workspace_upper, ("directory", "bytes"))
     resources = _given(request.resources, _RESOURCES)
     mapping = _given(request, [name for name in _REQUEST if name != "stdin_base64"])
     mapping.update(environment=dict(request.environment), resources=resources, isolation=isolation)

@@ -12,8 +12,20 @@ from .view import WORKSPACE, normal, within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .core import Report
     from .host import Host
     from .model import Request
+    from .plan import Plan
+
+
+def unstarted(report: Report, plan: Plan, request: Request, look: Callable[[], Host]) -> CapsuleError:
+    """Why a command never started."""
+    from . import verdict
+
+    error = verdict.room_error(report, plan)
+    return (not_visible(request, look()) if error.code == "E3001" else None) or error
 
 
 def not_visible(request: Request, host: Host) -> CapsuleError | None:

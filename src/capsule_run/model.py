@@ -75,6 +75,14 @@ class Workspace:
 
 
 @value
+class WorkspaceUpper:
+    """A host directory beneath which what is written to the workspace lies, and how much that may be."""
+
+    directory: str
+    bytes: int | None = None
+
+
+@value
 class InputFile:
     """One file that is there when the command starts. `path` is relative to the workspace.
 
@@ -97,6 +105,7 @@ class Isolation:
     binds: tuple[Bind, ...] = ()
     working_directory: str | None = None
     workspace: Workspace | None = None
+    workspace_upper: WorkspaceUpper | None = None
     user: int | str | None = None
     hostname: str | None = None
     tools: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # The building place is one tmpfs; the root to be is its `new`, and what the sandbox may write lies beside that.
 NEW = "/new"
 WORKSPACE_PLACE, LOWER_PLACE, WORK_PLACE, EMPTY_PLACE = "/workspace", "/lower", "/work", "/empty"
-NOTHING_PLACE = "/nothing"  # a file without content
+LAYER_PLACE = "/layer"  # that of the disk, with `upper` and `work` in it
 NOTHING_PLACE = "/nothing"  # an empty file
 SETUP_MS = 10_000
 FILL_BYTES_PER_MS = 10_000  # slower than this, and set-up took too long
@@ -160,6 +160,8 @@ def _mount_points(policy: Policy, tree: _Tree) -> None:
     if policy.workspace_kind == COPY_ON_WRITE:
         tree.directory(LOWER_PLACE)
         tree.directory(WORK_PLACE)
+    if policy.upper is not None:
+        tree.directory(LAYER_PLACE)
     trees = [bound.destination for bound in policy.binds]
     for bound in policy.binds:
         if any(within(bound.destination, other) for other in trees if other != bound.destination):
@@ -212,20 +214,22 @@ def _mounts(policy: Policy, sources: _Sources) -> list[Step]:
 
 def _workspace_mounts(policy: Policy, sources: _Sources) -> list[Step]:
     place = NEW + WORKSPACE
+    layer: list[Step] = []
+    upper, work = WORKSPACE_PLACE, WORK_PLACE
+    if policy.upper is not None:
+        layer.append(("bind", sources.slot(policy.upper.source, "rw"), LAYER_PLACE, "rw"))
+        upper, work = f"{LAYER_PLACE}/upper", f"{LAYER_PLACE}/work"
     if policy.workspace is None or policy.workspace_kind == COPY:
-        return [("inner-bind", WORKSPACE_PLACE, place, "rw")]
+        return [*layer, ("inner-bind", upper, place, "rw")]
     slot = sources.slot(policy.workspace, policy.workspace_kind, idmap=policy.workspace_idmap)
     if policy.workspace_kind != COPY_ON_WRITE:
         return [("bind", slot, place, policy.workspace_kind)]
-    return [("bind", slot, LOWER_PLACE, READ_ONLY), ("overlay", LOWER_PLACE, WORKSPACE_PLACE, WORK_PLACE, place)]
+    return [*layer, ("bind", slot, LOWER_PLACE, READ_ONLY), ("overlay", LOWER_PLACE, upper, work, place)]
 
 
-def furnishing_steps(policy: Policy, *, stream_fd: int = 0) -> tuple[Step, ...]:
-    """All of the first half behind the birth: the sandbox, up to where it waits for a command.
-
-    The bytes of `fill` come from the descriptor with number `stream_fd`.
-    """
-    sources, tree = _Sources(privileged=policy.identity.privileged), _Tree()
+def _tree(policy: Policy, stream_fd: int) -> _Tree:
+    """All that is made before the first mount."""
+    tree = _Tree()
     tree.directory(EMPTY_PLACE, "0555")
     if policy.masks:
         tree.file(NOTHING_PLACE, "", "0444")
@@ -239,6 +243,26 @@ def furnishing_steps(policy: Policy, *, stream_fd: int = 0) -> tuple[Step, ...]:
         tree.link(f"{WORKSPACE_PLACE}/{path}", target)
     for delivery in policy.transfer.deliveries:
         tree.fill(f"{WORKSPACE_PLACE}/{delivery.path}", stream_fd, delivery.mode, delivery.size)
+    return tree
+
+
+def _in_layer(step: Step) -> bool:
+    return step[2 if step[0] == "fill" else 1].startswith(f"{WORKSPACE_PLACE}/")
+
+
+def layer_steps(policy: Policy) -> list[Step]:
+    """What of that lies in the workspace's own layer: where it is on disk, `upper` makes it."""
+    return [step for step in _tree(policy, 0).steps if _in_layer(step)]
+
+
+def furnishing_steps(policy: Policy, *, stream_fd: int = 0) -> tuple[Step, ...]:
+    """All of the first half behind the birth: the sandbox, up to where it waits for a command.
+
+    The bytes of `fill` come from the descriptor with number `stream_fd`.
+    """
+    sources, tree = _Sources(privileged=policy.identity.privileged), _tree(policy, stream_fd)
+    if policy.upper is not None:
+        tree.steps = [step for step in tree.steps if not _in_layer(step)]
     mounts = _mounts(policy, sources)
     filling_ms = sum([delivery.size for delivery in policy.transfer.deliveries]) // FILL_BYTES_PER_MS
     steps: list[Step] = [("setup-clock", str(SETUP_MS + filling_ms))]

@@ -25,7 +25,7 @@ from .view import WORKSPACE, normal
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .birth import Identity
-    from .host import Host, Source
+    from .host import Host, Source, Upper
     from .model import Request
     from .seccomp.recipe import Recipe
     from .transfer import Transfer
@@ -93,6 +93,7 @@ class Policy:
     workspace_kind: str
     workspace: Source | None
     workspace_idmap: bool
+    upper: Upper | None
     binds: tuple[view.BoundPath, ...]
     devices: tuple[tuple[str, Source], ...]
     proc_masked: tuple[tuple[str, bool], ...]
@@ -157,6 +158,8 @@ def resolve(
     disk_bytes = _given(resources.disk_bytes, limits.memory_bytes // 8 * 7)  # files are memory: it is to be full first
     masks = view.masks(host, binds, workspace)
     files = transfer.resolve(request, host, kind, view.covered(binds, masks), disk_bytes)
+    upper = transfer.upper(host, kind, workspace, binds)
+    private_bytes = disk_bytes if upper is None else max(disk_bytes, upper.bytes)
     return Policy(
         architecture=host.architecture,
         command=request.command,
@@ -174,7 +177,7 @@ def resolve(
         on_output_limit=request.on_output_limit or KILL,
         max_pids=limits.max_pids,
         max_open_files=_given(resources.max_open_files, DEFAULT_MAX_OPEN_FILES),
-        max_file_bytes=_given(resources.max_file_bytes, disk_bytes + BEYOND_DISK),
+        max_file_bytes=_given(resources.max_file_bytes, private_bytes + BEYOND_DISK),
         disk_bytes=disk_bytes,
         network=bool(isolation.network),
         user=user,
@@ -186,6 +189,7 @@ def resolve(
         workspace_kind=kind,
         workspace=workspace,
         workspace_idmap=workspace_idmap,
+        upper=upper,
         binds=binds,
         devices=view.devices(host),
         proc_masked=host.proc_masked,

@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from .birth import Identity
     from .exchange import Exchange
     from .groups import Group
-    from .host import Host
+    from .host import Host, Upper
     from .measure import Sample
     from .model import Request, Result
     from .policy import Policy
     from .terms import Furnishing
     from .tools import Shown
+    from .upper import UpperDirectory
 
 # What this host has refused so far, so that only the first run of a process pays for finding out.
 _refused: set[str] = set()
@@ -143,7 +144,7 @@ class _Attempt:
         born = self._born(identity, wanted, network=bool(self.request.isolation.network))
         self._send("birth", encode("room", born), self.made.fds)
 
-    def terms(self, identity: Identity) -> tuple[Policy, Furnishing | None]:
+    def terms(self, identity: Identity, upper: Upper | None) -> tuple[Policy, Furnishing | None]:
         """What will be enforced, and of the room what is known already. Raises CapsuleError."""
         if self.is_known:
             from . import terms
@@ -151,7 +152,8 @@ class _Attempt:
             known = terms.find(self.request, identity, _refused, streams_stdin=self.sinks.streams_stdin)
             if known is not None:
                 return known
-        return prepare(self.request, identity=identity, streams_stdin=self.sinks.streams_stdin)[1], None
+        stdin = self.sinks.streams_stdin
+        return prepare(self.request, identity=identity, streams_stdin=stdin, upper=upper)[1], None
 
     def send_room(self, policy: Policy, furnishing: Furnishing | None) -> None:
         """Send the room's half, which begins as the birth did. `furnishing` is what is known of it already."""
@@ -206,9 +208,15 @@ def tools_of(request: Request) -> tuple[Shown, ...]:
     )
 
 
-def prepare(request: Request, *, identity: Identity | None = None, streams_stdin: bool = False) -> tuple[Host, Policy]:
+def prepare(
+    request: Request, *, identity: Identity | None = None, streams_stdin: bool = False, upper: Upper | None = None
+) -> tuple[Host, Policy]:
     """What will be enforced, on this host. Raises CapsuleError."""
-    host, recipe = survey(request, identity=identity, refused=_refused, tools=tools_of(request)), None
+    if upper is None and request.isolation.workspace_upper is not None:
+        from .upper import found_for
+
+        upper = found_for(request.isolation.workspace_upper)
+    host, recipe = survey(request, identity=identity, refused=_refused, tools=tools_of(request), upper=upper), None
     if request.profile is not None:
         from .profile_file import load
 
@@ -236,6 +244,7 @@ def _once(
     conclude: Callable[[Ended], Result],
     *,
     stale_ok: bool,
+    upper: UpperDirectory | None = None,
 ) -> Result:
     """One attempt. The core starts first: it makes namespaces on another processor while the plan is made on this one."""
     with cgroup.Made() as made, Core(path=core_path) as core:  # the groups outlive the core, which is in the way
@@ -243,14 +252,18 @@ def _once(
         try:
             attempt, identity = _Attempt(request, core, made, sinks), identify()
             attempt.send_birth(identity)
-            policy, furnishing = attempt.terms(identity)
+            policy, furnishing = attempt.terms(identity, None if upper is None else upper.facts)
+            if upper is not None:
+                upper.lay(policy)
             exchange = _exchange(policy, sinks)
             attempt.send_room(policy, furnishing)
             report, cancelled_by = attempt.finish(policy, on_start)
             plan = Plan(room=attempt.room, payload=attempt.payload)
             _learn(report, plan, stale_ok=stale_ok)
             if report.landlock_abi is None and report.killed != "caller":
-                raise _unstarted(report, plan, request)
+                from .missing import unstarted
+
+                raise unstarted(report, plan, request, lambda: prepare(request)[0])
             ended = Ended(
                 policy=policy,
                 report=report,
@@ -265,6 +278,24 @@ def _once(
             return conclude(ended)  # while the core, which has reported, ends
         finally:
             sinks.close()
+
+
+def _once_on_disk(
+    request: Request,
+    streams: Streams,
+    on_start: Callable[[Run], None] | None,
+    core_path: str,
+    conclude: Callable[[Ended], Result],
+    *,
+    stale_ok: bool,
+) -> Result:
+    """One attempt whose workspace is written to a directory of its own, which outlives the core and not this call."""
+    from .upper import with_upper
+
+    def attempt(upper: UpperDirectory, started: Callable[[Run], None]) -> Result:
+        return _once(request, streams, started, core_path, conclude, stale_ok=stale_ok, upper=upper)
+
+    return with_upper(request.isolation.workspace_upper, on_start, attempt)
 
 
 def _make_groups(made: cgroup.Made, wanted: tuple[Group, ...]) -> None:
@@ -318,20 +349,10 @@ def _attempt(
     stale_ok = True
     while True:
         try:
-            return _once(request, streams, on_start, core_path, conclude, stale_ok=stale_ok)
+            once = _once if request.isolation.workspace_upper is None else _once_on_disk
+            return once(request, streams, on_start, core_path, conclude, stale_ok=stale_ok)
         except _LookAgainError as found:
             stale_ok = stale_ok and found.args[0] != "sources"
-
-
-def _unstarted(report: Report, plan: Plan, request: Request) -> CapsuleError:
-    from . import verdict
-
-    error = verdict.room_error(report, plan)
-    if error.code != "E3001":
-        return error
-    from .missing import not_visible
-
-    return not_visible(request, prepare(request)[0]) or error
 
 
 def execute(

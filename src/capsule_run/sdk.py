@@ -41,6 +41,7 @@ def run(
     env: Mapping[str, str] | None = None,
     stdin: bytes | str | None = None,
     workspace: str | None = None,
+    workspace_upper: str | Mapping[str, object] | None = None,
     network: bool | None = None,
     max_output: int | str | None = None,
     max_pids: int | None = None,
@@ -70,12 +71,11 @@ def run(
 ) -> Result:
     """Run `command` in a fresh sandbox, wait for it, and return the result.
 
-    :param command: the program and its arguments; no shell is involved.
-    :param timeout_ms: wall-clock limit in milliseconds (default 30 000).
+    :param command: the program and its arguments; no shell is involved. :param timeout_ms: wall-clock limit (default 30 000).
     :param memory: bytes, or a size such as "256M" (default 256 MiB), for the command and all its children together.
     :param env: variables; nothing of the caller's is passed on. :param stdin: what it reads; None is end-of-file at once.
-    :param workspace: a host directory shown copy-on-write at /workspace; None starts with an empty one.
-    :param network: True gives the host's network; default none but a private loopback.
+    :param workspace: a host directory shown copy-on-write at /workspace (None: empty). :param network: True gives the host's.
+    :param workspace_upper: a directory, or {"directory": …, "bytes": …}: what is written there lies on disk, beneath it.
     :param max_output: bytes kept of each stream (default 1 MiB); what happens then is `on_output_limit`, "kill" or "truncate".
     :param max_pids: processes and threads (default 100). :param disk: bytes of private files (default: 7/8 of `memory`).
     :param cpu_time_ms: limit of processor time, of all processes together. :param cpus: processors at the most, such as 0.5.

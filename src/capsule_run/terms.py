@@ -53,6 +53,7 @@ def _names_nothing(request: Request) -> bool:
     isolation = request.isolation
     named = (
         isolation.workspace
+        or isolation.workspace_upper
         or isolation.readonly_paths
         or isolation.writable_paths
         or isolation.binds

@@ -13,9 +13,9 @@ from .view import COPY, PRIVATE, TRANSIENT, WORKSPACE, normal, within
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .delivery import Delivery
-    from .host import Host
+    from .host import Host, Source, Upper
     from .model import Request
-
+    from .view import BoundPath
 
 PAGE = 4096  # what a file in memory takes at least, of bytes or of the number of files
 
@@ -35,6 +35,7 @@ class Transfer:
     lists_changes: bool
     applies_changes: bool
     save_changes: str
+    layer_on_disk: bool
     has_layer: bool  # what was written lies apart from what it was written over
     mount_points: frozenset[str]  # in the workspace, where something else is shown
 
@@ -56,12 +57,12 @@ class Transfer:
     @property
     def offers_layer(self) -> bool:
         """Whether the layer that the command wrote to is to be read when the run is over."""
-        return self.needs_changes and self.has_layer
+        return self.needs_changes and self.has_layer and not self.layer_on_disk
 
     @property
     def is_needed(self) -> bool:
         """Whether there is anything to do."""
-        return bool(self.deliveries) or self.offers_workspace or self.offers_layer
+        return bool(self.deliveries) or self.needs_changes or self.offers_workspace
 
 
 def resolve(request: Request, host: Host, kind: str, covered: tuple[str, ...], disk_bytes: int) -> Transfer:
@@ -91,9 +92,38 @@ def resolve(request: Request, host: Host, kind: str, covered: tuple[str, ...], d
         lists_changes=kind in (COPY, COPY_ON_WRITE) if request.changes is None else request.changes,
         applies_changes=request.apply_changes,
         save_changes=_absolute(request.save_changes, host),
+        layer_on_disk=host.upper is not None,
         has_layer=kind == COPY_ON_WRITE,
         mount_points=mount_points,
     )
+
+
+def upper(host: Host, kind: str, shared: Source | None, binds: tuple[BoundPath, ...]) -> Upper | None:
+    """Where what is written to the workspace lies on disk. Raises CapsuleError E1009 for what contradicts it, E2008."""
+    found = host.upper
+    if found is None:
+        return None
+    field = "isolation.workspace_upper"
+    if kind not in TRANSIENT:
+        if host.overlay:
+            raise CapsuleError(
+                "E1009", f"{field}: a workspace that is the host's own directory (`{kind}`) has no upper layer"
+            )
+        raise CapsuleError(
+            "E2008",
+            f"{field}: the file system of `{found.directory}` cannot carry a copy-on-write view",
+            details={"path": found.directory},
+            hint="name a directory on ext4, xfs, btrfs or tmpfs that no other overlay shows",
+        )
+    shown = [bound.source.path for bound in binds] + ([shared.path] if shared is not None else [])
+    around = next((path for path in shown if within(found.directory, path)), None)
+    if around is not None:
+        raise CapsuleError(
+            "E1009",
+            f"{field}: `{found.directory}` lies in `{around}`, which the sandbox sees",
+            hint="name a directory that is not shared, such as one beneath `/var/tmp`",
+        )
+    return found
 
 
 def _source(request: Request, host: Host) -> str:
@@ -140,7 +170,10 @@ def _deliveries(
             f"files: nothing can be put into a workspace that is the host's own directory (`{kind}`)",
             hint="take the directory copy-on-write (mode `cow`), or put the files there yourself",
         )
-    memory_bytes = request.resources.memory_bytes or DEFAULT_MEMORY_BYTES  # what lies in the workspace counts
+    if host.upper is not None:
+        disk_bytes = memory_bytes = host.upper.bytes
+    else:
+        memory_bytes = request.resources.memory_bytes or DEFAULT_MEMORY_BYTES  # what lies in the workspace counts
     total = sum([max(-(-delivery.size // PAGE), 1) * PAGE for delivery in host.deliveries])
     if total > min(disk_bytes, memory_bytes):
         limit = f"disk limit is {disk_bytes}" if total > disk_bytes else f"memory limit is {memory_bytes}"

@@ -134,7 +134,7 @@ def _exec_error(path: str, errno: int, plan: Plan) -> CapsuleError:
 
 
 def next_rung(report: Report, plan: Plan) -> str:
-    """The optional mechanism that this host has just refused, or an empty string: `overlay`, or `idmap:` and a device."""
+    """The optional mechanism that this host has just refused, with a `:` and the device if it is one's; or an empty string."""
     assert report.failed is not None
     failed = plan.room[report.failed[1]]
     devices = {str(slot): step[2] for slot, step in enumerate(step for step in plan.room if step[0] == "source")}
@@ -142,6 +142,12 @@ def next_rung(report: Report, plan: Plan) -> str:
         return f"idmap:{devices[failed[1]]}"
     if failed[0] != "overlay":
         return ""
+    from .plan import LAYER_PLACE
+
+    if failed[2].startswith(f"{LAYER_PLACE}/"):
+        sources = [step for step in plan.room if step[0] in ("source", "inner-source")]
+        layer = next(step[1] for step in plan.room if step[0] == "bind" and step[2] == LAYER_PLACE)
+        return f"overlay:{sources[int(layer)][2]}"
     lower = next(step[1] for step in plan.room if step[0] == "bind" and step[2] == failed[1])
     mapped = any(step[:2] == ("idmap", lower) for step in plan.room)
     return f"idmap:{devices[lower]}" if mapped else "overlay"

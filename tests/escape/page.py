@@ -17,6 +17,7 @@ LAYERS = {
     "test_descriptors": "every descriptor above 2 closed, streams relayed by pipes",
     "test_exhaustion": "limits",
     "test_famous_holes": "see the story",
+    "test_upper_layer": "a private directory, removed through descriptors and by no name of the command's",
     "test_files_applied": "changes read from outside, through directory descriptors",
     "test_files_out": "files read from outside, through directory descriptors",
     "test_foreign_gates": "filter: architecture and 32-bit comparison",

@@ -20,7 +20,7 @@ from capsule_run.cli.options import (
 )
 from capsule_run.errors import CapsuleError
 from capsule_run.jsonapi import FIELDS
-from capsule_run.model import Bind, InputFile, Isolation, Request, Resources, Workspace
+from capsule_run.model import Bind, InputFile, Isolation, Request, Resources, Workspace, WorkspaceUpper
 
 NOTHING = {"action": RUN, "json": False, "pretty": False, "verbose": False, "dry_run": False, "fields": {}}
 
@@ -36,6 +36,7 @@ def test_every_option_reaches_the_request():
     words = (
         "--timeout 5000 --memory 256M --cpu 512 --max-output 1K --max-pids 5 --network --workdir /w --env A=1 --env B=x=y "
         "--readonly /r --readonly /r2 --writable /rw --bind src:/d --bind ../s:/e:rw,force --execution-id job:1 --workspace d:ro "
+        "--upper /big:20G "
         "--tool node --tool .venv --user 0:12 --hostname box --on-output-limit truncate --disk 1G --max-file-size 1M "
         "--max-open-files 64 --cpus 1.5 --cpu-time 2500 --ledger --no-postmortem "
         "--io-read-bps 2M --io-write-bps 1M --io-read-iops 30 --io-write-iops 40 "
@@ -75,6 +76,7 @@ def test_every_option_reaches_the_request():
             hostname="box",
             tools=("node", ".venv"),
             unmask=(".env",),
+            workspace_upper=WorkspaceUpper(directory="/big", bytes=20 << 30),
         ),
         on_output_limit="truncate",
         execution_id="job:1",
@@ -240,6 +242,7 @@ OUR_HELP = """\
   --dry-run                  Print the steps that would be taken, and run nothing
   --workspace <DIR[:MODE]>   Directory shown at /workspace (cow/ro/rw)
   --no-workspace             Start with an empty /workspace
+  --upper <DIR[:SIZE]>       Keep what is written to /workspace on disk
   --tool <PATH|NAME>         Show a tool from outside /usr, read-only
   --unmask <NAME>            Show a secret of a shared directory, such as .env
   --user <UID[:GID]>         User and group id inside [default: 1000]

@@ -141,6 +141,12 @@ def _workspace(word: str, label: str) -> object:
     }
 
 
+def _upper(word: str, label: str) -> object:
+    from capsule_run.inputs import read_workspace_upper
+
+    return read_workspace_upper(word, label)
+
+
 def _line(
     names: str, metavar: str, about: str, field: str, read: Reader | None = None, *, gives: object = True
 ) -> Option:
@@ -204,6 +210,7 @@ OPTIONS = (
         "--workspace", "<DIR[:MODE]>", "Directory shown at /workspace (cow/ro/rw)", "isolation.workspace", _workspace
     ),
     _line("--no-workspace", "", "Start with an empty /workspace", "isolation.workspace", gives=None),
+    _line("--upper", "<DIR[:SIZE]>", "Keep what is written to /workspace on disk", "isolation.workspace_upper", _upper),
     _line("--tool", "<PATH|NAME>", "Show a tool from outside /usr, read-only", "isolation.tools", check_source),
     _line("--unmask", "<NAME>", "Show a secret of a shared directory, such as .env", "isolation.unmask", _text),
     _line(

@@ -1,0 +1,278 @@
+"""The upper layer of a workspace on the host's disk, for a run that asks for it: made, filled, watched and removed.
+
+Rank 2. One private directory for each run (mode 0700), named like a control group of ours so that the next run can tell
+whether its owner is dead. In it `layer` is what the sandbox sees: `upper`, that is written to, and `work`, which overlayfs
+needs beside it. docs/decisions/upper-on-disk.md says what bounds it.
+"""
+
+from __future__ import annotations
+
+import _thread
+import posix
+
+from ._value import replace
+from .cgroup import own_name
+from .delivery import open_plain
+from .errors import CapsuleError
+from .host import Upper, current_directory, look
+from .model import KILLED
+from .plan import WORKSPACE_PLACE, layer_steps
+from .removal import remove, sweep
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+    from .delivery import Delivery
+    from .host import Source
+    from .model import Result, WorkspaceUpper
+    from .policy import Policy
+    from .runner import Run
+
+FIELD = "isolation.workspace_upper"
+LAYER, UPPER, WORK = "layer", "upper", "work"
+LOOK_SECONDS = 0.05
+SIGKILL, KILLED_EXIT, CANCELLED = 9, 137, "E3007"
+_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
+_NEW = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
+_BLOCK, _COPY_BYTES = 512, 1 << 30
+
+
+def _refused(path: str, why: str, *, code: str = "E2008", hint: str | None = None) -> CapsuleError:
+    return CapsuleError(code, f"{FIELD}: {why}", details={"path": path}, hint=hint)
+
+
+def _free_bytes(fd: int) -> int:
+    found = posix.fstatvfs(fd)
+    return found.f_bavail * found.f_frsize
+
+
+def found_for(asked: WorkspaceUpper) -> Upper:
+    """What is known before anything is made: the directory itself stands for the one that a run makes in it."""
+    source = look(asked.directory, directory=current_directory())
+    if source.error:
+        raise _refused(source.path, f"`{asked.directory}`: {posix.strerror(source.error).lower()}", code="E2004")
+    if not source.is_directory:
+        raise _refused(source.path, f"`{asked.directory}` is not a directory", code="E2004")
+    found = posix.statvfs(source.path)
+    free = found.f_bavail * found.f_frsize
+    most = free // 2 if asked.bytes is None else asked.bytes
+    if most > free // 4 * 3:
+        raise _refused(
+            source.path,
+            f"{most} bytes are asked for, and three quarters of what is free in `{source.path}` are {free // 4 * 3}",
+            hint="ask for less, or name a directory on a larger file system",
+        )
+    return Upper(directory=source.path, source=source, bytes=most, made=False)
+
+
+class UpperDirectory:
+    """That of one attempt. A context manager that removes it, however the run has ended."""
+
+    def __init__(self, asked: WorkspaceUpper) -> None:
+        """Make it. Raises CapsuleError E2004 or E2008."""
+        found = found_for(asked)
+        self.full = ""  # why the run was ended, if it was
+        self._name = own_name()
+        self._parent = posix.open(found.directory, _DIRECTORY)
+        self._layer = -1
+        self._stop, self._stopped = _thread.allocate_lock(), _thread.allocate_lock()
+        self._stop.acquire()
+        try:
+            self._open(found)
+        except OSError as error:
+            self.close()
+            why = posix.strerror(error.errno or 0).lower()
+            raise _refused(
+                found.directory, f"nothing can be made in `{found.directory}`: {why}", code="E2004"
+            ) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, found: Upper) -> None:
+        seen = posix.fstat(self._parent)
+        if (seen.st_dev, seen.st_ino) != (found.source.device, found.source.inode):
+            raise _refused(found.directory, f"`{found.directory}` was replaced just now", code="E2004")
+        if seen.st_mode & 0o022 and not seen.st_mode & 0o1000:
+            raise _refused(
+                found.directory,
+                f"others may rename what is in `{found.directory}`",
+                hint="take away their right to write",
+            )
+        sweep(self._parent)
+        free = _free_bytes(self._parent)
+        self._free_at_start, self._floor = free, free // 4
+        posix.mkdir(self._name, 0o700, dir_fd=self._parent)
+        path = f"{found.directory}/{self._name}/{LAYER}"
+        for place in (path, f"{path}/{UPPER}", f"{path}/{WORK}"):
+            posix.mkdir(place, 0o755)
+            posix.chmod(place, 0o755)  # whatever the umask
+        self._layer = posix.open(path, _DIRECTORY)
+        self.facts = replace(found, source=self._source(path), made=True)
+
+    def _source(self, path: str) -> Source:
+        found = look(path)
+        seen = posix.fstat(self._layer)
+        if (seen.st_dev, seen.st_ino) != (found.device, found.inode):
+            raise _refused(path, f"`{path}` was replaced just now", code="E2004")
+        return found
+
+    # ---- filling ----
+
+    def lay(self, policy: Policy) -> None:
+        """Make what the plan would make in the workspace's layer, as the sandbox's own. Nobody else is in it yet."""
+        deliveries = iter(policy.transfer.deliveries)
+        start = f"{self.facts.source.path}/{UPPER}"
+        ids = (policy.identity.outside_uid, policy.identity.outside_gid)
+        made = [self.facts.source.path, start, f"{self.facts.source.path}/{WORK}"]
+        for step in layer_steps(policy):
+            place = start + step[2 if step[0] == "fill" else 1].removeprefix(WORKSPACE_PLACE)
+            if step[0] == "dir":
+                posix.mkdir(place)
+                posix.chmod(place, int(step[2], 8))
+            elif step[0] == "symlink":
+                posix.symlink(step[2], place)
+            elif step[0] == "file":
+                _write(place, int(step[2], 8), step[3].encode("utf-8", "surrogateescape"))
+            else:
+                _deliver(place, next(deliveries))
+            made.append(place)
+        if ids != (posix.geteuid(), posix.getegid()):
+            self._give(made, ids)
+
+    def _give(self, made: list[str], ids: tuple[int, int]) -> None:
+        for place in made:
+            try:
+                posix.chown(place, *ids, follow_symlinks=False)
+            except OSError:
+                raise _refused(
+                    place,
+                    f"the layer cannot be given to user {ids[0]}, which the sandbox is: root lacks CAP_CHOWN here",
+                    code="E2009",
+                ) from None
+
+    # ---- watching ----
+
+    def watch(self, run: Run) -> None:
+        """Look at the disk until `close`, and end the run when it takes too much of it."""
+        self._stopped.acquire()
+        _thread.start_new_thread(self._watch, (run,))
+
+    def _watch(self, run: Run) -> None:
+        try:
+            while not self._stop.acquire(timeout=LOOK_SECONDS):
+                self.full = self._why_full()
+                if self.full:
+                    run.cancel(SIGKILL)
+                    return
+        finally:
+            self._stopped.release()
+
+    def _why_full(self) -> str:
+        free = _free_bytes(self._parent)
+        if free < self._floor:
+            return f"the disk has less than {self._floor} bytes left, a quarter of what was free"
+        if self._free_at_start - free < self.facts.bytes:  # whoever wrote it: so much cannot be ours
+            return ""
+        used = _used_bytes(self._layer, self.facts.bytes)
+        return f"the workspace took more than {self.facts.bytes} bytes" if used > self.facts.bytes else ""
+
+    def close(self) -> None:
+        """Remove everything. What the host refuses to remove stays for the next run in this directory."""
+        if self._stop.locked():
+            self._stop.release()
+        with self._stopped:
+            pass
+        if self._layer >= 0:
+            posix.close(self._layer)
+            self._layer = -1
+        if self._parent >= 0:
+            try:
+                remove(self._name, self._parent)
+            except OSError:
+                pass
+            posix.close(self._parent)
+            self._parent = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+def _write(place: str, mode: int, content: bytes) -> None:
+    fd = posix.open(place, _NEW, 0o600)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[posix.write(fd, view) :]
+        posix.fchmod(fd, mode)
+    finally:
+        posix.close(fd)
+
+
+def _deliver(place: str, file: Delivery) -> None:
+    if file.content is not None:
+        _write(place, file.mode, file.content)
+        return
+    source = open_plain(file.source)
+    try:
+        seen, at = posix.fstat(source), 0
+        if (seen.st_dev, seen.st_ino) != (file.device, file.inode):
+            raise CapsuleError("E2004", f"files: cannot read `{file.source}`: another file has taken its place")
+        target = posix.open(place, _NEW, 0o600)
+        try:
+            while at < file.size and (moved := posix.sendfile(target, source, at, min(file.size - at, _COPY_BYTES))):
+                at += moved
+            if at < file.size:
+                raise CapsuleError("E2004", f"files: cannot read `{file.source}`: it became shorter while it was read")
+            posix.fchmod(target, file.mode)
+        finally:
+            posix.close(target)
+    finally:
+        posix.close(source)
+
+
+def _used_bytes(layer: int, enough: int) -> int:
+    """What lies in a tree that its owner changes meanwhile, as far as it can be seen; no more is counted than `enough`."""
+    used, waiting = 0, [f"/proc/self/fd/{layer}"]
+    while waiting and used <= enough:
+        try:
+            with posix.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    seen = entry.stat(follow_symlinks=False)
+                    used += seen.st_blocks * _BLOCK
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+        except OSError:  # gone meanwhile, or the command took the right to look: the floor holds all the same
+            continue
+    return used
+
+
+def with_upper(
+    asked: WorkspaceUpper | None,
+    on_start: Callable[[Run], None] | None,
+    attempt: Callable[[UpperDirectory, Callable[[Run], None]], Result],
+) -> Result:
+    """One attempt whose workspace is written to the disk."""
+    assert asked is not None
+    with UpperDirectory(asked) as upper:
+
+        def started(run: Run) -> None:
+            upper.watch(run)
+            if on_start is not None:
+                on_start(run)
+
+        result = attempt(upper, started)
+        if not upper.full or result.error is None or result.error.code != CANCELLED:
+            return result
+        error = CapsuleError(
+            "E4005",
+            upper.full,
+            details={"mount": "/workspace", "limit_bytes": upper.facts.bytes},
+            hint="raise the size behind `--upper DIR:SIZE`, or name a directory on a larger file system",
+        )
+        return replace(result, status=KILLED, exit_code=KILLED_EXIT, signal="SIGKILL", error=error.failure())

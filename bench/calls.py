@@ -22,9 +22,10 @@ LIMITS: dict[str, float | None] = {
     "open": 1.07,
     "open+fcntl": None,
     "pipe": 1.07,
+    "pipe-byte": None,  # two calls that do next to nothing: any filter at all is 10 % of them
 }
 # Where a target is missed, this says how much of it is ours and how much is what any filter at all costs.
-OVER_BWRAP = {"getppid": 1.05, "open": 1.05, "pipe": 1.02}
+OVER_BWRAP = {"getppid": 1.05, "open": 1.05, "pipe-byte": 1.02}
 # bubblewrap with a filter of one instruction, on a view of one mount.
 SMALLEST_BWRAP = "bwrap --ro-bind / / --dev /dev --tmpfs /dev/shm --unshare-all --seccomp 9"
 HERE = Path(__file__).resolve().parent

@@ -15,6 +15,7 @@ from .cgroup import own_name
 from .delivery import open_plain
 from .errors import CapsuleError
 from .host import Upper, current_directory, look
+from .machine import capabilities
 from .model import KILLED
 from .plan import WORKSPACE_PLACE, layer_steps
 from .removal import remove, sweep
@@ -36,6 +37,7 @@ LOOK_SECONDS = 0.05
 SIGKILL, KILLED_EXIT, CANCELLED = 9, 137, "E3007"
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _NEW = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
+_CAPABILITIES = (("CAP_CHOWN", 0), ("CAP_DAC_OVERRIDE", 1), ("CAP_FOWNER", 3))
 _BLOCK, _COPY_BYTES = 512, 1 << 30
 
 
@@ -140,18 +142,9 @@ class UpperDirectory:
                 _deliver(place, next(deliveries))
             made.append(place)
         if ids != (posix.geteuid(), posix.getegid()):
-            self._give(made, ids)
-
-    def _give(self, made: list[str], ids: tuple[int, int]) -> None:
-        for place in made:
-            try:
+            _need_capabilities(self.facts.directory)
+            for place in made:
                 posix.chown(place, *ids, follow_symlinks=False)
-            except OSError:
-                raise _refused(
-                    place,
-                    f"the layer cannot be given to user {ids[0]}, which the sandbox is: root lacks CAP_CHOWN here",
-                    code="E2009",
-                ) from None
 
     # ---- watching ----
 
@@ -201,6 +194,19 @@ class UpperDirectory:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
+
+
+def _need_capabilities(path: str) -> None:
+    """What root needs to give the layer to the sandbox's user, and to remove what that has made."""
+    has = capabilities()
+    lacks = [name for name, number in _CAPABILITIES if not has >> number & 1]
+    if lacks:
+        raise _refused(
+            path,
+            f"root cannot give a layer to the sandbox and remove it again without {' and '.join(lacks)}",
+            code="E2009",
+            hint="give the container these capabilities, run as an ordinary user, or write to memory",
+        )
 
 
 def _write(place: str, mode: int, content: bytes) -> None:

@@ -171,3 +171,17 @@ def test_more_than_the_disk_has_is_refused(inside, disk):
     free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
     isolation = {"workspace_upper": {"directory": str(disk), "bytes": free}}
     assert "E2008" == code_of(inside(["true"], isolation=isolation))
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("lacking", ["chown", "dac_override", "fowner"])
+def test_root_without_the_means_to_remove_it_is_refused(place, lacking):
+    """A root who could not give the layer away, or not remove it, gets E2009 naming what is missing, and nothing stays."""
+    disk = place / "disk"
+    disk.mkdir(mode=0o755)
+    less = ["setpriv", "--bounding-set", f"-{lacking}", "--inh-caps", f"-{lacking}"]
+    words = [*less, *COMMAND, "--no-workspace", "--upper", str(disk), "--", "sh", "-c", "mkdir d; echo x > d/y"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd="/", check=False)
+    assert (125, []) == (done.returncode, os.listdir(disk))
+    assert "E2009" in done.stderr
+    assert f"CAP_{lacking.upper()}" in done.stderr

@@ -19,6 +19,7 @@ EEXIST, EISDIR, ENOTDIR, ENOENT, ELOOP = 17, 21, 20, 2, 40
 _KIND, _PLAIN, _DIRECTORY = 0o170000, 0o100000, 0o040000
 _NEW = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _AT_A_TIME = 1 << 30
+_MAPPED_AT_A_TIME, _PAGE, _DONTNEED = 1 << 24, 1 << 16, 4  # bytes, a multiple of every page, and MADV_DONTNEED
 
 
 class RefusedError(Exception):
@@ -159,8 +160,13 @@ def _copy(content: int | memoryview, to: int) -> None:
         while moved := posix.sendfile(to, content, at, _AT_A_TIME):
             at += moved
         return
-    while content:
-        content = content[posix.write(to, content) :]
+    at = 0
+    while at < len(content):
+        at += posix.write(to, content[at : at + _MAPPED_AT_A_TIME])
+        if (
+            hasattr(content.obj, "madvise") and at >= _PAGE
+        ):  # a file mapped into memory: what was read need not stay there
+            content.obj.madvise(_DONTNEED, 0, at // _PAGE * _PAGE)
 
 
 def _remove(name: str, parent: int) -> None:

@@ -41,7 +41,9 @@ class Transfer:
 
     @property
     def brought_bytes(self) -> int:
-        """What the files that are brought take, in whole pages."""
+        """What the files that are brought take of memory, in whole pages."""
+        if self.layer_on_disk:
+            return 0
         return sum([-(-delivery.size // PAGE) * PAGE for delivery in self.deliveries])
 
     @property

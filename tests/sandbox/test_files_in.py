@@ -157,6 +157,7 @@ capsule_run.run(["true"], files={"f": "x"}, collect=["f"])
 before = peak()
 result = capsule_run.run(
     ["mv", "in", "out"], files={"in": {"source": sys.argv[1]}}, collect=["out"], collect_bytes="2G", disk="2G", memory="3G",
+    collect_to=sys.argv[3],
     timeout_ms=120_000,
 )
 grown = peak() - before
@@ -176,7 +177,7 @@ def test_a_gibibyte_costs_the_caller_no_memory(tmp_path):
         for _ in range(1024):
             file.write(block)
             digest.update(block)
-    argv = [sys.executable, "-c", MEMORY, str(tmp_path / "big"), "VmHWM"]
+    argv = [sys.executable, "-c", MEMORY, str(tmp_path / "big"), "VmHWM", str(tmp_path / "saved")]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
     grown, size, found = done.stdout.split()
     assert (1 << 30, digest.hexdigest()) == (int(size), found)

@@ -103,6 +103,19 @@ def test_a_file_larger_than_memory_is_written(inside, disk):
     assert str(96 << 20) == response["stdout"].strip(), response
 
 
+def test_a_file_larger_than_memory_is_brought(inside, disk, place):
+    """What is brought lies on the disk as well, and takes nothing of the memory limit."""
+    with (place / "large").open("wb") as file:
+        file.truncate(96 << 20)
+    response = inside(
+        ["stat", "-c", "%s", "in"],
+        files={"in": {"source": str(place / "large")}},
+        isolation={"workspace_upper": {"directory": str(disk), "bytes": 128 << 20}},
+        resources={"memory_bytes": 64 << 20},
+    )
+    assert str(96 << 20) == response["stdout"].strip(), response
+
+
 def test_too_much_ends_the_run(inside, disk):
     """A run that takes more than its bytes is ended with E4005, and the disk is given back."""
     script = (

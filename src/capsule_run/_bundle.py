@@ -19,11 +19,12 @@ from _frozen_importlib_external import MAGIC_NUMBER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import ModuleType
+    from types import CodeType, ModuleType
 
     Entry = tuple[str, int, int, int, int]
 
 _HEAD = 8
+_FIRST_FREE = 3  # descriptor
 _FIRST_READ = 1 << 14  # the index of a hundred modules and more
 _DIRECTORY = __file__.rpartition("/")[0]
 _PACKAGE = __name__.rpartition(".")[0]
@@ -42,15 +43,29 @@ class Bundle:
             raise ValueError("another interpreter's, or cut")
         self.index: dict[str, Entry] = marshal.loads(head[_HEAD : _HEAD + size])  # noqa: S302  # see above
         self._codes = _HEAD + size
+        self._loaded: dict[str, CodeType] = {}
 
     def code(self, name: str) -> bytes:
         """The marshalled code of a module that is in the index."""
         *_stamp, offset, length = self.index[name]
         return posix.pread(self._fd, length, self._codes + offset)
 
+    def is_whole(self, name: str) -> bool:
+        """Whether the code of a module can be read."""
+        try:
+            marshal.loads(self.code(name))  # noqa: S302  # see above
+        except (OSError, ValueError, EOFError, TypeError):
+            return False
+        return True
+
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
         entry = self.index.get(name)
         if entry is None or _stamp(entry[0]) != entry[1:3]:
+            return None
+        try:
+            self._loaded[name] = marshal.loads(self.code(name))  # noqa: S302  # see above
+        except (OSError, ValueError, EOFError, TypeError):
+            self.index.clear()  # damaged: nothing of it is used any more, and `keep` writes another
             return None
         path = f"{_DIRECTORY}/{entry[0]}"
         spec = ModuleSpec(name, self, origin=path, is_package=path.endswith("/__init__.py"))  # type: ignore[arg-type]  # it is one by what it has
@@ -63,7 +78,7 @@ class Bundle:
         """As every module is made."""
 
     def exec_module(self, module: ModuleType) -> None:
-        exec(marshal.loads(self.code(module.__name__)), module.__dict__)  # noqa: S102, S302  # what an import is
+        exec(self._loaded.pop(module.__name__), module.__dict__)  # noqa: S102  # what an import is
 
 
 def _stamp(source: str) -> tuple[int, int]:
@@ -79,6 +94,9 @@ def use() -> Bundle | None:
     try:
         fd = posix.open(PATH, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
+        return None
+    if fd < _FIRST_FREE:  # a standard stream is closed: its number is not ours, and may be put to its use
+        posix.close(fd)
         return None
     try:
         bundle = Bundle(fd)
@@ -110,7 +128,7 @@ def _entries(ours: dict[str, ModuleType], used: Bundle | None) -> dict[str, tupl
     """Those in use stay, with what was just compiled in addition or in their place."""
     entries = {}
     if used is not None:
-        entries = {name: (*entry[:3], used.code(name)) for name, entry in used.index.items()}
+        entries = {name: (*entry[:3], used.code(name)) for name, entry in used.index.items() if used.is_whole(name)}
     for name, module in ours.items():
         loader, path = _loader(module), module.__file__
         if isinstance(loader, Bundle) or path is None or name == __name__:

@@ -82,6 +82,28 @@ def test_what_is_no_bundle_is_passed_over(tree, damage):
     assert {"capsule_run", "capsule_run._bundle"} == searched(start(tree, "-V"))
 
 
+def test_damaged_code_is_passed_over_and_mended(tree):
+    """What lies behind the index may have rotted: no start fails for it, and the next one has a whole bundle."""
+    start(tree, "-V")
+    path = tree / "__pycache__" / f"bundle.{sys.implementation.cache_tag}"
+    whole = path.read_bytes()
+    damaged = whole[: len(whole) // 2] + b"\xff" * (len(whole) - len(whole) // 2)
+    path.write_bytes(damaged)
+    done = start(tree, "-V")
+    assert (0, f"capsule-run {capsule_run.__version__}\n") == (done.returncode, done.stdout)
+    assert damaged != path.read_bytes()
+    assert {"capsule_run", "capsule_run._bundle"} == searched(start(tree, "-V"))
+
+
+def test_a_closed_stream_s_number_is_not_taken(tree):
+    """With standard input closed the bundle would be descriptor 0, and so the command's input."""
+    start(tree, "-V")
+    command = f"exec '{sys.executable}' -I -S -v '{tree}/__main__.py' -V <&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (0, f"capsule-run {capsule_run.__version__}\n") == (done.returncode, done.stdout)
+    assert "capsule_run.cli" in searched(done)
+
+
 def test_tree_that_cannot_be_written_has_none(tree):
     """A directory in the place of `__pycache__`'s file stands for every reason why writing fails."""
     start(tree, "-V")

@@ -13,7 +13,7 @@ static const char *const lines[] = {
 };
 static const char *const namespaces[] = { "ns/user", "ns/mnt", "ns/pid", "ns/net", "ns/ipc", "ns/uts", "ns/cgroup" };
 
-static struct attested caller; /* filled by the launcher, inherited by everybody behind it */
+static struct attested caller; /* filled by the launcher, told to init, inherited by the payload */
 static uint64_t maps[6];       /* of the room, as the launcher sees them */
 static char text[1U << 20];    /* the line of supplementary groups may be long; untouched pages cost nothing */
 
@@ -78,14 +78,20 @@ static int read_namespaces(int dir, struct attested *to)
 	return 0;
 }
 
-/* The launcher, while it waits for its plan anyway. What cannot be read stays 0, and then no payload passes. */
-void attest_caller(void)
+/* The launcher, while init is being born. What cannot be read stays 0, and then no payload passes. */
+void attest_caller(struct attested *to)
 {
 	int dir CLEANUP_CLOSE = open("/proc/thread-self", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	int status CLEANUP_CLOSE = dir < 0 ? -1 : openat(dir, "status", O_RDONLY | O_CLOEXEC);
 
 	if (read_status(status, &caller) == 0)
 		(void)read_namespaces(dir, &caller);
+	*to = caller;
+}
+
+void attest_against(const struct attested *from)
+{
+	caller = *from;
 }
 
 /* Before descriptors are settled: what cannot change any more. Returns where to read the rest from, or -1. */

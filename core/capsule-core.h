@@ -160,7 +160,8 @@ struct attested {
 };
 #define ATTEST_FD 4 /* payload: its own status file, from just before the filter on */
 
-void attest_caller(void);
+void attest_caller(struct attested *to);
+void attest_against(const struct attested *caller);
 int attest_groups(struct room *room, const struct plan *plan);
 int attest_begin(struct room *room);
 int attest_room(int proc);
@@ -178,8 +179,8 @@ enum link_kind { LINK_ROOM = 1, LINK_SOURCES, LINK_PAYLOAD, LINK_SIGNAL, LINK_EN
 
 struct link_message {
 	uint32_t kind;
-	int32_t a, b, c, d; /* ROOM: sources to come; PAYLOAD: 1 with stdin, number of doors; FAILED: half, step, errno; STARTED: Landlock ABI, microseconds of set-up (user, system, before the groups); EXITED: wait status, 1 for the last; SIGNAL: number */
-	struct attested attested; /* STARTED */
+	int32_t a, b, c, d; /* PAYLOAD: 1 with stdin, number of doors; FAILED: half, step, errno; STARTED: Landlock ABI, microseconds of set-up (user, system, before the groups); EXITED: wait status, 1 for the last; SIGNAL: number */
+	struct attested attested; /* ROOM: the caller's; STARTED: the payload's */
 };
 
 /* ---- what a run is made of; one per process, in static memory ---- */

@@ -19,6 +19,7 @@
 #define CAP_SETFCAP_BIT (1ULL << 31)
 #define DIR_FLAGS (O_PATH | O_DIRECTORY)
 #define OFFER_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+#define MOUNTS_RANK 14 /* from here on sources are used */
 #define FILL_BYTES (1U << 20) /* asked of splice at a time */
 
 static void tell(struct room *room, enum link_kind kind, int a, int b, int c)
@@ -251,12 +252,19 @@ int act_proc(struct room *room, const struct step *step)
 {
 	int tree CLEANUP_CLOSE = new_filesystem("proc", NULL, MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
 	int target CLEANUP_CLOSE = open_in_root(room->root, step->field[0], DIR_FLAGS);
+	int aside CLEANUP_CLOSE = -1;
 
 	if (tree < 0 || target < 0 || move_mount_to(tree, target) < 0)
 		return -1;
 	room->proc = open_tree_clone(tree); /* behind the move: before 6.15 only what is attached can be copied */
-	if (room->proc < 0 || has_mount_setattr())
-		return room->proc < 0 ? -1 : set_mount(tree, false, MOUNT_RDONLY, MS_PRIVATE);
+	if (room->proc < 0 || mkdirat(room->root, "proc", 0700) < 0)
+		return -1;
+	/* attached, to be taken away with the building place: who closes a tree that never was waits for every processor */
+	aside = openat(room->root, "proc", DIR_FLAGS | O_NOFOLLOW | O_CLOEXEC);
+	if (aside < 0 || move_mount_to(room->proc, aside) < 0)
+		return -1;
+	if (has_mount_setattr())
+		return set_mount(tree, false, MOUNT_RDONLY, MS_PRIVATE);
 	return remount_flags(tree, MOUNT_RDONLY | MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
 }
 
@@ -380,9 +388,23 @@ static void take_room(struct room *room)
 		_exit(1);
 	room->plan.nfds = nfds - 1;
 	memcpy(room->plan.fds, fds + 1, sizeof(int) * room->plan.nfds);
-	for (int all = message.a; (int)room->nslots < all; room->nslots += nfds) {
+	attest_against(&message.attested);
+}
+
+/* What the launcher has opened meanwhile, as much as the plan says. */
+static void take_sources(struct room *room)
+{
+	struct cursor at = plan_start(&room->plan);
+	struct link_message message;
+	struct step step;
+	int fds[MAX_FDS];
+	unsigned int nfds, all = 0;
+
+	while (plan_next_of(&at, "source", &step))
+		all++;
+	for (; all > 0 && room->nslots < all; room->nslots += nfds) {
 		receive(room, &message, fds, &nfds);
-		if (message.kind != LINK_SOURCES || nfds == 0 || room->nslots + nfds > MAX_SLOTS)
+		if (message.kind != LINK_SOURCES || nfds == 0 || room->nslots + nfds > all)
 			_exit(1);
 		memcpy(&room->slot[room->nslots], fds, sizeof(int) * nfds);
 	}
@@ -413,7 +435,7 @@ static void build(struct room *room)
 {
 	struct cursor at = plan_start(&room->plan);
 	struct step step;
-	bool mapped = false;
+	bool mapped = false, sourced = false;
 
 	while (plan_next(&at, &step)) {
 		if (step.verb->rank < 10)
@@ -421,6 +443,10 @@ static void build(struct room *room)
 		if (!mapped && step.verb->rank > 10) {
 			become_root(room);
 			mapped = true;
+		}
+		if (!sourced && step.verb->rank >= MOUNTS_RANK) {
+			take_sources(room);
+			sourced = true;
 		}
 		if (step.verb->act != NULL && step.verb->act(room, &step) < 0)
 			leave(room, ROOM, step.index);

@@ -260,8 +260,8 @@ static int give_birth(struct room *room, struct step *step)
 }
 
 /*
- * The sources, opened here for a privileged caller, and then the room's half with them to init. Init takes the half as it
- * is: the seals that were looked at, and the check, hold for the same file there.
+ * The room's half to init, which begins to make what needs no source, and then the sources, opened here for a privileged
+ * caller. Init takes the half as it is: the seals that were looked at, and the check, hold for the same file there.
  */
 static int furnish(struct room *room, int memfd, struct step *step)
 {
@@ -272,12 +272,12 @@ static int furnish(struct room *room, int memfd, struct step *step)
 		run.setup_ms = number(step->field[0]);
 	if (set_timer(run.setup_ms) < 0)
 		return -1;
-	if (act_all(room, "source", step) < 0 || act_all(room, "idmap", step) < 0)
-		return -1;
-	message.a = (int)room->nslots;
+	attest_caller(&message.attested);
 	fds[0] = memfd;
 	memcpy(&fds[1], room->plan.fds, sizeof(int) * room->plan.nfds);
 	if (tell_init(&message, fds, room->plan.nfds + 1) < 0 || close(memfd) < 0)
+		return -1;
+	if (act_all(room, "source", step) < 0 || act_all(room, "idmap", step) < 0)
 		return -1;
 	message.kind = LINK_SOURCES;
 	for (unsigned int done = 0, some; done < room->nslots; done += some) {
@@ -742,7 +742,6 @@ int launch(void)
 	run.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (run.timer < 0)
 		return 1;
-	attest_caller();
 	make_room(room);
 	supervise();
 	return 0;

@@ -237,7 +237,7 @@ def _asked_sources(request: Request, directory: str) -> dict[str, Source]:
     return {path: look(path, directory=directory) for path in asked}
 
 
-def _lacking(command: str, python: str) -> tuple[str, ...]:
+def lacking(command: str, python: str) -> tuple[str, ...]:
     """The directories, the same inside as here, that do not have `command`: no need to try each of them by exec."""
     if "/" in command:
         return ()
@@ -348,7 +348,7 @@ def survey(
         resolv_conf=machine.read("/etc/resolv.conf") if request.isolation.network else "",
         overlay=overlay,
         refused=frozenset(refused),
-        lacking=_lacking(request.command[0], static.python),
+        lacking=lacking(request.command[0], static.python),
         tools=tools,
         deliveries=deliveries,
         secrets=secrets,

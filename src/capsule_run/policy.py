@@ -203,13 +203,16 @@ def resolve(
     )
 
 
-def adapted(policy: Policy, request: Request, identity: Identity) -> Policy:
-    """The same policy for a request that differs in its command and input only, and the sandbox's ids of this run."""
+def adapted(policy: Policy, request: Request, identity: Identity, lacking: tuple[str, ...]) -> Policy:
+    """The same policy for a request that differs in its command and input only, and the sandbox's ids of this run.
+
+    `lacking` are the directories that do not have the command, as `Host` has them.
+    """
     path = dict(policy.environment).get("PATH", "")
     return replace(
         policy,
         command=request.command,
-        candidates=view.candidates(request.command[0], path, policy.working_directory, ()),
+        candidates=view.candidates(request.command[0], path, policy.working_directory, lacking),
         identity=identity,
     )
 

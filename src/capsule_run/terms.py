@@ -82,7 +82,8 @@ def find(
             and _like(terms.identity) == _like(identity)
             and terms.shape == shape
         ):
-            return adapted(terms.policy, request, identity), terms.furnishing
+            lacking = host.lacking(request.command[0], terms.static.python)
+            return adapted(terms.policy, request, identity, lacking), terms.furnishing
     return None
 
 

@@ -261,7 +261,7 @@ int open_doors(const struct plan *plan, int doors[static MAX_DOORS], struct step
 int enter_groups(const int *doors, unsigned int count);
 void kill_groups(const struct plan *plan);
 void record_groups(const struct plan *plan);
-void remove_groups(const struct plan *plan);
+bool remove_groups(const struct plan *plan);
 
 /* ---- record.c: what the report has no room for ---- */
 

@@ -100,14 +100,20 @@ void record_groups(const struct plan *plan)
 	}
 }
 
-/* Called when every member is dead and reaped. What cannot be removed stays for the sweep of the next start. */
-void remove_groups(const struct plan *plan)
+/* Called when every member is dead and reaped. What cannot be removed is left to Python, or to the sweep of the next start. */
+bool remove_groups(const struct plan *plan)
 {
 	static const char *const verb[] = { "cgroup", "cgroup-enter" };
 	struct step step;
+	bool gone = true;
 
 	for (int v = 0; v < 2; v++)
-		for (struct cursor at = plan_start(plan); plan_next_of(&at, verb[v], &step);)
-			for (int i = 0; i < REMOVE_TRIES && unlinkat(parent_of(plan, &step), step.field[1], AT_REMOVEDIR) < 0 && errno == EBUSY; i++)
+		for (struct cursor at = plan_start(plan); plan_next_of(&at, verb[v], &step);) {
+			int tries = REMOVE_TRIES;
+
+			while (unlinkat(parent_of(plan, &step), step.field[1], AT_REMOVEDIR) < 0 && errno == EBUSY && tries-- > 0)
 				(void)poll(NULL, 0, 1);
+			gone = gone && tries >= 0;
+		}
+	return gone;
 }

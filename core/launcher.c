@@ -354,12 +354,12 @@ static void take_payload(int *fds, unsigned int nfds)
 		close_cleanup(&give[i]);
 }
 
-static void clear_groups(void)
+/* The exit status: 0 when no group is left behind. */
+static int clear_groups(void)
 {
-	if (run.checked)
-		remove_groups(&run.room.plan);
-	if (run.has_payload)
-		remove_groups(&run.payload);
+	bool born_in = !run.checked || remove_groups(&run.room.plan);
+
+	return (!run.has_payload || remove_groups(&run.payload)) && born_in ? 0 : 1;
 }
 
 /* Nobody is left who could want a report. */
@@ -369,8 +369,7 @@ static void abandon(void)
 		end_room(true);
 		(void)waitpid(run.room.init, NULL, 0);
 	}
-	clear_groups();
-	_exit(0);
+	_exit(clear_groups());
 }
 
 /* From Python. Anything that is not in the protocol ends the run: a confused caller must not keep a sandbox. */
@@ -572,8 +571,7 @@ static void report_end(void)
 	/* a caller that is gone by now has no use for it, and this process ends next */
 	(void)send_message(CONTROL, report, report_length, NULL, 0);
 	end_mortem(false);
-	clear_groups();
-	_exit(0);
+	_exit(clear_groups());
 }
 
 /* ---- the loop ---- */
@@ -603,8 +601,7 @@ static void reap(void)
 	if (run.killed == NULL && !run.ended)
 		run.killed = "lost"; /* it ended without a word: the kernel's OOM killer, or an attack on init */
 	if (run.killed != NULL && strcmp(run.killed, "abandoned") == 0) {
-		clear_groups();
-		_exit(0);
+		_exit(clear_groups());
 	}
 }
 

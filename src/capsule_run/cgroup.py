@@ -330,6 +330,7 @@ class Made:
     def __init__(self) -> None:
         self.name = ""
         self.fds: list[int] = []
+        self.are_gone = False  # the core has removed them all, and said so
         self._parents: list[int] = []
 
     def make(self, groups: Sequence[Group]) -> None:
@@ -371,7 +372,7 @@ class Made:
 
     def close(self) -> None:
         """Remove what the launcher has not (it was killed), as soon as the kernel lets go, and close the descriptors."""
-        for parent in self._parents:
+        for parent in () if self.are_gone else self._parents:
             for _ in range(200):
                 try:
                     posix.rmdir(self.name, dir_fd=parent)
@@ -393,7 +394,6 @@ class Made:
 
 
 def _wait_a_moment() -> None:
-    """A killed sandbox ends within milliseconds, and version 1 tells nobody when."""
-    import time
+    import time  # a killed sandbox ends within milliseconds, and version 1 tells nobody when
 
     time.sleep(0.005)

@@ -275,7 +275,10 @@ def _once(
                 stderr=sinks.content(sinks.stderr, report.stderr[0]),
                 taken=exchange.take(by_itself=report.exited is not None and not report.killed) if exchange else None,
             )
-            return conclude(ended)  # while the core, which has reported, ends
+            result = conclude(ended)  # while the core, which has reported, ends
+            # a core that has started nothing need not know of them
+            made.are_gone = core.close() == 0 and report.landlock_abi is not None
+            return result
         finally:
             sinks.close()
 

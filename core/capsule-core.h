@@ -243,11 +243,11 @@ int read_proc(int dir, const char *pid, const char *name, char *text, size_t siz
 struct look {
 	int timer;
 	bool over;
-	uint64_t limit_us, used_us, processors;
+	uint64_t limit_us, used_us, processors, before_us; /* the last: what the group counted when the command began */
 };
 extern struct look cpu;
 int start_look(const struct plan *plan);
-const char *watch_cpu(void);
+const char *watch_cpu(const struct plan *plan);
 void record_room(void);
 #define MORTEM_MS 20 /* how long before its time is up we begin to look what everybody does */
 bool start_mortem(void);
@@ -260,6 +260,7 @@ int open_group(const struct plan *plan, const struct step *step);
 int open_doors(const struct plan *plan, int doors[static MAX_DOORS], struct step *step);
 int enter_groups(const int *doors, unsigned int count);
 void kill_groups(const struct plan *plan);
+uint64_t group_cpu_us(const struct plan *plan);
 void record_groups(const struct plan *plan);
 bool remove_groups(const struct plan *plan);
 

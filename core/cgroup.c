@@ -76,22 +76,51 @@ void kill_groups(const struct plan *plan)
 	(void)write_file(parent_of(plan, &step), path, "1");
 }
 
+/* What the file of a step says, with a NUL behind it; -1 where this kernel does not have it. */
+static ssize_t read_counter(const struct plan *plan, const struct step *step, char text[static 1024])
+{
+	char path[2 * NAME_MAX + 2];
+	int fd CLEANUP_CLOSE = -1;
+	ssize_t got;
+
+	group_path(path, sizeof(path), step, step->field[2]);
+	fd = openat(parent_of(plan, step), path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	got = fd < 0 ? -1 : read(fd, text, 1023);
+	text[got < 0 ? 0 : got] = '\0';
+	return got;
+}
+
+/* The processor time that the run's group has counted, of children that nobody waited for too; 0 without a group. */
+uint64_t group_cpu_us(const struct plan *plan)
+{
+	struct cursor at = plan_start(plan);
+	char text[1024];
+	struct step step;
+
+	while (plan_next_of(&at, "cgroup-file", &step)) {
+		bool first = strcmp(step.field[2], "cpuacct.usage") == 0; /* version 1, in nanoseconds */
+		const char *found = first || strcmp(step.field[2], "cpu.stat") == 0 ? text : NULL;
+
+		if (found == NULL || read_counter(plan, &step, text) < 0 || (!first && (found = strstr(text, "usage_usec ")) == NULL))
+			continue;
+		found += first ? 0 : strlen("usage_usec ");
+		text[(size_t)(found - text) + strspn(found, "0123456789")] = '\0';
+		return number(found) / (first ? 1000 : 1);
+	}
+	return 0;
+}
+
 /* `cgroup FILE TEXT` into the record, for each file that was asked for and is there. */
 void record_groups(const struct plan *plan)
 {
 	struct cursor at = plan_start(plan);
-	char path[2 * NAME_MAX + 2], text[1024];
+	char text[1024];
 	struct step step;
 
 	while (plan_next_of(&at, "cgroup-file", &step)) {
 		struct text texts[2];
-		ssize_t got = -1;
-		int fd CLEANUP_CLOSE = -1;
+		ssize_t got = read_counter(plan, &step, text);
 
-		group_path(path, sizeof(path), &step, step.field[2]);
-		fd = openat(parent_of(plan, &step), path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-		if (fd >= 0)
-			got = read(fd, text, sizeof(text));
 		if (got < 0)
 			continue; /* this kernel does not have it: it is absent from the record, and nothing stands in for it */
 		texts[0] = (struct text){ step.field[2], strlen(step.field[2]) };

@@ -449,6 +449,7 @@ static void on_link(void)
 		run.setup_us[2] = (uint64_t)message.d;
 		if (set_timer(run.clock_ms > 2 * MORTEM_MS ? run.clock_ms - MORTEM_MS : run.clock_ms) < 0)
 			kill_room("lost");
+		cpu.before_us = cpu.timer >= 0 ? group_cpu_us(&run.payload) : 0;
 		attest_record(&message.attested);
 	} else if (message.kind == LINK_EXITED) {
 		run.ended = true;
@@ -651,7 +652,7 @@ static void supervise(void)
 			on_timer();
 		if (polls[7].revents && run.room.pidfd >= 0 && (why = watch_memory()) != NULL)
 			kill_room(why);
-		if (polls[8].revents && run.room.pidfd >= 0 && (why = watch_cpu()) != NULL)
+		if (polls[8].revents && run.room.pidfd >= 0 && (why = watch_cpu(&run.payload)) != NULL)
 			kill_room(why);
 		if (polls[9].revents && run.room.pidfd >= 0)
 			on_notice();

@@ -17,7 +17,7 @@
 #define MORTEM_BYTES 61440U /* of a pipe's 65536, so that writing to it never waits */
 enum { STAT_UTIME = 14, STAT_STIME = 15, STAT_CUTIME = 16, STAT_CSTIME = 17 }; /* as proc(5) numbers the fields of stat */
 
-struct look cpu = { -1, false, 0, 0, 0 };
+struct look cpu = { -1, false, 0, 0, 0, 0 };
 
 /* A number of /proc/PID/stat. The name in it may hold anything, also brackets: what counts stands behind the last one. */
 static uint64_t stat_number(const char *text, unsigned int field)
@@ -187,15 +187,15 @@ void end_mortem(bool take)
 /* ---- processor time ---- */
 
 /* Returns NULL, or why the run must end. Over the limit is believed when the next look sees it, too. */
-const char *watch_cpu(void)
+const char *watch_cpu(const struct plan *plan)
 {
-	uint64_t used;
+	uint64_t used, counted = group_cpu_us(plan);
 	bool again = cpu.over;
 
 	if (used_us(&used) < 0)
 		return "lost";
-	cpu.used_us = used;
-	cpu.over = used >= cpu.limit_us;
+	cpu.used_us = counted > cpu.before_us + used ? counted - cpu.before_us : used;
+	cpu.over = cpu.used_us >= cpu.limit_us;
 	if (cpu.over && again)
 		return "cpu";
 	if (cpu.over)

@@ -53,9 +53,9 @@ def processor_ms(ended: Ended, counted: Counters) -> tuple[float, float, float]:
 
     All is the group's own count where that is more: it also has children whose parent let the kernel discard them.
     """
-    usage, setup = ended.report.usage, _row(ended, "setup") or (0, 0)
+    usage, setup = ended.report.usage, (*_row(ended, "setup"), 0, 0, 0)
     user, system = max(usage["user_us"] - setup[0], 0) / 1000, max(usage["system_us"] - setup[1], 0) / 1000
-    whole = ((counted.cpu_us or 0) - sum(setup)) / 1000
+    whole = ((counted.cpu_us or 0) - (setup[0] + setup[1] - setup[2])) / 1000  # the third went before the group counted
     return round(user, 3), round(system, 3), round(max(user + system, whole), 3)
 
 

@@ -14,7 +14,7 @@ import _thread
 import posix
 
 from ._value import replace
-from .groups import CGROUP1, CGROUP2, CPU, IO, MEMORY, PROCESSES, Cgroups, Group, Place
+from .groups import ACCOUNT, CGROUP1, CGROUP2, CPU, IO, MEMORY, PROCESSES, Cgroups, Group, Place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ PREFIX = "capsule-"
 ENOENT, EBUSY = 2, 16
 HOSTS_NAMESPACE = "cgroup:[4026531835]"  # PROC_CGROUP_INIT_INO of linux/proc_ns.h
 _NEEDED = (MEMORY, PROCESSES)
-_NAMES1 = {"memory": MEMORY, "pids": PROCESSES, "cpu": CPU, "blkio": IO}
+_NAMES1 = {"memory": MEMORY, "pids": PROCESSES, "cpu": CPU, "cpuacct": ACCOUNT, "blkio": IO}
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _lock = _thread.allocate_lock()  # the two places where something is changed once for a whole process
 

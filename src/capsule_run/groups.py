@@ -18,7 +18,13 @@ CGROUP1, CGROUP2 = "cgroup1", "cgroup2"
 PERIOD_US = 100_000  # the kernel's own default for quotas
 OWN_PROCESSES = 1  # our process 1 is a member of the group, and not the command's
 LEAST_BYTES = 1 << 20  # of a group that init is to enter, and in which the kernel is to find somebody to end
-MEMORY, PROCESSES, CPU, IO = "memory", "pids", "cpu", "io"
+MEMORY, PROCESSES, CPU, IO, ACCOUNT = (
+    "memory",
+    "pids",
+    "cpu",
+    "io",
+    "cpuacct",
+)  # the last: version 1's, for counting only
 
 _FILES2 = {
     MEMORY: ("memory.peak", "memory.events", "memory.pressure"),
@@ -31,6 +37,7 @@ _FILES1 = {
     PROCESSES: ("pids.events", "pids.peak"),
     CPU: ("cpu.stat", "cpuacct.usage"),  # the second where both are one hierarchy, as they mostly are
     IO: ("blkio.throttle.io_service_bytes", "blkio.throttle.io_serviced"),
+    ACCOUNT: ("cpuacct.usage",),
 }
 
 
@@ -89,6 +96,7 @@ class Limits:
     cpu_shares: int
     cpu_quota: float | None
     io: tuple[tuple[str, int], ...]
+    counts_cpu: bool = False  # processor time is limited, so all of it must be counted
 
 
 def _given(asked: int | None, default: int) -> int:
@@ -109,6 +117,7 @@ def limits(resources: Resources) -> Limits:
         cpu_shares=_given(resources.cpu_shares, DEFAULT_CPU_SHARES),
         cpu_quota=resources.cpu_quota,
         io=tuple((name, rate) for name, rate in asked if rate is not None),
+        counts_cpu=resources.cpu_time_ms is not None,
     )
 
 
@@ -179,6 +188,8 @@ def _knobs1(controller: str, limits: Limits, disks: tuple[str, ...]) -> list[Kno
             Knob(file="cpu.cfs_period_us", text=str(PERIOD_US), optional=quota is None),
             Knob(file="cpu.cfs_quota_us", text=str(-1 if quota is None else quota), optional=quota is None),
         ]
+    if controller == ACCOUNT:
+        return []
     return [Knob(file=_BLKIO[name], text=f"{disk} {rate}") for disk in disks for name, rate in limits.io]
 
 
@@ -189,7 +200,12 @@ def _group(place: Place, limits: Limits, disks: tuple[str, ...]) -> Group:
         parent=place.path,
         knobs=tuple(knob for name in place.controllers for knob in knobs(name, limits, disks)),
         files=tuple(
-            file for name in place.controllers for file in files[name] if place.has_peak or file != "memory.peak"
+            {
+                file: None  # cpu and cpuacct are mostly one hierarchy, and have a file in common
+                for name in place.controllers
+                for file in files[name]
+                if place.has_peak or file != "memory.peak"
+            }
         ),
     )
 
@@ -204,11 +220,13 @@ def decide(limits: Limits, offered: Cgroups, *, required: tuple[str, ...] = ()) 
     Raises CapsuleError E2007 for a limit that has no rung but a group, and where `required` (`cgroup1`, `cgroup2`) is not
     what all of them stand on.
     """
-    controllers = [MEMORY, PROCESSES, CPU, *((IO,) if limits.io else ())]
+    controllers = [MEMORY, PROCESSES, CPU, *((IO,) if limits.io else ()), *((ACCOUNT,) if limits.counts_cpu else ())]
     rungs: dict[str, str] = {}
     groups: list[Group] = []
     has_peak = True
     for place in sorted(offered.places, key=lambda one: -one.version):
+        if rungs.get(CPU) == CGROUP2:  # which counts as well
+            controllers = [name for name in controllers if name != ACCOUNT]
         new = tuple(name for name in place.controllers if name in controllers and name not in rungs)
         if new:
             groups.append(_group(replace(place, controllers=new), limits, offered.disks))

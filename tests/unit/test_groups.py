@@ -106,3 +106,21 @@ def test_files_that_are_brought_are_taken_off(places, taken):
         knob.file: int(knob.text) for knob in memory.knobs
     }
     assert 24 << 20 == after.uncounted_bytes
+
+
+ACCOUNT = Place(version=1, path="/one/cpuacct", controllers=("cpuacct",))
+TOGETHER = Place(version=1, path="/one/cpu,cpuacct", controllers=("cpu", "cpuacct"))
+
+
+@pytest.mark.parametrize(("places", "counting"), [
+    ((*FIRST, ACCOUNT), ["/one/cpuacct"]),
+    ((*FIRST[:2], TOGETHER), ["/one/cpu,cpuacct"]),
+    ((*FIRST, ACCOUNT, SECOND), []),
+    (FIRST, []),
+])  # fmt: skip
+def test_processor_time_that_is_limited_is_counted_by_a_group(places, counting):
+    """A hierarchy of version 1 for counting alone is used for a run with such a limit; version 2 counts by itself."""
+    made = decided(places, cpu_time_ms=500).groups
+    assert counting == [group.parent for group in made if "cpuacct.usage" in group.files and "cpuacct" in group.parent]
+    assert all(len(set(group.files)) == len(group.files) for group in made)
+    assert not [group for group in decided((*FIRST, ACCOUNT)).groups if group.parent == ACCOUNT.path]

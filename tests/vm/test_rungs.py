@@ -159,6 +159,28 @@ def test_a_quota_holds(grouped):
         assert share >= 0.25 * 0.9
 
 
+# Nobody waits for these children, so that the time of each is in no account of procfs once it has ended.
+SPIN_UNSEEN = """
+import os, signal, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+end = time.monotonic() + 60
+while time.monotonic() < end:
+    if os.fork() == 0:
+        while time.process_time() < 0.02: pass
+        os._exit(0)
+    try: os.wait()
+    except ChildProcessError: pass
+"""
+
+
+def test_processor_time_of_children_that_nobody_waits_for(grouped):
+    """A group counts it, and the launcher asks the group: such a run is ended as any other."""
+    response = grouped.python(SPIN_UNSEEN, resources={"cpu_time_ms": 500}, timeout_ms=60_000)
+    details = response["error"]["details"]
+    assert ("killed", "E4004", 500) == (response["status"], response["error"]["code"], details["limit_ms"])
+    assert 500 <= details["observed_ms"] < 1000
+
+
 def test_a_quota_without_a_group_is_refused(who, needs):
     """Where no group can be had, what needs one is E2007 before any code runs, with what to do."""
     needs("last rung", present=RUNG_OF[who.name] == "watch")

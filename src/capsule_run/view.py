@@ -164,7 +164,7 @@ def need_ownership(source: Source, host: Host, field: str) -> None:
     elif host.kernel < (5, 12):
         lacks, hint = "Linux 5.12", "run as the ordinary user who owns it"
     else:
-        lacks = "a file system with id-mapped mounts"
+        lacks = "a file system that has them"
         hint = "run as the ordinary user who owns it, or share a directory on ext4, xfs, btrfs or tmpfs"
     raise CapsuleError(
         "E2009",

@@ -164,11 +164,11 @@ def need_ownership(source: Source, host: Host, field: str) -> None:
     elif host.kernel < (5, 12):
         lacks, hint = "Linux 5.12", "run as the ordinary user who owns it"
     else:
-        lacks = "a file system that has them"
+        lacks = "a file system with id-mapped mounts"
         hint = "run as the ordinary user who owns it, or share a directory on ext4, xfs, btrfs or tmpfs"
     raise CapsuleError(
         "E2009",
-        f"{field}: `{source.path}` cannot be shared writable by root: id-mapped mounts need {lacks}",
+        f"{field}: `{source.path}` cannot be shared writable by root: an id map needs {lacks}",
         details={"path": source.path, "lacks": lacks},
         hint=hint,
     )

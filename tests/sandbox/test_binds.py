@@ -153,7 +153,7 @@ def test_without_id_maps_root_shares_nothing_writable(inside_as_caller, place):
     """On a file system without id-mapped mounts root's writable share is refused, and the error names what is missing."""
     isolation = bind(place, "/data", "rw")
     response = in_own_mounts(inside_as_caller, f"mount -t ramfs -o mode=0777 none {place}", "true", **isolation)
-    assert ("E2009", "a file system that has them") == (
+    assert ("E2009", "a file system with id-mapped mounts") == (
         code_of(response),
         response.get("error", {}).get("details", {}).get("lacks"),
     ), response

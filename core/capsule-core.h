@@ -118,6 +118,7 @@ extern const unsigned int nverbs;
 
 bool plan_check(const struct plan *plan, enum half half, struct refusal *why);
 int plan_map(int memfd, struct plan *plan);
+int plan_take(struct plan *plan, const int *fds, unsigned int nfds);
 struct cursor plan_start(const struct plan *plan);
 bool plan_next(struct cursor *at, struct step *step);
 bool plan_next_of(struct cursor *at, const char *verb, struct step *step);

@@ -24,7 +24,7 @@
 
 static void tell(struct room *room, enum link_kind kind, int a, int b, int c)
 {
-	const struct link_message message = { .kind = kind, .a = a, .b = b, .c = c };
+	const struct link_message message = { .kind = kind, .a = a, .b = b, .c = c, .d = room->entered_us, .attested = room->attested };
 
 	if (send_message(room->link, &message, sizeof(message), NULL, 0) < 0)
 		_exit(1); /* the launcher is gone, and we go with it */
@@ -374,8 +374,8 @@ static void receive(struct room *room, struct link_message *message, int *fds, u
 }
 
 /*
- * The room's half, which comes when the maps are written, and the sources that the launcher has opened for it. Whatever
- * else comes is no launcher of ours.
+ * The room's half, and the caller's account; they come when the maps are written. Whatever else comes is no launcher of
+ * ours.
  */
 static void take_room(struct room *room)
 {
@@ -384,10 +384,8 @@ static void take_room(struct room *room)
 	unsigned int nfds;
 
 	receive(room, &message, fds, &nfds);
-	if (message.kind != LINK_ROOM || nfds == 0 || plan_map(fds[0], &room->plan) < 0 || close(fds[0]) < 0)
+	if (message.kind != LINK_ROOM || plan_take(&room->plan, fds, nfds) < 0 || close(fds[0]) < 0)
 		_exit(1);
-	room->plan.nfds = nfds - 1;
-	memcpy(room->plan.fds, fds + 1, sizeof(int) * room->plan.nfds);
 	attest_against(&message.attested);
 }
 
@@ -402,7 +400,7 @@ static void take_sources(struct room *room)
 
 	while (plan_next_of(&at, "source", &step))
 		all++;
-	for (; all > 0 && room->nslots < all; room->nslots += nfds) {
+	for (; room->nslots < all; room->nslots += nfds) {
 		receive(room, &message, fds, &nfds);
 		if (message.kind != LINK_SOURCES || nfds == 0 || room->nslots + nfds > all)
 			_exit(1);
@@ -513,16 +511,6 @@ static int spent_us(bool system)
 	return (int)((own.ru_utime.tv_sec + made.ru_utime.tv_sec) * 1000000 + own.ru_utime.tv_usec + made.ru_utime.tv_usec);
 }
 
-static void tell_started(struct room *room)
-{
-	const struct link_message message = {
-		.kind = LINK_STARTED, .a = room->landlock_abi, .b = spent_us(false), .c = spent_us(true), .d = room->entered_us, .attested = room->attested,
-	};
-
-	if (send_message(room->link, &message, sizeof(message), NULL, 0) < 0)
-		_exit(1);
-}
-
 /*
  * Fork the payload into a user namespace of its own and wait until it runs or says why it does not. Returns its pid.
  * The status pipe is close-on-exec: end-of-file means that exec happened.
@@ -567,7 +555,7 @@ static pid_t start_payload(struct room *room, bool input, const int *fds, unsign
 		leave(room, PAYLOAD, (unsigned int)word.a);
 	}
 	(void)close(status[0]);
-	tell_started(room);
+	tell(room, LINK_STARTED, room->landlock_abi, spent_us(false), spent_us(true));
 	return pid;
 }
 

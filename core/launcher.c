@@ -320,12 +320,10 @@ static void take_payload(int *fds, unsigned int nfds)
 	give[0] = nfds > 0 ? fds[0] : -1;
 	run.refused_half = PAYLOAD;
 	run.refused = (struct refusal){ "descriptors", 0 };
-	if (run.has_payload || nfds == 0 || plan_map(fds[0], &plan) < 0) {
+	if (run.has_payload || plan_take(&plan, fds, nfds) < 0) {
 		kill_room("refused");
 		return;
 	}
-	plan.nfds = nfds - 1;
-	memcpy(plan.fds, fds + 1, sizeof(int) * plan.nfds);
 	if (!plan_check(&plan, PAYLOAD, &run.refused)) {
 		kill_room("refused");
 		return;
@@ -674,19 +672,15 @@ static int receive_plan(struct plan *plan, enum half *which)
 	if (receive_message(CONTROL, text, sizeof(text) - 1, fds, &nfds) <= 0)
 		abandon();
 	run.refused = (struct refusal){ "message", 0 };
-	if (strcmp(text, "birth") == 0 && *which == BIRTH)
-		*which = BIRTH;
-	else if (strcmp(text, "room") == 0)
+	if (strcmp(text, "room") == 0)
 		*which = ROOM;
-	else
+	else if (strcmp(text, "birth") != 0 || *which != BIRTH)
 		return -1;
 	if (nfds == 0)
 		return -1;
 	run.refused.reason = "seals";
-	if (plan_map(fds[0], plan) < 0)
+	if (plan_take(plan, fds, nfds) < 0)
 		return -1;
-	plan->nfds = nfds - 1;
-	memcpy(plan->fds, fds + 1, sizeof(int) * plan->nfds);
 	return plan_check(plan, *which, &run.refused) ? fds[0] : -1;
 }
 

@@ -330,6 +330,16 @@ int plan_map(int memfd, struct plan *plan)
 	return 0;
 }
 
+/* Map a plan that came with its descriptors, its own first, which stays open. */
+int plan_take(struct plan *plan, const int *fds, unsigned int nfds)
+{
+	if (nfds == 0 || plan_map(fds[0], plan) < 0)
+		return -1;
+	plan->nfds = nfds - 1;
+	memcpy(plan->fds, fds + 1, sizeof(int) * plan->nfds);
+	return 0;
+}
+
 struct cursor plan_start(const struct plan *plan)
 {
 	struct cursor at = { plan->text, 0, NULL };

@@ -50,23 +50,23 @@ class Bundle:
         *_stamp, offset, length = self.index[name]
         return posix.pread(self._fd, length, self._codes + offset)
 
-    def is_whole(self, name: str) -> bool:
-        """Whether the code of a module can be read."""
+    def load(self, name: str) -> CodeType | None:
+        """The code of a module that is in the index; None where it is damaged."""
         try:
-            marshal.loads(self.code(name))  # noqa: S302  # see above
+            code: CodeType = marshal.loads(self.code(name))  # noqa: S302  # see above
         except (OSError, ValueError, EOFError, TypeError):
-            return False
-        return True
+            return None
+        return code
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
         entry = self.index.get(name)
         if entry is None or _stamp(entry[0]) != entry[1:3]:
             return None
-        try:
-            self._loaded[name] = marshal.loads(self.code(name))  # noqa: S302  # see above
-        except (OSError, ValueError, EOFError, TypeError):
-            self.index.clear()  # damaged: nothing of it is used any more, and `keep` writes another
+        code = self.load(name)
+        if code is None:
+            self.index.clear()  # nothing of it is used any more, and `keep` writes another
             return None
+        self._loaded[name] = code
         path = f"{_DIRECTORY}/{entry[0]}"
         spec = ModuleSpec(name, self, origin=path, is_package=path.endswith("/__init__.py"))  # type: ignore[arg-type]  # it is one by what it has
         if spec.submodule_search_locations is not None:
@@ -128,7 +128,7 @@ def _entries(ours: dict[str, ModuleType], used: Bundle | None) -> dict[str, tupl
     """Those in use stay, with what was just compiled in addition or in their place."""
     entries = {}
     if used is not None:
-        entries = {name: (*entry[:3], used.code(name)) for name, entry in used.index.items() if used.is_whole(name)}
+        entries = {name: (*entry[:3], used.code(name)) for name, entry in used.index.items() if used.load(name)}
     for name, module in ours.items():
         loader, path = _loader(module), module.__file__
         if isinstance(loader, Bundle) or path is None or name == __name__:

@@ -37,7 +37,10 @@ class Identity:
         return self.uid == 0 and self.outside_uid != 0
 
 
-def _text(words: list[str]) -> bytes:
+def _text(start: tuple[str, ...], steps: tuple[Step, ...]) -> bytes:
+    words = list(start)
+    for step in steps:
+        words += step
     words.append("")
     text = "\0".join(words).encode("utf-8", "surrogateescape")
     if text.count(b"\0") != len(words) - 1:  # it would begin a field of its own
@@ -47,18 +50,12 @@ def _text(words: list[str]) -> bytes:
 
 def continuation(steps: tuple[Step, ...]) -> bytes:
     """The text of the last steps of a half, up to its end."""
-    words: list[str] = []
-    for step in steps:
-        words += step
-    return _text([*words, "end"])
+    return _text((), steps) + END
 
 
 def encode(half: str, steps: tuple[Step, ...], rest: bytes = END) -> bytes:
     """The text of one half, as the core reads it; `rest` is the `continuation` of the steps."""
-    words = ["capsule-plan", "1", half]
-    for step in steps:
-        words += step
-    return _text(words) + rest
+    return _text(("capsule-plan", "1", half), steps) + rest
 
 
 def birth_steps(

@@ -15,6 +15,7 @@ import posix
 
 from ._value import replace
 from .groups import ACCOUNT, CGROUP1, CGROUP2, CPU, IO, MEMORY, PROCESSES, Cgroups, Group, Place
+from .machine import kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,8 +146,7 @@ def _has_peak(path: str) -> bool:
     """Whether the groups made here will have `memory.peak` (5.19). The real root has none itself: there the release says."""
     if not _is_top(path):
         return _exists(f"{path}/memory.peak")
-    major, minor = posix.uname().release.split(".")[:2]
-    return (int(major), int("".join(c for c in minor if c.isdigit()))) >= (5, 19)
+    return kernel() >= (5, 19)
 
 
 def _is_limited(path: str) -> bool:
@@ -189,12 +189,8 @@ def _empty_own(path: str) -> Place | None:
 def _version2(mounts: list[tuple[str, str, str, list[str]]], own: dict[str, str]) -> Place | None:
     """The nearest group, from our own upwards, whose children can have limits and which we may enter from here."""
     path = top = ""
-    for (
-        kind,
-        root,
-        at,
-        _options,
-    ) in mounts:  # what is mounted later lies on top; a mount may also show another part only
+    for kind, root, at, _options in mounts:
+        # what is mounted later lies on top; a mount may also show another part only
         if kind == "cgroup2" and (found := _directory(own.get("", "/.."), root, at)) and "/.." not in found:
             path, top = found, at
     if not path or not set(_NEEDED) <= set(_read(f"{top}/cgroup.controllers").split()):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ._value import value
 from .data import apparmor
+from .sizes import kernel_version
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,17 +65,6 @@ def _python(facts: Facts) -> Finding:
     if facts.python < (3, 11):
         return Finding(check="python", state=PROBLEM, found=version, remedy="use Python 3.11 or newer")
     return Finding(check="python", state=OK, found=version)
-
-
-def kernel_version(release: str) -> tuple[int, int]:
-    """The first two numbers of a kernel's release, `6.8.0-45-generic` or `6.1-rc2`."""
-    major, _dot, rest = release.partition(".")
-    digits = ""
-    for letter in rest:
-        if not letter.isdigit():
-            break
-        digits += letter
-    return int(major or 0), int(digits or 0)
 
 
 def _kernel(facts: Facts) -> Finding:

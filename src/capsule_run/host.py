@@ -12,6 +12,7 @@ from . import machine, paths
 from ._value import value
 from .birth import Identity
 from .data.host_paths import DEVICES, ETC_PATHS
+from .machine import KEPT_NS
 from .model import COPY_ON_WRITE, DEFAULT_MEMORY_BYTES
 from .view import normal
 
@@ -172,7 +173,6 @@ class Static:
 
 # Kept for a second, so that a loop of short runs does not look at the same forty paths each time. Nothing stale can be
 # enforced by it: the core compares every object with what was seen, refuses another one, and `forget` makes us look again.
-KEPT_NS = 1_000_000_000
 _kept: list[Static] = []
 
 
@@ -185,8 +185,6 @@ def forget() -> bool:
 
 
 def _look_at_system() -> Static:
-    uname = posix.uname()
-    major, minor = uname.release.split(".")[:2]
     python, prefixes, python_links = machine.python(caller_home())
     etc_paths = [*ETC_PATHS, *machine.java_settings()]
     localtime = machine.localtime()
@@ -199,8 +197,8 @@ def _look_at_system() -> Static:
     return Static(
         seen_ns=time.monotonic_ns(),
         uid=posix.geteuid(),
-        architecture=uname.machine,
-        kernel=(int(major), int("".join(c for c in minor if c.isdigit()))),
+        architecture=posix.uname().machine,
+        kernel=machine.kernel(),
         python=python,
         python_prefixes=prefixes,
         python_links=python_links,

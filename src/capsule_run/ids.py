@@ -12,11 +12,11 @@ from . import machine
 from ._value import value
 from .birth import Identity
 from .errors import CapsuleError
+from .machine import KEPT_NS
 
 # Above every range that systemd's table of ids gives to accounts, dynamic users, containers and home directories.
 FREE_IDS_FROM, FREE_IDS = 0x70000000, 1 << 24
 CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN = 6, 7, 21
-KEPT_NS = 1_000_000_000  # an account made this second with one of 2^24 numbers far above all others: nobody's
 
 
 @value
@@ -31,6 +31,7 @@ class Ranges:
     group_accounts: str
 
 
+# An account made meanwhile with one of 2^24 numbers far above all others: nobody's.
 _kept: list[Ranges] = []
 
 

@@ -10,8 +10,10 @@ import sys
 
 from . import paths
 from .data.host_paths import ETC_COPIED, GITCONFIG, OCI_MASKED, PROC_MASKED
+from .sizes import kernel_version
 from .view import trees_of, within
 
+KEPT_NS = 1_000_000_000  # facts of the host are asked again after a second
 SYSTEM_LINKS = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 
 
@@ -24,6 +26,11 @@ def read(path: str, limit: int = 1 << 16) -> str:
         return posix.read(fd, limit).decode("utf-8", "surrogateescape")
     finally:
         posix.close(fd)
+
+
+def kernel() -> tuple[int, int]:
+    """The first two numbers of this kernel's release."""
+    return kernel_version(posix.uname().release)
 
 
 def capabilities() -> int:

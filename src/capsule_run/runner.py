@@ -236,19 +236,30 @@ class _LookAgainError(Exception):
     """The attempt found out something about the host; `args[0]` says what. Another attempt may go better."""
 
 
+class _Call:
+    """What a run was called with, the same for each attempt."""
+
+    __slots__ = ("conclude", "core_path", "on_start", "request", "streams")
+
+    def __init__(
+        self,
+        request: Request,
+        streams: Streams,
+        on_start: Callable[[Run], None] | None,
+        core_path: str,
+        conclude: Callable[[Ended], Result],
+    ) -> None:
+        self.request, self.streams, self.on_start = request, streams, on_start
+        self.core_path, self.conclude = core_path, conclude
+
+
 def _once(
-    request: Request,
-    streams: Streams,
-    on_start: Callable[[Run], None] | None,
-    core_path: str,
-    conclude: Callable[[Ended], Result],
-    *,
-    stale_ok: bool,
-    upper: UpperDirectory | None = None,
+    call: _Call, on_start: Callable[[Run], None] | None, *, stale_ok: bool, upper: UpperDirectory | None = None
 ) -> Result:
     """One attempt. The core starts first: it makes namespaces on another processor while the plan is made on this one."""
-    with cgroup.Made() as made, Core(path=core_path) as core:  # the groups outlive the core, which is in the way
-        sinks = _Sinks(request, streams)
+    request = call.request
+    with cgroup.Made() as made, Core(path=call.core_path) as core:  # the groups outlive the core, which is in the way
+        sinks = _Sinks(request, call.streams)
         try:
             attempt, identity = _Attempt(request, core, made, sinks), identify()
             attempt.send_birth(identity)
@@ -275,7 +286,7 @@ def _once(
                 stderr=sinks.content(sinks.stderr, report.stderr[0]),
                 taken=exchange.take(by_itself=report.exited is not None and not report.killed) if exchange else None,
             )
-            result = conclude(ended)  # while the core, which has reported, ends
+            result = call.conclude(ended)  # while the core, which has reported, ends
             # a core that has started nothing need not know of them
             made.are_gone = core.close() == 0 and report.landlock_abi is not None
             return result
@@ -283,22 +294,14 @@ def _once(
             sinks.close()
 
 
-def _once_on_disk(
-    request: Request,
-    streams: Streams,
-    on_start: Callable[[Run], None] | None,
-    core_path: str,
-    conclude: Callable[[Ended], Result],
-    *,
-    stale_ok: bool,
-) -> Result:
+def _once_on_disk(call: _Call, *, stale_ok: bool) -> Result:
     """One attempt whose workspace is written to a directory of its own, which outlives the core and not this call."""
     from .upper import with_upper
 
     def attempt(upper: UpperDirectory, started: Callable[[Run], None]) -> Result:
-        return _once(request, streams, started, core_path, conclude, stale_ok=stale_ok, upper=upper)
+        return _once(call, started, stale_ok=stale_ok, upper=upper)
 
-    return with_upper(request.isolation.workspace_upper, on_start, attempt)
+    return with_upper(call.request.isolation.workspace_upper, call.on_start, attempt)
 
 
 def _make_groups(made: cgroup.Made, wanted: tuple[Group, ...]) -> None:
@@ -342,18 +345,14 @@ def _learn(report: Report, plan: Plan, *, stale_ok: bool) -> None:
         raise _LookAgainError("sources")
 
 
-def _attempt(
-    request: Request,
-    streams: Streams,
-    on_start: Callable[[Run], None] | None,
-    core_path: str,
-    conclude: Callable[[Ended], Result],
-) -> Result:
+def _attempts(call: _Call) -> Result:
+    """As many attempts as it takes: each next one knows something of the host that the last one found out."""
     stale_ok = True
     while True:
         try:
-            once = _once if request.isolation.workspace_upper is None else _once_on_disk
-            return once(request, streams, on_start, core_path, conclude, stale_ok=stale_ok)
+            if call.request.isolation.workspace_upper is not None:
+                return _once_on_disk(call, stale_ok=stale_ok)
+            return _once(call, call.on_start, stale_ok=stale_ok)
         except _LookAgainError as found:
             stale_ok = stale_ok and found.args[0] != "sources"
 
@@ -391,7 +390,7 @@ def perform(
         return result_of(ended, execution_id=execution_id, started_at=started_at, called_ns=called_ns)
 
     try:
-        return _attempt(request, streams or Streams(), on_start, core_path, conclude)
+        return _attempts(_Call(request, streams or Streams(), on_start, core_path, conclude))
     except CapsuleError as error:
         if error.code.startswith("E1"):
             raise

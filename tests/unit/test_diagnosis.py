@@ -9,8 +9,9 @@ import pytest
 
 from capsule_run._value import replace
 from capsule_run.data import apparmor
-from capsule_run.diagnosis import OK, PROBLEM, WARNING, Trial, diagnose, kernel_version, worst
+from capsule_run.diagnosis import OK, PROBLEM, WARNING, Trial, diagnose, worst
 from capsule_run.hostfacts import Facts, container_kind, mounts
+from capsule_run.sizes import kernel_version
 
 GOOD = Facts(
     python=(3, 11),

@@ -1,7 +1,11 @@
-"""Samples, their statistics and the table. Everything is interleaved (A B C A B C ...): a machine changes its speed."""
+"""Samples, their statistics and the table. Everything is interleaved: a machine changes its speed.
+
+Each round has its own order. The kernel clears away behind a sandbox for milliseconds, and who always comes next pays for it.
+"""
 
 from __future__ import annotations
 
+import random
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -32,11 +36,13 @@ def median(samples: Sequence[float]) -> float:
 
 
 def interleaved(cases: dict[str, Callable[[], float]], rounds: int, *, warm_up: int = 2) -> dict[str, list[float]]:
-    """Each case once a round, in order. A case returns its own figure."""
+    """Each case once a round, in an order that each round draws anew. A case returns its own figure."""
     samples: dict[str, list[float]] = {name: [] for name in cases}
+    order, draw = list(cases), random.Random(1)  # the same orders each time
     for number in range(rounds + warm_up):
-        for name, case in cases.items():
-            figure = case()
+        draw.shuffle(order)
+        for name in order:
+            figure = cases[name]()
             if number >= warm_up:
                 samples[name].append(figure)
     return samples

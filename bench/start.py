@@ -75,6 +75,37 @@ def bare(argv: list[str]) -> None:
         raise RuntimeError(f"{argv} ended with {status}")
 
 
+class WithoutGroups:
+    """`capsule_run.run(["true"])` in a Python of its own that makes no control groups: bubblewrap makes none, either."""
+
+    PROGRAM = """
+import sys
+from time import perf_counter_ns
+sys.path.insert(0, sys.argv[1])
+from capsule_run import cgroup, run
+cgroup.forget(none=True)
+for _ in sys.stdin:
+    start = perf_counter_ns()
+    result = run(["true"])
+    print((perf_counter_ns() - start) / 1e6 if result.ok else result, flush=True)
+"""
+
+    def __init__(self, place: str) -> None:
+        argv = [sys.executable, "-c", self.PROGRAM, place]
+        self._python = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+
+    def __call__(self) -> float:
+        self._python.stdin.write("again\n")
+        answer = self._python.stdout.readline()
+        try:
+            return float(answer)
+        except ValueError:
+            raise RuntimeError(f"capsule_run.run: {answer or 'no answer'}") from None
+
+    def close(self) -> None:
+        self._python.communicate()
+
+
 def cli_path() -> str | None:
     """The installed command beside this interpreter."""
     path = Path(sys.executable).parent / "capsule-run"
@@ -104,6 +135,7 @@ def cases() -> tuple[dict, list[Row]]:
     except (ImportError, AttributeError) as error:
         return usable, [*missing, absent("capsule_run", str(error))]
     usable["capsule_run.run"] = milliseconds(lambda: succeed(run(["true"])))
+    usable["capsule_run.run, no control groups"] = WithoutGroups(place)
     path = f"import sys; sys.path.insert(0, {place!r}); "
     usable["import capsule_run"] = milliseconds(lambda: bare([*python, path + "import capsule_run"]))
     usable["from capsule_run import run"] = milliseconds(lambda: bare([*python, path + "from capsule_run import run"]))
@@ -128,7 +160,12 @@ def rows(rounds: int) -> list[Row]:
         except (RuntimeError, subprocess.CalledProcessError) as error:
             missing.append(absent(name, str(error)))
             del usable[name]
-    samples = interleaved(usable, rounds)
+    try:
+        samples = interleaved(usable, rounds)
+    finally:
+        for case in usable.values():
+            if isinstance(case, WithoutGroups):
+                case.close()
     middle = {name: median(figures) for name, figures in samples.items()}
     plain, bwrap = middle["subprocess.run, no sandbox"], middle.get("subprocess.run, bubblewrap")
     table = []
@@ -143,10 +180,12 @@ def verdicts(middle: dict[str, float]) -> list[Row]:
     table = []
     floor = middle["python3 -I -S -c pass"]
     if "capsule_run.run" in middle and "subprocess.run, bubblewrap, same sandbox" in middle:
-        share = middle["capsule_run.run"] / middle["subprocess.run, bubblewrap, same sandbox"]
-        table.append(judged("SDK cold run, share of an equivalent bubblewrap", share, "×", SDK_SHARE_OF_BWRAP))
-        bare_share = middle["capsule_run.run"] / middle["subprocess.run, bubblewrap"]
-        table.append(Row("SDK cold run, share of the barest bubblewrap", bare_share, "×"))
+        same, barest = middle["subprocess.run, bubblewrap, same sandbox"], middle["subprocess.run, bubblewrap"]
+        # like against like: what groups cost is judged by itself (cgroups.py)
+        alike, usual = middle["capsule_run.run, no control groups"], middle["capsule_run.run"]
+        table.append(judged("SDK cold run, share of an equivalent bubblewrap", alike / same, "×", SDK_SHARE_OF_BWRAP))
+        table.append(Row("SDK cold run, share of the barest bubblewrap", alike / barest, "×"))
+        table.append(Row("with control groups, of the equivalent one", usual / same, "×"))
     if "capsule-run -- true" in middle:
         table.append(
             judged("CLI cold, over the bare interpreter", middle["capsule-run -- true"] - floor, "ms", CLI_OVER_BARE_MS)

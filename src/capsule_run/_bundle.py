@@ -1,21 +1,23 @@
-"""The compiled modules of the hot path in one file, so that a one-shot command need not find each of them.
+"""How the command begins: its modules, compiled and in one file, so that a one-shot run need not find each of them.
 
-Rank 2. Finding, opening and checking one module costs importlib a tenth of a millisecond, and a run needs twenty. The file
+Rank 4. Finding, opening and checking one module costs importlib a tenth of a millisecond, and a run needs twenty. The file
 lies in `__pycache__` beside the compiled modules that it repeats, and is trusted as they are: an entry is used only while
 its source has the time and size that it was compiled from, the owner of the package alone writes it, and without it
 everything works, later.
 
 Layout: the interpreter's magic number, the length of the index (4 bytes, little-endian), the index (marshal: name to
-source, time, size, offset, length), and the code of each module (marshal). docs/decisions/bundle.md says why.
+source, time, size, offset, length; and what a run needs before its room is begun, each module behind those that it imports),
+and the code of each module (marshal). docs/decisions/bundle.md says why.
 """
 
 from __future__ import annotations
 
+import gc
 import marshal
 import posix
 import sys
 from _frozen_importlib import ModuleSpec  # importlib.machinery has it, for 2 ms
-from _frozen_importlib_external import MAGIC_NUMBER
+from _frozen_importlib_external import MAGIC_NUMBER, FileLoader, spec_from_file_location  # likewise
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,8 +29,20 @@ _HEAD = 8
 _FIRST_FREE = 3  # descriptor
 _FIRST_READ = 1 << 14  # the index of a hundred modules and more
 _DIRECTORY = __file__.rpartition("/")[0]
-_PACKAGE = __name__.rpartition(".")[0]
+_PACKAGE = "capsule_run"
+_OURSELVES = f"{_PACKAGE}._bundle"
+_AFTERWARDS = f"{_PACKAGE}.confinement"  # the first that a run imports while its room is being built
 PATH = f"{_DIRECTORY}/__pycache__/bundle.{sys.implementation.cache_tag}"
+
+
+class Beside:
+    """Finds the package where we lie, without a look through every directory of the path."""
+
+    @staticmethod
+    def find_spec(name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
+        if name != _PACKAGE:
+            return None
+        return spec_from_file_location(name, f"{_DIRECTORY}/__init__.py", submodule_search_locations=[_DIRECTORY])
 
 
 class Bundle:
@@ -41,7 +55,10 @@ class Bundle:
         size = int.from_bytes(head[4:_HEAD], "little")
         if head[:4] != MAGIC_NUMBER or len(head) < _HEAD + size:
             raise ValueError("another interpreter's, or cut")
-        self.index: dict[str, Entry] = marshal.loads(head[_HEAD : _HEAD + size])  # noqa: S302  # see above
+        self.index: dict[str, Entry]
+        self.always: tuple[str, ...]
+        self.index, self.always = marshal.loads(head[_HEAD : _HEAD + size])  # noqa: S302  # see above
+        self.imported: list[str] = []  # each behind those that it imports
         self._codes = _HEAD + size
         self._loaded: dict[str, CodeType] = {}
 
@@ -79,6 +96,39 @@ class Bundle:
 
     def exec_module(self, module: ModuleType) -> None:
         exec(self._loaded.pop(module.__name__), module.__dict__)  # noqa: S102  # what an import is
+        self.imported.append(module.__name__)
+
+    def import_always(self) -> None:
+        """Import what a run needs at once, which importlib would find one by one, half of the time for itself.
+
+        It stops where something is not as it was: the usual import goes on from there.
+        """
+        waiting: dict[str, ModuleType] = {}  # packages, for what is in them comes first
+        for name in self.always:
+            if name in sys.modules and name not in waiting:
+                continue
+            spec = self.find_spec(name)
+            if spec is None:
+                break
+            package = spec.parent or ""
+            if package not in sys.modules:
+                waiting[package] = sys.modules[package] = type(sys)(package)
+            module = waiting.pop(name, None) or type(sys)(name)
+            module.__spec__, module.__loader__, module.__package__ = spec, self, package  # type: ignore[assignment]  # as above
+            module.__file__ = spec.origin
+            if spec.submodule_search_locations is not None:
+                module.__path__ = spec.submodule_search_locations
+            sys.modules[name] = module
+            self.exec_module(module)
+            if package != name:
+                setattr(sys.modules[package], name.rpartition(".")[2], module)
+        for name in waiting:
+            del sys.modules[name]
+
+    def first(self, last: str) -> tuple[str, ...]:
+        """What was imported before `last`; nothing where that was not."""
+        names = self.imported
+        return tuple(names[: names.index(last)]) if last in names else ()
 
 
 def _stamp(source: str) -> tuple[int, int]:
@@ -107,21 +157,43 @@ def use() -> Bundle | None:
     return bundle
 
 
+def begin() -> None:
+    """The command, from here to its end."""
+    gc.disable()  # one short run makes no garbage that is worth looking for
+    if _PACKAGE not in sys.modules:
+        # the *end* of the path: nothing installed beside us can take the place of a standard module
+        sys.path.append(_DIRECTORY.rpartition("/")[0])
+        sys.meta_path.insert(0, Beside)
+    bundle = use()
+    if bundle is not None:
+        bundle.import_always()
+    from capsule_run.cli import main
+
+    status = main()
+    keep(bundle)
+    # everything is written and closed: skip the interpreter's own clearing up, which costs a millisecond
+    posix._exit(status)  # noqa: SLF001  # its documented name
+
+
 def keep(used: Bundle | None) -> None:
-    """Write down what this process has imported of ours, if that is more than the bundle in use had. Never raises OSError."""
-    ours = {name: module for name, module in sys.modules.items() if name.startswith(f"{_PACKAGE}.")}
-    fresh = [name for name, module in ours.items() if not isinstance(_loader(module), Bundle)]
-    if fresh == [__name__] or sys.dont_write_bytecode:
+    """Write down what this process has imported of ours, if that is more than the bundle in use had. Never raises OSError.
+
+    The first start that has all of it from a bundle and runs a command says what is wanted always, and in which order.
+    """
+    ours = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == _PACKAGE}
+    fresh = [name for name, module in ours.items() if not isinstance(_loader(module), Bundle) and name != _OURSELVES]
+    always = () if used is None else used.always or used.first(_AFTERWARDS)
+    if sys.dont_write_bytecode or not (fresh or used is None or used.always != always):
         return
     try:
         if posix.stat(f"{_DIRECTORY}/__pycache__").st_uid == posix.geteuid():
-            _write(_encoded(_entries(ours, used)))
+            _write(_encoded(_entries(ours, used), always))
     except OSError:
         return  # a read-only tree, a full disk: it will go on as before
 
 
 def _loader(module: ModuleType) -> object:
-    return getattr(module.__spec__, "loader", None)
+    return getattr(getattr(module, "__spec__", None), "loader", None)
 
 
 def _entries(ours: dict[str, ModuleType], used: Bundle | None) -> dict[str, tuple[str, int, int, bytes]]:
@@ -130,25 +202,25 @@ def _entries(ours: dict[str, ModuleType], used: Bundle | None) -> dict[str, tupl
     if used is not None:
         entries = {name: (*entry[:3], used.code(name)) for name, entry in used.index.items() if used.load(name)}
     for name, module in ours.items():
-        loader, path = _loader(module), module.__file__
-        if isinstance(loader, Bundle) or path is None or name == __name__:
+        path = module.__file__
+        if (name in entries and isinstance(_loader(module), Bundle)) or path is None or name == _OURSELVES:
             continue
         source = path[len(_DIRECTORY) + 1 :]
         stamp = _stamp(source)
-        text = loader.get_data(path)  # type: ignore[attr-defined]
+        text = FileLoader(name, path).get_data(path)
         # without documentation, which is a tenth of it
         code = compile(text, path, "exec", dont_inherit=True, optimize=2)
         entries[name] = (source, *stamp, marshal.dumps(code))
     return entries
 
 
-def _encoded(entries: dict[str, tuple[str, int, int, bytes]]) -> bytes:
+def _encoded(entries: dict[str, tuple[str, int, int, bytes]], always: tuple[str, ...]) -> bytes:
     index: dict[str, Entry] = {}
     offset = 0
     for name, (source, time, size, code) in entries.items():
         index[name] = (source, time, size, offset, len(code))
         offset += len(code)
-    head = marshal.dumps(index)
+    head = marshal.dumps((index, always))
     return b"".join((MAGIC_NUMBER, len(head).to_bytes(4, "little"), head, *(entry[3] for entry in entries.values())))
 
 

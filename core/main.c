@@ -5,6 +5,9 @@
  */
 #include "capsule-core.h"
 #include <sys/mman.h>
+#include <sys/socket.h>
+
+#define OPTION_BYTES 64
 
 static int put(int fd, const char *text)
 {
@@ -77,6 +80,49 @@ static bool find_package(const char *prefix, char *version, char *script)
 	return false;
 }
 
+/* Whether the words ask for a run: all that do begin with an option or `--`. */
+static bool asks_for_a_run(const char *first)
+{
+	static const char *const others[] = { "-h", "--help", "-V", "--version" };
+
+	for (int i = 0; i < 4; i++)
+		if (strcmp(first, others[i]) == 0)
+			return false;
+	return *first == '-';
+}
+
+/*
+ * The core beside the package, on another processor while Python starts; it waits for its plan. `option` becomes what
+ * tells Python so: the number of its control socket, and its process id. Without it Python starts a core, as the SDK does.
+ */
+static void start_core(const char *script, char *option)
+{
+	static char core[PATH_MAX], name[] = "capsule-core", *const args[] = { name, NULL }, *const nothing[] = { NULL };
+	int pair[2];
+	size_t at = append(core, 0, sizeof(core), script);
+	pid_t pid;
+
+	append(core, at - strlen("__main__.py"), sizeof(core), "_core");
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return;
+	/* a closed standard stream's number is not ours; a descriptor of both sides' would keep a dead Python's sandbox alive */
+	pid = pair[0] < 3 || pair[1] < 3 ? -1 : clone_process(0, NULL, -1);
+	if (pid == 0) {
+		int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+		if (null >= 0 && dup2(pair[1], 0) == 0 && dup2(null, 1) == 1 && dup2(null, 2) == 2)
+			execve(core, args, nothing);
+		_exit(127); /* Python finds the socket closed, and starts one that says why */
+	}
+	close_cleanup(&pair[1]);
+	if (pid < 0 || fcntl(pair[0], F_SETFD, 0) < 0) {
+		close_cleanup(&pair[0]);
+		return;
+	}
+	at = append_number(option, append(option, 0, OPTION_BYTES, "capsule-core="), OPTION_BYTES, (uint64_t)pair[0]);
+	append_number(option, append(option, at, OPTION_BYTES, ":"), OPTION_BYTES, (uint64_t)pid);
+}
+
 /*
  * As `capsule-run`: exec the environment's interpreter, isolated (-I) and without site (-S), on our own __main__.py. Both
  * are found from where this very file lies, never through PATH or the environment. Where the package lies elsewhere (an
@@ -85,12 +131,15 @@ static bool find_package(const char *prefix, char *version, char *script)
 static int hand_over(int argc, char **argv, char **envp)
 {
 	static char self[PATH_MAX], prefix[PATH_MAX], script[PATH_MAX], python[PATH_MAX];
-	static char isolated[] = "-I", no_site[] = "-S", module[] = "-m", package[] = "capsule_run";
+	static char isolated[] = "-I", no_site[] = "-S", module[] = "-m", package[] = "capsule_run", implementation[] = "-X";
+	/* words and paths are bytes, whatever the locale; and code without columns is smaller */
+	static char utf8[] = "utf8", lines[] = "no_debug_ranges";
 	static const char *const elsewhere[] = { "/usr/local/bin/", "/usr/bin/" };
-	char version[32] = "";
+	char version[32] = "", core[OPTION_BYTES] = "";
 	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	char **args = mmap(NULL, ((size_t)argc + 4) * sizeof(*args), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char **args = mmap(NULL, ((size_t)argc + 10) * sizeof(*args), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	bool found;
+	int at = 0;
 
 	if (length <= 0 || args == MAP_FAILED)
 		return put(2, "capsule-run: cannot find its own file: is /proc mounted?\n"), 125;
@@ -98,12 +147,18 @@ static int hand_over(int argc, char **argv, char **envp)
 	append(prefix, 0, sizeof(prefix), self);
 	*strrchr(prefix, '/') = '\0';
 	found = find_package(prefix, version, script);
-	args[0] = python;
-	args[1] = isolated;
-	args[2] = found ? no_site : module;
-	args[3] = found ? script : package;
+	if (found && argc > 1 && asks_for_a_run(argv[1]))
+		start_core(script, core);
+	args[at++] = python;
+	args[at++] = isolated;
+	for (int i = *core == '\0'; i < 3; i++) {
+		args[at++] = implementation;
+		args[at++] = (char *[]){ core, utf8, lines }[i];
+	}
+	args[at++] = found ? no_site : module;
+	args[at++] = found ? script : package;
 	for (int i = 1; i <= argc; i++)
-		args[3 + i] = argv[i]; /* with the NULL behind the last */
+		args[at++] = argv[i]; /* with the NULL behind the last */
 	if (exists(self, "/", found ? version : "python3", python) || exists(self, "/", "python3", python))
 		execve(python, args, envp);
 	for (int i = 0; found && i < 2; i++)

@@ -102,6 +102,11 @@ class Core:
 
     def __init__(self, *, path: str = PATH, stderr: int | None = None) -> None:
         """Spawn the core. Raises CapsuleError E2003 when its file is missing or may not run, E6003 without resources."""
+        if _early and path == PATH and stderr is None:
+            self._pid, self._socket = _early.pop()
+            if not self._is_gone():
+                return
+            self.close()
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         self._socket = ours
         self._pid = 0
@@ -112,6 +117,15 @@ class Core:
             raise
         finally:
             theirs.close()
+
+    def _is_gone(self) -> bool:
+        """Whether one that has been told nothing yet has ended already: it could not be run, or was killed."""
+        try:
+            return not self._socket.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     @property
     def pid(self) -> int:
@@ -190,6 +204,34 @@ class Core:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
+
+
+# The core that the native command started before us, if any: its process id and its control socket.
+_early: list[tuple[int, _socket.socket]] = []
+
+
+def adopt(option: object) -> None:
+    """Take over the core of `-X capsule-core=SOCKET:PID`, which core/main.c gives; whatever else that is, is not one."""
+    if not isinstance(option, str):
+        return
+    fd, _colon, pid = option.partition(":")
+    try:
+        control = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, int(fd))
+        fcntl.fcntl(control, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+        _early.append((int(pid), control))
+    except (ValueError, OSError):
+        return
+
+
+def let_go() -> None:
+    """End a core that was started early and that nobody wanted: no run came of the words."""
+    while _early:
+        pid, control = _early.pop()
+        control.close()
+        try:
+            posix.waitpid(pid, 0)
+        except ChildProcessError:
+            return
 
 
 def _spawn(path: str, control: int, stderr: int | None) -> int:

@@ -10,7 +10,7 @@ import _signal  # type: ignore[import-not-found]  # typeshed has only `signal`, 
 import posix
 import sys
 
-from .. import paths
+from .. import core, paths
 from .._value import replace
 from ..errors import CapsuleError, exit_status
 from ..jsonapi import MAX_REQUEST_BYTES
@@ -306,6 +306,14 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code (design section 5)."""
     words = sys.argv[1:] if words is None else words
     _own_standard_descriptors()
+    core.adopt(sys._xoptions.get("capsule-core"))  # noqa: SLF001  # its documented name
+    try:
+        return _main(words)
+    finally:
+        core.let_go()
+
+
+def _main(words: Sequence[str]) -> int:
     if words and words[0] in SUBCOMMANDS:
         return _subcommand(words[0], words[1:])
     json = pretty = False

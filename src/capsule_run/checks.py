@@ -275,12 +275,6 @@ _MOST_ID = 65_533
 _check_id = integer(0, _MOST_ID)
 
 
-def ids_of(user: int | str) -> tuple[int, int]:
-    """User and group of what `check_user` passed: one number is both."""
-    first, colon, second = str(user).partition(":")
-    return int(first), int(second if colon else first)
-
-
 def check_user(value: object, label: str) -> int | str:
     """A number for user and group, or "UID:GID"."""
     if not isinstance(value, str):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from . import groups, transfer, view
 from ._value import replace, value
-from .checks import ids_of
 from .errors import CapsuleError
 from .groups import NONE, Cgroups
 from .model import (
@@ -142,6 +141,12 @@ def _nice(shares: int) -> int:
     return level
 
 
+def _ids_of(user: int | str) -> tuple[int, int]:
+    """User and group of what was checked: one number is both."""
+    first, colon, second = str(user).partition(":")
+    return int(first), int(second if colon else first)
+
+
 def resolve(
     request: Request, host: Host, *, cgroups: Cgroups = NONE, streams_stdin: bool = False, recipe: Recipe | None = None
 ) -> Policy:
@@ -150,7 +155,7 @@ def resolve(
     _require(request, host)
     binds = view.every_bind(host, python_binds := view.python_binds(host), view.user_binds(request, host))
     shims = view.shims(host, binds)
-    user, group = ids_of(DEFAULT_USER if isolation.user is None else isolation.user)
+    user, group = _ids_of(DEFAULT_USER if isolation.user is None else isolation.user)
     environment = _environment(request, view.inside_path(host, python_binds, shims), user)
     directory = normal(isolation.working_directory or DEFAULT_WORKING_DIRECTORY)
     kind, workspace, workspace_idmap = view.workspace(request, host)

@@ -15,7 +15,6 @@ from .core import PATH as CORE_PATH
 from .core import Core, Ended, Report, memory_file, parse_record, parse_report, sealed_file
 from .errors import CapsuleError
 from .host import caller_home, caller_path, current_directory, forget, identify, kept, survey
-from .jsonapi import check_request
 from .outcome import failed_result, new_execution_id, result_of, timestamp
 from .plan import Plan, compile_plan, furnishing_steps
 from .policy import resolve
@@ -372,6 +371,8 @@ def execute(
     :param streams: descriptors for the command's streams, instead of capturing them.
     :param on_start: called with the running `Run` once the core has its plan.
     """
+    from .jsonapi import check_request  # the doors that have made a request of text have checked it
+
     return perform(check_request(request), streams=streams, on_start=on_start, core_path=core_path)
 
 

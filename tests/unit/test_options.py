@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from capsule_run import errors
+from capsule_run.cli.choices import plain_request
 from capsule_run.cli.help import help_text
 from capsule_run.cli.options import (
     HELP,
@@ -315,3 +318,24 @@ def test_hints_name_fields_that_exist():
     pattern = r"`((?:resources|isolation)\.\w+|timeout_ms|require)`"
     named = {name for code in errors.CODES for name in re.findall(pattern, errors.entry(code).hint)}
     assert set() == named - set(FIELDS)
+
+
+@given(st.lists(st.text(st.characters(max_codepoint=300), max_size=8), max_size=6))
+def test_a_plain_command_is_read_without_the_table_as_with_it(words):
+    """`-- COMMAND` alone: the same request, or none where a checker might have something to say."""
+    words = ["--", *words]
+    plain = plain_request(words)
+    try:
+        read = build_request(read_options(words))
+    except CapsuleError:
+        assert plain is None
+        return
+    assert plain == read or (plain is None and not "".join(words).isascii())
+
+
+def test_a_plain_command_of_some_length_is_left_to_the_checkers():
+    """And whatever does not begin with `--`."""
+    assert plain_request(["--", "x" * 5000]) is None
+    assert plain_request(["--json"]) is None
+    assert plain_request(["--verbose", "--", "true"]) is None
+    assert plain_request([]) is None

@@ -13,12 +13,11 @@ import sys
 from .. import core, paths
 from .._value import replace
 from ..errors import CapsuleError, exit_status
-from ..jsonapi import MAX_REQUEST_BYTES
 from ..model import Isolation, Request, Result, Workspace
 from ..outcome import failed_result, new_execution_id, timestamp
 from ..runner import Run, Streams, dry_run, perform
 from ..view import SYSTEM_DIRECTORIES, within
-from .options import HELP, VERSION, Options, build_json_request, build_request, read_options
+from .choices import HELP, VERSION, Options, plain_request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -258,6 +257,8 @@ def run_command(request: Request, options: Options, *, passes_stdin: bool = True
 
 def read_all(fd: int) -> bytes:
     """All that a descriptor gives, or as much as shows that it is too much for a request."""
+    from ..jsonapi import MAX_REQUEST_BYTES
+
     parts, left = [], MAX_REQUEST_BYTES + 1
     while left > 0 and (part := posix.read(fd, min(left, 1 << 20))):
         parts.append(part)
@@ -266,6 +267,8 @@ def read_all(fd: int) -> bytes:
 
 
 def _json(options: Options) -> int:
+    from .options import build_json_request
+
     request = build_json_request(options, read_all(0))
     if options.dry_run:
         return _dry_run(request, options)
@@ -318,6 +321,10 @@ def _main(words: Sequence[str]) -> int:
         return _subcommand(words[0], words[1:])
     json = pretty = False
     try:
+        if (request := plain_request(words)) is not None:
+            return run_command(request, Options(command=request.command))
+        from .options import build_request, read_options  # with the table of options, and all checkers
+
         # how to answer is known before it is known whether the rest can be read
         json, pretty = "--json" in _before_command(words), "--pretty" in _before_command(words)
         options = read_options(words)

@@ -12,7 +12,8 @@ from ..errors import CapsuleError
 from ..languages import LANGUAGES, language, language_of_file
 from ..program import code_request
 from . import read_all, run_command, write_all
-from .options import HELP, RUN, options_in, read_options
+from .choices import HELP, RUN
+from .options import options_in, read_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

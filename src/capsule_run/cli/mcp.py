@@ -15,14 +15,16 @@ from ..errors import CapsuleError
 from ..jsonapi import with_defaults
 from ..tooling import operator
 from . import write_all
-from .options import HELP, OPTIONS, VERSION, parse_words
+from .choices import HELP, VERSION
+from .options import OPTIONS, parse_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..tooling import Operator
-    from .options import Option, Options
+    from .choices import Options
+    from .options import Option
 
 PREFIX = "CAPSULE_RUN_"
 ENDING_SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)

@@ -31,38 +31,16 @@ from capsule_run.model import COPY_ON_WRITE, DEFAULT_WORKING_DIRECTORY, READ_ONL
 from capsule_run.policy import DEFAULT_USER
 from capsule_run.sizes import parse_size
 
+from .choices import HELP, RUN, VERSION, Options
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from capsule_run.model import Request
 
     # From the word given and the option's name to what the request mapping holds. Every checker of strings is one.
     Reader = Callable[[str, str], object]
-
-RUN, HELP, VERSION = "run", "help", "version"
-
-
-@value
-class Options:
-    """A command line, read. `fields` is a request mapping without the command; what was not given is absent."""
-
-    action: str
-    json: bool
-    pretty: bool
-    verbose: bool
-    dry_run: bool
-    fields: Mapping[str, object]
-    command: tuple[str, ...]
-    metrics_file: str = ""
-    audit_log: str = ""
-    audit_required: bool = False
-
-    @property
-    def workspace_given(self) -> bool:
-        """Whether the command line says what the workspace is, also where it says that there is none."""
-        isolation = self.fields.get("isolation")
-        return isinstance(isolation, dict) and "workspace" in isolation
 
 
 @value

@@ -21,7 +21,7 @@
 #define ALIKE 8 /* parts of the smaller: two that differ by less may be one memory */
 #define BETWEEN_NS 1000000
 
-struct watch memory = { -1, -1, -1, false, 0, 0, 0 };
+struct watch memory = { -1, -1, -1, false, 0, 0, 0, 0 };
 static struct seen {
 	uint64_t set, processes, tasks, shmem_kib, twice_kib; /* which there are, how many; counted more than once, as far as asked */
 	unsigned int nlarge;
@@ -98,6 +98,8 @@ static int process_kib(int dir, const char *pid, bool exact, uint64_t *sum)
 	if (!status_kib(text, &kib))
 		return 1;
 	seen.shmem_kib += kib_of(text, "\nRssShmem:");
+	if (kib_of(text, "\nVmRSS:") > memory.largest_kib)
+		memory.largest_kib = kib_of(text, "\nVmRSS:");
 	if (*rollup != '\0') {
 		shared = kib_of(text, "\nRssAnon:") + kib_of(text, "\nRssShmem:");
 		shared -= least(shared, kib_of(rollup, "\nPss_Anon:") + kib_of(rollup, "\nPss_Shmem:"));

@@ -231,7 +231,8 @@ struct watch {
 	int timer, proc, tmpfs; /* procfs of the room, and a place on its writable tmpfs */
 	bool over;              /* the last look was over the limit: the next one decides */
 	uint64_t limit_kib, peak_kib;
-	uint64_t tasks, most_tasks; /* processes and threads: of this look, and of the look that saw most */
+	uint64_t largest_kib;   /* of one process, with what it has mapped of files */
+	uint64_t most_tasks;    /* processes and threads, of the look that saw most */
 };
 extern struct watch memory;
 int start_watch(const struct plan *plan);

@@ -216,13 +216,13 @@ int start_look(const struct plan *plan)
 	return cpu.timer < 0 || cpu.processors == 0 ? -1 : pause_us(next_us());
 }
 
-/* Everybody inside is dead: what lies on the tmpfs now, and the most processes and threads that a look has seen. */
+/* Everybody inside is dead: what lies on the tmpfs now, and what looks have seen: the most processes and threads, the largest process. */
 void record_room(void)
 {
 	struct statfs fs;
 
 	if (memory.most_tasks > 0)
-		record_line("tasks", &memory.most_tasks, 1, NULL, 0);
+		record_line("tasks", (const uint64_t[]){ memory.most_tasks, memory.largest_kib }, 2, NULL, 0);
 	if (memory.tmpfs >= 0 && fstatfs(memory.tmpfs, &fs) == 0) {
 		const uint64_t disk[] = {
 			(uint64_t)(fs.f_blocks - fs.f_bfree) * (uint64_t)fs.f_bsize, (uint64_t)fs.f_bfree * (uint64_t)fs.f_bsize,

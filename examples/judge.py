@@ -3,6 +3,7 @@
     python examples/judge.py [SOURCE.c]
 
 The compiled program leaves the first sandbox through a folder that is shared writable, and enters the others read-only.
+The time limit is one of processor time, so that a busy host fails nobody; the clock is for those who only wait.
 A C compiler is needed; the compiler too runs inside, because a source file can attack a compiler.
 """
 
@@ -30,6 +31,7 @@ VERDICTS = {
     "E3006": "time limit exceeded",
     "E4001": "memory limit exceeded",
     "E4003": "output limit exceeded",
+    "E4004": "time limit exceeded",
     "E5001": "forbidden system call",
 }
 
@@ -52,7 +54,8 @@ def judge(folder: Path, given: str, expected: str) -> str:
         [f"{folder}/program"],
         readonly=[str(folder)],
         stdin=given,
-        timeout_ms=1_000,
+        cpu_time_ms=1_000,
+        timeout_ms=10_000,
         memory="64M",
         max_pids=1,
         max_output="64K",

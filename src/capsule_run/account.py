@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from .policy import Policy
 
 
+SEEN_WHOLE = 0.99  # of the kernel's peak of a process: a look that has seen so much has seen its peak
+
+
 def output(capture: tuple[int, int, bool], data: bytes) -> Output:
     _kept, total, over = capture
     return Output(data=data, total_bytes=total, truncated=over)
@@ -33,15 +36,18 @@ def startup_phases(times: dict[str, int], called_ns: int) -> dict[str, int]:
 def _memory(ended: Ended, counted: Counters) -> tuple[int | None, str | None]:
     """The most memory used at a time, and who knows it.
 
-    A group's own peak is exact. Without one it is the larger of two lower bounds: the highest look of the watch at all
-    processes, and the kernel's peak of the largest one, which also counts the files that it has mapped.
+    A group's own peak is exact. Without one it is the highest look of the watch at all processes, or the kernel's peak of
+    the largest one where that is more. The latter also counts the files that it has mapped, so it gives way where the watch
+    has seen that process as large as it ever was: then what the look has less is those files.
     """
     if counted.memory_peak_bytes is not None:
         return counted.memory_peak_bytes + ended.policy.rungs.uncounted_bytes, "cgroup"
     watch, largest = ended.report.memory_peak << 10, ended.report.usage["max_rss_kib"] << 10
     if not watch and not largest:
         return None, None
-    return (watch, "watch") if watch >= largest else (largest, "process")
+    _tasks, seen_kib = (*_row(ended, "tasks"), 0, 0)[:2]
+    seen_whole = watch > 0 and seen_kib << 10 >= largest * SEEN_WHOLE
+    return (watch, "watch") if seen_whole or watch >= largest else (largest, "process")
 
 
 def _row(ended: Ended, name: str) -> tuple[int, ...]:

@@ -156,7 +156,7 @@ def _disk_full(ended: Ended) -> dict[str, object] | None:
 
 def _processes(ended: Ended) -> dict[str, object] | None:
     """A fork that the group counted as refused; else, that the watch saw as many processes and threads as there may be."""
-    limit, (most,) = ended.policy.max_pids, numbers(ended.record, "tasks") or (0,)
+    limit, (most, *_) = ended.policy.max_pids, numbers(ended.record, "tasks") or (0,)
     refused = counters(ended.record).refused_forks
     if refused:
         counted: dict[str, object] = {"source": "cgroup", "counter": {"refused": refused}}
@@ -173,7 +173,7 @@ def fork_storm(ended: Ended) -> CapsuleError | None:
     Where no group counts, stderr must say so as often, and the watch must have seen half of what is allowed at once: in a
     storm some have just ended whenever it looks.
     """
-    limit, (most,) = ended.policy.max_pids, numbers(ended.record, "tasks") or (0,)
+    limit, (most, *_) = ended.policy.max_pids, numbers(ended.record, "tasks") or (0,)
     counted = counters(ended.record).refused_forks
     refused = _refusals_said(ended) if counted is None else counted
     if not refused or 2 * refused < limit or (counted is None and 2 * most < limit):

@@ -80,6 +80,57 @@ def test_memory_is_limited(inside, code):
         assert response["error"]["details"]["observed_bytes"] > 63 << 20  # a group stops it at the limit
 
 
+LENDER = """
+import os, time
+held = bytearray(b"x") * (45 << 20)
+until = time.monotonic() + 1.5
+while time.monotonic() < until:
+    os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
+"""
+
+
+def test_memory_that_is_lent_for_an_exec_counts_once(inside, needs):
+    """Between vfork and exec two processes show one memory: a program that starts others all the time uses what it has."""
+    release = tuple(int(word) for word in os.uname().release.split(".")[:2])
+    needs("pids of a namespace (Linux 6.11)", present=release >= (6, 11))
+    response = inside.python(LENDER, resources={"memory_bytes": 64 << 20})
+    assert ("success", True) == (response["status"], response["metrics"]["max_memory_bytes"] < 64 << 20), response
+
+
+HIDING = {
+    "two alike": "os.fork()",
+    "two that lend theirs all the time": "os.fork()\nlend = True",
+    "one that shares its memory for good": "for _ in range(6): clone(CLONE_VM)\nos.fork()",
+    "one in a group of those that share theirs": "os.fork()\nfor _ in range(6): clone(CLONE_VM)",
+}
+
+
+@pytest.mark.parametrize("how", HIDING)
+def test_memory_does_not_hide_behind_what_is_shared(inside, how):
+    """Two processes of 40 MiB each pass a limit of 64 MiB, whoever else shows the memory of either."""
+    code = f"""
+import ctypes, os, time
+CLONE_VM, CLONE = 0x100, {{"x86_64": 56, "aarch64": 220}}[os.uname().machine]
+libc = ctypes.CDLL(None)
+stacks, lend = [], False
+def clone(flags):  # a process of its own, with our memory, that does nothing for a minute
+    stacks.append(ctypes.create_string_buffer(65536))
+    top = ctypes.c_void_p((ctypes.addressof(stacks[-1]) + 65000) & ~15)
+    libc.clone(ctypes.cast(libc.sleep, ctypes.c_void_p), top, flags | 17, ctypes.c_void_p(60))
+{HIDING[how]}
+held = bytearray(b"x") * (40 << 20)
+until = time.monotonic() + 5
+while time.monotonic() < until:
+    if lend:
+        os.waitpid(os.posix_spawn("/bin/true", ["true"], {{}}), 0)
+    else:
+        time.sleep(0.1)
+"""
+    response = inside.python(code, resources={"memory_bytes": 64 << 20})
+    assert ("killed", "E4001") == (response["status"], code_of(response)), response
+    assert response["error"]["details"]["observed_bytes"] > 63 << 20
+
+
 def test_disk_is_limited(inside):
     """/tmp, /dev/shm and /workspace together hold `disk_bytes`; then the program sees "no space left"."""
     response = inside(

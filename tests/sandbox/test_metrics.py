@@ -28,21 +28,26 @@ def test_processor_time_is_what_getrusage_says(inside):
 
 
 TOUCH = """
-import mmap
-pages = mmap.mmap(-1, 100 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-for at in range(0, len(pages), 4096): pages[at] = 1
+import time
+held = bytearray(100 << 20)
+for at in range(0, len(held), 4096): held[at] = 1
+time.sleep({})
 print(next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 
 
 def test_peak_memory_is_what_was_touched(inside):
-    """100 MiB and an interpreter: within 5 % of the most that the kernel saw resident, and the source is named."""
-    response = inside.python(TOUCH)
+    """Exactly 100 MiB, held for a moment, are reported within 5 %, the interpreter's own included, and the source is named."""
+    metrics = inside.python(TOUCH.format(0.3))["metrics"]
+    assert 100 << 20 <= metrics["max_memory_bytes"] <= 105 << 20
+    assert metrics["memory_source"] in ("watch", "cgroup")
+
+
+def test_peak_memory_that_nobody_saw_is_the_kernels(inside):
+    """Memory that is there for an instant is never less than what was touched: the kernel's peak stands in for a look."""
+    response = inside.python(TOUCH.format(0))
     metrics = response["metrics"]
-    assert metrics["max_memory_bytes"] == pytest.approx(
-        int(response["stdout"]), rel=0.05 if metrics["memory_source"] == "process" else 0.15
-    )
-    assert metrics["max_memory_bytes"] >= 100 << 20
+    assert 100 << 20 <= metrics["max_memory_bytes"] <= int(response["stdout"]) * 1.05
     assert metrics["memory_source"] in ("process", "watch", "cgroup")
 
 

@@ -98,6 +98,18 @@ class Bundle:
         exec(self._loaded.pop(module.__name__), module.__dict__)  # noqa: S102  # what an import is
         self.imported.append(module.__name__)
 
+    def _made(self, name: str) -> ModuleType | None:
+        """A module as importlib makes it, not yet executed; None where its source is not what was compiled."""
+        spec = self.find_spec(name)
+        if spec is None:
+            return None
+        module = type(sys)(name)
+        module.__spec__, module.__loader__, module.__package__ = spec, self, spec.parent  # type: ignore[assignment]  # as above
+        module.__file__ = spec.origin
+        if spec.submodule_search_locations is not None:
+            module.__path__ = spec.submodule_search_locations
+        return module
+
     def import_always(self) -> None:
         """Import what a run needs at once, which importlib would find one by one, half of the time for itself.
 
@@ -107,21 +119,19 @@ class Bundle:
         for name in self.always:
             if name in sys.modules and name not in waiting:
                 continue
-            spec = self.find_spec(name)
-            if spec is None:
+            package, _dot, last = name.rpartition(".")
+            if package and package not in sys.modules:
+                above = self._made(package)
+                if above is None:
+                    break
+                waiting[package] = sys.modules[package] = above
+            module = waiting.pop(name, None) or self._made(name)
+            if module is None:
                 break
-            package = spec.parent or ""
-            if package not in sys.modules:
-                waiting[package] = sys.modules[package] = type(sys)(package)
-            module = waiting.pop(name, None) or type(sys)(name)
-            module.__spec__, module.__loader__, module.__package__ = spec, self, package  # type: ignore[assignment]  # as above
-            module.__file__ = spec.origin
-            if spec.submodule_search_locations is not None:
-                module.__path__ = spec.submodule_search_locations
             sys.modules[name] = module
             self.exec_module(module)
-            if package != name:
-                setattr(sys.modules[package], name.rpartition(".")[2], module)
+            if package:
+                setattr(sys.modules[package], last, module)
         for name in waiting:
             del sys.modules[name]
 

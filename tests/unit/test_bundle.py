@@ -83,6 +83,16 @@ def test_a_change_in_what_is_imported_at_once_is_seen(learned):
     assert start(learned, "--", "echo", "hi").stdout == "hi\n"
 
 
+def test_a_new_module_is_found_by_what_is_imported_at_once(learned):
+    """An upgrade in place: the order is the old one's, and what stands in it imports what does not."""
+    (learned / "cli" / "added.py").write_text("ADDED = 1\n")
+    choices = learned / "cli" / "choices.py"
+    choices.write_text(choices.read_text() + "\nfrom .added import ADDED\n")
+    for _ in range(3):
+        done = start(learned, "--", "echo", "hi")
+        assert (done.returncode, done.stdout) == (0, "hi\n"), done.stderr[-600:]
+
+
 def test_changed_source_is_compiled_again(tree):
     """An edit is seen at once, and lands in the bundle."""
     start(tree, "-V")

@@ -19,8 +19,8 @@ else:
 
 def _init(self: object, **given: object) -> None:
     fields: dict[str, object] = self._defaults | given  # type: ignore[attr-defined]  # set by `value`
-    names: tuple[str, ...] = self._fields  # type: ignore[attr-defined]  # likewise
-    if len(fields) != len(names) or not fields.keys() <= set(names):
+    if fields.keys() != self._names:  # type: ignore[attr-defined]  # likewise
+        names: tuple[str, ...] = self._fields  # type: ignore[attr-defined]  # likewise
         kind = type(self).__name__
         for name in names:
             if name not in fields:
@@ -79,7 +79,7 @@ def value(cls: type[T]) -> type[T]:
     Raises TypeError for a missing or unknown field when a value is made.
     """
     fields = tuple(cls.__dict__.get("__annotations__", {}))  # noqa: RUF063  # inspect costs 8 ms
-    cls._fields = fields  # type: ignore[attr-defined]  # what this decorator is for
+    cls._fields, cls._names = fields, frozenset(fields)  # type: ignore[attr-defined]  # what this decorator is for
     cls._defaults = {name: cls.__dict__[name] for name in fields if name in cls.__dict__}  # type: ignore[attr-defined]  # likewise
     for name, method in _METHODS:
         setattr(cls, name, method)

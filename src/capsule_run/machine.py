@@ -34,10 +34,8 @@ def kernel() -> tuple[int, int]:
 
 
 def capabilities() -> int:
-    for line in read("/proc/self/status").splitlines():
-        if line.startswith("CapEff:"):
-            return int(line[7:], 16)
-    return 0
+    _before, _name, rest = read("/proc/self/status").partition("\nCapEff:")
+    return int(rest.partition("\n")[0] or "0", 16)
 
 
 def id_ranges(file: str) -> list[tuple[int, int, int]]:

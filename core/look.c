@@ -196,8 +196,10 @@ const char *watch_cpu(const struct plan *plan)
 		return "lost";
 	cpu.used_us = counted > cpu.before_us + used ? counted - cpu.before_us : used;
 	cpu.over = cpu.used_us >= cpu.limit_us;
-	if (cpu.over && again)
+	if (cpu.over && again) {
+		record_line("spent", &cpu.used_us, 1, NULL, 0); /* what was judged: the sums of the end are taken another way */
 		return "cpu";
+	}
 	if (cpu.over)
 		(void)start_mortem();
 	return pause_us(cpu.over ? SECOND_LOOK_US : next_us()) < 0 ? "lost" : NULL;

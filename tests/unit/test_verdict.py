@@ -60,7 +60,7 @@ ENDS = {
     "group of memory, all of it": (ended(OOM, killed="lost"), ("killed", "E4001", 137)),
     "group of memory, a child": (ended(OOM, exited=1), ("killed", "E4001", 137)),
     "lost without a reason": (ended(NO_OOM, killed="lost"), ("error", "E6002", 125)),
-    "processor time": (ended(ROOMY, killed="cpu"), ("killed", "E4004", 137)),
+    "processor time": (ended(ROOMY, ["spent", "1009000"], killed="cpu"), ("killed", "E4004", 137)),
     "processor time by the kernel": (ended(signalled=9, usage={"user_us": 1_000_000}), ("killed", "E4004", 137)),
     "killed by its own SIGKILL": (ended(signalled=9), ("error", "E3005", 137)),
     "disk": (ended(FULL, exited=1), ("killed", "E4005", 137)),
@@ -113,7 +113,7 @@ DETAILS = {
     "group of memory, all of it": {
         "limit_bytes": 64 * MIB, "observed_bytes": 64 * MIB, "source": "cgroup", "counter": {"oom_kill": 3},
     },
-    "processor time": {"limit_ms": 1000, "observed_ms": 400.0, "source": "watch", "wall_ms": 2000.0},
+    "processor time": {"limit_ms": 1000, "observed_ms": 1009.0, "source": "watch", "wall_ms": 2000.0},
     "disk": {
         "limit_bytes": 8 * MIB, "observed_bytes": 8 * MIB, "source": "tmpfs", "exit_code": 1,
         # where the interpreter lies in /var/tmp, that is a place of its own

@@ -36,6 +36,14 @@ ENDING = {
     "test_clock_settime": "sets the machine's clock to what it is: a call that only attackers make, which ends the run",
     "test_monotonic_settime": "likewise",
     "test_fexecve": "runs a file by its descriptor, which is refused; its child then goes on with all other tests",
+    "*UDPLITE*": "sockets of UDP-Lite, a protocol that no profile has; the tests' own clearing up then ends their module",
+}
+# Cases that never end outside either: the tests are newer than the library beside them, or the machine lacks what they wait for.
+# A module with one of them is ended as a whole after minutes, and nothing is told of its other cases.
+ENDLESS = {
+    "*.TestSniffer.test_sniff_[rs]*": "tests a repair that this library does not have",
+    "test_4_daemon_threads": "likewise",
+    "ThreadedVSOCKSocketStreamTest": "waits for a virtual machine's socket, which has nobody at its other end",
 }
 # What does not pass inside and does outside, each with its reason: the beginning of a case's name, or all of it.
 _READ_ONLY = "of a file in /usr that is not there the kernel says that /usr is read-only: it is a mount of its own here"
@@ -45,6 +53,7 @@ _OWNERS = (
     "there is one owner for all files inside, and what cannot change is refused before the descriptor is looked at"
 )
 EXCEPTIONS: dict[str, str] = {
+    "test.test_socket.SendfileUsingSendfileTest": _RARE,
     "test.test_os.MemfdCreateTests.test_memfd_create": _RARE,
     "test.test_os.TestSendfile": _RARE,
     "test.test_os.TestInvalidFD.test_fchown": _OWNERS,
@@ -90,7 +99,7 @@ def cases(text):
 
 def run(modules, *, is_inside):
     """Run the modules, two at a time, and return their cases."""
-    ignored = " ".join(f"-i {name}" for name in ENDING)
+    ignored = " ".join(f"-i '{name}'" for name in (*ENDING, *ENDLESS))
     # some cases write beside the tests, so each side has its own copy
     script = (
         f"cp -r {FOLDER} lib && export PYTHONPATH=$PWD/lib PYTHONDONTWRITEBYTECODE=1 && "

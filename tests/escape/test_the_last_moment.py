@@ -38,6 +38,7 @@ def test_daemons_end_with_the_command(inside):
     assert [] == descendants_named(mark)
 
 
+@pytest.mark.limit(240)  # thirty storms, which take all that a busy machine has left
 def test_forks_do_not_outrun_the_final_kill(attack_folder):
     """Thirty kills in the middle of a fork storm: after each, no process of it is left."""
     for _ in range(30):

@@ -16,7 +16,7 @@ from inside import COMMAND, code_of
 from capsule_run import tools
 from capsule_run.view import trees_of
 
-CANARY = "capsule-canary-" + uuid.uuid4().hex
+CANARY = f"capsule-canary-{os.getpid()}-{uuid.uuid4().hex}"
 VERSION = "python{}.{}".format(*sys.version_info[:2])
 SYSTEM = Path("/usr/bin/python3").resolve()  # what the layouts are made of: a copy of it and links to its library
 

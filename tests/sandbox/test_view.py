@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-CANARY = "capsule-canary-" + uuid.uuid4().hex
+CANARY = f"capsule-canary-{os.getpid()}-{uuid.uuid4().hex}"
 
 
 def _mounts(inside):

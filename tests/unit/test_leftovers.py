@@ -114,6 +114,14 @@ def test_cgroup_is_seen(tmp_path, monkeypatch):
     assert [str(tmp_path / "capsule-1"), str(tmp_path / "capsule-1-1-7-ab")] == found
 
 
+@pytest.mark.parametrize(("owner", "expected"), [(os.getppid, []), (os.getpid, ["file"]), (lambda: 0, ["file"])])
+def test_canary_of_another_test_is_none(owner, expected):
+    """A file that a living test process beside this one has put into a shared place is not ours; one of nobody's is seen."""
+    before = leftovers.snapshot()
+    with tempfile.NamedTemporaryFile(dir="/tmp", prefix=f"capsule-canary-{owner()}-"):
+        assert expected == [kind for kind in kinds(before) if kind == "file"]
+
+
 @pytest.mark.needs("user-namespaces")
 def test_mount_is_seen():
     """A mount left in the mount namespace is a leftover (shown in a namespace of its own)."""

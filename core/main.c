@@ -66,7 +66,7 @@ static bool exists(const char *directory, const char *middle, const char *end, c
 /* The package beside us: PREFIX/lib/python3.N/site-packages (Debian's pip: dist-packages). `version` gets python3.N. */
 static bool find_package(const char *prefix, char *version, char *script)
 {
-	static const char *const places[] = { "/site-packages/capsule_run/__main__.py", "/dist-packages/capsule_run/__main__.py" };
+	static const char *const places[] = { "/site-packages/capsule_run/_bundle.py", "/dist-packages/capsule_run/_bundle.py" };
 
 	for (uint64_t minor = 11; minor < 40; minor++) {
 		char middle[32] = "/lib/";
@@ -102,7 +102,7 @@ static void start_core(const char *script, char *option)
 	size_t at = append(core, 0, sizeof(core), script);
 	pid_t pid;
 
-	append(core, at - strlen("__main__.py"), sizeof(core), "_core");
+	append(core, at - strlen("_bundle.py"), sizeof(core), "_core");
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return;
 	/* a closed standard stream's number is not ours; a descriptor of both sides' would keep a dead Python's sandbox alive */
@@ -124,20 +124,31 @@ static void start_core(const char *script, char *option)
 }
 
 /*
- * As `capsule-run`: exec the environment's interpreter, isolated (-I) and without site (-S), on our own __main__.py. Both
+ * What Python does first: the package's beginning, in its compiled form. A script it would search for an archive, and compile
+ * at each start. __main__.py does the same for whoever starts it by hand.
+ */
+static char begin[] = "import sys\n"
+		      "from _frozen_importlib_external import SourceFileLoader\n"
+		      "bundle = sys.modules['capsule_run._bundle'] = type(sys)('capsule_run._bundle')\n"
+		      "bundle.__file__ = sys.argv.pop(1)\n"
+		      "exec(SourceFileLoader(bundle.__name__, bundle.__file__).get_code(bundle.__name__), bundle.__dict__)\n"
+		      "bundle.begin()\n";
+
+/*
+ * As `capsule-run`: exec the environment's interpreter, isolated (-I) and without site (-S), on our own package. Both
  * are found from where this very file lies, never through PATH or the environment. Where the package lies elsewhere (an
  * editable install), the interpreter beside us looks for it, with site and its cost.
  */
 static int hand_over(int argc, char **argv, char **envp)
 {
 	static char self[PATH_MAX], prefix[PATH_MAX], script[PATH_MAX], python[PATH_MAX];
-	static char isolated[] = "-I", no_site[] = "-S", module[] = "-m", package[] = "capsule_run", implementation[] = "-X";
+	static char isolated[] = "-I", no_site[] = "-S", code[] = "-c", module[] = "-m", package[] = "capsule_run", implementation[] = "-X";
 	/* words and paths are bytes, whatever the locale; and code without columns is smaller */
 	static char utf8[] = "utf8", lines[] = "no_debug_ranges";
 	static const char *const elsewhere[] = { "/usr/local/bin/", "/usr/bin/" };
 	char version[32] = "", core[OPTION_BYTES] = "";
 	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	char **args = mmap(NULL, ((size_t)argc + 10) * sizeof(*args), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char **args = mmap(NULL, ((size_t)argc + 12) * sizeof(*args), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	bool found;
 	int at = 0;
 
@@ -155,7 +166,13 @@ static int hand_over(int argc, char **argv, char **envp)
 		args[at++] = implementation;
 		args[at++] = (char *[]){ core, utf8, lines }[i];
 	}
-	args[at++] = found ? no_site : module;
+	if (found) {
+		args[at++] = no_site;
+		args[at++] = code;
+		args[at++] = begin;
+	} else {
+		args[at++] = module;
+	}
 	args[at++] = found ? script : package;
 	for (int i = 1; i <= argc; i++)
 		args[at++] = argv[i]; /* with the NULL behind the last */

@@ -1,6 +1,6 @@
-"""Where `capsule-run` and `python -m capsule_run` begin.
+"""Where `python -m capsule_run` begins, and this file as a script; all else is `_bundle`'s.
 
-The native command runs this very file, which Python compiles at each start, so it is short; the rest is `_bundle`'s.
+The native command (core/main.c) does the same without a script, which Python would compile at each start.
 """
 
 import sys

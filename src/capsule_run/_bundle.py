@@ -176,6 +176,7 @@ def begin() -> None:
         sys.meta_path.insert(0, Beside)
     bundle = use()
     if bundle is not None:
+        sys.excepthook = tell
         bundle.import_always()
     from capsule_run.cli import main
 
@@ -218,10 +219,52 @@ def _entries(ours: dict[str, ModuleType], used: Bundle | None) -> dict[str, tupl
         source = path[len(_DIRECTORY) + 1 :]
         stamp = _stamp(source)
         text = FileLoader(name, path).get_data(path)
-        # without documentation, which is a tenth of it
-        code = compile(text, path, "exec", dont_inherit=True, optimize=2)
-        entries[name] = (source, *stamp, marshal.dumps(code))
+        entries[name] = (source, *stamp, marshal.dumps(_without_lines(_compiled(text, path))))
     return entries
+
+
+def _compiled(text: bytes, path: str) -> CodeType:
+    """Without documentation, which is a tenth of it."""
+    return compile(text, path, "exec", dont_inherit=True, optimize=2)
+
+
+def _without_lines(code: CodeType) -> CodeType:
+    """And without the table of line numbers, which is a quarter; `tell` finds them again."""
+    inner = tuple(_without_lines(one) if hasattr(one, "co_code") else one for one in code.co_consts)
+    return code.replace(co_linetable=b"", co_consts=inner)
+
+
+def _line(code: CodeType, instruction: int) -> int:
+    """The line of an instruction, from the source if the code has no table of its own; 0 where that is not to be had."""
+    if code.co_linetable:
+        codes = [code]
+    else:
+        try:
+            codes = [_compiled(FileLoader(code.co_name, code.co_filename).get_data(code.co_filename), code.co_filename)]
+        except (OSError, SyntaxError, ValueError):
+            return 0
+    for one in codes:  # which grows
+        if (one.co_name, one.co_firstlineno, one.co_code) == (code.co_name, code.co_firstlineno, code.co_code):
+            return next((line or 0 for start, end, line in one.co_lines() if start <= instruction < end), 0)
+        codes += [inner for inner in one.co_consts if hasattr(inner, "co_code")]
+    return 0
+
+
+def tell(_kind: type[BaseException], error: BaseException, _trace: object) -> None:
+    """sys.excepthook: an exception that nobody expected, with the lines that the bundle leaves out."""
+    import traceback  # it has happened: time does not matter any more
+
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before is not None:
+        tell(type(before), before, None)
+        print("\nThen this came of it:\n", file=sys.stderr)
+    frames, trace = [], error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        frames.append((code.co_filename, _line(code, trace.tb_lasti), code.co_name, None))
+        trace = trace.tb_next
+    lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)]
+    print("".join([*lines, *traceback.format_exception_only(error)]), end="", file=sys.stderr)
 
 
 def _encoded(entries: dict[str, tuple[str, int, int, bytes]], always: tuple[str, ...]) -> bytes:

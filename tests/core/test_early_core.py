@@ -24,9 +24,12 @@ if option:
     proc = f"/proc/{pid}"
     while open(f"{proc}/cmdline").read() != "capsule-core\\0":  # it is on its way there
         assert os.waitpid(pid, os.WNOHANG) == (0, 0)
-    print(open(f"{proc}/environ").read() == "", os.path.samefile(f"{proc}/exe", CORE))
+    print(open(f"{proc}/environ").read() == "", os.path.samefile(f"{proc}/exe", CORE), sys.flags.utf8_mode)
     os.close(fd)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+def begin(): ...
 """
 
 
@@ -48,7 +51,7 @@ def package_of(prefix):
 @pytest.fixture
 def telling(prefix):
     """The same with a program that tells instead of ours."""
-    main = package_of(prefix) / "__main__.py"
+    main = package_of(prefix) / "_bundle.py"
     main.write_text(TELLS.replace("CORE", repr(str(main.with_name("_core")))))
     return prefix
 
@@ -70,9 +73,9 @@ def counting(prefix, body='exec -a capsule-core "$(dirname "$0")/real"'):
 
 @pytest.mark.parametrize("words", [["--", "true"], ["--json"], ["--memory", "64M", "--", "true"]])
 def test_a_run_has_its_core_before_python_is_there(telling, words):
-    """It is the package's own, knows nothing of the caller's environment, and ends when the socket is closed."""
+    """It is the package's own, knows nothing of the caller's environment, and ends when the socket is closed. Words are bytes."""
     done = run(telling, *words)
-    assert (done.stderr, done.stdout.splitlines()) == ("", [repr(words), "True True", "0"])
+    assert (done.stderr, done.stdout.splitlines()) == ("", [repr(words), "True True 1", "0"])
 
 
 @pytest.mark.parametrize("words", [[], ["-h"], ["--help"], ["-V"], ["--version"], ["doctor"], ["policy", "show"], [""]])
@@ -135,7 +138,7 @@ def test_an_option_that_is_none_of_ours_is_passed_over(prefix, option):
 
 def test_a_killed_python_takes_it_along(telling):
     """Nobody has told it anything yet: the closed socket is word enough."""
-    main = package_of(telling) / "__main__.py"
+    main = package_of(telling) / "_bundle.py"
     main.write_text(
         TELLS.partition("os.close")[0].replace("CORE", repr(str(main.with_name("_core")))) + "os.kill(os.getpid(), 9)\n"
     )

@@ -93,6 +93,33 @@ def test_a_new_module_is_found_by_what_is_imported_at_once(learned):
         assert (done.returncode, done.stdout) == (0, "hi\n"), done.stderr[-600:]
 
 
+BROKEN = """
+def broken():
+    try:
+        1 / 0
+    except ZeroDivisionError as error:
+        raise KeyError(3) from error
+
+
+def plain_request(words):
+    broken()
+"""
+
+
+def test_a_traceback_names_the_lines_that_the_bundle_leaves_out(learned):
+    """What nobody expected is told as Python tells it, cause included."""
+    choices = learned / "cli" / "choices.py"
+    choices.write_text(choices.read_text() + BROKEN)
+    division = 1 + choices.read_text().splitlines().index("        1 / 0")
+    for _ in range(2):
+        done = start(learned, "--", "true")
+    told = [line for line in done.stderr.splitlines() if not line.startswith(("#", "import ", "clean"))]
+    assert done.returncode == 1
+    assert f'  File "{choices}", line {division}, in broken' in told
+    assert f'  File "{choices}", line {division + 2}, in broken' in told
+    assert told.index("ZeroDivisionError: division by zero") < told.index("KeyError: 3")
+
+
 def test_changed_source_is_compiled_again(tree):
     """An edit is seen at once, and lands in the bundle."""
     start(tree, "-V")

@@ -69,7 +69,12 @@ class Caller:
 
     def groups(self):
         """The groups of every run that this caller started, but the leaf that it moved itself to."""
-        found = [path for pid in self.pids for path in GROUPS.glob(f"**/capsule-*-{pid}-*")]
+        marks = [f"-{pid}-" for pid in self.pids]
+        # not by glob, which fails where a group of another run goes while it looks
+        named = [
+            Path(top, name) for top, names, _files in os.walk(GROUPS) for name in names if name.startswith("capsule-")
+        ]
+        found = [path for path in named if any(mark in path.name for mark in marks)]
         return [str(path) for path in found if not path.parent.name.startswith("alone-")]
 
     def rung(self, limit):

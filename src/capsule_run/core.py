@@ -29,6 +29,7 @@ _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_S
 _REPORT_BYTES = 4096
 _MOST_FDS = 2
 EPERM, ENOENT, EBADF, EACCES, ENOTDIR = 1, 2, 9, 13, 20
+NEVER_RAN = 127 << 8  # the wait status of an early core whose file could not be executed (core/main.c)
 _TIMES = ("received", "cloned", "mapped", "furnished", "ready", "started", "ended", "reported")
 _USAGE = (
     "user_us",
@@ -102,11 +103,14 @@ class Core:
 
     def __init__(self, *, path: str = PATH, stderr: int | None = None) -> None:
         """Spawn the core. Raises CapsuleError E2003 when its file is missing or may not run, E6003 without resources."""
+        self.is_early = False
         if _early and path == PATH and stderr is None:
             self._pid, self._socket = _early.pop()
+            self.is_early = True
             if not self._is_gone():
                 return
             self.close()
+            self.is_early = False
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         self._socket = ours
         self._pid = 0

@@ -11,8 +11,8 @@ import time
 
 from . import cgroup, groups
 from .birth import birth_steps, continuation, encode
+from .core import NEVER_RAN, Core, Ended, Report, memory_file, parse_record, parse_report, sealed_file
 from .core import PATH as CORE_PATH
-from .core import Core, Ended, Report, memory_file, parse_record, parse_report, sealed_file
 from .errors import CapsuleError
 from .host import caller_home, caller_path, current_directory, forget, identify, kept, survey
 from .outcome import failed_result, new_execution_id, result_of, timestamp
@@ -189,7 +189,8 @@ class _Attempt:
         message = message or self.core.receive()
         self.meanwhile = (before, measure.sample()) if before is not None else None
         if not message:
-            status = self.core.close()
+            if (status := self.core.close()) == NEVER_RAN and self.core.is_early:
+                raise _LookAgainError("core")
             raise CapsuleError("E6002", f"the core ended without a report (wait status {status})")
         return parse_report(message), run.cancelled_by
 

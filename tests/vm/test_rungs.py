@@ -160,7 +160,7 @@ def test_weights_share_a_processor(grouped):
     """
     tried = []
     while len(tried) < 5 and not (tried and 4 * 0.85 <= tried[-1] <= 4 * 1.15):
-        tried.append(_shares(grouped, 12 + 6 * len(tried)))
+        tried.append(_shares(grouped, 9 + 6 * len(tried)))
     assert 4 * 0.85 <= tried[-1] <= 4 * 1.15, tried
 
 

@@ -157,9 +157,10 @@ def _text(path):
 
 
 def _others_can_run(program):
-    """Whether every folder on the way is open to everybody (a Python under /root is not)."""
-    real = Path(program).resolve()
-    return all(folder.stat().st_mode & 0o001 for folder in [real, *real.parents])
+    """Whether every folder on the way is open to everybody (a Python under /root is not), also where it is a link."""
+    path = Path(os.path.abspath(program))
+    real = path.resolve()
+    return all(folder.stat().st_mode & 0o001 for folder in [real, *real.parents, *path.parents])
 
 
 def pytest_runtest_setup(item):

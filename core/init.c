@@ -618,6 +618,7 @@ void init_main(struct room *room)
 		leave(room, ROOM, 0);
 	if (!plan_find(&room->plan, "host-net", &step))
 		start_network(room);
+	(void)setsid(); /* for turns of our own, as in watch.c; we lead no group, so that it cannot fail */
 	take_room(room);
 	build(room);
 	keep_three_descriptors(room);

@@ -634,6 +634,7 @@ static void supervise(void)
 {
 	struct pollfd polls[EVENTS];
 	const char *why;
+	bool watched;
 
 	while (run.room.pidfd >= 0 || !drained()) {
 		wait_for_events(polls);
@@ -648,11 +649,12 @@ static void supervise(void)
 			reap();
 		if (polls[2].revents && run.room.pidfd >= 0)
 			on_timer();
-		if (polls[7].revents && run.room.pidfd >= 0 && (why = watch_memory()) != NULL)
+		watched = polls[3].revents == 0 && run.room.pidfd >= 0; /* what init said comes first: that the command started, or ended */
+		if (polls[7].revents && watched && (why = watch_memory()) != NULL)
 			kill_room(why);
-		if (polls[8].revents && run.room.pidfd >= 0 && (why = watch_cpu(&run.payload)) != NULL)
+		if (polls[8].revents && watched && (why = watch_cpu(&run.payload)) != NULL)
 			kill_room(why);
-		if (polls[9].revents && run.room.pidfd >= 0)
+		if (polls[9].revents && watched)
 			on_notice();
 		if (polls[0].revents)
 			on_control();

@@ -232,6 +232,7 @@ struct watch {
 	bool over;              /* the last look was over the limit: the next one decides */
 	uint64_t limit_kib, peak_kib;
 	uint64_t largest_kib;   /* of one process, with what it has mapped of files */
+	uint64_t files_kib;     /* and how much of it that was */
 	uint64_t most_tasks;    /* processes and threads, of the look that saw most */
 };
 extern struct watch memory;

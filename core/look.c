@@ -224,7 +224,7 @@ void record_room(void)
 	struct statfs fs;
 
 	if (memory.most_tasks > 0)
-		record_line("tasks", (const uint64_t[]){ memory.most_tasks, memory.largest_kib }, 2, NULL, 0);
+		record_line("tasks", (const uint64_t[]){ memory.most_tasks, memory.largest_kib, memory.files_kib }, 3, NULL, 0);
 	if (memory.tmpfs >= 0 && fstatfs(memory.tmpfs, &fs) == 0) {
 		const uint64_t disk[] = {
 			(uint64_t)(fs.f_blocks - fs.f_bfree) * (uint64_t)fs.f_bsize, (uint64_t)fs.f_bfree * (uint64_t)fs.f_bsize,

@@ -24,7 +24,7 @@
 #define KEEP_POLICY 0x08 /* of sched_setattr(2) */
 #define TURN_NS 100000   /* the least that it takes */
 
-struct watch memory = { -1, -1, -1, false, 0, 0, 0, 0 };
+struct watch memory = { .timer = -1, .proc = -1, .tmpfs = -1 };
 static struct seen {
 	uint64_t set, processes, tasks, shmem_kib, twice_kib; /* which there are, how many; counted more than once, as far as asked */
 	unsigned int nlarge;
@@ -101,8 +101,10 @@ static int process_kib(int dir, const char *pid, bool exact, uint64_t *sum)
 	if (!status_kib(text, &kib))
 		return 1;
 	seen.shmem_kib += kib_of(text, "\nRssShmem:");
-	if (kib_of(text, "\nVmRSS:") > memory.largest_kib)
+	if (kib_of(text, "\nVmRSS:") > memory.largest_kib) {
 		memory.largest_kib = kib_of(text, "\nVmRSS:");
+		memory.files_kib = kib_of(text, "\nRssFile:");
+	}
 	if (*rollup != '\0') {
 		shared = kib_of(text, "\nRssAnon:") + kib_of(text, "\nRssShmem:");
 		shared -= least(shared, kib_of(rollup, "\nPss_Anon:") + kib_of(rollup, "\nPss_Shmem:"));

@@ -37,17 +37,18 @@ def _memory(ended: Ended, counted: Counters) -> tuple[int | None, str | None]:
     """The most memory used at a time, and who knows it.
 
     A group's own peak is exact. Without one it is the highest look of the watch at all processes, or the kernel's peak of
-    the largest one where that is more. The latter also counts the files that it has mapped, so it gives way where the watch
-    has seen that process as large as it ever was: then what the look has less is those files.
+    the largest one where that is more. The latter also counts the files that it has mapped: so many as it had when a look
+    saw it largest are taken off, and it gives way where the watch has seen that process as large as it ever was.
     """
     if counted.memory_peak_bytes is not None:
         return counted.memory_peak_bytes + ended.policy.rungs.uncounted_bytes, "cgroup"
     watch, largest = ended.report.memory_peak << 10, ended.report.usage["max_rss_kib"] << 10
     if not watch and not largest:
         return None, None
-    _tasks, seen_kib = (*_row(ended, "tasks"), 0, 0)[:2]
+    _tasks, seen_kib, files_kib = (*_row(ended, "tasks"), 0, 0, 0)[:3]
     seen_whole = watch > 0 and seen_kib << 10 >= largest * SEEN_WHOLE
-    return (watch, "watch") if seen_whole or watch >= largest else (largest, "process")
+    used = largest - (files_kib << 10)
+    return (watch, "watch") if seen_whole or watch >= used else (used, "process")
 
 
 def _row(ended: Ended, name: str) -> tuple[int, ...]:

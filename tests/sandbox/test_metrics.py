@@ -32,7 +32,6 @@ import time
 held = bytearray(100 << 20)
 for at in range(0, len(held), 4096): held[at] = 1
 time.sleep({})
-print(next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 
 
@@ -44,10 +43,9 @@ def test_peak_memory_is_what_was_touched(inside):
 
 
 def test_peak_memory_that_nobody_saw_is_the_kernels(inside):
-    """Memory that is there for an instant is never less than what was touched: the kernel's peak stands in for a look."""
-    response = inside.python(TOUCH.format(0))
-    metrics = response["metrics"]
-    assert 100 << 20 <= metrics["max_memory_bytes"] <= int(response["stdout"]) * 1.05
+    """100 MiB that are there for an instant are reported within 5 %, too: the kernel's peak stands in for a look."""
+    metrics = inside.python(TOUCH.format(0))["metrics"]
+    assert 100 << 20 <= metrics["max_memory_bytes"] <= 105 << 20
     assert metrics["memory_source"] in ("process", "watch", "cgroup")
 
 

@@ -29,7 +29,7 @@ RANKS = {
     "members": 2, "missing": 2, "outcome": 2, "paths": 2, "shims": 2, "tools": 2,
     "aio": 3, "cancel": 3, "terms": 3, "room": 3, "runner": 3,
     "languages": 1, "program": 3, "telling": 4,
-    "__main__": 4, "_bundle": 4, "cli": 4, "config": 4, "integrations": 4, "sdk": 4, "server": 4, "tooling": 4,
+    "__main__": 4, "_bundle": 4, "bundling": 4, "cli": 4, "config": 4, "integrations": 4, "sdk": 4, "server": 4, "tooling": 4,
     "seccomp.generate": 4,  # a developer's door: writes the compiled tables into data/
 }  # fmt: skip
 

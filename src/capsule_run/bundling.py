@@ -1,0 +1,142 @@
+"""How the bundle is written, and what tells the lines that it leaves out; `_bundle` uses it.
+
+Rank 4. Imported at the end of a command that had to find a module of ours elsewhere, and for an exception that nobody
+expected: the others have nothing to do with it.
+"""
+
+from __future__ import annotations
+
+import marshal
+import posix
+import sys
+from _frozen_importlib_external import MAGIC_NUMBER, FileLoader  # importlib.machinery has them, for 2 ms
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import CodeType, ModuleType
+
+    from ._bundle import Bundle, Entry
+
+    Stamp = Callable[[str], tuple[int, int]]
+
+_DIRECTORY = __file__.rpartition("/")[0]
+_PACKAGE = __name__.partition(".")[0]
+_READER = f"{_PACKAGE}._bundle"
+_AFTERWARDS = f"{_PACKAGE}.confinement"  # the first that a run imports while its room is being built
+_ONLY_TREE, _ANNOTATIONS = 0x0400, 0x1000000  # ast.PyCF_ONLY_AST, __future__.annotations.compiler_flag
+
+
+def keep(used: Bundle | None, path: str, stamp: Stamp) -> None:
+    """Write down what this process has imported of ours, if that is more than the bundle in use had. Never raises OSError.
+
+    The first start that has all of it from a bundle and runs a command says what is wanted always, and in which order.
+    """
+    ours = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == _PACKAGE}
+    fresh = [name for name, module in ours.items() if not _is_of(used, module) and name != _READER]
+    always = () if used is None else used.always or _first(used.imported)
+    if sys.dont_write_bytecode or not (fresh or used is None or used.always != always):
+        return
+    try:
+        if posix.stat(path.rpartition("/")[0]).st_uid == posix.geteuid():
+            _write(path, _encoded(_entries(ours, used, stamp), always))
+    except OSError:
+        return  # a read-only tree, a full disk: it will go on as before
+
+
+def _first(imported: list[str]) -> tuple[str, ...]:
+    """What a run imported until its room was begun; nothing where there was no run."""
+    return tuple(imported[: imported.index(_AFTERWARDS)]) if _AFTERWARDS in imported else ()
+
+
+def _is_of(used: Bundle | None, module: ModuleType) -> bool:
+    return used is not None and getattr(module.__spec__, "loader", None) is used
+
+
+def _entries(ours: dict[str, ModuleType], used: Bundle | None, stamp: Stamp) -> dict[str, tuple[str, int, int, bytes]]:
+    """Those in use stay, with what was just compiled in addition or in their place."""
+    entries = {}
+    if used is not None:
+        entries = {name: (*entry[:3], used.code(name)) for name, entry in used.index.items() if used.load(name)}
+    for name, module in ours.items():
+        path = module.__file__
+        if (name in entries and _is_of(used, module)) or path is None or name == _READER:
+            continue
+        source = path[len(_DIRECTORY) + 1 :]
+        now = stamp(source)
+        text = FileLoader(name, path).get_data(path)
+        entries[name] = (source, *now, marshal.dumps(_without_lines(_compiled(text, path))))
+    return entries
+
+
+def _compiled(text: bytes, path: str) -> CodeType:
+    """Without documentation, which is a tenth of it, and without the import of `__future__`, which is what the flag says."""
+    tree = compile(text, path, "exec", flags=_ONLY_TREE, dont_inherit=True)
+    tree.body = [step for step in tree.body if getattr(step, "module", None) != "__future__"]
+    code: CodeType = compile(tree, path, "exec", flags=_ANNOTATIONS, dont_inherit=True, optimize=2)
+    return code
+
+
+def _without_lines(code: CodeType) -> CodeType:
+    """And without the table of line numbers, which is a quarter; `tell` finds them again."""
+    inner = tuple(_without_lines(one) if hasattr(one, "co_code") else one for one in code.co_consts)
+    return code.replace(co_linetable=b"", co_consts=inner)
+
+
+def _line(code: CodeType, instruction: int) -> int:
+    """The line of an instruction, from the source if the code has no table of its own; 0 where that is not to be had."""
+    if code.co_linetable:
+        codes = [code]
+    else:
+        try:
+            codes = [_compiled(FileLoader(code.co_name, code.co_filename).get_data(code.co_filename), code.co_filename)]
+        except (OSError, SyntaxError, ValueError):
+            return 0
+    for one in codes:  # which grows
+        if (one.co_name, one.co_firstlineno, one.co_code) == (code.co_name, code.co_firstlineno, code.co_code):
+            return next((line or 0 for start, end, line in one.co_lines() if start <= instruction < end), 0)
+        codes += [inner for inner in one.co_consts if hasattr(inner, "co_code")]
+    return 0
+
+
+def tell(_kind: type[BaseException], error: BaseException, _trace: object) -> None:
+    """sys.excepthook: an exception that nobody expected, with the lines that the bundle leaves out."""
+    import traceback  # it has happened: time does not matter any more
+
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before is not None:
+        tell(type(before), before, None)
+        print("\nThen this came of it:\n", file=sys.stderr)
+    frames, trace = [], error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        frames.append((code.co_filename, _line(code, trace.tb_lasti), code.co_name, None))
+        trace = trace.tb_next
+    lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)]
+    print("".join([*lines, *traceback.format_exception_only(error)]), end="", file=sys.stderr)
+
+
+def _encoded(entries: dict[str, tuple[str, int, int, bytes]], always: tuple[str, ...]) -> bytes:
+    index: dict[str, Entry] = {}
+    offset = 0
+    for name, (source, time, size, code) in entries.items():
+        index[name] = (source, time, size, offset, len(code))
+        offset += len(code)
+    head = marshal.dumps((index, always))
+    return b"".join((MAGIC_NUMBER, len(head).to_bytes(4, "little"), head, *(entry[3] for entry in entries.values())))
+
+
+def _write(path: str, data: bytes) -> None:
+    """Whole or not at all: a reader never sees half of it."""
+    unfinished = f"{path}.{posix.getpid()}"
+    fd = posix.open(unfinished, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o644)
+    try:
+        if posix.write(fd, data) == len(data):
+            posix.rename(unfinished, path)
+            return
+        posix.unlink(unfinished)
+    except OSError:
+        posix.unlink(unfinished)
+        raise
+    finally:
+        posix.close(fd)

@@ -12,7 +12,7 @@ import socket
 import tempfile
 import threading
 
-from ._value import value
+from ._value import Value
 from .data.attacks import ENDED, PREFIX, ROWS, X86_ROWS
 from .jsonapi import request_from_mapping
 from .runner import perform
@@ -40,8 +40,7 @@ WITNESS = (
 )
 
 
-@value
-class Attempt:
+class Attempt(Value):
     """One attempt: `outcome` is what the attacker saw, `layer` what stands first in its way."""
 
     name: str

@@ -6,7 +6,7 @@ host is surveyed and the policy resolved: so the namespaces are made while that 
 
 from __future__ import annotations
 
-from ._value import value
+from ._value import Value
 from .errors import CapsuleError
 
 TYPE_CHECKING = False
@@ -21,8 +21,7 @@ OOM_SCORE = 1000  # under memory pressure the kernel ends a sandbox before anyth
 GROUP_NAME = "capsule-…"  # what a plan that is only shown says; a real one has the owner in it
 
 
-@value
-class Identity:
+class Identity(Value):
     """Who calls, and which ids of the host the sandbox gets. `privileged`: the caller may open mounts for it."""
 
     uid: int

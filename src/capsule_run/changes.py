@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix
 
-from ._value import value
+from ._value import Value
 from .model import CREATED, DELETED, MODIFIED, Change
 from .paths import DIRECTORY_FLAGS, READ_FLAGS
 
@@ -24,8 +24,7 @@ _BLOCK = 1 << 20
 _MOST_DEPTH = 128  # deeper than that, a tree is changed as a whole and not looked into
 
 
-@value
-class Known:
+class Known(Value):
     """What lies in the layer and was not put there by the command."""
 
     mount_points: frozenset[str]  # files and directories that something else was mounted on

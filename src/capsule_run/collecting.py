@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix
 
-from ._value import value
+from ._value import Value
 from .model import CollectedFile, NotCollected
 from .paths import DIRECTORY_FLAGS, READ_FLAGS
 from .patterns import MOST_NAMES, advance
@@ -26,8 +26,7 @@ _KIND, _PLAIN, _DIRECTORY, _LINK = 0o170000, 0o100000, 0o040000, 0o120000
 _WILD = frozenset("*?[")
 
 
-@value
-class Limits:
+class Limits(Value):
     """How much may come out. `settled`: nobody can change the files any more, so that they need no copy."""
 
     total_bytes: int

@@ -11,7 +11,7 @@ import _socket
 import fcntl
 import posix
 
-from ._value import value
+from ._value import Value
 from .errors import CapsuleError
 
 TYPE_CHECKING = False
@@ -44,8 +44,7 @@ _USAGE = (
 )
 
 
-@value
-class Report:
+class Report(Value):
     """What the core said, by name; see docs/plan-format.md. Times are nanoseconds of CLOCK_MONOTONIC, 0 for never."""
 
     times: dict[str, int]
@@ -62,8 +61,7 @@ class Report:
     record: tuple[int, int]  # bytes written down, and lines for which there was no room
 
 
-@value
-class Ended:
+class Ended(Value):
     """All that is known of a run whose command started: verdict and accounts are made of this."""
 
     policy: Policy

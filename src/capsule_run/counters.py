@@ -6,7 +6,7 @@ A line of the record is `cgroup FILE TEXT`; version 1 and version 2 name other f
 
 from __future__ import annotations
 
-from ._value import value
+from ._value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 PRESSURE = ("cpu", "memory", "io")
 
 
-@value
-class Counters:
+class Counters(Value):
     """What the groups counted. Everything includes our process 1, which is a member."""
 
     memory_peak_bytes: int | None = None

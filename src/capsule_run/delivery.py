@@ -12,7 +12,7 @@ import posix
 import select
 
 from . import paths
-from ._value import value
+from ._value import Value
 from .errors import CapsuleError
 from .links import out_of_reach
 
@@ -27,8 +27,7 @@ _STEP_BYTES = 1 << 20
 _PIPE_BYTES = 1 << 20
 
 
-@value
-class Delivery:
+class Delivery(Value):
     """One file to be made. `content`, or what `source` held when it was looked at: `device` and `inode` say which that is."""
 
     path: str

@@ -5,7 +5,7 @@ Rank 1: pure. `cli.doctor` gathers the facts, runs a sandbox, and prints what co
 
 from __future__ import annotations
 
-from ._value import value
+from ._value import Value
 from .data import apparmor
 from .sizes import kernel_version
 
@@ -34,8 +34,7 @@ CONTAINER_FLAGS = {
 }
 
 
-@value
-class Finding:
+class Finding(Value):
     """One line of the doctor's. `remedy` is empty where there is nothing to do."""
 
     check: str
@@ -44,8 +43,7 @@ class Finding:
     remedy: str = ""
 
 
-@value
-class Trial:
+class Trial(Value):
     """What came of running a sandbox: `code` is empty when it ran, and then `isolation` is the result's."""
 
     code: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from ._value import value
+from ._value import Value
 from .delivery import Delivery
 from .paths import DIRECTORY_FLAGS
 
@@ -21,8 +21,7 @@ _KIND, _PLAIN, _DIRECTORY, _LINK = 0o170000, 0o100000, 0o040000, 0o120000
 _PAGE = 4096
 
 
-@value
-class Copy:
+class Copy(Value):
     """What will be made: paths relative to the workspace, parents first. What cannot be read or is special is left out."""
 
     directories: tuple[tuple[str, int], ...]

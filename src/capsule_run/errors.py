@@ -6,7 +6,7 @@ Rank 0: imports nothing but the values. A code, once published, keeps its meanin
 
 from __future__ import annotations
 
-from ._value import value
+from ._value import Value
 from .model import ERROR, KILLED, TIMEOUT, Failure
 
 TYPE_CHECKING = False
@@ -211,8 +211,7 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
 CODES = tuple(_ROWS)
 
 
-@value
-class Entry:
+class Entry(Value):
     """One line of the catalogue.
 
     `exit` is the command line's exit code, or `OWN`; `status` is the result's when this code ends a run.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from ._value import replace, value
+from ._value import Value, replace
 from .errors import CapsuleError
 from .paths import DIRECTORY_FLAGS
 from .view import COPY, PRIVATE, WORKSPACE, within
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 MOST_LISTED = 1000  # changes that a result names
 
 
-@value
-class Taken:
+class Taken(Value):
     """What came out of the workspace of a run. `changes` is None where nobody looked."""
 
     collected: tuple[CollectedFile, ...]

@@ -6,7 +6,7 @@ Version 1 and version 2 are two tables of file names for one set of limits.
 
 from __future__ import annotations
 
-from ._value import replace, value
+from ._value import Value, replace
 from .errors import CapsuleError
 from .model import DEFAULT_CPU_SHARES, DEFAULT_MAX_PIDS, DEFAULT_MEMORY_BYTES
 
@@ -41,8 +41,7 @@ _FILES1 = {
 }
 
 
-@value
-class Place:
+class Place(Value):
     """A directory of the host's in which this caller may make groups, and the controllers that they will have."""
 
     version: int
@@ -51,8 +50,7 @@ class Place:
     has_peak: bool = True  # before 5.19 the kernel of version 2 keeps no peak of memory
 
 
-@value
-class Cgroups:
+class Cgroups(Value):
     """What the host offers; `lacking` says per version why it offers nothing, and what its owner would have to do."""
 
     places: tuple[Place, ...] = ()
@@ -63,8 +61,7 @@ class Cgroups:
 NONE = Cgroups()
 
 
-@value
-class Knob:
+class Knob(Value):
     """One file to write. An `optional` one may be missing, where the kernel then has nothing to limit (swap)."""
 
     file: str
@@ -72,8 +69,7 @@ class Knob:
     optional: bool = False
 
 
-@value
-class Group:
+class Group(Value):
     """One group to make beneath `parent`: what to write, in order, and what to read at the end."""
 
     version: int
@@ -87,8 +83,7 @@ class Group:
         return self.version == 1 and "memory.oom_control" in self.files
 
 
-@value
-class Limits:
+class Limits(Value):
     """What a cgroup can hold. `cpu_quota` is in processors, None for no quota; `io` has only the rates that were asked for."""
 
     memory_bytes: int
@@ -121,8 +116,7 @@ def limits(resources: Resources) -> Limits:
     )
 
 
-@value
-class Decision:
+class Decision(Value):
     """The groups to make, and for each limit the mechanism that it stands on."""
 
     groups: tuple[Group, ...]

@@ -9,7 +9,7 @@ import posix
 import time
 
 from . import machine, paths
-from ._value import value
+from ._value import Value
 from .birth import Identity
 from .data.host_paths import DEVICES, ETC_PATHS
 from .machine import KEPT_NS
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 ELOOP = 40
 
 
-@value
-class Source:
+class Source(Value):
     """One object on the host, as seen now: the core refuses any other that has taken its place.
 
     `asked` is the path as given, `path` the same without links; `error` is an errno where it cannot be looked at.
@@ -45,8 +44,7 @@ class Source:
     error: int
 
 
-@value
-class Upper:
+class Upper(Value):
     """Where what is written to the workspace lies on disk: beneath `directory`, in `source`, so many bytes at the most.
 
     `made` is false while nothing is: then `source` is the directory itself.
@@ -58,8 +56,7 @@ class Upper:
     made: bool
 
 
-@value
-class Host:
+class Host(Value):
     """The facts. Paths that do not exist are absent from `sources`, or there with an `error` if they were asked for."""
 
     architecture: str
@@ -152,8 +149,7 @@ def _unseen(asked: str, path: str, error: int) -> Source:
     return Source(asked=asked, path=path, device=0, inode=0, is_directory=False, owner=0, group=0, error=error)
 
 
-@value
-class Static:
+class Static(Value):
     """What no request changes: the system's own paths and what this process is."""
 
     seen_ns: int

@@ -9,14 +9,13 @@ import posix
 import sys
 
 from . import paths
-from ._value import value
+from ._value import Value
 from .core import PATH as CORE_PATH
 
 GVISOR_BUILD = "Sun Jan 10 15:06:54 PST 2016"  # the one kernel version that gVisor tells every program
 
 
-@value
-class Facts:
+class Facts(Value):
     """This host and this process, unjudged."""
 
     python: tuple[int, int]

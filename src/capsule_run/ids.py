@@ -9,7 +9,7 @@ import posix
 import time
 
 from . import machine
-from ._value import value
+from ._value import Value
 from .birth import Identity
 from .errors import CapsuleError
 from .machine import KEPT_NS
@@ -19,8 +19,7 @@ FREE_IDS_FROM, FREE_IDS = 0x70000000, 1 << 24
 CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN = 6, 7, 21
 
 
-@value
-class Ranges:
+class Ranges(Value):
     """What this process may map, and what is taken."""
 
     seen_ns: int

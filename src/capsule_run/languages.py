@@ -9,7 +9,7 @@ Rank 1: pure. Which toolchains work in the sandbox is asked of the caller, who c
 
 from __future__ import annotations
 
-from ._value import value
+from ._value import Value
 from .checks import check_string, nearest, refuse, shown
 from .errors import CapsuleError
 
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 
 
-@value
-class Toolchain:
+class Toolchain(Value):
     """One way to run a language: the programs that it takes, and the words that start it, `{}` being the source.
 
     `build` is a shell line, for which the source is `$0`; `run` then has no `{}`. `probe` is a command that succeeds
@@ -36,8 +35,7 @@ class Toolchain:
     environment: tuple[tuple[str, str], ...] = ()
 
 
-@value
-class Language:
+class Language(Value):
     """One row. `memory_bytes` and `profile` are what its toolchain needs for the smallest program, where that is more than
     the usual limit and the usual system calls; what a request says wins.
     """
@@ -52,8 +50,7 @@ class Language:
     profile: str | None = None
 
 
-@value
-class Program:
+class Program(Value):
     """Code made into a request's fields."""
 
     command: tuple[str, ...]

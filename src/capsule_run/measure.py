@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 import time
 
-from ._value import value
+from ._value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,8 +25,7 @@ STEAL_SHARE, CPU_SHARE, MEMORY_SHARE, IO_SHARE, SWITCHES_A_SECOND = 0.02, 0.10, 
 LEAST_CPU_MS = 20
 
 
-@value
-class Sample:
+class Sample(Value):
     """The host's counters at one moment. `waited_us` has the totals of /proc/pressure, absent where there is none."""
 
     at_ns: int

@@ -6,7 +6,7 @@ and nothing after it is optional. Units are in the names.
 
 from __future__ import annotations
 
-from ._value import value
+from ._value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ CREATED, MODIFIED, DELETED = "created", "modified", "deleted"
 SUCCESS, ERROR, TIMEOUT, KILLED = "success", "error", "timeout", "killed"
 
 
-@value
-class Resources:
+class Resources(Value):
     """Limits, as asked for."""
 
     memory_bytes: int | None = None
@@ -53,8 +52,7 @@ class Resources:
         return any(rate is not None for rate in rates)
 
 
-@value
-class Bind:
+class Bind(Value):
     """One host path shown inside. `source` may be relative to the caller's directory; `destination` is absolute.
 
     `force` lets the destination be one of the system's own directories.
@@ -66,24 +64,21 @@ class Bind:
     force: bool | None = None
 
 
-@value
-class Workspace:
+class Workspace(Value):
     """A host directory shown at the workspace: `cow` (private copy on write), `ro`, or `rw`."""
 
     source: str
     mode: str = COPY_ON_WRITE
 
 
-@value
-class WorkspaceUpper:
+class WorkspaceUpper(Value):
     """A host directory beneath which what is written to the workspace lies, and how much that may be."""
 
     directory: str
     bytes: int | None = None
 
 
-@value
-class InputFile:
+class InputFile(Value):
     """One file that is there when the command starts. `path` is relative to the workspace.
 
     Its bytes are `content`, or those of the host's file `source`; the other one is None. `mode` None is 0644.
@@ -95,8 +90,7 @@ class InputFile:
     mode: int | None = None
 
 
-@value
-class Isolation:
+class Isolation(Value):
     """What of the host the command may see, as asked for."""
 
     network: bool | None = None
@@ -112,8 +106,7 @@ class Isolation:
     unmask: tuple[str, ...] = ()
 
 
-@value
-class Request:
+class Request(Value):
     """What was asked: a command and what it may use. Made by the doors, checked by `jsonapi`, filled by `policy`."""
 
     command: tuple[str, ...]
@@ -139,8 +132,7 @@ class Request:
     save_changes: str | None = None
 
 
-@value
-class Failure:
+class Failure(Value):
     """Why a run did not end cleanly. `cause` is one word for machines, `details` the evidence, `hint` what to do."""
 
     code: str
@@ -150,8 +142,7 @@ class Failure:
     hint: str
 
 
-@value
-class Output:
+class Output(Value):
     """One captured stream: the bytes kept, how many the command wrote while it was read, and whether some are missing."""
 
     data: bytes
@@ -159,8 +150,7 @@ class Output:
     truncated: bool
 
 
-@value
-class CollectedFile:
+class CollectedFile(Value):
     """One file that came out. `data` is bytes, or the file itself mapped into memory where it is large.
 
     Both can be read, sliced and written like bytes; `bytes(file)` is a copy.
@@ -183,8 +173,7 @@ class CollectedFile:
         return bytes(self.data)
 
 
-@value
-class NotCollected:
+class NotCollected(Value):
     """A file that `collect` names and that did not come out: one word says why (docs/files.md)."""
 
     path: str
@@ -192,8 +181,7 @@ class NotCollected:
     bytes: int
 
 
-@value
-class Change:
+class Change(Value):
     """One thing that the command left otherwise than it was; `type` is what it is now, or was if it is gone."""
 
     path: str
@@ -202,16 +190,14 @@ class Change:
     type: str = "file"  # or directory, symlink, special
 
 
-@value
-class NotApplied:
+class NotApplied(Value):
     """A change, or a collected file, that was not written to the host: one word says why (docs/files.md)."""
 
     path: str
     reason: str
 
 
-@value
-class Metrics:
+class Metrics(Value):
     """Measurements of one run. A field that is None could not be measured on this host, and is absent from the JSON.
 
     Milliseconds have a fraction; `startup` maps a phase to whole microseconds.
@@ -239,8 +225,7 @@ class Metrics:
     startup: Mapping[str, int] | None = None
 
 
-@value
-class Result:
+class Result(Value):
     """What the caller gets. `exit_code` and the streams are there whenever the command started, however it ended."""
 
     execution_id: str

@@ -6,7 +6,7 @@ core refuses a plan whose steps go back in that order, or that lacks one of the 
 
 from __future__ import annotations
 
-from ._value import value
+from ._value import Value
 from .birth import GROUP_NAME, birth_steps
 from .model import COPY_ON_WRITE, READ_ONLY
 from .view import COPY, SCRATCH_PLACES, TRANSIENT, VAR_TMP, WORKSPACE, scratch_places, within
@@ -31,8 +31,7 @@ LARGEST_PAGE = {"x86_64": 4096}  # elsewhere a kernel may have been built for pa
 HIDDEN_INODES = 17
 
 
-@value
-class Plan:
+class Plan(Value):
     """Both halves. `fds` of a half are numbered as they are sent along with it."""
 
     room: tuple[Step, ...]

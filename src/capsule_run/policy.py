@@ -7,7 +7,7 @@ module is optional.
 from __future__ import annotations
 
 from . import groups, transfer, view
-from ._value import replace, value
+from ._value import Value, replace
 from .errors import CapsuleError
 from .groups import NONE, Cgroups
 from .model import (
@@ -40,8 +40,7 @@ DRAIN_MS = 250
 BEYOND_DISK = 1 << 20  # so that a file that fills the disk meets ENOSPC, and not the signal of its own limit
 
 
-@value
-class Watched:
+class Watched(Value):
     """What the launcher looks at besides memory, while the command runs and at its end."""
 
     cpu_time_ms: int | None  # None: unlimited
@@ -50,8 +49,7 @@ class Watched:
     ledger: bool
 
 
-@value
-class Calls:
+class Calls(Value):
     """Which system calls there are. `recipe` is what `profile` means where it is not a shipped one."""
 
     profile: str
@@ -60,8 +58,7 @@ class Calls:
     listener_required: bool
 
 
-@value
-class Policy:
+class Policy(Value):
     """What will be enforced. The plan is made from this and nothing else."""
 
     architecture: str

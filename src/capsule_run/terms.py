@@ -8,7 +8,7 @@ request that names anything of the host's (a directory, a file, a tool) is looke
 from __future__ import annotations
 
 from . import cgroup, host
-from ._value import replace, value
+from ._value import Value, replace
 from .policy import adapted
 
 TYPE_CHECKING = False
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 MOST_KEPT = 4
 
 
-@value
-class Terms:
+class Terms(Value):
     """One policy, what it was made from, and the furnishing of its room as steps and as they are sent."""
 
     shape: Request

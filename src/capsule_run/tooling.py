@@ -15,7 +15,7 @@ What a model reads, and why no program can forge it: `telling`. Rank 4: shared b
 
 from __future__ import annotations
 
-from ._value import value
+from ._value import Value
 from .checks import check_string, refuse, shown, wrong_type
 from .errors import CapsuleError
 from .fastjson import loads
@@ -39,8 +39,7 @@ LANGUAGES = ("python", "javascript", "bash")
 _PER_CALL = ("command", "stdin", "stdin_base64", "execution_id")
 
 
-@value
-class Operator:
+class Operator(Value):
     """What the operator allows; made by `operator`, which checks it.
 
     `limits` are request fields (docs/json-api.md) for every call. `shown_bytes` is how much of each stream a model reads.
@@ -192,8 +191,7 @@ def tool_request(arguments: object, limits: Operator) -> Request:
 # --- a tool call, whole -----------------------------------------------------------------------------------------------
 
 
-@value
-class Answer:
+class Answer(Value):
     """What came of a tool call. `result` is None where nothing ran, since the arguments or the limits were wrong."""
 
     text: str

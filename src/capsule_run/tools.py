@@ -10,7 +10,7 @@ from __future__ import annotations
 import posix
 
 from . import paths, shims
-from ._value import value
+from ._value import Value
 from .errors import CapsuleError
 from .host import look
 from .view import SHIMMED, SYSTEM_DIRECTORIES, is_home, normal, shown_already, trees_of, within
@@ -30,8 +30,7 @@ MOST_STEPS = 8  # a script's interpreter that is a script, a base that has a bas
 SHARED_PLACES = ("/home", "/mnt", "/media", "/opt", "/srv", "/var", "/var/lib", "/tmp", "/var/tmp")
 
 
-@value
-class Shown:
+class Shown(Value):
     """One tool. `sources` go where they are on the host, `links` lead to them, `path` are directories for PATH."""
 
     asked: str

@@ -5,7 +5,7 @@ Rank 1: pure. Called by `policy.resolve`.
 
 from __future__ import annotations
 
-from ._value import value
+from ._value import Value
 from .errors import CapsuleError
 from .model import COPY_ON_WRITE, DEFAULT_COLLECT_BYTES, DEFAULT_MEMORY_BYTES
 from .view import COPY, PRIVATE, TRANSIENT, WORKSPACE, normal, within
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 PAGE = 4096  # what a file in memory takes at least, of bytes or of the number of files
 
 
-@value
-class Transfer:
+class Transfer(Value):
     """Files in, and what of the workspace is wanted when the command has ended. Empty paths: nowhere."""
 
     deliveries: tuple[Delivery, ...]

@@ -5,7 +5,7 @@ Rank 1: pure. Called by `policy.resolve`, which raises what is refused here.
 
 from __future__ import annotations
 
-from ._value import value
+from ._value import Value
 from .errors import CapsuleError
 from .model import COPY_ON_WRITE, READ_ONLY, READ_WRITE
 
@@ -50,8 +50,7 @@ PRIVATE, COPY = "private", "copy"
 TRANSIENT = (PRIVATE, COPY, COPY_ON_WRITE)  # kinds of which the host keeps nothing
 
 
-@value
-class BoundPath:
+class BoundPath(Value):
     """A host object at a place inside. `idmap`: what its owner owns is shown as the sandbox's own."""
 
     source: Source

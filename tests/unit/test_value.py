@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from capsule_run._value import replace, value
+from capsule_run._value import Value, replace
 from capsule_run.model import Bind, Isolation, Request, Resources
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
@@ -21,8 +21,7 @@ COSTLY = {
 MODULES = ["_value", "errors", "model", "fastjson", "sizes", "checks", "jsonapi", "cli.options", "cli.help"]
 
 
-@value
-class Point:
+class Point(Value):
     """A value to try."""
 
     x: int

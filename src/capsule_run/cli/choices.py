@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._value import value
+from .._value import Value
 from ..model import Request
 
 TYPE_CHECKING = False
@@ -14,8 +14,7 @@ MOST_PLAIN = 1 << 12  # words, and letters in all: far below the least that any 
 NOTHING: Mapping[str, object] = {}
 
 
-@value
-class Options:
+class Options(Value):
     """A command line, read. `fields` is a request mapping without the command; what was not given is absent."""
 
     command: tuple[str, ...]

@@ -6,7 +6,7 @@ the same checker as in JSON. Called by `cli`; `help` prints the table.
 
 from __future__ import annotations
 
-from capsule_run._value import value
+from capsule_run._value import Value
 from capsule_run.checks import (
     check_directory,
     check_place,
@@ -43,8 +43,7 @@ if TYPE_CHECKING:
     Reader = Callable[[str, str], object]
 
 
-@value
-class Option:
+class Option(Value):
     """One line of the table. `field` is the request field that it fills, or else the field of `Options`.
 
     An option with a `metavar` takes a value, which `read` makes of a word; one without stores what it `gives`.

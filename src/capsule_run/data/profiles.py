@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from .._value import value
+from .._value import Value
 
 
-@value
-class Profile:
+class Profile(Value):
     """Groups that always count, and those that depend on the network and on who the payload is inside."""
 
     groups: tuple[str, ...]

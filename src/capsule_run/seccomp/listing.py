@@ -5,7 +5,7 @@ Pure, and not on the path of a run.
 
 from __future__ import annotations
 
-from .._value import value
+from .._value import Value
 from .rule import ERRNO_NAMES
 from .selection import KILL_VIOLATIONS, grouped_rules, numbers_of, settled
 
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from .rule import Action, Case
 
 
-@value
-class Row:
+class Row(Value):
     """One syscall of a profile: what happens to it, under which tests of its arguments, and why."""
 
     name: str

@@ -5,7 +5,7 @@ Pure. `profile_file` reads one from TOML; NAME+GROUP on the command line is anot
 
 from __future__ import annotations
 
-from .._value import value
+from .._value import Value
 from ..checks import nearest
 from ..data.profiles import PROFILES
 from ..data.rules import GROUPS
@@ -22,8 +22,7 @@ START_CALLS = ("read", "write", "close")
 ALONE = "none"  # `extends` of a profile that begins with the base alone
 
 
-@value
-class Recipe:
+class Recipe(Value):
     """What to make a profile of. `extends` names a shipped profile, or is `none`."""
 
     name: str

@@ -9,7 +9,7 @@ Every test looks at 32 bits: the low half of an argument (0 to 5), or the high h
 
 from __future__ import annotations
 
-from .._value import value
+from .._value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ ERRNO_NAMES = {
 }
 
 
-@value
-class Action:
+class Action(Value):
     """What the filter answers.
 
     `allow`; `errno` (refuse, and tell the launcher); `quiet` (answer without telling: refuse, or for 0 pretend);
@@ -65,8 +64,7 @@ def suspect(errno: int) -> Action:
     return Action(kind="suspect", errno=errno)
 
 
-@value
-class Condition:
+class Condition(Value):
     """Holds when `argument & mask` is one of `values` (`inside`), or none of them."""
 
     argument: int
@@ -76,8 +74,7 @@ class Condition:
     words: str
 
 
-@value
-class Case:
+class Case(Value):
     """An action for calls on which every test holds; `shared`: only where something of the host's is writable inside."""
 
     when: tuple[Condition, ...]
@@ -85,8 +82,7 @@ class Case:
     shared: bool = False
 
 
-@value
-class Rule:
+class Rule(Value):
     """One syscall of a group. The first case whose tests hold decides, else `otherwise`.
 
     `only` names the architecture that the rule is for, or is empty for every one that has the call.

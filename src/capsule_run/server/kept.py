@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from binascii import b2a_base64
 
-from .._value import value
+from .._value import Value
 from ..telling import readable
 
 TYPE_CHECKING = False
@@ -23,8 +23,7 @@ _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 _IMAGES = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"))
 
 
-@value
-class KeptFile:
+class KeptFile(Value):
     """One produced file: its path in the workspace as it can be shown, its bytes, and the address to ask for it by."""
 
     uri: str

@@ -6,7 +6,7 @@ Whatever a model says is one of the few arguments in the schemas; limits are the
 
 from __future__ import annotations
 
-from .._value import value
+from .._value import Value
 from ..checks import check_source, check_stdin, list_of, refuse, wrong_type
 from ..jsonapi import check_object, request_from_mapping, with_defaults
 from ..languages import language
@@ -69,8 +69,7 @@ _ABOUT = {
 }
 
 
-@value
-class Tool:
+class Tool(Value):
     """One tool; `request` makes of checked arguments what is run."""
 
     name: str

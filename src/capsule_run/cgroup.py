@@ -15,7 +15,7 @@ import posix
 
 from ._value import replace
 from .groups import ACCOUNT, CGROUP1, CGROUP2, CPU, IO, MEMORY, PROCESSES, Cgroups, Group, Place
-from .machine import kernel
+from .machine import kernel, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,19 +35,7 @@ _lock = _thread.allocate_lock()  # the two places where something is changed onc
 
 
 def _read(path: str) -> str:
-    try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        parts = []
-        while part := posix.read(fd, 1 << 16):
-            parts.append(part)
-        return b"".join(parts).decode("utf-8", "surrogateescape")
-    except OSError:
-        return ""
-    finally:
-        posix.close(fd)
+    return read(path, 1 << 24)
 
 
 def _write(path: str, text: str, *, directory: int | None = None) -> None:
@@ -229,6 +217,7 @@ def _advice() -> str:
 
 # What was found out, by the user that it holds for. Who made it stays right: another group means another mkdir, which fails.
 _found: dict[int, Cgroups] = {}
+_unswept: list[str] = []  # where those are that nobody has looked through for what the dead left
 
 
 def find() -> Cgroups:
@@ -247,8 +236,7 @@ def find() -> Cgroups:
             places.append(second)
         places += _version1(mounts, own)
         found = Cgroups(places=tuple(places), lacking=((CGROUP2, _advice()), (CGROUP1, _ADVICE1)))
-        for place in places:
-            sweep(place.path)
+        _unswept[:] = [place.path for place in places]
         _found[posix.geteuid()] = found
     return found
 
@@ -300,6 +288,12 @@ def is_of_the_dead(name: str) -> bool:
     """Whether a name is one of `own_name`, and of a process that is gone. One of another pid namespace cannot be told."""
     parts = name.removeprefix(PREFIX).split("-") if name.startswith(PREFIX) else []
     return len(parts) == 4 and parts[0] == _namespace() and parts[1].isdigit() and _start_time(parts[1]) != parts[2]
+
+
+def sweep_found() -> None:
+    """Remove what dead owners left where this process makes groups, once. For when nobody waits for us."""
+    while _unswept:
+        sweep(_unswept.pop())
 
 
 def sweep(path: str) -> list[str]:

@@ -132,10 +132,16 @@ class Exchange:
         return b""
 
     def take(self, *, by_itself: bool) -> Taken:
-        """What the request wants of the workspace as the command has left it.
+        """What the request wants of the workspace as the command has left it; then the workspace is given up.
 
         `by_itself`: the command came to its own end. What one that was cut short had begun is listed, and not applied.
         """
+        try:
+            return self._taken(by_itself=by_itself)
+        finally:
+            self.close()  # the kernel clears it away at the last close, which is then the core's, as it ends beside us
+
+    def _taken(self, *, by_itself: bool) -> Taken:
         if not self._offered and self._layer < 0:
             return Taken(collected=(), not_collected=(), changes=None, changes_truncated=False, not_applied=())
         collected, not_collected, not_saved = self._collect()

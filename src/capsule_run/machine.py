@@ -14,16 +14,24 @@ from .sizes import kernel_version
 from .view import trees_of, within
 
 KEPT_NS = 1_000_000_000  # facts of the host are asked again after a second
+_AT_A_TIME = 1 << 13  # bytes; more would be memory that Python takes and gives back for each small file
 SYSTEM_LINKS = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 
 
 def read(path: str, limit: int = 1 << 16) -> str:
+    """The first `limit` bytes of a file, as text; empty where it cannot be read."""
     try:
         fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
         return ""
     try:
-        return posix.read(fd, limit).decode("utf-8", "surrogateescape")
+        parts = []
+        while limit > 0 and (part := posix.read(fd, min(limit, _AT_A_TIME))):
+            parts.append(part)
+            limit -= len(part)
+        return b"".join(parts).decode("utf-8", "surrogateescape")
+    except OSError:
+        return ""
     finally:
         posix.close(fd)
 

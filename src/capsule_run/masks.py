@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from .host import Source
 
 _KIND, _DIRECTORY, _LINK = 0o170000, 0o040000, 0o120000
-EXISTING = ("", *sorted({name.rpartition("/")[0] for name in SECRETS if "/" in name}))
+_SMALL = 4096  # bytes of a directory that has few names, on every file system
+_TOPS = frozenset([name.partition("/")[0].casefold() for name in SECRETS])
 
 
 def secrets_in(sources: Iterable[Source], unmask: tuple[str, ...]) -> dict[str, tuple[tuple[str, bool], ...]]:
@@ -30,19 +31,40 @@ def secrets_in(sources: Iterable[Source], unmask: tuple[str, ...]) -> dict[str, 
     }
 
 
+def _tops(directory: str) -> frozenset[str]:
+    """Which first names of secrets may be there: read off a small directory, and all for one that would take long to read.
+
+    Whatever their case, since there are directories in which that does not matter.
+    """
+    try:
+        if posix.stat(directory).st_size <= _SMALL:
+            return _TOPS.intersection([name.casefold() for name in posix.listdir(directory)])
+    except OSError:
+        pass
+    return _TOPS
+
+
 def _look(directory: str, unmask: tuple[str, ...]) -> tuple[tuple[str, bool], ...]:
-    here = {place for place in EXISTING if not place or paths.exists(f"{directory}/{place}", follow=False)}
+    tops = _tops(directory)
+    if not tops:
+        return ()
+    here: dict[str, bool] = {"": True}  # by place: it has to be there for a secret to be in it
     found: dict[str, bool] = {}
     for name in SECRETS:
-        if name in unmask or name.rpartition("/")[0] not in here:
+        place = name.rpartition("/")[0]
+        if name in unmask or name.partition("/")[0].casefold() not in tops:
+            continue
+        if place not in here:
+            here[place] = paths.exists(f"{directory}/{place}", follow=False)
+        if not here[place]:
             continue
         try:
             kind = posix.lstat(f"{directory}/{name}").st_mode & _KIND
         except OSError:
             continue
-        place, is_directory = _target(directory, name) if kind == _LINK else (name, kind == _DIRECTORY)
-        if place:
-            found[place] = is_directory
+        shown, is_directory = _target(directory, name) if kind == _LINK else (name, kind == _DIRECTORY)
+        if shown:
+            found[shown] = is_directory
     outermost = [
         place for place in found if not any(place != other and within(f"/{place}", f"/{other}") for other in found)
     ]

@@ -184,6 +184,7 @@ class _Attempt:
         from . import account, attestation, measure, verdict  # noqa: F401  # while the command runs, not while somebody waits for it
 
         attestation.filter_hash(_program(self.payload))
+        cgroup.sweep_found()
         message = early or (exchange.ready(self.core) if exchange else b"")
         before = measure.begin(self.core) if not message else None
         message = message or self.core.receive()
@@ -322,11 +323,10 @@ def _program(payload: tuple[tuple[str, ...], ...]) -> str:
 
 def _exchange(policy: Policy, sinks: _Sinks) -> Exchange | None:
     """For a run that brings files, or wants some; it is closed with the sinks."""
-    if not (policy.transfer.is_needed):
-        return None
-    from .exchange import Exchange
+    if policy.transfer.is_needed:
+        from .exchange import Exchange
 
-    sinks.exchange = Exchange(policy)
+        sinks.exchange = Exchange(policy)
     return sinks.exchange
 
 

@@ -1,0 +1,61 @@
+"""Secrets of a shared directory are found by name, whichever of the two ways they are looked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from capsule_run import host, masks
+from capsule_run.data.secrets import SECRETS
+
+
+@pytest.fixture(params=["listed", "asked one by one"])
+def directory(request, tmp_path, monkeypatch):
+    """An empty directory, in which secrets are found in this way."""
+    monkeypatch.setattr(masks, "_SMALL", 1 << 30 if request.param == "listed" else -1)
+    return tmp_path
+
+
+def found_in(directory, *unmask):
+    return dict(masks.secrets_in([host.look(str(directory))], unmask).get(str(directory), ()))
+
+
+def test_nothing_is_found_where_nothing_is(directory):
+    """An ordinary project has no secrets."""
+    directory.joinpath("main.py").write_text("")
+    assert {} == found_in(directory)
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_each_name_is_found(directory, name):
+    """As a file in the places that it has, and unless it is asked for by name."""
+    path = directory / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("")
+    assert {name: False} == found_in(directory)
+    assert {} == found_in(directory, name)
+
+
+def test_a_link_is_what_it_leads_to(directory):
+    """Where that lies in the directory."""
+    directory.joinpath("keys").mkdir()
+    directory.joinpath(".ssh").symlink_to("keys")
+    directory.joinpath(".netrc").symlink_to("/etc/passwd")
+    assert {"keys": True} == found_in(directory)
+
+
+def test_a_directory_that_may_not_be_listed_is_asked(directory, monkeypatch):
+    """Nothing is taken for absent because nobody could look."""
+    directory.joinpath(".env").write_text("")
+
+    def refuse(_path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(masks.posix, "listdir", refuse)
+    assert {".env": False} == found_in(directory)
+
+
+def test_case_does_not_hide_a_name(directory, monkeypatch):
+    """A directory in which case does not matter lists a name as it was written, and gives it by any other."""
+    directory.joinpath(".env").write_text("")
+    monkeypatch.setattr(masks.posix, "listdir", lambda _path: [".ENV"])
+    assert {".env": False} == found_in(directory)

@@ -14,7 +14,6 @@ from .. import core, paths
 from .._value import replace
 from ..errors import CapsuleError, exit_status
 from ..model import Isolation, Request, Result, Workspace
-from ..outcome import failed_result, new_execution_id, timestamp
 from ..runner import Run, Streams, dry_run, perform
 from ..view import SYSTEM_DIRECTORIES, within
 from .choices import HELP, VERSION, Options, plain_request
@@ -37,27 +36,6 @@ UNSHARED_DIRECTORIES = ("/home", "/root", "/var", "/srv", "/mnt", "/media", "/op
 
 # What a name in terminfo is made of: nothing else of the caller's environment gets in by this way.
 TERMINAL_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-._")
-
-
-def visible(text: str) -> str:
-    """Text for a terminal: names from inside may hold what moves a cursor or hides a word, and are shown as escapes."""
-    if text.replace("\n", "").isprintable():
-        return text
-    return "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def write_all(fd: int, text: str) -> None:
-    """Write text to a descriptor. A reader that has gone away is not an error of ours: the exit code still tells."""
-    view = memoryview((visible(text) if fd == 2 else text).encode("utf-8", "surrogateescape"))
-    try:
-        while view:
-            view = view[posix.write(fd, view) :]
-    except (BrokenPipeError, BlockingIOError):
-        return
-    except OSError as error:  # a full disk, an I/O error: the answer is lost, and that must be seen
-        if fd != 2:
-            write_all(2, f"capsule-run: cannot write the result: {posix.strerror(error.errno or 0).lower()}\n")
-            raise SystemExit(125) from None
 
 
 def _own_standard_descriptors() -> None:
@@ -145,73 +123,12 @@ def _with_workspace(isolation: Isolation, directory: str) -> Isolation:
 
 
 def _without_workspace(request: Request, reason: str) -> Request:
+    from .answers import write_all
+
     write_all(
         2, f"capsule-run: {reason}: /workspace starts empty\n\nhint: `--workspace .` shares it, as a private copy\n"
     )
     return request
-
-
-def _explain(result: Result) -> None:
-    """On stderr, why it was not a clean end. A command's own exit code speaks for itself."""
-    error = result.error
-    if error is None or error.code == "E3003":
-        return
-    hint = f"\n\nhint: {error.hint}" if error.hint else ""
-    doing = ""
-    if result.postmortem is not None:
-        from ..postmortem import in_words
-
-        doing = "".join(f"\n  {line}" for line in in_words(result.postmortem))
-    write_all(2, f"capsule-run: {error.code}: {error.message}{doing}{hint}\n")
-
-
-def _say_what_is_kept(request: Request, result: Result) -> None:
-    if result.changes or result.not_applied or result.not_collected:
-        from .kept import lines
-
-        write_all(2, "".join(f"capsule-run: {line}\n" for line in lines(request, result)))
-
-
-def _tell_refusals(result: Result) -> None:
-    """On stderr, in one line, which calls were refused and what would allow them."""
-    if not result.denied or (result.error is not None and result.error.code == "E5001"):
-        return
-    from ..refusals import in_words
-
-    words = in_words(result.denied, str(result.isolation["seccomp"]), ended_well=result.ok)
-    if words:
-        write_all(2, f"capsule-run: {words}\n")
-
-
-def _verbose(result: Result) -> None:
-    from ..fastjson import dumps
-
-    lines = [f"status: {result.status}", f"execution id: {result.execution_id}"]
-    lines += [f"{name}: {dumps(fact, indent=None)}" for name, fact in result.isolation.items()]
-    metrics = result.metrics
-    if metrics is not None:
-        lines.append(f"wall {metrics.wall_ms} ms, cpu {metrics.cpu_ms} ms")
-        phases = ", ".join(f"{name} {micros} us" for name, micros in (metrics.startup or {}).items())
-        lines.append(f"start-up: {phases}")
-    write_all(2, "".join(f"capsule-run: {line}\n" for line in lines))
-
-
-def _dry_run(request: Request, options: Options) -> int:
-    from ..fastjson import dumps
-
-    steps = dry_run(request)
-    if options.json:
-        write_all(1, dumps({"dry_run": True, "steps": steps}, indent=2 if options.pretty else None) + "\n")
-    else:
-        write_all(1, "".join(f"{number:3d}  {step}\n" for number, step in enumerate(steps, 1)))
-    return 0
-
-
-def _print_json(result: Result, *, pretty: bool) -> None:
-    from ..fastjson import dumps
-    from ..response import response
-
-    write_all(1, dumps(response(result), indent=2 if pretty else None) + "\n")
 
 
 def _stream(request: Request, options: Options, signals: _Signals, stdin: int | None) -> Result:
@@ -239,55 +156,50 @@ def run_command(request: Request, options: Options, *, passes_stdin: bool = True
     """One run in command mode, in the current directory, and its exit code. Also what `exec` does once it has a request."""
     request = _with_terminal(command_workspace(request, options))
     if options.dry_run:
-        return _dry_run(request, options)
+        from .answers import print_steps
+
+        return print_steps(dry_run(request), json=options.json, pretty=options.pretty)
     signals = _Signals()
     stdin = _terminal_or_same(0, posix.O_RDONLY) if passes_stdin else None
     if options.pretty:
+        from .answers import print_json
+
         result = _performed(request, options, signals, Streams(stdin=stdin))
-        _print_json(result, pretty=True)
+        print_json(result, pretty=True)
     else:
         result = _stream(request, options, signals, stdin)
-        _explain(result)
-        _say_what_is_kept(request, result)
-        _tell_refusals(result)
+        if result.error or result.denied or result.changes or result.not_applied or result.not_collected:
+            from .answers import tell
+
+            tell(request, result)
     if options.verbose:
-        _verbose(result)
+        from .answers import say_all
+
+        say_all(result)
     return exit_status(result.error, result.exit_code)
 
 
-def read_all(fd: int) -> bytes:
-    """All that a descriptor gives, or as much as shows that it is too much for a request."""
-    from ..jsonapi import MAX_REQUEST_BYTES
-
-    parts, left = [], MAX_REQUEST_BYTES + 1
-    while left > 0 and (part := posix.read(fd, min(left, 1 << 20))):
-        parts.append(part)
-        left -= len(part)
-    return b"".join(parts)
-
-
 def _json(options: Options) -> int:
+    from .answers import print_json, print_steps, read_all, say_all
     from .options import build_json_request
 
     request = build_json_request(options, read_all(0))
     if options.dry_run:
-        return _dry_run(request, options)
+        return print_steps(dry_run(request), json=True, pretty=options.pretty)
     result = _performed(request, options, _Signals())
-    _print_json(result, pretty=options.pretty)
+    print_json(result, pretty=options.pretty)
     if options.verbose:
-        _verbose(result)
+        say_all(result)
     return exit_status(result.error, result.exit_code)
 
 
-def _refuse(error: CapsuleError, *, json: bool, pretty: bool) -> int:
-    """A request that never ran: the same answer as a result, in the form that was asked for."""
-    execution_id = error.execution_id or new_execution_id()
-    result = failed_result(error, execution_id=execution_id, started_at=timestamp())
-    if json or pretty:
-        _print_json(result, pretty=pretty)
-    else:
-        _explain(result)
-    return exit_status(result.error, None)
+def _about(action: str) -> int:
+    from .. import __version__
+    from .answers import write_all
+    from .help import help_text
+
+    write_all(1, help_text() if action == HELP else f"capsule-run {__version__}\n")
+    return 0
 
 
 def _before_command(words: Sequence[str]) -> list[str]:
@@ -299,7 +211,9 @@ def _subcommand(name: str, words: Sequence[str]) -> int:
     try:
         status: int = module.main(words)
     except CapsuleError as error:
-        return _refuse(error, json="--json" in _before_command(words), pretty=False)
+        from .answers import refused
+
+        return refused(error, json="--json" in _before_command(words), pretty=False)
     except KeyboardInterrupt:
         return 130
     return status
@@ -329,18 +243,12 @@ def _main(words: Sequence[str]) -> int:
         json, pretty = "--json" in _before_command(words), "--pretty" in _before_command(words)
         options = read_options(words)
         json, pretty = options.json, options.pretty
-        if options.action == HELP:
-            from .help import help_text
-
-            write_all(1, help_text())
-            return 0
-        if options.action == VERSION:
-            from .. import __version__
-
-            write_all(1, f"capsule-run {__version__}\n")
-            return 0
+        if options.action in (HELP, VERSION):
+            return _about(options.action)
         return _json(options) if options.json else run_command(build_request(options), options)
     except CapsuleError as error:
-        return _refuse(error, json=json, pretty=pretty)
+        from .answers import refused
+
+        return refused(error, json=json, pretty=pretty)
     except KeyboardInterrupt:
         return 130

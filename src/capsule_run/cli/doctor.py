@@ -15,7 +15,7 @@ from ..fastjson import dumps
 from ..hostfacts import look
 from ..jsonapi import request_from_mapping
 from ..runner import perform
-from . import write_all
+from .answers import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

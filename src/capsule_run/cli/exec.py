@@ -11,7 +11,8 @@ from ..checks import refuse, shown
 from ..errors import CapsuleError
 from ..languages import LANGUAGES, language, language_of_file
 from ..program import code_request
-from . import read_all, run_command, write_all
+from . import run_command
+from .answers import read_all, write_all
 from .choices import HELP, RUN
 from .options import options_in, read_options
 

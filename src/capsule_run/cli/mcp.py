@@ -14,7 +14,7 @@ from ..checks import nearest
 from ..errors import CapsuleError
 from ..jsonapi import with_defaults
 from ..tooling import operator
-from . import write_all
+from .answers import write_all
 from .choices import HELP, VERSION
 from .options import OPTIONS, parse_words
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..fastjson import dumps
 from ..seccomp import SHIPPED_ARCHITECTURES, SHIPPED_PROFILES, allowed_calls
 from ..seccomp.recipe import open_groups
-from . import write_all
+from .answers import write_all
 from .policy_words import Words, profile_of, usage
 
 TYPE_CHECKING = False

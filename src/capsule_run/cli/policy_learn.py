@@ -13,7 +13,8 @@ from ..profile_file import is_file
 from ..runner import perform
 from ..seccomp.groups import group_of, is_closed, lets_through, risk
 from ..seccomp.recipe import ALONE, Recipe, from_spec, open_groups
-from . import command_workspace, write_all
+from . import command_workspace
+from .answers import write_all
 from .options import build_request, read_options
 
 TYPE_CHECKING = False

@@ -7,7 +7,7 @@ from ..profile_file import load
 from ..seccomp import check
 from ..seccomp.rule import ERRNO_NAMES
 from ..seccomp.selection import KILL_VIOLATIONS, grouped_rules, numbers_of, settled
-from . import write_all
+from .answers import write_all
 from .policy_words import Words, read_text
 
 TYPE_CHECKING = False

@@ -37,6 +37,7 @@ static struct {
 	enum half refused_half;
 	uint64_t setup_ms, clock_ms, drain_ms;
 	uint64_t received_ns, cloned_ns, mapped_ns, furnished_ns, ready_ns, started_ns, ended_ns;
+	struct attested caller;  /* this process, as the kernel has it */
 	uint64_t setup_us[3];    /* processor time of init until the command was there: user's, system's, and before its groups counted it */
 } run;
 
@@ -256,6 +257,7 @@ static int give_birth(struct room *room, struct step *step)
 	if (write_id_maps(room, step) < 0)
 		return -1;
 	run.mapped_ns = now_ns();
+	attest_caller(&run.caller); /* now: behind a birth Python still plans */
 	return 0;
 }
 
@@ -265,14 +267,13 @@ static int give_birth(struct room *room, struct step *step)
  */
 static int furnish(struct room *room, int memfd, struct step *step)
 {
-	struct link_message message = { .kind = LINK_ROOM };
+	struct link_message message = { .kind = LINK_ROOM, .attested = run.caller };
 	int fds[MAX_FDS];
 
 	if (plan_find(&room->plan, "setup-clock", step))
 		run.setup_ms = number(step->field[0]);
 	if (set_timer(run.setup_ms) < 0)
 		return -1;
-	attest_caller(&message.attested);
 	fds[0] = memfd;
 	memcpy(&fds[1], room->plan.fds, sizeof(int) * room->plan.nfds);
 	if (tell_init(&message, fds, room->plan.nfds + 1) < 0 || close(memfd) < 0)

@@ -117,6 +117,7 @@ extern const struct verb verbs[];
 extern const unsigned int nverbs;
 
 bool plan_check(const struct plan *plan, enum half half, struct refusal *why);
+int plan_seal(const char *text, size_t size);
 int plan_map(int memfd, struct plan *plan);
 int plan_take(struct plan *plan, const int *fds, unsigned int nfds);
 struct cursor plan_start(const struct plan *plan);

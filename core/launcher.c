@@ -17,6 +17,7 @@
 #define CONTROL 0
 
 #define END_MS 100
+#define MESSAGE_BYTES (1U << 16) /* of a plan that comes without a file */
 enum { IN, OUT, ERR };
 
 static struct {
@@ -665,15 +666,26 @@ static void supervise(void)
 	report_end();
 }
 
-/* The next plan from Python, checked; its file, which the caller closes, or -1. `*which` is its kind: a birth is optional, and comes first. */
+/*
+ * The next plan from Python, checked; its file, which the caller closes, or -1. `*which` is its kind: a birth is optional, and
+ * comes first. Where nothing comes with it, the text may stand behind the word, and is put into a file here.
+ */
 static int receive_plan(struct plan *plan, enum half *which)
 {
-	char text[8] = { 0 };
+	static char text[MESSAGE_BYTES + 1];
 	int fds[MAX_FDS];
 	unsigned int nfds;
+	ssize_t got = receive_message(CONTROL, text, MESSAGE_BYTES, fds, &nfds);
+	size_t word;
 
-	if (receive_message(CONTROL, text, sizeof(text) - 1, fds, &nfds) <= 0)
+	if (got <= 0)
 		abandon();
+	text[got] = '\0';
+	word = strlen(text) + 1;
+	if (nfds == 0 && (size_t)got > word) {
+		fds[0] = plan_seal(text + word, (size_t)got - word);
+		nfds = fds[0] >= 0;
+	}
 	run.refused = (struct refusal){ "message", 0 };
 	if (strcmp(text, "room") == 0)
 		*which = ROOM;

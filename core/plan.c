@@ -76,6 +76,8 @@ const struct verb verbs[] = {
 };
 const unsigned int nverbs = sizeof(verbs) / sizeof(verbs[0]);
 
+#define SEALS (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW)
+
 static const char *const namespaces[] = { "user", "mount", "pid", "ipc", "uts", "cgroup" };
 #define ALL_NAMESPACES 0x3fU /* of these; the network's has a verb of its own */
 
@@ -310,15 +312,25 @@ bool plan_check(const struct plan *plan, enum half half, struct refusal *why)
 	return false;
 }
 
+/* A half that came in a message of its own, in the form in which all are mapped and handed on. */
+int plan_seal(const char *text, size_t size)
+{
+	int memfd = (int)syscall(SYS_memfd_create, "capsule-plan", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (memfd >= 0 && write(memfd, text, size) == (ssize_t)size && fcntl(memfd, F_ADD_SEALS, SEALS) == 0)
+		return memfd;
+	close_cleanup(&memfd);
+	return -1;
+}
+
 /* Map a sealed memfd; an unsealed one could change behind the check. */
 int plan_map(int memfd, struct plan *plan)
 {
-	const int seals = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW;
 	struct stat st;
 	int have = fcntl(memfd, F_GET_SEALS);
 	void *text;
 
-	if (have < 0 || (have & seals) != seals || fstat(memfd, &st) < 0 || st.st_size <= 0 || st.st_size > MAX_PLAN_BYTES) {
+	if (have < 0 || (have & SEALS) != SEALS || fstat(memfd, &st) < 0 || st.st_size <= 0 || st.st_size > MAX_PLAN_BYTES) {
 		errno = EBADMSG;
 		return -1;
 	}

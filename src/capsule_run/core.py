@@ -7,8 +7,6 @@ its grammar is checked: anything else is E6001.
 
 from __future__ import annotations
 
-import _socket
-import fcntl
 import posix
 
 from ._value import Value
@@ -16,7 +14,8 @@ from .errors import CapsuleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import _socket
+    from collections.abc import Iterable, Sequence
     from typing import Self
 
     from .exchange import Taken
@@ -25,10 +24,11 @@ if TYPE_CHECKING:
 
 # Beside us, and never looked for elsewhere.
 PATH = (__file__ if __file__.startswith("/") else f"{posix.getcwd()}/{__file__}").rpartition("/")[0] + "/_core"
-_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _REPORT_BYTES = 4096
+_MESSAGE_BYTES = 1 << 16  # of a half that is sent in a message, word included (core/launcher.c)
 _MOST_FDS = 2
-EPERM, ENOENT, EBADF, EACCES, ENOTDIR = 1, 2, 9, 13, 20
+EPERM, ENOENT, EBADF, EACCES, ENOTDIR, EMSGSIZE, ENOBUFS = 1, 2, 9, 13, 20, 90, 105
+MSG_NOSIGNAL = 0x4000
 NEVER_RAN = 127 << 8  # the wait status of an early core whose file could not be executed (core/main.c)
 _TIMES = ("received", "cloned", "mapped", "furnished", "ready", "started", "ended", "reported")
 _USAGE = (
@@ -91,26 +91,35 @@ def memory_file(name: str, content: bytes = b"") -> int:
 
 def sealed_file(name: str, content: bytes) -> int:
     """Like `memory_file`, and nobody can change it any more: the core takes its plans in no other form."""
+    import fcntl  # a run's first half goes without
+
     fd = memory_file(name, content)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
     return fd
 
 
 class Core:
-    """One running core. A context manager that owns its socket and reaps its process; leaving it ends the sandbox."""
+    """One running core. A context manager that owns its socket and reaps its process; leaving it ends the sandbox.
+
+    What the native command has started is told its first half by plain writes: `_socket` is a fifth of a millisecond of
+    imports, which can be had while the sandbox is built.
+    """
 
     def __init__(self, *, path: str = PATH, stderr: int | None = None) -> None:
         """Spawn the core. Raises CapsuleError E2003 when its file is missing or may not run, E6003 without resources."""
         self.is_early = False
+        self._made: _socket.socket | None = None  # once anything but a first half is to be said
         if _early and path == PATH and stderr is None:
-            self._pid, self._socket = _early.pop()
+            self._pid, self._fd = _early.pop()
             self.is_early = True
             if not self._is_gone():
                 return
             self.close()
             self.is_early = False
+        import _socket
+
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
-        self._socket = ours
+        self._made, self._fd = ours, ours.fileno()
         self._pid = 0
         try:
             self._pid = _spawn(path, theirs.fileno(), stderr)
@@ -123,11 +132,19 @@ class Core:
     def _is_gone(self) -> bool:
         """Whether one that has been told nothing yet has ended already: it could not be run, or was killed."""
         try:
-            return not self._socket.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
+            return posix.waitid(posix.P_PID, self._pid, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT) is not None
         except OSError:
             return True
+
+    @property
+    def _socket(self) -> _socket.socket:
+        if self._made is None:
+            import _socket
+
+            if self._fd < 0:
+                raise OSError(EBADF, posix.strerror(EBADF))
+            self._made = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, self._fd)
+        return self._made
 
     @property
     def pid(self) -> int:
@@ -136,14 +153,38 @@ class Core:
 
     def fileno(self) -> int:
         """The control socket: readable when the core has something to say, or is gone."""
-        return self._socket.fileno()
+        return self._fd
+
+    def send_half(self, half: str, text: bytes, fds: Sequence[int] = ()) -> None:
+        """Send one half of a plan, or a birth: in a message of its own, or in a sealed file where descriptors go along."""
+        message = b"%s\0%s" % (half.encode(), text)
+        if not fds and len(message) <= _MESSAGE_BYTES:
+            try:
+                if self._made is None:
+                    posix.write(self._fd, message)
+                else:
+                    self._made.send(message, MSG_NOSIGNAL)
+            except (BrokenPipeError, ConnectionResetError):
+                return
+            except OSError as error:
+                if error.errno not in (EMSGSIZE, ENOBUFS):  # what this host lets a message be
+                    raise
+            else:
+                return
+        fd = sealed_file(f"capsule-{half}", text)
+        try:
+            self.send(half, (fd, *fds))
+        finally:
+            posix.close(fd)
 
     def send(self, word: str, fds: Iterable[int] = ()) -> None:
         """Send one message with descriptors; a core that is gone is found out by `receive`, which knows more."""
+        import _socket
+
         packed = b"".join(fd.to_bytes(4, "little", signed=True) for fd in fds)
         ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)] if packed else []
         try:
-            self._socket.sendmsg([word.encode()], ancillary, _socket.MSG_NOSIGNAL)
+            self._socket.sendmsg([word.encode()], ancillary, MSG_NOSIGNAL)
         except (BrokenPipeError, ConnectionResetError):
             pass
         except OSError as error:
@@ -165,6 +206,8 @@ class Core:
 
     def receive_ready(self) -> tuple[bytes, list[int]]:
         """Like `receive`, for the message that may bring descriptors; they are the caller's."""
+        import _socket
+
         fds: list[int] = []
         try:
             message, ancillary, _flags, _address = self._socket.recvmsg(
@@ -179,6 +222,8 @@ class Core:
 
     def has_news(self, seconds: float) -> bool:
         """Whether there is something to receive, or the core is gone; waits so long for it at the most."""
+        import _socket
+
         self._socket.settimeout(seconds)
         try:
             self._socket.recv(1, _socket.MSG_PEEK)
@@ -192,7 +237,11 @@ class Core:
 
     def close(self) -> int:
         """Let go: a sandbox that still lives ends with its core. Returns the core's wait status; a second call is 0."""
-        self._socket.close()
+        if self._made is not None:
+            self._made.close()
+        elif self._fd >= 0:
+            posix.close(self._fd)
+        self._fd = -1
         pid, self._pid = self._pid, 0
         if not pid:
             return 0
@@ -209,7 +258,7 @@ class Core:
 
 
 # The core that the native command started before us, if any: its process id and its control socket.
-_early: list[tuple[int, _socket.socket]] = []
+_early: list[tuple[int, int]] = []
 
 
 def adopt(option: object) -> None:
@@ -218,9 +267,10 @@ def adopt(option: object) -> None:
         return
     fd, _colon, pid = option.partition(":")
     try:
-        control = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, int(fd))
-        fcntl.fcntl(control, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
-        _early.append((int(pid), control))
+        control, child = int(fd), int(pid)
+        if posix.fstat(control).st_mode & 0o170000 == 0o140000:  # a socket
+            posix.set_inheritable(control, False)  # noqa: FBT003  # it takes no keyword
+            _early.append((child, control))
     except (ValueError, OSError):
         return
 
@@ -229,7 +279,7 @@ def let_go() -> None:
     """End a core that was started early and that nobody wanted: no run came of the words."""
     while _early:
         pid, control = _early.pop()
-        control.close()
+        posix.close(control)
         try:
             posix.waitpid(pid, 0)
         except ChildProcessError:

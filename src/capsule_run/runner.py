@@ -11,7 +11,7 @@ import time
 
 from . import cgroup, groups
 from .birth import birth_steps, continuation, encode
-from .core import NEVER_RAN, Core, Ended, Report, memory_file, parse_record, parse_report, sealed_file
+from .core import NEVER_RAN, Core, Ended, Report, memory_file, parse_record, parse_report
 from .core import PATH as CORE_PATH
 from .errors import CapsuleError
 from .host import caller_home, caller_path, current_directory, forget, identify, kept, survey
@@ -21,7 +21,7 @@ from .policy import resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from .birth import Identity
     from .exchange import Exchange
@@ -119,13 +119,6 @@ class _Attempt:
         self.payload: tuple[tuple[str, ...], ...] = ()
         self.meanwhile: tuple[Sample, Sample] | None = None  # what the host did, if it took long
 
-    def _send(self, half: str, text: bytes, fds: Sequence[int] = ()) -> None:
-        fd = sealed_file(f"capsule-{half}", text)
-        try:
-            self.core.send(half, (fd, *fds))
-        finally:
-            posix.close(fd)
-
     def _born(self, identity: Identity, wanted: tuple[Group, ...], *, network: bool) -> tuple[tuple[str, ...], ...]:
         """The birth's steps. Where init is born in a group, that is made now; those of version 1 can wait."""
         if any(group.version == 2 for group in wanted):
@@ -141,7 +134,7 @@ class _Attempt:
         if any(place.version == 2 for place in offered.places):
             wanted = groups.of_request(self.request, offered)[1].groups
         born = self._born(identity, wanted, network=bool(self.request.isolation.network))
-        self._send("birth", encode("room", born), self.made.fds)
+        self.core.send_half("birth", encode("room", born), self.made.fds)
 
     def terms(self, identity: Identity, upper: Upper | None) -> tuple[Policy, Furnishing | None]:
         """What will be enforced, and of the room what is known already. Raises CapsuleError."""
@@ -166,7 +159,7 @@ class _Attempt:
                 terms.keep(self.request, policy, furnishing, _refused, streams_stdin=self.sinks.streams_stdin)
         steps, text = furnishing
         fds = self.sinks.exchange.room_fds if self.sinks.exchange else ()
-        self._send("room", encode("room", born, text), (*self.made.fds, *fds))
+        self.core.send_half("room", encode("room", born, text), (*self.made.fds, *fds))
         self.room = (*born, *steps)
 
     def finish(self, policy: Policy, on_start: Callable[[Run], None] | None) -> tuple[Report, int]:
@@ -180,7 +173,7 @@ class _Attempt:
 
         _make_groups(self.made, policy.rungs.groups)
         self.payload = payload_steps(policy, group_name=self.made.name)
-        self._send("payload", encode("payload", self.payload), (*self.sinks.fds, *self.made.fds))
+        self.core.send_half("payload", encode("payload", self.payload), (*self.sinks.fds, *self.made.fds))
         from . import account, attestation, measure, verdict  # noqa: F401  # while the command runs, not while somebody waits for it
 
         attestation.filter_hash(_program(self.payload))

@@ -48,20 +48,40 @@ def test_a_first_message_that_is_no_room_is_refused(core_path, word):
 def test_a_first_message_that_is_too_long_ends_the_core(core_path):
     """A message beyond the protocol's longest is garbage, and nobody is left to report to."""
     with Talk(core_path) as talk:
-        talk.send_bytes("room" * 1000, encode("room", ROOM))
+        talk.send_bytes("room" * 20_000, encode("room", ROOM))
         assert b"" == talk.core.receive()
         assert 0 == talk.close()
 
 
 @pytest.mark.parametrize("word", ["room", "nonsense"])
 def test_a_room_without_its_descriptor_is_refused(core_path, word):
-    """A plan travels as a descriptor; without one there is nothing to check."""
+    """A plan travels as a descriptor or behind its word; without either there is nothing to check."""
     with Talk(core_path) as talk:
         talk.core.send(word)
-        if word == "room":
-            assert ("room", 0, "message") == talk.report().refused
-        else:
-            assert b"" == talk.core.receive()  # longer than any first word
+        assert ("room", 0, "message") == talk.report().refused
+
+
+@pytest.mark.parametrize("more", [0, 2000], ids=["in a message", "too long for one"])
+def test_a_half_may_come_in_its_message(core_path, more):
+    """Where no descriptor goes with it; one that is too long comes in a file all the same."""
+    plan = compiled("true")
+    steps = before(plan.room, "bind", *[("dir", f"/new/{number:060d}", "0755") for number in range(more)])
+    with Talk(core_path) as talk:
+        talk.core.send_half("birth", encode("room", steps[: number_of(steps, "setup-clock")]))
+        talk.core.send_half("room", encode("room", steps))
+        talk.payload(plan.payload)
+        assert 0 == talk.report().exited
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [(b"", "message"), (b"junk", "header"), (b"\0".join((b"capsule-plan", b"1", b"room", b"end")), "cut")],
+)
+def test_a_half_in_a_message_is_checked(core_path, text, reason):
+    """As one in a file is, to its last byte."""
+    with Talk(core_path) as talk:
+        talk.core.send_half("room", text)
+        assert ("room", 0, reason) == talk.report().refused
 
 
 def test_an_unsealed_plan_is_refused(core_path):

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 _DIRECTORY = __file__.rpartition("/")[0]
 _PACKAGE = __name__.partition(".")[0]
 _READER = f"{_PACKAGE}._bundle"
-_AFTERWARDS = f"{_PACKAGE}.confinement"  # the first that a run imports while its room is being built
+# What a run imports while its room is being built begins with one of these; there is no run without the last.
+_AFTERWARDS = tuple([f"{_PACKAGE}.{name}" for name in ("exchange", "seccomp", "confinement")])
 _ONLY_TREE, _ANNOTATIONS = 0x0400, 0x1000000  # ast.PyCF_ONLY_AST, __future__.annotations.compiler_flag
 
 
@@ -46,7 +47,9 @@ def keep(used: Bundle | None, path: str, stamp: Stamp) -> None:
 
 def _first(imported: list[str]) -> tuple[str, ...]:
     """What a run imported until its room was begun; nothing where there was no run."""
-    return tuple(imported[: imported.index(_AFTERWARDS)]) if _AFTERWARDS in imported else ()
+    if _AFTERWARDS[-1] not in imported:
+        return ()
+    return tuple(imported[: min([imported.index(name) for name in _AFTERWARDS if name in imported])])
 
 
 def _is_of(used: Bundle | None, module: ModuleType) -> bool:

@@ -10,6 +10,7 @@ import posix
 
 from ._value import Value, replace
 from .errors import CapsuleError
+from .model import COPY_ON_WRITE
 from .paths import DIRECTORY_FLAGS
 from .view import COPY, PRIVATE, WORKSPACE, within
 
@@ -125,11 +126,7 @@ class Exchange:
         if self._offered or not (self._transfer.offers_workspace or self._transfer.offers_layer):
             return b""
         message, self._offered = core.receive_ready()
-        if message != b"ready":
-            return message
-        if self._transfer.needs_changes:
-            from . import changes  # noqa: F401  # while the command runs, and not while somebody waits for it
-        return b""
+        return b"" if message == b"ready" else message
 
     def take(self, *, by_itself: bool) -> Taken:
         """What the request wants of the workspace as the command has left it; then the workspace is given up.
@@ -211,6 +208,8 @@ class Exchange:
         )
 
     def _changes(self) -> Iterator[Change]:
+        if self._policy.workspace_kind == COPY_ON_WRITE and not posix.listdir(self._written):
+            return iter(())  # nothing was written, and what is gone would be marked
         from .changes import Comparison
 
         lower = self._lower if self._lower >= 0 else None

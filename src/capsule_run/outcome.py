@@ -10,12 +10,13 @@ import posix
 import time
 
 from ._value import replace
-from .model import ERROR, Result
+from .model import ERROR, SUCCESS, Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .core import Ended
     from .errors import CapsuleError
+    from .exchange import Taken
 
 
 def new_execution_id() -> str:
@@ -30,6 +31,37 @@ def timestamp() -> str:
     """Now, in UTC with milliseconds (RFC 3339)."""
     seconds, millis = divmod(time.time_ns() // 1_000_000, 1000)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{millis:03d}Z"
+
+
+def ended_quietly(ended: Ended) -> bool:
+    """Whether a command came to its own good end, within its limits, and nothing it did was refused."""
+    report = ended.report
+    if report.exited != 0 or report.killed or report.stdout[2] or report.stderr[2]:
+        return False
+    return not any(words[0] == "refused" for words in ended.record)
+
+
+def short_result_of(ended: Ended, *, execution_id: str, started_at: str) -> Result:
+    """The result of a run that `ended_quietly`, for who shows nothing of it but what changed: without the accounts."""
+    from . import attestation
+
+    isolation, doubt = attestation.attest(ended)
+    if doubt is not None:
+        return failed_result(doubt, execution_id=execution_id, started_at=started_at)
+    result = Result(
+        execution_id=execution_id,
+        status=SUCCESS,
+        started_at=started_at,
+        finished_at=timestamp(),
+        exit_code=0,
+        signal=None,
+        stdout_stream=None,
+        stderr_stream=None,
+        metrics=None,
+        isolation={"attested": isolation},
+        error=None,
+    )
+    return _with_taken(result, ended.taken)
 
 
 def result_of(ended: Ended, *, execution_id: str, started_at: str, called_ns: int) -> Result:
@@ -67,7 +99,10 @@ def result_of(ended: Ended, *, execution_id: str, started_at: str, called_ns: in
         denied=denied,
         processes=processes,
     )
-    taken = ended.taken
+    return _with_taken(result, ended.taken)
+
+
+def _with_taken(result: Result, taken: Taken | None) -> Result:
     if taken is None:
         return result
     return replace(

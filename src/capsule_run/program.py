@@ -15,7 +15,8 @@ from .jsonapi import request_from_mapping
 from .languages import language as language_row
 from .languages import program
 from .paths import is_executable
-from .runner import perform, tools_of
+from .runner import perform
+from .tools import of_request
 from .view import SYSTEM_PATH
 
 TYPE_CHECKING = False
@@ -34,7 +35,7 @@ _probed: dict[tuple[str, ...], bool] = {}
 
 def working(request: Request) -> Callable[[Toolchain], bool]:
     """Whether a toolchain works in the sandbox of `request`: all its programs are found there, and its probe succeeds."""
-    shown = (folder for tool in tools_of(request) for folder in tool.path)
+    shown = (folder for tool in of_request(request) for folder in tool.path)
     folders = (*shown, sys.executable.rpartition("/")[0], *SYSTEM_PATH)
 
     def works(tools: Toolchain) -> bool:

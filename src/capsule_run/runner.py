@@ -10,12 +10,13 @@ import posix
 import time
 
 from . import cgroup, groups
+from ._value import Value
 from .birth import birth_steps, continuation, encode
 from .core import NEVER_RAN, Core, Ended, Report, memory_file, parse_record, parse_report
 from .core import PATH as CORE_PATH
 from .errors import CapsuleError
-from .host import caller_home, caller_path, current_directory, forget, identify, kept, survey
-from .outcome import failed_result, new_execution_id, result_of, timestamp
+from .host import forget, identify, kept, survey
+from .outcome import ended_quietly, failed_result, new_execution_id, result_of, short_result_of, timestamp
 from .plan import Plan, compile_plan, furnishing_steps
 from .policy import resolve
 
@@ -162,7 +163,7 @@ class _Attempt:
         self.core.send_half("room", encode("room", born, text), (*self.made.fds, *fds))
         self.room = (*born, *steps)
 
-    def finish(self, policy: Policy, on_start: Callable[[Run], None] | None) -> tuple[Report, int]:
+    def finish(self, policy: Policy, on_start: Callable[[Run], None] | None, *, short: bool) -> tuple[Report, int]:
         """Send the payload's half and wait for the report. Returns it, and the signal that cancelled the run, or 0."""
         run = Run(self.core)
         exchange = self.sinks.exchange
@@ -174,32 +175,23 @@ class _Attempt:
         _make_groups(self.made, policy.rungs.groups)
         self.payload = payload_steps(policy, group_name=self.made.name)
         self.core.send_half("payload", encode("payload", self.payload), (*self.sinks.fds, *self.made.fds))
-        from . import account, attestation, measure, verdict  # noqa: F401  # while the command runs, not while somebody waits for it
+        from . import attestation  # while the command runs, not while somebody waits for it
 
         attestation.filter_hash(_program(self.payload))
         cgroup.sweep_found()
         message = early or (exchange.ready(self.core) if exchange else b"")
-        before = measure.begin(self.core) if not message else None
+        if not short:
+            from . import account, changes, measure, verdict  # noqa: F401  # likewise
+
+            before = measure.begin(self.core) if not message else None
+            message = message or self.core.receive()
+            self.meanwhile = (before, measure.sample()) if before is not None else None
         message = message or self.core.receive()
-        self.meanwhile = (before, measure.sample()) if before is not None else None
         if not message:
             if (status := self.core.close()) == NEVER_RAN and self.core.is_early:
                 raise _LookAgainError("core")
             raise CapsuleError("E6002", f"the core ended without a report (wait status {status})")
         return parse_report(message), run.cancelled_by
-
-
-def tools_of(request: Request) -> tuple[Shown, ...]:
-    """What the tools of a request need of the host. Raises CapsuleError E2004."""
-    if not request.isolation.tools:
-        return ()
-    from .tools import find  # who names no tool need not pay for it
-
-    search_path, home, directory = caller_path(), caller_home(), current_directory()
-    return tuple(
-        find(tool, f"isolation.tools[{index}]", search_path=search_path, home=home, directory=directory)
-        for index, tool in enumerate(request.isolation.tools)
-    )
 
 
 def prepare(
@@ -210,7 +202,12 @@ def prepare(
         from .upper import found_for
 
         upper = found_for(request.isolation.workspace_upper)
-    host, recipe = survey(request, identity=identity, refused=_refused, tools=tools_of(request), upper=upper), None
+    tools: tuple[Shown, ...] = ()
+    if request.isolation.tools:
+        from .tools import of_request  # who names no tool need not pay for it
+
+        tools = of_request(request)
+    host, recipe = survey(request, identity=identity, refused=_refused, tools=tools, upper=upper), None
     if request.profile is not None:
         from .profile_file import load
 
@@ -230,21 +227,15 @@ class _LookAgainError(Exception):
     """The attempt found out something about the host; `args[0]` says what. Another attempt may go better."""
 
 
-class _Call:
+class _Call(Value):
     """What a run was called with, the same for each attempt."""
 
-    __slots__ = ("conclude", "core_path", "on_start", "request", "streams")
-
-    def __init__(
-        self,
-        request: Request,
-        streams: Streams,
-        on_start: Callable[[Run], None] | None,
-        core_path: str,
-        conclude: Callable[[Ended], Result],
-    ) -> None:
-        self.request, self.streams, self.on_start = request, streams, on_start
-        self.core_path, self.conclude = core_path, conclude
+    request: Request
+    streams: Streams
+    on_start: Callable[[Run], None] | None
+    core_path: str
+    conclude: Callable[[Ended], Result]
+    short: bool
 
 
 def _once(
@@ -260,9 +251,10 @@ def _once(
             policy, furnishing = attempt.terms(identity, None if upper is None else upper.facts)
             if upper is not None:
                 upper.lay(policy)
-            exchange = _exchange(policy, sinks)
+            brought = _exchange(policy, sinks) if policy.transfer.deliveries else None
             attempt.send_room(policy, furnishing)
-            report, cancelled_by = attempt.finish(policy, on_start)
+            exchange = brought or _exchange(policy, sinks)  # what only takes can wait until the room is being built
+            report, cancelled_by = attempt.finish(policy, on_start, short=call.short)
             plan = Plan(room=attempt.room, payload=attempt.payload)
             _learn(report, plan, stale_ok=stale_ok)
             if report.landlock_abi is None and report.killed != "caller":
@@ -376,16 +368,30 @@ def perform(
     streams: Streams | None = None,
     on_start: Callable[[Run], None] | None = None,
     core_path: str = CORE_PATH,
+    short: bool = False,
 ) -> Result:
-    """`execute`, for a request that `jsonapi` made and so has checked."""
+    """`execute`, for a request that `jsonapi` made and so has checked.
+
+    :param short: leave out what a run cost and stood on where it ends well and quietly, for who shows nothing of it.
+    """
     called_ns = time.monotonic_ns()
     execution_id, started_at = request.execution_id or new_execution_id(), timestamp()
 
     def conclude(ended: Ended) -> Result:
+        if short and ended_quietly(ended):
+            return short_result_of(ended, execution_id=execution_id, started_at=started_at)
         return result_of(ended, execution_id=execution_id, started_at=started_at, called_ns=called_ns)
 
     try:
-        return _attempts(_Call(request, streams or Streams(), on_start, core_path, conclude))
+        call = _Call(
+            request=request,
+            streams=streams or Streams(),
+            on_start=on_start,
+            core_path=core_path,
+            conclude=conclude,
+            short=short,
+        )
+        return _attempts(call)
     except CapsuleError as error:
         if error.code.startswith("E1"):
             raise

@@ -12,12 +12,13 @@ import posix
 from . import paths, shims
 from ._value import Value
 from .errors import CapsuleError
-from .host import look
+from .host import caller_home, caller_path, current_directory, look
 from .view import SHIMMED, SYSTEM_DIRECTORIES, is_home, normal, shown_already, trees_of, within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .host import Source
+    from .model import Request
 
 # One of these in a directory says that it is an installation, which works as a whole and holds nothing else.
 MARKS = ("pyvenv.cfg", "conda-meta/history", "include/node", "lib/rustlib", "lib/ruby", "lib/modules", "pkg/tool")
@@ -243,4 +244,13 @@ def find(asked: str, field: str, *, search_path: tuple[str, ...], home: str, dir
         sources=tuple(search.sources.values()),
         links=tuple((link, target) for link, target in search.links.items() if not search.is_shown(link)),
         path=tuple(search.path),
+    )
+
+
+def of_request(request: Request) -> tuple[Shown, ...]:
+    """What the tools of a request need of the host. Raises CapsuleError E2004."""
+    search_path, home, directory = caller_path(), caller_home(), current_directory()
+    return tuple(
+        find(tool, f"isolation.tools[{index}]", search_path=search_path, home=home, directory=directory)
+        for index, tool in enumerate(request.isolation.tools)
     )

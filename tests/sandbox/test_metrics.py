@@ -6,6 +6,9 @@ import json
 
 import pytest
 
+from capsule_run.model import Request
+from capsule_run.runner import perform
+
 BURN = """
 import json, os, resource, time
 for _ in range(2):
@@ -67,3 +70,22 @@ def test_a_run_that_lasts_says_what_the_host_did(inside):
     block = inside(["sleep", "0.2"])["measurement"]
     assert block["trustworthy"] is (block["doubts"] == [])
     assert 0 < block["observed_ms"]
+
+
+@pytest.mark.parametrize(
+    ("command", "quiet"),
+    [
+        ("true", True),
+        ("exit 3", False),
+        ("kill -9 $$", False),
+        ("head -c 3000000 /dev/zero", False),
+        ("python3 -c 'import ctypes; ctypes.CDLL(None).mount(0, 0, 0, 0, 0)' || true", False),
+    ],
+)
+def test_a_run_of_which_nothing_is_shown_is_not_counted_up(command, quiet):
+    """Command mode, which says nothing of a quiet good end, does not pay for accounts of it; every other end has them."""
+    short, whole = (perform(Request(command=("sh", "-c", command)), short=short) for short in (True, False))
+    assert (short.status, short.exit_code, short.signal) == (whole.status, whole.exit_code, whole.signal)
+    assert (short.metrics is None) is quiet
+    assert whole.metrics is not None
+    assert short.isolation["attested"]["no_new_privs"] is True

@@ -7,6 +7,7 @@ import pytest
 from capsule_run.attestation import attest
 from capsule_run.core import Ended, parse_report
 from capsule_run.model import Isolation, Request
+from capsule_run.outcome import short_result_of
 from capsule_run.runner import prepare
 
 REPORT = b"times 1 2 3 4 5 6 7 8\nstarted 6\nexited 0\nstdout 0 0 0\nstderr 0 0 0\nend\n"
@@ -76,6 +77,18 @@ def test_the_hosts_network_must_be_what_was_asked_for():
     """With `network` the host's network namespace is right, and a private one is not what was asked for."""
     assert attest(ended(_changed(11, 4), network=True))[1] is None
     assert "shared_namespaces" == attest(ended(network=True))[1].details["fact"]
+
+
+def test_a_difference_is_an_error_of_the_short_result_too():
+    """Who shows nothing of what a run stood on is told all the same where it did not stand on it."""
+    how = {"execution_id": "one", "started_at": "then"}
+    assert ("success", 0, None) == _end_of(short_result_of(ended(), **how))
+    result = short_result_of(ended(_changed(5, 0)), **how)
+    assert ("error", None, "E6004") == (result.status, result.exit_code, result.error.code)
+
+
+def _end_of(result):
+    return result.status, result.exit_code, result.error
 
 
 @pytest.mark.parametrize("name", ["attest", "attest-caller", "attest-room"])

@@ -145,7 +145,8 @@ def _performed(request: Request, options: Options, signals: _Signals, streams: S
     if options.audit_required and not options.audit_log:
         raise CapsuleError("E1007", "`--audit-required` needs `--audit-log`")
     if not (options.metrics_file or options.audit_log):
-        return perform(request, streams=streams, on_start=signals.started)
+        short = not (options.json or options.pretty or options.verbose)
+        return perform(request, streams=streams, on_start=signals.started, short=short)
     from ..monitor import Monitor
 
     monitor = Monitor(metrics_file=options.metrics_file, audit_log=options.audit_log, required=options.audit_required)

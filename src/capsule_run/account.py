@@ -7,9 +7,9 @@ from .model import Metrics, Output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .core import Ended
     from .counters import Counters
     from .policy import Policy
+    from .report import Ended
 
 
 SEEN_WHOLE = 0.99  # of the kernel's peak of a process: a look that has seen so much has seen its peak

@@ -18,8 +18,8 @@ except ImportError:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .core import Ended
     from .policy import Policy
+    from .report import Ended
 
 SETS = ("inheritable", "permitted", "effective", "bounding", "ambient")
 NAMESPACES = ("user", "mount", "pid", "net", "ipc", "uts", "cgroup")

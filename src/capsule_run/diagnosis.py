@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from ._value import Value
 from .data import apparmor
-from .sizes import kernel_version
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ def _kernel(facts: Facts) -> Finding:
     found = f"Linux {facts.kernel} on {facts.architecture}"
     if facts.architecture not in ("x86_64", "aarch64"):
         return Finding(check="kernel", state=PROBLEM, found=found, remedy="x86_64 and aarch64 have a syscall filter")
-    if kernel_version(facts.kernel) < (5, 10):
+    if facts.version_of_kernel < (5, 10):
         return Finding(check="kernel", state=PROBLEM, found=found, remedy="Linux 5.10 or newer is needed")
     return Finding(check="kernel", state=OK, found=found)
 

@@ -17,8 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .core import Ended
     from .policy import Policy
+    from .report import Ended
 
 SIGKILL, SIGXCPU, SIGXFSZ = 9, 24, 25
 PAGE = 4096

@@ -11,6 +11,7 @@ import sys
 from . import paths
 from ._value import Value
 from .core import PATH as CORE_PATH
+from .machine import kernel_version
 
 GVISOR_BUILD = "Sun Jan 10 15:06:54 PST 2016"  # the one kernel version that gVisor tells every program
 
@@ -20,6 +21,7 @@ class Facts(Value):
 
     python: tuple[int, int]
     kernel: str
+    version_of_kernel: tuple[int, int]
     architecture: str
     uid: int
     core: str
@@ -94,6 +96,7 @@ def look(*, core_path: str = CORE_PATH) -> Facts:
     return Facts(
         python=sys.version_info[:2],
         kernel=uname.release,
+        version_of_kernel=kernel_version(uname.release),
         architecture=uname.machine,
         uid=posix.geteuid(),
         core=core_path,

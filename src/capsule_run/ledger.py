@@ -7,12 +7,12 @@ docs/decisions/ledger.md: a process that was forked, executed nothing and was ki
 
 from __future__ import annotations
 
-from .core import record_text
 from .postmortem import TICK_MS, stat_fields
+from .report import record_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .core import Ended
+    from .report import Ended
 
 MOST_WORDS = 64
 LONGEST = 768  # bytes of a text in the record: of a longer command line the rest is missing

@@ -10,7 +10,6 @@ import sys
 
 from . import paths
 from .data.host_paths import ETC_COPIED, GITCONFIG, OCI_MASKED, PROC_MASKED
-from .sizes import kernel_version
 from .view import trees_of, within
 
 KEPT_NS = 1_000_000_000  # facts of the host are asked again after a second
@@ -34,6 +33,17 @@ def read(path: str, limit: int = 1 << 16) -> str:
         return ""
     finally:
         posix.close(fd)
+
+
+def kernel_version(release: str) -> tuple[int, int]:
+    """The first two numbers of a kernel's release, `6.8.0-45-generic` or `6.1-rc2`."""
+    major, _dot, rest = release.partition(".")
+    digits = ""
+    for letter in rest:
+        if not letter.isdigit():
+            break
+        digits += letter
+    return int(major or 0), int(digits or 0)
 
 
 def kernel() -> tuple[int, int]:

@@ -14,10 +14,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .core import Report
     from .host import Host
     from .model import Request
     from .plan import Plan
+    from .report import Report
 
 
 def unstarted(report: Report, plan: Plan, request: Request, look: Callable[[], Host]) -> CapsuleError:

@@ -14,9 +14,9 @@ from .model import ERROR, SUCCESS, Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .core import Ended
     from .errors import CapsuleError
     from .exchange import Taken
+    from .report import Ended
 
 
 def new_execution_id() -> str:

@@ -7,7 +7,7 @@ Names and states are the kernel's, `command` is what the thread calls itself.
 
 from __future__ import annotations
 
-from .core import record_text
+from .report import record_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

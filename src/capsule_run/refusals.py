@@ -5,8 +5,8 @@ Rank 1: pure. Made of the record's lines, which the launcher wrote (core/notify.
 
 from __future__ import annotations
 
-from .core import record_text
 from .errors import CapsuleError
+from .report import record_text
 from .seccomp.groups import allowing
 from .seccomp.rule import ERRNO_NAMES
 from .seccomp.selection import numbers_of
@@ -15,8 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .core import Ended
     from .model import Failure
+    from .report import Ended
 
 # In the place of an errno: the call ended the run.
 END_OF_RUN = 0xFFFF

@@ -12,7 +12,7 @@ import time
 from . import cgroup, groups
 from ._value import Value
 from .birth import birth_steps, continuation, encode
-from .core import NEVER_RAN, Core, Ended, Report, memory_file, parse_record, parse_report
+from .core import NEVER_RAN, Core, memory_file
 from .core import PATH as CORE_PATH
 from .errors import CapsuleError
 from .host import forget, identify, kept, survey
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .measure import Sample
     from .model import Request, Result
     from .policy import Policy
+    from .report import Ended, Report
     from .terms import Furnishing
     from .tools import Shown
     from .upper import UpperDirectory
@@ -176,6 +177,7 @@ class _Attempt:
         self.payload = payload_steps(policy, group_name=self.made.name)
         self.core.send_half("payload", encode("payload", self.payload), (*self.sinks.fds, *self.made.fds))
         from . import attestation  # while the command runs, not while somebody waits for it
+        from .report import parse_report
 
         attestation.filter_hash(_program(self.payload))
         cgroup.sweep_found()
@@ -255,6 +257,8 @@ def _once(
             attempt.send_room(policy, furnishing)
             exchange = brought or _exchange(policy, sinks)  # what only takes can wait until the room is being built
             report, cancelled_by = attempt.finish(policy, on_start, short=call.short)
+            from .report import Ended, parse_record
+
             plan = Plan(room=attempt.room, payload=attempt.payload)
             _learn(report, plan, stale_ok=stale_ok)
             if report.landlock_abi is None and report.killed != "caller":
@@ -370,10 +374,7 @@ def perform(
     core_path: str = CORE_PATH,
     short: bool = False,
 ) -> Result:
-    """`execute`, for a request that `jsonapi` made and so has checked.
-
-    :param short: leave out what a run cost and stood on where it ends well and quietly, for who shows nothing of it.
-    """
+    """`execute`, for a request that `jsonapi` made and so has checked. `short`: without accounts of a quiet, good end."""
     called_ns = time.monotonic_ns()
     execution_id, started_at = request.execution_id or new_execution_id(), timestamp()
 

@@ -1,4 +1,4 @@
-"""Sizes as people write and read them: `256M`, "256 MiB"; and releases of the kernel. Rank 1: pure.
+"""Sizes as people write and read them: `256M`, "256 MiB". Rank 1: pure.
 
 Units are powers of 1024 and their case does not matter: `K`, `KB` and `KiB` are one unit, as everywhere that memory
 is counted. A fraction is accepted and rounded down to a whole byte (`1.5G`).
@@ -54,14 +54,3 @@ def format_size(size: int) -> str:
             tenths = (size * 10) >> shift
             return f"{tenths // 10}.{tenths % 10} {unit}" if tenths % 10 else f"{tenths // 10} {unit}"
     return "1 byte" if size == 1 else f"{size} bytes"
-
-
-def kernel_version(release: str) -> tuple[int, int]:
-    """The first two numbers of a kernel's release, `6.8.0-45-generic` or `6.1-rc2`."""
-    major, _dot, rest = release.partition(".")
-    digits = ""
-    for letter in rest:
-        if not letter.isdigit():
-            break
-        digits += letter
-    return int(major or 0), int(digits or 0)

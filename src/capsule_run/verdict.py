@@ -11,9 +11,9 @@ from .policy import DRAIN_MS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .core import Ended, Report
     from .model import Failure
     from .plan import Plan
+    from .report import Ended, Report
 
 KILLED_EXIT = 137
 # signal(7), the numbers that x86_64 and aarch64 share.

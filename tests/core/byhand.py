@@ -12,10 +12,11 @@ import select
 import subprocess
 from typing import NamedTuple
 
-from capsule_run.core import Core, memory_file, parse_report, sealed_file
+from capsule_run.core import Core, memory_file, sealed_file
 from capsule_run.model import Request
 from capsule_run.plan import compile_plan
 from capsule_run.policy import resolve
+from capsule_run.report import parse_report
 from capsule_run.runner import prepare
 
 

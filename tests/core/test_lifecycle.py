@@ -18,7 +18,7 @@ from byhand import Talk, compiled
 import capsule_run
 import leftovers
 from capsule_run import cgroup
-from capsule_run.core import parse_report
+from capsule_run.report import parse_report
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 

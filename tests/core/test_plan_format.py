@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from byhand import verbs
 
-from capsule_run import core as core_module
-from capsule_run import words
+from capsule_run import report, words
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "plan-format.md"
 
@@ -57,6 +56,6 @@ def test_every_verb_has_words(core_path):
 @pytest.mark.parametrize("row", [row[0].strip("`").split()[0] for row in table("Report")])
 def test_every_line_of_the_report_is_read(row):
     """What the document says of the report, the parser knows by name."""
-    source = Path(core_module.__file__).read_text()
+    source = Path(report.__file__).read_text()
     name = row.removesuffix("-room").removesuffix("-payload")
     assert f'"{name}' in source

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from byhand import ROOM, Talk, after, changed, compiled, encode, number_of, run
 
-from capsule_run.core import parse_record, sealed_file
+from capsule_run.core import sealed_file
+from capsule_run.report import parse_record
 
 pytestmark = pytest.mark.sandbox
 ALONE = "true"

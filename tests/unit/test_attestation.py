@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from capsule_run.attestation import attest
-from capsule_run.core import Ended, parse_report
 from capsule_run.model import Isolation, Request
 from capsule_run.outcome import short_result_of
+from capsule_run.report import Ended, parse_report
 from capsule_run.runner import prepare
 
 REPORT = b"times 1 2 3 4 5 6 7 8\nstarted 6\nexited 0\nstdout 0 0 0\nstderr 0 0 0\nend\n"

@@ -11,11 +11,12 @@ from capsule_run._value import replace
 from capsule_run.data import apparmor
 from capsule_run.diagnosis import OK, PROBLEM, WARNING, Trial, diagnose, worst
 from capsule_run.hostfacts import Facts, container_kind, mounts
-from capsule_run.sizes import kernel_version
+from capsule_run.machine import kernel_version
 
 GOOD = Facts(
     python=(3, 11),
     kernel="6.8.0-45-generic",
+    version_of_kernel=(6, 8),
     architecture="x86_64",
     uid=1000,
     core="/opt/capsule/_core",
@@ -53,7 +54,7 @@ def test_a_good_host_has_nothing_to_do():
 CASES = (
     # the check, its state, a part of the remedy, the trial, and what is different from the good host
     ("python", PROBLEM, "3.11", RAN, {"python": (3, 10)}),
-    ("kernel", PROBLEM, "5.10", RAN, {"kernel": "5.4.0-190-generic"}),
+    ("kernel", PROBLEM, "5.10", RAN, {"kernel": "5.4.0-190-generic", "version_of_kernel": (5, 4)}),
     ("kernel", PROBLEM, "aarch64", RAN, {"architecture": "riscv64"}),
     ("core", PROBLEM, "install again", RAN, {"core_exists": False, "core_runs": False}),
     ("core", PROBLEM, "noexec", RAN, {"core_runs": False}),

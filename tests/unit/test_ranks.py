@@ -23,7 +23,7 @@ RANKS = {
     "account": 1, "attestation": 1, "checks": 1, "confinement": 1, "data": 1,
     "fastjson": 1, "jsonapi": 1, "plan": 1, "policy": 1, "seccomp": 1, "sizes": 1,
     "evidence": 1, "groups": 1, "postmortem": 2, "ledger": 2, "counters": 1, "prometheus": 1, "monitor": 3, "measure": 2,
-    "response": 1, "verdict": 1, "view": 1, "wallhints": 1, "words": 1,
+    "report": 1, "response": 1, "verdict": 1, "view": 1, "wallhints": 1, "words": 1,
     "profile_file": 2, "refusals": 2,
     "cgroup": 2, "core": 2, "disks": 2, "host": 2, "ids": 2, "links": 2, "machine": 2,
     "members": 2, "missing": 2, "outcome": 2, "paths": 2, "shims": 2, "tools": 2,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from capsule_run import verdict
-from capsule_run.core import Ended, Report
 from capsule_run.host import survey
 from capsule_run.model import Request, Resources
 from capsule_run.policy import DRAIN_MS, resolve
+from capsule_run.report import Ended, Report
 from capsule_run.view import private_mounts
 
 MIB = 1 << 20

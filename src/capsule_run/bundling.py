@@ -25,17 +25,21 @@ _PACKAGE = __name__.partition(".")[0]
 _READER = f"{_PACKAGE}._bundle"
 # What a run imports while its room is being built begins with one of these; there is no run without the last.
 _AFTERWARDS = tuple([f"{_PACKAGE}.{name}" for name in ("exchange", "seccomp", "confinement")])
+_COMMAND_LINE, _OPTIONS, _SUBCOMMAND = f"{_PACKAGE}.cli", f"{_PACKAGE}.cli.options", f"{_PACKAGE}.cli.exec"
 _ONLY_TREE, _ANNOTATIONS = 0x0400, 0x1000000  # ast.PyCF_ONLY_AST, __future__.annotations.compiler_flag
 
 
 def keep(used: Bundle | None, path: str, stamp: Stamp) -> None:
     """Write down what this process has imported of ours, if that is more than the bundle in use had. Never raises OSError.
 
-    The first start that has all of it from a bundle and runs a command says what is wanted always, and in which order.
+    The first start that has all of it from a bundle and runs a command says what is wanted always, and in which order; after
+    a change of what is in the bundle another one does.
     """
     ours = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == _PACKAGE}
     fresh = [name for name, module in ours.items() if not _is_of(used, module) and name != _READER]
-    always = () if used is None else used.always or _first(used.imported)
+    always: tuple[str, ...] = ()
+    if used is not None and not any(name in used.index for name in fresh):
+        always = used.always or _first(used.imported)
     if sys.dont_write_bytecode or not (fresh or used is None or used.always != always):
         return
     try:
@@ -46,10 +50,15 @@ def keep(used: Bundle | None, path: str, stamp: Stamp) -> None:
 
 
 def _first(imported: list[str]) -> tuple[str, ...]:
-    """What a run imported until its room was begun; nothing where there was no run."""
-    if _AFTERWARDS[-1] not in imported:
+    """What a run imported until its room was begun, but for what read its options; nothing where there was no run."""
+    if _AFTERWARDS[-1] not in imported or _SUBCOMMAND in imported:
         return ()
-    return tuple(imported[: min([imported.index(name) for name in _AFTERWARDS if name in imported])])
+    first = imported[: min([imported.index(name) for name in _AFTERWARDS if name in imported])]
+    if (
+        _OPTIONS in first
+    ):  # asked for when the command line's own imports are done, and behind all that it imports itself
+        del first[first.index(_COMMAND_LINE) + 1 : first.index(_OPTIONS) + 1]
+    return tuple(first)
 
 
 def _is_of(used: Bundle | None, module: ModuleType) -> bool:
@@ -57,10 +66,14 @@ def _is_of(used: Bundle | None, module: ModuleType) -> bool:
 
 
 def _entries(ours: dict[str, ModuleType], used: Bundle | None, stamp: Stamp) -> dict[str, tuple[str, int, int, bytes]]:
-    """Those in use stay, with what was just compiled in addition or in their place."""
+    """Those that are still right stay, with what was just compiled in addition or in their place."""
     entries = {}
     if used is not None:
-        entries = {name: (*entry[:3], used.code(name)) for name, entry in used.index.items() if used.load(name)}
+        entries = {
+            name: (*entry[:3], used.code(name))
+            for name, entry in used.index.items()
+            if stamp(entry[0]) == entry[1:3] and used.load(name)
+        }
     for name, module in ours.items():
         path = module.__file__
         if (name in entries and _is_of(used, module)) or path is None or name == _READER:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import shutil
 import subprocess
@@ -91,6 +92,45 @@ def test_a_new_module_is_found_by_what_is_imported_at_once(learned):
     for _ in range(3):
         done = start(learned, "--", "echo", "hi")
         assert (done.returncode, done.stdout) == (0, "hi\n"), done.stderr[-600:]
+
+
+def always_of(tree):
+    """What the bundle imports at once."""
+    data = (tree / "__pycache__" / bundles(tree)[0]).read_bytes()
+    return marshal.loads(data[8 : 8 + int.from_bytes(data[4:8], "little")])[1]
+
+
+def test_an_upgrade_is_learned_anew(learned):
+    """Other sources need other modules: the old order would import what nobody needs any more, at every start."""
+    before = always_of(learned)
+    for source in learned.rglob("*.py"):
+        os.utime(source, ns=(1, 1))
+    changed = learned / "runner.py"
+    changed.write_text(changed.read_text() + "\nfrom . import sizes\n")
+    for _ in range(2):
+        start(learned, "--", "true")
+    assert "capsule_run.sizes" not in before
+    assert "capsule_run.sizes" in always_of(learned)
+    assert "capsule_run.bundling" not in imported_by_importlib(start(learned, "--", "true"))
+
+
+def test_a_module_more_leaves_the_order_as_it_is(learned):
+    """What a run with an option needed besides is in the bundle from then on, and not imported by others."""
+    before = always_of(learned)
+    for _ in range(2):
+        assert start(learned, "--timeout", "9000", "--", "echo", "hi").stdout == "hi\n"
+    assert before == always_of(learned)
+    assert set() == searched(start(learned, "--timeout", "9000", "--", "echo", "hi"))
+
+
+def test_what_reads_options_is_not_imported_by_who_has_none(tree, learned):
+    """A first run with options teaches the same order as one without."""
+    before = always_of(learned)
+    for name in bundles(learned):
+        (learned / "__pycache__" / name).unlink()
+    for _ in range(2):
+        start(tree, "--timeout", "9000", "--", "echo", "hi")
+    assert sorted(before) == sorted(always_of(tree))
 
 
 BROKEN = """

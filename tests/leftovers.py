@@ -10,7 +10,9 @@ processes    this process is a child subreaper, so an orphan of whatever a test 
 files        `TMPDIR` is a directory of this process alone; any new name in it counts. In /tmp and /dev/shm, which all
              share, only names that begin with `capsule` count.
 mounts       of this mount namespace. Nothing of ours ever mounts there.
-cgroups      directories `capsule-*` with no process in them, which no living run has.
+cgroups      directories `capsule-*` with no process in them, which no living run has, of this process or of one that it
+             started: their names say whose they are. What a killed owner left waits for the next start to sweep it, and
+             that may take a while; of such of other test processes nothing is known here.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ SHARED_PLACES = ("/tmp", "/dev/shm")
 CGROUPS = "/sys/fs/cgroup"
 
 spawned: set[int] = set()  # the pids that this process itself started, since the last snapshot
+ever_spawned: set[int] = set()
 
 
 @dataclass(frozen=True, order=True)
@@ -68,6 +71,7 @@ def _record_spawns() -> None:
             pid = start(*args, **kwargs)
             if pid > 0:
                 spawned.add(pid)
+                ever_spawned.add(pid)
             return pid
 
         start_and_note.is_recording = True
@@ -200,10 +204,12 @@ def mounts() -> Iterator[Leftover]:
 
 
 def _owned_by_another(name: str) -> bool:
-    """Whether the group is of a process that lives and is not this one: it makes and removes one for each run."""
+    """Whether the group is of another process: of one that lives, which makes and removes one for each run, or of a stranger."""
     parts = name.split("-")
     if len(parts) != 5 or not parts[2].isdigit() or int(parts[2]) == os.getpid():
         return False
+    if int(parts[2]) not in ever_spawned:
+        return True
     try:
         return Path(f"/proc/{parts[2]}/stat").read_text().rpartition(")")[2].split()[19] == parts[3]
     except OSError:

@@ -35,6 +35,10 @@ def test_child_is_seen():
     """A running child is a leftover, with its command line in the message."""
     before = leftovers.snapshot()
     with subprocess.Popen(["sleep", "60"]) as child:
+        while (
+            b"sleep" not in Path(f"/proc/{child.pid}/cmdline").read_bytes()
+        ):  # within execve() it is not there for a moment
+            time.sleep(0.001)
         found = leftovers.left_behind(before, BRIEFLY)
         child.kill()
     assert [("process", True)] == [(f.kind, "sleep 60" in str(f)) for f in found]
@@ -102,16 +106,25 @@ def test_temporary_directory_is_seen(make):
 
 
 def test_cgroup_is_seen(tmp_path, monkeypatch):
-    """An empty control group of our name is a leftover; one that is in use, or whose owner lives, is somebody's."""
+    """An empty control group of our name is a leftover if it is of this process or of what it started, and that has ended."""
     monkeypatch.setattr(leftovers, "CGROUPS", str(tmp_path))
     before = leftovers.snapshot()
-    start = Path("/proc/1/stat").read_text().rpartition(")")[2].split()[19]
-    names = {"capsule-1": "", "capsule-2": "4711\n", "other": "", f"capsule-1-1-{start}-ab": "", "capsule-1-1-7-ab": ""}
-    for name, procs in names.items():
-        tmp_path.joinpath(name).mkdir()
-        tmp_path.joinpath(name, "cgroup.procs").write_text(procs)
-    found = [f.identity for f in leftovers.left_behind(before, BRIEFLY)]
-    assert [str(tmp_path / "capsule-1"), str(tmp_path / "capsule-1-1-7-ab")] == found
+
+    def of(pid):
+        return f"capsule-1-{pid}-{Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[19]}-ab"
+
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as living:
+        ours = {"capsule-1", of(os.getpid()), f"capsule-1-{ended.pid}-7-ab"}
+        others = {"other", of(living.pid), of(1), "capsule-1-1-7-ab"}
+        for name in [*ours, *others]:
+            tmp_path.joinpath(name).mkdir()
+            tmp_path.joinpath(name, "cgroup.procs").write_text("")
+        tmp_path.joinpath("capsule-2").mkdir()
+        tmp_path.joinpath("capsule-2", "cgroup.procs").write_text("4711\n")
+        found = {Path(f.identity).name for f in leftovers.left_behind(before, BRIEFLY) if f.kind == "cgroup"}
+    assert ours == found
 
 
 @pytest.mark.parametrize(("owner", "expected"), [(os.getppid, []), (os.getpid, ["file"]), (lambda: 0, ["file"])])

@@ -6,9 +6,10 @@ its source has the time and size that it was compiled from, the owner of the pac
 everything works, later.
 
 `bundling` writes it. Layout: the interpreter's magic number, the length of the index (4 bytes, little-endian), the index
-(marshal: name to source, time, size, offset, length; and what a run needs before its room is begun, each module behind those
-that it imports), and the code of each module (marshal). docs/decisions/bundle.md says why. Here alone nothing comes from
-`__future__`: that is a module as well, and would have to be found before there is a bundle.
+(marshal: name to source, time, size, offset, length; what a run needs before its room is begun, each module behind those
+that it imports; the length of their code), their code (marshal, as one tuple), and the code of each other module (marshal).
+docs/decisions/bundle.md says why. Here alone nothing comes from `__future__`: that is a module as well, and would have to be
+found before there is a bundle.
 """
 
 import gc
@@ -54,36 +55,38 @@ class Bundle:
             raise ValueError("another interpreter's, or cut")
         self.index: dict[str, Entry]
         self.always: tuple[str, ...]
-        self.index, self.always = marshal.loads(head[_HEAD : _HEAD + size])  # noqa: S302  # see above
+        self.index, self.always, self._together = marshal.loads(head[_HEAD : _HEAD + size])  # noqa: S302  # see above
         self.imported: list[str] = []  # each behind those that it imports
         self.is_behind = not self.always  # something of ours is not in it, or is not what it was
         self._codes = _HEAD + size
         self._loaded: dict[str, CodeType] = {}
 
-    def code(self, name: str) -> bytes:
-        """The marshalled code of a module that is in the index."""
-        *_stamp, offset, length = self.index[name]
-        return posix.pread(self._fd, length, self._codes + offset)
+    def together(self) -> "dict[str, CodeType]":
+        """The codes of what a run needs at once. Raises OSError, ValueError, EOFError or TypeError where they are damaged."""
+        codes = marshal.loads(posix.pread(self._fd, self._together, self._codes))  # noqa: S302  # see above
+        return dict(zip(self.always, codes, strict=True))
 
-    def load(self, name: str) -> "CodeType | None":
-        """The code of a module that is in the index; None where it is damaged."""
-        try:
-            code: CodeType = marshal.loads(self.code(name))  # noqa: S302  # see above
-        except (OSError, ValueError, EOFError, TypeError):
-            return None
+    def load(self, name: str) -> "CodeType":
+        """The code of a module that is in the index by itself. Raises as `together` does."""
+        *_stamp, offset, length = self.index[name]
+        code: CodeType = marshal.loads(posix.pread(self._fd, length, self._codes + offset))  # noqa: S302  # see above
         return code
+
+    def _is_damaged(self) -> None:
+        self.index.clear()  # nothing of it is used any more, and `bundling` writes another
+        self.is_behind = True
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
         entry = self.index.get(name)
         if entry is None or stamp(entry[0]) != entry[1:3]:
             self.is_behind |= name.startswith(f"{PACKAGE}.")
             return None
-        code = self.load(name)
-        if code is None:
-            self.index.clear()  # nothing of it is used any more, and `bundling` writes another
-            self.is_behind = True
-            return None
-        self._loaded[name] = code
+        if name not in self._loaded:
+            try:
+                self._loaded[name] = self.load(name)
+            except (OSError, ValueError, EOFError, TypeError):
+                self._is_damaged()
+                return None
         path = f"{DIRECTORY}/{entry[0]}"
         spec = ModuleSpec(name, self, origin=path, is_package=path.endswith("/__init__.py"))  # type: ignore[arg-type]  # it is one by what it has
         if spec.submodule_search_locations is not None:
@@ -115,6 +118,11 @@ class Bundle:
 
         It stops where something is not as it was: the usual import goes on from there.
         """
+        try:
+            self._loaded = self.together()
+        except (OSError, ValueError, EOFError, TypeError):
+            self._is_damaged()
+            return
         waiting: dict[str, ModuleType] = {}  # packages, for what is in them comes first
         for name in self.always:
             if name in sys.modules and name not in waiting:

@@ -6,6 +6,7 @@ expected: the others have nothing to do with it.
 
 from __future__ import annotations
 
+import ast
 import marshal
 import posix
 import sys
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ._bundle import Bundle, Entry
 
     Stamp = Callable[[str], tuple[int, int]]
+    Stamped = tuple[str, int, int, CodeType]
 
 _DIRECTORY = __file__.rpartition("/")[0]
 _PACKAGE = __name__.partition(".")[0]
@@ -26,7 +28,7 @@ _READER = f"{_PACKAGE}._bundle"
 # What a run imports while its room is being built begins with one of these; there is no run without the last.
 _AFTERWARDS = tuple([f"{_PACKAGE}.{name}" for name in ("exchange", "seccomp", "confinement")])
 _COMMAND_LINE, _OPTIONS, _SUBCOMMAND = f"{_PACKAGE}.cli", f"{_PACKAGE}.cli.options", f"{_PACKAGE}.cli.exec"
-_ONLY_TREE, _ANNOTATIONS = 0x0400, 0x1000000  # ast.PyCF_ONLY_AST, __future__.annotations.compiler_flag
+_ANNOTATIONS = 0x1000000  # __future__.annotations.compiler_flag
 
 
 def keep(used: Bundle | None, path: str, stamp: Stamp) -> None:
@@ -44,7 +46,8 @@ def keep(used: Bundle | None, path: str, stamp: Stamp) -> None:
         return
     try:
         if posix.stat(path.rpartition("/")[0]).st_uid == posix.geteuid():
-            _write(path, _encoded(_entries(ours, used, stamp), always))
+            entries = _entries(ours, used, stamp)
+            _write(path, _encoded(entries, tuple([name for name in always if name in entries])))
     except OSError:
         return  # a read-only tree, a full disk: it will go on as before
 
@@ -54,9 +57,7 @@ def _first(imported: list[str]) -> tuple[str, ...]:
     if _AFTERWARDS[-1] not in imported or _SUBCOMMAND in imported:
         return ()
     first = imported[: min([imported.index(name) for name in _AFTERWARDS if name in imported])]
-    if (
-        _OPTIONS in first
-    ):  # asked for when the command line's own imports are done, and behind all that it imports itself
+    if _OPTIONS in first:  # asked for when the command line's imports are done, and behind all that it imports itself
         del first[first.index(_COMMAND_LINE) + 1 : first.index(_OPTIONS) + 1]
     return tuple(first)
 
@@ -65,15 +66,9 @@ def _is_of(used: Bundle | None, module: ModuleType) -> bool:
     return used is not None and getattr(module.__spec__, "loader", None) is used
 
 
-def _entries(ours: dict[str, ModuleType], used: Bundle | None, stamp: Stamp) -> dict[str, tuple[str, int, int, bytes]]:
+def _entries(ours: dict[str, ModuleType], used: Bundle | None, stamp: Stamp) -> dict[str, Stamped]:
     """Those that are still right stay, with what was just compiled in addition or in their place."""
-    entries = {}
-    if used is not None:
-        entries = {
-            name: (*entry[:3], used.code(name))
-            for name, entry in used.index.items()
-            if stamp(entry[0]) == entry[1:3] and used.load(name)
-        }
+    entries = {} if used is None else _still_right(used, stamp)
     for name, module in ours.items():
         path = module.__file__
         if (name in entries and _is_of(used, module)) or path is None or name == _READER:
@@ -81,14 +76,52 @@ def _entries(ours: dict[str, ModuleType], used: Bundle | None, stamp: Stamp) -> 
         source = path[len(_DIRECTORY) + 1 :]
         now = stamp(source)
         text = FileLoader(name, path).get_data(path)
-        entries[name] = (source, *now, marshal.dumps(_without_lines(_compiled(text, path))))
+        entries[name] = (source, *now, _without_lines(_compiled(text, path)))
     return entries
 
 
+def _still_right(used: Bundle, stamp: Stamp) -> dict[str, Stamped]:
+    right = [(name, entry) for name, entry in used.index.items() if stamp(entry[0]) == entry[1:3]]
+    try:
+        together = used.together()
+        return {name: (*entry[:3], together.get(name) or used.load(name)) for name, entry in right}
+    except (OSError, ValueError, EOFError, TypeError):
+        return {}  # what is needed of it is compiled again, in time
+
+
+class _Lean(ast.NodeTransformer):
+    """Without what only checkers of types read, and the import of `__future__`, which is what `_ANNOTATIONS` says."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        """Without what is for TYPE_CHECKING."""
+        self.generic_visit(node)
+        if not (isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
+            return node
+        return node.orelse or ast.copy_location(ast.Pass(), node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        """Without the type of its value; nothing of ours asks for it."""
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        """Likewise."""
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        """Without its type."""
+        node.annotation = None
+        return node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        """As it is, but for `__future__`."""
+        return None if node.module == "__future__" else node
+
+
 def _compiled(text: bytes, path: str) -> CodeType:
-    """Without documentation, which is a tenth of it, and without the import of `__future__`, which is what the flag says."""
-    tree = compile(text, path, "exec", flags=_ONLY_TREE, dont_inherit=True)
-    tree.body = [step for step in tree.body if getattr(step, "module", None) != "__future__"]
+    """Without documentation, which is a tenth of it, and annotations of functions, which are as much."""
+    tree = _Lean().visit(ast.parse(text, path))
     code: CodeType = compile(tree, path, "exec", flags=_ANNOTATIONS, dont_inherit=True, optimize=2)
     return code
 
@@ -96,7 +129,7 @@ def _compiled(text: bytes, path: str) -> CodeType:
 def _without_lines(code: CodeType) -> CodeType:
     """And without the table of line numbers, which is a quarter; `tell` finds them again."""
     inner = tuple(_without_lines(one) if hasattr(one, "co_code") else one for one in code.co_consts)
-    return code.replace(co_linetable=b"", co_consts=inner)
+    return code.replace(co_linetable=b"", co_qualname=code.co_name, co_consts=inner)
 
 
 def _line(code: CodeType, instruction: int) -> int:
@@ -132,14 +165,17 @@ def tell(_kind: type[BaseException], error: BaseException, _trace: object) -> No
     print("".join([*lines, *traceback.format_exception_only(error)]), end="", file=sys.stderr)
 
 
-def _encoded(entries: dict[str, tuple[str, int, int, bytes]], always: tuple[str, ...]) -> bytes:
+def _encoded(entries: dict[str, Stamped], always: tuple[str, ...]) -> bytes:
+    together = marshal.dumps(tuple([entries[name][3] for name in always]))
     index: dict[str, Entry] = {}
-    offset = 0
+    codes, offset = [together], len(together)
     for name, (source, time, size, code) in entries.items():
-        index[name] = (source, time, size, offset, len(code))
-        offset += len(code)
-    head = marshal.dumps((index, always))
-    return b"".join((MAGIC_NUMBER, len(head).to_bytes(4, "little"), head, *(entry[3] for entry in entries.values())))
+        by_itself = b"" if name in always else marshal.dumps(code)
+        index[name] = (source, time, size, offset, len(by_itself))
+        codes.append(by_itself)
+        offset += len(by_itself)
+    head = marshal.dumps((index, always, len(together)))
+    return b"".join((MAGIC_NUMBER, len(head).to_bytes(4, "little"), head, *codes))
 
 
 def _write(path: str, data: bytes) -> None:

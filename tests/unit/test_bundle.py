@@ -203,6 +203,22 @@ def test_damaged_code_is_passed_over_and_mended(tree):
     assert set() == searched(start(tree, "-V"))
 
 
+@pytest.mark.parametrize("part", ["together", "by itself"])
+def test_damage_in_a_bundle_that_is_complete(learned, part):
+    """Also of one that nothing would be added to: what is imported at once, and what lies behind it."""
+    assert set() == searched(start(learned, "--", "true"))
+    path = learned / "__pycache__" / bundles(learned)[0]
+    whole = path.read_bytes()
+    codes = 8 + int.from_bytes(whole[4:8], "little")
+    together = codes + marshal.loads(whole[8:codes])[2]
+    begin, end = (codes, together) if part == "together" else (together, len(whole))
+    path.write_bytes(whole[:begin] + b"\xff" * (end - begin) + whole[end:])
+    for _ in range(3):
+        done = start(learned, "--", "echo", "hi")
+        assert (0, "hi\n") == (done.returncode, done.stdout)
+    assert set() == searched(done)
+
+
 def test_a_closed_stream_s_number_is_not_taken(tree):
     """With standard input closed the bundle would be descriptor 0, and so the command's input."""
     start(tree, "-V")

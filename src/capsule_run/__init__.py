@@ -32,19 +32,20 @@ __all__ = [
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .errors import CapsuleError
-    from .model import Bind, Failure, Isolation, Metrics, Request, Resources, Result, Workspace
+    from .model import Bind, Isolation, Request, Resources, Workspace
+    from .result import Failure, Metrics, Result
     from .runner import execute
     from .sdk import run, run_code
 
 _HOMES = {
     "CapsuleError": "errors",
     "Bind": "model",
-    "Failure": "model",
+    "Failure": "result",
     "Isolation": "model",
-    "Metrics": "model",
+    "Metrics": "result",
     "Request": "model",
     "Resources": "model",
-    "Result": "model",
+    "Result": "result",
     "Workspace": "model",
     "execute": "runner",
     "run": "sdk",

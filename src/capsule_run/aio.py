@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from typing import ParamSpec
 
-    from .model import Request, Result
+    from .model import Request
+    from .result import Result
     from .sdk import run as _blocking_run
 
     Options = ParamSpec("Options")

@@ -8,14 +8,14 @@ from __future__ import annotations
 import posix
 
 from .errors import CapsuleError
-from .model import DELETED, NotApplied
 from .outlet import Outlet, RefusedError, transfer
+from .result import DELETED, NotApplied
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .model import Change, CollectedFile
+    from .result import Change, CollectedFile
 
 MOST_TOLD = 1000
 

@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
-    from .model import Result
+    from .result import Result
 
     Row = tuple[str, str, str, tuple[str, ...], str]
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import posix
 
 from ._value import Value
-from .model import CREATED, DELETED, MODIFIED, Change
 from .paths import DIRECTORY_FLAGS, READ_FLAGS
+from .result import CREATED, DELETED, MODIFIED, Change
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import posix
 
 from ._value import Value
-from .model import CollectedFile, NotCollected
 from .paths import DIRECTORY_FLAGS, READ_FLAGS
 from .patterns import MOST_NAMES, advance
+from .result import CollectedFile, NotCollected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

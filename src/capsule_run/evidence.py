@@ -8,8 +8,9 @@ there is no cause. docs/limits.md says what each rung can prove.
 from __future__ import annotations
 
 from .account import processor_ms, wall_ms
+from .codes import entry
 from .counters import counters
-from .errors import CapsuleError, entry
+from .errors import CapsuleError
 from .model import KILL, TRUNCATE
 from .view import private_mounts
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .changes import Known
     from .core import Core
     from .delivery import Stream
-    from .model import Change, CollectedFile, NotApplied, NotCollected
     from .policy import Policy
+    from .result import Change, CollectedFile, NotApplied, NotCollected
 
 MOST_LISTED = 1000  # changes that a result names
 

@@ -19,17 +19,18 @@ import time
 from ._value import replace
 from .errors import CapsuleError
 from .fastjson import dumps
-from .model import ERROR
 from .outcome import new_execution_id, timestamp
 from .prometheus import accumulated
+from .result import ERROR
 from .runner import execute, prepare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .model import Request, Result
+    from .model import Request
     from .policy import Policy
+    from .result import Result
     from .runner import Run, Streams
 
 LOCK_PATIENCE_S = 2.0
@@ -45,7 +46,8 @@ _PER_RUN = {
     "notes",
     "has_stdin",
     "working_directory",
-    "etc_texts",
+    "etc_copied",
+    "gitconfig",
     "resolv_conf",
 }
 
@@ -189,7 +191,7 @@ class Monitor:
             request = replace(request, execution_id=new_execution_id())
         entry = self._entry(request) if self._audit_log else {}
         if self._required and self._audit_log:
-            append_line(self._audit_log, {"event": "start", "time": timestamp(), **entry})
+            append_line(self._audit_log, {"event": "start", "time": timestamp(time.time_ns()), **entry})
         result = execute(request, streams=streams, on_start=on_start)
         if self._metrics_file:
             self._attempt(lambda: add_metrics(self._metrics_file, result))

@@ -10,13 +10,23 @@ import posix
 import time
 
 from ._value import replace
-from .model import ERROR, SUCCESS, Result
+from .result import ERROR, SUCCESS, Result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypedDict
+
     from .errors import CapsuleError
     from .exchange import Taken
+    from .model import Request
     from .report import Ended
+
+    class Named(TypedDict):
+        """What every result of a request carries."""
+
+        execution_id: str
+        started_at: str
 
 
 def new_execution_id() -> str:
@@ -27,10 +37,27 @@ def new_execution_id() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def timestamp() -> str:
-    """Now, in UTC with milliseconds (RFC 3339)."""
-    seconds, millis = divmod(time.time_ns() // 1_000_000, 1000)
+def timestamp(time_ns: int) -> str:
+    """A time of CLOCK_REALTIME, in UTC with milliseconds (RFC 3339)."""
+    seconds, millis = divmod(time_ns // 1_000_000, 1000)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{millis:03d}Z"
+
+
+def names(request: Request, began_ns: int) -> Named:
+    """What every result of a request carries: who it is, and since when."""
+    return {"execution_id": request.execution_id or new_execution_id(), "started_at": timestamp(began_ns)}
+
+
+def concluding(request: Request, called_ns: int, began_ns: int, *, short: bool) -> Callable[[Ended], Result]:
+    """What makes the result of a run's end. `short`: without accounts of a quiet, good one."""
+    named = names(request, began_ns)
+
+    def conclude(ended: Ended) -> Result:
+        if short and ended_quietly(ended):
+            return short_result_of(ended, named)
+        return result_of(ended, named, called_ns=called_ns)
+
+    return conclude
 
 
 def ended_quietly(ended: Ended) -> bool:
@@ -41,18 +68,17 @@ def ended_quietly(ended: Ended) -> bool:
     return not any(words[0] == "refused" for words in ended.record)
 
 
-def short_result_of(ended: Ended, *, execution_id: str, started_at: str) -> Result:
+def short_result_of(ended: Ended, named: Named) -> Result:
     """The result of a run that `ended_quietly`, for who shows nothing of it but what changed: without the accounts."""
     from . import attestation
 
     isolation, doubt = attestation.attest(ended)
     if doubt is not None:
-        return failed_result(doubt, execution_id=execution_id, started_at=started_at)
+        return failed_result(doubt, named)
     result = Result(
-        execution_id=execution_id,
+        **named,
         status=SUCCESS,
-        started_at=started_at,
-        finished_at=timestamp(),
+        finished_at=timestamp(time.time_ns()),
         exit_code=0,
         signal=None,
         stdout_stream=None,
@@ -64,7 +90,7 @@ def short_result_of(ended: Ended, *, execution_id: str, started_at: str) -> Resu
     return _with_taken(result, ended.taken)
 
 
-def result_of(ended: Ended, *, execution_id: str, started_at: str, called_ns: int) -> Result:
+def result_of(ended: Ended, named: Named, *, called_ns: int) -> Result:
     """What is told of a run: the verdict, and what it cost and stood on."""
     from . import account, attestation, measure, verdict  # loaded by now, see `_drive`
 
@@ -82,10 +108,9 @@ def result_of(ended: Ended, *, execution_id: str, started_at: str, called_ns: in
     metrics = account.metrics(ended, called_ns) if ended.report.usage else None
     found, processes = _looks(ended)
     result = Result(
-        execution_id=execution_id,
+        **named,
         status=status,
-        started_at=started_at,
-        finished_at=timestamp(),
+        finished_at=timestamp(time.time_ns()),
         exit_code=exit_code,
         signal=signal,
         stdout_stream=account.output(ended.report.stdout, ended.stdout),
@@ -129,13 +154,12 @@ def _looks(ended: Ended) -> tuple[dict[str, object] | None, tuple[dict[str, obje
     return found, processes
 
 
-def failed_result(error: CapsuleError, *, execution_id: str, started_at: str) -> Result:
+def failed_result(error: CapsuleError, named: Named) -> Result:
     """The result of a request whose command never started."""
     return Result(
-        execution_id=execution_id,
+        **named,
         status=ERROR,
-        started_at=started_at,
-        finished_at=timestamp(),
+        finished_at=timestamp(time.time_ns()),
         exit_code=None,
         signal=None,
         stdout_stream=None,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from binascii import b2a_base64
 
-from .errors import entry
-from .model import Metrics
+from .codes import entry
+from .result import Metrics
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .model import Change, CollectedFile, Failure, Output, Result
+    from .result import Change, CollectedFile, Failure, Output, Result
 
 
 def response(result: Result) -> dict[str, object]:

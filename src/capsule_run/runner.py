@@ -16,7 +16,6 @@ from .core import NEVER_RAN, Core, memory_file
 from .core import PATH as CORE_PATH
 from .errors import CapsuleError
 from .host import forget, identify, kept, survey
-from .outcome import ended_quietly, failed_result, new_execution_id, result_of, short_result_of, timestamp
 from .plan import Plan, compile_plan, furnishing_steps
 from .policy import resolve
 
@@ -29,9 +28,10 @@ if TYPE_CHECKING:
     from .groups import Group
     from .host import Host, Upper
     from .measure import Sample
-    from .model import Request, Result
+    from .model import Request
     from .policy import Policy
     from .report import Ended, Report
+    from .result import Result
     from .terms import Furnishing
     from .tools import Shown
     from .upper import UpperDirectory
@@ -120,6 +120,7 @@ class _Attempt:
         self.room: tuple[tuple[str, ...], ...] = ()
         self.payload: tuple[tuple[str, ...], ...] = ()
         self.meanwhile: tuple[Sample, Sample] | None = None  # what the host did, if it took long
+        self.conclude: Callable[[Ended], Result]
 
     def _born(self, identity: Identity, wanted: tuple[Group, ...], *, network: bool) -> tuple[tuple[str, ...], ...]:
         """The birth's steps. Where init is born in a group, that is made now; those of version 1 can wait."""
@@ -164,7 +165,7 @@ class _Attempt:
         self.core.send_half("room", encode("room", born, text), (*self.made.fds, *fds))
         self.room = (*born, *steps)
 
-    def finish(self, policy: Policy, on_start: Callable[[Run], None] | None, *, short: bool) -> tuple[Report, int]:
+    def finish(self, policy: Policy, call: _Call, on_start: Callable[[Run], None] | None) -> tuple[Report, int]:
         """Send the payload's half and wait for the report. Returns it, and the signal that cancelled the run, or 0."""
         run = Run(self.core)
         exchange = self.sinks.exchange
@@ -176,13 +177,14 @@ class _Attempt:
         _make_groups(self.made, policy.rungs.groups)
         self.payload = payload_steps(policy, group_name=self.made.name)
         self.core.send_half("payload", encode("payload", self.payload), (*self.sinks.fds, *self.made.fds))
-        from . import attestation  # while the command runs, not while somebody waits for it
+        from . import attestation, outcome  # while the command runs, not while somebody waits for it
         from .report import parse_report
 
+        self.conclude = outcome.concluding(call.request, call.called_ns, call.began_ns, short=call.short)
         attestation.filter_hash(_program(self.payload))
         cgroup.sweep_found()
         message = early or (exchange.ready(self.core) if exchange else b"")
-        if not short:
+        if not call.short:
             from . import account, changes, measure, verdict  # noqa: F401  # likewise
 
             before = measure.begin(self.core) if not message else None
@@ -236,8 +238,9 @@ class _Call(Value):
     streams: Streams
     on_start: Callable[[Run], None] | None
     core_path: str
-    conclude: Callable[[Ended], Result]
-    short: bool
+    called_ns: int  # CLOCK_MONOTONIC
+    began_ns: int  # CLOCK_REALTIME
+    short: bool  # without accounts of a quiet, good end
 
 
 def _once(
@@ -256,7 +259,7 @@ def _once(
             brought = _exchange(policy, sinks) if policy.transfer.deliveries else None
             attempt.send_room(policy, furnishing)
             exchange = brought or _exchange(policy, sinks)  # what only takes can wait until the room is being built
-            report, cancelled_by = attempt.finish(policy, on_start, short=call.short)
+            report, cancelled_by = attempt.finish(policy, call, on_start)
             from .report import Ended, parse_record
 
             plan = Plan(room=attempt.room, payload=attempt.payload)
@@ -276,7 +279,7 @@ def _once(
                 stderr=sinks.content(sinks.stderr, report.stderr[0]),
                 taken=exchange.take(by_itself=report.exited is not None and not report.killed) if exchange else None,
             )
-            result = call.conclude(ended)  # while the core, which has reported, ends
+            result = attempt.conclude(ended)  # while the core, which has reported, ends
             # a core that has started nothing need not know of them
             made.are_gone = core.close() == 0 and report.landlock_abi is not None
             return result
@@ -329,7 +332,7 @@ def _learn(report: Report, plan: Plan, *, stale_ok: bool) -> None:
     if rung and rung not in _refused:
         _refused.add(rung)
         raise _LookAgainError(rung)
-    if stale_ok and plan.room[report.failed[1]][0] in ("source", "inner-source"):
+    if stale_ok and plan.room[report.failed[1]][0] in ("source", "inner-source", "copy"):
         forget()
         raise _LookAgainError("sources")
 
@@ -361,6 +364,7 @@ def execute(
     :param streams: descriptors for the command's streams, instead of capturing them.
     :param on_start: called with the running `Run` once the core has its plan.
     """
+    from . import codes, outcome  # noqa: F401  # of a host without descriptors it can still be told
     from .jsonapi import check_request  # the doors that have made a request of text have checked it
 
     return perform(check_request(request), streams=streams, on_start=on_start, core_path=core_path)
@@ -375,25 +379,20 @@ def perform(
     short: bool = False,
 ) -> Result:
     """`execute`, for a request that `jsonapi` made and so has checked. `short`: without accounts of a quiet, good end."""
-    called_ns = time.monotonic_ns()
-    execution_id, started_at = request.execution_id or new_execution_id(), timestamp()
-
-    def conclude(ended: Ended) -> Result:
-        if short and ended_quietly(ended):
-            return short_result_of(ended, execution_id=execution_id, started_at=started_at)
-        return result_of(ended, execution_id=execution_id, started_at=started_at, called_ns=called_ns)
-
+    call = _Call(
+        request=request,
+        streams=streams or Streams(),
+        on_start=on_start,
+        core_path=core_path,
+        called_ns=time.monotonic_ns(),
+        began_ns=time.time_ns(),
+        short=short,
+    )
     try:
-        call = _Call(
-            request=request,
-            streams=streams or Streams(),
-            on_start=on_start,
-            core_path=core_path,
-            conclude=conclude,
-            short=short,
-        )
         return _attempts(call)
     except CapsuleError as error:
         if error.code.startswith("E1"):
             raise
-        return failed_result(error, execution_id=execution_id, started_at=started_at)
+        from .outcome import failed_result, names
+
+        return failed_result(error, names(request, call.began_ns))

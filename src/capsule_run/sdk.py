@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Concatenate, ParamSpec, Protocol
 
-    from .model import Result
+    from .result import Result
 
     Options = ParamSpec("Options")
 

@@ -11,12 +11,13 @@ Rank 4; used by `tooling` and the MCP server.
 
 from __future__ import annotations
 
-from .errors import CapsuleError, entry
+from .codes import entry
 from .fastjson import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .model import Failure, Output, Result
+    from .errors import CapsuleError
+    from .result import Failure, Output, Result
     from .tooling import Operator
 
 SHOWN_BYTES = 16 << 10

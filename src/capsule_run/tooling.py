@@ -21,7 +21,7 @@ from .errors import CapsuleError
 from .fastjson import loads
 from .jsonapi import check_object, request_from_mapping, with_defaults
 from .languages import language
-from .model import DEFAULT_MEMORY_BYTES, DEFAULT_TIMEOUT_MS, Result
+from .model import DEFAULT_MEMORY_BYTES, DEFAULT_TIMEOUT_MS
 from .sizes import format_size
 from .telling import SHOWN_BYTES, not_set_up_text, refusal_text, tool_text
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from .checks import Checker
     from .model import Request
+    from .result import Result
 
 # The seed's: what `timeout_seconds` may be, whatever the operator says.
 MIN_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS = 1, 300

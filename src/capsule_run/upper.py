@@ -16,9 +16,9 @@ from .delivery import open_plain
 from .errors import CapsuleError
 from .host import Upper, current_directory, look
 from .machine import capabilities
-from .model import KILLED
 from .plan import WORKSPACE_PLACE, layer_steps
 from .removal import remove, sweep
+from .result import KILLED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
     from .delivery import Delivery
     from .host import Source
-    from .model import Result, WorkspaceUpper
+    from .model import WorkspaceUpper
     from .policy import Policy
+    from .result import Result
     from .runner import Run
 
 FIELD = "isolation.workspace_upper"

@@ -6,14 +6,14 @@ Rank 1: pure. Every end that is not clean has one cause, and the numbers that pr
 from __future__ import annotations
 
 from .errors import CapsuleError
-from .model import ERROR, KILLED, SUCCESS, TIMEOUT
 from .policy import DRAIN_MS
+from .result import ERROR, KILLED, SUCCESS, TIMEOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .model import Failure
     from .plan import Plan
     from .report import Ended, Report
+    from .result import Failure
 
 KILLED_EXIT = 137
 # signal(7), the numbers that x86_64 and aarch64 share.

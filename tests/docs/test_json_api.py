@@ -13,8 +13,9 @@ from capsule_run import account, jsonapi, model
 from capsule_run import response as wire
 from capsule_run.errors import CapsuleError
 from capsule_run.host import survey
-from capsule_run.model import Isolation, Metrics, Request, Resources, Workspace
+from capsule_run.model import Isolation, Request, Resources, Workspace
 from capsule_run.policy import resolve
+from capsule_run.result import Metrics
 from capsule_run.runner import execute
 
 PAGE = (DOCS / "json-api.md").read_text()

@@ -82,8 +82,8 @@ def test_the_hosts_network_must_be_what_was_asked_for():
 def test_a_difference_is_an_error_of_the_short_result_too():
     """Who shows nothing of what a run stood on is told all the same where it did not stand on it."""
     how = {"execution_id": "one", "started_at": "then"}
-    assert ("success", 0, None) == _end_of(short_result_of(ended(), **how))
-    result = short_result_of(ended(_changed(5, 0)), **how)
+    assert ("success", 0, None) == _end_of(short_result_of(ended(), how))
+    result = short_result_of(ended(_changed(5, 0)), how)
     assert ("error", None, "E6004") == (result.status, result.exit_code, result.error.code)
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from capsule_run import errors
-from capsule_run.errors import OWN, CapsuleError
-from capsule_run.model import ERROR, KILLED, TIMEOUT, Failure
+from capsule_run import codes
+from capsule_run.codes import OWN
+from capsule_run.errors import CapsuleError
+from capsule_run.result import ERROR, KILLED, TIMEOUT, Failure
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
 
@@ -40,26 +41,26 @@ CATEGORIES = {
 
 def test_published_codes_keep_their_meaning():
     """The codes and their causes are those that were published."""
-    assert PUBLISHED == {code: errors.entry(code).cause for code in errors.CODES}
+    assert PUBLISHED == {code: codes.entry(code).cause for code in codes.CODES}
 
 
 @pytest.mark.parametrize("code", PUBLISHED)
 def test_entry_follows_the_design(code):
     """Category, exit code and status of every code are those of the README and of design section 5."""
-    entry = errors.entry(code)
+    entry = codes.entry(code)
     expected = (
         CATEGORIES[code[:2]],
         EXIT_CODES.get(code, EXIT_CODES.get(code[:2])),
         STATUSES.get(code, STATUSES.get(code[:2], ERROR)),
     )
     assert expected == (entry.category, entry.exit, entry.status)
-    assert entry.fault in (errors.REQUEST, errors.HOST, errors.PROGRAM, errors.OURS)
+    assert entry.fault in (codes.REQUEST, codes.HOST, codes.PROGRAM, codes.OURS)
 
 
 @pytest.mark.parametrize("code", PUBLISHED)
 def test_texts_keep_the_style(code):
     """Meanings and hints are lower case without a full stop, and a cause is one word."""
-    entry = errors.entry(code)
+    entry = codes.entry(code)
     assert entry.meaning[0].islower()
     assert not entry.meaning.endswith(".")
     assert not entry.hint.endswith(".")
@@ -70,7 +71,7 @@ def test_texts_keep_the_style(code):
 
 def test_causes_are_unique():
     """No two codes share a cause, so that either names the other."""
-    assert len(errors.CODES) == len({errors.entry(code).cause for code in errors.CODES})
+    assert len(codes.CODES) == len({codes.entry(code).cause for code in codes.CODES})
 
 
 def test_unknown_code_is_refused():
@@ -81,7 +82,7 @@ def test_unknown_code_is_refused():
 
 def test_failure_takes_cause_and_hint_from_the_catalogue():
     """Whoever raises gives code and message; cause and hint are the catalogue's."""
-    line = errors.entry("E3001")
+    line = codes.entry("E3001")
     expected = Failure(
         code="E3001", message="`foo` does not exist", cause=line.cause, details={"name": "foo"}, hint=line.hint
     )
@@ -119,10 +120,10 @@ def test_details_are_the_errors_own():
 
 def test_document_is_the_catalogue():
     """`docs/errors.md` is what the catalogue says; `python -c "…catalogue_markdown()"` writes it anew."""
-    assert errors.catalogue_markdown() == DOCUMENT.read_text(encoding="utf-8")
+    assert codes.catalogue_markdown() == DOCUMENT.read_text(encoding="utf-8")
 
 
 def test_document_has_a_row_for_every_code():
     """No code is missing from the document."""
     lines = DOCUMENT.read_text(encoding="utf-8").splitlines()
-    assert list(errors.CODES) == [line.split(" ")[1] for line in lines if line.startswith("| E")]
+    assert list(codes.CODES) == [line.split(" ")[1] for line in lines if line.startswith("| E")]

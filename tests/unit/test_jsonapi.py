@@ -14,17 +14,8 @@ from capsule_run import response as wire
 from capsule_run._value import replace
 from capsule_run.checks import MAX_COMPONENT_BYTES, MAX_PATH_BYTES, nearest, shown
 from capsule_run.errors import CapsuleError
-from capsule_run.model import (
-    Bind,
-    Failure,
-    Isolation,
-    Metrics,
-    Output,
-    Request,
-    Resources,
-    Result,
-    Workspace,
-)
+from capsule_run.model import Bind, Isolation, Request, Resources, Workspace
+from capsule_run.result import Failure, Metrics, Output, Result
 
 SEED = b"""{
   "command": ["python", "-c", "print('Hello from sandbox')"],

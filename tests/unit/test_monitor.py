@@ -12,8 +12,9 @@ import pytest
 
 from capsule_run import monitor
 from capsule_run.errors import CapsuleError
-from capsule_run.model import Failure, Isolation, Metrics, Output, Request, Resources, Result
+from capsule_run.model import Isolation, Request, Resources
 from capsule_run.prometheus import FAMILIES, HEAD, accumulated
+from capsule_run.result import Failure, Metrics, Output, Result
 from capsule_run.runner import prepare
 
 

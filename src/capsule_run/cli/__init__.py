@@ -13,7 +13,7 @@ import sys
 from .. import core, paths
 from .._value import replace
 from ..errors import CapsuleError, exit_status
-from ..model import Isolation, Request, Result, Workspace
+from ..model import Isolation, Request, Workspace
 from ..runner import Run, Streams, dry_run, perform
 from ..view import SYSTEM_DIRECTORIES, within
 from .choices import HELP, VERSION, Options, plain_request
@@ -21,6 +21,8 @@ from .choices import HELP, VERSION, Options, plain_request
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from ..result import Result
 
 USAGE_EXIT = 2
 # What the first word may be instead of an option or `--`: the module of `cli` whose `main` takes the words behind it. A

@@ -6,6 +6,7 @@ Rank 4. A run that ends well and quietly says nothing, so nothing of this is loa
 from __future__ import annotations
 
 import posix
+import time
 
 from ..errors import exit_status
 from ..outcome import failed_result, new_execution_id, timestamp
@@ -13,7 +14,8 @@ from ..outcome import failed_result, new_execution_id, timestamp
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..errors import CapsuleError
-    from ..model import Request, Result
+    from ..model import Request
+    from ..result import Result
 
 
 def visible(text: str) -> str:
@@ -122,8 +124,8 @@ def read_all(fd: int) -> bytes:
 
 def refused(error: CapsuleError, *, json: bool, pretty: bool) -> int:
     """The exit code of a request that never ran, once the same answer as a result is given in the form that was asked for."""
-    execution_id = error.execution_id or new_execution_id()
-    result = failed_result(error, execution_id=execution_id, started_at=timestamp())
+    name = error.execution_id or new_execution_id()
+    result = failed_result(error, {"execution_id": name, "started_at": timestamp(time.time_ns())})
     if json or pretty:
         print_json(result, pretty=pretty)
     else:

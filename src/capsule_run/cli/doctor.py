@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..diagnosis import Finding
-    from ..model import Result
+    from ..result import Result
 
 HELP = """\
 capsule-run doctor [--json]            What this host offers, each with the remedy for what it lacks

@@ -9,7 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..model import Change, Request, Result
+    from ..model import Request
+    from ..result import Change, Result
 
 MOST_NAMED = 3
 MOST_REASONS = 10

@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..model import Result
+    from ..result import Result
     from .policy_words import Words
 
 ROUNDS = 40

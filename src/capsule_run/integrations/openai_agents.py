@@ -22,8 +22,8 @@ from agents import (
     ShellTool,
 )
 
-from ..model import TIMEOUT
 from ..response import response
+from ..result import TIMEOUT
 from ..telling import problem_text, readable
 from ..tooling import (
     EXECUTE_CODE,

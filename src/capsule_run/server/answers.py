@@ -14,7 +14,8 @@ from .kept import base64, contents, kept_file, listing, shown_path
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..errors import CapsuleError
-    from ..model import CollectedFile, Output, Request, Result
+    from ..model import Request
+    from ..result import CollectedFile, Output, Result
     from ..tooling import Operator
     from .kept import KeptFile, Shelf
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
-    from ..model import Request, Result
+    from ..model import Request
+    from ..result import Result
 
     class Finish(Protocol):
         """Called once at the end: what ran, or None where the arguments were wrong; and what came of it, or None for a bug."""

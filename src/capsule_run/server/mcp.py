@@ -35,7 +35,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..model import Failure, Request, Result
+    from ..model import Request
+    from ..result import Failure, Result
     from ..tooling import Operator
     from .wire import Send
 

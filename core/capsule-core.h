@@ -70,7 +70,7 @@ struct mount_attr_v1 {
 enum half { ROOM, PAYLOAD, BIRTH }; /* a birth is the beginning of a room, sent ahead */
 #define BIRTH_RANK 6
 
-#define MAX_FIELDS 4
+#define MAX_FIELDS 5
 #define MAX_PLAN_BYTES (4U << 20)
 #define MAX_STEPS 600000U /* 1 MiB of one-byte arguments, and room for the rest */
 #define MAX_SLOTS 192U
@@ -135,7 +135,7 @@ unsigned int octal(const char *digits);
 void close_cleanup(int *fd);
 int close_from(unsigned int first);
 int clone_process(uint64_t flags, int *pidfd, int cgroup);
-int open_no_links(const char *path);
+int open_no_links(const char *path, int flags);
 int open_in_root(int root, const char *path, int flags);
 bool has_mount_setattr(void);
 int set_mount(int fd, bool recursive, uint64_t set, uint64_t propagation);
@@ -312,6 +312,7 @@ int act_idmap(struct room *room, const struct step *step);
 int act_root(struct room *room, const struct step *step);
 int act_dir(struct room *room, const struct step *step);
 int act_file(struct room *room, const struct step *step);
+int act_copy(struct room *room, const struct step *step);
 int act_fill(struct room *room, const struct step *step);
 int act_symlink(struct room *room, const struct step *step);
 int act_bind(struct room *room, const struct step *step);

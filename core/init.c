@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/sendfile.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -20,7 +21,7 @@
 #define DIR_FLAGS (O_PATH | O_DIRECTORY)
 #define OFFER_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 #define MOUNTS_RANK 14 /* from here on sources are used */
-#define FILL_BYTES (1U << 20) /* asked of splice at a time */
+#define MOVED_BYTES (1U << 20) /* asked of splice and sendfile at a time */
 
 static void tell(struct room *room, enum link_kind kind, int a, int b, int c)
 {
@@ -38,24 +39,28 @@ static void leave(struct room *room, enum half half, unsigned int index)
 
 /* ---- sources: opened as the caller, and the very object that Python saw ---- */
 
+/* PATH DEVICE INODE: opened first and then compared with what Python saw, so a path swapped in between is refused (ESTALE). */
+static int open_seen(const struct step *step, int flags)
+{
+	int object = open_no_links(step->field[0], flags);
+	struct stat st;
+
+	if (object < 0 || (fstat(object, &st) == 0 && (uint64_t)st.st_dev == number(step->field[1]) && (uint64_t)st.st_ino == number(step->field[2])))
+		return object;
+	(void)close(object);
+	errno = ESTALE;
+	return -1;
+}
+
 /*
  * Called by the launcher for a privileged caller (`source`: only there may it take a tree along) and by init, still with
- * the caller's ids, for anybody else (`inner-source`: only here does it have the power to). The descriptor of the object
- * is opened first and compared with what Python saw, then copied: a path swapped in between is refused (ESTALE).
+ * the caller's ids, for anybody else (`inner-source`: only here does it have the power to).
  */
 int act_source(struct room *room, const struct step *step)
 {
-	int object CLEANUP_CLOSE = open_no_links(step->field[0]);
-	struct stat st;
-	int tree;
+	int object CLEANUP_CLOSE = open_seen(step, O_PATH);
+	int tree = object < 0 ? -1 : open_tree_clone(object);
 
-	if (object < 0 || fstat(object, &st) < 0)
-		return -1;
-	if ((uint64_t)st.st_dev != number(step->field[1]) || (uint64_t)st.st_ino != number(step->field[2])) {
-		errno = ESTALE;
-		return -1;
-	}
-	tree = open_tree_clone(object);
 	if (tree < 0)
 		return -1;
 	room->slot[room->nslots++] = tree;
@@ -117,31 +122,43 @@ int act_dir(struct room *room, const struct step *step)
 	const char *name;
 	int parent = open_parent(room, step->field[0], &name);
 
-	if (parent < 0)
-		return -1;
-	return mkdirat(parent, name, octal(step->field[1])) == 0 || errno == EEXIST ? 0 : -1;
+	return parent >= 0 && (mkdirat(parent, name, octal(step->field[1])) == 0 || errno == EEXIST) ? 0 : -1;
+}
+
+static int new_file(int parent, const char *name, const char *mode)
+{
+	return parent < 0 ? -1 : openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, octal(mode));
 }
 
 int act_file(struct room *room, const struct step *step)
 {
 	const char *name, *text = step->field[2];
+	size_t size = strlen(text);
 	int parent = open_parent(room, step->field[0], &name);
 	int fd CLEANUP_CLOSE = -1;
+	ssize_t wrote;
 
-	if (parent >= 0 && *text == '\0') /* mostly a mount point: one call instead of two */
+	if (parent >= 0 && size == 0) /* mostly a mount point: one call instead of two */
 		return mknodat(parent, name, S_IFREG | octal(step->field[1]), 0);
-	fd = parent < 0 ? -1 : openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, octal(step->field[1]));
-	if (fd < 0)
-		return -1;
-	for (size_t left = strlen(text); left > 0;) {
-		ssize_t wrote = write(fd, text, left);
+	fd = new_file(parent, name, step->field[1]);
+	wrote = fd < 0 ? -1 : write(fd, text, size);
+	if (wrote >= 0 && (size_t)wrote < size)
+		errno = ENOSPC; /* the one thing that cuts a write to our tmpfs short */
+	return wrote == (ssize_t)size ? 0 : -1;
+}
 
-		if (wrote < 0)
-			return -1;
-		text += wrote;
-		left -= (size_t)wrote;
-	}
-	return 0;
+/* copy PATH DEVICE INODE PLACE MODE: what a small file of the host's holds. Whatever lies there by now, nobody waits for it. */
+int act_copy(struct room *room, const struct step *step)
+{
+	const char *name;
+	int from CLEANUP_CLOSE = open_seen(step, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+	int parent = open_parent(room, step->field[3], &name);
+	int to CLEANUP_CLOSE = from < 0 ? -1 : new_file(parent, name, step->field[4]);
+	ssize_t moved = to < 0 ? -1 : 1;
+
+	while (moved > 0)
+		moved = sendfile(to, from, NULL, MOVED_BYTES);
+	return (int)moved;
 }
 
 /*
@@ -152,14 +169,12 @@ int act_fill(struct room *room, const struct step *step)
 {
 	const char *name;
 	int from = room->plan.fds[number(step->field[0])], parent = open_parent(room, step->field[1], &name);
-	int fd CLEANUP_CLOSE = -1;
+	int fd CLEANUP_CLOSE = new_file(parent, name, step->field[2]);
 
-	if (parent >= 0)
-		fd = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, octal(step->field[2]));
 	if (fd < 0)
 		return -1;
 	for (uint64_t left = number(step->field[3]); left > 0;) {
-		ssize_t moved = splice(from, NULL, fd, NULL, left < FILL_BYTES ? (size_t)left : FILL_BYTES, SPLICE_F_MOVE);
+		ssize_t moved = splice(from, NULL, fd, NULL, left < MOVED_BYTES ? (size_t)left : MOVED_BYTES, SPLICE_F_MOVE);
 
 		if (moved <= 0) {
 			errno = moved == 0 ? EPIPE : errno;

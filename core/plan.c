@@ -30,6 +30,7 @@ const struct verb verbs[] = {
 	{ "root", ROOM, 11, 1, false, "build", "nn", act_root },
 	{ "dir", ROOM, 13, 0, true, "build", "po", act_dir },
 	{ "file", ROOM, 13, 0, true, "build", "pot", act_file },
+	{ "copy", ROOM, 13, 0, true, "build", "pnnpo", act_copy },
 	{ "fill", ROOM, 13, 0, true, "build", "fpon", act_fill },
 	{ "symlink", ROOM, 13, 0, true, "build", "pt", act_symlink },
 	{ "bind", ROOM, 14, 0, true, "build", "spb", act_bind },

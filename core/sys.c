@@ -147,13 +147,13 @@ static int open_by_component(int at, const char *path, int flags)
 /* In both: RESOLVE_NO_SYMLINKS refuses a link at the end, too, unless O_NOFOLLOW asks for the link itself. */
 
 /* An absolute path, as the caller sees it, with no link of any kind on the way: Python resolved the honest ones. */
-int open_no_links(const char *path)
+int open_no_links(const char *path, int flags)
 {
-	struct open_how_v1 how = { .flags = O_PATH | O_CLOEXEC, .resolve = OPENAT2_NO_SYMLINKS | OPENAT2_NO_MAGICLINKS };
+	struct open_how_v1 how = { .flags = (uint64_t)(flags | O_CLOEXEC), .resolve = OPENAT2_NO_SYMLINKS | OPENAT2_NO_MAGICLINKS };
 	long fd = syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
 
 	if (fd < 0 && errno == ENOSYS)
-		return open_by_component(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), path, O_PATH);
+		return open_by_component(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), path, flags);
 	return (int)fd;
 }
 

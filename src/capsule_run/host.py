@@ -11,7 +11,7 @@ import time
 from . import machine, paths
 from ._value import Value
 from .birth import Identity
-from .data.host_paths import DEVICES, ETC_PATHS
+from .data.host_paths import DEVICES, ETC_COPIED, ETC_PATHS
 from .machine import KEPT_NS
 from .model import COPY_ON_WRITE, DEFAULT_MEMORY_BYTES
 from .view import normal
@@ -44,6 +44,16 @@ class Source(Value):
     error: int
 
 
+class Copied(Value):
+    """A file of the host's, of which the sandbox has a copy at `place`: `path` is where it lies, without links."""
+
+    place: str
+    path: str
+    device: int
+    inode: int
+    size: int
+
+
 class Upper(Value):
     """Where what is written to the workspace lies on disk: beneath `directory`, in `source`, so many bytes at the most.
 
@@ -74,7 +84,8 @@ class Host(Value):
     proc_masked: tuple[tuple[str, bool], ...]
     localtime: str
     etc_paths: tuple[str, ...]
-    etc_texts: tuple[tuple[str, str], ...]
+    etc_copied: tuple[Copied, ...]
+    gitconfig: str
     resolv_conf: str
     overlay: bool
     refused: frozenset[str]
@@ -164,7 +175,8 @@ class Static(Value):
     proc_masked: tuple[tuple[str, bool], ...]
     localtime: str
     etc_paths: tuple[str, ...]
-    etc_texts: tuple[tuple[str, str], ...]
+    etc_copied: tuple[Copied, ...]
+    gitconfig: str
 
 
 # Kept for a second, so that a loop of short runs does not look at the same forty paths each time. Nothing stale can be
@@ -178,6 +190,16 @@ def forget() -> bool:
     _kept.clear()
     _real.clear()
     return had
+
+
+def _copied() -> tuple[Copied, ...]:
+    """Those of ETC_COPIED that are files which everybody may read."""
+    found = []
+    for place in ETC_COPIED:
+        path, seen, _error = _system_look(place)
+        if seen is not None and seen.st_mode & 0o170004 == 0o100004:
+            found.append(Copied(place=place, path=path, device=seen.st_dev, inode=seen.st_ino, size=seen.st_size))
+    return tuple(found)
 
 
 def _look_at_system() -> Static:
@@ -203,7 +225,8 @@ def _look_at_system() -> Static:
         proc_masked=machine.proc_masked(),
         localtime=localtime,
         etc_paths=tuple(path for path in etc_paths if path in sources),
-        etc_texts=machine.etc_texts(),
+        etc_copied=_copied(),
+        gitconfig=machine.gitconfig(),
     )
 
 
@@ -338,7 +361,8 @@ def survey(
         proc_masked=static.proc_masked,
         localtime=static.localtime,
         etc_paths=static.etc_paths,
-        etc_texts=static.etc_texts,
+        etc_copied=static.etc_copied,
+        gitconfig=static.gitconfig,
         resolv_conf=machine.read("/etc/resolv.conf") if request.isolation.network else "",
         overlay=overlay,
         refused=frozenset(refused),

@@ -9,7 +9,7 @@ import posix
 import sys
 
 from . import paths
-from .data.host_paths import ETC_COPIED, GITCONFIG, OCI_MASKED, PROC_MASKED
+from .data.host_paths import GITCONFIG, OCI_MASKED, PROC_MASKED
 from .view import trees_of, within
 
 KEPT_NS = 1_000_000_000  # facts of the host are asked again after a second
@@ -130,8 +130,6 @@ def proc_masked() -> tuple[tuple[str, bool], ...]:
     return tuple(found)
 
 
-def etc_texts() -> tuple[tuple[str, str], ...]:
-    texts = [(name, text) for name in ETC_COPIED if (text := read(f"/etc/{name}")) and "\0" not in text]
-    if paths.exists("/usr/bin/git"):
-        texts.append(("gitconfig", GITCONFIG))
-    return tuple(texts)
+def gitconfig() -> str:
+    """Git's settings for everybody, where there is git."""
+    return GITCONFIG if paths.exists("/usr/bin/git") else ""

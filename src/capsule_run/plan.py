@@ -13,7 +13,7 @@ from .view import COPY, SCRATCH_PLACES, TRANSIENT, VAR_TMP, WORKSPACE, scratch_p
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .host import Source
+    from .host import Copied, Source
     from .policy import Policy
 
     Step = tuple[str, ...]
@@ -63,6 +63,7 @@ class _Tree:
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
+        self.copied_sizes: list[int] = []  # bytes
         self._made = {"/", NEW}
 
     def directory(self, path: str, mode: str = "0755") -> None:
@@ -84,6 +85,12 @@ class _Tree:
         self.directory(path.rpartition("/")[0] or "/")
         self.steps.append(("fill", str(stream), path, f"{mode:04o}", str(size)))
 
+    def copy(self, copied: Copied) -> None:
+        place = NEW + copied.place
+        self.directory(place.rpartition("/")[0])
+        self.steps.append(("copy", copied.path, str(copied.device), str(copied.inode), place, "0644"))
+        self.copied_sizes.append(copied.size)
+
     def link(self, path: str, target: str) -> None:
         self.directory(path.rpartition("/")[0] or "/")
         self.steps.append(("symlink", path, target))
@@ -97,7 +104,7 @@ def _root(policy: Policy, tree: _Tree) -> Step:
     ours = [step for step in tree.steps if step[0] != "fill"]
     page = LARGEST_PAGE.get(policy.architecture, 65_536)
     texts = [step[3].encode("utf-8", "surrogateescape") for step in ours if step[0] == "file"]
-    pages = sum([-(-len(text) // page) for text in texts])
+    pages = sum([-(-size // page) for size in [*map(len, texts), *tree.copied_sizes]])
     inodes = min(max(policy.disk_bytes >> 12, 1024), 1 << 20) + len(ours) + HIDDEN_INODES
     return ("root", str(policy.disk_bytes + pages * page), str(inodes))
 
@@ -124,9 +131,14 @@ def _etc(policy: Policy, tree: _Tree) -> None:
         "resolv.conf": policy.resolv_conf,
     }
     taken = {bound.destination for bound in policy.binds}
-    for file, text in (*texts.items(), *policy.etc_texts):
+    if policy.gitconfig:
+        texts["gitconfig"] = policy.gitconfig
+    for file, text in texts.items():
         if f"/etc/{file}" not in taken:
             tree.file(f"{NEW}/etc/{file}", text)
+    for copied in policy.etc_copied:
+        if copied.place not in taken:
+            tree.copy(copied)
     if policy.localtime:
         tree.link(f"{NEW}/etc/localtime", policy.localtime)
 

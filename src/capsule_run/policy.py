@@ -24,7 +24,7 @@ from .view import WORKSPACE, normal
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .birth import Identity
-    from .host import Host, Source, Upper
+    from .host import Copied, Host, Source, Upper
     from .model import Request
     from .seccomp.recipe import Recipe
     from .transfer import Transfer
@@ -95,7 +95,8 @@ class Policy(Value):
     proc_masked: tuple[tuple[str, bool], ...]
     localtime: str
     resolv_conf: str
-    etc_texts: tuple[tuple[str, str], ...]
+    etc_copied: tuple[Copied, ...]
+    gitconfig: str
     links: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     transfer: Transfer
@@ -197,7 +198,8 @@ def resolve(
         proc_masked=host.proc_masked,
         localtime=host.localtime,
         resolv_conf=host.resolv_conf,
-        etc_texts=host.etc_texts,
+        etc_copied=host.etc_copied,
+        gitconfig=host.gitconfig,
         links=view.links(host, binds, shims),
         notes=_notes(request, host, kind),
         transfer=files,

@@ -28,6 +28,7 @@ _WORDS = {
     "root": "a new root and private writable space in memory, {0} bytes and {1} files at most",
     "dir": "make directory {0}",
     "file": "make file {0}",
+    "copy": "make file {3}, a copy of {0}",
     "fill": "make file {1} of the next {3} bytes that the caller sends",
     "symlink": "make link {0} to {1}",
     "bind": "bind {source0} at {1} ({mode2})",

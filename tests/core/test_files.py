@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import tempfile
+from pathlib import Path
 
 import pytest
 from byhand import Talk, after, compiled, number_of
@@ -108,3 +110,67 @@ def test_no_descriptor_of_the_pipe_reaches_the_command(core_path):
         os.close(fds[0])
         talk.payload(plan.payload)
         assert (0, b"4\n") == (talk.report().exited, talk.out)
+
+
+@pytest.fixture
+def public_tmp():
+    """A directory that everybody may enter: init reads as nobody in particular."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as place:
+        os.chmod(place, 0o755)
+        yield Path(place)
+
+
+def copy_of(path, place="/workspace/f", mode="0640"):
+    """The step that copies what lies at `path` now."""
+    seen = os.lstat(path)
+    return ("copy", str(path), str(seen.st_dev), str(seen.st_ino), place, mode)
+
+
+def test_a_copy_holds_what_the_file_held(core_path, public_tmp):
+    """All of it, with the mode that the plan says, whatever the file's own."""
+    (public_tmp / "file").write_bytes(CONTENT * 300)
+    (public_tmp / "file").chmod(0o444)
+    plan = compiled("sh", "-c", "stat -c '%a %s' f; cmp f g && echo same")
+    room = room_with(plan, *[copy_of(public_tmp / "file", f"/workspace/{name}") for name in "fg"])
+    with Talk(core_path) as talk:
+        talk.room(room)
+        talk.payload(plan.payload)
+        assert (0, b"640 %d\nsame\n" % len(CONTENT * 300)) == (talk.report().exited, talk.out)
+
+
+@pytest.mark.parametrize(
+    ("lies_there", "wrong"),
+    [
+        pytest.param("another", errno.ESTALE, id="another file"),
+        pytest.param("fifo", errno.EINVAL, id="a pipe that nobody writes to"),
+        pytest.param("link", errno.ELOOP, id="a link"),
+        pytest.param("directory", errno.EINVAL, id="a directory"),
+        pytest.param("nothing", errno.ENOENT, id="nothing"),
+        pytest.param("secret", errno.EACCES, id="what root alone may read", marks=pytest.mark.needs("root")),
+    ],
+)
+def test_what_is_no_file_that_python_saw_is_not_copied(core_path, public_tmp, lies_there, wrong):
+    """Nobody waits for it, and root's rights are not used for it: the step fails."""
+    path = public_tmp / "file"
+    path.write_bytes(CONTENT)
+    step = copy_of(path)
+    if lies_there == "secret":
+        path.chmod(0o600)
+    else:
+        path.rename(public_tmp / "before")
+    if lies_there == "another":
+        path.write_bytes(CONTENT)
+    elif lies_there == "fifo":
+        os.mkfifo(path)
+    elif lies_there == "link":
+        path.symlink_to("before")
+    elif lies_there == "directory":
+        path.mkdir()
+    if lies_there in ("fifo", "directory"):
+        step = copy_of(path)
+    plan = compiled("true")
+    room = room_with(plan, step)
+    with Talk(core_path) as talk:
+        talk.room(room)
+        report = talk.report()
+    assert (None, ("room", room.index(step), wrong)) == (report.exited, report.failed)

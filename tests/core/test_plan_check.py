@@ -32,6 +32,7 @@ MORE_STEPS = {
     "inner-source": ("/usr", "1", "2"),
     "dir": ("/d", "0755"),
     "file": ("/f", "0644", "text\nof\nlines"),
+    "copy": ("/etc/services", "1", "2", "/f", "0644"),
     "fill": ("0", "/f", "0644", "12"),
     "symlink": ("/l", "../anything"),
     "bind": ("0", "/usr", "ro"),
@@ -55,7 +56,7 @@ MORE_STEPS = {
 NAMES = {half: tuple(dict.fromkeys(step[0] for step in SMALLEST[half])) for half in HALVES}
 ROOM_VERBS = (
     "namespace host-net drop-groups cgroup uid-map gid-map oom-score-adj setup-clock"
-    " source idmap inner-source root dir file fill symlink bind inner-bind overlay proc devpts network readonly"
+    " source idmap inner-source root dir file copy fill symlink bind inner-bind overlay proc devpts network readonly"
     " pivot hostname offer offer-layer"
 ).split()
 PAYLOAD_VERBS = (

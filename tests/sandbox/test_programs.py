@@ -7,10 +7,14 @@ import io
 import os
 import pty
 import subprocess
+import tempfile
 import zipfile
+from pathlib import Path
 
 import pytest
 from inside import COMMAND
+
+from capsule_run import host, run
 
 ROOM = {"memory_bytes": 1 << 30}
 
@@ -181,6 +185,39 @@ def test_date_has_the_hosts_time_zone(inside):
     """`date` prints the zone that the host's /etc/localtime says."""
     zone = subprocess.run(["date", "+%Z %z"], env={"PATH": "/usr/bin"}, capture_output=True, text=True, check=True)
     assert zone.stdout.strip() == says(inside, "date '+%Z %z'")
+
+
+def test_the_hosts_tables_are_the_hosts(inside):
+    """The names of services and protocols, and what OpenSSL is set to, are those of the host, as far as it has them."""
+    for name in ("services", "protocols", "ssl/openssl.cnf"):
+        path = Path("/etc", name)
+        expected = path.read_text() if path.is_file() else "none"
+        assert expected.strip() == says(inside, f"if [ -e {path} ]; then cat {path}; else echo none; fi")
+
+
+def test_a_table_that_is_replaced_is_looked_at_anew(monkeypatch):
+    """What is kept of the host for a second is not what is shown once it is no longer there: the core refuses it."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as place:
+        os.chmod(place, 0o755)
+        table = Path(place, "table")
+
+        def copied():
+            seen = table.lstat()
+            return (
+                host.Copied(
+                    place="/etc/table", path=str(table), device=seen.st_dev, inode=seen.st_ino, size=seen.st_size
+                ),
+            )
+
+        monkeypatch.setattr(host, "_copied", copied)
+        monkeypatch.setattr(host, "KEPT_NS", 60 * 10**9)
+        host.forget()
+        table.write_text("old")
+        assert "old" == run(["cat", "/etc/table"]).stdout
+        Path(place, "other").write_text("new")
+        Path(place, "other").rename(table)
+        assert "new" == run(["cat", "/etc/table"]).stdout
+    host.forget()
 
 
 def test_nproc_believes_the_variable(inside):

@@ -13,8 +13,8 @@ ETC_PATHS = (
     "/etc/alternatives",
     "/etc/fonts",
 )
-# Small tables that are copied: a file costs a third of a mount.
-ETC_COPIED = ("ssl/openssl.cnf", "services", "protocols", "timezone")
+# Small tables that are copied, if everybody may read them: a file costs a third of a mount.
+ETC_COPIED = ("/etc/ssl/openssl.cnf", "/etc/services", "/etc/protocols", "/etc/timezone")
 # Git refuses a repository that belongs to somebody else than its user, against programs that it would start there: inside,
 # nothing runs with more right than the repository's own. It also wants to know who commits.
 GITCONFIG = "[safe]\n\tdirectory = *\n[user]\n\tname = user\n\temail = user@capsule\n"

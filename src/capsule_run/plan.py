@@ -59,10 +59,11 @@ class _Sources:
 
 
 class _Tree:
-    """Directories, files and links to make on our own tmpfs, parents first and each once."""
+    """Directories, files and links to make on our own tmpfs, each once."""
 
     def __init__(self) -> None:
-        self.steps: list[Step] = []
+        self._beneath: dict[str, list[Step]] = {}  # by the directory that it lies in
+        self._filled: list[Step] = []
         self.copied_sizes: list[int] = []  # bytes
         self._made = {"/", NEW}
 
@@ -70,41 +71,49 @@ class _Tree:
         if path in self._made:
             return
         self._made.add(path)
-        self.directory(path.rpartition("/")[0] or "/")
-        self.steps.append(("dir", path, mode))
+        self._add(path, ("dir", path, mode))
 
     def file(self, path: str, text: str, mode: str = "0644") -> None:
         if path in self._made:
             return
         self._made.add(path)
-        self.directory(path.rpartition("/")[0] or "/")
-        self.steps.append(("file", path, mode, text))
+        self._add(path, ("file", path, mode, text))
 
     def fill(self, path: str, stream: int, mode: int, size: int) -> None:
         self._made.add(path)
         self.directory(path.rpartition("/")[0] or "/")
-        self.steps.append(("fill", str(stream), path, f"{mode:04o}", str(size)))
+        self._filled.append(("fill", str(stream), path, f"{mode:04o}", str(size)))
 
     def copy(self, copied: Copied) -> None:
         place = NEW + copied.place
-        self.directory(place.rpartition("/")[0])
-        self.steps.append(("copy", copied.path, str(copied.device), str(copied.inode), place, "0644"))
+        self._add(place, ("copy", copied.path, str(copied.device), str(copied.inode), place, "0644"))
         self.copied_sizes.append(copied.size)
 
     def link(self, path: str, target: str) -> None:
-        self.directory(path.rpartition("/")[0] or "/")
-        self.steps.append(("symlink", path, target))
+        self._add(path, ("symlink", path, target))
+
+    def _add(self, path: str, step: Step) -> None:
+        parent = path.rpartition("/")[0] or "/"
+        if parent not in self._beneath:
+            self.directory(parent)
+            self._beneath[parent] = []
+        self._beneath[parent].append(step)
+
+    def steps(self) -> list[Step]:
+        """Parents first, and neighbours together, for whom the core opens their directory once; what is filled comes last."""
+        made = [step for parent in sorted(self._beneath) for step in self._beneath[parent]]
+        return made + self._filled
 
 
-def _root(policy: Policy, tree: _Tree) -> Step:
+def _root(policy: Policy, made: list[Step], copied_sizes: list[int]) -> Step:
     """The one tmpfs: as large as the limit, and what we put there ourselves. What the request brings is within the limit.
 
     One inode for each 4 KiB, between bounds: an empty file costs the kernel about a kilobyte.
     """
-    ours = [step for step in tree.steps if step[0] != "fill"]
+    ours = [step for step in made if step[0] != "fill"]
     page = LARGEST_PAGE.get(policy.architecture, 65_536)
     texts = [step[3].encode("utf-8", "surrogateescape") for step in ours if step[0] == "file"]
-    pages = sum([-(-size // page) for size in [*map(len, texts), *tree.copied_sizes]])
+    pages = sum([-(-size // page) for size in [*map(len, texts), *copied_sizes]])
     inodes = min(max(policy.disk_bytes >> 12, 1024), 1 << 20) + len(ours) + HIDDEN_INODES
     return ("root", str(policy.disk_bytes + pages * page), str(inodes))
 
@@ -263,7 +272,7 @@ def _in_layer(step: Step) -> bool:
 
 def layer_steps(policy: Policy) -> list[Step]:
     """What of that lies in the workspace's own layer: where it is on disk, `upper` makes it."""
-    return [step for step in _tree(policy, 0).steps if _in_layer(step)]
+    return [step for step in _tree(policy, 0).steps() if _in_layer(step)]
 
 
 def furnishing_steps(policy: Policy, *, stream_fd: int = 0) -> tuple[Step, ...]:
@@ -272,8 +281,9 @@ def furnishing_steps(policy: Policy, *, stream_fd: int = 0) -> tuple[Step, ...]:
     The bytes of `fill` come from the descriptor with number `stream_fd`.
     """
     sources, tree = _Sources(privileged=policy.identity.privileged), _tree(policy, stream_fd)
+    made = tree.steps()
     if policy.upper is not None:
-        tree.steps = [step for step in tree.steps if not _in_layer(step)]
+        made = [step for step in made if not _in_layer(step)]
     mounts = _mounts(policy, sources)
     filling_ms = sum([delivery.size for delivery in policy.transfer.deliveries]) // FILL_BYTES_PER_MS
     steps: list[Step] = [("setup-clock", str(SETUP_MS + filling_ms))]
@@ -281,8 +291,8 @@ def furnishing_steps(policy: Policy, *, stream_fd: int = 0) -> tuple[Step, ...]:
         steps += sources.steps + sources.idmaps
     else:
         steps += sources.steps
-    steps.append(_root(policy, tree))
-    steps += tree.steps
+    steps.append(_root(policy, made, tree.copied_sizes))
+    steps += made
     steps += mounts
     if not policy.network:
         steps.append(("network",))

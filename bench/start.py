@@ -75,8 +75,29 @@ def bare(argv: list[str]) -> None:
         raise RuntimeError(f"{argv} ended with {status}")
 
 
-class WithoutGroups:
-    """`capsule_run.run(["true"])` in a Python of its own that makes no control groups: bubblewrap makes none, either."""
+class Elsewhere:
+    """A case in a Python of its own, which says the milliseconds of one more for each line that it reads."""
+
+    PROGRAM = ""
+
+    def __init__(self, *words: str, start: tuple[str, ...] = ()) -> None:
+        argv = [*start, sys.executable, "-c", self.PROGRAM, *words]
+        self._python = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+
+    def __call__(self) -> float:
+        self._python.stdin.write("again\n")
+        answer = self._python.stdout.readline()
+        try:
+            return float(answer)
+        except ValueError:
+            raise RuntimeError(f"{type(self).__name__}: {answer or 'no answer'}") from None
+
+    def close(self) -> None:
+        self._python.communicate()
+
+
+class WithoutGroups(Elsewhere):
+    """`capsule_run.run(["true"])` that makes no control groups: bubblewrap makes none, either."""
 
     PROGRAM = """
 import sys
@@ -90,20 +111,27 @@ for _ in sys.stdin:
     print((perf_counter_ns() - start) / 1e6 if result.ok else result, flush=True)
 """
 
-    def __init__(self, place: str) -> None:
-        argv = [sys.executable, "-c", self.PROGRAM, place]
-        self._python = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
 
-    def __call__(self) -> float:
-        self._python.stdin.write("again\n")
-        answer = self._python.stdout.readline()
-        try:
-            return float(answer)
-        except ValueError:
-            raise RuntimeError(f"capsule_run.run: {answer or 'no answer'}") from None
+class CommandWithoutGroups(Elsewhere):
+    """The command where root can make no control groups either, as an ordinary user mostly cannot: all hierarchies read-only.
 
-    def close(self) -> None:
-        self._python.communicate()
+    In a mount namespace of its own, which has as many mounts as ours.
+    """
+
+    PROGRAM = """
+import os, subprocess, sys
+from time import perf_counter_ns
+for line in open("/proc/self/mountinfo"):
+    if " - cgroup" in line:
+        subprocess.run(["mount", "-o", "remount,bind,ro", line.split()[4]], check=True)
+argv = sys.argv[1:]
+null = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_RDWR, 0) for fd in (0, 1)]
+while sys.stdin.readline():
+    start = perf_counter_ns()
+    status = os.waitpid(os.posix_spawn(argv[0], argv, os.environ, file_actions=null), 0)[1]
+    print((perf_counter_ns() - start) / 1e6 if status == 0 else f"ended with {status}", flush=True)
+"""
+    START = ("unshare", "--mount", "--propagation", "private")
 
 
 def cli_path() -> str | None:
@@ -142,6 +170,10 @@ def cases() -> tuple[dict, list[Row]]:
     cli = cli_path()
     if cli:
         usable["capsule-run -- true"] = milliseconds(lambda: bare([cli, "--", "true"]))
+        if os.geteuid() == 0 and shutil.which("unshare"):
+            usable["capsule-run -- true, no control groups"] = CommandWithoutGroups(
+                cli, "--", "true", start=CommandWithoutGroups.START
+            )
     else:
         missing.append(absent("capsule-run -- true", f"not installed beside {sys.executable}"))
     return usable, missing
@@ -164,7 +196,7 @@ def rows(rounds: int) -> list[Row]:
         samples = interleaved(usable, rounds)
     finally:
         for case in usable.values():
-            if isinstance(case, WithoutGroups):
+            if isinstance(case, Elsewhere):
                 case.close()
     middle = {name: median(figures) for name, figures in samples.items()}
     plain, bwrap = middle["subprocess.run, no sandbox"], middle.get("subprocess.run, bubblewrap")
@@ -187,8 +219,9 @@ def verdicts(middle: dict[str, float]) -> list[Row]:
         table.append(Row("SDK cold run, share of the barest bubblewrap", alike / barest, "×"))
         table.append(Row("with control groups, of the equivalent one", usual / same, "×"))
     if "capsule-run -- true" in middle:
-        table.append(
-            judged("CLI cold, over the bare interpreter", middle["capsule-run -- true"] - floor, "ms", CLI_OVER_BARE_MS)
-        )
+        usual = middle["capsule-run -- true"]
+        alike = middle.get("capsule-run -- true, no control groups", usual)
+        table.append(judged("CLI cold, over the bare interpreter", alike - floor, "ms", CLI_OVER_BARE_MS))
+        table.append(Row("with control groups", usual - floor, "ms"))
     imports = [name for name in ("import capsule_run", "from capsule_run import run") if name in middle]
     return [*table, *(Row(f"{name}, alone", middle[name] - floor, "ms") for name in imports)]

@@ -26,6 +26,7 @@ MEMORY, PROCESSES, CPU, IO, ACCOUNT = (
     "cpuacct",
 )  # the last: version 1's, for counting only
 
+_USAGE = "cpuacct.usage"
 _FILES2 = {
     MEMORY: ("memory.peak", "memory.events", "memory.pressure"),
     PROCESSES: ("pids.events", "pids.peak"),
@@ -35,9 +36,9 @@ _FILES2 = {
 _FILES1 = {
     MEMORY: ("memory.max_usage_in_bytes", "memory.oom_control"),
     PROCESSES: ("pids.events", "pids.peak"),
-    CPU: ("cpu.stat", "cpuacct.usage"),  # the second where both are one hierarchy, as they mostly are
+    CPU: ("cpu.stat", _USAGE),  # the second where both are one hierarchy, as they mostly are
     IO: ("blkio.throttle.io_service_bytes", "blkio.throttle.io_serviced"),
-    ACCOUNT: ("cpuacct.usage",),
+    ACCOUNT: (_USAGE,),
 }
 
 
@@ -187,18 +188,18 @@ def _knobs1(controller: str, limits: Limits, disks: tuple[str, ...]) -> list[Kno
     return [Knob(file=_BLKIO[name], text=f"{disk} {rate}") for disk in disks for name, rate in limits.io]
 
 
-def _group(place: Place, limits: Limits, disks: tuple[str, ...]) -> Group:
+def _group(place: Place, controllers: tuple[str, ...], limits: Limits, disks: tuple[str, ...]) -> Group:
     knobs, files = (_knobs2, _FILES2) if place.version == 2 else (_knobs1, _FILES1)
     return Group(
         version=place.version,
         parent=place.path,
-        knobs=tuple(knob for name in place.controllers for knob in knobs(name, limits, disks)),
+        knobs=tuple(knob for name in controllers for knob in knobs(name, limits, disks)),
         files=tuple(
             {
                 file: None  # cpu and cpuacct are mostly one hierarchy, and have a file in common
-                for name in place.controllers
+                for name in controllers
                 for file in files[name]
-                if place.has_peak or file != "memory.peak"
+                if (place.has_peak or file != "memory.peak") and (file != _USAGE or ACCOUNT in place.controllers)
             }
         ),
     )
@@ -223,7 +224,7 @@ def decide(limits: Limits, offered: Cgroups, *, required: tuple[str, ...] = ()) 
             controllers = [name for name in controllers if name != ACCOUNT]
         new = tuple(name for name in place.controllers if name in controllers and name not in rungs)
         if new:
-            groups.append(_group(replace(place, controllers=new), limits, offered.disks))
+            groups.append(_group(place, new, limits, offered.disks))
             has_peak = has_peak and (place.has_peak or MEMORY not in new)
             rungs.update((name, f"cgroup{place.version}") for name in new)
     mechanisms = [

@@ -124,3 +124,11 @@ def test_processor_time_that_is_limited_is_counted_by_a_group(places, counting):
     assert counting == [group.parent for group in made if "cpuacct.usage" in group.files and "cpuacct" in group.parent]
     assert all(len(set(group.files)) == len(group.files) for group in made)
     assert not [group for group in decided((*FIRST, ACCOUNT)).groups if group.parent == ACCOUNT.path]
+
+
+@pytest.mark.parametrize(("controllers", "read"), [(("cpu",), False), (("cpu", "cpuacct"), True)])
+def test_the_count_of_processor_time_is_read_where_it_is(controllers, read):
+    """Version 1 keeps it with the shares where both are one hierarchy; elsewhere the file is not there, and nobody looks."""
+    place = Place(version=1, path="/one/cpu", controllers=controllers)
+    made = decided((*FIRST[:2], place)).groups
+    assert [read] == ["cpuacct.usage" in group.files for group in made if group.parent == "/one/cpu"]

@@ -15,7 +15,7 @@ import posix
 
 from ._value import replace
 from .groups import ACCOUNT, CGROUP1, CGROUP2, CPU, IO, MEMORY, PROCESSES, Cgroups, Group, Place
-from .machine import kernel, read
+from .machine import read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,18 +27,17 @@ if TYPE_CHECKING:
 
 PREFIX = "capsule-"
 ENOENT, EBUSY = 2, 16
-HOSTS_NAMESPACE = "cgroup:[4026531835]"  # PROC_CGROUP_INIT_INO of linux/proc_ns.h
-_NEEDED = (MEMORY, PROCESSES)
+NEEDED = (MEMORY, PROCESSES)
 _NAMES1 = {"memory": MEMORY, "pids": PROCESSES, "cpu": CPU, "cpuacct": ACCOUNT, "blkio": IO}
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _lock = _thread.allocate_lock()  # the two places where something is changed once for a whole process
 
 
-def _read(path: str) -> str:
+def read_all(path: str) -> str:
     return read(path, 1 << 24)
 
 
-def _write(path: str, text: str, *, directory: int | None = None) -> None:
+def write(path: str, text: str, *, directory: int | None = None) -> None:
     fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC, dir_fd=directory)
     try:
         posix.write(fd, text.encode())
@@ -46,7 +45,7 @@ def _write(path: str, text: str, *, directory: int | None = None) -> None:
         posix.close(fd)
 
 
-def _writable(path: str) -> bool:
+def writable(path: str) -> bool:
     return posix.access(path, posix.W_OK, effective_ids=True)
 
 
@@ -56,7 +55,7 @@ def _writable(path: str) -> bool:
 def _mounts() -> list[tuple[str, str, str, list[str]]]:
     """Type, root, place and options of each mounted cgroup hierarchy."""
     found = []
-    for line in _read("/proc/self/mountinfo").splitlines():
+    for line in read_all("/proc/self/mountinfo").splitlines():
         left, dash, right = line.partition(" - cgroup")
         if dash:
             fields, kinds = left.split(" "), right.split(" ")
@@ -75,7 +74,7 @@ def _directory(own: str, root: str, place: str) -> str:
 def _own() -> dict[str, str]:
     """The caller's own group in each hierarchy, by controller; version 2 is the empty name."""
     own: dict[str, str] = {}
-    for line in _read("/proc/self/cgroup").splitlines():
+    for line in read_all("/proc/self/cgroup").splitlines():
         _number, names, path = line.split(":", 2)
         own.update((name, path) for name in names.split(","))
     return own
@@ -88,122 +87,32 @@ def _version1(mounts: list[tuple[str, str, str, list[str]]], own: dict[str, str]
         for option in options if kind == "cgroup" else ():
             if option in _NAMES1 and option in own and (path := _directory(own[option], root, place)):
                 names = places.setdefault(path, [])
-                if _NAMES1[option] not in names and _writable(path):
+                if _NAMES1[option] not in names and writable(path):
                     names.append(_NAMES1[option])
     return [Place(version=1, path=path, controllers=tuple(names)) for path, names in places.items() if names]
 
 
-def _is_top(path: str) -> bool:
-    """Whether this is the hierarchy's real root: there processes and controllers of children may be side by side."""
-    return not _exists(f"{path}/cgroup.type")
-
-
-def _exists(path: str) -> bool:
+def exists(path: str) -> bool:
     return posix.access(path, posix.F_OK)
 
 
-def _given(path: str) -> list[str]:
-    """The controllers that children of this group have."""
-    return _read(f"{path}/cgroup.subtree_control").split()
-
-
-def _enable(path: str) -> list[str]:
-    """Give children of this group what can be given; a group with processes in it refuses (EBUSY)."""
-    offered = _read(f"{path}/cgroup.controllers").split()
-    for name in (MEMORY, PROCESSES, CPU, IO):
-        if name in offered and name not in _given(path):
-            try:
-                _write(f"{path}/cgroup.subtree_control", f"+{name}")
-            except OSError:
-                if name in _NEEDED:
-                    break
-    return _given(path)
-
-
-def _place2(path: str, *, enable: bool) -> Place | None:
-    given = _given(path)
-    if enable and not {MEMORY, PROCESSES, CPU, IO} <= set(given):
-        given = _enable(path)
-    if not set(_NEEDED) <= set(given):
-        return None
-    controllers = tuple(one for one in (MEMORY, PROCESSES, CPU, IO) if one in given)
-    return Place(version=2, path=path, controllers=controllers, has_peak=_has_peak(path))
-
-
-def _has_peak(path: str) -> bool:
-    """Whether the groups made here will have `memory.peak` (5.19). The real root has none itself: there the release says."""
-    if not _is_top(path):
-        return _exists(f"{path}/memory.peak")
-    return kernel() >= (5, 19)
-
-
-def _is_limited(path: str) -> bool:
-    """Whether a neighbour of this group would escape a limit that somebody set on it."""
-    return any(_read(f"{path}/{file}").split()[:1] not in ([], ["max"]) for file in ("memory.max", "cpu.max"))
-
-
-def _is_delegated(path: str) -> bool:
-    """systemd's mark of a group that it leaves to whoever runs in it (`Delegate=yes`)."""
-    for name in ("user.delegate", "trusted.delegate"):
-        try:
-            return posix.getxattr(path, name) == b"1"
-        except OSError:
-            continue
-    return False
-
-
-def _empty_own(path: str) -> Place | None:
-    """Move ourselves to a leaf of our own group: with processes in it, it can give its children no controllers.
-
-    Only where nobody else is in it. The leaf stays while we live, and is swept when we are gone.
-    """
-    from .members import ours_alone  # few callers come here
-
-    members = ours_alone(path)
-    if not members:
-        return None
-    leaf = f"{path}/{own_name()}"
-    posix.mkdir(leaf, 0o755)
-    for member in members:
-        _write(f"{leaf}/cgroup.procs", member)
-    found = _place2(path, enable=True)
-    if found is None:
-        for member in _read(f"{leaf}/cgroup.procs").split():
-            _write(f"{path}/cgroup.procs", member)
-        posix.rmdir(leaf)
-    return found
-
-
 def _version2(mounts: list[tuple[str, str, str, list[str]]], own: dict[str, str]) -> Place | None:
-    """The nearest group, from our own upwards, whose children can have limits and which we may enter from here."""
+    """Where groups of version 2 can be made, if it is there with the controllers that are needed."""
     path = top = ""
     for kind, root, at, _options in mounts:
         # what is mounted later lies on top; a mount may also show another part only
         if kind == "cgroup2" and (found := _directory(own.get("", "/.."), root, at)) and "/.." not in found:
             path, top = found, at
-    if not path or not set(_NEEDED) <= set(_read(f"{top}/cgroup.controllers").split()):
+    if not path or not set(NEEDED) <= set(read_all(f"{top}/cgroup.controllers").split()):
         return None
-    mine, here = posix.geteuid(), path
-    while _writable(here) and _writable(f"{here}/cgroup.procs"):
-        ours = _is_top(here) or (posix.stat(here).st_uid == mine if mine else here == top and _is_private())
-        if place := _place2(here, enable=ours):
-            return place
-        if here == path and _is_delegated(path) and (place := _empty_own(path)):
-            return place
-        if here == top or _is_limited(here):
-            break
-        here = here.rpartition("/")[0]
-    return _empty_own(path) if _writable(path) and _writable(f"{path}/cgroup.procs") else None
+    from .cgroup2 import nearest  # elsewhere nobody pays for it
 
-
-def _is_private() -> bool:
-    """Whether we are in a cgroup namespace of our own, as in a container: its root is then the container's, not the host's."""
-    return posix.readlink("/proc/self/ns/cgroup") != HOSTS_NAMESPACE
+    return nearest(path, top)
 
 
 def _advice() -> str:
     """What the host's owner would have to do for version 2."""
-    if _exists("/run/systemd/system"):
+    if exists("/run/systemd/system"):
         return (
             "start it in a group of its own: `systemd-run --user --scope --property=Delegate=yes -- capsule-run …`, "
             "as root without `--user`"
@@ -241,6 +150,17 @@ def find() -> Cgroups:
     return found
 
 
+def can_wait(request: Request) -> bool:
+    """Whether looking for groups can wait until the room is begun.
+
+    That is where it has not been done yet, init is not born in a group, since memory is version 1's, whose groups are entered
+    by who is there already, and the request asks for nothing that no other rung has.
+    """
+    asked = request.resources
+    alone = request.require or asked.cpu_quota is not None or asked.has_io_limits
+    return not alone and posix.geteuid() not in _found and exists("/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
 _ADVICE1 = "the owner of the host gives this account a child of its own group in the memory, pids and cpu hierarchies"
 
 
@@ -265,7 +185,7 @@ def offered(request: Request, host: Host) -> Cgroups:
 
 
 def _start_time(pid: str) -> str:
-    return next(iter(_read(f"/proc/{pid}/stat").rpartition(")")[2].split()[19:20]), "")
+    return next(iter(read_all(f"/proc/{pid}/stat").rpartition(")")[2].split()[19:20]), "")
 
 
 def _namespace() -> str:
@@ -341,7 +261,7 @@ class Made:
         self._parents.append(parent)
         for knob in group.knobs:
             try:
-                _write(f"{self.name}/{knob.file}", knob.text, directory=parent)
+                write(f"{self.name}/{knob.file}", knob.text, directory=parent)
             except OSError as error:
                 if not (knob.optional and error.errno == ENOENT):
                     raise
@@ -352,7 +272,7 @@ class Made:
         try:
             control = posix.open(f"{self.name}/memory.oom_control", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=parent)
             try:
-                _write(f"{self.name}/cgroup.event_control", f"{notice} {control}", directory=parent)
+                write(f"{self.name}/cgroup.event_control", f"{notice} {control}", directory=parent)
             finally:
                 posix.close(control)
         except BaseException:

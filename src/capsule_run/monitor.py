@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from .model import Request
     from .policy import Policy
     from .result import Result
-    from .runner import Run, Streams
+    from .runner import Run
+    from .sinks import Streams
 
 LOCK_PATIENCE_S = 2.0
 ENOSPC = 28

@@ -207,6 +207,13 @@ def resolve(
     )
 
 
+def with_groups(policy: Policy, request: Request, cgroups: Cgroups) -> Policy:
+    """The same policy on the control groups that the host offers. Raises CapsuleError E2007 as `resolve` does."""
+    limits, rungs = groups.of_request(request, cgroups)
+    nice = 0 if rungs.holds("cpu_shares") else policy.nice
+    return replace(policy, nice=nice, rungs=groups.beside(rungs, limits.memory_bytes, policy.transfer.brought_bytes))
+
+
 def adapted(policy: Policy, request: Request, identity: Identity, lacking: tuple[str, ...]) -> Policy:
     """The same policy for a request that differs in its command and input only, and the sandbox's ids of this run.
 

@@ -6,18 +6,18 @@ host, which only ever turn from true to false) and beside a running event loop.
 
 from __future__ import annotations
 
-import posix
 import time
 
 from . import cgroup, groups
 from ._value import Value
 from .birth import birth_steps, continuation, encode
-from .core import NEVER_RAN, Core, memory_file
+from .core import NEVER_RAN, Core
 from .core import PATH as CORE_PATH
 from .errors import CapsuleError
 from .host import forget, identify, kept, survey
 from .plan import Plan, compile_plan, furnishing_steps
-from .policy import resolve
+from .policy import resolve, with_groups
+from .sinks import Sinks, Streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,18 +40,6 @@ if TYPE_CHECKING:
 _refused: set[str] = set()
 
 
-class Streams:
-    """Where the command's streams go instead of into the result: descriptors that stay the caller's; None captures.
-
-    `stdin` None means what the request says. A descriptor that may block for long (a terminal) should be non-blocking.
-    """
-
-    __slots__ = ("stderr", "stdin", "stdout")
-
-    def __init__(self, *, stdin: int | None = None, stdout: int | None = None, stderr: int | None = None) -> None:
-        self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
-
-
 class Run:
     """One run under way. `cancel` may be called from a signal handler or another thread."""
 
@@ -71,52 +59,13 @@ class Run:
         self._core.send(f"signal {signal_number}")
 
 
-class _Sinks:
-    """The descriptors that go along with the payload, and the closing of those that are ours."""
-
-    def __init__(self, request: Request, streams: Streams) -> None:
-        self._own: list[int] = []
-        self.exchange: Exchange | None = None
-        self.streams_stdin = streams.stdin is not None
-        self.stdout = self._sink(streams.stdout, "capsule-stdout")
-        self.stderr = self._sink(streams.stderr, "capsule-stderr")
-        self.record = self._keep(memory_file("capsule-record"))
-        self.fds = [self.stdout, self.stderr, self.record]
-        if streams.stdin is not None:
-            self.fds.append(streams.stdin)
-        elif request.stdin is not None:
-            self.fds.append(self._keep(memory_file("capsule-stdin", request.stdin)))
-
-    def _keep(self, fd: int) -> int:
-        self._own.append(fd)
-        return fd
-
-    def _sink(self, given: int | None, name: str) -> int:
-        return self._keep(memory_file(name)) if given is None else given
-
-    def content(self, fd: int, size: int) -> bytes:
-        """What was captured; empty for a stream that went elsewhere."""
-        if fd not in self._own or size == 0:
-            return b""
-        parts, at = [], 0
-        while at < size and (part := posix.pread(fd, size - at, at)):  # the kernel gives 2 GiB at a time
-            parts.append(part)
-            at += len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def close(self) -> None:
-        if self.exchange is not None:
-            self.exchange.close()
-        while self._own:
-            posix.close(self._own.pop())
-
-
 class _Attempt:
     """One core and what it is told. The room is built while the payload's half is made here."""
 
-    def __init__(self, request: Request, core: Core, made: cgroup.Made, sinks: _Sinks) -> None:
+    def __init__(self, request: Request, core: Core, made: cgroup.Made, sinks: Sinks) -> None:
         self.request, self.core, self.made, self.sinks = request, core, made, sinks
         self.is_known = kept() is not None  # this host; a process that runs one command need not keep its terms
+        self.is_later = not self.is_known and cgroup.can_wait(request)  # that groups are looked for
         self.room: tuple[tuple[str, ...], ...] = ()
         self.payload: tuple[tuple[str, ...], ...] = ()
         self.meanwhile: tuple[Sample, Sample] | None = None  # what the host did, if it took long
@@ -132,10 +81,9 @@ class _Attempt:
         """Send ahead what is known already; not for a request whose disks have a say in its groups."""
         if self.request.resources.has_io_limits:
             return
-        offered = cgroup.find()
         wanted: tuple[Group, ...] = ()
-        if any(place.version == 2 for place in offered.places):
-            wanted = groups.of_request(self.request, offered)[1].groups
+        if not self.is_later and any(place.version == 2 for place in cgroup.find().places):
+            wanted = groups.of_request(self.request, cgroup.find())[1].groups
         born = self._born(identity, wanted, network=bool(self.request.isolation.network))
         self.core.send_half("birth", encode("room", born), self.made.fds)
 
@@ -148,7 +96,8 @@ class _Attempt:
             if known is not None:
                 return known
         stdin = self.sinks.streams_stdin
-        return prepare(self.request, identity=identity, streams_stdin=stdin, upper=upper)[1], None
+        made = prepare(self.request, identity=identity, streams_stdin=stdin, upper=upper, groups_later=self.is_later)
+        return made[1], None
 
     def send_room(self, policy: Policy, furnishing: Furnishing | None) -> None:
         """Send the room's half, which begins as the birth did. `furnishing` is what is known of it already."""
@@ -165,6 +114,15 @@ class _Attempt:
         self.core.send_half("room", encode("room", born, text), (*self.made.fds, *fds))
         self.room = (*born, *steps)
 
+    def settled(self, policy: Policy) -> Policy:
+        """The policy on its groups, where looking for them was put off until the room is being built."""
+        if not self.is_later:
+            return policy
+        settled = with_groups(policy, self.request, cgroup.find())
+        if any(group.version == 2 for group in settled.rungs.groups):
+            raise _LookAgainError("version 2")  # in which init would have been born
+        return settled
+
     def finish(self, policy: Policy, call: _Call, on_start: Callable[[Run], None] | None) -> tuple[Report, int]:
         """Send the payload's half and wait for the report. Returns it, and the signal that cancelled the run, or 0."""
         run = Run(self.core)
@@ -175,8 +133,8 @@ class _Attempt:
         from .confinement import payload_steps  # while the room is built, not while it is waited for
 
         _make_groups(self.made, policy.rungs.groups)
-        self.payload = payload_steps(policy, group_name=self.made.name)
-        self.core.send_half("payload", encode("payload", self.payload), (*self.sinks.fds, *self.made.fds))
+        self.payload, fds = payload_steps(policy, group_name=self.made.name), self.sinks.open()
+        self.core.send_half("payload", encode("payload", self.payload), (*fds, *self.made.fds))
         from . import attestation, outcome  # while the command runs, not while somebody waits for it
         from .report import parse_report
 
@@ -199,9 +157,14 @@ class _Attempt:
 
 
 def prepare(
-    request: Request, *, identity: Identity | None = None, streams_stdin: bool = False, upper: Upper | None = None
+    request: Request,
+    *,
+    identity: Identity | None = None,
+    streams_stdin: bool = False,
+    upper: Upper | None = None,
+    groups_later: bool = False,
 ) -> tuple[Host, Policy]:
-    """What will be enforced, on this host. Raises CapsuleError."""
+    """What will be enforced, on this host; with `groups_later` but for control groups (`with_groups`). Raises CapsuleError."""
     if upper is None and request.isolation.workspace_upper is not None:
         from .upper import found_for
 
@@ -216,7 +179,7 @@ def prepare(
         from .profile_file import load
 
         recipe = load(request.profile)
-    offered = cgroup.offered(request, host)
+    offered = groups.NONE if groups_later else cgroup.offered(request, host)
     return host, resolve(request, host, cgroups=offered, streams_stdin=streams_stdin, recipe=recipe)
 
 
@@ -249,7 +212,7 @@ def _once(
     """One attempt. The core starts first: it makes namespaces on another processor while the plan is made on this one."""
     request = call.request
     with cgroup.Made() as made, Core(path=call.core_path) as core:  # the groups outlive the core, which is in the way
-        sinks = _Sinks(request, call.streams)
+        sinks = Sinks(request, call.streams)
         try:
             attempt, identity = _Attempt(request, core, made, sinks), identify()
             attempt.send_birth(identity)
@@ -258,6 +221,7 @@ def _once(
                 upper.lay(policy)
             brought = _exchange(policy, sinks) if policy.transfer.deliveries else None
             attempt.send_room(policy, furnishing)
+            policy = attempt.settled(policy)
             exchange = brought or _exchange(policy, sinks)  # what only takes can wait until the room is being built
             report, cancelled_by = attempt.finish(policy, call, on_start)
             from .report import Ended, parse_record
@@ -313,7 +277,7 @@ def _program(payload: tuple[tuple[str, ...], ...]) -> str:
     return next(step[1] for step in payload if step[0] == "filter")
 
 
-def _exchange(policy: Policy, sinks: _Sinks) -> Exchange | None:
+def _exchange(policy: Policy, sinks: Sinks) -> Exchange | None:
     """For a run that brings files, or wants some; it is closed with the sinks."""
     if policy.transfer.is_needed:
         from .exchange import Exchange

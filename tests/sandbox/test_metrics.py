@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from capsule_run.model import Request
-from capsule_run.runner import perform
+from capsule_run import cgroup, host, runner
+from capsule_run.model import Request, Resources
+from capsule_run.runner import execute, perform
 
 BURN = """
 import json, os, resource, time
@@ -89,3 +90,17 @@ def test_a_run_of_which_nothing_is_shown_is_not_counted_up(command, quiet):
     assert (short.metrics is None) is quiet
     assert whole.metrics is not None
     assert short.isolation["attested"]["no_new_privs"] is True
+
+
+def test_a_first_run_stands_on_what_later_ones_do(monkeypatch):
+    """Limits, mechanisms and what was in force are the same, whether the groups were looked for early or late."""
+    seen = []
+    for can_wait in (False, True):
+        monkeypatch.setattr(cgroup, "can_wait", lambda _request, now=can_wait: now and not cgroup._found)
+        monkeypatch.setattr(runner, "_refused", set())
+        cgroup.forget()
+        host.forget()
+        result = execute(Request(command=("true",), resources=Resources(cpu_shares=512)))
+        attested = result.isolation["attested"]
+        seen.append((result.ok, result.isolation["limits"], attested["cgroups"], result.metrics.memory_source))
+    assert seen[0] == seen[1]

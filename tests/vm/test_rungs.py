@@ -15,7 +15,7 @@ import pytest
 from rungs import GROUPS, GUEST, PYTHON, Caller, caller
 
 import capsule_run
-from capsule_run import cgroup, groups
+from capsule_run import cgroup, cgroup2, groups, host
 
 MIB = 1 << 20
 pytestmark = [pytest.mark.sandbox, pytest.mark.limit(240), pytest.mark.needs("root")]
@@ -269,7 +269,7 @@ def test_the_peak_without_the_kernels_own(needs, monkeypatch):
     the group's all the same.
     """
     needs("guest", present=GUEST)
-    monkeypatch.setattr(cgroup, "_has_peak", lambda _path: False)
+    monkeypatch.setattr(cgroup2, "_has_peak", lambda _path: False)
     cgroup.forget()
     # two processes, so that it is not the kernel's peak of the largest one that is told
     code = "import os, time\nchild = os.fork()\nheld = bytearray(b'x') * ({} << 20)\ntime.sleep(1)\nchild and os.wait()"
@@ -284,6 +284,16 @@ def test_the_peak_without_the_kernels_own(needs, monkeypatch):
         over.error.details["source"],
         over.error.details["observed_bytes"],
     )
+
+
+def test_version_2_where_version_1_was_expected(needs, monkeypatch):
+    """Where looking for groups was put off, and they turn out to be such as init is born in, the run begins anew."""
+    needs("guest", present=GUEST)
+    monkeypatch.setattr(cgroup, "can_wait", lambda _request: not cgroup._found)
+    cgroup.forget()
+    host.forget()
+    result = capsule_run.run(["true"], timeout_ms=60_000)
+    assert (True, "cgroup2") == (result.ok, result.isolation["limits"]["memory"])
 
 
 def test_the_group_is_out_of_reach_and_gone(grouped):

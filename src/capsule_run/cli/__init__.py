@@ -14,7 +14,8 @@ from .. import core, paths
 from .._value import replace
 from ..errors import CapsuleError, exit_status
 from ..model import Isolation, Request, Workspace
-from ..runner import Run, Streams, dry_run, perform
+from ..runner import Run, dry_run, perform
+from ..sinks import Streams
 from ..view import SYSTEM_DIRECTORIES, within
 from .choices import HELP, VERSION, Options, plain_request
 

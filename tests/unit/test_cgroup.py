@@ -1,0 +1,39 @@
+"""When looking for control groups can wait."""
+
+from __future__ import annotations
+
+import pytest
+
+from capsule_run import cgroup
+from capsule_run.model import Request, Resources
+
+
+@pytest.fixture
+def nothing_known(monkeypatch):
+    """As in a process that begins, on a host where memory is version 1's."""
+    monkeypatch.setattr(cgroup, "_found", {})
+    monkeypatch.setattr(cgroup, "exists", lambda path: path == "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+@pytest.mark.parametrize(
+    ("fields", "can_wait"),
+    [
+        ({}, True),
+        ({"resources": Resources(memory_bytes=1 << 28, cpu_shares=2, cpu_time_ms=5)}, True),
+        ({"resources": Resources(cpu_quota=0.5)}, False),
+        ({"resources": Resources(io_read_bps=1 << 20)}, False),
+        ({"require": ("cgroup1",)}, False),
+    ],
+)
+def test_it_can_wait_where_another_rung_would_do(nothing_known, fields, can_wait):
+    """What only a group holds is refused before anything is begun."""
+    assert can_wait == cgroup.can_wait(Request(command=("true",), **fields))
+
+
+def test_what_is_known_need_not_wait(nothing_known, monkeypatch):
+    """Nor has a host that has no memory hierarchy of version 1 anything to put off."""
+    monkeypatch.setattr(cgroup, "exists", lambda _path: False)
+    assert not cgroup.can_wait(Request(command=("true",)))
+    monkeypatch.setattr(cgroup, "exists", lambda _path: True)
+    cgroup.find()
+    assert not cgroup.can_wait(Request(command=("true",)))

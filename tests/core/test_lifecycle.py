@@ -151,7 +151,7 @@ def test_one_of_ours_is_killed(core_path, victim, part, record_property):
 
 def test_the_launcher_is_stopped(core_path):
     """A launcher that is stopped and then killed ends its sandbox like one that is killed at once."""
-    plan = compiled("sh", "-c", "echo ready; " + TREE)
+    plan = compiled("sh", "-c", "echo ready; " + TREE, on_output_limit="truncate")
     with Talk(core_path) as talk:
         talk.room(plan.room)
         talk.piped(plan.payload)

@@ -29,7 +29,7 @@ def test_targets_are_those_that_are_judged(bench):
     musl, other, over = memory["musl"], memory["other"], bench["calls"].OVER_BWRAP
     assert {
         "SDK cold run, without control groups": f"≤ {bench['start'].SDK_SHARE_OF_BWRAP} × bubblewrap with the same sandbox",
-        "CLI cold": f"≤ `python3 -I -S -c pass` + {bench['start'].CLI_OVER_BARE_MS:.0f} ms",
+        "CLI cold, without control groups": f"≤ `python3 -I -S -c pass` + {bench['start'].CLI_OVER_BARE_MS:.0f} ms",
         "launcher and init together": f"≤ {musl} MiB PSS with the musl build, ≤ {other:.0f} MiB with any other",
         "loop that only computes": f"≤ {calls['cpu']} × outside",
         "stat, open, pipe, a 4 KiB write": f"≤ {calls['stat']:.2f} × outside",

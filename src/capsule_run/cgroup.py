@@ -14,8 +14,9 @@ import _thread
 import posix
 
 from ._value import replace
-from .groups import ACCOUNT, CGROUP1, CGROUP2, CPU, IO, MEMORY, PROCESSES, Cgroups, Group, Place
+from .groups import ACCOUNT, CGROUP1, CGROUP2, CPU, IO, MEMORY, NEEDED, PROCESSES, Cgroups, Group, Place
 from .machine import read
+from .paths import exists
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,17 +28,16 @@ if TYPE_CHECKING:
 
 PREFIX = "capsule-"
 ENOENT, EBUSY = 2, 16
-NEEDED = (MEMORY, PROCESSES)
 _NAMES1 = {"memory": MEMORY, "pids": PROCESSES, "cpu": CPU, "cpuacct": ACCOUNT, "blkio": IO}
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _lock = _thread.allocate_lock()  # the two places where something is changed once for a whole process
 
 
-def read_all(path: str) -> str:
+def _read(path: str) -> str:
     return read(path, 1 << 24)
 
 
-def write(path: str, text: str, *, directory: int | None = None) -> None:
+def _write(path: str, text: str, *, directory: int | None = None) -> None:
     fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC, dir_fd=directory)
     try:
         posix.write(fd, text.encode())
@@ -45,7 +45,7 @@ def write(path: str, text: str, *, directory: int | None = None) -> None:
         posix.close(fd)
 
 
-def writable(path: str) -> bool:
+def _writable(path: str) -> bool:
     return posix.access(path, posix.W_OK, effective_ids=True)
 
 
@@ -55,7 +55,7 @@ def writable(path: str) -> bool:
 def _mounts() -> list[tuple[str, str, str, list[str]]]:
     """Type, root, place and options of each mounted cgroup hierarchy."""
     found = []
-    for line in read_all("/proc/self/mountinfo").splitlines():
+    for line in _read("/proc/self/mountinfo").splitlines():
         left, dash, right = line.partition(" - cgroup")
         if dash:
             fields, kinds = left.split(" "), right.split(" ")
@@ -74,7 +74,7 @@ def _directory(own: str, root: str, place: str) -> str:
 def _own() -> dict[str, str]:
     """The caller's own group in each hierarchy, by controller; version 2 is the empty name."""
     own: dict[str, str] = {}
-    for line in read_all("/proc/self/cgroup").splitlines():
+    for line in _read("/proc/self/cgroup").splitlines():
         _number, names, path = line.split(":", 2)
         own.update((name, path) for name in names.split(","))
     return own
@@ -87,13 +87,9 @@ def _version1(mounts: list[tuple[str, str, str, list[str]]], own: dict[str, str]
         for option in options if kind == "cgroup" else ():
             if option in _NAMES1 and option in own and (path := _directory(own[option], root, place)):
                 names = places.setdefault(path, [])
-                if _NAMES1[option] not in names and writable(path):
+                if _NAMES1[option] not in names and _writable(path):
                     names.append(_NAMES1[option])
     return [Place(version=1, path=path, controllers=tuple(names)) for path, names in places.items() if names]
-
-
-def exists(path: str) -> bool:
-    return posix.access(path, posix.F_OK)
 
 
 def _version2(mounts: list[tuple[str, str, str, list[str]]], own: dict[str, str]) -> Place | None:
@@ -103,11 +99,11 @@ def _version2(mounts: list[tuple[str, str, str, list[str]]], own: dict[str, str]
         # what is mounted later lies on top; a mount may also show another part only
         if kind == "cgroup2" and (found := _directory(own.get("", "/.."), root, at)) and "/.." not in found:
             path, top = found, at
-    if not path or not set(NEEDED) <= set(read_all(f"{top}/cgroup.controllers").split()):
+    if not path or not set(NEEDED) <= set(_read(f"{top}/cgroup.controllers").split()):
         return None
     from .cgroup2 import nearest  # elsewhere nobody pays for it
 
-    return nearest(path, top)
+    return nearest(path, top, own_name)
 
 
 def _advice() -> str:
@@ -185,7 +181,7 @@ def offered(request: Request, host: Host) -> Cgroups:
 
 
 def _start_time(pid: str) -> str:
-    return next(iter(read_all(f"/proc/{pid}/stat").rpartition(")")[2].split()[19:20]), "")
+    return next(iter(_read(f"/proc/{pid}/stat").rpartition(")")[2].split()[19:20]), "")
 
 
 def _namespace() -> str:
@@ -261,7 +257,7 @@ class Made:
         self._parents.append(parent)
         for knob in group.knobs:
             try:
-                write(f"{self.name}/{knob.file}", knob.text, directory=parent)
+                _write(f"{self.name}/{knob.file}", knob.text, directory=parent)
             except OSError as error:
                 if not (knob.optional and error.errno == ENOENT):
                     raise
@@ -272,7 +268,7 @@ class Made:
         try:
             control = posix.open(f"{self.name}/memory.oom_control", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=parent)
             try:
-                write(f"{self.name}/cgroup.event_control", f"{notice} {control}", directory=parent)
+                _write(f"{self.name}/cgroup.event_control", f"{notice} {control}", directory=parent)
             finally:
                 posix.close(control)
         except BaseException:

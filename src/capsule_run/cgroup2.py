@@ -7,26 +7,42 @@ from __future__ import annotations
 
 import posix
 
-from .cgroup import NEEDED, exists, own_name, read_all, writable, write
-from .groups import CPU, IO, MEMORY, PROCESSES, Place
-from .machine import kernel
+from .groups import CPU, IO, MEMORY, NEEDED, PROCESSES, Place
+from .machine import kernel, read
+from .paths import exists
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HOSTS_NAMESPACE = "cgroup:[4026531835]"  # PROC_CGROUP_INIT_INO of linux/proc_ns.h
 
 
-def nearest(path: str, top: str) -> Place | None:
-    """The nearest group, from our own upwards, whose children can have limits and which we may enter from here."""
+def nearest(path: str, top: str, own_name: Callable[[], str]) -> Place | None:
+    """The nearest group, from our own upwards, whose children can have limits and which we may enter from here.
+
+    `own_name` names the leaf that we move to where our own group can have no children with limits else.
+    """
     mine, here = posix.geteuid(), path
-    while writable(here) and writable(f"{here}/cgroup.procs"):
+    while _writable(here) and _writable(f"{here}/cgroup.procs"):
         ours = _is_top(here) or (posix.stat(here).st_uid == mine if mine else here == top and _is_private())
         if place := _place2(here, enable=ours):
             return place
-        if here == path and _is_delegated(path) and (place := _empty_own(path)):
+        if here == path and _is_delegated(path) and (place := _empty_own(path, own_name())):
             return place
         if here == top or _is_limited(here):
             break
         here = here.rpartition("/")[0]
-    return _empty_own(path) if writable(path) and writable(f"{path}/cgroup.procs") else None
+    return _empty_own(path, own_name()) if _writable(path) and _writable(f"{path}/cgroup.procs") else None
+
+
+def _writable(path: str) -> bool:
+    return posix.access(path, posix.W_OK, effective_ids=True)
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
 
 
 def _is_top(path: str) -> bool:
@@ -36,16 +52,16 @@ def _is_top(path: str) -> bool:
 
 def _given(path: str) -> list[str]:
     """The controllers that children of this group have."""
-    return read_all(f"{path}/cgroup.subtree_control").split()
+    return read(f"{path}/cgroup.subtree_control").split()
 
 
 def _enable(path: str) -> list[str]:
     """Give children of this group what can be given; a group with processes in it refuses (EBUSY)."""
-    offered = read_all(f"{path}/cgroup.controllers").split()
+    offered = read(f"{path}/cgroup.controllers").split()
     for name in (MEMORY, PROCESSES, CPU, IO):
         if name in offered and name not in _given(path):
             try:
-                write(f"{path}/cgroup.subtree_control", f"+{name}")
+                _write(f"{path}/cgroup.subtree_control", f"+{name}")
             except OSError:
                 if name in NEEDED:
                     break
@@ -71,7 +87,7 @@ def _has_peak(path: str) -> bool:
 
 def _is_limited(path: str) -> bool:
     """Whether a neighbour of this group would escape a limit that somebody set on it."""
-    return any(read_all(f"{path}/{file}").split()[:1] not in ([], ["max"]) for file in ("memory.max", "cpu.max"))
+    return any(read(f"{path}/{file}").split()[:1] not in ([], ["max"]) for file in ("memory.max", "cpu.max"))
 
 
 def _is_delegated(path: str) -> bool:
@@ -84,7 +100,7 @@ def _is_delegated(path: str) -> bool:
     return False
 
 
-def _empty_own(path: str) -> Place | None:
+def _empty_own(path: str, name: str) -> Place | None:
     """Move ourselves to a leaf of our own group: with processes in it, it can give its children no controllers.
 
     Only where nobody else is in it. The leaf stays while we live, and is swept when we are gone.
@@ -94,14 +110,14 @@ def _empty_own(path: str) -> Place | None:
     members = ours_alone(path)
     if not members:
         return None
-    leaf = f"{path}/{own_name()}"
+    leaf = f"{path}/{name}"
     posix.mkdir(leaf, 0o755)
     for member in members:
-        write(f"{leaf}/cgroup.procs", member)
+        _write(f"{leaf}/cgroup.procs", member)
     found = _place2(path, enable=True)
     if found is None:
-        for member in read_all(f"{leaf}/cgroup.procs").split():
-            write(f"{path}/cgroup.procs", member)
+        for member in read(f"{leaf}/cgroup.procs").split():
+            _write(f"{path}/cgroup.procs", member)
         posix.rmdir(leaf)
     return found
 

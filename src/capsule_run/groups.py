@@ -26,6 +26,7 @@ MEMORY, PROCESSES, CPU, IO, ACCOUNT = (
     "cpuacct",
 )  # the last: version 1's, for counting only
 
+NEEDED = (MEMORY, PROCESSES)  # of a hierarchy of version 2; the others are used where they are there
 _USAGE = "cpuacct.usage"
 _FILES2 = {
     MEMORY: ("memory.peak", "memory.events", "memory.pressure"),

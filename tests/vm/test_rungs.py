@@ -271,8 +271,22 @@ def test_the_peak_without_the_kernels_own(needs, monkeypatch):
     needs("guest", present=GUEST)
     monkeypatch.setattr(cgroup2, "_has_peak", lambda _path: False)
     cgroup.forget()
-    # two processes, so that it is not the kernel's peak of the largest one that is told
-    code = "import os, time\nchild = os.fork()\nheld = bytearray(b'x') * ({} << 20)\ntime.sleep(1)\nchild and os.wait()"
+    # Two processes, so that it is not the kernel's peak of the largest one that is told. Both have theirs while the parent
+    # waits: the guest's processor may be away for longer than a look takes, in the middle of one's filling.
+    code = """
+import os, time
+ours, theirs = os.pipe(), os.pipe()
+child = os.fork()
+held = bytearray(b"x") * ({} << 20)
+if child:
+    os.read(ours[0], 1)
+    time.sleep(1)
+    os.write(theirs[1], b".")
+    os.wait()
+else:
+    os.write(ours[1], b".")
+    os.read(theirs[0], 1)
+"""
     without, touched, over = (
         capsule_run.run([*PYTHON, code.format(size)], memory="128M", timeout_ms=60_000) for size in (0, 32, 80)
     )

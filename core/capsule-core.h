@@ -241,9 +241,12 @@ int start_watch(const struct plan *plan);
 const char *watch_memory(void);
 void strike(void);
 int read_proc(int dir, const char *pid, const char *name, char *text, size_t size);
+uint64_t status_number(const char *text, const char *name);
 
 /* ---- look.c: other looks into the room's procfs ---- */
 
+enum { STAT_PARENT = 4, STAT_UTIME = 14, STAT_STIME, STAT_CUTIME, STAT_CSTIME, STAT_START = 22, STAT_EXIT = 52 }; /* as proc(5) numbers them */
+uint64_t stat_number(const char *text, unsigned int field);
 struct look {
 	int timer;
 	bool over;
@@ -289,12 +292,16 @@ void record_line(const char *name, const uint64_t *numbers, unsigned int count, 
 #define END_OF_RUN 0xffffU /* in the place of an errno */
 struct notify {
 	int socket, listener; /* -1, -1: not yet, or no longer */
+	int ends;             /* readable when one of the ledger has ended; -1: nobody is followed */
 	bool told;            /* of every program that is executed, the command itself included */
 	const char *program;
 };
 extern struct notify notify;
 int start_notify(const struct plan *plan, int *inner);
 const char *on_notify(short events);
+void on_ends(void);
+void record_ends(void);
+int64_t look_again(void);
 void record_refusals(void);
 int put_on_filter(const char *digits, bool must_ask);
 

@@ -566,6 +566,7 @@ static void report_end(void)
 	}
 	record_counters();
 	record_refusals();
+	record_ends();
 	if (record.fd >= 0)
 		line("record", (const uint64_t[]){ record.kept, record.lost }, 2);
 	line("end", NULL, 0);
@@ -606,10 +607,12 @@ static void reap(void)
 	}
 }
 
-#define EVENTS 11
+#define EVENTS 12
 
 static void wait_for_events(struct pollfd polls[static EVENTS])
 {
+	int64_t look_ns;
+
 	watch(&polls[0], CONTROL, POLLIN);
 	watch(&polls[1], run.room.pidfd, POLLIN);
 	watch(&polls[2], run.timer, POLLIN);
@@ -627,7 +630,9 @@ static void wait_for_events(struct pollfd polls[static EVENTS])
 	watch(&polls[9], run.room.pidfd >= 0 ? run.notice : -1, POLLIN);
 	/* likewise: a call is judged of a command that has started */
 	watch(&polls[10], notify.listener < 0 ? notify.socket : run.started || notify.told || run.room.pidfd < 0 ? notify.listener : -1, POLLIN);
-	while (poll(polls, EVENTS, -1) < 0)
+	watch(&polls[11], notify.ends, POLLIN);
+	look_ns = run.room.pidfd >= 0 ? look_again() : -1;
+	while (poll(polls, EVENTS, look_ns < 0 ? -1 : (int)(look_ns / 1000000) + 1) < 0)
 		if (errno != EINTR)
 			_exit(1); /* the kernel kills init with us */
 }
@@ -645,6 +650,8 @@ static void supervise(void)
 				pump_step(&run.pumps[i]);
 		if (polls[10].revents && (why = on_notify(polls[10].revents)) != NULL) /* before the link: it was sent before */
 			kill_room(why);
+		if (polls[11].revents)
+			on_ends();
 		if (polls[3].revents)
 			on_link();
 		else if (polls[1].revents) /* only when the link is empty: the last words count */

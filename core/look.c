@@ -15,12 +15,11 @@
 #define SECOND_LOOK_US 5000ULL
 #define MORTEM_THREADS 64
 #define MORTEM_BYTES 61440U /* of a pipe's 65536, so that writing to it never waits */
-enum { STAT_UTIME = 14, STAT_STIME = 15, STAT_CUTIME = 16, STAT_CSTIME = 17 }; /* as proc(5) numbers the fields of stat */
 
 struct look cpu = { -1, false, 0, 0, 0, 0 };
 
 /* A number of /proc/PID/stat. The name in it may hold anything, also brackets: what counts stands behind the last one. */
-static uint64_t stat_number(const char *text, unsigned int field)
+uint64_t stat_number(const char *text, unsigned int field)
 {
 	const char *at = strrchr(text, ')');
 	uint64_t n = 0;

@@ -60,7 +60,7 @@ static uint64_t least(uint64_t a, uint64_t b)
 }
 
 /* The number behind a name at the start of a line, in the KiB that procfs gives; 0 where the line is not there. */
-static uint64_t kib_of(const char *text, const char *name)
+uint64_t status_number(const char *text, const char *name)
 {
 	const char *at = strstr(text, name);
 	uint64_t n = 0;
@@ -77,7 +77,7 @@ static uint64_t kib_of(const char *text, const char *name)
 /* What a status file counts for one process; false where there is no memory behind it. */
 static bool status_kib(const char *text, uint64_t *kib)
 {
-	*kib = kib_of(text, "\nRssAnon:") + kib_of(text, "\nRssShmem:") + kib_of(text, "\nVmPTE:") + kib_of(text, "\nVmSwap:");
+	*kib = status_number(text, "\nRssAnon:") + status_number(text, "\nRssShmem:") + status_number(text, "\nVmPTE:") + status_number(text, "\nVmSwap:");
 	return strstr(text, "\nRssAnon:") != NULL;
 }
 
@@ -97,17 +97,17 @@ static int process_kib(int dir, const char *pid, bool exact, uint64_t *sum)
 		(void)read_proc(dir, pid, "/smaps_rollup", rollup, sizeof(rollup));
 	if (read_proc(dir, pid, "/status", text, sizeof(text)) < 0)
 		return errno == ENOENT || errno == ESRCH ? 0 : -1;
-	seen.tasks += kib_of(text, "\nThreads:");
+	seen.tasks += status_number(text, "\nThreads:");
 	if (!status_kib(text, &kib))
 		return 1;
-	seen.shmem_kib += kib_of(text, "\nRssShmem:");
-	if (kib_of(text, "\nVmRSS:") > memory.largest_kib) {
-		memory.largest_kib = kib_of(text, "\nVmRSS:");
-		memory.files_kib = kib_of(text, "\nRssFile:");
+	seen.shmem_kib += status_number(text, "\nRssShmem:");
+	if (status_number(text, "\nVmRSS:") > memory.largest_kib) {
+		memory.largest_kib = status_number(text, "\nVmRSS:");
+		memory.files_kib = status_number(text, "\nRssFile:");
 	}
 	if (*rollup != '\0') {
-		shared = kib_of(text, "\nRssAnon:") + kib_of(text, "\nRssShmem:");
-		shared -= least(shared, kib_of(rollup, "\nPss_Anon:") + kib_of(rollup, "\nPss_Shmem:"));
+		shared = status_number(text, "\nRssAnon:") + status_number(text, "\nRssShmem:");
+		shared -= least(shared, status_number(rollup, "\nPss_Anon:") + status_number(rollup, "\nPss_Shmem:"));
 		seen.twice_kib += shared;
 		kib -= shared;
 	}
@@ -206,7 +206,7 @@ static uint64_t shrunk_kib(uint64_t pid, uint64_t kib)
 	append_number(name, 0, sizeof(name), pid);
 	if (read_proc(memory.proc, name, "/status", text, sizeof(text)) < 0)
 		return errno == ENOENT || errno == ESRCH ? kib : 0;
-	return status_kib(text, &now) || kib_of(text, "\nThreads:") < 2 ? kib - least(kib, now) : 0;
+	return status_kib(text, &now) || status_number(text, "\nThreads:") < 2 ? kib - least(kib, now) : 0;
 }
 
 /*

@@ -115,6 +115,7 @@ CAPABILITIES = {
     "last rung": lambda: _group_of_memory() == "watch",
     "io cgroup": lambda: any("io" in place.controllers for place in _groups().places),
     "memory cgroup": lambda: _group_of_memory() != "watch",
+    "pidfd-exit": lambda: tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 15),
     "landlock": lambda: "landlock" in _text("/sys/kernel/security/lsm"),
     "var-run": lambda: os.path.islink("/var/run") and os.path.isdir("/run/lock"),
     "corpus": lambda: False,  # a program of tests/compat, which its test looks for by name

@@ -1,13 +1,14 @@
 """The processes of a run, each with what the kernel knew of it, from the lines that the launcher wrote down.
 
 Rank 2, beside `core`, whose record it reads. A process is seen when it executes a program and when it ends by itself: the
-filter makes both wait for the launcher, so nothing is too short to be seen. What it cannot see is in
-docs/decisions/ledger.md: a process that was forked, executed nothing and was killed.
+filter makes both wait for the launcher, so nothing is too short to be seen. From the first program on it is followed to
+its end, whoever ends it. What cannot be seen is in docs/decisions/ledger.md: a process that was forked, executed nothing
+and was killed.
 """
 
 from __future__ import annotations
 
-from .postmortem import TICK_MS, stat_fields
+from .postmortem import TICK_MS
 from .report import record_text
 
 TYPE_CHECKING = False
@@ -17,55 +18,67 @@ if TYPE_CHECKING:
 MOST_WORDS = 64
 LONGEST = 768  # bytes of a text in the record: of a longer command line the rest is missing
 INIT = 1
-_AT_THE_END = ("command", "argv", "ended_ms", "exit_code", "user_ms", "system_ms", "max_memory_bytes")
+_EXECUTES, _ENDS = "0", "1"  # the moments at which a process stands still; the third is some time after a program began
+_OF_THE_PROGRAM = ("command", "argv")
+_OF_THE_END = ("ended_ms", "exit_code", "signal", "user_ms", "system_ms", "max_memory_bytes")
 
 
-def _row(status: str, name: str) -> list[str]:
-    return next((line.split()[1:] for line in status.splitlines() if line.startswith(f"{name}:")), [])
-
-
-def _ids(status: str) -> tuple[int, int]:
-    """The process's number outside and inside: a thread may speak for it."""
-    inside = _row(status, "NStgid") or ["0"]
-    return int(inside[0]), int(inside[-1])
-
-
-def _seen(words: list[str]) -> tuple[tuple[int, str], dict[str, object]]:
-    """One line: which process (its number inside and when it started, since numbers come again), and what was seen."""
-    stat, status, line = map(record_text, words[5:8])
-    command, fields = stat_fields(stat)
-    outside, inside = _ids(status)
+def _seen(words: list[str]) -> dict[str, object]:
+    """A line `process`: what was seen of it."""
+    moment, _time, outside, inside, parent, ticks, user, system, peak_kib, _code = words[1:11]
+    line = record_text(words[12])
     argv = line.split("\0")[:-1] if line.endswith("\0") else line.split("\0")
-    peak = _row(status, "VmHWM")
     found: dict[str, object] = {
-        "outside": outside,
-        "pid": inside,
-        "parent_outside": int(fields[1]),
-        "command": command,
+        "outside": int(outside),
+        "pid": int(inside),
+        "parent_outside": int(parent),
+        "command": record_text(words[11]),
         "argv": argv[:MOST_WORDS],
         "argv_truncated": len(argv) > MOST_WORDS or len(line.encode("utf-8", "surrogateescape")) >= LONGEST,
-        "ticks": int(fields[19]),
-        "user_ms": float(int(fields[11]) * TICK_MS),
-        "system_ms": float(int(fields[12]) * TICK_MS),
+        "ticks": int(ticks),
+        "now": moment != _EXECUTES,  # not what it was before it became another program
     }
-    if peak:
-        found["max_memory_bytes"] = int(peak[0]) << 10
-    return (inside, fields[19]), found
+    if moment == _ENDS:
+        found.update(_use(user, system))
+        if peak_kib != "0":
+            found["max_memory_bytes"] = int(peak_kib) << 10
+    return found
+
+
+def _use(user: str, system: str) -> dict[str, object]:
+    return {"user_ms": float(int(user) * TICK_MS), "system_ms": float(int(system) * TICK_MS)}
+
+
+def _end(words: list[str]) -> dict[str, object]:
+    """A line `process-ended`: what is known of the end of a process that did not end before our eyes."""
+    known, wait_status, zombie, user, system = words[3:8]
+    found: dict[str, object] = {"command": record_text(words[8]), **_use(user, system)} if zombie == "1" else {}
+    if known == "1":
+        signal = int(wait_status) & 0x7F
+        found.update({"signal": signal} if signal else {"exit_code": int(wait_status) >> 8 & 0xFF})
+    return found
 
 
 def ledger(ended: Ended) -> tuple[dict[str, object], ...]:
     """Every process that was seen, in the order of their starts; what is not known of one is absent."""
-    seen: dict[tuple[int, str], dict[str, object]] = {}
+    seen: dict[tuple[object, object], dict[str, object]] = {}  # by number inside and start, since numbers come again
+    living: dict[object, dict[str, object]] = {}  # by number outside
     for words in ended.record:
-        if words[0] == "process" and len(words) == 8:
-            key, found = _seen(words)
-            at_ms = round(max(int(words[2]) - ended.report.times["started"], 0) / 1e6, 3)
+        if words[0] == "process" and len(words) == 13:
+            found, at_ms = _seen(words), _milliseconds(words[2], ended)
+            key = (found["pid"], found["ticks"])
             found["first_ms"] = seen.get(key, {}).get("first_ms", at_ms)
-            if words[1] == "1":
-                found.update(ended_ms=at_ms, exit_code=int(words[4]) & 0xFF)
-            seen[key] = found
+            if words[1] == _ENDS:
+                found.update(ended_ms=at_ms, exit_code=int(words[10]) & 0xFF)
+            seen[key] = living[found["outside"]] = found
+        elif words[0] == "process-ended" and len(words) == 9 and int(words[2]) in living:
+            living.pop(int(words[2])).update(ended_ms=_milliseconds(words[1], ended), **_end(words))
     entries = sorted(seen.values(), key=lambda entry: (_number(entry["ticks"]), _number(entry["pid"])))
     return tuple(_entry(entry, entries, ended) for entry in entries)
+
+
+def _milliseconds(time_ns: str, ended: Ended) -> float:
+    return round(max(int(time_ns) - ended.report.times["started"], 0) / 1e6, 3)
 
 
 def _number(field: object) -> float:
@@ -82,14 +95,15 @@ def _entry(found: dict[str, object], entries: list[dict[str, object]], ended: En
         "parent": INIT if first or not parents else parents[0],
         "started_ms": 0.0 if first else min(float(by_ticks), _number(found["first_ms"])),
     }
-    if "ended_ms" in found:
-        entry.update((name, found[name]) for name in _AT_THE_END if name in found)
+    if found["now"]:
+        entry.update((name, found[name]) for name in _OF_THE_PROGRAM)
         if found["argv_truncated"]:
             entry["argv_truncated"] = True
     elif first:
         entry["argv"] = list(ended.policy.command[:MOST_WORDS])
     else:  # it was seen before it became what it executed
         entry["argv_before"] = found["argv"]
+    entry.update((name, found[name]) for name in _OF_THE_END if name in found)
     if first and ended.report.signalled is not None:
         entry["signal"] = ended.report.signalled
     return entry

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -301,3 +302,24 @@ said += [result.status, result.exit_code, result.error.code[:2], bool(result.err
     said = hidden([name], script, error=errno.EPERM)
     assert ["error", None, True] == [*said[:2], said[3]]
     assert said[2] in ("E2", "E6")
+
+
+NO_EXIT = """
+import capsule_run
+# ioctl(2) with PIDFD_GET_INFO: the number first, and of the request the low half
+code = [(0x20, 0, 0, 0), (0x15, 0, 2, {ioctl}), (0x20, 0, 0, 24), (0x15, 1, 0, 0xC040FF0B)]
+code += [(0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x00050000 | {error})]
+program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *one) for one in code))
+fprog = ctypes.create_string_buffer(struct.pack("@HP", len(code), ctypes.addressof(program)))
+assert libc.prctl(22, 2, ctypes.byref(fprog), 0, 0) == 0
+code = "import os, subprocess, time; child = subprocess.Popen(['sleep', '60']); time.sleep(0.1); child.kill(); time.sleep(0.1)"
+run = capsule_run.run(["/usr/bin/python3", "-I", "-S", "-c", code], ledger=True)
+said += [dict(one) for one in run.processes if one["pid"] != run.processes[0]["pid"]]
+"""
+
+
+def test_the_end_of_a_process_is_known_from_its_zombie(hidden):
+    """Before Linux 6.15 nobody remembers how a process ended but the process itself, until its parent waits for it."""
+    ioctl = {"x86_64": 16, "aarch64": 29}[os.uname().machine]
+    killed = hidden([], NO_EXIT.format(ioctl=ioctl, error=int(errno.ENOTTY)))
+    assert [(["sleep", "60"], 9, True)] == [(one["argv"], one["signal"], "ended_ms" in one) for one in killed]

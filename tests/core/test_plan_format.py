@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,11 @@ def test_every_line_of_the_report_is_read(row):
     source = Path(report.__file__).read_text()
     name = row.removesuffix("-room").removesuffix("-payload")
     assert f'"{name}' in source
+
+
+def test_every_line_of_the_record_is_explained():
+    """What the core writes down stands in the document, and nothing else does."""
+    core = Path(__file__).resolve().parents[2] / "core"
+    written = {name for file in core.glob("*.c") for name in re.findall(r'record_line\("([a-z-]+)"', file.read_text())}
+    explained = [word.split()[0] for row in table("Record") for word in row[0].split("`")[1::2]]
+    assert sorted(written) == sorted(explained)

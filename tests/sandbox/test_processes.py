@@ -48,13 +48,43 @@ def test_a_killed_command_has_its_signal(ledger):
     assert (11, None) == (processes[0]["signal"], processes[0].get("exit_code"))
 
 
-def test_a_process_that_lived_until_the_end_has_none(ledger):
-    """What was killed with the run has no end of its own."""
-    processes, _response = ledger(["sh", "-c", "sleep 60 & /bin/true"])
-    endless = [entry for entry in processes if "ended_ms" not in entry]
-    assert [(["sh", "-c", "sleep 60 & /bin/true"], False)] == [
-        (entry["argv_before"], "argv" in entry) for entry in endless
-    ]
+ENDED_BY_ANOTHER = """
+import os, signal, subprocess, sys, time
+child = subprocess.Popen(["sleep", "60"])
+time.sleep(0.2)
+os.kill(child.pid, signal.SIGTERM)
+if sys.argv[1:] == ["reaped"]:
+    child.wait()
+time.sleep(0.2)
+"""
+
+
+@pytest.mark.needs("pidfd-exit")
+@pytest.mark.parametrize("reaped", [[], ["reaped"]], ids=lambda words: " ".join(words) or "a zombie")
+def test_what_another_process_killed_has_its_signal(ledger, reaped):
+    """Who killed it, and whether its parent has waited for it: its program, its end and its signal are told."""
+    processes, _response = ledger(["/usr/bin/python3", "-I", "-S", "-c", ENDED_BY_ANOTHER, *reaped])
+    killed = by_words(processes)["sleep 60"]
+    assert (15, None, processes[0]["pid"]) == (killed["signal"], killed.get("exit_code"), killed["parent"])
+    assert 200 <= killed["ended_ms"] <= processes[0]["ended_ms"] - 100
+
+
+def test_a_zombie_has_what_it_used(ledger):
+    """Its parent has not waited for it when we look: what it computed is in its entry."""
+    code = ENDED_BY_ANOTHER.replace('["sleep", "60"]', '["sh", "-c", "while :; do :; done"]').replace("0.2", "0.5")
+    processes, _response = ledger(["/usr/bin/python3", "-I", "-S", "-c", code])
+    killed = by_words(processes)["sh -c while :; do :; done"]
+    assert killed["signal"] == 15
+    assert killed["user_ms"] + killed["system_ms"] > 0
+
+
+@pytest.mark.needs("pidfd-exit")
+def test_what_was_killed_with_the_run_is_told(ledger):
+    """Of a run that was ended for its time the list says what each process was then."""
+    processes, response = ledger(["sh", "-c", "sleep 60 & exec sleep 61"], timeout_ms=1000)
+    assert "timeout" == response["status"]
+    found = {words: (entry["signal"], entry["ended_ms"] >= 999) for words, entry in by_words(processes).items()}
+    assert {"sleep 60": (9, True), "sleep 61": (9, True)} == found
 
 
 def test_a_flood_does_not_hold_up_the_clock(ledger):

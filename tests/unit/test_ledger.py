@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from bpf_simulator import ALLOW, Filter, call
 
 from capsule_run.data import syscalls_aarch64, syscalls_x86_64
-from capsule_run.ledger import _seen
+from capsule_run.ledger import _end, _seen, ledger
 from capsule_run.seccomp import program_hex
 from capsule_run.seccomp.prefix import ASK_AND_GO_ON, TOLD, told_first
 
@@ -45,32 +47,77 @@ def test_every_other_call_is_judged_as_before(architecture):
             assert (number, arch, expected) == (number, arch, after.run(data))
 
 
-STATUS = (
-    "Name:\tsh\nTgid:\t501\nNgid:\t0\nPid:\t502\nPPid:\t500\nNStgid:\t501\t4\nNSpid:\t502\t5\nVmHWM:\t    1500 kB\n"
-)
-STAT = "501 (a b) R) S 500 3 3 0 -1 0 100 0 0 0 25 7 0 0 20 0 1 0 4321 1000 100 0\n"
-
-
 def escaped(text):
     return "".join(c if " " < c < "\x7f" and c != "%" else f"%{ord(c):02x}" for c in text)
 
 
-def line(kind, code, words):
-    return ["process", kind, "1000", "502", code, *map(escaped, (STAT, STATUS, words))]
+def line(moment, words="sh\0", *, code=0, outside=501, inside=4, started=4321, name="sh"):
+    numbers = [moment, 1000, outside, inside, 500, started, 25, 7, 1500, code]
+    return ["process", *map(str, numbers), escaped(name), escaped(words)]
 
 
 def test_a_look_is_read_back():
-    """A thread speaks for its process; a name with brackets, an empty word and blanks come back as they were."""
-    key, found = _seen(line("1", "256", "sh\0-c\0\0a b\0"))
+    """A name with brackets, an empty word and blanks come back as they were."""
     expected = {
-        "outside": 501, "pid": 4, "parent_outside": 500, "command": "a b) R", "argv": ["sh", "-c", "", "a b"],
+        "outside": 501, "pid": 4, "parent_outside": 500, "command": "a b) R", "argv": ["sh", "-c", "", "a b"], "now": True,
         "argv_truncated": False, "ticks": 4321, "user_ms": 250.0, "system_ms": 70.0, "max_memory_bytes": 1500 << 10,
     }  # fmt: skip
-    assert ((4, "4321"), expected) == (key, found)
+    assert expected == _seen(line(1, "sh\0-c\0\0a b\0", name="a b) R"))
+
+
+def test_before_a_program_is_executed_nothing_is_said_of_its_use():
+    """What the process used until then, and its peak, are not those of the program that it becomes."""
+    assert {"user_ms", "system_ms", "max_memory_bytes"}.isdisjoint(_seen(line(0)))
 
 
 def test_a_long_command_line_says_that_it_is_cut():
     """768 bytes are read, 64 words are kept."""
-    assert _seen(line("1", "0", "x" * 768))[1]["argv_truncated"]
-    many = _seen(line("1", "0", "w\0" * 70))[1]
+    assert _seen(line(1, "x" * 768))["argv_truncated"]
+    many = _seen(line(1, "w\0" * 70))
     assert (64, True) == (len(many["argv"]), many["argv_truncated"])
+
+
+USE = {"command": "sleep", "user_ms": 250.0, "system_ms": 70.0}
+
+
+@pytest.mark.parametrize(
+    ("known", "wait_status", "zombie", "expected"),
+    [
+        ("1", "15", "0", {"signal": 15}),
+        ("1", "143", "0", {"signal": 15}),  # with a core
+        ("1", "1792", "0", {"exit_code": 7}),
+        ("0", "0", "0", {}),
+        ("1", "9", "1", {**USE, "signal": 9}),
+    ],
+)
+def test_an_end_that_nobody_saw(known, wait_status, zombie, expected):
+    """As the kernel remembers it; a zombie has its use as well."""
+    assert expected == _end(["process-ended", "1000", "501", known, wait_status, zombie, "25", "7", "sleep"])
+
+
+def told(*lines):
+    """The ledger of a command `sh`, number 3 inside and 500 outside, with these lines behind its first look."""
+    report = SimpleNamespace(times={"started": 1000}, signalled=None)
+    first = line(0, outside=500, inside=3, started=4300)
+    return ledger(SimpleNamespace(record=[first, *lines], report=report, policy=SimpleNamespace(command=("sh",))))
+
+
+KILLED = ["process-ended", "5001000", "501", "1", "9", "0", "0", "0", "%"]
+
+
+def test_what_was_killed_before_a_look_has_the_words_of_its_parent():
+    """What it executed is not known: nobody has looked since; that it ended, and how, is."""
+    _first, killed = told(line(0), KILLED)
+    assert {"pid": 4, "parent": 3, "started_ms": 0.0, "argv_before": ["sh"], "ended_ms": 5.0, "signal": 9} == killed
+
+
+def test_a_later_look_tells_what_it_became():
+    """Its own words, and no use: that of a process which goes on is not its last."""
+    _first, living = told(line(0), line(2, "sleep\x0060\0", name="sleep"))
+    assert {"pid": 4, "parent": 3, "started_ms": 0.0, "command": "sleep", "argv": ["sleep", "60"]} == living
+
+
+def test_a_number_that_comes_again_is_another_process():
+    """The end of the first is not the end of the second."""
+    _first, old, new = told(line(0), KILLED, line(0, inside=5, started=4399))
+    assert (4, 9, 5, None) == (old["pid"], old["signal"], new["pid"], new.get("signal"))

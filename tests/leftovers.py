@@ -89,7 +89,8 @@ def _record_spawns() -> None:
 def snapshot() -> frozenset[Leftover]:
     """Everything there is now. `spawned` starts afresh."""
     spawned.clear()
-    return frozenset(_everything())
+    # a group that a killed stranger left may get an owner of the same number: it was there before, whoever that is
+    return frozenset(_everything(groups_of_anybody=True))
 
 
 def left_behind(before: frozenset[Leftover], grace_seconds: float | None = None) -> list[Leftover]:
@@ -114,12 +115,12 @@ def clean_up(found: list[Leftover]) -> None:
                 pass  # it ended meanwhile, or its own parent is still there to reap it
 
 
-def _everything() -> Iterator[Leftover]:
+def _everything(*, groups_of_anybody: bool = False) -> Iterator[Leftover]:
     yield from processes()
     yield from threads()
     yield from descriptors()
     yield from mounts()
-    yield from cgroups()
+    yield from cgroups(of_anybody=groups_of_anybody)
     yield from files()
 
 
@@ -239,7 +240,7 @@ def _folders_below(top: str) -> Iterator[str]:
         yield from _folders_below(path)
 
 
-def cgroups() -> Iterator[Leftover]:
+def cgroups(*, of_anybody: bool = False) -> Iterator[Leftover]:
     for folder in _folders_below(CGROUPS):
         name = os.path.basename(folder)
         if name.startswith("capsule"):
@@ -247,7 +248,7 @@ def cgroups() -> Iterator[Leftover]:
                 empty = not Path(folder, "cgroup.procs").read_text()
             except OSError:
                 continue  # removed since the listing, or a threaded one that somebody uses
-            if empty and not _owned_by_another(name):
+            if empty and (of_anybody or not _owned_by_another(name)):
                 yield Leftover("cgroup", folder)
 
 

@@ -127,6 +127,16 @@ def test_cgroup_is_seen(tmp_path, monkeypatch):
     assert ours == found
 
 
+def test_a_group_of_long_ago_stays_a_strangers(tmp_path, monkeypatch):
+    """Also when a process that we start happens to have the number of its owner."""
+    monkeypatch.setattr(leftovers, "CGROUPS", str(tmp_path))
+    tmp_path.joinpath("capsule-1-4194305-7-ab").mkdir()
+    tmp_path.joinpath("capsule-1-4194305-7-ab", "cgroup.procs").write_text("")
+    before = leftovers.snapshot()
+    monkeypatch.setattr(leftovers, "ever_spawned", {4194305})
+    assert [] == leftovers.left_behind(before, BRIEFLY)
+
+
 @pytest.mark.parametrize(("owner", "expected"), [(os.getppid, []), (os.getpid, ["file"]), (lambda: 0, ["file"])])
 def test_canary_of_another_test_is_none(owner, expected):
     """A file that a living test process beside this one has put into a shared place is not ours; one of nobody's is seen."""

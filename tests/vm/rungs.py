@@ -39,11 +39,17 @@ def delegate(name, *, leaf=True):
     return top / "own" if leaf else top
 
 
+def _all_groups():
+    # not by glob, which fails where a group of another run goes while it looks
+    return [Path(top, name) for top, names, _files in os.walk(GROUPS) for name in names if name.startswith("capsule-")]
+
+
 class Caller:
     """Runs requests as one account. `start(**fields)` begins, calling waits for the response."""
 
     def __init__(self, name, prefix=()):
         self.name, self.prefix, self.pids = name, tuple(map(str, prefix)), []
+        self._before = set(_all_groups())  # what a run that was killed long ago left may have a number that comes again
 
     def start(self, command, **fields):
         process = subprocess.Popen(
@@ -70,11 +76,9 @@ class Caller:
     def groups(self):
         """The groups of every run that this caller started, but the leaf that it moved itself to."""
         marks = [f"-{pid}-" for pid in self.pids]
-        # not by glob, which fails where a group of another run goes while it looks
-        named = [
-            Path(top, name) for top, names, _files in os.walk(GROUPS) for name in names if name.startswith("capsule-")
+        found = [
+            path for path in _all_groups() if path not in self._before and any(mark in path.name for mark in marks)
         ]
-        found = [path for path in named if any(mark in path.name for mark in marks)]
         return [str(path) for path in found if not path.parent.name.startswith("alone-")]
 
     def rung(self, limit):

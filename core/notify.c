@@ -250,16 +250,19 @@ static bool is_full(void)
 	return told >= LEDGER_LINES || record.kept > record.cap / 2;
 }
 
+/* A thread may speak for its process, and then be it: who executes a program takes over the number and the start of the first. */
 static void look_at(uint32_t tid, struct said *said)
 {
 	const char *name, *behind;
 
-	said->stat[read_of(tid, "/stat", said->stat, TOLD_BYTES)] = '\0';
 	said->status[read_of(tid, "/status", said->status, sizeof(said->status) - 1)] = '\0';
+	said->pid = (pid_t)status_number(said->status, "\nTgid:");
+	said->stat[read_of((uint32_t)said->pid, "/stat", said->stat, TOLD_BYTES)] = '\0';
 	said->name_and_words[1] = (struct text){ said->words, read_of(tid, "/cmdline", said->words, TOLD_BYTES) };
 	name = strchr(said->stat, '(');
 	behind = strrchr(said->stat, ')'); /* the name may hold anything, also brackets */
-	said->pid = name != NULL && behind != NULL ? (pid_t)status_number(said->status, "\nTgid:") : 0;
+	if (name == NULL || behind == NULL)
+		said->pid = 0;
 	said->name_and_words[0] = said->pid > 0 ? (struct text){ name + 1, (size_t)(behind - name - 1) } : (struct text){ "", 0 };
 	said->zombie = said->pid > 0 && strncmp(behind, ") Z", 3) == 0;
 }
@@ -409,7 +412,8 @@ int64_t look_again(void)
 			followed[i].looks++;
 			followed[i].look_ns = now + SECOND_LOOK_NS;
 			look_at((uint32_t)followed[i].pid, &said);
-			if (!is_full() && said.pid > 0 && !has_ended(followed[i].pidfd))
+			/* no words at all: its first thread has ended, and another goes on */
+			if (!is_full() && said.pid > 0 && said.name_and_words[1].length > 0 && !has_ended(followed[i].pidfd))
 				tell(LIVES, &said, 0);
 		}
 		if (followed[i].looks < LOOKS && followed[i].look_ns < next)

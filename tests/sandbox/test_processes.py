@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import platform
+
 import pytest
+
+EXIT = {"x86_64": 60, "aarch64": 93}[platform.machine()]  # of one thread
 
 
 @pytest.fixture
@@ -85,6 +89,35 @@ def test_what_was_killed_with_the_run_is_told(ledger):
     assert "timeout" == response["status"]
     found = {words: (entry["signal"], entry["ended_ms"] >= 999) for words, entry in by_words(processes).items()}
     assert {"sleep 60": (9, True), "sleep 61": (9, True)} == found
+
+
+BY_A_THREAD = """
+import os, threading, time
+if os.fork() == 0:
+    time.sleep(0.1)  # so that the thread has a start of its own
+    threading.Thread(target=lambda: {act}).start()
+    time.sleep(60)
+os.wait()
+"""
+
+
+@pytest.mark.parametrize(
+    ("act", "words", "code"),
+    [("os._exit(6)", "/usr/bin/python3", 6), ("os.execv('/bin/sh', ['sh', '-c', 'sleep 0.2; exit 7'])", "sh", 7)],
+)
+def test_a_thread_speaks_for_its_process(ledger, act, words, code):
+    """One that ends the process, or becomes another program in its place, is no process of its own."""
+    command = ["/usr/bin/python3", "-I", "-S", "-c", BY_A_THREAD.format(act=act)]
+    processes, _response = ledger(command)
+    found = [(entry["argv"][0], entry["exit_code"]) for entry in processes if entry["parent"] == processes[0]["pid"]]
+    assert [(words, code)] == found
+
+
+def test_a_first_thread_that_ends_takes_no_words_along(ledger):
+    """The process goes on without it, and is what it was."""
+    code = "import ctypes, threading, time\nthreading.Thread(target=lambda: time.sleep(0.3)).start()\n"
+    processes, _response = ledger(["/usr/bin/python3", "-I", "-S", "-c", f"{code}ctypes.CDLL(None).syscall({EXIT}, 5)"])
+    assert ("/usr/bin/python3", True) == (processes[0]["argv"][0], processes[0]["ended_ms"] >= 300)
 
 
 def test_a_flood_does_not_hold_up_the_clock(ledger):

@@ -1,0 +1,44 @@
+"""The instructions that make two calls be told to the ledger, before the filter that judges all others."""
+
+from __future__ import annotations
+
+import pytest
+from bpf_simulator import ALLOW, Filter, call
+
+from capsule_run.data import syscalls_aarch64, syscalls_x86_64
+from capsule_run.seccomp import program_hex
+from capsule_run.seccomp.prefix import ASK_AND_GO_ON, TOLD, told_first
+
+TABLES = {"x86_64": syscalls_x86_64, "aarch64": syscalls_aarch64}
+PROFILES = ("strict", "default", "build")
+ODD = (0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
+
+
+def plain(architecture, profile="default"):
+    return program_hex(profile, architecture=architecture, network=False)
+
+
+@pytest.mark.parametrize("architecture", TABLES)
+@pytest.mark.parametrize("profile", PROFILES)
+def test_told_calls_are_allowed_whatever_their_arguments(architecture, profile):
+    """Nobody judges a call that goes on, so only calls that no profile judges may be among them."""
+    table, program = TABLES[architecture], Filter(bytes.fromhex(plain(architecture, profile)))
+    for name in TOLD:
+        for argument in ODD:
+            data = call(table.AUDIT_ARCH, table.NUMBERS[name], *[argument] * 6)
+            assert (name, argument, ALLOW) == (name, argument, program.run(data))
+
+
+@pytest.mark.parametrize("architecture", TABLES)
+def test_every_other_call_is_judged_as_before(architecture):
+    """The instructions before the filter answer for the told calls alone, and for no foreign architecture."""
+    table = TABLES[architecture]
+    before = Filter(bytes.fromhex(plain(architecture)))
+    after = Filter(bytes.fromhex(told_first(architecture) + plain(architecture)))
+    told = {table.NUMBERS[name] for name in TOLD}
+    for number in range(600):
+        for arch in (table.AUDIT_ARCH, 0x40000003):
+            data = call(arch, number, 0x10000000)
+            native = arch == table.AUDIT_ARCH
+            expected = ASK_AND_GO_ON if native and number in told else before.run(data)
+            assert (number, arch, expected) == (number, arch, after.run(data))

@@ -151,6 +151,7 @@ ssize_t receive_message(int sock, void *bytes, size_t size, int *fds, unsigned i
 size_t append(char *to, size_t at, size_t size, const char *text);
 size_t append_number(char *to, size_t at, size_t size, uint64_t n);
 uint64_t now_ns(void);
+size_t read_of(uint32_t pid, const char *name, char *to, size_t size);
 
 /* ---- attest.c: what the kernel says is in force ---- */
 
@@ -292,18 +293,23 @@ void record_line(const char *name, const uint64_t *numbers, unsigned int count, 
 #define END_OF_RUN 0xffffU /* in the place of an errno */
 struct notify {
 	int socket, listener; /* -1, -1: not yet, or no longer */
-	int ends;             /* readable when one of the ledger has ended; -1: nobody is followed */
 	bool told;            /* of every program that is executed, the command itself included */
 	const char *program;
 };
 extern struct notify notify;
 int start_notify(const struct plan *plan, int *inner);
 const char *on_notify(short events);
-void on_ends(void);
-void record_ends(void);
-int64_t look_again(void);
+bool still_asks(uint64_t id);
 void record_refusals(void);
 int put_on_filter(const char *digits, bool must_ask);
+
+/* ---- ledger.c: each process, from its program to its end ---- */
+
+extern int ledger_ends; /* readable when one that is followed has ended; -1: nobody is */
+void tell_ledger(uint32_t tid, bool ends, uint64_t code, uint64_t id);
+int64_t look_again(void);
+void on_ends(void);
+void record_ends(void);
 
 /* ---- who takes over where ---- */
 

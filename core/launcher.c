@@ -630,7 +630,7 @@ static void wait_for_events(struct pollfd polls[static EVENTS])
 	watch(&polls[9], run.room.pidfd >= 0 ? run.notice : -1, POLLIN);
 	/* likewise: a call is judged of a command that has started */
 	watch(&polls[10], notify.listener < 0 ? notify.socket : run.started || notify.told || run.room.pidfd < 0 ? notify.listener : -1, POLLIN);
-	watch(&polls[11], notify.ends, POLLIN);
+	watch(&polls[11], ledger_ends, POLLIN);
 	look_ns = run.room.pidfd >= 0 ? look_again() : -1;
 	while (poll(polls, EVENTS, look_ns < 0 ? -1 : (int)(look_ns / 1000000) + 1) < 0)
 		if (errno != EINTR)

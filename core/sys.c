@@ -329,3 +329,17 @@ size_t append_number(char *to, size_t at, size_t size, uint64_t n)
 	while (n /= 10);
 	return append(to, at, size, digits + first);
 }
+
+/* What our /proc says of a process; nothing where it hides others. */
+size_t read_of(uint32_t pid, const char *name, char *to, size_t size)
+{
+	char path[64] = "/proc/";
+	size_t at = append_number(path, strlen(path), sizeof(path), pid);
+	int fd CLEANUP_CLOSE = -1;
+	ssize_t got;
+
+	append(path, at, sizeof(path), name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	got = fd < 0 ? -1 : read(fd, to, size);
+	return got < 0 ? 0 : (size_t)got;
+}

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The ledger: a process is followed from the program that it executes to its end, whoever ends it (docs/decisions/ledger.md).
+ * Nothing is judged here, and what is read are the kernel's words on a process, from outside the wall.
+ */
+#include "capsule-core.h"
+#include <poll.h>
+#include <sys/epoll.h>
+
+#define LEDGER_LINES 2000
+#define TOLD_BYTES 768
+#define FOLLOWED 512
+#define LOOKS 2 /* at a program that goes on, after the one at its beginning */
+#define FIRST_LOOK_NS 5000000U
+#define SECOND_LOOK_NS 100000000U
+#define GET_INFO 0xc040ff0bUL /* of a pidfd, as Linux 6.13 first had it */
+#define INFO_EXIT 8U          /* from Linux 6.15 on: of a process that its parent has waited for, too */
+
+enum moment { EXECUTES, ENDS, LIVES };
+struct exit_info {
+	uint64_t mask;
+	uint32_t who[13];
+	int32_t wait_status;
+};
+_Static_assert(sizeof(struct exit_info) == 64, "as linux/pidfd.h has it");
+struct said { /* by procfs of a process */
+	char stat[TOLD_BYTES + 1], status[4096], words[TOLD_BYTES];
+	struct text name_and_words[2];
+	pid_t pid; /* 0: nothing */
+	bool zombie;
+};
+static struct {
+	pid_t pid;
+	int pidfd;
+	uint64_t started; /* in ticks: with the number it is one process and no other */
+	unsigned int looks;
+	uint64_t look_ns; /* when the next look is due, of LOOKS */
+} followed[FOLLOWED];
+static unsigned int nfollowed, told;
+int ledger_ends = -1;
+
+/* A flood is easily had. Half of the record is for what else there is to tell, the ends of those that were told included. */
+static bool is_full(void)
+{
+	return told >= LEDGER_LINES || record.kept > record.cap / 2;
+}
+
+/* A thread may speak for its process, and then be it: who executes a program takes over the number and the start of the first. */
+static void look_at(uint32_t tid, struct said *said)
+{
+	const char *name, *behind;
+
+	said->status[read_of(tid, "/status", said->status, sizeof(said->status) - 1)] = '\0';
+	said->pid = (pid_t)status_number(said->status, "\nTgid:");
+	said->stat[read_of((uint32_t)said->pid, "/stat", said->stat, TOLD_BYTES)] = '\0';
+	said->name_and_words[1] = (struct text){ said->words, read_of(tid, "/cmdline", said->words, TOLD_BYTES) };
+	name = strchr(said->stat, '(');
+	behind = strrchr(said->stat, ')'); /* the name may hold anything, also brackets */
+	if (name == NULL || behind == NULL)
+		said->pid = 0;
+	said->name_and_words[0] = said->pid > 0 ? (struct text){ name + 1, (size_t)(behind - name - 1) } : (struct text){ "", 0 };
+	said->zombie = said->pid > 0 && strncmp(behind, ") Z", 3) == 0;
+}
+
+static uint64_t number_inside(const struct said *said)
+{
+	const char *row = strstr(said->status, "\nNStgid:"), *end = row != NULL ? strchr(row + 1, '\n') : NULL;
+
+	while (end != NULL && end[-1] >= '0' && end[-1] <= '9')
+		end--;
+	return end != NULL ? status_number(end - 1, "\t") : 0;
+}
+
+static void tell(enum moment moment, const struct said *said, uint64_t code)
+{
+	const uint64_t line[] = {
+		moment, now_ns(), (uint64_t)said->pid, number_inside(said), stat_number(said->stat, STAT_PARENT), stat_number(said->stat, STAT_START),
+		stat_number(said->stat, STAT_UTIME), stat_number(said->stat, STAT_STIME), status_number(said->status, "\nVmHWM:"), code,
+	};
+
+	told += moment != LIVES; /* of those there are LOOKS at the most behind each beginning */
+	record_line("process", line, 10, said->name_and_words, 2);
+}
+
+static bool has_ended(int pidfd)
+{
+	return poll(&(struct pollfd){ .fd = pidfd, .events = POLLIN }, 1, 0) > 0;
+}
+
+static void unfollow(unsigned int i)
+{
+	close_cleanup(&followed[i].pidfd);
+	followed[i] = followed[--nfollowed];
+}
+
+/*
+ * It is dead. A zombie still has its times and how it ended in procfs; of one that its parent has waited for the kernel
+ * remembers the latter, as long as there is a pidfd. In this order no parent is too quick for both.
+ */
+static void tell_end(unsigned int i)
+{
+	struct exit_info info = { .mask = INFO_EXIT };
+	struct said said;
+	bool zombie, known;
+
+	look_at((uint32_t)followed[i].pid, &said);
+	zombie = said.zombie && stat_number(said.stat, STAT_START) == followed[i].started;
+	known = syscall(SYS_ioctl, followed[i].pidfd, GET_INFO, &info) == 0 && (info.mask & INFO_EXIT) != 0;
+	if (zombie && !known)
+		info.wait_status = (int32_t)stat_number(said.stat, STAT_EXIT);
+	record_line("process-ended", (const uint64_t[]){ now_ns(), (uint64_t)followed[i].pid, known || zombie, (uint64_t)info.wait_status, zombie,
+		    stat_number(said.stat, STAT_UTIME), stat_number(said.stat, STAT_STIME) }, 7, said.name_and_words, 1);
+	unfollow(i);
+}
+
+/* Who is followed under this number, or nobody: `nfollowed`. The end of one that had it before is told. */
+static unsigned int place_of(pid_t pid)
+{
+	unsigned int i = 0;
+
+	while (i < nfollowed && followed[i].pid != pid)
+		i++;
+	if (i < nfollowed && has_ended(followed[i].pidfd)) {
+		tell_end(i);
+		i = nfollowed;
+	}
+	return i;
+}
+
+/* At place `i`: it is there already, or is put there. Of whom there is no room for, or no pidfd, the end stays unknown. */
+static void follow(unsigned int i, const struct said *said, int *pidfd)
+{
+	struct epoll_event ended = { .events = EPOLLIN, .data.fd = *pidfd };
+
+	if (ledger_ends < 0)
+		ledger_ends = epoll_create1(EPOLL_CLOEXEC);
+	if (i == nfollowed) {
+		if (nfollowed == FOLLOWED || *pidfd < 0 || epoll_ctl(ledger_ends, EPOLL_CTL_ADD, *pidfd, &ended) < 0)
+			return;
+		followed[i].pid = said->pid;
+		followed[i].started = stat_number(said->stat, STAT_START);
+		followed[nfollowed++].pidfd = *pidfd;
+		*pidfd = -1;
+	}
+	followed[i].looks = 0;
+	followed[i].look_ns = now_ns() + FIRST_LOOK_NS;
+}
+
+/* Some that are followed have ended. */
+void on_ends(void)
+{
+	struct epoll_event ended[16];
+	int some = epoll_wait(ledger_ends, ended, 16, 0);
+
+	for (int n = 0; n < some; n++)
+		for (unsigned int i = 0; i < nfollowed; i++)
+			if (followed[i].pidfd == ended[n].data.fd) {
+				tell_end(i);
+				break;
+			}
+}
+
+/* Everybody inside is dead, and waited for by init or the kernel. */
+void record_ends(void)
+{
+	while (nfollowed > 0)
+		tell_end(0);
+}
+
+/*
+ * A process that is about to execute a program, or to end: it stands still, so what procfs says is of this moment. The two
+ * calls are allowed whatever their arguments. Who looks for its program in one place after another is told once.
+ */
+void tell_ledger(uint32_t tid, bool ends, uint64_t code, uint64_t id)
+{
+	struct said said;
+	unsigned int i = place_of((pid_t)tid);
+	int pidfd CLEANUP_CLOSE = -1;
+
+	if (is_full() || (!ends && i < nfollowed && followed[i].looks == 0))
+		return;
+	look_at(tid, &said);
+	i = place_of(said.pid);
+	if (!ends && i == nfollowed)
+		pidfd = (int)syscall(SYS_pidfd_open, said.pid, 0);
+	if (said.pid == 0 || !still_asks(id))
+		return;
+	tell(ends ? ENDS : EXECUTES, &said, code);
+	if (!ends)
+		follow(i, &said, &pidfd);
+	else if (i < nfollowed) /* how it ends is known from here on */
+		unfollow(i);
+}
+
+/*
+ * A little after it executed a program, and once more where that may have taken long: what it is now, should it not end by
+ * itself. NS from now until the next such look is due, or -1; those that are due are taken.
+ */
+int64_t look_again(void)
+{
+	uint64_t now = now_ns(), next = UINT64_MAX;
+	struct said said;
+
+	for (unsigned int i = 0; i < nfollowed; i++) {
+		if (followed[i].looks < LOOKS && followed[i].look_ns <= now) {
+			followed[i].looks++;
+			followed[i].look_ns = now + SECOND_LOOK_NS;
+			look_at((uint32_t)followed[i].pid, &said);
+			/* no words at all: its first thread has ended, and another goes on */
+			if (!is_full() && said.pid > 0 && said.name_and_words[1].length > 0 && !has_ended(followed[i].pidfd))
+				tell(LIVES, &said, 0);
+		}
+		if (followed[i].looks < LOOKS && followed[i].look_ns < next)
+			next = followed[i].look_ns;
+	}
+	return next == UINT64_MAX ? -1 : (int64_t)(next - now);
+}

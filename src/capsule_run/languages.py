@@ -94,8 +94,7 @@ _TABLE = (
         also=("py", "python3"),
         file="main.py",
         suffixes=(".py",),
-        # -u: what was printed before a timeout or a kill is there
-        toolchains=(_tool("python", "python -u {}"),),
+        toolchains=(_tool("python", "python {}"),),
         install="",  # always there
     ),
     Language(

@@ -110,6 +110,7 @@ def _environment(request: Request, path: tuple[str, ...], user: int) -> tuple[tu
         "LANG": "C.UTF-8",
         "USER": "root" if user == 0 else "user",
         "TMPDIR": "/tmp",
+        "PYTHONUNBUFFERED": "1",  # what was printed before a timeout or a kill is there (docs/decisions/partial-output.md)
     }
     quota = request.resources.cpu_quota
     if quota is not None:

@@ -5,6 +5,7 @@ Rank 1: pure. Every end that is not clean has one cause, and the numbers that pr
 
 from __future__ import annotations
 
+from ._value import replace
 from .errors import CapsuleError
 from .policy import DRAIN_MS
 from .result import ERROR, KILLED, SUCCESS, TIMEOUT
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from .result import Failure
 
 KILLED_EXIT = 137
+# Behind the message of a run that was ended before anything reached stdout.
+LOST_OUTPUT = "; nothing was written to stdout, and what the program may have buffered is lost"
 # signal(7), the numbers that x86_64 and aarch64 share.
 SIGNALS = {
     1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE",
@@ -159,8 +162,16 @@ def judge(ended: Ended) -> tuple[str, int, str | None, Failure | None]:
     left_behind = _left_behind(report)
     if report.exited == 0 and not (report.killed or report.stdout[2] or report.stderr[2] or left_behind):
         return SUCCESS, 0, None, None
+    status, code, signal, failure = _judge_unclean(ended, left_behind=left_behind)
+    if failure is not None and status in (KILLED, TIMEOUT) and signal is not None and report.stdout[1] == 0:
+        failure = replace(failure, message=failure.message + LOST_OUTPUT)
+    return status, code, signal, failure
+
+
+def _judge_unclean(ended: Ended, *, left_behind: bool) -> tuple[str, int, str | None, Failure | None]:
     from . import evidence  # a clean end needs none
 
+    report = ended.report
     error = evidence.output(ended)
     if error is None and (report.killed == "clock" or (left_behind and not report.killed)):
         error = evidence.fork_storm(ended)

@@ -25,7 +25,8 @@ class End(NamedTuple):
 def outside(command, *, environment=None, seconds=SECONDS):
     """In an empty folder that is its home."""
     with tempfile.TemporaryDirectory(dir="/var/tmp", ignore_cleanup_errors=True) as home:
-        clean = {"PATH": PATH, "HOME": home, "LANG": "C.UTF-8", "USER": "user", "TMPDIR": "/tmp", **(environment or {})}
+        clean = {"PATH": PATH, "HOME": home, "LANG": "C.UTF-8", "USER": "user", "TMPDIR": "/tmp"}
+        clean = {**clean, "PYTHONUNBUFFERED": "1", **(environment or {})}
         done = subprocess.run(
             command, cwd=home, env=clean, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds
         )

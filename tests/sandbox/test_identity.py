@@ -98,14 +98,15 @@ def test_seven_namespaces_are_its_own(inside, name):
 
 
 def test_the_environment_is_exactly_what_is_documented(inside):
-    """PATH, HOME, LANG, USER and TMPDIR, and what the request gives; nothing else."""
+    """PATH, HOME, LANG, USER, TMPDIR and PYTHONUNBUFFERED, and what the request gives; nothing else."""
     variables = dict(
         item.partition("=")[::2]
         for item in inside.says(["env", "-0"], environment={"GIVEN": "x"}).rstrip("\0").split("\0")
     )
     path = variables.pop("PATH")
     assert path.endswith("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-    assert {"HOME": "/workspace", "LANG": "C.UTF-8", "USER": "user", "TMPDIR": "/tmp", "GIVEN": "x"} == variables
+    ours = {"HOME": "/workspace", "LANG": "C.UTF-8", "USER": "user", "TMPDIR": "/tmp", "PYTHONUNBUFFERED": "1"}
+    assert {**ours, "GIVEN": "x"} == variables
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o777])

@@ -96,7 +96,7 @@ def test_the_first_toolchain_that_is_there(name, programs, first):
 def test_interpreted():
     """The interpreter gets the file by name, then the arguments."""
     made = program("print(1)", language("python"), anything, arguments=["-c", "x"])
-    assert ("python", "-u", "main.py", "-c", "x") == made.command
+    assert ("python", "main.py", "-c", "x") == made.command
     assert {"main.py": "print(1)"} == made.files
 
 
@@ -110,7 +110,7 @@ def test_compiled():
 def test_a_file_that_looks_like_an_option():
     """A file cannot be an option of its interpreter."""
     made = program("x", language("python"), anything, file="-c.py")
-    assert ("python", "-u", "./-c.py") == made.command
+    assert ("python", "./-c.py") == made.command
     assert {"-c.py": "x"} == made.files
 
 

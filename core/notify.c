@@ -59,7 +59,8 @@ _Static_assert(sizeof(struct question) == 80 && sizeof(struct answer) == 24, "as
 
 #define GO_ON 0xfffeU /* in the place of an errno, from our own instructions alone: tell the ledger, and let it */
 #define CONTINUE 1U
-#define KINDS 64 /* of refusals that are told apart; what else there is, is counted together */
+#define KINDS 192        /* of refusals that are listed apart: room for each that the rules name; the rest is counted together */
+#define UNKNOWN_KINDS 64 /* of these, answered ENOSYS: a payload can make as many as there are numbers, and must not crowd out the others */
 
 struct notify notify = { -1, -1, false, NULL };
 static struct instruction program[4096];
@@ -69,7 +70,7 @@ static struct {
 	uint32_t errno_or_end;
 	uint64_t count;
 } kinds[KINDS];
-static unsigned int nkinds;
+static unsigned int nkinds, nunknown;
 static uint64_t others;
 
 static int ask(unsigned long request, void *about)
@@ -190,10 +191,11 @@ static void note(struct question *asked, uint32_t errno_or_end)
 			kinds[i].count++;
 			return;
 		}
-	if (nkinds == KINDS) {
+	if (nkinds == KINDS || (errno_or_end == ENOSYS && nunknown == UNKNOWN_KINDS)) {
 		others++;
 		return;
 	}
+	nunknown += errno_or_end == ENOSYS;
 	kinds[nkinds].number = call->number;
 	kinds[nkinds].errno_or_end = errno_or_end;
 	kinds[nkinds++].count = 1;

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+from errno import ENOSYS
+from pathlib import Path
 
 import pytest
 from inside import COMMAND, code_of, printed
 
+from capsule_run.data.rules import GROUPS
 from capsule_run.seccomp import check
 from capsule_run.seccomp.selection import KILL_VIOLATIONS, REFUSE_VIOLATIONS, grouped_rules, numbers_of, settled
 
+CORE = Path(__file__).parents[2] / "core"
 PTRACE = "import ctypes; c = ctypes.CDLL(None, use_errno=True); print(c.ptrace(0, 7, 0, 0), ctypes.get_errno())"
 MOUNT = "import ctypes; ctypes.CDLL(None).mount(1, 2, 3, 4, 5); print('still here')"
 
@@ -89,10 +94,41 @@ def test_a_flood_does_not_hold_up_the_clock(inside):
 
 
 def test_the_list_is_bounded(inside):
-    """However many kinds of refusals there are, 64 are told apart."""
+    """However many unknown calls are made, 64 are listed apart."""
     code = "import ctypes; c = ctypes.CDLL(None)\nfor n in range(600, 900): c.syscall(n)"
     response = inside(["python3", "-c", code])
     assert ("success", 64) == (response["status"], len(response["denied"]))
+
+
+FLOOD = "import ctypes; c = ctypes.CDLL(None)\nfor n in range(600, 900): c.syscall(n)\n"
+
+
+def test_denied_after_a_flood_of_unknown_calls_lists_the_suspect_one(inside):
+    """A flood of unknown calls cannot push a call that an attack makes out of the list."""
+    response = inside(["python3", "-c", f"{FLOOD}c.ptrace(0, 7, 0, 0)"])
+    assert ("success", ["ptrace"]) == (
+        response["status"],
+        [call["syscall"] for call in response["denied"] if call["errno"] != "ENOSYS"],
+    )
+
+
+def test_a_forbidden_call_after_a_flood_of_unknown_calls_is_named(inside):
+    """A flood of unknown calls does not take the name of the call that ended the run out of its error."""
+    response = inside(["python3", "-c", f"{FLOOD}c.mount(1, 2, 3, 4, 5)"])
+    assert ("E5001", "mount") == (code_of(response), response["error"]["details"]["syscall"])
+
+
+def test_every_refusal_that_the_rules_name_has_room_in_the_launchers_table():
+    """The launcher's table of refusals holds each answer of each rule, beside its 64 unknown calls."""
+    limits = dict(re.findall(r"#define (KINDS|UNKNOWN_KINDS) +(\d+)", (CORE / "notify.c").read_text()))
+    answers = {
+        (rule.name, action.errno, action.kind)
+        for rules in GROUPS.values()
+        for rule in rules
+        for action in (*(case.action for case in rule.cases), rule.otherwise)
+        if action.errno not in (0, ENOSYS)
+    }
+    assert len(answers) <= int(limits["KINDS"]) - int(limits["UNKNOWN_KINDS"])
 
 
 def test_stderr_says_it_in_one_line(inside):

@@ -6,6 +6,7 @@
 #include "capsule-core.h"
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/xattr.h>
 
 #define OPTION_BYTES 64
 
@@ -184,11 +185,22 @@ static int hand_over(int argc, char **argv, char **envp)
 	return put(2, "capsule-run: the Python it was installed for is gone: install it again\n"), 125;
 }
 
+/*
+ * Whether this file gives rights that its caller has not: it would open sources and write logs with them for anybody.
+ * AT_SECURE says more than that: also that a security module changed the domain, as it does for a service.
+ */
+static bool has_more_rights_than_its_caller(void)
+{
+	return getuid() != geteuid() || getgid() != getegid() || getxattr("/proc/self/exe", "security.capability", NULL, 0) > 0;
+}
+
 int main(int argc, char **argv, char **envp)
 {
 	const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
 	const char *name = argc > 0 ? (slash ? slash + 1 : argv[0]) : "";
 
+	if (has_more_rights_than_its_caller())
+		return put(2, "capsule-run: refuses to run set-user-ID, set-group-ID or with file capabilities\n"), 125;
 	if (strcmp(name, "capsule-core") == 0 && argc == 1)
 		return launch();
 	if (strcmp(name, "capsule-run") == 0)

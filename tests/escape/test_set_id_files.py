@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -161,3 +163,27 @@ except PermissionError:
     print("denied")
 """
     assert "denied" == inside.python_says(code, options=("--user", "0"))
+
+
+RIGHTS = {
+    "set-user-ID": ["chmod", "u+s"],
+    "set-group-ID": ["chmod", "g+s"],
+    "file capabilities": ["setcap", "cap_dac_override,cap_setuid+ep"],
+}
+
+
+@pytest.mark.parametrize("name", ["capsule-run", "capsule-core"])
+@pytest.mark.parametrize("rights", RIGHTS)
+def test_a_copy_of_our_program_with_rights_of_its_own_does_nothing(needs, core_path, place, rights, name):
+    """Our command and core refuse to run set-ID or with file capabilities, which would open and write paths for anybody."""
+    needs("root")
+    if shutil.which(RIGHTS[rights][0]) is None:
+        pytest.skip(f"needs {RIGHTS[rights][0]}")
+    copy = place / name
+    shutil.copy(core_path, copy)
+    copy.chmod(0o755)
+    subprocess.run([*RIGHTS[rights], copy], check=True)
+    ended = subprocess.run(
+        [copy], user=60321, group=60321, extra_groups=[], stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    assert (125, True) == (ended.returncode, ended.stderr.startswith(b"capsule-run: refuses to run set-user-ID"))

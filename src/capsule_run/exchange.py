@@ -105,7 +105,7 @@ class Exchange:
         if not self._transfer.needs_changes:
             return b""
         report = self.ready(core)
-        if not report:
+        if not report and (self._offered or self._layer >= 0):  # neither: the core is gone, and without a report
             self._look_at_brought()
         return report
 

@@ -145,3 +145,11 @@ def test_a_killed_python_takes_it_along(telling):
     done = run(telling, "--", "true")
     assert (done.returncode, done.stdout.splitlines()) == (-9, [])
     assert os.path.exists(main)
+
+
+@pytest.mark.parametrize("words", [["--", "true"], ["--file", "f=/usr/bin/env", "--save-changes", ".", "--", "true"]])
+def test_a_core_that_dies_before_the_room_is_ready_is_an_error_and_no_traceback(prefix, words):
+    """Whoever ends the core during set-up gets E6002 and exit code 125, with whatever files and changes were asked for."""
+    counting(prefix, "exit 1")
+    done = run(prefix, *words, cwd=prefix)
+    assert (125, "", True) == (done.returncode, done.stdout, done.stderr.startswith("capsule-run: E6002: "))

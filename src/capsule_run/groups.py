@@ -175,6 +175,8 @@ def _knobs1(controller: str, limits: Limits, disks: tuple[str, ...]) -> list[Kno
             # memory and swap together: the same number leaves no swap. Without swap accounting at least none is sought
             Knob(file="memory.memsw.limit_in_bytes", text=memory, optional=True),
             Knob(file="memory.swappiness", text="0", optional=True),
+            # buffers of TCP sockets are in no other count of version 1: unlimited, they held gigabytes beside the limit
+            Knob(file="memory.kmem.tcp.limit_in_bytes", text=str(limits.memory_bytes), optional=True),
         ]
     if controller == PROCESSES:
         return [Knob(file="pids.max", text=str(limits.max_pids + OWN_PROCESSES))]

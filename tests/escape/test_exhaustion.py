@@ -95,6 +95,33 @@ os._exit(0)
     assert "True" == inside.python_says(code, resources={"max_pids": 20})
 
 
+TCP_BUFFERS = """
+import socket
+server = socket.create_server(("127.0.0.1", 0), backlog=500)
+held, pairs = 0, []
+while len(pairs) < 240 and held < 512 << 20:
+    client = socket.create_connection(server.getsockname())
+    pairs.append((client, server.accept()[0]))
+    client.settimeout(0.02)
+    try:
+        while True:
+            held += client.send(bytes(1 << 20))
+    except TimeoutError:
+        pass
+print(held >> 20)
+"""
+
+
+def test_tcp_buffers_are_bounded_on_a_memory_group_of_version_1(inside, needs):
+    """What lies in buffers of TCP sockets, which version 1 counts apart, ends at the memory limit too; sending waits then."""
+    needs("cgroup1-memory")
+    response = inside.python(TCP_BUFFERS, resources={"memory_bytes": 64 << 20})
+    if response["isolation"]["limits"]["memory"] != "cgroup1":
+        pytest.skip("needs a memory group of version 1 that this account may make")
+    assert "success" == response["status"], response
+    assert int(response["stdout"]) < 2 * 64
+
+
 @pytest.mark.parametrize("folder", ["/tmp", "/dev/shm", "/workspace"])
 def test_the_inode_table_is_bounded(inside, folder):
     """Empty files run out before the kernel's memory does; the sandbox still ends cleanly."""

@@ -102,9 +102,12 @@ def test_files_that_are_brought_are_taken_off(places, taken):
         assert before == after
         return
     (memory,) = [group for group in after.groups if group.gives_notice]
-    assert {"memory.limit_in_bytes": 40 << 20, "memory.memsw.limit_in_bytes": 40 << 20, "memory.swappiness": 0} == {
-        knob.file: int(knob.text) for knob in memory.knobs
-    }
+    assert {
+        "memory.limit_in_bytes": 40 << 20,
+        "memory.memsw.limit_in_bytes": 40 << 20,
+        "memory.swappiness": 0,
+        "memory.kmem.tcp.limit_in_bytes": 64 << 20,
+    } == {knob.file: int(knob.text) for knob in memory.knobs}
     assert 24 << 20 == after.uncounted_bytes
 
 

@@ -321,7 +321,8 @@ int act_pivot(struct room *room, const struct step *step)
 int act_hostname(struct room *room, const struct step *step)
 {
 	(void)room;
-	return sethostname(step->field[0], strlen(step->field[0]));
+	/* a new UTS namespace begins with the host's names: the one of NIS goes as well */
+	return sethostname(step->field[0], strlen(step->field[0])) < 0 ? -1 : setdomainname("(none)", strlen("(none)"));
 }
 
 static int loopback_up(void)

@@ -141,3 +141,28 @@ def test_as_root_the_seeds_json_mode_names_the_ids(inside_as_caller):
     user = inside_as_caller(["true"])["isolation"]["user"]
     assert 1000 == user["inside"]
     assert user["outside"] != 0
+
+
+def test_the_nis_domain_of_the_host_is_not_shown(needs):
+    """The host's NIS domain name, with which a new UTS namespace begins, cannot be read inside."""
+    needs("root")
+    named = 'echo secret.example > /proc/sys/kernel/domainname && exec "$@"'
+    ended = subprocess.run(
+        [
+            "unshare",
+            "--uts",
+            "sh",
+            "-c",
+            named,
+            "sh",
+            *COMMAND,
+            "--no-workspace",
+            "--",
+            "cat",
+            "/proc/sys/kernel/domainname",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ("(none)\n", "") == (ended.stdout, ended.stderr)

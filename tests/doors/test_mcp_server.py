@@ -505,3 +505,22 @@ def test_an_ordinary_user_is_served(as_user):
     )
     done = as_user([sys.executable, "-c", script, sys.executable, "-I", "-S", MAIN, "mcp"])
     assert (0, b"1000\n\n") == (done.returncode, done.stdout), done
+
+
+def test_calls_beyond_those_that_may_wait_are_refused_and_the_server_goes_on(server):
+    """Of 300 calls at once 108 are taken, the others get an error at once, and the server still answers."""
+    for _ in range(300):
+        server.start("tools/call", name="execute_command", arguments={"command": "sleep 60"})
+    refused = [server.receive()["error"]["code"] for _ in range(192)]
+    assert ([-32000] * 192, {}) == (refused, server.ask("ping"))
+
+
+def test_a_call_for_which_the_host_has_no_thread_is_refused_and_the_server_goes_on(monkeypatch):
+    """Where no thread can be started, a call is refused and its id is free again."""
+
+    def no_thread(_self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", no_thread)
+    calls = Calls()
+    assert (False, False) == (calls.start(1, Call(lambda: None, lambda *_: None, None)), 1 in calls)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # At the same time; what comes beyond waits for its turn. An agent that starts a hundred calls must not fill the host.
 MAX_RUNNING = 8
+MAX_CALLS = 108  # with those that wait: each has a thread, and its arguments in memory
 PROGRESS_SECONDS = 1.0
 _END_SECONDS = 5.0  # a killed sandbox is gone in milliseconds; on a host that stands still nobody waits for ever
 
@@ -61,10 +62,18 @@ class Calls:
     def __contains__(self, key: object) -> bool:
         return key in self._calls
 
-    def start(self, key: object, call: Call) -> None:
+    def start(self, key: object, call: Call) -> bool:
+        """Begin a call; False, and nothing of it is kept, where too many are under way or the host has no thread for it."""
+        if len(self._calls) >= MAX_CALLS:
+            return False
         self._calls[key] = call
         call.thread = threading.Thread(target=self._work, args=(key, call), name="mcp-call", daemon=True)
-        call.thread.start()
+        try:
+            call.thread.start()
+        except RuntimeError:  # what it says where the limit of processes is reached
+            del self._calls[key]
+            return False
+        return True
 
     def cancel(self, key: object) -> None:
         """End a call and its sandbox; one that has just ended, or never was, is none of our business."""

@@ -46,7 +46,7 @@ ENVELOPE_VERSIONS = ("2026-07-28",)
 _VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
 _LOG_LEVEL_KEY = "io.modelcontextprotocol/logLevel"
 _SERVER_KEY = "io.modelcontextprotocol/serverInfo"
-UNSUPPORTED_VERSION, RESOURCE_NOT_FOUND = -32022, -32002
+UNSUPPORTED_VERSION, RESOURCE_NOT_FOUND, TOO_MANY_CALLS = -32022, -32002, -32000
 LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 # What a client may keep, and for how long: the tools change only with the operator's options, files come with each call.
 _CACHEABLE = {
@@ -204,7 +204,11 @@ class Session:
                     self._log(outcome.error, level)
                 respond(answer(outcome, request, self._limits, self._shelf))
 
-        self.calls.start(request_id, Call(make, finish, self._progress(meta)))
+        self._start(request_id, Call(make, finish, self._progress(meta)))
+
+    def _start(self, request_id: object, call: Call) -> None:
+        if not self.calls.start(request_id, call):
+            raise RpcError(TOO_MANY_CALLS, "too many calls are under way: try again when some have ended")
 
     def _progress(self, meta: Mapping[str, object]) -> Callable[[float, Request | None], None] | None:
         token = meta.get("progressToken")

@@ -22,6 +22,7 @@ __all__ = [
     "Request",
     "Resources",
     "Result",
+    "RunError",
     "Workspace",
     "__version__",
     "execute",
@@ -31,21 +32,23 @@ __all__ = [
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .errors import CapsuleError
+    from .errors import CapsuleError, Failure
     from .model import Bind, Isolation, Request, Resources, Workspace
-    from .result import Failure, Metrics, Result
+    from .result import Result, RunError
+    from .result_parts import Metrics
     from .runner import execute
     from .sdk import run, run_code
 
 _HOMES = {
     "CapsuleError": "errors",
     "Bind": "model",
-    "Failure": "result",
+    "Failure": "errors",
     "Isolation": "model",
-    "Metrics": "result",
+    "Metrics": "result_parts",
     "Request": "model",
     "Resources": "model",
     "Result": "result",
+    "RunError": "result",
     "Workspace": "model",
     "execute": "runner",
     "run": "sdk",

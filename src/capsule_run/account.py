@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .counters import counters
-from .result import Metrics, Output
+from .result_parts import Metrics, Output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

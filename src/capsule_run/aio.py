@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import threading
 
+from .arguments import mapping_from_arguments, request_from_arguments
 from .cancel import Cancel
 from .core import PATH as CORE_PATH
-from .jsonapi import check_request, mapping_from_arguments, request_from_arguments
+from .jsonapi import check_request
 from .runner import perform
 
 TYPE_CHECKING = False

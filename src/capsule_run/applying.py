@@ -9,13 +9,13 @@ import posix
 
 from .errors import CapsuleError
 from .outlet import Outlet, RefusedError, transfer
-from .result import DELETED, NotApplied
+from .result_parts import DELETED, NotApplied
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .result import Change, CollectedFile
+    from .result_parts import Change, CollectedFile
 
 MOST_TOLD = 1000
 

@@ -11,14 +11,16 @@ import posix
 
 from ._value import Value
 from .paths import DIRECTORY_FLAGS, READ_FLAGS
-from .result import CREATED, DELETED, MODIFIED, Change
+from .result_parts import CREATED, DELETED, MODIFIED, Change
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .result_parts import ChangeKind, FileType
+
 _KIND, _PLAIN, _DIRECTORY, _LINK, _DEVICE = 0o170000, 0o100000, 0o040000, 0o120000, 0o020000
-_TYPES = {_PLAIN: "file", _DIRECTORY: "directory", _LINK: "symlink"}
+_TYPES: dict[int, FileType] = {_PLAIN: "file", _DIRECTORY: "directory", _LINK: "symlink"}
 _MODE = 0o777
 _BLOCK = 1 << 20
 _MOST_DEPTH = 128  # deeper than that, a tree is changed as a whole and not looked into
@@ -52,7 +54,7 @@ def _kind(seen: posix.stat_result | None) -> int:
     return seen.st_mode & _KIND if seen is not None else 0
 
 
-def _change(path: str, kind: str, seen: posix.stat_result) -> Change:
+def _change(path: str, kind: ChangeKind, seen: posix.stat_result) -> Change:
     what = _TYPES.get(_kind(seen), "special")
     return Change(path=path, kind=kind, bytes=seen.st_size if what in ("file", "symlink") else 0, type=what)
 

@@ -181,9 +181,18 @@ def check_string(value: object, label: str) -> str:
     return value
 
 
+def text_of_path(value: object) -> object:
+    """The text of an `os.PathLike`, as `os.fsdecode` gives it; anything else as it is. JSON has none."""
+    to_path = getattr(type(value), "__fspath__", None)
+    if to_path is None:
+        return value
+    path: object = to_path(value)
+    return path.decode("utf-8", "surrogateescape") if isinstance(path, bytes) else path
+
+
 def check_source(value: object, label: str) -> str:
-    """A path of the caller's, absolute or relative to the caller's directory."""
-    path = check_string(value, label)
+    """A path of the caller's, absolute or relative to the caller's directory: a string, or an `os.PathLike`."""
+    path = check_string(text_of_path(value), label)
     if not path:
         raise refuse("E1005", label, "must not be empty")
     encoded = encode(path, label)
@@ -220,7 +229,7 @@ def check_command(value: object, label: str) -> tuple[str, ...]:
         raise wrong_type(label, "a list of strings", value)
     if not value:
         raise refuse("E1005", label, "must not be empty")
-    words = tuple([check_string(word, f"{label}[{index}]") for index, word in enumerate(value)])
+    words = tuple([check_string(text_of_path(word), f"{label}[{index}]") for index, word in enumerate(value)])
     if not words[0]:
         raise refuse("E1005", f"{label}[0]", "must not be empty")
     return words
@@ -233,7 +242,9 @@ def check_variable(name: object, value: object, label: str) -> tuple[str, str]:
     if not name or "=" in name or "\0" in name:
         raise refuse("E1005", label, f"a name must not be empty nor contain `=` or a NUL byte, got {shown(name)}")
     encode(name, label)
-    return name, check_string(value, f"{label}.{name if name.isascii() and name.isprintable() else quoted(name)}")
+    return name, check_string(
+        text_of_path(value), f"{label}.{name if name.isascii() and name.isprintable() else quoted(name)}"
+    )
 
 
 def check_environment(value: object, label: str) -> tuple[tuple[str, str], ...]:

@@ -7,21 +7,13 @@ Rank 0: imports nothing but the values. A code, once published, keeps its meanin
 from __future__ import annotations
 
 from ._value import Value
-from .result import ERROR, KILLED, TIMEOUT
+from .statuses import CATEGORIES, ERROR, KILLED, TIMEOUT
 
 # Whose fault it is: the request's (or its caller's), the host's, the program's that ran, or ours.
 REQUEST, HOST, PROGRAM, OURS = "request", "host", "program", "ours"
 
-# The class of a code decides its category (the seed's words), and the exit code of the command line unless
-# `_OWN_EXITS` says otherwise.
-_CLASSES = {
-    "E1": ("configuration", 2),
-    "E2": ("security", 125),
-    "E3": ("execution", 126),
-    "E4": ("resource", 137),
-    "E5": ("security", 137),
-    "E6": ("system", 125),
-}
+# The class of a code decides the exit code of the command line, unless `_OWN_EXITS` says otherwise.
+_CLASS_EXITS = {"E1": 2, "E2": 125, "E3": 126, "E4": 137, "E5": 137, "E6": 125}
 
 # Instead of a number: the command's own exit code, or 128+N where signal N ended the command or the caller.
 OWN = "own"
@@ -226,7 +218,7 @@ class Entry(Value):
 def entry(code: str) -> Entry:
     """The catalogue's line for a code; KeyError for a code that is not in it."""
     cause, fault, meaning, hint = _ROWS[code]
-    category, exit_code = _CLASSES[code[:2]]
+    category, exit_code = CATEGORIES[code[:2]], _CLASS_EXITS[code[:2]]
     return Entry(
         code=code,
         category=category,
@@ -253,7 +245,7 @@ The hint is what to do when the place that failed knows nothing better."""
 def catalogue_markdown() -> str:
     """The whole text of `docs/errors.md`."""
     parts = [_HEAD]
-    for prefix, (category, _) in _CLASSES.items():
+    for prefix, category in CATEGORIES.items():
         parts.append(f"\n## {prefix}xxx: {category}\n")
         parts.append("| Code | Cause | Meaning | Fault | Status | Exit code | Hint |\n|---|---|---|---|---|---|---|")
         for line in map(entry, CODES):

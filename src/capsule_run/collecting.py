@@ -12,7 +12,7 @@ import posix
 from ._value import Value
 from .paths import DIRECTORY_FLAGS, READ_FLAGS
 from .patterns import MOST_NAMES, advance
-from .result import CollectedFile, NotCollected
+from .result_parts import CollectedFile, NotCollected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

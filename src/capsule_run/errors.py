@@ -5,11 +5,38 @@ Rank 0. The catalogue itself (`codes`) is read when something has failed: most r
 
 from __future__ import annotations
 
+from ._value import Value
+from .statuses import CATEGORIES
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .result import Failure
+
+class Failure(Value):
+    """Why a run did not end cleanly."""
+
+    code: str
+    """A code of the catalogue, such as `E4001` (docs/errors.md)."""
+    message: str
+    """What happened, in one sentence."""
+    cause: str
+    """What happened, in one word for programs, such as `memory`."""
+    details: Mapping[str, object]
+    """The evidence: the limit, what was observed, the counter that proves it."""
+    hint: str
+    """What to do about it; empty if there is nothing to do that the message does not say."""
+
+    def to_dict(self) -> dict[str, object]:
+        """The `error` object of the JSON response."""
+        fields: dict[str, object] = {
+            "code": self.code,
+            "category": CATEGORIES[self.code[:2]],
+            "message": self.message,
+            "cause": self.cause,
+            "details": dict(self.details),
+        }
+        return {**fields, "hint": self.hint} if self.hint else fields
 
 
 class CapsuleError(Exception):
@@ -43,8 +70,6 @@ class CapsuleError(Exception):
 
     def failure(self) -> Failure:
         """The same as a value, for a result."""
-        from .result import Failure
-
         return Failure(code=self.code, message=self.message, cause=self.cause, details=self.details, hint=self.hint)
 
     def __reduce__(self) -> tuple[object, ...]:

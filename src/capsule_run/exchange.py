@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .core import Core
     from .delivery import Stream
     from .policy import Policy
-    from .result import Change, CollectedFile, NotApplied, NotCollected
+    from .result_parts import Change, CollectedFile, NotApplied, NotCollected
 
 MOST_LISTED = 1000  # changes that a result names
 

@@ -6,7 +6,18 @@ Rank 1: pure. Imported by `jsonapi` for the requests that have them.
 from __future__ import annotations
 
 from ._value import replace
-from .checks import check_base64, check_source, check_stdin, encode, integer, nearest, refuse, shown, wrong_type
+from .checks import (
+    check_base64,
+    check_source,
+    check_stdin,
+    encode,
+    integer,
+    nearest,
+    refuse,
+    shown,
+    text_of_path,
+    wrong_type,
+)
 from .model import InputFile, WorkspaceUpper
 from .patterns import MOST_NAMES, WORKSPACE, check_inner_path
 from .sizes import parse_size
@@ -30,6 +41,8 @@ def check_mode(value: object, label: str) -> int:
 
 
 def _check_file(path: str, value: object, label: str) -> InputFile:
+    if isinstance(value, InputFile):
+        value = _spelled(value)
     if isinstance(value, (str, bytes)):
         value = {"text": value}
     if isinstance(value, (bytearray, memoryview)):
@@ -58,6 +71,7 @@ def check_workspace_upper(value: object, label: str) -> WorkspaceUpper:
     if isinstance(value, WorkspaceUpper):
         return value
     fields: dict[str, Checker] = {"directory": check_source, "bytes": integer(1 << 20, 1 << 62, " bytes")}
+    value = text_of_path(value)
     if isinstance(value, str):
         value = {"directory": value}
     if not isinstance(value, dict):

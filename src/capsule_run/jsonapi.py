@@ -6,7 +6,7 @@ they build the same mapping, and where they want a label of theirs they call the
 
 from __future__ import annotations
 
-from ._value import replace
+from ._value import Value, replace
 from .checks import (
     check_base64,
     check_boolean,
@@ -27,6 +27,7 @@ from .checks import (
     number,
     refuse,
     shown,
+    text_of_path,
     wrong_type,
 )
 from .errors import CapsuleError
@@ -43,7 +44,6 @@ from .model import (
     Resources,
     Workspace,
 )
-from .sizes import parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ MAX_COMMAND_STRINGS = 1 << 16
 
 def check_object(value: object, label: str, table: Mapping[str, Checker]) -> dict[str, object]:
     """The fields of an object, each passed by its checker; an unknown one is refused."""
+    if isinstance(value, Value):  # one of ours, such as `Resources`, stands for what it was given
+        value = _given(value, value.__dict__)
     if not isinstance(value, dict):
         raise wrong_type(label, "an object", value)
     for key in value:
@@ -108,9 +110,10 @@ def check_workspace(value: object, label: str) -> Workspace | None:
     """A directory, or an object with its mode; None is a workspace that starts empty."""
     if value is None:
         return None
+    value = text_of_path(value)
     if isinstance(value, str):
         return Workspace(source=check_source(value, label))
-    if not isinstance(value, dict):
+    if not isinstance(value, (dict, Workspace)):
         raise wrong_type(label, "a path, an object or null", value)
     fields = check_object(value, label, _WORKSPACE)
     _need(fields, "source", label)
@@ -259,52 +262,6 @@ def nested(fields: Mapping[str, object]) -> dict[str, object]:
         else:
             mapping[path] = field
     return mapping
-
-
-# The SDK's arguments whose names are not the field's; those of a size also take one in words ("256M").
-_ARGUMENTS = {
-    "env": "environment",
-    "memory": "resources.memory_bytes",
-    "max_output": "resources.max_output_bytes",
-    "max_pids": "resources.max_pids",
-    "disk": "resources.disk_bytes",
-    "cpu_time_ms": "resources.cpu_time_ms",
-    "cpus": "resources.cpu_quota",
-    "network": "isolation.network",
-    "readonly": "isolation.readonly_paths",
-    "writable": "isolation.writable_paths",
-    "workdir": "isolation.working_directory",
-    "workspace": "isolation.workspace",
-    "workspace_upper": "isolation.workspace_upper",
-    "user": "isolation.user",
-    "unmask": "isolation.unmask",
-    "tools": "isolation.tools",
-}
-
-
-def request_from_arguments(**arguments: object) -> Request:
-    """The request of the SDK's arguments; None is *not given*. CapsuleError E10xx names the argument."""
-    return request_from_mapping(mapping_from_arguments(**arguments))
-
-
-def mapping_from_arguments(**arguments: object) -> dict[str, object]:
-    """The request mapping of the SDK's arguments, which need not have a command yet."""
-    fields: dict[str, object] = {}
-    for label, given in arguments.items():
-        if given is None:
-            continue
-        path = _ARGUMENTS.get(label, label)
-        field = given
-        if isinstance(given, str) and path.endswith("_bytes"):
-            field = parse_size(given, label=label)
-        elif path in ("environment", "files") and hasattr(given, "keys") and hasattr(given, "__getitem__"):
-            names = given.keys()  # any mapping will do, such as `os.environ`
-            field = {name: given[name] for name in names}
-        if path not in FIELDS:
-            raise TypeError(f"unexpected keyword argument `{label}`")
-        FIELDS[path](field, label)
-        fields[path] = field
-    return nested(fields)
 
 
 def with_defaults(given: object, defaults: Mapping[str, object]) -> object:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .core import Core
-    from .result import Metrics
+    from .result_parts import Metrics
 
 PATIENCE_S = 0.02
 TICK_MS = 10  # of /proc/stat: USER_HZ is 100 on every architecture of ours

@@ -21,8 +21,8 @@ from .errors import CapsuleError
 from .fastjson import dumps
 from .outcome import new_execution_id, timestamp
 from .prometheus import accumulated
-from .result import ERROR
 from .runner import execute, prepare
+from .statuses import ERROR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

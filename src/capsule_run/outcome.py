@@ -10,7 +10,8 @@ import posix
 import time
 
 from ._value import replace
-from .result import ERROR, SUCCESS, Result
+from .result import Result
+from .statuses import ERROR, SUCCESS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from .paths import DIRECTORY_FLAGS, READ_FLAGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .result import Change
+    from .result_parts import Change
 
 EEXIST, EISDIR, ENOTDIR, ENOENT, ELOOP = 17, 21, 20, 2, 40
 _KIND, _PLAIN, _DIRECTORY = 0o170000, 0o100000, 0o040000

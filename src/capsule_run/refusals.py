@@ -15,8 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .errors import Failure
     from .report import Ended
-    from .result import Failure
 
 # In the place of an errno: the call ended the run.
 END_OF_RUN = 0xFFFF

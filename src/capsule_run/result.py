@@ -1,138 +1,75 @@
-"""The values that come out: what a run came to, in all its parts.
+"""What the caller gets: the result of a run and its parts.
 
-Rank 0: imports nothing but `_value`. Units are in the names. Of `model`, what was asked, it knows nothing.
+Rank 0. Units are in the names. A request's values are in `model`.
+`Result.to_dict()` is the JSON API's response (docs/json-api.md), and `Result.from_dict()` the way back.
 """
 
 from __future__ import annotations
 
+from binascii import b2a_base64
+
 from ._value import Value
+from .errors import CapsuleError, Failure
+from .result_parts import plain
+from .statuses import SUCCESS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from mmap import mmap
+    from typing import Self
 
-CREATED, MODIFIED, DELETED = "created", "modified", "deleted"
-SUCCESS, ERROR, TIMEOUT, KILLED = "success", "error", "timeout", "killed"
-
-
-class Failure(Value):
-    """Why a run did not end cleanly. `cause` is one word for machines, `details` the evidence, `hint` what to do."""
-
-    code: str
-    message: str
-    cause: str
-    details: Mapping[str, object]
-    hint: str
+    from .result_parts import Change, CollectedFile, Metrics, NotApplied, NotCollected, Output
+    from .statuses import Status
 
 
-class Output(Value):
-    """One captured stream: the bytes kept, how many the command wrote while it was read, and whether some are missing."""
-
-    data: bytes
-    total_bytes: int
-    truncated: bool
-
-
-class CollectedFile(Value):
-    """One file that came out. `data` is bytes, or the file itself mapped into memory where it is large.
-
-    Both can be read, sliced and written like bytes; `bytes(file)` is a copy.
-    """
-
-    path: str
-    data: bytes | mmap
-    mode: int
-    saved: str | None = None  # where `collect_to` wrote it on the host
-
-    @property
-    def text(self) -> str:
-        """The content as text; bytes that are not UTF-8 become U+FFFD."""
-        return bytes(self).decode("utf-8", "replace")
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __bytes__(self) -> bytes:
-        return bytes(self.data)
-
-
-class NotCollected(Value):
-    """A file that `collect` names and that did not come out: one word says why (docs/files.md)."""
-
-    path: str
-    reason: str
-    bytes: int
-
-
-class Change(Value):
-    """One thing that the command left otherwise than it was; `type` is what it is now, or was if it is gone."""
-
-    path: str
-    kind: str  # created, modified, deleted
-    bytes: int
-    type: str = "file"  # or directory, symlink, special
-
-
-class NotApplied(Value):
-    """A change, or a collected file, that was not written to the host: one word says why (docs/files.md)."""
-
-    path: str
-    reason: str
-
-
-class Metrics(Value):
-    """Measurements of one run. A field that is None could not be measured on this host, and is absent from the JSON.
-
-    Milliseconds have a fraction; `startup` maps a phase to whole microseconds.
-    """
-
-    wall_ms: float
-    user_ms: float
-    system_ms: float
-    cpu_ms: float
-    max_memory_bytes: int | None = None
-    memory_source: str | None = None
-    max_process_memory_bytes: int | None = None
-    io_read_bytes: int | None = None
-    io_write_bytes: int | None = None
-    io_read_operations: int | None = None
-    io_write_operations: int | None = None
-    voluntary_context_switches: int | None = None
-    involuntary_context_switches: int | None = None
-    minor_page_faults: int | None = None
-    major_page_faults: int | None = None
-    max_processes: int | None = None
-    disk_bytes: int | None = None
-    throttled_ms: float | None = None
-    pressure: Mapping[str, Mapping[str, float]] | None = None
-    startup: Mapping[str, int] | None = None
+_SHOWN_CHARACTERS = 60  # of standard output in a `repr`
 
 
 class Result(Value):
-    """What the caller gets. `exit_code` and the streams are there whenever the command started, however it ended."""
+    """What one run came to. `exit_code` and the streams are present whenever the command started, however it ended."""
 
     execution_id: str
-    status: str
+    """The request's, or a random UUID."""
+    status: Status
+    """`success`, `error` (it ended otherwise by itself, or never started), `timeout`, or `killed` (by a limit or rule)."""
     started_at: str
+    """When the request was taken up: RFC 3339, UTC, milliseconds."""
     finished_at: str
+    """When the result was there."""
     exit_code: int | None
+    """The command's own; 124 after a timeout, 137 after a kill, 128+N for signal N; None if it never started."""
     signal: str | None
+    """The signal that ended the command, such as `SIGSEGV`."""
     stdout_stream: Output | None
+    """Standard output; None if it was not captured."""
     stderr_stream: Output | None
+    """Standard error; None if it was not captured."""
     metrics: Metrics | None
+    """What the run used; None if the command never started."""
     isolation: Mapping[str, object]
+    """The layers and mechanisms in force, as confirmed by the kernel."""
     error: Failure | None
+    """Why the status is not `success`."""
     collected: tuple[CollectedFile, ...] = ()
+    """The files that `collect` named; `files` has them by path."""
     not_collected: tuple[NotCollected, ...] = ()
+    """Files that `collect` named and that did not come out."""
     limits_hit: tuple[Mapping[str, object], ...] = ()
+    """Limits that were reached without ending the run: `code`, `cause` and `details` of each."""
     postmortem: Mapping[str, object] | None = None
-    changes: tuple[Change, ...] | None = None  # None: nobody looked
+    """What each thread was doing just before a timeout."""
+    changes: tuple[Change, ...] | None = None
+    """What the command changed in the workspace; None if nobody looked."""
     changes_truncated: bool = False
+    """Whether there are more changes than are listed."""
     not_applied: tuple[NotApplied, ...] = ()
+    """Changes and collected files that could not be written to the host."""
     measurement: Mapping[str, object] | None = None
+    """Whether the timing can be trusted; None for a run of under 20 ms."""
     denied: tuple[Mapping[str, object], ...] = ()
-    processes: tuple[Mapping[str, object], ...] | None = None  # None: no ledger was asked for, or none could be kept
+    """System calls that were refused."""
+    processes: tuple[Mapping[str, object], ...] | None = None
+    """Every process that was seen; None if no ledger was asked for, or none could be kept."""
 
     @property
     def files(self) -> dict[str, CollectedFile]:
@@ -163,3 +100,105 @@ class Result(Value):
     def stderr_data(self) -> bytes:
         """The exact bytes of standard error that were kept; empty when it was streamed or never started."""
         return self.stderr_stream.data if self.stderr_stream is not None else b""
+
+    def check(self) -> Self:
+        """Return this result if the command ended with exit code 0.
+
+        Raises RunError, which carries the result, if it did not.
+        """
+        if self.error is None:
+            return self
+        raise RunError(self)
+
+    def to_dict(self) -> dict[str, object]:
+        """The JSON API's response: what was not measured, or never happened, is absent."""
+        fields: dict[str, object] = {
+            "execution_id": self.execution_id,
+            "status": self.status,
+            "exit_code": self.exit_code,
+            "signal": self.signal,
+            **_output_fields("stdout", self.stdout_stream),
+            **_output_fields("stderr", self.stderr_stream),
+            "started_at": self.started_at,
+            "finished_at": self.finished_at,
+            "metrics": self.metrics and self.metrics.to_dict(),
+            "isolation": self.isolation or None,
+            "measurement": self.measurement,
+            "processes": self.processes,
+            "limits_hit": self.limits_hit or None,
+            "denied": self.denied or None,
+            "postmortem": self.postmortem,
+            "files": {file.path: file.to_dict() for file in self.collected} or None,
+            "not_collected": [dict(one.__dict__) for one in self.not_collected] or None,
+            "changes": None if self.changes is None else [change.to_dict() for change in self.changes],
+            "changes_truncated": self.changes_truncated or None,
+            "not_applied": [dict(one.__dict__) for one in self.not_applied] or None,
+            "error": self.error and self.error.to_dict(),
+        }
+        return {name: plain(field) for name, field in fields.items() if field is not None}
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """`to_dict()` as JSON text."""
+        from .fastjson import dumps
+
+        return dumps(self.to_dict(), indent=indent)
+
+    @classmethod
+    def from_dict(cls, response: Mapping[str, object]) -> Self:
+        """Make a result of a JSON API response (`to_dict()`, or what `json.loads` made of one).
+
+        Fields that this version does not know are left out. Raises ValueError for what is no response.
+        """
+        from .result_reader import fields_of_response
+
+        return cls(**fields_of_response(response))
+
+    def __repr__(self) -> str:
+        words = [repr(self.status), f"exit_code={self.exit_code}"]
+        if self.error is not None:
+            words.append(f"error={self.error.code}: {self.error.message[:_SHOWN_CHARACTERS]!r}")
+        if self.metrics is not None:
+            words.append(f"wall_ms={self.metrics.wall_ms:.1f}")
+        if self.stdout_stream is not None:
+            start = self.stdout_data[: 4 * _SHOWN_CHARACTERS].decode("utf-8", "replace")[:_SHOWN_CHARACTERS]
+            more = "…" if len(self.stdout_data) > len(start.encode()) else ""
+            words.append(f"stdout={start!r}{more}")
+        return f"Result({', '.join(words)})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the error, both streams, and images among the files."""
+        from .notebook import html_of_run
+
+        return html_of_run(
+            headline=f"{self.status}, exit code {self.exit_code}",
+            error=None if self.error is None else (self.error.code, self.error.message, self.error.hint),
+            streams={"stdout": self.stdout, "stderr": self.stderr},
+            files={file.path: file.data for file in self.collected},
+        )
+
+
+class RunError(CapsuleError):
+    """Raised by `Result.check()` for a run that did not end with exit code 0; `result` is that run's."""
+
+    def __init__(self, result: Result) -> None:
+        if result.error is None:
+            raise ValueError("a run that succeeded is no error")
+        failure = result.error
+        super().__init__(failure.code, failure.message, cause=failure.cause, details=failure.details, hint=failure.hint)
+        self.result = result
+        self.execution_id = result.execution_id
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return RunError, (self.result,)
+
+
+def _output_fields(name: str, output: Output | None) -> dict[str, object]:
+    if output is None:
+        return {}
+    fields: dict[str, object]
+    try:
+        fields = {name: output.data.decode()}
+    except UnicodeDecodeError:
+        exact = b2a_base64(output.data, newline=False).decode("ascii")
+        fields = {name: output.data.decode("utf-8", "replace"), f"{name}_base64": exact}
+    return {**fields, f"{name}_bytes": output.total_bytes, f"{name}_truncated": output.truncated}

@@ -16,8 +16,9 @@ from .fastjson import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .errors import CapsuleError
-    from .result import Failure, Output, Result
+    from .errors import CapsuleError, Failure
+    from .result import Result
+    from .result_parts import Output
     from .tooling import Operator
 
 SHOWN_BYTES = 16 << 10

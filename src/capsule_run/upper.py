@@ -18,7 +18,7 @@ from .host import Upper, current_directory, look
 from .machine import capabilities
 from .plan import WORKSPACE_PLACE, layer_steps
 from .removal import remove, sweep
-from .result import KILLED
+from .statuses import KILLED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

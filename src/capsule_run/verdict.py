@@ -8,13 +8,14 @@ from __future__ import annotations
 from ._value import replace
 from .errors import CapsuleError
 from .policy import DRAIN_MS
-from .result import ERROR, KILLED, SUCCESS, TIMEOUT
+from .statuses import ERROR, KILLED, SUCCESS, TIMEOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .errors import Failure
     from .plan import Plan
     from .report import Ended, Report
-    from .result import Failure
+    from .statuses import Status
 
 KILLED_EXIT = 137
 # Behind the message of a run that was ended before anything reached stdout.
@@ -156,7 +157,7 @@ def next_rung(report: Report, plan: Plan) -> str:
     return f"idmap:{devices[lower]}" if mapped else "overlay"
 
 
-def judge(ended: Ended) -> tuple[str, int, str | None, Failure | None]:
+def judge(ended: Ended) -> tuple[Status, int, str | None, Failure | None]:
     """Status, exit code, signal name and failure of a run whose command started. The first reason is the cause."""
     report = ended.report
     left_behind = _left_behind(report)
@@ -168,7 +169,7 @@ def judge(ended: Ended) -> tuple[str, int, str | None, Failure | None]:
     return status, code, signal, failure
 
 
-def _judge_unclean(ended: Ended, *, left_behind: bool) -> tuple[str, int, str | None, Failure | None]:
+def _judge_unclean(ended: Ended, *, left_behind: bool) -> tuple[Status, int, str | None, Failure | None]:
     from . import evidence  # a clean end needs none
 
     report = ended.report
@@ -207,7 +208,7 @@ def _left_behind(report: Report) -> bool:
     return times["ended"] > 0 and times["reported"] - times["ended"] >= DRAIN_MS * 1_000_000
 
 
-def _own_end(ended: Ended) -> tuple[str, int, str | None, Failure | None]:
+def _own_end(ended: Ended) -> tuple[Status, int, str | None, Failure | None]:
     from . import evidence, wallhints
 
     report = ended.report

@@ -10,13 +10,13 @@ import pytest
 from documents import DOCS, table_rows
 
 from capsule_run import account, jsonapi
-from capsule_run import response as wire
-from capsule_run import result as parts
-from capsule_run.errors import CapsuleError
+from capsule_run import result_parts as parts
+from capsule_run.errors import CapsuleError, Failure
 from capsule_run.host import survey
 from capsule_run.model import Isolation, Request, Resources, Workspace
 from capsule_run.policy import resolve
-from capsule_run.result import Metrics
+from capsule_run.result import Result
+from capsule_run.result_parts import Metrics
 from capsule_run.runner import execute
 
 PAGE = (DOCS / "json-api.md").read_text()
@@ -200,19 +200,19 @@ def test_no_field_of_a_response_is_missing_from_the_page(responses, table):
 
 def test_rows_of_the_response_are_the_model_s():
     """The page has no field that no answer could hold."""
-    result = parts.Result(
+    result = Result(
         execution_id="x", status="killed", started_at="", finished_at="", exit_code=1, signal="SIGKILL",
         stdout_stream=parts.Output(data=b"\xff", total_bytes=1, truncated=True),
         stderr_stream=parts.Output(data=b"\xff", total_bytes=1, truncated=True),
         metrics=Metrics(**dict.fromkeys(Metrics.__annotations__, 1)), isolation={"a": 1},
-        error=parts.Failure(code="E4001", message="m", cause="c", details={}, hint="h"),
+        error=Failure(code="E4001", message="m", cause="c", details={}, hint="h"),
         processes=({},), limits_hit=({},), denied=({},), measurement={"doubts": []}, postmortem={"threads": [], "complete": True},
         collected=(parts.CollectedFile(path="p", data=b"", mode=0o644),),
         not_collected=(parts.NotCollected(path="p", reason="symlink", bytes=0),),
         changes=(parts.Change(path="p", kind="created", bytes=0),), changes_truncated=True,
         not_applied=(parts.NotApplied(path="p", reason="special"),),
     )  # fmt: skip
-    answer = wire.response(result)
+    answer = result.to_dict()
     assert (set(answer), set(answer["metrics"]), set(answer["error"])) == (
         RESPONSE_TABLES["response"],
         RESPONSE_TABLES["metrics"],

@@ -12,7 +12,6 @@ from typing import NamedTuple
 from mcp_client import MAIN, Server
 
 import capsule_run
-from capsule_run.response import response
 from capsule_run.tooling import operator
 
 
@@ -58,7 +57,7 @@ def sdk(code, limits):
         memory=limits["resources"]["memory_bytes"],
         max_pids=limits["resources"]["max_pids"],
     )
-    fields = response(result)
+    fields = result.to_dict()
     return _of_response(fields, json.dumps(fields))
 
 

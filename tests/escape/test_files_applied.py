@@ -12,7 +12,7 @@ from capsule_run import CapsuleError
 from capsule_run.applying import carry_over
 from capsule_run.changes import Comparison, Known
 from capsule_run.outlet import Outlet, RefusedError, leaves_tree
-from capsule_run.result import Change
+from capsule_run.result_parts import Change
 
 SECRET = "the host's own"
 NOTHING = Known(mount_points=frozenset(), directories=frozenset(), copied=None, files={})

@@ -15,15 +15,15 @@ PACKAGE = REPOSITORY / "src" / "capsule_run"
 CORE = REPOSITORY / "core"
 
 RANKS = {
-    "_value": 0, "codes": 0, "errors": 0, "model": 0, "result": 0, "birth": 1,
+    "_value": 0, "codes": 0, "errors": 0, "statuses": 0, "model": 0, "result": 0, "birth": 1,
     "diagnosis": 1, "hostfacts": 2, "attacks": 3,
     "inputs": 1, "patterns": 1, "transfer": 1,
     "applying": 2, "changes": 2, "outlet": 2, "masks": 2, "duplicate": 2,
     "collecting": 2, "delivery": 2, "exchange": 2, "removal": 2, "upper": 2,
     "account": 1, "attestation": 1, "checks": 1, "confinement": 1, "data": 1,
-    "fastjson": 1, "jsonapi": 1, "plan": 1, "policy": 1, "seccomp": 1, "sizes": 1,
+    "fastjson": 0, "arguments": 1, "jsonapi": 1, "plan": 1, "policy": 1, "seccomp": 1, "sizes": 1,
     "evidence": 1, "groups": 1, "postmortem": 2, "ledger": 2, "counters": 1, "prometheus": 1, "monitor": 3, "measure": 2,
-    "report": 1, "response": 1, "verdict": 1, "view": 1, "wallhints": 1, "words": 1,
+    "report": 1, "result_parts": 0, "result_reader": 0, "notebook": 0, "verdict": 1, "view": 1, "wallhints": 1, "words": 1,
     "profile_file": 2, "refusals": 2,
     "cgroup": 2, "cgroup2": 2, "core": 2, "disks": 2, "host": 2, "ids": 2, "links": 2, "machine": 2,
     "members": 2, "missing": 2, "outcome": 2, "paths": 2, "shims": 2, "tools": 2,
@@ -194,9 +194,15 @@ def test_module_is_under_400_lines(path):
 
 @modules
 def test_python_function_fits_a_screen(path):
-    """No function is over 60 lines."""
+    """No function is over 60 lines, its parameters and docstring aside: these have one line for each parameter."""
     functions = [n for n in ast.walk(tree_of(path)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-    assert {} == {f.name: lines for f in functions if (lines := f.end_lineno - f.lineno + 1) > 60}
+    assert {} == {f.name: lines for f in functions if (lines := code_lines(f)) > 60}
+
+
+def code_lines(function):
+    """The lines of a function's own statements."""
+    first = function.body[1] if ast.get_docstring(function) is not None and len(function.body) > 1 else function.body[0]
+    return function.end_lineno - first.lineno + 1
 
 
 def c_functions(path):

@@ -9,8 +9,8 @@ import pytest
 
 from capsule_run import codes
 from capsule_run.codes import OWN
-from capsule_run.errors import CapsuleError
-from capsule_run.result import ERROR, KILLED, TIMEOUT, Failure
+from capsule_run.errors import CapsuleError, Failure
+from capsule_run.statuses import ERROR, KILLED, TIMEOUT
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
 

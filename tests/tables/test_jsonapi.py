@@ -5,17 +5,19 @@ from __future__ import annotations
 import base64
 import inspect
 import json
+from pathlib import Path
 
 import pytest
 
 import capsule_run
+from capsule_run import arguments as sdk_arguments
 from capsule_run import jsonapi
-from capsule_run import response as wire
 from capsule_run._value import replace
 from capsule_run.checks import MAX_COMPONENT_BYTES, MAX_PATH_BYTES, nearest, shown
-from capsule_run.errors import CapsuleError
-from capsule_run.model import Bind, Isolation, Request, Resources, Workspace
-from capsule_run.result import Failure, Metrics, Output, Result
+from capsule_run.errors import CapsuleError, Failure
+from capsule_run.model import Bind, InputFile, Isolation, Request, Resources, Workspace, WorkspaceUpper
+from capsule_run.result import Result
+from capsule_run.result_parts import Metrics, Output
 
 SEED = b"""{
   "command": ["python", "-c", "print('Hello from sandbox')"],
@@ -531,7 +533,7 @@ def test_shown(value, text):
 
 def test_arguments_make_the_same_request():
     """The SDK's arguments make the request that the fields make; sizes may be words, mappings and tuples will do."""
-    made = jsonapi.request_from_arguments(
+    made = sdk_arguments.request_from_arguments(
         command=["cat"],
         env={"A": "1"},
         stdin=b"\xff",
@@ -556,6 +558,74 @@ def test_arguments_make_the_same_request():
     assert expected == made
 
 
+class BytesPath:
+    """A path whose text is bytes, as `os.PathLike` allows."""
+
+    def __fspath__(self):
+        return b"/b/\xff"
+
+
+def test_arguments_take_path_objects():
+    """Wherever a path is a string, an `os.PathLike` is taken too: also in the command and in the environment."""
+    path, made = Path("/a/b"), BytesPath()
+    request = sdk_arguments.request_from_arguments(
+        command=[path, "-x", made],
+        env={"TOOL": path},
+        workspace=path,
+        workspace_upper=path,
+        readonly=[path, made],
+        writable=[path],
+        tools=[path],
+        workdir=path,
+        profile=Path("p.toml"),
+        files={Path("in.txt"): {"source": path}},
+        collect_to=path,
+        save_changes=path,
+    )
+    assert ("/a/b", "-x", "/b/\udcff") == request.command
+    assert (("TOOL", "/a/b"),) == request.environment
+    isolation = request.isolation
+    assert (Workspace(source="/a/b"), "/a/b") == (isolation.workspace, isolation.workspace_upper.directory)
+    assert (("/a/b", "/b/\udcff"), ("/a/b",), ("/a/b",)) == (
+        isolation.readonly_paths,
+        isolation.writable_paths,
+        isolation.tools,
+    )
+    assert ("/a/b", "p.toml", "/a/b", "/a/b") == (
+        isolation.working_directory,
+        request.profile,
+        request.collect_to,
+        request.save_changes,
+    )
+    assert (InputFile(path="in.txt", source="/a/b"),) == request.files
+
+
+def test_arguments_take_our_values():
+    """Where a mapping is taken, the value of ours that stands for it is taken too."""
+    workspace, upper = Workspace(source="/w", mode="ro"), WorkspaceUpper(directory="/u", bytes=1 << 20)
+    file = InputFile(path="elsewhere", content=b"x", mode=0o755)
+    request = sdk_arguments.request_from_arguments(
+        command=["true"], workspace=workspace, workspace_upper=upper, files={"f": file}
+    )
+    assert (workspace, upper) == (request.isolation.workspace, request.isolation.workspace_upper)
+    assert (replace(file, path="f"),) == request.files
+    parts = {
+        "command": ["true"],
+        "resources": Resources(memory_bytes=1 << 20),
+        "isolation": Isolation(binds=(Bind(source="/s", destination="/d"),)),
+    }
+    made = jsonapi.request_from_mapping(parts)
+    assert (parts["resources"], parts["isolation"]) == (made.resources, made.isolation)
+
+
+def test_value_of_another_kind_is_refused():
+    """A value of ours in the wrong place is refused like a mapping with its fields."""
+    with pytest.raises(CapsuleError, match="workspace: must be a path, an object or null"):
+        sdk_arguments.request_from_arguments(command=["true"], workspace=Resources())
+    with pytest.raises(CapsuleError, match="E1002: resources: unknown field"):
+        jsonapi.request_from_mapping({"command": ["true"], "resources": Workspace(source="/w")})
+
+
 ARGUMENTS_REFUSED = [
     ({"memory": "lots"}, 'memory: must be a size such as `256M` or `1G`, got "lots"'),
     ({"memory": 5}, "memory: must be from 1048576 to 4611686018427387904 bytes, got 5"),
@@ -570,15 +640,24 @@ ARGUMENTS_REFUSED = [
 def test_refused_argument_is_named(arguments, message):
     """An error about an argument of the SDK names the argument, not the JSON field."""
     with pytest.raises(CapsuleError) as caught:
-        jsonapi.request_from_arguments(**{"command": ["true"], **arguments})
+        sdk_arguments.request_from_arguments(**{"command": ["true"], **arguments})
     assert message == caught.value.message
 
 
 def test_every_argument_of_run_is_known():
-    """Each argument of `capsule_run.run` names a field, by its own name or in the table."""
-    arguments = inspect.signature(capsule_run.run).parameters
-    assert set() == {name for name in arguments if jsonapi._ARGUMENTS.get(name, name) not in jsonapi.FIELDS}
-    assert set() == jsonapi._ARGUMENTS.keys() - arguments.keys()
+    """The table of arguments has exactly those of `capsule_run.run`, and each fills a field of the request."""
+    assert list(inspect.signature(capsule_run.run).parameters.keys() ^ sdk_arguments.ARGUMENTS.keys()) == []
+    assert set() == set(sdk_arguments.ARGUMENTS.values()) - jsonapi.FIELDS.keys()
+
+
+def test_run_hands_on_every_argument(monkeypatch):
+    """Each argument of `capsule_run.run` reaches its field: none is dropped on the way or given for another."""
+    seen = {}
+    monkeypatch.setattr(capsule_run.sdk, "request_from_arguments", lambda **given: seen.update(given))
+    monkeypatch.setattr(capsule_run.sdk, "perform", lambda _request: None)
+    names = list(inspect.signature(capsule_run.run).parameters)
+    capsule_run.run(names[0], **{name: name for name in names[1:]})
+    assert {name: name for name in names} == seen
 
 
 # The response
@@ -632,13 +711,13 @@ def test_response_of_a_clean_run():
         },
         "isolation": {"layers": ["user"]},
     }  # fmt: skip
-    response = wire.response(CLEAN)
+    response = CLEAN.to_dict()
     assert list(expected.items()) == list(response.items())
 
 
 def test_response_keeps_exact_bytes():
     """Bytes that are not UTF-8 are there twice: as text with replacement characters, and exactly."""
-    response = wire.response(replace(CLEAN, stdout_stream=Output(data=b"a\xffb", total_bytes=90, truncated=True)))
+    response = replace(CLEAN, stdout_stream=Output(data=b"a\xffb", total_bytes=90, truncated=True)).to_dict()
     assert ("a\ufffdb", b"a\xffb") == (response["stdout"], base64.b64decode(response["stdout_base64"]))
     assert (90, True) == (response["stdout_bytes"], response["stdout_truncated"])
     assert "stderr_base64" not in response
@@ -648,7 +727,7 @@ def test_response_of_a_killed_run_keeps_the_output():
     """A run that a limit ended has its error beside what it wrote until then."""
     error = Failure(code="E4001", message="out of memory", cause="memory", details={"limit_bytes": 1}, hint="")
     killed = replace(CLEAN, status="killed", exit_code=137, signal="SIGKILL", error=error)
-    response = wire.response(killed)
+    response = killed.to_dict()
     expected = {
         "code": "E4001",
         "category": "resource",
@@ -677,7 +756,7 @@ def test_response_of_a_request_that_never_ran():
             "hint": "add it",
         },
     }
-    assert expected == wire.response(never_ran(error))
+    assert expected == never_ran(error).to_dict()
 
 
 def test_langchain_reader():
@@ -688,5 +767,5 @@ def test_langchain_reader():
             return response.get("stdout", "")
         return f"Error: {response.get('error', {}).get('message', 'Unknown error')}"
 
-    refused = wire.response(never_ran(CapsuleError("E1006", "no command")))
-    assert ["é\n", "Error: no command"] == [reader(wire.response(CLEAN)), reader(refused)]
+    refused = never_ran(CapsuleError("E1006", "no command")).to_dict()
+    assert ["é\n", "Error: no command"] == [reader(CLEAN.to_dict()), reader(refused)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from capsule_run.measure import Sample, measurement, sample
-from capsule_run.result import Metrics
+from capsule_run.result_parts import Metrics
 
 BEFORE = Sample(at_ns=0, processors=2, steal_ticks=100, waited_us={"cpu_some": 0, "memory_some": 0, "io_full": 0})
 

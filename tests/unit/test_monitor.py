@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from capsule_run import monitor
-from capsule_run.errors import CapsuleError
+from capsule_run.errors import CapsuleError, Failure
 from capsule_run.model import Isolation, Request, Resources
 from capsule_run.prometheus import FAMILIES, HEAD, accumulated
-from capsule_run.result import Failure, Metrics, Output, Result
+from capsule_run.result import Result
+from capsule_run.result_parts import Metrics, Output
 from capsule_run.runner import prepare
 
 

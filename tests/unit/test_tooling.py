@@ -7,7 +7,8 @@ import pytest
 from capsule_run._value import replace
 from capsule_run.codes import CODES
 from capsule_run.errors import CapsuleError
-from capsule_run.result import Metrics, Output, Result
+from capsule_run.result import Result
+from capsule_run.result_parts import Metrics, Output
 from capsule_run.telling import refusal_text, tool_text
 from capsule_run.tooling import Operator, command_request, operator
 

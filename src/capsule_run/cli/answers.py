@@ -105,10 +105,7 @@ def print_steps(steps: list[str], *, json: bool, pretty: bool) -> int:
 
 def print_json(result: Result, *, pretty: bool) -> None:
     """The response, on stdout."""
-    from ..fastjson import dumps
-    from ..response import response
-
-    write_all(1, dumps(response(result), indent=2 if pretty else None) + "\n")
+    write_all(1, result.to_json(indent=2 if pretty else None) + "\n")
 
 
 def read_all(fd: int) -> bytes:

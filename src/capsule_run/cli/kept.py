@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..model import Request
-    from ..result import Change, Result
+    from ..result import Result
+    from ..result_parts import Change
 
 MOST_NAMED = 3
 MOST_REASONS = 10

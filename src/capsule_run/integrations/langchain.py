@@ -17,7 +17,6 @@ from langchain_core.tools.base import ArgsSchema  # noqa: TC002  # pydantic look
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from ..errors import CapsuleError
-from ..response import response
 from ..telling import refusal_text
 from ..tooling import (
     MAX_TIMEOUT_SECONDS,
@@ -74,7 +73,7 @@ class SecureCodeExecutor(BaseTool):
     def _message(self, answer: Answer) -> tuple[str, dict[str, object]]:
         if answer.result is None:
             raise ToolException(answer.text)
-        return answer.text, response(answer.result)
+        return answer.text, answer.result.to_dict()
 
     def _run(
         self, code: str, language: str = "python", timeout_seconds: int | None = None

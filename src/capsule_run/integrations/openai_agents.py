@@ -22,8 +22,7 @@ from agents import (
     ShellTool,
 )
 
-from ..response import response
-from ..result import TIMEOUT
+from ..statuses import TIMEOUT
 from ..telling import problem_text, readable
 from ..tooling import (
     EXECUTE_CODE,
@@ -73,7 +72,7 @@ def _outputs(command: str, answer: Answer) -> list[ShellCommandOutput]:
         stderr=readable(result.stderr_data),
         outcome=outcome,
         command=command,
-        provider_data=response(result),  # for who runs the agent: the SDK does not send it to the model
+        provider_data=result.to_dict(),  # for who runs the agent: the SDK does not send it to the model
     )
     if result.error is None or result.error.code == "E3003":
         return [streams]

@@ -7,7 +7,6 @@ first bytes. Nothing here names a path of the host. Used by `server.mcp`.
 from __future__ import annotations
 
 from .._value import replace
-from ..response import response
 from ..telling import explained, not_set_up_text, readable, refusal_text, tool_text
 from .kept import base64, contents, kept_file, listing, shown_path
 
@@ -15,7 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..errors import CapsuleError
     from ..model import Request
-    from ..result import CollectedFile, Output, Result
+    from ..result import Result
+    from ..result_parts import CollectedFile, Output
     from ..tooling import Operator
     from .kept import KeptFile, Shelf
 
@@ -37,7 +37,7 @@ def _stream(name: str, output: Output | None, shown: int) -> dict[str, object]:
 
 def _structured(result: Result, limits: Operator) -> dict[str, object]:
     """A result for programs, without anything of the host's."""
-    whole = response(replace(result, stdout_stream=None, stderr_stream=None, collected=(), error=None))
+    whole = replace(result, stdout_stream=None, stderr_stream=None, collected=(), error=None).to_dict()
     fields: dict[str, object] = {
         name: whole[name] for name in ("execution_id", "status", "exit_code", "signal") if name in whole
     }

@@ -35,8 +35,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ..errors import Failure
     from ..model import Request
-    from ..result import Failure, Result
+    from ..result import Result
     from ..tooling import Operator
     from .wire import Send
 

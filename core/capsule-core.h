@@ -220,6 +220,7 @@ struct pump {
 	bool blocked;            /* `to` takes no more: wait for it, not for `from` */
 	bool truncate;           /* over the cap: throw away, rather than report */
 	bool over;
+	int error;               /* the errno that ended it, 0 for none */
 	uint64_t cap, kept, total;
 	size_t have, done;       /* filled and drained part of the buffer */
 	char buffer[1U << 16];

@@ -533,6 +533,7 @@ static void report_usage(const struct rusage *u)
 
 static void report_end(void)
 {
+	static const char *const names[] = { "stdin-error", "stdout-error", "stderr-error" };
 	const uint64_t times[] = {
 		run.received_ns, run.cloned_ns, run.mapped_ns, run.furnished_ns, run.ready_ns, run.started_ns, run.ended_ns, now_ns(),
 	};
@@ -560,6 +561,9 @@ static void report_end(void)
 
 		line(i == OUT ? "stdout" : "stderr", bytes, 3);
 	}
+	for (int i = IN; i <= ERR; i++) /* a command that reads no further, or has ended, closes its stdin: no error */
+		if (run.pumps[i].error != 0 && (i != IN || run.pumps[i].error != EPIPE))
+			line(names[i], &(uint64_t){ (uint64_t)run.pumps[i].error }, 1);
 	if (run.started) {
 		record_line("setup", run.setup_us, 3, NULL, 0);
 		record_room();

@@ -4,6 +4,7 @@
  * Nothing here may wait: the launcher's clock and kill depend on its loop coming round.
  */
 #include "capsule-core.h"
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -21,12 +22,25 @@ static bool pump_end(struct pump *p)
 	return false;
 }
 
-/* At the cap: bytes that wait now are the proof that there were more. */
+/* Reading or writing failed with `errno`, which the report passes on; bytes that were read and not written do not count as kept. */
+static bool pump_failed(struct pump *p)
+{
+	p->error = errno;
+	p->kept -= p->have - p->done;
+	return pump_end(p);
+}
+
+/* At the cap: bytes that wait now are the proof that there were more. A reader that has left wants none of them. */
 static bool pump_over(struct pump *p)
 {
+	struct pollfd sink = { .fd = p->to }; /* no events: POLLERR is always told */
 	int waiting = 0;
 	ssize_t got;
 
+	if (poll(&sink, 1, 0) > 0 && sink.revents & POLLERR) {
+		errno = EPIPE;
+		return pump_failed(p);
+	}
 	if (ioctl(p->from, FIONREAD, &waiting) < 0 || waiting == 0)
 		return pump_end(p);
 	p->over = true;
@@ -50,7 +64,7 @@ static bool pump_copy(struct pump *p, size_t allowed)
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return true;
 		if (n <= 0)
-			return pump_end(p);
+			return n < 0 ? pump_failed(p) : pump_end(p);
 		p->total += (uint64_t)n;
 		p->kept += (uint64_t)n;
 		p->have = (size_t)n;
@@ -59,7 +73,7 @@ static bool pump_copy(struct pump *p, size_t allowed)
 	n = p->socket ? send(p->to, p->buffer + p->done, p->have - p->done, MSG_DONTWAIT | MSG_NOSIGNAL)
 		      : write(p->to, p->buffer + p->done, p->have - p->done);
 	if (n < 0 && errno != EAGAIN && errno != EINTR)
-		return pump_end(p);
+		return pump_failed(p);
 	p->blocked = n < 0;
 	if (n > 0)
 		p->done += (size_t)n;
@@ -84,7 +98,6 @@ bool pump(struct pump *p)
 	uint64_t left = p->cap - p->kept;
 	size_t allowed = left < CHUNK ? (size_t)left : CHUNK;
 	int waiting = 0;
-	bool again;
 	ssize_t n;
 
 	if (p->copy && p->done < p->have)
@@ -98,15 +111,16 @@ bool pump(struct pump *p)
 		p->copy = true;
 		return pump_copy(p, allowed);
 	}
+	if (n < 0 && errno != EAGAIN)
+		return pump_failed(p);
 	/* the payload can read its own output back: an empty pipe must not look like a full sink, or we would spin */
-	again = n < 0 && errno == EAGAIN;
-	p->blocked = again && ioctl(p->from, FIONREAD, &waiting) == 0 && waiting > 0;
+	p->blocked = n < 0 && ioctl(p->from, FIONREAD, &waiting) == 0 && waiting > 0;
 	if (n > 0) {
 		p->kept += (uint64_t)n;
 		p->total += (uint64_t)n;
 		breathe(p, (size_t)n);
 	}
-	return n > 0 || again ? true : pump_end(p);
+	return n != 0 || pump_end(p);
 }
 
 int start_output(struct pump *p, const struct plan *plan, const char *name, int *inner)

@@ -171,14 +171,43 @@ def use() -> Bundle | None:
     return bundle
 
 
-def _tell(kind: type[BaseException], error: BaseException, trace: object) -> None:
-    from capsule_run.bundling import tell
+_LAST_WORDS = b"capsule-run: E6007: an error that nobody expected\n"
+_LAST_ANSWER = (
+    b'{"execution_id":"00000000-0000-4000-8000-000000000000","status":"error","error":{"code":"E6007","category":"system",'
+    b'"message":"an error that nobody expected","cause":"internal","details":{}}}\n'
+)
 
-    tell(kind, error, trace)
+
+def _write(fd: int, text: bytes) -> None:
+    try:
+        posix.write(fd, text)
+    except OSError:
+        pass  # there is nobody to tell
+
+
+def crash(kind: type[BaseException], error: BaseException, _trace: object) -> None:
+    """sys.excepthook: end with one line, or one answer, whatever else fails. Standard output gets no traceback."""
+    status = 130
+    if not issubclass(kind, KeyboardInterrupt):
+        status = 125
+        try:
+            from capsule_run.cli.crash import tell
+
+            status = tell(error)
+        except SystemExit as end:  # the answer could not be written
+            status = end.code if isinstance(end.code, int) else 125
+        except BaseException:  # noqa: BLE001  # nothing is left but this
+            answers = sys.modules.get("capsule_run.cli.answers")
+            if "--json" in sys.argv and not (answers and answers.progress.begun):
+                _write(1, _LAST_ANSWER)
+            else:
+                _write(2, _LAST_WORDS)
+    posix._exit(status)  # noqa: SLF001  # its documented name
 
 
 def begin() -> None:
     """The command, from here to its end."""
+    sys.excepthook = crash
     gc.disable()  # one short run makes no garbage that is worth looking for
     if PACKAGE not in sys.modules:
         # the *end* of the path: nothing installed beside us can take the place of a standard module
@@ -186,7 +215,6 @@ def begin() -> None:
         sys.meta_path.insert(0, Beside)
     bundle = use()
     if bundle is not None:
-        sys.excepthook = _tell
         bundle.import_always()
     from capsule_run.cli import main
 

@@ -149,20 +149,25 @@ def _line(code: CodeType, instruction: int) -> int:
 
 
 def tell(_kind: type[BaseException], error: BaseException, _trace: object) -> None:
-    """sys.excepthook: an exception that nobody expected, with the lines that the bundle leaves out."""
+    """The traceback of an exception that nobody expected, with the lines that the bundle leaves out, on stderr."""
     import traceback  # it has happened: time does not matter any more
 
     before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if before is not None:
         tell(type(before), before, None)
-        print("\nThen this came of it:\n", file=sys.stderr)
+        _say("\nThen this came of it:\n\n")
     frames, trace = [], error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
         frames.append((code.co_filename, _line(code, trace.tb_lasti), code.co_name, None))
         trace = trace.tb_next
     lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)]
-    print("".join([*lines, *traceback.format_exception_only(error)]), end="", file=sys.stderr)
+    _say("".join([*lines, *traceback.format_exception_only(error)]))
+
+
+def _say(text: str) -> None:
+    """On stderr itself: `sys.stderr` is None where it was closed, and `print` would then write to stdout."""
+    posix.write(2, text.encode("utf-8", "backslashreplace"))
 
 
 def _encoded(entries: dict[str, Stamped], always: tuple[str, ...]) -> bytes:

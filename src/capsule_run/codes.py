@@ -194,6 +194,18 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
         "the audit log or the metrics file cannot be written",
         "make the file and its directory writable for this account",
     ),
+    "E6006": (
+        "streams",
+        HOST,
+        "a stream that the caller gave to the command cannot be written or read",
+        "free space where the output goes, or give another stream; what the command did besides is in the result",
+    ),
+    "E6007": (
+        "internal",
+        OURS,
+        "an error that nobody expected",
+        "this is our bug: please report it, with what `CAPSULE_RUN_TRACEBACK=1` in the environment adds",
+    ),
 }
 
 CODES = tuple(_ROWS)

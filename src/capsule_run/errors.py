@@ -39,11 +39,15 @@ class Failure(Value):
         return {**fields, "hint": self.hint} if self.hint else fields
 
 
+BROKEN_PIPE_EXIT = 141  # 128 + SIGPIPE: what a program has whose reader has left
+
+
 class CapsuleError(Exception):
     """What went wrong, with a stable code, a message for people, a cause for machines and a hint.
 
     `cause` and `hint` are the catalogue's unless the place that raises knows better. `execution_id` is the one that
     a refused request carried, None when it carried none that is usable: a door puts it there.
+    Message and hint are one line each, whatever they quote (`printable`); `details` are exact.
     """
 
     def __init__(
@@ -56,14 +60,15 @@ class CapsuleError(Exception):
         hint: str | None = None,
     ) -> None:
         from .codes import entry
+        from .printable import printable
 
         line = entry(code)
-        super().__init__(f"{code}: {message}")
         self.code = code
-        self.message = message
+        self.message = printable(message)
+        super().__init__(f"{code}: {self.message}")
         self.cause = line.cause if cause is None else cause
         self.details: dict[str, object] = dict(details or {})
-        self.hint = line.hint if hint is None else hint
+        self.hint = line.hint if hint is None else printable(hint)
         self.execution_id: str | None = None
         if self.hint:
             self.add_note(f"hint: {self.hint}")

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 SIGKILL, SIGXCPU, SIGXFSZ = 9, 24, 25
 PAGE = 4096
+EIO, EPIPE = 5, 32
+# A terminal that was hung up, or whose foreground is another job, gives no more input; the command sees end-of-file.
+_NO_ERROR = (("stdin", EIO),)
 # How programs say that a fork or a thread was refused: dash, Python, bash and make, Java, Go.
 NO_FORK = (
     "Cannot fork", "can't start new thread", "fork: retry", "fork: Resource", "unable to create native thread",
@@ -50,6 +53,35 @@ def cpu_ms(ended: Ended) -> float:
 def _mib(size: int) -> int:
     """Rounded up to whole MiB, as a limit is written."""
     return -(-size >> 20) << 20
+
+
+def stream(ended: Ended) -> CapsuleError | None:
+    """A stream that failed on the caller's side. A reader that has left is an error only if no limit ended the run."""
+    from .errno_words import EFBIG, FILE_SIZE_HINT, errno_words
+
+    report = ended.report
+    errors = [(name, errno) for name, errno in report.stream_errors if (name, errno) not in _NO_ERROR]
+    by_itself = not report.killed and (report.exited is not None or report.signalled is not None)
+    if not by_itself and report.killed not in ("stdout", "stderr"):
+        errors = [(name, errno) for name, errno in errors if errno != EPIPE]
+    if not errors:
+        return None
+    name, errno = next((each for each in errors if each[1] != EPIPE), errors[0])
+    verb = "read" if name == "stdin" else "write"
+    return CapsuleError(
+        "E6006",
+        f"cannot {verb} the command's {name}: {errno_words(errno)}",
+        details={"stream": name, "errno": errno, **_end(ended)},
+        hint=FILE_SIZE_HINT if errno == EFBIG else None,
+    )
+
+
+def _end(ended: Ended) -> dict[str, object]:
+    """How the run ended otherwise, for an error that takes the place of that."""
+    report = ended.report
+    if report.killed:
+        return {"killed": report.killed}
+    return _own(ended) if report.exited is not None or report.signalled is not None else {}
 
 
 def output(ended: Ended) -> CapsuleError | None:

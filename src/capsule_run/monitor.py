@@ -161,7 +161,10 @@ def _cut(command: tuple[str, ...]) -> list[str]:
 
 
 def _say(error: CapsuleError) -> None:
-    posix.write(2, f"capsule-run: {error.code}: {error.message}\n".encode("utf-8", "surrogateescape"))
+    try:
+        posix.write(2, f"capsule-run: {error.code}: {error.message}\n".encode())
+    except OSError:
+        pass  # nobody is left to be told
 
 
 class Monitor:

@@ -64,7 +64,7 @@ def concluding(request: Request, called_ns: int, began_ns: int, *, short: bool) 
 def ended_quietly(ended: Ended) -> bool:
     """Whether a command came to its own good end, within its limits, and nothing it did was refused."""
     report = ended.report
-    if report.exited != 0 or report.killed or report.stdout[2] or report.stderr[2]:
+    if report.exited != 0 or report.killed or report.stdout[2] or report.stderr[2] or report.stream_errors:
         return False
     return not any(words[0] == "refused" for words in ended.record)
 

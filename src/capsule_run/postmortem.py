@@ -7,6 +7,7 @@ Names and states are the kernel's, `command` is what the thread calls itself.
 
 from __future__ import annotations
 
+from .printable import name
 from .report import record_text
 
 TYPE_CHECKING = False
@@ -73,7 +74,6 @@ def in_words(found: Mapping[str, object]) -> list[str]:
     for thread in threads[:3]:
         doing = f"{thread['state']} in {thread['syscall']}" if "syscall" in thread else thread["state"]
         at = f" of descriptor {thread['descriptor']}" if "descriptor" in thread else ""
-        lines.append(
-            f"{thread['command']} (process {thread['pid']}) was {doing}{at}, after {thread['cpu_ms']:.0f} ms of computing"
-        )
+        who = f"{name(str(thread['command']))} (process {thread['pid']})"
+        lines.append(f"{who} was {doing}{at}, after {thread['cpu_ms']:.0f} ms of computing")
     return lines

@@ -6,6 +6,7 @@ Rank 1: pure. Made of the record's lines, which the launcher wrote (core/notify.
 from __future__ import annotations
 
 from .errors import CapsuleError
+from .printable import name
 from .report import record_text
 from .seccomp.groups import allowing
 from .seccomp.rule import ERRNO_NAMES
@@ -80,7 +81,7 @@ def _one(call: Mapping[str, object], profile: str) -> tuple[str, str]:
     process = call["process"]
     assert isinstance(process, dict)
     count = f", {call['count']} times" if call["count"] != 1 else ""
-    by = f" by `{process['name']}`" if "name" in process else ""
+    by = f" by `{name(str(process['name']))}`" if "name" in process else ""
     group, better = allowing(str(call["syscall"]), profile)
     option = f"`--profile {better}` allows it" if better else "no profile allows it"
     return f"`{call['syscall']}`{by} ({call['errno']}{count}): {option}", group

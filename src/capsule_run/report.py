@@ -29,6 +29,9 @@ _USAGE = (
 )
 
 
+_STREAM_ERRORS = {"stdout-error": "stdout", "stderr-error": "stderr", "stdin-error": "stdin"}
+
+
 class Report(Value):
     """What the core said, by name; see docs/plan-format.md. Times are nanoseconds of CLOCK_MONOTONIC, 0 for never."""
 
@@ -44,6 +47,7 @@ class Report(Value):
     stderr: tuple[int, int, bool]
     memory_peak: int
     record: tuple[int, int]  # bytes written down, and lines for which there was no room
+    stream_errors: tuple[tuple[str, int], ...] = ()  # caller's streams that failed: the name and the errno
 
 
 class Ended(Value):
@@ -95,6 +99,7 @@ def parse_report(message: bytes) -> Report:
             stderr=(kept2, total2, bool(over2)),
             memory_peak=numbers["memory"][0] if "memory" in numbers else 0,
             record=(numbers["record"][0], numbers["record"][1]) if "record" in numbers else (0, 0),
+            stream_errors=tuple([(name, numbers[row][0]) for row, name in _STREAM_ERRORS.items() if row in numbers]),
         )
     except (KeyError, ValueError, UnicodeDecodeError, IndexError):
         raise _broken(message) from None

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from .codes import entry
 from .fastjson import quoted
+from .printable import REORDERING, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,10 +46,14 @@ _ADVICE = {
 _TELL = "nothing in the code is wrong; tell the user that the sandbox could not run it"
 
 
-# Controls but tab and newline, as the pictures that Unicode has of them: an escape sequence colours no terminal of
-# whoever reads the conversation, and no API that refuses NUL refuses the answer.
-_PICTURES = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {127: 0x2421}
-_PICTURES |= dict.fromkeys(range(128, 160), 65533)
+# In output, tab and newline stay; other controls become the pictures that Unicode has of them: no terminal obeys an escape
+# sequence, and no API that refuses NUL refuses the answer.
+_IN_OUTPUT: dict[int, int | str] = {
+    **{code: 0x2400 + code for code in range(32) if code not in (9, 10)},
+    127: 0x2421,
+    **dict.fromkeys(range(128, 160), 65533),
+    **REORDERING,
+}
 
 
 def explained(error: Failure) -> tuple[str, str]:
@@ -68,12 +73,7 @@ def explained(error: Failure) -> tuple[str, str]:
 
 def _problem(error: Failure) -> list[str]:
     message, advice = explained(error)
-    return [f"error {error.code}: {_one_line(message)}", *([f"do: {_one_line(advice)}"] if advice else [])]
-
-
-def _one_line(text: str) -> str:
-    """A message may name what a program called itself, line breaks and all: it has to stay one line of ours."""
-    return text.translate(_PICTURES | {9: 0x2409, 10: 0x240A, 0x2028: 0x240A, 0x2029: 0x240A})
+    return [f"error {error.code}: {printable(message)}", *([f"do: {printable(advice)}"] if advice else [])]
 
 
 def _reached(result: Result) -> list[str]:
@@ -108,7 +108,7 @@ def _fence(text: str) -> list[str]:
 
 def readable(raw: bytes) -> str:
     """Bytes of a program as text that no terminal and no API stumbles over."""
-    return raw.replace(b"\r\n", b"\n").decode("utf-8", "replace").translate(_PICTURES)
+    return raw.replace(b"\r\n", b"\n").decode("utf-8", "replace").translate(_IN_OUTPUT)
 
 
 def _count(number: int) -> str:

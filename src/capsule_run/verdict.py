@@ -6,7 +6,7 @@ Rank 1: pure. Every end that is not clean has one cause, and the numbers that pr
 from __future__ import annotations
 
 from ._value import replace
-from .errors import CapsuleError
+from .errors import BROKEN_PIPE_EXIT, CapsuleError
 from .policy import DRAIN_MS
 from .statuses import ERROR, KILLED, SUCCESS, TIMEOUT
 
@@ -29,10 +29,8 @@ SIGNALS = {
     30: "SIGPWR", 31: "SIGSYS",
 }  # fmt: skip
 SIGSYS = 31
-EPERM, ENOENT, E2BIG, ENOEXEC, EAGAIN, ENOMEM, EACCES, EINVAL, ENOSPC, ENOSYS, ELOOP, ESTALE = (
-    1, 2, 7, 8, 11, 12, 13, 22, 28, 38, 40, 116
-)  # fmt: skip
-ENOTDIR, ENFILE, EMFILE, EOPNOTSUPP = 20, 23, 24, 95
+EPERM, ENOENT, E2BIG, EAGAIN, ENOMEM, EACCES, EINVAL, ENOSPC, ENOSYS = 1, 2, 7, 11, 12, 13, 22, 28, 38
+ENOTDIR, ENFILE, EMFILE, EPIPE, EOPNOTSUPP = 20, 23, 24, 32, 95
 
 
 # What `act_attest` in core/attest.c found, by its errno.
@@ -69,22 +67,11 @@ def room_error(report: Report, plan: Plan) -> CapsuleError:
     return CapsuleError("E6001", f"the core ended without a reason (`{report.killed or 'none'}`)")
 
 
-def _errno_words(errno: int) -> str:
-    words = {
-        EPERM: "operation not permitted", ENOENT: "no such file or directory", E2BIG: "argument list too long",
-        ENOEXEC: "exec format error", EAGAIN: "resource temporarily unavailable", ENOMEM: "out of memory",
-        EACCES: "permission denied", EINVAL: "invalid argument", ENOSPC: "no space left", ENOSYS: "not in this kernel",
-        ELOOP: "a symbolic link stands where none may", ESTALE: "another object has taken its place",
-        ENFILE: "too many open files on the host", EMFILE: "too many open files", 19: "no such device",
-        20: "not a directory", 30: "read-only file system", 95: "not supported", 36: "name too long", 17: "file exists",
-    }  # fmt: skip
-    return words.get(errno, f"errno {errno}")
-
-
 def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
+    from .errno_words import errno_words
     from .words import describe  # only who fails needs words
 
-    verb, why = step[0], _errno_words(errno)
+    verb, why = step[0], errno_words(errno)
     details: dict[str, object] = {"step": verb, "errno": errno}
     if verb == "exe":
         return _exec_error(step[1], errno, plan)
@@ -126,6 +113,8 @@ def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
 
 
 def _exec_error(path: str, errno: int, plan: Plan) -> CapsuleError:
+    from .errno_words import errno_words
+
     command = next(step[1] for step in plan.payload if step[0] == "arg")
     details: dict[str, object] = {"command": command, "errno": errno}
     if errno == E2BIG:
@@ -134,7 +123,7 @@ def _exec_error(path: str, errno: int, plan: Plan) -> CapsuleError:
         return CapsuleError(
             "E3001", f"command not found: `{command}`", details=details,
         )  # fmt: skip
-    return CapsuleError("E3002", f"cannot execute `{path}`: {_errno_words(errno)}", details=details)
+    return CapsuleError("E3002", f"cannot execute `{path}`: {errno_words(errno)}", details=details)
 
 
 def next_rung(report: Report, plan: Plan) -> str:
@@ -161,7 +150,9 @@ def judge(ended: Ended) -> tuple[Status, int, str | None, Failure | None]:
     """Status, exit code, signal name and failure of a run whose command started. The first reason is the cause."""
     report = ended.report
     left_behind = _left_behind(report)
-    if report.exited == 0 and not (report.killed or report.stdout[2] or report.stderr[2] or left_behind):
+    if report.exited == 0 and not (
+        report.killed or report.stdout[2] or report.stderr[2] or report.stream_errors or left_behind
+    ):
         return SUCCESS, 0, None, None
     status, code, signal, failure = _judge_unclean(ended, left_behind=left_behind)
     if failure is not None and status in (KILLED, TIMEOUT) and signal is not None and report.stdout[1] == 0:
@@ -173,6 +164,10 @@ def _judge_unclean(ended: Ended, *, left_behind: bool) -> tuple[Status, int, str
     from . import evidence  # a clean end needs none
 
     report = ended.report
+    error = evidence.stream(ended)
+    if error is not None:
+        broken_pipe = error.details["errno"] == EPIPE
+        return ERROR, BROKEN_PIPE_EXIT if broken_pipe else 125, None, error.failure()
     error = evidence.output(ended)
     if error is None and (report.killed == "clock" or (left_behind and not report.killed)):
         error = evidence.fork_storm(ended)

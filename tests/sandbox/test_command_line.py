@@ -239,6 +239,17 @@ def test_ordinary_programs_run(inside, name, user, needs):
     assert 0 == response["exit_code"], (response["error"], response["stderr"][-600:])
 
 
+def test_a_name_from_inside_begins_no_line(place):
+    """A process that is called like a hint of ours writes none: neither as the one that was refused, nor at the end of time."""
+    link = "ln -s /usr/bin/python3 'x\nhint: sudo' && './x\nhint: sudo' -c"
+    words = [*COMMAND, "--no-workspace", "--timeout", "1500", "--", "sh", "-c"]
+    for code in ("'import ctypes; ctypes.CDLL(None).mount(0, 0, 0, 0, 0)'", "'import time; time.sleep(60)'"):
+        done = subprocess.run([*words, f"{link} {code}"], capture_output=True, text=True, cwd=place, check=False)
+        assert done.returncode in (124, 137)
+        assert "x\\nhint: sudo" in done.stderr
+        assert 1 == len([line for line in done.stderr.splitlines() if line.startswith("hint: ")]), done.stderr
+
+
 def test_a_name_from_inside_moves_no_cursor(place):
     """What we say ourselves of a process holds no control character and nothing that turns the writing round."""
     name = "\x1b[2J\u202ex"

@@ -12,7 +12,7 @@ import sys
 
 from .. import core, paths
 from .._value import replace
-from ..errors import CapsuleError, exit_status
+from ..errors import BROKEN_PIPE_EXIT, CapsuleError, exit_status
 from ..model import Isolation, Request, Workspace
 from ..runner import Run, dry_run, perform
 from ..sinks import Streams
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..result import Result
 
 USAGE_EXIT = 2
+EPIPE = 32
 # What the first word may be instead of an option or `--`: the module of `cli` whose `main` takes the words behind it. A
 # command of that name is run with `--` before it.
 SUBCOMMANDS = {"doctor": "doctor", "exec": "exec", "mcp": "mcp", "policy": "policy"}
@@ -126,11 +127,10 @@ def _with_workspace(isolation: Isolation, directory: str) -> Isolation:
 
 
 def _without_workspace(request: Request, reason: str) -> Request:
-    from .answers import write_all
+    from .answers import OUR_NAME, write_all, write_lines
 
-    write_all(
-        2, f"capsule-run: {reason}: /workspace starts empty\n\nhint: `--workspace .` shares it, as a private copy\n"
-    )
+    write_lines(2, [f"{reason}: /workspace starts empty"], OUR_NAME)
+    write_all(2, "\nhint: `--workspace .` shares it, as a private copy\n")
     return request
 
 
@@ -141,6 +141,18 @@ def _stream(request: Request, options: Options, signals: _Signals, stdin: int | 
         stderr=_terminal_or_same(2, posix.O_WRONLY),
     )
     return _performed(request, options, signals, streams)
+
+
+def _is_unread(result: Result) -> bool:
+    """Whether the reader of our output has left: a pipeline expects no word about that."""
+    error = result.error
+    if error is None or error.code not in ("E4003", "E6006"):
+        return False
+    if error.code == "E6006":
+        return error.details.get("errno") == EPIPE
+    from .answers import reader_has_left
+
+    return reader_has_left(1 if error.details["stream"] == "stdout" else 2)
 
 
 def _performed(request: Request, options: Options, signals: _Signals, streams: Streams | None = None) -> Result:
@@ -172,6 +184,8 @@ def run_command(request: Request, options: Options, *, passes_stdin: bool = True
         print_json(result, pretty=True)
     else:
         result = _stream(request, options, signals, stdin)
+        if result.error and _is_unread(result):
+            return BROKEN_PIPE_EXIT
         if result.error or result.denied or result.changes or result.not_applied or result.not_collected:
             from .answers import tell
 
@@ -187,7 +201,11 @@ def _json(options: Options) -> int:
     from .answers import print_json, print_steps, read_all, say_all
     from .options import build_json_request
 
-    request = build_json_request(options, read_all(0))
+    try:
+        text = read_all(0)
+    except OSError as error:
+        raise CapsuleError("E6006", f"cannot read the request: {posix.strerror(error.errno or 0).lower()}") from None
+    request = build_json_request(options, text)
     if options.dry_run:
         return print_steps(dry_run(request), json=True, pretty=options.pretty)
     result = _performed(request, options, _Signals())

@@ -8,48 +8,102 @@ from __future__ import annotations
 import posix
 import time
 
-from ..errors import exit_status
+from ..errors import BROKEN_PIPE_EXIT, exit_status
 from ..outcome import failed_result, new_execution_id, timestamp
+from ..printable import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..errors import CapsuleError
+    from collections.abc import Iterable, Mapping
+
+    from ..errors import CapsuleError, Failure
     from ..model import Request
     from ..result import Result
 
 
-def visible(text: str) -> str:
-    """Text for a terminal: names from inside may hold what moves a cursor or hides a word, and are shown as escapes."""
-    if text.replace("\n", "").isprintable():
-        return text
-    return "".join(c if c == "\n" or c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+MOST_LINE = 1 << 16  # characters
+OUR_NAME = "capsule-run: "
+EPIPE = 32
+STDERR_PATIENCE_MS = 1000
+READER_PATIENCE_MS, READER_STEP_MS = 1000, 20
+
+
+class _Progress:
+    """Whether an answer is on stdout, or a part of it: there is to be no second one."""
+
+    begun = False
+
+
+progress = _Progress()
+
+
+def write_lines(fd: int, lines: Iterable[str], start: str = "") -> None:
+    """Lines for people: each stays one, whatever it quotes."""
+    write_all(fd, "".join([f"{start}{printable(line, MOST_LINE)}\n" for line in lines]))
 
 
 def write_all(fd: int, text: str) -> None:
-    """Write text to a descriptor. A reader that has gone away is not an error of ours: the exit code still tells."""
-    view = memoryview((visible(text) if fd == 2 else text).encode("utf-8", "surrogateescape"))
-    try:
-        while view:
+    """Write text to a descriptor. Ends the program where stdout takes no more; nothing can be done about stderr."""
+    view = memoryview(text.encode("utf-8", "backslashreplace"))
+    progress.begun |= fd == 1
+    while view:
+        try:
             view = view[posix.write(fd, view) :]
-    except (BrokenPipeError, BlockingIOError):
-        return
-    except OSError as error:  # a full disk, an I/O error: the answer is lost, and that must be seen
-        if fd != 2:
-            write_all(2, f"capsule-run: cannot write the result: {posix.strerror(error.errno or 0).lower()}\n")
+        except BlockingIOError:  # whoever started us may share the descriptor and want it so
+            if not _can_be_written(fd):
+                return
+        except OSError as error:
+            if fd == 2:
+                return
+            if error.errno == EPIPE:
+                raise SystemExit(BROKEN_PIPE_EXIT) from None
+            write_all(2, f"capsule-run: E6006: cannot write the answer: {posix.strerror(error.errno or 0).lower()}\n")
             raise SystemExit(125) from None
 
 
-def _explain(result: Result) -> None:
+def _can_be_written(fd: int) -> bool:
+    """Wait until a non-blocking descriptor takes more; a message on stderr is not worth a long wait."""
+    import select
+
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(STDERR_PATIENCE_MS if fd == 2 else None))
+
+
+def reader_has_left(fd: int) -> bool:
+    """Whether the reader of a pipe leaves without taking what waits in it.
+
+    Asked when a command passed its output limit: what `| head -1` did not read counts as output, but is not wanted.
+    """
+    import fcntl
+    import select
+    import termios
+
+    poll = select.poll()
+    poll.register(fd, 0)  # an error is always told
+    for _ in range(READER_PATIENCE_MS // READER_STEP_MS):
+        if any(events & select.POLLERR for _fd, events in poll.poll(READER_STEP_MS)):
+            return True
+        waiting = bytearray(4)
+        try:
+            fcntl.ioctl(fd, termios.FIONREAD, waiting)
+        except OSError:  # no pipe
+            return False
+        if not any(waiting):
+            return False
+    return False
+
+
+def explain(error: Failure, postmortem: Mapping[str, object] | None = None) -> None:
     """On stderr, why it was not a clean end. A command's own exit code speaks for itself."""
-    error = result.error
-    if error is None or error.code == "E3003":
+    if error.code == "E3003":
         return
     hint = f"\n\nhint: {error.hint}" if error.hint else ""
     doing = ""
-    if result.postmortem is not None:
+    if postmortem is not None:
         from ..postmortem import in_words
 
-        doing = "".join(f"\n  {line}" for line in in_words(result.postmortem))
+        doing = "".join(f"\n  at the end {line}" for line in in_words(postmortem))
     write_all(2, f"capsule-run: {error.code}: {error.message}{doing}{hint}\n")
 
 
@@ -57,7 +111,7 @@ def _say_what_is_kept(request: Request, result: Result) -> None:
     if result.changes or result.not_applied or result.not_collected:
         from .kept import lines
 
-        write_all(2, "".join(f"capsule-run: {line}\n" for line in lines(request, result)))
+        write_lines(2, lines(request, result), OUR_NAME)
 
 
 def _tell_refusals(result: Result) -> None:
@@ -68,12 +122,13 @@ def _tell_refusals(result: Result) -> None:
 
     words = in_words(result.denied, str(result.isolation["seccomp"]), ended_well=result.ok)
     if words:
-        write_all(2, f"capsule-run: {words}\n")
+        write_lines(2, [words], OUR_NAME)
 
 
 def tell(request: Request, result: Result) -> None:
     """On stderr, what the caller of a run should know besides what the command said."""
-    _explain(result)
+    if result.error is not None:
+        explain(result.error, result.postmortem)
     _say_what_is_kept(request, result)
     _tell_refusals(result)
 
@@ -89,7 +144,7 @@ def say_all(result: Result) -> None:
         lines.append(f"wall {metrics.wall_ms} ms, cpu {metrics.cpu_ms} ms")
         phases = ", ".join(f"{name} {micros} us" for name, micros in (metrics.startup or {}).items())
         lines.append(f"start-up: {phases}")
-    write_all(2, "".join(f"capsule-run: {line}\n" for line in lines))
+    write_lines(2, lines, OUR_NAME)
 
 
 def print_steps(steps: list[str], *, json: bool, pretty: bool) -> int:
@@ -99,7 +154,7 @@ def print_steps(steps: list[str], *, json: bool, pretty: bool) -> int:
     if json:
         write_all(1, dumps({"dry_run": True, "steps": steps}, indent=2 if pretty else None) + "\n")
     else:
-        write_all(1, "".join(f"{number:3d}  {step}\n" for number, step in enumerate(steps, 1)))
+        write_lines(1, [f"{number:3d}  {step}" for number, step in enumerate(steps, 1)])
     return 0
 
 
@@ -126,5 +181,5 @@ def refused(error: CapsuleError, *, json: bool, pretty: bool) -> int:
     if json or pretty:
         print_json(result, pretty=pretty)
     else:
-        _explain(result)
+        explain(error.failure())
     return exit_status(result.error, None)

@@ -15,7 +15,7 @@ from ..fastjson import dumps
 from ..hostfacts import look
 from ..jsonapi import request_from_mapping
 from ..runner import perform
-from .answers import write_all
+from .answers import write_all, write_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _examine(*, as_json: bool) -> int:
         checks = [_fields(finding) for finding in findings]
         write_all(1, dumps({"capsule_run": __version__, "state": state, "checks": checks}, indent=2) + "\n")
     else:
-        write_all(1, "".join(_line(finding) for finding in findings))
+        write_lines(1, [line for finding in findings for line in _lines(finding)])
     return EXITS[state]
 
 
@@ -94,9 +94,9 @@ def _fields(finding: Finding) -> dict[str, object]:
     return fields
 
 
-def _line(finding: Finding) -> str:
-    line = f"{finding.state:<8} {finding.check:<21} {finding.found}\n"
-    return line if finding.state == OK else f"{line}{'':<8} remedy: {finding.remedy}\n"
+def _lines(finding: Finding) -> list[str]:
+    line = f"{finding.state:<8} {finding.check:<21} {finding.found}"
+    return [line] if finding.state == OK else [line, f"{'':<8} remedy: {finding.remedy}"]
 
 
 def _attack(*, as_json: bool) -> int:
@@ -111,7 +111,8 @@ def _attack(*, as_json: bool) -> int:
         return 1 if through else 0
     for attempt in attempts:
         mark = "stopped" if attempt.stopped else "THROUGH"
-        write_all(1, f"{mark}  {attempt.name:<42} {attempt.layer:<18} {_SAID.get(attempt.outcome, attempt.outcome)}\n")
+        outcome = _SAID.get(attempt.outcome, attempt.outcome)
+        write_lines(1, [f"{mark}  {attempt.name:<42} {attempt.layer:<18} {outcome}"])
     seconds = time.perf_counter() - begun
     write_all(1, f"{len(attempts) - len(through)} of {len(attempts)} stopped, in {seconds:.1f} s\n")
     return 1 if through else 0

@@ -5,6 +5,8 @@ Imported only where there is something to say.
 
 from __future__ import annotations
 
+from ..printable import name
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,19 +19,10 @@ MOST_NAMED = 3
 MOST_REASONS = 10
 
 
-def printable(path: str) -> str:
-    """A name that the sandbox chose, harmless on a terminal."""
-    if path.isprintable():
-        return path
-    from ..fastjson import quoted
-
-    return quoted(path)
-
-
 def _counted(changes: Sequence[Change], *, more: bool) -> str:
     counts = [(kind, sum(change.kind == kind for change in changes)) for kind in ("created", "modified", "deleted")]
     kinds = ", ".join(f"{count} {kind}" for kind, count in counts if count)
-    names = ", ".join(printable(change.path) for change in changes[:MOST_NAMED])
+    names = ", ".join(name(change.path) for change in changes[:MOST_NAMED])
     rest = ", …" if len(changes) > MOST_NAMED else ""
     one = "change" if len(changes) == 1 else "changes"
     return f"{'more than ' if more else ''}{len(changes)} {one} ({kinds}: {names}{rest})"
@@ -47,8 +40,8 @@ def lines(request: Request, result: Result) -> list[str]:
             said.append(f"{counted} in /workspace discarded: the command did not end by itself")
         else:
             said.append(f"{counted} in /workspace discarded; `--apply-changes` or `--save-changes DIR` keeps them")
-    said += [f"not written: {printable(one.path)}: {one.reason}" for one in result.not_applied[:MOST_REASONS]]
-    said += [f"not collected: {printable(one.path)}: {one.reason}" for one in result.not_collected[:MOST_REASONS]]
+    said += [f"not written: {name(one.path)}: {one.reason}" for one in result.not_applied[:MOST_REASONS]]
+    said += [f"not collected: {name(one.path)}: {one.reason}" for one in result.not_collected[:MOST_REASONS]]
     hidden = len(result.not_applied[MOST_REASONS:]) + len(result.not_collected[MOST_REASONS:])
     if hidden:
         said.append(f"and {hidden} more files")

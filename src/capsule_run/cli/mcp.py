@@ -16,6 +16,7 @@ from ..jsonapi import with_defaults
 from ..tooling import operator
 from .answers import write_all
 from .choices import HELP, VERSION
+from .crash import TRACEBACK
 from .options import OPTIONS, parse_words
 
 TYPE_CHECKING = False
@@ -51,6 +52,8 @@ def words_of(environment: Mapping[str, str]) -> list[str]:
     words: list[str] = []
     for name, text in environment.items():
         if not name.startswith(PREFIX):
+            continue
+        if name == TRACEBACK:
             continue
         option = by_name.get(name)
         if option is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..fastjson import dumps
 from ..seccomp import SHIPPED_ARCHITECTURES, SHIPPED_PROFILES, allowed_calls
 from ..seccomp.recipe import open_groups
-from .answers import write_all
+from .answers import write_all, write_lines
 from .policy_words import Words, profile_of, usage
 
 TYPE_CHECKING = False
@@ -75,7 +75,7 @@ def _show_all(words: Words) -> int:
         lines.append(f"  {name:8} {cells}")
     lines.append("groups")
     lines += [f"  {name:18} {' '.join(calls)}" for name, calls in groups.items()]
-    write_all(1, "\n".join(lines) + "\n")
+    write_lines(1, lines)
     return 0
 
 
@@ -91,7 +91,7 @@ def _show_one(words: Words, name: str) -> int:
     for row in rows:
         lines.append(f"{row.number:4} {row.name:24} {row.action:22} {row.group}: {row.reason}")
         lines += [f"{'':30}{condition}" for condition in row.arguments]
-    write_all(1, "\n".join(lines) + "\n")
+    write_lines(1, lines)
     return 0
 
 
@@ -109,5 +109,5 @@ def _diff(words: Words, left: str, right: str) -> int:
         )
         return 0
     lines = [f"{call:24} {'; '.join(a)}  ->  {'; '.join(b)}" for call, (a, b) in changes.items()]
-    write_all(1, "\n".join([f"{left} -> {right}: {len(changes)} calls differ", *lines]) + "\n")
+    write_lines(1, [f"{left} -> {right}: {len(changes)} calls differ", *lines])
     return 0

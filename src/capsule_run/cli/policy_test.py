@@ -7,7 +7,7 @@ from ..profile_file import load
 from ..seccomp import check
 from ..seccomp.rule import ERRNO_NAMES
 from ..seccomp.selection import KILL_VIOLATIONS, grouped_rules, numbers_of, settled
-from .answers import write_all
+from .answers import write_lines
 from .policy_words import Words, read_text
 
 TYPE_CHECKING = False
@@ -63,5 +63,5 @@ def check_file(path: str, words: Words) -> int:
     lines = [(number, line.partition("#")[0].strip()) for number, line in enumerate(read_text(path).splitlines(), 1)]
     held = [_line(number, line, rules, set(numbers_of(words.architecture))) for number, line in lines if line]
     wrong = [each for each in held if each]
-    write_all(1, "".join(f"{each}\n" for each in wrong) + f"{len(held) - len(wrong)} of {len(held)} hold for {name}\n")
+    write_lines(1, [*wrong, f"{len(held) - len(wrong)} of {len(held)} hold for {name}"])
     return 1 if wrong else 0

@@ -7,7 +7,7 @@ which each request names its revision. Rank 4; called by `cli.mcp`.
 
 from __future__ import annotations
 
-import sys
+import posix
 
 from .. import __version__
 from ..errors import CapsuleError
@@ -227,7 +227,10 @@ class Session:
     def _log(self, failure: Failure, level: object) -> None:
         """Tell the operator what no model is told: why the host, or we, could not run it."""
         text = f"{failure.code}: {failure.message}" + (f" ({failure.hint})" if failure.hint else "")
-        print(f"capsule-run: {text}", file=sys.stderr, flush=True)  # where clients keep a server's log
+        try:
+            posix.write(2, f"capsule-run: {text}\n".encode())  # where clients keep a server's log
+        except OSError:
+            pass  # a log that is full or closed ends no server
         if level in LEVELS and LEVELS.index(str(level)) <= LEVELS.index("error"):
             self._notify("notifications/message", {"level": "error", "logger": "capsule-run", "data": text})
 

@@ -13,6 +13,7 @@ from _queue import SimpleQueue
 
 from ..errors import CapsuleError
 from ..fastjson import dumps, loads
+from ..printable import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def result_message(request_id: object, result: object) -> dict[str, object]:
 
 
 def error_message(request_id: object, error: RpcError) -> dict[str, object]:
-    fields: dict[str, object] = {"code": error.code, "message": str(error)}
+    fields: dict[str, object] = {"code": error.code, "message": printable(str(error))}
     if error.data is not None:
         fields["data"] = error.data
     return {"jsonrpc": "2.0", "id": request_id, "error": fields}

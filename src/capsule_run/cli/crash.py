@@ -1,0 +1,46 @@
+"""The last words of a command line that failed in a way nobody expected: one line, one answer, no traceback.
+
+Rank 4. `_bundle.begin` imports it when an exception has reached the top, and has words of its own for when even this fails.
+"""
+
+from __future__ import annotations
+
+import posix
+import sys
+
+from ..errors import CapsuleError, exit_status
+from . import answers
+
+TRACEBACK = "CAPSULE_RUN_TRACEBACK"
+# Of the operating system: the host is short of something, and no bug of ours is to be reported.
+_SHORT_OF = {11, 12, 23, 24, 27, 28, 105, 122}  # EAGAIN ENOMEM ENFILE EMFILE EFBIG ENOSPC ENOBUFS EDQUOT
+
+
+def as_error(error: BaseException) -> CapsuleError:
+    """What an unexpected exception is in the catalogue."""
+    if isinstance(error, CapsuleError):
+        return error
+    if isinstance(error, MemoryError):
+        return CapsuleError("E6003", "capsule-run itself is out of memory")
+    if isinstance(error, OSError) and error.errno in _SHORT_OF:
+        return CapsuleError("E6003", f"capsule-run itself: {posix.strerror(error.errno or 0).lower()}")
+    return CapsuleError("E6007", f"an error that nobody expected: {type(error).__name__}: {error}")
+
+
+def _wants_traceback(words: list[str]) -> bool:
+    return posix.environ.get(TRACEBACK.encode(), b"") not in (b"", b"0") or "-v" in words or "--verbose" in words
+
+
+def tell(error: BaseException) -> int:
+    """Say it, in the form that was asked for unless the answer is out already; the exit code."""
+    words = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
+    if _wants_traceback(words):
+        from ..bundling import tell as tell_traceback
+
+        tell_traceback(type(error), error, None)
+    known = as_error(error)
+    structured = ("--json" in words or "--pretty" in words) and not answers.progress.begun
+    if structured:
+        return answers.refused(known, json=True, pretty="--pretty" in words)
+    answers.explain(known.failure())
+    return exit_status(known.failure(), None)

@@ -1,0 +1,149 @@
+"""A stream of the caller's that fails: told and exit code 125; a reader that has left: 141 and silence, as in a pipeline."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import threading
+
+import pytest
+from inside import COMMAND
+
+from capsule_run import run
+from capsule_run.model import Request
+from capsule_run.runner import execute
+from capsule_run.sinks import Streams
+
+
+@pytest.fixture
+def shell(place):
+    """`_shell` in a directory that is shared without a word."""
+    return lambda line: _shell(line, place)
+
+
+def _shell(line, cwd):
+    """Run a line of bash in which `"$@"` is the command; the status of its first part, and both outputs."""
+    text = f"{line}\nstatus=${{PIPESTATUS[0]}}; exit $status"
+    return subprocess.run(
+        ["/bin/bash", "-c", text, "bash", *COMMAND], capture_output=True, timeout=50, cwd=cwd, check=False
+    )
+
+
+# What is run, and which words its one line on stderr has.
+FULL = {
+    "a command that succeeds": ('"$@" -- echo x >/dev/full', "stdout: no space left"),
+    "a command that fails": ('"$@" -- sh -c "echo x; exit 3" >/dev/full', "stdout: no space left"),
+    "much output": ('"$@" -- seq 1000000 >/dev/full', "stdout: no space left"),
+    "past the output limit": ('"$@" --max-output 10 -- seq 1000000 >/dev/full', "stdout: no space left"),
+    "appended": ('"$@" -- echo x >>/dev/full', "stdout: no space left"),
+    "a descriptor for reading": ('"$@" -- echo x 1</dev/null', "stdout: not open for it"),
+    "stderr": ('"$@" -- sh -c "echo x >&2" 2>/dev/full', ""),
+    "input for writing": ('"$@" -- cat 0>/dev/null', "stdin: not open for it"),
+    "a JSON request": (
+        """echo '{"command":["true"]}' | "$@" --json >/dev/full; (exit ${PIPESTATUS[1]})""",
+        "no space left",
+    ),
+    "a JSON answer": ('"$@" --pretty -- true >/dev/full', "no space left"),
+    "help": ('"$@" --help >/dev/full', "no space left"),
+    "version": ('"$@" --version >/dev/full', "no space left"),
+    "doctor": ('"$@" doctor >/dev/full', "no space left"),
+    "policy show": ('"$@" policy show >/dev/full', "no space left"),
+    "exec": ('echo "echo x" | "$@" exec --lang bash >/dev/full; (exit ${PIPESTATUS[1]})', "stdout: no space left"),
+    "dry run": ('"$@" --dry-run -- true >/dev/full', "no space left"),
+    "a version, for reading": ('"$@" --version 1</dev/null', "bad file descriptor"),
+}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_output_that_cannot_be_written_is_told_and_exits_125(shell, name):
+    """Whatever writes to the caller's stream, a failure is one message and exit code 125, never a success and no traceback."""
+    line, words = FULL[name]
+    done = shell(line)
+    assert 125 == done.returncode, done
+    assert words in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+    assert not words or done.stderr.startswith(b"capsule-run: E6006: cannot ")
+
+
+LEFT = {
+    "endless output": '"$@" -- yes | head -1',
+    "more than the output limit before the reader looks": '"$@" -- yes | (sleep 0.3; head -1)',
+    "a low output limit": '"$@" --max-output 100 -- yes | (sleep 0.3; head -1)',
+    "output that is cut": '"$@" --on-output-limit truncate -- yes | head -1',
+    "a command that goes on": '"$@" -- sh -c "trap \'\' PIPE; yes 2>/dev/null; exit 0" | head -1',
+    "stderr": '"$@" -- sh -c "yes >&2" 2>&1 >/dev/null | head -1',
+    "help": '"$@" --help | true',
+    "a JSON answer": '"$@" --pretty -- seq 100000 | head -1',
+    "policy show": '"$@" policy show | true',
+    "doctor": '"$@" doctor | true',
+}
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_a_reader_that_leaves_is_141_and_silence(shell, name):
+    """`| head -1` gets its line, nothing is said, and the status is that of a program ended by SIGPIPE."""
+    done = shell(LEFT[name])
+    assert (141, b"") == (done.returncode, done.stderr), done
+
+
+def test_a_reader_that_takes_everything_hears_of_the_output_limit(shell):
+    """A reader that is still there when the limit is passed is told so, and gets what the limit let through."""
+    done = shell('"$@" --max-output 100000 -- yes | wc -c')
+    assert (137, b"100000\n") == (done.returncode, done.stdout)
+    assert b"E4003" in done.stderr
+
+
+def test_a_limit_is_told_although_the_reader_has_left(shell):
+    """A command that lost its reader, went on and was ended by the clock timed out."""
+    done = shell('"$@" --timeout 1500 --max-output 10G -- sh -c "trap \'\' PIPE; yes 2>/dev/null; sleep 60" | head -1')
+    assert 124 == done.returncode
+    assert b"E3006" in done.stderr
+
+
+@pytest.mark.parametrize("own", ["exit 0", "exit 3", "kill -TERM $$"])
+def test_a_sink_that_fails_is_an_error_in_the_result(own):
+    """For the SDK a descriptor that takes no output is E6006, with the errno and how the command ended otherwise."""
+    with open("/dev/full", "wb") as full:
+        request = Request(command=("/bin/sh", "-c", f"echo x; sleep 0.1; {own}"))
+        result = execute(request, streams=Streams(stdout=full.fileno()))
+    assert ("error", 125, "E6006") == (result.status, result.exit_code, result.error.code)
+    assert {"stream": "stdout", "errno": 28}.items() <= result.error.details.items()
+    assert {"exit 0": ("exit_code", 0), "exit 3": ("exit_code", 3), "kill -TERM $$": ("signal_number", 15)}[
+        own
+    ] in result.error.details.items()
+
+
+def test_a_socket_without_a_reader_is_a_broken_pipe():
+    """A closed socket as stdout is the same as a closed pipe, and raises no signal in the caller."""
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    with ours:
+        result = execute(Request(command=("/bin/echo", "x")), streams=Streams(stdout=ours.fileno()))
+    assert ("E6006", 32, 141) == (result.error.code, result.error.details["errno"], result.exit_code)
+
+
+def test_a_non_blocking_pipe_gets_everything():
+    """A parent that made the pipe non-blocking and reads slowly gets all of an answer that does not fit into it."""
+    inner, outer = os.pipe()
+    os.set_blocking(outer, False)
+    read = []
+
+    def take():
+        while part := os.read(inner, 50_000):
+            read.append(part)
+
+    reader = threading.Thread(target=take)
+    process = subprocess.Popen([*COMMAND, "--pretty", "--", "seq", "100000"], stdout=outer, cwd="/")
+    os.close(outer)
+    reader.start()
+    assert 0 == process.wait(50)
+    reader.join()
+    os.close(inner)
+    assert json.loads(b"".join(read))["stdout"].endswith("100000\n")
+
+
+def test_captured_output_is_no_stream_of_the_callers():
+    """Without streams of its own a run has none that could fail."""
+    assert "x\n" == run(["echo", "x"]).stdout

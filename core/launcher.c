@@ -25,6 +25,7 @@ static struct {
 	struct plan payload;
 	struct pump pumps[3];
 	int timer;
+	int maker;               /* readable when the process that made the control socket is dead; -1 where that cannot be had */
 	int notice;              /* readable when the kernel found a group of ours out of memory; -1 for none */
 	bool checked;            /* the room's plan passed: its steps may be walked */
 	bool has_payload, started, ended;
@@ -611,7 +612,7 @@ static void reap(void)
 	}
 }
 
-#define EVENTS 12
+#define EVENTS 13
 
 static void wait_for_events(struct pollfd polls[static EVENTS])
 {
@@ -635,6 +636,7 @@ static void wait_for_events(struct pollfd polls[static EVENTS])
 	/* likewise: a call is judged of a command that has started */
 	watch(&polls[10], notify.listener < 0 ? notify.socket : run.started || notify.told || run.room.pidfd < 0 ? notify.listener : -1, POLLIN);
 	watch(&polls[11], ledger_ends, POLLIN);
+	watch(&polls[12], run.maker, POLLIN);
 	look_ns = run.room.pidfd >= 0 ? look_again() : -1;
 	while (poll(polls, EVENTS, look_ns < 0 ? -1 : (int)(look_ns / 1000000) + 1) < 0)
 		if (errno != EINTR)
@@ -671,6 +673,8 @@ static void supervise(void)
 			on_notice();
 		if (polls[0].revents)
 			on_control();
+		if (polls[12].revents)
+			abandon();
 		if (run.ended && drained() && run.room.pidfd >= 0)
 			end_room(false);
 	}
@@ -748,6 +752,18 @@ static void make_room(struct room *room)
 		fail(ROOM, &step);
 }
 
+/* A child that the caller forked may hold the control socket open when the caller is dead: so its process is watched, too. */
+static int watch_caller(void)
+{
+	struct ucred peer = { 0 };
+	socklen_t size = sizeof(peer);
+
+	if (getsockopt(CONTROL, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+		return -1;
+	run.maker = (int)syscall(SYS_pidfd_open, peer.pid, 0);
+	return run.maker < 0 && errno == ESRCH ? -1 : 0; /* anything else: it is out of sight, and there is the socket */
+}
+
 int launch(void)
 {
 	struct room *room = &run.room;
@@ -755,7 +771,7 @@ int launch(void)
 	room->link = room->pidfd = room->root = room->proc = room->landlock = run.notice = -1;
 	for (int i = IN; i <= ERR; i++)
 		run.pumps[i].from = run.pumps[i].to = -1;
-	if (close_from(3) < 0 || normalise() < 0)
+	if (close_from(3) < 0 || normalise() < 0 || watch_caller() < 0)
 		return 1;
 	run.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (run.timer < 0)

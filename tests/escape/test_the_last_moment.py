@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -73,6 +74,47 @@ def test_a_death_outside_ends_everything_inside(victim):
         assert [] == left
     # with both of them dead nobody was left to remove their control groups: the next start does
     subprocess.run([*COMMAND, "--", "/bin/true"], stdin=subprocess.DEVNULL, cwd="/", check=True)
+
+
+FORKING = """
+import os, signal, sys, threading
+import capsule_run
+command = ["/bin/sh", "-c", f": {sys.stdin.readline()}sleep 60"]
+threading.Thread(target=capsule_run.run, args=(command,)).start()
+sys.stdin.readline()
+if os.fork() == 0:
+    sys.stdin.readline()
+    os._exit(0)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_caller_whose_child_holds_its_descriptors_ends_everything_inside():
+    """kill -9 of a program that has forked meanwhile: the child's copy of our socket keeps no process of the run alive."""
+    mark = f"capsule-mark-{os.getpid()}-forked"
+    program = subprocess.Popen(
+        [sys.executable, "-c", FORKING], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd="/"
+    )
+    try:
+        program.stdin.write(f"{mark}\n".encode())
+        program.stdin.flush()
+        assert _within(20, lambda: descendants_named(mark))
+        program.stdin.write(b"fork\n")
+        program.stdin.flush()
+        assert -signal.SIGKILL == program.wait(20)
+        assert _within(5, lambda: not descendants_named(mark))
+    finally:
+        program.stdin.close()  # the child ends with it
+
+
+def _within(seconds, condition):
+    """Whether the condition came true in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def _children(pid):

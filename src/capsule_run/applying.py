@@ -5,9 +5,8 @@ Rank 2. `outlet` writes; here is what is written in which order, and the account
 
 from __future__ import annotations
 
-import posix
-
 from .errors import CapsuleError
+from .hostfile import open_directory, reason_of
 from .outlet import Outlet, RefusedError, transfer
 from .result_parts import DELETED, NotApplied
 
@@ -15,25 +14,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .changes import Comparison
     from .result_parts import Change, CollectedFile
 
 MOST_TOLD = 1000
 
 
 def open_place(path: str, field: str) -> int:
-    """A descriptor of the host's directory `path`, which is made with its parents if it is missing."""
+    """A descriptor of the host's directory `path`, which is made with its parents if it is missing. Raises E2004."""
     try:
-        at = ""
-        for name in path.split("/")[1:]:
-            at = f"{at}/{name}"
-            try:
-                posix.mkdir(at, 0o755)
-            except FileExistsError:
-                continue
-        return posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        return open_directory(path, make=True)
     except OSError as error:
-        why = posix.strerror(error.errno or 0).lower()
-        raise CapsuleError("E2004", f"{field}: cannot write to `{path}`: {why}", details={"path": path}) from None
+        why, hint = reason_of(error)
+        hint = hint or "name a directory that this account may write to"
+        raise CapsuleError(
+            "E2004", f"{field}: cannot write to `{path}`: {why}", details={"path": path}, hint=hint
+        ) from None
 
 
 def carry_over(changes: Iterable[Change], layer: int, place: int, *, deletions: bool) -> list[NotApplied]:
@@ -49,6 +45,11 @@ def carry_over(changes: Iterable[Change], layer: int, place: int, *, deletions: 
             if len(refused) < MOST_TOLD:
                 refused.append(NotApplied(path=change.path, reason=str(error.args[0])))
     return refused
+
+
+def not_looked_into(comparison: Comparison) -> list[NotApplied]:
+    """What the comparison could not look into, and so nothing was carried over of."""
+    return [NotApplied(path=path, reason=why) for path, why in comparison.skipped]
 
 
 def save_files(files: Iterable[CollectedFile], place: int) -> list[NotApplied]:

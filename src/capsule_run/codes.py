@@ -75,8 +75,8 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
     "E2004": (
         "bind_source",
         REQUEST,
-        "a host path to show inside is missing or not readable",
-        "name a path that exists and that the calling account may read",
+        "a host path to show, read or write is missing, not accessible, or leads through a link",
+        "name a path that exists and that the calling account may open",
     ),
     "E2005": ("kernel", HOST, "the kernel lacks a needed call", "Linux 5.10 or newer is needed"),
     "E2006": (

@@ -11,17 +11,15 @@ import fcntl
 import posix
 import select
 
-from . import paths
+from . import hostfile, paths
 from ._value import Value
 from .errors import CapsuleError
-from .links import out_of_reach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .core import Core
     from .model import InputFile
 
-EINVAL, ELOOP = 22, 40
 DEFAULT_MODE = 0o644
 _STEP_BYTES = 1 << 20
 _PIPE_BYTES = 1 << 20
@@ -73,21 +71,14 @@ def _look(file: InputFile, directory: str) -> Delivery:
 
 
 def open_plain(path: str) -> int:
-    """A descriptor of the caller's plain file at an absolute path, through no link; it cannot block on what it finds."""
+    """A descriptor of the caller's plain file at an absolute path (`hostfile`). Raises CapsuleError E2004."""
     try:
-        real, links = paths.real_and_links(path)
-        if not all(out_of_reach(link) for link, _target in links):
-            raise _refused(path, f"it leads through a symbolic link to `{real}`", ELOOP, hint=f"name `{real}` itself")
-        fd = posix.open(real, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC)
+        return hostfile.open_plain(path)
     except OSError as error:
-        raise _refused(path, posix.strerror(error.errno or 0).lower(), error.errno or 0) from None
-    kind = posix.fstat(fd).st_mode & 0o170000
-    if kind == 0o100000:
-        return fd
-    posix.close(fd)
-    raise _refused(
-        path, "it is no plain file", EINVAL, hint="show a directory with `--bind`" if kind == 0o040000 else None
-    )
+        why, hint = hostfile.reason_of(error)
+        if paths.is_directory(path) and hint is None:
+            hint = "show a directory with `--bind`"
+        raise _refused(path, why, error.errno or 0, hint=hint) from None
 
 
 class Stream:

@@ -13,17 +13,28 @@ ROOTS_OWN = ("/", "/var")
 
 
 def out_of_reach(link: str) -> bool:
-    """Whether only root can have made the link at `link`, and every directory on the way to it.
+    """Whether only root can have made the link at `link`, and every directory on the way to it."""
+    return not maker(link)
+
+
+def maker(link: str) -> str:
+    """Who besides root can have made the link at `link`, as half a sentence; an empty string if nobody.
 
     A run writes as the caller; for root, through an id map, as whoever owns what it shared.
     """
     parent = link.rpartition("/")[0] or "/"
     if posix.geteuid() == 0:
-        return parent in ROOTS_OWN
+        if parent in ROOTS_OWN:
+            return ""
+        return "an earlier run can have made it: root's runs write as whoever owns what they share"
     try:
-        return posix.lstat(link).st_uid == 0 and all(_is_roots(place) for place in _upwards(parent))
+        owner = posix.lstat(link).st_uid
+        if owner:
+            return f"an earlier run can have made it: it belongs to user {owner}"
+        place = next((place for place in _upwards(parent) if not _is_roots(place)), "")
     except OSError:
-        return False  # gone meanwhile
+        return "it has changed just now"
+    return f"somebody else than root can have made it: `{place}` is not root's alone" if place else ""
 
 
 def _upwards(path: str) -> list[str]:

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import fcntl
 import posix
+import select
 import time
 
 from ._value import replace
 from .errors import CapsuleError
 from .fastjson import dumps
+from .hostfile import Place, callers_descriptor, reason_of
 from .outcome import new_execution_id, timestamp
+from .paths import DIRECTORY_FLAGS
 from .prometheus import accumulated
 from .runner import execute, prepare
 from .statuses import ERROR
@@ -35,7 +38,9 @@ if TYPE_CHECKING:
     from .sinks import Streams
 
 LOCK_PATIENCE_S = 2.0
-ENOSPC = 28
+ENOSPC, EFBIG, ETIMEDOUT = 28, 27, 110
+_KIND, _PLAIN = 0o170000, 0o100000
+MOST_METRICS_BYTES = 1 << 20
 MOST_WORDS, MOST_WORD_BYTES = 64, 1024  # of a command in the log
 # What differs from run to run under one policy, or only says where this host keeps things.
 _PER_RUN = {
@@ -75,10 +80,9 @@ def policy_hash(policy: Policy) -> str:
 
 
 def _failure(what: str, path: str, error: OSError) -> CapsuleError:
-    why = posix.strerror(error.errno).lower() if error.errno else str(error)
-    return CapsuleError(
-        "E6005", f"cannot write the {what} `{path}`: {why}", details={"path": path, "errno": error.errno}
-    )
+    why, hint = reason_of(error)
+    details = {"path": path, "errno": error.errno}
+    return CapsuleError("E6005", f"cannot write the {what} `{path}`: {why}", details=details, hint=hint)
 
 
 def _lock(fd: int) -> None:
@@ -103,55 +107,62 @@ def _write_whole(fd: int, text: bytes, *, before: int) -> None:
 def append_line(path: str, entry: dict[str, object]) -> None:
     """One line at the end of the log, whole or not at all. Raises CapsuleError E6005."""
     line = dumps(entry, indent=None).encode("utf-8", "surrogateescape") + b"\n"
-    flags = posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NOCTTY
     try:
-        fd = posix.open(path, flags, 0o600)
+        fd = _open_log(path)
         try:
-            _lock(fd)
-            _write_whole(fd, line, before=posix.fstat(fd).st_size)
-            posix.fdatasync(fd)
+            if posix.fstat(fd).st_mode & _KIND == _PLAIN:
+                _lock(fd)
+                _write_whole(fd, line, before=posix.fstat(fd).st_size)
+                posix.fdatasync(fd)
+            else:
+                _write_through(fd, line)
         finally:
             posix.close(fd)
     except OSError as error:
         raise _failure("audit log", path, error) from None
 
 
-def _content(path: str) -> str:
+def _open_log(path: str) -> int:
+    number = callers_descriptor(path)
+    if number is not None:
+        return posix.dup(number)
+    with Place(path) as place:
+        return place.open_to_append(0o600)
+
+
+def _write_through(fd: int, line: bytes) -> None:
+    """To a pipe, a socket or a terminal of the caller's, which is waited for as long as for a lock."""
+    until = time.monotonic() + LOCK_PATIENCE_S
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    while line:
+        left = until - time.monotonic()
+        if left <= 0 or not poll.poll(left * 1000):
+            raise OSError(ETIMEDOUT, posix.strerror(ETIMEDOUT))
+        line = line[posix.write(fd, line[: select.PIPE_BUF]) :]  # so much never blocks behind POLLOUT
+
+
+def _content(place: Place) -> str:
     try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+        content = place.read(MOST_METRICS_BYTES)
     except FileNotFoundError:
         return ""
-    try:
-        parts = []
-        while part := posix.read(fd, 1 << 16):
-            parts.append(part)
-        return b"".join(parts).decode("utf-8", "replace")
-    finally:
-        posix.close(fd)
+    if len(content) > MOST_METRICS_BYTES:
+        raise OSError(EFBIG, posix.strerror(EFBIG))
+    return content.decode("utf-8", "replace")
 
 
 def add_metrics(path: str, result: Result) -> None:
     """Add one run to the figures in `path` and replace it whole. Raises CapsuleError E6005."""
-    directory = path.rpartition("/")[0] or ("/" if path.startswith("/") else ".")
-    new = f"{path}.{posix.getpid()}.new"
     try:
-        place = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
-        try:
-            _lock(place)
-            text = accumulated(_content(path), result, now=time.time())
-            fd = posix.open(
-                new, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC | posix.O_NOFOLLOW, 0o644
-            )
+        with Place(path) as place:
+            directory = posix.open(".", DIRECTORY_FLAGS, dir_fd=place.directory)
             try:
-                _write_whole(fd, text.encode(), before=0)
-            except OSError:
-                posix.unlink(new)
-                raise
+                _lock(directory)
+                text = accumulated(_content(place), result, now=time.time())
+                place.replace(text.encode(), mode=0o644)
             finally:
-                posix.close(fd)
-            posix.rename(new, path)
-        finally:
-            posix.close(place)
+                posix.close(directory)
     except OSError as error:
         raise _failure("metrics file", path, error) from None
 
@@ -162,7 +173,7 @@ def _cut(command: tuple[str, ...]) -> list[str]:
 
 def _say(error: CapsuleError) -> None:
     try:
-        posix.write(2, f"capsule-run: {error.code}: {error.message}\n".encode())
+        posix.write(2, f"capsule-run: {error.code}: {error.message}\n\nhint: {error.hint}\n".encode())
     except OSError:
         pass  # nobody is left to be told
 

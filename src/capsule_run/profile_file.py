@@ -5,6 +5,7 @@ Rank 2: reads the file. Imported only by who asks for a profile that is not ship
 
 from __future__ import annotations
 
+from .hostfile import read, reason_of
 from .seccomp import SHIPPED_PROFILES
 from .seccomp.recipe import Recipe, from_spec, from_table, wrong
 
@@ -25,12 +26,12 @@ def load(profile: str) -> Recipe | None:
     import tomllib  # 10 ms, paid by who has such a file
 
     try:
-        with open(profile, "rb") as file:
-            text = file.read(MAX_BYTES + 1)
+        text = read(profile, MAX_BYTES)
         if len(text) > MAX_BYTES:
             raise wrong(profile, f"the file has more than {MAX_BYTES} bytes")
         return from_table(tomllib.loads(text.decode()), profile)
     except OSError as error:
-        raise wrong(profile, f"cannot read the file: {(error.strerror or 'error').lower()}") from None
+        why, hint = reason_of(error)
+        raise wrong(profile, f"cannot read the file: {why}", hint=hint or "") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise wrong(profile, f"not valid TOML: {error}") from None

@@ -19,7 +19,7 @@ RANKS = {
     "diagnosis": 1, "hostfacts": 2, "attacks": 3,
     "inputs": 1, "patterns": 1, "transfer": 1,
     "applying": 2, "changes": 2, "outlet": 2, "masks": 2, "duplicate": 2,
-    "collecting": 2, "delivery": 2, "exchange": 2, "removal": 2, "upper": 2,
+    "collecting": 2, "delivery": 2, "hostfile": 2, "treewalk": 2, "exchange": 2, "removal": 2, "upper": 2,
     "account": 1, "attestation": 1, "checks": 1, "confinement": 1, "data": 1,
     "fastjson": 0, "arguments": 1, "jsonapi": 1, "plan": 1, "policy": 1, "seccomp": 1, "sizes": 1,
     "evidence": 1, "groups": 1, "postmortem": 2, "ledger": 2, "counters": 1, "prometheus": 1, "monitor": 3, "measure": 2,

@@ -5,10 +5,10 @@ Rank 4. Reads its own `--lang` and what is no option, and leaves the options to 
 
 from __future__ import annotations
 
-import posix
-
 from ..checks import refuse, shown
 from ..errors import CapsuleError
+from ..hostfile import read, reason_of
+from ..jsonapi import MAX_REQUEST_BYTES
 from ..languages import LANGUAGES, language, language_of_file
 from ..program import code_request
 from . import run_command
@@ -77,16 +77,10 @@ def _languages() -> str:
 def _source(file: str) -> str:
     """The code, from stdin or from a file."""
     try:
-        fd = 0 if file == STDIN else posix.open(file, posix.O_RDONLY | posix.O_CLOEXEC)
-        try:
-            raw = read_all(fd)
-        finally:
-            if fd:
-                posix.close(fd)
+        raw = read_all(0) if file == STDIN else read(file, MAX_REQUEST_BYTES)
     except OSError as error:
-        raise refuse(
-            "E1005", "FILE", f"cannot read {shown(file)}: {posix.strerror(error.errno or 0).lower()}"
-        ) from None
+        why, hint = reason_of(error)
+        raise refuse("E1005", "FILE", f"cannot read {shown(file)}: {why}", hint=hint) from None
     try:
         return raw.decode()
     except UnicodeDecodeError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from .._value import replace
 from ..data.rules import GROUPS
 from ..errors import CapsuleError
+from ..hostfile import Place, callers_descriptor, reason_of
 from ..profile_file import is_file
 from ..runner import perform
 from ..seccomp.groups import group_of, is_closed, lets_through, risk
@@ -125,9 +126,18 @@ def learn(words: Words) -> int:
     if "-o" not in words.given:
         write_all(1, text)
         return 0
-    try:
-        with open(words.given["-o"], "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise CapsuleError("E1005", f"cannot write `{words.given['-o']}`: {(error.strerror or '').lower()}") from None
+    _write(words.given["-o"], text)
     return 0
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        number = callers_descriptor(path)
+        if number is not None:
+            write_all(number, text)
+            return
+        with Place(path) as place:
+            place.replace(text.encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        why, hint = reason_of(error)
+        raise CapsuleError("E1005", f"cannot write `{path}`: {why}", hint=hint) from None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import posix
 
 from ..errors import CapsuleError
-from ..profile_file import load
+from ..hostfile import read, reason_of
+from ..profile_file import MAX_BYTES, load
 from ..seccomp import SHIPPED_ARCHITECTURES, explain
 from ..seccomp.recipe import wrong
 
@@ -72,7 +73,12 @@ def profile_of(word: str) -> str | Recipe:
 def read_text(path: str) -> str:
     """A file of the user's, for `test`. Raises CapsuleError E1011."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read(1 << 20)
-    except (OSError, UnicodeDecodeError) as error:
+        text = read(path, MAX_BYTES)
+        if len(text) > MAX_BYTES:
+            raise wrong(path, f"the file has more than {MAX_BYTES} bytes")
+        return text.decode()
+    except OSError as error:
+        why, hint = reason_of(error)
+        raise wrong(path, f"cannot read the file: {why}", hint=hint or "") from None
+    except UnicodeDecodeError as error:
         raise wrong(path, f"cannot read the file: {error}") from None

@@ -10,8 +10,9 @@ from __future__ import annotations
 import posix
 
 from ._value import Value
-from .paths import DIRECTORY_FLAGS, READ_FLAGS
+from .paths import READ_FLAGS
 from .result_parts import CREATED, DELETED, MODIFIED, Change
+from .treewalk import TreeCursor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ _KIND, _PLAIN, _DIRECTORY, _LINK, _DEVICE = 0o170000, 0o100000, 0o040000, 0o1200
 _TYPES: dict[int, FileType] = {_PLAIN: "file", _DIRECTORY: "directory", _LINK: "symlink"}
 _MODE = 0o777
 _BLOCK = 1 << 20
-_MOST_DEPTH = 128  # deeper than that, a tree is changed as a whole and not looked into
+MOST_DEPTH = 128  # deeper than that nothing is looked into
+MOST_SKIPPED = 1000  # that are told one by one
 
 
 class Known(Value):
@@ -90,37 +92,104 @@ def _opaque(directory: int) -> bool:
         return False
 
 
-def _open_directory(name: str, directory: int | None) -> int | None:
-    if directory is None:
-        return None
-    try:
-        return posix.open(name, DIRECTORY_FLAGS, dir_fd=directory)
-    except OSError:
-        return None
+class _Below:
+    """The place in the directory below that goes with one in the layer; `fd` is None where there is nothing."""
+
+    def __init__(self, root: int | None) -> None:
+        self._place = None if root is None else TreeCursor(root)
+        self._missing = 0  # how many directories of the layer this place is beneath the last one that is here, too
+
+    @property
+    def fd(self) -> int | None:
+        return None if self._missing or self._place is None else self._place.fd
+
+    def enter(self, name: str) -> None:
+        try:
+            if self._missing or self._place is None:
+                raise FileNotFoundError
+            self._place.enter(name)
+        except OSError:
+            self._missing += 1
+
+    def leave(self) -> None:
+        if self._missing:
+            self._missing -= 1
+            return
+        try:
+            if self._place is not None:
+                self._place.leave()
+        except OSError:  # somebody moves what is below: from here on nothing is known of it
+            self.close()
+
+    def close(self) -> None:
+        if self._place is not None:
+            self._place.close()
+            self._place = None
 
 
 class Comparison:
-    """Of a layer and what it lies over, or was copied from."""
+    """Of a layer and what it lies over, or was copied from. `skipped`: what was not looked into, and a word for why."""
 
     def __init__(self, known: Known) -> None:
         self._known = known
+        self.skipped: list[tuple[str, str]] = []
 
-    def changes(self, upper: int, lower: int | None, prefix: str = "") -> Iterator[Change]:
+    def changes(self, upper: int, lower: int | None) -> Iterator[Change]:
         """Each change, a directory before what lies in it. Both descriptors stay the caller's."""
-        names = sorted(posix.listdir(upper))
+        self.skipped.clear()
+        below = _Below(lower)
+        try:
+            with TreeCursor(upper) as place:
+                levels = [("", self._in_directory("", place, below))]
+                while levels:
+                    prefix, entries = levels[-1]
+                    found = next(entries, None)
+                    if isinstance(found, Change):
+                        yield found
+                    elif found is not None:
+                        if self._enter(found, prefix, place, below):
+                            levels.append((f"{prefix}{found}/", self._in_directory(f"{prefix}{found}/", place, below)))
+                    else:
+                        levels.pop()
+                        if levels:
+                            place.leave()
+                            below.leave()
+        finally:
+            below.close()
+
+    def _enter(self, name: str, prefix: str, place: TreeCursor, below: _Below) -> bool:
+        """Go into a directory of the layer, and into the one below if there is one."""
+        if place.depth >= MOST_DEPTH:
+            self._skip(prefix + name, "too_deep")
+            return False
+        try:
+            place.enter(name)
+        except OSError:
+            self._skip(prefix + name, "unreadable")
+            return False
+        below.enter(name)
+        return True
+
+    def _skip(self, path: str, why: str) -> None:
+        if len(self.skipped) < MOST_SKIPPED:
+            self.skipped.append((path, why))
+
+    def _in_directory(self, prefix: str, place: TreeCursor, below: _Below) -> Iterator[Change | str]:
+        """The changes in one directory; a name alone is a directory to go into before the next one is asked for."""
+        names = sorted(posix.listdir(place.fd))
         copied = self._known.copied
-        if lower is not None and (copied is not None or _opaque(upper)):
-            gone = set(posix.listdir(lower)) - set(names)
+        if below.fd is not None and (copied is not None or _opaque(place.fd)):
+            gone = set(posix.listdir(below.fd)) - set(names)
             for name in sorted(gone):
                 if copied is not None and prefix + name not in copied:
                     continue
-                before = lstat(name, lower)
+                before = lstat(name, below.fd)
                 if before is not None:
                     yield _change(prefix + name, DELETED, before)
         for name in names:
-            yield from self._changes_of(name, prefix + name, upper, lower)
+            yield from self._changes_of(name, prefix + name, place.fd, below.fd)
 
-    def _changes_of(self, name: str, path: str, upper: int, lower: int | None) -> Iterator[Change]:
+    def _changes_of(self, name: str, path: str, upper: int, lower: int | None) -> Iterator[Change | str]:
         now, before = lstat(name, upper), lstat(name, lower)
         if now is None or path in self._known.mount_points:
             return
@@ -128,7 +197,12 @@ class Comparison:
             if before is not None:
                 yield _change(path, DELETED, before)
         elif _kind(now) == _DIRECTORY:
-            yield from self._changes_in(name, path, upper, lower, before)
+            if _kind(before) != _DIRECTORY:
+                if before is not None:
+                    yield _change(path, DELETED, before)
+                if path not in self._known.directories:
+                    yield Change(path=path, kind=CREATED, bytes=0, type="directory")
+            yield name
         elif path in self._known.files and self._known.files[path] == fingerprint(now):
             return
         elif before is None:
@@ -138,21 +212,3 @@ class Comparison:
             yield _change(path, CREATED, now)
         elif lower is not None and not _same(name, upper, lower, now, before):
             yield _change(path, MODIFIED, now)
-
-    def _changes_in(
-        self, name: str, path: str, upper: int, lower: int | None, before: posix.stat_result | None
-    ) -> Iterator[Change]:
-        inner = _open_directory(name, upper)
-        below = _open_directory(name, lower) if _kind(before) == _DIRECTORY else None
-        try:
-            if below is None:
-                if before is not None and _kind(before) != _DIRECTORY:
-                    yield _change(path, DELETED, before)
-                if path not in self._known.directories:
-                    yield Change(path=path, kind=CREATED, bytes=0, type="directory")
-            if inner is not None and path.count("/") < _MOST_DEPTH:
-                yield from self.changes(inner, below, f"{path}/")
-        finally:
-            for fd in (inner, below):
-                if fd is not None:
-                    posix.close(fd)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import posix
 
 from ._value import Value
-from .paths import DIRECTORY_FLAGS, READ_FLAGS
+from .paths import READ_FLAGS
 from .patterns import MOST_NAMES, advance
 from .result_parts import CollectedFile, NotCollected
+from .treewalk import EXDEV, TreeCursor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,53 +97,65 @@ class _Collection:
                 found.append(entry.name)
         yield from sorted(found)
 
-    def walk(self, fd: int, prefix: str, states: Sequence[Sequence[str]]) -> None:
-        for name in self._names(fd, states):
-            rests = advance(name, states)
-            if rests:
-                literal = any(tuple(rest) == (name,) for rest in states)
-                self._visit(fd, prefix + name, rests, literal=literal)
-        if self._entries < 0:
-            self._entries = 0
-            self.refuse(prefix, "too_many")
+    def walk(self, root: int, states: Sequence[Sequence[str]]) -> None:
+        """Visit all that the states may lead to. A directory that is moved while it is looked into ends the walk."""
+        with TreeCursor(root) as place:
+            levels = [("", states, self._names(place.fd, states))]
+            while levels:
+                prefix, here, names = levels[-1]
+                name = next(names, None)
+                if name is not None:
+                    deeper = self._visit(place, prefix, name, here)
+                    if deeper:
+                        levels.append((f"{prefix}{name}/", deeper, self._names(place.fd, deeper)))
+                    continue
+                if self._entries < 0:
+                    self._entries = 0
+                    self.refuse(prefix, "too_many")
+                levels.pop()
+                try:
+                    if levels:
+                        place.leave()
+                except OSError:
+                    self.refuse(prefix, "unreadable")
+                    return
 
-    def _visit(self, fd: int, path: str, rests: Sequence[Sequence[str]], *, literal: bool) -> None:
-        name = path.rpartition("/")[2]
+    def _visit(self, place: TreeCursor, prefix: str, name: str, states: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+        """Take a file; go into a directory, and return what is looked for there; or refuse it."""
+        rests = advance(name, states)
+        if not rests:
+            return []
+        path = prefix + name
         named = any(not rest for rest in rests)
         try:
-            seen = posix.stat(name, dir_fd=fd, follow_symlinks=False)
+            seen = posix.stat(name, dir_fd=place.fd, follow_symlinks=False)
         except OSError:
-            return  # a name that a pattern spells out and that is not there
+            return []  # a name that a pattern spells out and that is not there
         kind = seen.st_mode & _KIND
         if path in self._mount_points:
             self.refuse(path, "mount")
         elif kind == _DIRECTORY:
             deeper = [rest for rest in rests if rest]
             if deeper:
-                self._enter(fd, path, deeper)
-            elif literal:
+                return deeper if self._enter(place, path) else []
+            if any(tuple(rest) == (name,) for rest in states):
                 self.refuse(path, "directory")
         elif named and kind == _PLAIN:
-            self._take(fd, name, path)
+            self._take(place.fd, name, path)
         elif named:
             self.refuse(path, "symlink" if kind == _LINK else "special")
+        return []
 
-    def _enter(self, fd: int, path: str, deeper: Sequence[Sequence[str]]) -> None:
-        if path.count("/") >= MOST_NAMES:
+    def _enter(self, place: TreeCursor, path: str) -> bool:
+        if place.depth >= MOST_NAMES:
             self.refuse(path, "too_deep")
-            return
+            return False
         try:
-            inner = posix.open(path.rpartition("/")[2], DIRECTORY_FLAGS, dir_fd=fd)
-        except OSError:
-            self.refuse(path, "unreadable")
-            return
-        try:
-            if posix.fstat(inner).st_dev == self._device:
-                self.walk(inner, f"{path}/", deeper)
-            else:
-                self.refuse(path, "mount")
-        finally:
-            posix.close(inner)
+            place.enter(path.rpartition("/")[2], device=self._device)
+        except OSError as error:
+            self.refuse(path, "mount" if error.errno == EXDEV else "unreadable")
+            return False
+        return True
 
     def _take(self, fd: int, name: str, path: str) -> None:
         try:
@@ -174,6 +187,6 @@ def collect(
 ) -> tuple[tuple[CollectedFile, ...], tuple[NotCollected, ...]]:
     """The plain files beneath the directory `root` that the patterns name, by path, and what was left out and why."""
     collection = _Collection(root, limits, mount_points)
-    collection.walk(root, "", [tuple(pattern.split("/")) for pattern in patterns])
+    collection.walk(root, [tuple(pattern.split("/")) for pattern in patterns])
     collection.miss(patterns)
     return tuple(collection.files), tuple(collection.refused)

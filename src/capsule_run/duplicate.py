@@ -11,12 +11,14 @@ import posix
 from ._value import Value
 from .delivery import Delivery
 from .paths import DIRECTORY_FLAGS
+from .treewalk import TreeCursor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .host import Source
 
 MOST_BYTES, MOST_ENTRIES = 64 << 20, 2000
+MOST_DEPTH, MOST_PATH_BYTES = 64, 2048  # what is made of it is made by its path, beneath another one
 _KIND, _PLAIN, _DIRECTORY, _LINK = 0o170000, 0o100000, 0o040000, 0o120000
 _PAGE = 4096
 
@@ -57,23 +59,46 @@ class _Copying:
         self.links: list[tuple[str, str]] = []
         self.files: list[Delivery] = []
 
-    def walk(self, fd: int, prefix: str) -> bool:
+    def walk(self, root: int) -> bool:
         """Whether all of it is within the limits."""
-        with posix.scandir(fd) as entries:
-            for entry in entries:
-                self._entries -= 1
-                if self._entries < 0 or not self._take(fd, entry.name, prefix + entry.name):
+        with TreeCursor(root) as place:
+            levels = [("", self._names(place.fd))]
+            while levels:
+                prefix, names = levels[-1]
+                if self._entries < 0:
                     return False
+                if not names:
+                    levels.pop()
+                    if levels:
+                        place.leave()
+                    continue
+                name = names.pop()
+                if not self._take(place, name, prefix + name):
+                    return False
+                if place.depth == len(levels):
+                    levels.append((f"{prefix}{name}/", self._names(place.fd)))
         return True
 
-    def _take(self, fd: int, name: str, path: str) -> bool:
-        seen = posix.stat(name, dir_fd=fd, follow_symlinks=False)
+    def _names(self, directory: int) -> list[str]:
+        """The names in a directory, as many as there may still be, and one."""
+        names = []
+        with posix.scandir(directory) as entries:
+            for entry in entries:
+                names.append(entry.name)
+                self._entries -= 1
+                if self._entries < 0:
+                    break
+        return names[::-1]
+
+    def _take(self, place: TreeCursor, name: str, path: str) -> bool:
+        """Note one thing down, and go into it if it is a directory. Whether it is within the limits."""
+        seen = posix.stat(name, dir_fd=place.fd, follow_symlinks=False)
         kind = seen.st_mode & _KIND
         if kind == _LINK:
-            self.links.append((path, posix.readlink(name, dir_fd=fd)))
+            self.links.append((path, posix.readlink(name, dir_fd=place.fd)))
         elif kind == _DIRECTORY:
-            return seen.st_dev != self._source.device or self._enter(fd, name, path, seen.st_mode)
-        elif kind == _PLAIN and posix.access(name, posix.R_OK, dir_fd=fd, effective_ids=True):
+            return seen.st_dev != self._source.device or self._enter(place, name, path, seen.st_mode)
+        elif kind == _PLAIN and posix.access(name, posix.R_OK, dir_fd=place.fd, effective_ids=True):
             self._left -= max(-(-seen.st_size // _PAGE), 1) * _PAGE
             whole = f"{self._source.path}/{path}"
             self.files.append(
@@ -84,16 +109,15 @@ class _Copying:
             )  # fmt: skip
         return self._left >= 0
 
-    def _enter(self, fd: int, name: str, path: str, mode: int) -> bool:
+    def _enter(self, place: TreeCursor, name: str, path: str, mode: int) -> bool:
+        if place.depth >= MOST_DEPTH or len(path.encode("utf-8", "surrogateescape")) > MOST_PATH_BYTES:
+            return False
         try:
-            inner = posix.open(name, DIRECTORY_FLAGS, dir_fd=fd)
+            place.enter(name)
         except PermissionError:
             return True
-        try:
-            self.directories.append((path, mode & 0o777 | 0o700))
-            return self.walk(inner, f"{path}/")
-        finally:
-            posix.close(inner)
+        self.directories.append((path, mode & 0o777 | 0o700))
+        return True
 
 
 def copy_of(source: Source, most_bytes: int) -> Copy | None:
@@ -105,7 +129,7 @@ def copy_of(source: Source, most_bytes: int) -> Copy | None:
         return None
     try:
         seen = posix.fstat(fd)
-        if (seen.st_dev, seen.st_ino) != (source.device, source.inode) or not copying.walk(fd, ""):
+        if (seen.st_dev, seen.st_ino) != (source.device, source.inode) or not copying.walk(fd):
             return None
     except OSError:
         return None

@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .changes import Known
+    from .changes import Comparison, Known
     from .core import Core
     from .delivery import Stream
     from .policy import Policy
@@ -145,13 +145,14 @@ class Exchange:
         changes: tuple[Change, ...] | None = None
         more = False
         if self._transfer.needs_changes:
+            comparison = self._comparison()
             listed: list[Change] = []
-            for change in self._changes():
-                more = len(listed) == MOST_LISTED
-                if more:
+            for change in self._changes(comparison):
+                if len(listed) == MOST_LISTED:
+                    more = True
                     break
                 listed.append(change)
-            changes = tuple(listed)
+            changes, more = tuple(listed), more or bool(comparison.skipped)
         not_applied = [*not_saved, *(self._write_changes() if by_itself else [])]
         return Taken(
             collected=collected,
@@ -207,21 +208,25 @@ class Exchange:
             files=self._brought,
         )
 
-    def _changes(self) -> Iterator[Change]:
-        if self._policy.workspace_kind == COPY_ON_WRITE and not posix.listdir(self._written):
-            return iter(())  # nothing was written, and what is gone would be marked
+    def _comparison(self) -> Comparison:
         from .changes import Comparison
 
-        lower = self._lower if self._lower >= 0 else None
-        return Comparison(self._known()).changes(self._written, lower)
+        return Comparison(self._known())
+
+    def _changes(self, comparison: Comparison) -> Iterator[Change]:
+        if self._policy.workspace_kind == COPY_ON_WRITE and not posix.listdir(self._written):
+            return iter(())  # nothing was written, and what is gone would be marked
+        return comparison.changes(self._written, self._lower if self._lower >= 0 else None)
 
     def _write_changes(self) -> list[NotApplied]:
-        refused: list[NotApplied] = []
-        if self._save_to >= 0 or self._transfer.applies_changes:
-            from .applying import carry_over
+        if self._save_to < 0 and not self._transfer.applies_changes:
+            return []
+        from .applying import carry_over, not_looked_into
 
-            if self._save_to >= 0:
-                refused += carry_over(self._changes(), self._written, self._save_to, deletions=False)
-            if self._transfer.applies_changes:
-                refused += carry_over(self._changes(), self._written, self._lower, deletions=True)
-        return refused
+        refused: list[NotApplied] = []
+        comparison = self._comparison()
+        if self._save_to >= 0:
+            refused += carry_over(self._changes(comparison), self._written, self._save_to, deletions=False)
+        if self._transfer.applies_changes:
+            refused += carry_over(self._changes(comparison), self._written, self._lower, deletions=True)
+        return refused + not_looked_into(comparison)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import posix
 
+from .hostfile import link_beside, write_beside
 from .paths import DIRECTORY_FLAGS, READ_FLAGS
+from .treewalk import delete
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .result_parts import Change
 
-EEXIST, EISDIR, ENOTDIR, ENOENT, ELOOP = 17, 21, 20, 2, 40
+EISDIR, ENOTDIR, ENOENT, ELOOP, EXDEV, EBUSY = 21, 20, 2, 40, 18, 16
 _KIND, _PLAIN, _DIRECTORY = 0o170000, 0o100000, 0o040000
-_NEW = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _AT_A_TIME = 1 << 30
 _MAPPED_AT_A_TIME, _PAGE, _DONTNEED = 1 << 24, 1 << 16, 4  # bytes, a multiple of every page, and MADV_DONTNEED
 
@@ -87,9 +88,9 @@ class Outlet:
             raise RefusedError("leaves_tree")
         parent = self._parent(path, make=True)
         try:
-            temporary = _temporary()
-            posix.symlink(target, temporary, dir_fd=parent)
-            self._rename(temporary, path.rpartition("/")[2], parent)
+            link_beside(parent, path.rpartition("/")[2], target)
+        except OSError as error:
+            raise RefusedError("directory" if error.errno == EISDIR else "unwritable") from None
         finally:
             posix.close(parent)
 
@@ -97,21 +98,17 @@ class Outlet:
         """Write a file, of an open one's content or of bytes, in the place of whatever file or link lies there."""
         parent = self._parent(path, make=True)
         try:
-            temporary, name = _temporary(), path.rpartition("/")[2]
-            fd = posix.open(temporary, _NEW, 0o600, dir_fd=parent)
-            try:
+            name = path.rpartition("/")[2]
+
+            def fill(fd: int) -> None:
                 _copy(content, fd)
                 self._dress(fd, name, parent, mode)
                 if mtime_ns is not None:
                     posix.utime(fd, ns=(mtime_ns, mtime_ns))
-                self._rename(temporary, name, parent)
-            except BaseException:
-                _unlink_quietly(temporary, parent)
-                raise
-            finally:
-                posix.close(fd)
-        except OSError:
-            raise RefusedError("unwritable") from None
+
+            write_beside(parent, name, fill)
+        except OSError as error:
+            raise RefusedError("directory" if error.errno == EISDIR else "unwritable") from None
         finally:
             posix.close(parent)
 
@@ -125,33 +122,15 @@ class Outlet:
             posix.fchown(fd, old.st_uid, old.st_gid)
         posix.fchmod(fd, mode & 0o777)
 
-    def _rename(self, temporary: str, name: str, parent: int) -> None:
-        try:
-            posix.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
-        except OSError as error:
-            _unlink_quietly(temporary, parent)
-            raise RefusedError("directory" if error.errno == EISDIR else "unwritable") from None
-
     def remove(self, path: str) -> None:
         """Remove a file, a link, or a directory with all that lies in it. What is gone already is no failure."""
         parent = self._parent(path, make=False)
         try:
-            _remove(path.rpartition("/")[2], parent)
-        except OSError:
-            raise RefusedError("unwritable") from None
+            delete(path.rpartition("/")[2], parent)
+        except OSError as error:
+            raise RefusedError("mount" if error.errno in (EXDEV, EBUSY) else "unwritable") from None
         finally:
             posix.close(parent)
-
-
-def _temporary() -> str:
-    return f".capsule-{posix.urandom(8).hex()}"
-
-
-def _unlink_quietly(name: str, parent: int) -> None:
-    try:
-        posix.unlink(name, dir_fd=parent)
-    except OSError:  # the error that led here says more
-        pass
 
 
 def _copy(content: int | memoryview, to: int) -> None:
@@ -167,21 +146,6 @@ def _copy(content: int | memoryview, to: int) -> None:
             hasattr(content.obj, "madvise") and at >= _PAGE
         ):  # a file mapped into memory: what was read need not stay there
             content.obj.madvise(_DONTNEED, 0, at // _PAGE * _PAGE)
-
-
-def _remove(name: str, parent: int) -> None:
-    try:
-        posix.unlink(name, dir_fd=parent)
-    except FileNotFoundError:
-        return
-    except IsADirectoryError:
-        inner = posix.open(name, DIRECTORY_FLAGS, dir_fd=parent)
-        try:
-            for entry in posix.listdir(inner):
-                _remove(entry, inner)
-        finally:
-            posix.close(inner)
-        posix.rmdir(name, dir_fd=parent)
 
 
 def transfer(change: Change, layer: int, outlet: Outlet) -> None:

@@ -14,11 +14,14 @@ from ._value import replace
 from .cgroup import own_name
 from .delivery import open_plain
 from .errors import CapsuleError
-from .host import Upper, current_directory, look
+from .host import Upper, look
+from .hostfile import open_directory, reason_of, resolve
 from .machine import capabilities
+from .paths import DIRECTORY_FLAGS
 from .plan import WORKSPACE_PLACE, layer_steps
 from .removal import remove, sweep
 from .statuses import KILLED
+from .treewalk import used_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,11 +38,11 @@ if TYPE_CHECKING:
 FIELD = "isolation.workspace_upper"
 LAYER, UPPER, WORK = "layer", "upper", "work"
 LOOK_SECONDS = 0.05
+MOST_BLIND = 20  # looks in a row that do not see all, while the disk has lost what the run may take
 SIGKILL, KILLED_EXIT, CANCELLED = 9, 137, "E3007"
-_DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _NEW = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _CAPABILITIES = (("CAP_CHOWN", 0), ("CAP_DAC_OVERRIDE", 1), ("CAP_FOWNER", 3))
-_BLOCK, _COPY_BYTES = 512, 1 << 30
+_COPY_BYTES = 1 << 30
 
 
 def _refused(path: str, why: str, *, code: str = "E2008", hint: str | None = None) -> CapsuleError:
@@ -53,7 +56,11 @@ def _free_bytes(fd: int) -> int:
 
 def found_for(asked: WorkspaceUpper) -> Upper:
     """What is known before anything is made: the directory itself stands for the one that a run makes in it."""
-    source = look(asked.directory, directory=current_directory())
+    try:
+        source = look(resolve(asked.directory))
+    except OSError as error:
+        why, hint = reason_of(error)
+        raise _refused(asked.directory, f"`{asked.directory}`: {why}", code="E2004", hint=hint) from None
     if source.error:
         raise _refused(source.path, f"`{asked.directory}`: {posix.strerror(source.error).lower()}", code="E2004")
     if not source.is_directory:
@@ -77,8 +84,9 @@ class UpperDirectory:
         """Make it. Raises CapsuleError E2004 or E2008."""
         found = found_for(asked)
         self.full = ""  # why the run was ended, if it was
+        self._blind = 0  # looks in a row that could not see all of the layer
         self._name = own_name()
-        self._parent = posix.open(found.directory, _DIRECTORY)
+        self._parent = _open(found.directory)
         self._layer = -1
         self._stop, self._stopped = _thread.allocate_lock(), _thread.allocate_lock()
         self._stop.acquire()
@@ -108,12 +116,17 @@ class UpperDirectory:
         free = _free_bytes(self._parent)
         self._free_at_start, self._floor = free, free // 4
         posix.mkdir(self._name, 0o700, dir_fd=self._parent)
-        path = f"{found.directory}/{self._name}/{LAYER}"
-        for place in (path, f"{path}/{UPPER}", f"{path}/{WORK}"):
-            posix.mkdir(place, 0o755)
-            posix.chmod(place, 0o755)  # whatever the umask
-        self._layer = posix.open(path, _DIRECTORY)
-        self.facts = replace(found, source=self._source(path), made=True)
+        # through descriptors: a directory above it may be swapped at any time
+        own = posix.open(self._name, DIRECTORY_FLAGS, dir_fd=self._parent)
+        try:
+            _make_directory(LAYER, own)
+            self._layer = posix.open(LAYER, DIRECTORY_FLAGS, dir_fd=own)
+        finally:
+            posix.close(own)
+        for name in (UPPER, WORK):
+            _make_directory(name, self._layer)
+        source = self._source(f"{found.directory}/{self._name}/{LAYER}")
+        self.facts = replace(found, source=source, made=True)
 
     def _source(self, path: str) -> Source:
         found = look(path)
@@ -127,9 +140,10 @@ class UpperDirectory:
     def lay(self, policy: Policy) -> None:
         """Make what the plan would make in the workspace's layer, as the sandbox's own. Nobody else is in it yet."""
         deliveries = iter(policy.transfer.deliveries)
-        start = f"{self.facts.source.path}/{UPPER}"
+        layer = f"/proc/self/fd/{self._layer}/."
+        start = f"{layer}/{UPPER}"
         ids = (policy.identity.outside_uid, policy.identity.outside_gid)
-        made = [self.facts.source.path, start, f"{self.facts.source.path}/{WORK}"]
+        made = [layer, start, f"{layer}/{WORK}"]
         for step in layer_steps(policy):
             place = start + step[2 if step[0] == "fill" else 1].removeprefix(WORKSPACE_PLACE)
             if step[0] == "dir":
@@ -170,8 +184,13 @@ class UpperDirectory:
             return f"the disk has less than {self._floor} bytes left, a quarter of what was free"
         if self._free_at_start - free < self.facts.bytes:  # whoever wrote it: so much cannot be ours
             return ""
-        used = _used_bytes(self._layer, self.facts.bytes)
-        return f"the workspace took more than {self.facts.bytes} bytes" if used > self.facts.bytes else ""
+        used, whole = used_bytes(self._layer, self.facts.bytes)
+        if used > self.facts.bytes:
+            return f"the workspace took more than {self.facts.bytes} bytes"
+        self._blind = 0 if whole else self._blind + 1
+        if self._blind < MOST_BLIND:
+            return ""
+        return f"the disk has {self.facts.bytes} bytes less, and what of them the workspace took cannot be seen"
 
     def close(self) -> None:
         """Remove everything. What the host refuses to remove stays for the next run in this directory."""
@@ -210,6 +229,19 @@ def _need_capabilities(path: str) -> None:
         )
 
 
+def _open(directory: str) -> int:
+    try:
+        return open_directory(directory)
+    except OSError as error:
+        why, hint = reason_of(error)
+        raise _refused(directory, f"`{directory}`: {why}", code="E2004", hint=hint) from None
+
+
+def _make_directory(name: str, parent: int) -> None:
+    posix.mkdir(name, 0o755, dir_fd=parent)
+    posix.chmod(name, 0o755, dir_fd=parent)  # whatever the umask
+
+
 def _write(place: str, mode: int, content: bytes) -> None:
     fd = posix.open(place, _NEW, 0o600)
     try:
@@ -241,22 +273,6 @@ def _deliver(place: str, file: Delivery) -> None:
             posix.close(target)
     finally:
         posix.close(source)
-
-
-def _used_bytes(layer: int, enough: int) -> int:
-    """What lies in a tree that its owner changes meanwhile, as far as it can be seen; no more is counted than `enough`."""
-    used, waiting = 0, [f"/proc/self/fd/{layer}"]
-    while waiting and used <= enough:
-        try:
-            with posix.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    seen = entry.stat(follow_symlinks=False)
-                    used += seen.st_blocks * _BLOCK
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-        except OSError:  # gone meanwhile, or the command took the right to look: the floor holds all the same
-            continue
-    return used
 
 
 def with_upper(

@@ -1,0 +1,245 @@
+"""Trees far deeper than any path is long, made by a command: all that walks what was left comes to its end, and says so."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+from inside import COMMAND
+
+import capsule_run
+from capsule_run import duplicate, host, treewalk
+from capsule_run.applying import carry_over
+from capsule_run.changes import MOST_DEPTH, Comparison, Known
+from capsule_run.outlet import Outlet
+from capsule_run.removal import remove
+
+NOTHING = Known(mount_points=frozenset(), directories=frozenset(), copied=None, files={})
+# Deeper than Python recurses, and 5 MB of path, which is 1,200 times what a system call takes.
+DEPTHS = [(1500, 3), (20_000, 255)]
+deep = pytest.mark.parametrize(("depth", "length"), DEPTHS, ids=["1500", "20000 of 255 bytes"])
+MAKE = """
+import os, sys
+def make(top, depth, length):
+    here = os.open(".", os.O_RDONLY)
+    os.mkdir(top); os.chdir(top)
+    for _ in range(depth):
+        os.mkdir("d" * length); os.chdir("d" * length)
+    open("last", "w").write("l")
+    os.fchdir(here); os.close(here)
+"""
+
+
+def make_inside(depth, length):
+    """The command that makes the tree `deep`."""
+    return ["/usr/bin/python3", "-c", f"{MAKE}\nmake('deep', {depth}, {length})"]
+
+
+def make_here(directory, name, depth, length):
+    """The same tree on the host, made by another process, whose current directory may change."""
+    subprocess.run(["/usr/bin/python3", "-c", f"{MAKE}\nmake({name!r}, {depth}, {length})"], cwd=directory, check=True)
+
+
+@pytest.fixture
+def tree():
+    """A shared directory with one file, in memory, where deep trees take no time; a program removes it that can."""
+    top = Path(tempfile.mkdtemp(prefix="deep-", dir="/dev/shm"))
+    (top / "tree").mkdir()
+    (top / "tree" / "kept").write_text("k")
+    yield top / "tree"
+    subprocess.run(["rm", "-rf", top], check=True)
+
+
+@pytest.fixture
+def few_descriptors():
+    """Not many more descriptors than are open already, so that a walk that keeps one for each level fails."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = max(map(int, os.listdir("/proc/self/fd"))) + 40
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def opened(path):
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+LIMITS = {"memory": "1G", "disk": "512M", "max_pids": 50}
+
+
+@pytest.mark.sandbox
+def test_a_deleted_directory_is_deleted(tree, few_descriptors):
+    """Applying the deletion of a directory of the host's deletes all of it, however deep it is."""
+    make_here(tree, "deep", 1500, 255)
+    result = capsule_run.run(["rm", "-rf", "deep"], workspace=str(tree), apply_changes=True, **LIMITS)
+    assert ("success", (), ["kept"]) == (result.status, result.not_applied, os.listdir(tree))
+    assert ["deep"] == [one.path for one in result.changes]
+
+
+@pytest.mark.sandbox
+@deep
+@pytest.mark.parametrize("option", ["apply_changes", "save_changes"])
+def test_a_directory_that_was_made_is_written_as_far_as_it_is_looked_into(tree, few_descriptors, depth, length, option):
+    """What lies deeper than is looked into is named in `not_applied`, and the list of changes says that it is not whole."""
+    saved = tree.parent / "saved"
+    value = str(saved) if option == "save_changes" else True
+    result = capsule_run.run(make_inside(depth, length), workspace=str(tree), **{option: value}, **LIMITS)
+    assert "success" == result.status, result.stderr
+    assert ["too_deep"] == [one.reason for one in result.not_applied]
+    assert result.changes_truncated
+    assert "deep" in os.listdir(saved if option == "save_changes" else tree)
+
+
+@pytest.mark.sandbox
+@deep
+def test_what_lies_too_deep_is_not_collected(tree, few_descriptors, depth, length):
+    """Collecting everything comes to its end, and names the directory where it stopped."""
+    command = make_inside(depth, length)
+    result = capsule_run.run(command, collect=["**", "kept"], files={"kept": "k"}, **LIMITS)
+    assert "success" == result.status, result.stderr
+    assert (["kept"], ["too_deep"]) == (list(result.files), [one.reason for one in result.not_collected])
+
+
+@pytest.mark.sandbox
+def test_a_layer_on_disk_is_removed(place, few_descriptors):
+    """An upper layer goes with the run, however deep what lies in it."""
+    for name in ("disk", "tree"):
+        (place / name).mkdir()
+    upper = {"directory": str(place / "disk"), "bytes": 512 << 20}
+    command = make_inside(1500, 255)
+    result = capsule_run.run(command, workspace=str(place / "tree"), workspace_upper=upper, timeout_ms=50_000, **LIMITS)
+    assert ("success", []) == (result.status, os.listdir(place / "disk")), result.stderr
+
+
+FILLING = """
+os.chdir("deep")
+for _ in range(40):
+    os.chdir("d" * 255)
+for n in range(16):
+    open(str(n), "wb").write(bytes(1 << 20)); os.sync
+HIDE
+import time; time.sleep(20)
+"""
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("hide", ["", 'os.chdir("/workspace"); os.chmod("deep", 0)'], ids=["deep", "no right to look"])
+def test_what_hides_from_the_look_at_the_disk_is_counted(inside, place, hide):
+    """Files beyond the longest path, or in a directory that nobody may read, do not hide from an upper layer's bound."""
+    (place / "disk").mkdir()
+    os.chown(place / "disk", inside.uid, -1)
+    isolation = {"workspace_upper": {"directory": str(place / "disk"), "bytes": 4 << 20}}
+    code = f"{MAKE}\nmake('deep', 40, 255)\n{FILLING.replace('HIDE', hide)}"
+    response = inside(["/usr/bin/python3", "-c", code], isolation=isolation, timeout_ms=15_000)
+    assert "E4005" == response.get("error", {}).get("code"), response
+    assert [] == os.listdir(place / "disk")
+
+
+# --- each walk by itself ----------------------------------------------------------------------------------------------
+
+
+@deep
+def test_deleting_and_removing_come_to_their_end(tree, few_descriptors, depth, length):
+    """Both ways to remove a tree need few descriptors, no long path and no recursion."""
+    make_here(tree, "one", depth, length)
+    make_here(tree, "two", depth, length)
+    directory = opened(tree)
+    try:
+        treewalk.delete("one", directory)
+        remove("two", directory)
+    finally:
+        os.close(directory)
+    assert ["kept"] == os.listdir(tree)
+
+
+@deep
+def test_used_bytes_are_those_of_the_whole_tree(tree, few_descriptors, depth, length):
+    """What a tree takes is counted to its last file."""
+    make_here(tree, "deep", depth, length)
+    directory = opened(tree)
+    try:
+        used, whole = treewalk.used_bytes(directory, 1 << 40)
+        cut, _whole = treewalk.used_bytes(directory, 4096)
+    finally:
+        os.close(directory)
+    blocks = subprocess.run(["du", "-s", "-B512", tree], capture_output=True, check=True).stdout.split()[0]
+    top = os.stat(tree).st_blocks
+    assert ((int(blocks) - top) * 512, True) == (used, whole)
+    assert used >= cut
+
+
+@deep
+def test_a_copy_is_not_made_of_a_deep_tree(tree, few_descriptors, depth, length):
+    """A private copy has a bound of depth, past which there is none."""
+    make_here(tree, "deep", depth, length)
+    assert duplicate.copy_of(host.look(str(tree)), 1 << 30) is None
+
+
+@deep
+def test_a_comparison_stops_where_it_says(tree, few_descriptors, depth, length):
+    """A layer and a tree below, both deep: changes are found down to the bound, and the rest is named."""
+    lower = tree.parent / "lower"
+    lower.mkdir()
+    make_here(tree, "deep", depth, length)
+    make_here(lower, "deep", 50, length)
+    upper, below = opened(tree), opened(lower)
+    try:
+        comparison = Comparison(NOTHING)
+        found = list(comparison.changes(upper, below))
+        refused = carry_over(found, upper, below, deletions=True)
+    finally:
+        os.close(upper)
+        os.close(below)
+    made = [one for one in found if one.type == "directory"]
+    assert (MOST_DEPTH - 50, [], "too_deep") == (len(made), refused, comparison.skipped[0][1])
+
+
+# --- what the host does meanwhile -------------------------------------------------------------------------------------
+
+
+def test_a_place_that_is_moved_is_left_by_no_other_way(tmp_path):
+    """A directory that somebody moves while a walk stands in it: the walk ends, and does not go on where `..` leads."""
+    (tmp_path / "root" / "a" / "b").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    root = opened(tmp_path / "root")
+    try:
+        with treewalk.TreeCursor(root) as place:
+            place.enter("a")
+            place.enter("b")
+            (tmp_path / "root" / "a" / "b").rename(tmp_path / "other" / "b")
+            with pytest.raises(OSError, match="Stale"):
+                place.leave()
+    finally:
+        os.close(root)
+
+
+@pytest.mark.root
+def test_a_deletion_does_not_reach_into_a_mount(inside_as_caller, place):
+    """What is mounted in the shared directory is not seen inside, so deleting its mount point deletes nothing of it."""
+    for name in ("tree/data", "precious"):
+        (place / name).mkdir(parents=True)
+    (place / "precious" / "file").write_text("p")
+    script = f"""
+        mount --bind {place}/precious {place}/tree/data && shift 0 &&
+        exec "$@" --workspace {place}/tree --apply-changes -- sh -c 'ls data; rm -r data; echo new > new'
+    """
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", *COMMAND], capture_output=True, check=False)
+    assert (b"", 0) == (done.stdout, done.returncode), done.stderr
+    assert b"data: mount" in done.stderr
+    assert ("p", "new\n") == ((place / "precious/file").read_text(), (place / "tree/new").read_text())
+
+
+def test_a_deletion_that_fails_says_so(tree):
+    """A directory that cannot be deleted is refused, not an exception of the kernel's."""
+    make_here(tree, "deep", 3, 3)
+    directory = opened(tree)
+    try:
+        Outlet(directory).remove("deep")
+        Outlet(directory).remove("deep")  # what is gone already is no failure
+    finally:
+        os.close(directory)
+    assert ["kept"] == os.listdir(tree)

@@ -249,18 +249,25 @@ uint64_t status_number(const char *text, const char *name);
 
 enum { STAT_PARENT = 4, STAT_UTIME = 14, STAT_STIME, STAT_CUTIME, STAT_CSTIME, STAT_START = 22, STAT_EXIT = 52 }; /* as proc(5) numbers them */
 uint64_t stat_number(const char *text, unsigned int field);
-struct look {
-	int timer;
-	bool over;
-	uint64_t limit_us, used_us, processors, before_us; /* the last: what the group counted when the command began */
-};
-extern struct look cpu;
-int start_look(const struct plan *plan);
-const char *watch_cpu(const struct plan *plan);
+void start_look(const struct plan *plan);
 void record_room(void);
 #define MORTEM_MS 20 /* how long before its time is up we begin to look what everybody does */
 bool start_mortem(void);
 void end_mortem(bool take);
+
+/* ---- cpu_watch.c: processor time ---- */
+
+struct cpu_watch {
+	int timer;
+	bool over, looked, untracked; /* the last look was over the limit; there was one; it did not see every process */
+	uint64_t limit_us, used_us, processors, before_us; /* the last: what the group counted when the command began */
+	uint64_t lost_us;     /* used by processes that nobody waited for */
+};
+extern struct cpu_watch cpu;
+int start_cpu_watch(const struct plan *plan);
+const char *watch_cpu(const struct plan *plan);
+void look_at_cpu(const struct plan *plan);
+void record_cpu(void);
 
 /* ---- cgroup.c: the launcher's and init's part in control groups ---- */
 

@@ -82,6 +82,8 @@ static void kill_room(const char *why)
 		run.killed = why;
 	if (strcmp(why, "memory") == 0)
 		strike();
+	else
+		look_at_cpu(&run.payload);
 	end_room(false);
 	end_mortem(strcmp(why, "clock") == 0 || strcmp(why, "cpu") == 0);
 }
@@ -346,7 +348,8 @@ static void take_payload(int *fds, unsigned int nfds)
 	}
 	message.a = plan_find(&plan, "stdin", &step);
 	start_record(&plan);
-	if ((message.a && start_input(&run.pumps[IN], &plan, &step, &give[4]) < 0) || start_watch(&plan) < 0 || start_look(&plan) < 0
+	start_look(&plan);
+	if ((message.a && start_input(&run.pumps[IN], &plan, &step, &give[4]) < 0) || start_watch(&plan) < 0 || start_cpu_watch(&plan) < 0
 	    || (run.ready_ns && set_timer(run.setup_ms) < 0)
 	    || (message.b = open_doors(&plan, &give[4 + message.a], &step)) < 0
 	    || tell_init(&message, give, 4U + (unsigned int)message.a + (unsigned int)message.b) < 0)
@@ -568,6 +571,7 @@ static void report_end(void)
 	if (run.started) {
 		record_line("setup", run.setup_us, 3, NULL, 0);
 		record_room();
+		record_cpu();
 	}
 	record_counters();
 	record_refusals();

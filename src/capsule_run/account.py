@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .report import Ended
 
 
+ROUNDED_US = 20_000  # user and system time in /proc are each rounded down to a hundredth of a second
 SEEN_WHOLE = 0.99  # of the kernel's peak of a process: a look that has seen so much has seen its peak
 
 
@@ -58,12 +59,29 @@ def _row(ended: Ended, name: str) -> tuple[int, ...]:
 def processor_ms(ended: Ended, counted: Counters) -> tuple[float, float, float]:
     """User, system and all processor time of the command and its children, without that of setting the run up.
 
-    All is the group's own count where that is more: it also has children whose parent let the kernel discard them.
+    All is the group's own count where that is more: it also has children that nobody waited for. Without one, it is at
+    least what the launcher's looks saw.
     """
     usage, setup = ended.report.usage, (*_row(ended, "setup"), 0, 0, 0)
     user, system = max(usage["user_us"] - setup[0], 0) / 1000, max(usage["system_us"] - setup[1], 0) / 1000
     whole = ((counted.cpu_us or 0) - (setup[0] + setup[1] - setup[2])) / 1000  # the third went before the group counted
-    return round(user, 3), round(system, 3), round(max(user + system, whole), 3)
+    seen = lost = 0.0
+    if not counted.cpu_us:
+        seen_us, lost_us, _untracked = (*_row(ended, "cpu-seen"), 0, 0, 0)[:3]
+        seen, lost = (seen_us - setup[0] - setup[1]) / 1000, lost_us / 1000
+    spent = (*_row(ended, "spent"), 0)[0] / 1000  # at which the run was ended
+    return round(user, 3), round(system, 3), round(max(user + system + lost, seen, whole, spent), 3)
+
+
+def cpu_ms_complete(ended: Ended, counted: Counters) -> bool | None:
+    """Whether `cpu_ms` has all: yes by a group's count, no where looks saw more than was waited for, else nobody knows."""
+    if counted.cpu_us:
+        return True
+    seen = _row(ended, "cpu-seen")
+    if not seen:
+        return None
+    waited_us = ended.report.usage["user_us"] + ended.report.usage["system_us"]
+    return False if seen[1] or seen[2] or seen[0] > waited_us + ROUNDED_US else None
 
 
 def wall_ms(ended: Ended) -> float:
@@ -87,6 +105,7 @@ def metrics(ended: Ended, called_ns: int) -> Metrics:
         user_ms=user,
         system_ms=system,
         cpu_ms=cpu,
+        cpu_ms_complete=cpu_ms_complete(ended, counted),
         max_process_memory_bytes=(usage["max_rss_kib"] << 10) or None,
         max_memory_bytes=memory,
         memory_source=source,

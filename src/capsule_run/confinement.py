@@ -26,6 +26,7 @@ RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_AS, RLIMIT_LOCKS, RLIMIT_SIGPENDING = 7, 8
 RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_RTPRIO, RLIMIT_RTTIME = 12, 13, 14, 15
 UNLIMITED = "unlimited"
 SPARE_PROCESSES = 16
+CPU_LOOK_ONLY = str(1 << 53)  # likewise milliseconds: the watch only sees the time of children that nobody waits for
 LOOK_ONLY = str(1 << 62)  # bytes that no machine has: the watch knows the most that it saw, and ends nothing for it
 # core(5): at 1 no core is written, and none is piped to a helper of the host's either, which 0 would still allow.
 NO_CORE = 1
@@ -146,8 +147,10 @@ def payload_steps(policy: Policy, *, group_name: str = GROUP_NAME) -> tuple[Step
         steps.append(("memory-watch", str(policy.memory_bytes)))
     elif not policy.rungs.has_peak:
         steps.append(("memory-watch", LOOK_ONLY))
-    if policy.watched.cpu_time_ms is not None:
-        steps.append(("cpu-watch", str(policy.watched.cpu_time_ms), str(policy.watched.processors)))
+    cpu_time_ms = policy.watched.cpu_time_ms
+    if cpu_time_ms is not None or not policy.rungs.counts_cpu:
+        limit = CPU_LOOK_ONLY if cpu_time_ms is None else str(cpu_time_ms)
+        steps.append(("cpu-watch", limit, str(policy.watched.processors)))
     if policy.watched.postmortem:
         steps.append(("postmortem",))
     steps.append(("record", "2", str(RECORD_BYTES)))

@@ -148,10 +148,6 @@ def out_of_memory(ended: Ended) -> bool:
 def cpu_time(ended: Ended, source: str) -> CapsuleError:
     """Processor time: `source` is the launcher's `watch`, or the `rlimit` of one process behind it."""
     limit, used = ended.policy.watched.cpu_time_ms, cpu_ms(ended)
-    for microseconds in numbers(
-        ended.record, "spent"
-    ):  # what the watch saw, where its last look is before the last tick
-        used = max(used, microseconds / 1000)
     return CapsuleError(
         "E4004",
         f"the command and its children used {used:.0f} ms of processor time, the limit is {limit} ms",

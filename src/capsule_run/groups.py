@@ -130,6 +130,11 @@ class Decision(Value):
         """The mechanism of a limit; empty for one that was not asked for."""
         return dict(self.mechanisms).get(limit, "")
 
+    @property
+    def counts_cpu(self) -> bool:
+        """Whether a group counts processor time: version 2 always, version 1 where `cpuacct` is ours."""
+        return any(_USAGE in group.files or (group.version == 2 and "cpu.stat" in group.files) for group in self.groups)
+
     def holds(self, limit: str) -> bool:
         """Whether a group enforces this limit."""
         return self.of(limit).startswith("cgroup")

@@ -129,7 +129,9 @@ class Metrics(Value):
     system_ms: float
     """CPU time in the kernel, of everything inside, without setting the sandbox up."""
     cpu_ms: float
-    """All CPU time: `user_ms` + `system_ms`, or the cgroup's own count if that is higher."""
+    """All CPU time: `user_ms` + `system_ms`, or the cgroup's own count or what the launcher saw if that is higher."""
+    cpu_ms_complete: bool | None = None
+    """True if a cgroup counted `cpu_ms`, False if children were seen whose time nobody has; None if nobody can know."""
     max_memory_bytes: int | None = None
     """The most memory used at a time, as measured by `memory_source`."""
     memory_source: str | None = None

@@ -65,7 +65,7 @@ _WORDS = {
     "clock": "end it after {0} ms",
     "drain": "wait {0} ms for output of what it left behind",
     "memory-watch": "{watch0}",
-    "cpu-watch": "end it when it has used {0} ms of processor time",
+    "cpu-watch": "{cpu0}",
     "postmortem": "before it is ended for its time, write down what its threads do",
     "record": "write down what happens, in at most {1} bytes",
 }
@@ -117,6 +117,13 @@ def describe(step: tuple[str, ...], plan: Plan) -> str:
             "look how much memory it uses"
             if look_only
             else f"end it when it uses more than {fields[0]} bytes of memory"
+        )
+    if verb == "cpu-watch":
+        look_only = int(fields[0]) >= 1 << 53
+        extra["cpu0"] = (
+            "look how much processor time it uses"
+            if look_only
+            else f"end it when it has used {fields[0]} ms of processor time"
         )
     if verb == "filter":
         extra["instructions0"] = str(len(fields[0]) // 16)

@@ -224,13 +224,13 @@ def test_c_function_fits_a_screen(path):
 
 
 def test_c_is_few_files():
-    """The core is at most 15 files, the header among them (docs/decisions/core-size.md)."""
-    assert len(C_FILES) <= 15
+    """The core is at most 16 files, the header among them (docs/decisions/core-size.md)."""
+    assert len(C_FILES) <= 16
 
 
 def test_c_is_small():
-    """The core can be read in one sitting: at most 4,460 lines, header aside (docs/decisions/core-size.md)."""
-    assert sum(len(path.read_text().splitlines()) for path in C_FILES if path.suffix == ".c") <= 4460
+    """The core can be read in one sitting: at most 4,570 lines, header aside (docs/decisions/core-size.md)."""
+    assert sum(len(path.read_text().splitlines()) for path in C_FILES if path.suffix == ".c") <= 4570
 
 
 def test_the_checks_can_fail(tmp_path, monkeypatch):

@@ -136,6 +136,40 @@ static char begin[] = "import sys\n"
 		      "bundle.begin()\n";
 
 /*
+ * What would let the environment load code into our interpreter, or change what its C library does: a part of LD_LIBRARY_PATH
+ * that is empty names the current directory, which is the one that is not trusted. PYTHON* is ignored by -I. The order stays.
+ */
+static void drop_loader_variables(char **envp)
+{
+	static const char *const dropped[] = { "LD_", "GLIBC_TUNABLES=", "GCONV_PATH=", "LOCPATH=", "NLSPATH=", "MALLOC_", "OPENSSL_" };
+	char **kept = envp;
+
+	for (; *envp != NULL; envp++) {
+		bool keep = true;
+
+		for (unsigned int i = 0; i < sizeof(dropped) / sizeof(*dropped); i++)
+			keep = keep && strncmp(*envp, dropped[i], strlen(dropped[i])) != 0;
+		if (keep)
+			*kept++ = *envp;
+	}
+	*kept = NULL;
+}
+
+/* Python does not start with a directory as stdin. With a stdin that cannot be read it does, and our own code says so. */
+static void replace_directory_as_stdin(void)
+{
+	struct stat st;
+	int null;
+
+	if (fstat(0, &st) < 0 || !S_ISDIR(st.st_mode))
+		return;
+	null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	if (null >= 0)
+		(void)dup2(null, 0); /* if not, Python says what is wrong */
+	close_cleanup(&null);
+}
+
+/*
  * As `capsule-run`: exec the environment's interpreter, isolated (-I) and without site (-S), on our own package. Both
  * are found from where this very file lies, never through PATH or the environment. Where the package lies elsewhere (an
  * editable install), the interpreter beside us looks for it, with site and its cost.
@@ -155,6 +189,8 @@ static int hand_over(int argc, char **argv, char **envp)
 
 	if (length <= 0 || args == MAP_FAILED)
 		return put(2, "capsule-run: cannot find its own file: is /proc mounted?\n"), 125;
+	drop_loader_variables(envp);
+	replace_directory_as_stdin();
 	*strrchr(self, '/') = '\0'; /* the directory of commands */
 	append(prefix, 0, sizeof(prefix), self);
 	*strrchr(prefix, '/') = '\0';
@@ -194,6 +230,19 @@ static bool has_more_rights_than_its_caller(void)
 	return getuid() != geteuid() || getgid() != getegid() || getxattr("/proc/self/exe", "security.capability", NULL, 0) > 0;
 }
 
+/*
+ * Whether this file is the command. Its own name decides, as a symbolic link, `exec -a` and execve(2) can give any other, or
+ * none; the name that it is called by is enough, for a link to the core.
+ */
+static bool is_command(const char *called)
+{
+	static char self[PATH_MAX];
+	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	const char *slash = length > 0 ? strrchr(self, '/') : NULL;
+
+	return strcmp(called, "capsule-run") == 0 || (slash != NULL && strncmp(slash + 1, "capsule-run", 11) == 0);
+}
+
 int main(int argc, char **argv, char **envp)
 {
 	const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
@@ -201,10 +250,10 @@ int main(int argc, char **argv, char **envp)
 
 	if (has_more_rights_than_its_caller())
 		return put(2, "capsule-run: refuses to run set-user-ID, set-group-ID or with file capabilities\n"), 125;
+	if (is_command(name))
+		return hand_over(argc, argv, envp);
 	if (strcmp(name, "capsule-core") == 0 && argc == 1)
 		return launch();
-	if (strcmp(name, "capsule-run") == 0)
-		return hand_over(argc, argv, envp);
 	if (argc == 2 && strcmp(argv[1], "--verbs") == 0)
 		return list_verbs();
 	if (argc == 3 && strcmp(argv[1], "--check") == 0)

@@ -184,9 +184,12 @@ static int hand_over(int argc, char **argv, char **envp)
 	char version[32] = "", core[OPTION_BYTES] = "";
 	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
 	char **args = mmap(NULL, ((size_t)argc + 12) * sizeof(*args), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct stat input;
 	bool found;
 	int at = 0;
 
+	if (fstat(0, &input) == 0 && S_ISDIR(input.st_mode)) /* Python would not even start, and say so in words of its own */
+		return put(2, "capsule-run: standard input is a directory\n"), 2;
 	if (length <= 0 || args == MAP_FAILED)
 		return put(2, "capsule-run: cannot find its own file: is /proc mounted?\n"), 125;
 	drop_loader_variables(envp);

@@ -153,3 +153,13 @@ def test_a_core_that_dies_before_the_room_is_ready_is_an_error_and_no_traceback(
     counting(prefix, "exit 1")
     done = run(prefix, *words, cwd=prefix)
     assert (125, "", True) == (done.returncode, done.stdout, done.stderr.startswith("capsule-run: E6002: "))
+
+
+def test_a_directory_as_standard_input_is_refused_in_our_words(prefix):
+    """`capsule-run < DIRECTORY`, with which no Python starts, is a wrong request and says so."""
+    with_directory = os.open(prefix, os.O_RDONLY)
+    try:
+        done = run(prefix, "--", "true", stdin=with_directory, cwd="/")
+    finally:
+        os.close(with_directory)
+    assert (2, "", "capsule-run: standard input is a directory\n") == (done.returncode, done.stdout, done.stderr)

@@ -10,6 +10,7 @@ from .seccomp import SHIPPED_PROFILES
 from .seccomp.recipe import Recipe, from_spec, from_table, wrong
 
 MAX_BYTES = 1 << 20
+MOST_DOTS = 100  # of a line: tomllib takes a dotted key of n parts in n * n steps, and no key of ours has a dot
 
 
 def is_file(profile: str) -> bool:
@@ -29,9 +30,13 @@ def load(profile: str) -> Recipe | None:
         text = read(profile, MAX_BYTES)
         if len(text) > MAX_BYTES:
             raise wrong(profile, f"the file has more than {MAX_BYTES} bytes")
+        if any(line.count(b".") > MOST_DOTS for line in text.split(b"\n")):
+            raise wrong(profile, f"a line has more than {MOST_DOTS} dots")
         return from_table(tomllib.loads(text.decode()), profile)
     except OSError as error:
         why, hint = reason_of(error)
         raise wrong(profile, f"cannot read the file: {why}", hint=hint or "") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise wrong(profile, "not valid TOML: nested too deeply") from None
+    except ValueError as error:  # of tomllib, of the decoding, or of a number with thousands of digits
         raise wrong(profile, f"not valid TOML: {error}") from None

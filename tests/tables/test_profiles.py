@@ -65,6 +65,9 @@ def test_what_a_name_may_not_say(spec, message):
     ("text", "message"),
     [
         ("groups = [", "not valid TOML"),
+        ("groups = " + "[" * 5000, "nested too deeply"),
+        ("groups = " + "9" * 5000, "not valid TOML"),
+        ("a" + ".b" * 5000 + " = 1", "a line has more than 100 dots"),
         ('gruops = ["watch"]', "unknown field `gruops`; did you mean `groups`?"),
         ('groups = "watch"', "`groups` must be a list of strings"),
         ('allow = ["reed"]', "unknown system call `reed`; did you mean `read`?"),

@@ -231,21 +231,45 @@ int start_output(struct pump *p, const struct plan *plan, const char *name, int 
 int start_input(struct pump *p, const struct plan *plan, const struct step *step, int *inner);
 
 struct watch {
-	int timer, proc, tmpfs; /* procfs of the room, and a place on its writable tmpfs */
-	bool over;              /* the last look was over the limit: the next one decides */
-	uint64_t limit_kib, peak_kib;
-	uint64_t largest_kib;   /* of one process, with what it has mapped of files */
-	uint64_t files_kib;     /* and how much of it that was */
-	uint64_t most_tasks;    /* processes and threads, of the look that saw most */
+	int wake, ask;    /* the watcher has something to say; the launcher wants something of it */
+	int timer;        /* by which the launcher asks whether it is stuck */
+	int proc, tmpfs;  /* procfs of the room, and a place on its writable tmpfs */
+	uint64_t limit_kib;
 };
 extern struct watch memory;
-int start_watch(const struct plan *plan);
-const char *watch_memory(void);
-void strike(void);
+enum verdict { NONE, MEMORY, CPU, LOST };
+/* A page that the watcher writes and the launcher reads. */
+struct sampled {
+	_Atomic uint64_t alive_ns;    /* when the watcher last began a round */
+	_Atomic uint64_t verdict;     /* an enum verdict */
+	_Atomic uint64_t peak_kib;
+	_Atomic uint64_t largest_kib; /* of one process, with what it has mapped of files */
+	_Atomic uint64_t files_kib;   /* and how much of it that was */
+	_Atomic uint64_t most_tasks;  /* processes and threads, of the sample that saw most */
+	_Atomic uint64_t asked, answered; /* the launcher wants one more sample of processor time, and how often it got it */
+	_Atomic uint64_t cpu_used_us, cpu_over, cpu_sampled;
+	_Atomic uint64_t cpu_lost_us, cpu_untracked; /* used by processes that nobody waited for; not every process was seen */
+	_Atomic uint64_t cpu_before_us; /* the launcher's: what the group had counted when the command began */
+};
+extern struct sampled *sampled;
+struct reader {
+	pid_t pid; /* 0: none */
+	int pidfd;
+};
+int start_reader(struct reader *reader, int *const *kept, int nkept);
+bool end_reader(struct reader *reader, int wait_ms);
+int prepare_watch(const struct plan *plan);
+int start_watcher(void);
+const char *check_watcher(void);
+const char *hear_watcher(void);
+void ask_watcher(void);
+void end_watch(int wait_ms);
+void wake_launcher(void);
+void conclude(enum verdict verdict) __attribute__((noreturn));
 int read_proc(int dir, const char *pid, const char *name, char *text, size_t size);
 uint64_t status_number(const char *text, const char *name);
 
-/* ---- look.c: other looks into the room's procfs ---- */
+/* ---- look.c: what else is read of the room's procfs ---- */
 
 enum { STAT_PARENT = 4, STAT_UTIME = 14, STAT_STIME, STAT_CUTIME, STAT_CSTIME, STAT_START = 22, STAT_EXIT = 52 }; /* as proc(5) numbers them */
 uint64_t stat_number(const char *text, unsigned int field);
@@ -258,15 +282,13 @@ void end_mortem(bool take);
 /* ---- cpu_watch.c: processor time ---- */
 
 struct cpu_watch {
-	int timer;
-	bool over, looked, untracked; /* the last look was over the limit; there was one; it did not see every process */
-	uint64_t limit_us, used_us, processors, before_us; /* the last: what the group counted when the command began */
-	uint64_t lost_us;     /* used by processes that nobody waited for */
+	int group; /* the file in which the run's group counts, or -1 */
+	uint64_t limit_us, processors;
 };
 extern struct cpu_watch cpu;
-int start_cpu_watch(const struct plan *plan);
-const char *watch_cpu(const struct plan *plan);
-void look_at_cpu(const struct plan *plan);
+int prepare_cpu_watch(const struct plan *plan);
+uint64_t watch_cpu(void);
+void sample_cpu(void);
 void record_cpu(void);
 
 /* ---- cgroup.c: the launcher's and init's part in control groups ---- */
@@ -276,7 +298,8 @@ int open_group(const struct plan *plan, const struct step *step);
 int open_doors(const struct plan *plan, int doors[static MAX_DOORS], struct step *step);
 int enter_groups(const int *doors, unsigned int count);
 void kill_groups(const struct plan *plan);
-uint64_t group_cpu_us(const struct plan *plan);
+int open_group_cpu(const struct plan *plan);
+uint64_t group_cpu_us(int file);
 void record_groups(const struct plan *plan);
 bool remove_groups(const struct plan *plan);
 

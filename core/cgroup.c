@@ -90,24 +90,38 @@ static ssize_t read_counter(const struct plan *plan, const struct step *step, ch
 	return got;
 }
 
-/* The processor time that the run's group has counted, of children that nobody waited for too; 0 without a group. */
-uint64_t group_cpu_us(const struct plan *plan)
+/* The processor time that a group has counted, of children that nobody waited for too; 0 where this is no such file. */
+uint64_t group_cpu_us(int file)
+{
+	char text[1024];
+	ssize_t got = file < 0 ? -1 : pread(file, text, sizeof(text) - 1, 0);
+
+	text[got < 0 ? 0 : got] = '\0';
+	if (*text >= '0' && *text <= '9') /* `cpuacct.usage` of version 1, in nanoseconds */
+		return status_number(text, "") / 1000;
+	return status_number(text, "usage_usec"); /* `cpu.stat` of version 2; that of version 1 has no such line */
+}
+
+/* The file of the run's group in which it counts processor time, or -1. */
+int open_group_cpu(const struct plan *plan)
 {
 	struct cursor at = plan_start(plan);
-	char text[1024];
+	char path[2 * NAME_MAX + 2];
 	struct step step;
 
 	while (plan_next_of(&at, "cgroup-file", &step)) {
-		bool first = strcmp(step.field[2], "cpuacct.usage") == 0; /* version 1, in nanoseconds */
-		const char *found = first || strcmp(step.field[2], "cpu.stat") == 0 ? text : NULL;
+		bool first = strcmp(step.field[2], "cpuacct.usage") == 0;
+		int file = -1;
 
-		if (found == NULL || read_counter(plan, &step, text) < 0 || (!first && (found = strstr(text, "usage_usec ")) == NULL))
+		if (!first && strcmp(step.field[2], "cpu.stat") != 0)
 			continue;
-		found += first ? 0 : strlen("usage_usec ");
-		text[(size_t)(found - text) + strspn(found, "0123456789")] = '\0';
-		return number(found) / (first ? 1000 : 1);
+		group_path(path, sizeof(path), &step, step.field[2]);
+		file = openat(parent_of(plan, &step), path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		if (first || group_cpu_us(file) > 0)
+			return file;
+		close_cleanup(&file);
 	}
-	return 0;
+	return -1;
 }
 
 /* `cgroup FILE TEXT` into the record, for each file that was asked for and is there. */

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * The processor time watch of the launcher: what all that runs inside has used, against a limit and for the result. A
+ * The processor time watch, a part of the watcher (watch.c): what all that runs inside has used, against a limit and for the result. A
  * control group's own count is exact. Without one it is the sum over /proc of all processes, each with the children that
  * it has waited for; and what no sum has any more, the time of children that nobody waits for (SIGCHLD ignored, or
- * SA_NOCLDWAIT), is kept here from the last look at them. It reads `stat` and `schedstat` alone, which wait for no lock
- * that the payload can hold (docs/decisions/cpu-watch.md).
+ * SA_NOCLDWAIT), is kept here from the last look at them. (docs/decisions/cpu-watch.md)
  */
 #include "capsule-core.h"
-#include <sys/timerfd.h>
 
 #define TICK_US 10000ULL          /* procfs counts processor time in ticks of USER_HZ, 100 on every architecture of ours */
 #define ROUNDING_US (2 * TICK_US) /* user and system time are each rounded down to a tick */
@@ -18,9 +16,9 @@
 #define SECOND_LOOK_US 5000ULL
 #define IDLE_SHARE 10 /* times as long as a look took there is none */
 #define TRACKED 1024
-#define MOST_AT_ONCE 2048 /* of one look, so that the launcher's clock does not wait for it */
+#define MOST_AT_ONCE 2048 /* of one look, so that the memory watch does not wait for it */
 
-struct cpu_watch cpu = { .timer = -1 };
+struct cpu_watch cpu = { .group = -1 };
 
 /* One process, as the last look that saw it had it. Times in microseconds. */
 static struct tracked {
@@ -85,7 +83,7 @@ static uint64_t unpaid(uint64_t due, uint64_t debt, uint64_t gained, uint64_t *s
 
 	*surplus += gained > due + debt ? gained - due - debt : 0;
 	if (rest > due + ROUNDING_US) {
-		cpu.lost_us += rest - due - ROUNDING_US;
+		sampled->cpu_lost_us += rest - due - ROUNDING_US;
 		rest = due + ROUNDING_US;
 	}
 	return rest;
@@ -138,25 +136,19 @@ static int used_us(uint64_t *used)
 			*used += look_at_process(dir, name);
 			looked++;
 		}
-	cpu.untracked = cpu.untracked || *used > 0 || looked == MOST_AT_ONCE;
+	if (*used > 0 || looked == MOST_AT_ONCE)
+		sampled->cpu_untracked = true;
 	settle();
 	for (unsigned int i = 0; i < ntracked; i++)
 		*used += tracked[i].own + tracked[i].waited + tracked[i].debt;
-	*used += orphans_debt + cpu.lost_us;
+	*used += orphans_debt + sampled->cpu_lost_us;
 	return more < 0 && errno != ENOENT && errno != ESRCH ? -1 : 0;
-}
-
-static int pause_us(uint64_t us)
-{
-	const struct itimerspec when = { .it_value = { (time_t)(us / 1000000), (long)(us % 1000000) * 1000 } };
-
-	return timerfd_settime(cpu.timer, 0, &when, NULL);
 }
 
 /* The next look is when the rest could be used up at the earliest, with every processor at work for it; without a group sooner. */
 static uint64_t next_us(uint64_t spent_us, bool counted)
 {
-	uint64_t us = cpu.used_us < cpu.limit_us ? (cpu.limit_us - cpu.used_us) / cpu.processors : 0;
+	uint64_t used = sampled->cpu_used_us, us = used < cpu.limit_us ? (cpu.limit_us - used) / cpu.processors : 0;
 	uint64_t longest = cpu.limit_us == LOOK_ONLY_MS * 1000 ? LOOK_ONLY_PAUSE_US : LONGEST_PAUSE_US;
 
 	us = counted || us < longest ? us : longest;
@@ -165,33 +157,40 @@ static uint64_t next_us(uint64_t spent_us, bool counted)
 }
 
 /* Just before the end: of those that end now the kernel forgets the time where their parent ignores SIGCHLD. */
-void look_at_cpu(const struct plan *plan)
+void sample_cpu(void)
 {
-	if (cpu.looked && group_cpu_us(plan) == 0)
-		(void)used_us(&cpu.used_us);
+	uint64_t used;
+
+	if (sampled->cpu_sampled && used_us(&used) == 0)
+		sampled->cpu_used_us = used;
 }
 
-/* Returns NULL, or why the run must end. Over the limit is believed when the next look sees it, too. */
-const char *watch_cpu(const struct plan *plan)
+/*
+ * Over the limit is believed when the next sample is, too; in between the launcher begins the post-mortem. Returns how long
+ * until the next one.
+ */
+uint64_t watch_cpu(void)
 {
-	uint64_t began = now_ns(), counted = group_cpu_us(plan);
-	bool again = cpu.over;
+	uint64_t began = now_ns(), used, counted = group_cpu_us(cpu.group);
+	bool again = sampled->cpu_over;
 
-	if (counted > 0)
-		cpu.used_us = counted > cpu.before_us ? counted - cpu.before_us : 0;
-	else if (cpu.looked = true, used_us(&cpu.used_us) < 0)
-		return "lost";
-	cpu.over = cpu.used_us >= cpu.limit_us;
-	if (cpu.over && again) {
-		record_line("spent", &cpu.used_us, 1, NULL, 0); /* what was judged: the sums of the end are taken another way */
-		return "cpu";
+	if (counted > 0) {
+		used = counted > sampled->cpu_before_us ? counted - sampled->cpu_before_us : 0;
+	} else {
+		sampled->cpu_sampled = true;
+		if (used_us(&used) < 0)
+			conclude(LOST);
 	}
-	if (cpu.over)
-		(void)start_mortem();
-	return pause_us(cpu.over ? SECOND_LOOK_US : next_us((now_ns() - began) / 1000, counted > 0)) < 0 ? "lost" : NULL;
+	sampled->cpu_used_us = used;
+	sampled->cpu_over = used >= cpu.limit_us;
+	if (sampled->cpu_over && again)
+		conclude(CPU);
+	if (sampled->cpu_over)
+		wake_launcher();
+	return sampled->cpu_over ? SECOND_LOOK_US : next_us((now_ns() - began) / 1000, counted > 0);
 }
 
-int start_cpu_watch(const struct plan *plan)
+int prepare_cpu_watch(const struct plan *plan)
 {
 	struct step step;
 
@@ -199,13 +198,13 @@ int start_cpu_watch(const struct plan *plan)
 		return 0;
 	cpu.limit_us = number(step.field[0]) < LOOK_ONLY_MS ? number(step.field[0]) * 1000 : LOOK_ONLY_MS * 1000;
 	cpu.processors = number(step.field[1]);
-	cpu.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	return cpu.timer < 0 || cpu.processors == 0 ? -1 : pause_us(next_us(0, false));
+	cpu.group = open_group_cpu(plan);
+	return cpu.processors == 0 ? -1 : 0;
 }
 
-/* At the end: all that looks have seen, what of it is in no account of the kernel, and whether they did not see every process. */
+/* At the end: all that samples have seen, what of it is in no account of the kernel, and whether they did not see every process. */
 void record_cpu(void)
 {
-	if (cpu.looked)
-		record_line("cpu-seen", (const uint64_t[]){ cpu.used_us, cpu.lost_us, cpu.untracked }, 3, NULL, 0);
+	if (sampled->cpu_sampled)
+		record_line("cpu-seen", (const uint64_t[]){ sampled->cpu_used_us, sampled->cpu_lost_us, sampled->cpu_untracked }, 3, NULL, 0);
 }

@@ -80,10 +80,8 @@ static void kill_room(const char *why)
 {
 	if (run.killed == NULL && !run.ended)
 		run.killed = why;
-	if (strcmp(why, "memory") == 0)
-		strike();
-	else
-		look_at_cpu(&run.payload);
+	if (strcmp(why, "memory") != 0 && strcmp(why, "cpu") != 0)
+		ask_watcher();
 	end_room(false);
 	end_mortem(strcmp(why, "clock") == 0 || strcmp(why, "cpu") == 0);
 }
@@ -349,7 +347,8 @@ static void take_payload(int *fds, unsigned int nfds)
 	message.a = plan_find(&plan, "stdin", &step);
 	start_record(&plan);
 	start_look(&plan);
-	if ((message.a && start_input(&run.pumps[IN], &plan, &step, &give[4]) < 0) || start_watch(&plan) < 0 || start_cpu_watch(&plan) < 0
+	if ((message.a && start_input(&run.pumps[IN], &plan, &step, &give[4]) < 0) || prepare_watch(&plan) < 0
+	    || (memory.proc >= 0 && start_watcher() < 0)
 	    || (run.ready_ns && set_timer(run.setup_ms) < 0)
 	    || (message.b = open_doors(&plan, &give[4 + message.a], &step)) < 0
 	    || tell_init(&message, give, 4U + (unsigned int)message.a + (unsigned int)message.b) < 0)
@@ -418,7 +417,7 @@ static void on_ready(int *fds, unsigned int nfds)
 	memory.proc = fds[0];
 	memory.tmpfs = fds[1];
 	fds[0] = fds[1] = -1;
-	if (attest_room(memory.proc) < 0)
+	if (attest_room(memory.proc) < 0 || start_watcher() < 0)
 		kill_room("lost");
 	if (nfds > 2 && send_message(CONTROL, ready, sizeof(ready) - 1, &fds[2], nfds - 2) < 0)
 		kill_room("abandoned");
@@ -453,9 +452,13 @@ static void on_link(void)
 		run.setup_us[2] = (uint64_t)message.d;
 		if (set_timer(run.clock_ms > 2 * MORTEM_MS ? run.clock_ms - MORTEM_MS : run.clock_ms) < 0)
 			kill_room("lost");
-		cpu.before_us = cpu.timer >= 0 ? group_cpu_us(&run.payload) : 0;
+		sampled->cpu_before_us = group_cpu_us(cpu.group);
 		attest_record(&message.attested);
 	} else if (message.kind == LINK_EXITED) {
+		const char *why = hear_watcher();
+
+		if (why != NULL) /* the watcher has killed it, or would have */
+			kill_room(why);
 		run.ended = true;
 		run.ended_ns = now_ns();
 		run.exit_status = message.a;
@@ -558,8 +561,8 @@ static void report_end(void)
 		line("exited", &(uint64_t){ (uint64_t)WEXITSTATUS(run.exit_status) }, 1);
 	else if (run.ended)
 		line("signalled", &(uint64_t){ (uint64_t)WTERMSIG(run.exit_status) }, 1);
-	if (memory.peak_kib > 0)
-		line("memory", &memory.peak_kib, 1);
+	if (sampled->peak_kib > 0)
+		line("memory", &(uint64_t){ sampled->peak_kib }, 1);
 	for (int i = OUT; i <= ERR; i++) {
 		const uint64_t bytes[] = { run.pumps[i].kept, run.pumps[i].total, run.pumps[i].over };
 
@@ -582,6 +585,7 @@ static void report_end(void)
 	/* a caller that is gone by now has no use for it, and this process ends next */
 	(void)send_message(CONTROL, report, report_length, NULL, 0);
 	end_mortem(false);
+	end_watch(END_MS);
 	_exit(clear_groups());
 }
 
@@ -609,6 +613,7 @@ static void reap(void)
 	report_usage(&usage);
 	close_cleanup(&run.room.pidfd);
 	run.room.pidfd = -1;
+	end_watch(0); /* what it has seen stands; whom it still reads is dead */
 	if (run.killed == NULL && !run.ended)
 		run.killed = "lost"; /* it ended without a word: the kernel's OOM killer, or an attack on init */
 	if (run.killed != NULL && strcmp(run.killed, "abandoned") == 0) {
@@ -634,8 +639,8 @@ static void wait_for_events(struct pollfd polls[static EVENTS])
 
 		watch(&polls[4 + i], early ? -1 : to ? p->to : p->from, to ? POLLOUT : POLLIN);
 	}
-	watch(&polls[7], memory.proc >= 0 && run.room.pidfd >= 0 ? memory.timer : -1, POLLIN);
-	watch(&polls[8], memory.proc >= 0 && run.room.pidfd >= 0 ? cpu.timer : -1, POLLIN);
+	watch(&polls[7], run.room.pidfd >= 0 ? memory.wake : -1, POLLIN);
+	watch(&polls[8], run.room.pidfd >= 0 ? memory.timer : -1, POLLIN);
 	watch(&polls[9], run.room.pidfd >= 0 ? run.notice : -1, POLLIN);
 	/* likewise: a call is judged of a command that has started */
 	watch(&polls[10], notify.listener < 0 ? notify.socket : run.started || notify.told || run.room.pidfd < 0 ? notify.listener : -1, POLLIN);
@@ -669,9 +674,9 @@ static void supervise(void)
 		if (polls[2].revents && run.room.pidfd >= 0)
 			on_timer();
 		watched = polls[3].revents == 0 && run.room.pidfd >= 0; /* what init said comes first: that the command started, or ended */
-		if (polls[7].revents && watched && (why = watch_memory()) != NULL)
+		if (polls[7].revents && watched && (why = hear_watcher()) != NULL)
 			kill_room(why);
-		if (polls[8].revents && watched && (why = watch_cpu(&run.payload)) != NULL)
+		if (polls[8].revents && (why = check_watcher()) != NULL)
 			kill_room(why);
 		if (polls[9].revents && watched)
 			on_notice();

@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
  * Looks of the launcher into the room that are about neither memory nor processor time: what every thread was doing
- * before it was killed, and what is left of the room at its end. Like the memory watch it reads init's procfs from outside the wall.
+ * before it was killed, and what is left of the room at its end. The first is read by a child of the launcher.
  */
 #include "capsule-core.h"
-#include <poll.h>
-#include <sys/prctl.h>
 #include <sys/vfs.h>
-#include <sys/wait.h>
 
 #define MORTEM_THREADS 64
 #define MORTEM_BYTES 61440U /* of a pipe's 65536, so that writing to it never waits */
@@ -29,9 +26,9 @@ uint64_t stat_number(const char *text, unsigned int field)
 
 static struct {
 	bool wanted;
-	pid_t pid;
-	int pidfd, from;
-} mortem = { false, 0, -1, -1 };
+	struct reader reader;
+	int from;
+} mortem = { .from = -1 };
 
 /* What procfs says of one thread, for Python to read; what may not be read, or is not in this kernel, is empty. */
 static void tell_thread(int tasks, const char *pid, const char *tid)
@@ -71,6 +68,7 @@ static unsigned int tell_process(int dir, const char *pid, unsigned int left)
  * Say what every thread is doing. A process of its own does this, since a file of procfs can wait for the one it tells of
  * (`syscall` waits for an exec under way): the launcher's clock runs on beside it.
  */
+static void look_around(int out) __attribute__((noreturn));
 static void look_around(int out)
 {
 	_Alignas(uint64_t) char buffer[4096];
@@ -88,38 +86,19 @@ static void look_around(int out)
 	_exit(0);
 }
 
-/* The one that looks around dies with us, and has no way to speak to Python or to init. */
-static void close_mortem(void)
-{
-	struct pollfd dead = { .fd = mortem.pidfd, .events = POLLIN };
-
-	if (mortem.pid <= 0)
-		return;
-	(void)syscall(SYS_pidfd_send_signal, mortem.pidfd, SIGKILL, NULL, 0);
-	if (poll(&dead, 1, MORTEM_MS) > 0)
-		(void)waitpid(mortem.pid, NULL, __WALL);
-	close_cleanup(&mortem.pidfd);
-	close_cleanup(&mortem.from);
-	mortem.pid = 0;
-	mortem.pidfd = mortem.from = -1;
-}
-
 /* Start to look around, MORTEM_MS before the kill. Without a process to do it the kill comes without a post-mortem. */
 bool start_mortem(void)
 {
-	int ends[2];
+	int ends[2], *const kept[] = { &ends[1], &memory.proc };
 
 	if (!mortem.wanted || memory.proc < 0)
 		return false;
-	close_mortem();
-	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+	close_cleanup(&mortem.from);
+	mortem.from = -1;
+	if (!end_reader(&mortem.reader, 0) || pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
 		return true;
-	mortem.pid = clone_process(0, &mortem.pidfd, -1);
-	if (mortem.pid == 0) {
-		if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || close(0) < 0)
-			_exit(1);
+	if (start_reader(&mortem.reader, kept, 2) == 0)
 		look_around(ends[1]);
-	}
 	close_cleanup(&ends[1]);
 	mortem.from = ends[0];
 	return true;
@@ -133,7 +112,9 @@ void end_mortem(bool take)
 
 	if (got > 0)
 		record_lines(told, (size_t)got);
-	close_mortem();
+	close_cleanup(&mortem.from);
+	mortem.from = -1;
+	(void)end_reader(&mortem.reader, 0);
 }
 
 void start_look(const struct plan *plan)
@@ -148,8 +129,8 @@ void record_room(void)
 {
 	struct statfs fs;
 
-	if (memory.most_tasks > 0)
-		record_line("tasks", (const uint64_t[]){ memory.most_tasks, memory.largest_kib, memory.files_kib }, 3, NULL, 0);
+	if (sampled->most_tasks > 0)
+		record_line("tasks", (const uint64_t[]){ sampled->most_tasks, sampled->largest_kib, sampled->files_kib }, 3, NULL, 0);
 	if (memory.tmpfs >= 0 && fstatfs(memory.tmpfs, &fs) == 0) {
 		const uint64_t disk[] = {
 			(uint64_t)(fs.f_blocks - fs.f_bfree) * (uint64_t)fs.f_bsize, (uint64_t)fs.f_bfree * (uint64_t)fs.f_bsize,

@@ -52,12 +52,14 @@ def place():
 
 @pytest.fixture(scope="session")
 def attack_folder():
-    """The folder of the compiled attack program, which every account may read."""
+    """The folder of the compiled attack programs, which every account may read, with a file of 99 MB."""
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc")
     folder = Path(tempfile.mkdtemp(prefix="attack-", dir="/var/tmp"))
     folder.chmod(0o755)
-    subprocess.run(["gcc", "-O1", "-static", "-pthread", "-o", folder / "attack", HERE / "attack.c"], check=True)
+    for name in ("attack", "stall"):
+        subprocess.run(["gcc", "-O1", "-static", "-pthread", "-o", folder / name, HERE / f"{name}.c"], check=True)
+    folder.joinpath("large").write_bytes(bytes(99_000_000))
     yield folder
     shutil.rmtree(folder)
 

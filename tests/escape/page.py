@@ -25,6 +25,7 @@ LAYERS = {
     "test_foreign_gates": "filter: architecture and 32-bit comparison",
     "test_ipc": "ipc, mount and pid namespaces, filter",
     "test_kernel_files": "read-only and masked procfs, no sysfs, minimal /dev",
+    "test_launcher_loop": "the launcher reads no file of procfs that can wait: children of its own do",
     "test_namespaces": "filter, read-only procfs",
     "test_network": "network namespace, filter on socket families",
     "test_paths": "sources opened through no link and compared, places resolved beneath",

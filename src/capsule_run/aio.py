@@ -1,6 +1,6 @@
 """Runs beside an event loop: awaiting one blocks nothing, and cancelling it ends its sandbox.
 
-Rank 3. Each run has a thread of its own, in which it waits for the core; the loop's default executor would hold runs
+Rank 4. Each run has a thread of its own, in which it waits for the core; the loop's default executor would hold runs
 back once it has no thread left. asyncio is imported by who awaits, never by the one-shot run.
 """
 
@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from .arguments import mapping_from_arguments, request_from_arguments
 from .cancel import Cancel
 from .core import PATH as CORE_PATH
-from .jsonapi import check_request
+from .jsonapi import check_request, request_from_mapping
 from .runner import perform
+from .sdk import fields_from_arguments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ async def _settled(ended: asyncio.Future[Result]) -> None:
 
 async def _run(command: Sequence[str], **options: object) -> Result:
     """`capsule_run.run` for coroutines: the same arguments, the same result. Cancelling it ends the sandbox."""
-    return await execute_checked(request_from_arguments(command=command, **options))
+    return await execute_checked(request_from_mapping(fields_from_arguments(command=command, **options)))
 
 
 async def run_code(
@@ -84,7 +84,7 @@ async def run_code(
     """`capsule_run.run_code` for coroutines: the same arguments, the same result. Cancelling it ends the sandbox."""
     from .program import code_request
 
-    fields = mapping_from_arguments(**options)
+    fields = fields_from_arguments(**options)
     return await execute_checked(code_request(code, language, fields, arguments=arguments, file=file))
 
 

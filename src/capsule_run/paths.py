@@ -15,6 +15,7 @@ ENOENT, ELOOP = 2, 40
 MOST_LINKS = 40  # path_resolution(7)
 # For opening by name what somebody may have prepared: no link is followed, and nothing is waited for.
 READ_FLAGS = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
+OUR_VARIABLES = "CAPSULE_RUN_"  # and the name of an option, see the module `variables`
 DIRECTORY_FLAGS = READ_FLAGS | posix.O_DIRECTORY
 
 
@@ -91,3 +92,15 @@ def environment(name: str) -> str:
         found: str = os.environ.get(name, "")
         return found
     return posix.environ.get(name.encode(), b"").decode("utf-8", "surrogateescape")
+
+
+def variables(prefix: str = OUR_VARIABLES) -> dict[str, str]:
+    """The variables of this process whose names begin so, as `environment` reads them."""
+    os = sys.modules.get("os")
+    if os is not None:
+        return {name: text for name, text in os.environ.items() if name.startswith(prefix)}
+    return {
+        name.decode("ascii", "replace"): posix.environ[name].decode("utf-8", "surrogateescape")
+        for name in posix.environ
+        if name.startswith(prefix.encode())
+    }

@@ -5,7 +5,9 @@ Rank 4, a door beside `cli`. What a program needs beyond these arguments it says
 
 from __future__ import annotations
 
-from .arguments import mapping_from_arguments, request_from_arguments
+from .arguments import mapping_from_arguments
+from .jsonapi import request_from_mapping
+from .paths import variables
 from .runner import perform
 
 TYPE_CHECKING = False
@@ -33,6 +35,16 @@ if TYPE_CHECKING:
         ) -> Result: ...
 
     def _code_door_like(_run: Callable[Concatenate[Sequence[str], Options], Result]) -> CodeDoor[Options]: ...
+
+
+def fields_from_arguments(**arguments: object) -> dict[str, object]:
+    """The request mapping of arguments, completed by the variables of the environment that are options (`variables`)."""
+    fields = mapping_from_arguments(**arguments)
+    if not variables():
+        return fields
+    from .variables import completed
+
+    return completed(fields)
 
 
 def run(
@@ -110,7 +122,7 @@ def run(
     :param ledger: True lists every process in `Result.processes`.
     :raises CapsuleError: with a code E1xxx if the request is wrong.
     """
-    request = request_from_arguments(
+    fields = fields_from_arguments(
         command=command,
         timeout_ms=timeout_ms,
         memory=memory,
@@ -145,7 +157,7 @@ def run(
         postmortem=postmortem,
         ledger=ledger,
     )
-    return perform(request)
+    return perform(request_from_mapping(fields))
 
 
 def _run_code(
@@ -165,7 +177,7 @@ def _run_code(
     """
     from .program import code_request  # who runs a command needs no languages
 
-    fields = mapping_from_arguments(**options)
+    fields = fields_from_arguments(**options)
     return perform(code_request(code, language, fields, arguments=arguments, file=file))
 
 

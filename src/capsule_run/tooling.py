@@ -22,6 +22,7 @@ from .fastjson import loads
 from .jsonapi import check_object, request_from_mapping, with_defaults
 from .languages import language
 from .model import DEFAULT_MEMORY_BYTES, DEFAULT_TIMEOUT_MS
+from .paths import variables
 from .sizes import format_size
 from .telling import SHOWN_BYTES, not_set_up_text, refusal_text, tool_text
 
@@ -74,6 +75,10 @@ def operator(
     :param languages: what a model may write; see docs/languages.md.
     """
     given = dict(limits or {})
+    if variables():
+        from .variables import completed
+
+        given = completed(given)
     for name in _PER_CALL:
         if name in given:
             raise CapsuleError("E1009", f"limits: `{name}` is each call's own", details={"field": name})

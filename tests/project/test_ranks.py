@@ -27,9 +27,10 @@ RANKS = {
     "profile_file": 2, "refusals": 2,
     "cgroup": 2, "cgroup2": 2, "core": 2, "disks": 2, "host": 2, "ids": 2, "links": 2, "machine": 2,
     "members": 2, "missing": 2, "outcome": 2, "paths": 2, "shims": 2, "tools": 2,
-    "aio": 3, "cancel": 3, "terms": 3, "room": 3, "runner": 3, "sinks": 3,
+    "aio": 4, "cancel": 3, "terms": 3, "room": 3, "runner": 3, "sinks": 3,
     "languages": 1, "program": 3, "telling": 4,
-    "__main__": 4, "_bundle": 4, "bundling": 4, "cli": 4, "config": 4, "integrations": 4, "sdk": 4, "server": 4, "tooling": 4,
+    "__main__": 4, "_bundle": 4, "bundling": 4, "cli": 4, "config": 4, "integrations": 4, "sdk": 4, "server": 4,
+    "tooling": 4, "variables": 4,
     "seccomp.generate": 4,  # a developer's door: writes the compiled tables into data/
 }  # fmt: skip
 

@@ -653,7 +653,8 @@ def test_every_argument_of_run_is_known():
 def test_run_hands_on_every_argument(monkeypatch):
     """Each argument of `capsule_run.run` reaches its field: none is dropped on the way or given for another."""
     seen = {}
-    monkeypatch.setattr(capsule_run.sdk, "request_from_arguments", lambda **given: seen.update(given))
+    monkeypatch.setattr(capsule_run.sdk, "fields_from_arguments", lambda **given: seen.update(given))
+    monkeypatch.setattr(capsule_run.sdk, "request_from_mapping", lambda _fields: None)
     monkeypatch.setattr(capsule_run.sdk, "perform", lambda _request: None)
     names = list(inspect.signature(capsule_run.run).parameters)
     capsule_run.run(names[0], **{name: name for name in names[1:]})

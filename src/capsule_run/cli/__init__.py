@@ -224,6 +224,15 @@ def _about(action: str) -> int:
     return 0
 
 
+def with_environment(options: Options) -> Options:
+    """The command line, completed by the variables of the environment that are options (`variables`)."""
+    if options.action in (HELP, VERSION) or not paths.variables():
+        return options
+    from ..variables import with_variables
+
+    return with_variables(options)
+
+
 def _before_command(words: Sequence[str]) -> list[str]:
     return list(words[: words.index("--")]) if "--" in words else list(words)
 
@@ -257,13 +266,13 @@ def _main(words: Sequence[str]) -> int:
         return _subcommand(words[0], words[1:])
     json = pretty = False
     try:
-        if (request := plain_request(words)) is not None:
+        if (request := plain_request(words)) is not None and not paths.variables():
             return run_command(request, Options(command=request.command))
         from .options import build_request, read_options  # with the table of options, and all checkers
 
         # how to answer is known before it is known whether the rest can be read
         json, pretty = "--json" in _before_command(words), "--pretty" in _before_command(words)
-        options = read_options(words)
+        options = with_environment(read_options(words))
         json, pretty = options.json, options.pretty
         if options.action in (HELP, VERSION):
             return _about(options.action)

@@ -11,7 +11,7 @@ from ..hostfile import read, reason_of
 from ..jsonapi import MAX_REQUEST_BYTES
 from ..languages import LANGUAGES, language, language_of_file
 from ..program import code_request
-from . import run_command
+from . import run_command, with_environment
 from .answers import read_all, write_all
 from .choices import HELP, RUN
 from .options import options_in, read_options
@@ -92,7 +92,9 @@ def main(words: Sequence[str]) -> int:
     given, option_words, file, arguments = split(words)
     if "--json" in option_words:
         raise _usage("`--json` reads a whole request", "`--pretty` prints a JSON result for code")
-    options = read_options([*option_words, "--", file])  # a file is not a command, but stands where one would
+    options = with_environment(
+        read_options([*option_words, "--", file])
+    )  # a file is not a command, but stands where one would
     if options.action != RUN:
         if options.action == HELP:
             write_all(1, _HELP)

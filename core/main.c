@@ -9,6 +9,7 @@
 #include <sys/xattr.h>
 
 #define OPTION_BYTES 64
+#define LARGEST_MODULE (1U << 24)
 
 static int put(int fd, const char *text)
 {
@@ -155,20 +156,6 @@ static void drop_loader_variables(char **envp)
 	*kept = NULL;
 }
 
-/* Python does not start with a directory as stdin. With a stdin that cannot be read it does, and our own code says so. */
-static void replace_directory_as_stdin(void)
-{
-	struct stat st;
-	int null;
-
-	if (fstat(0, &st) < 0 || !S_ISDIR(st.st_mode))
-		return;
-	null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	if (null >= 0)
-		(void)dup2(null, 0); /* if not, Python says what is wrong */
-	close_cleanup(&null);
-}
-
 /*
  * As `capsule-run`: exec the environment's interpreter, isolated (-I) and without site (-S), on our own package. Both
  * are found from where this very file lies, never through PATH or the environment. Where the package lies elsewhere (an
@@ -179,12 +166,13 @@ static int hand_over(int argc, char **argv, char **envp)
 	static char self[PATH_MAX], prefix[PATH_MAX], script[PATH_MAX], python[PATH_MAX];
 	static char isolated[] = "-I", no_site[] = "-S", code[] = "-c", module[] = "-m", package[] = "capsule_run", implementation[] = "-X";
 	/* words and paths are bytes, whatever the locale; and code without columns is smaller */
-	static char utf8[] = "utf8", lines[] = "no_debug_ranges";
+	static char no_bytecode[] = "-B", utf8[] = "utf8", lines[] = "no_debug_ranges";
 	static const char *const elsewhere[] = { "/usr/local/bin/", "/usr/bin/" };
+	struct rlimit file_size;
+	struct stat input;
 	char version[32] = "", core[OPTION_BYTES] = "";
 	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	char **args = mmap(NULL, ((size_t)argc + 12) * sizeof(*args), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	struct stat input;
+	char **args = mmap(NULL, ((size_t)argc + 13) * sizeof(*args), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	bool found;
 	int at = 0;
 
@@ -193,7 +181,6 @@ static int hand_over(int argc, char **argv, char **envp)
 	if (length <= 0 || args == MAP_FAILED)
 		return put(2, "capsule-run: cannot find its own file: is /proc mounted?\n"), 125;
 	drop_loader_variables(envp);
-	replace_directory_as_stdin();
 	*strrchr(self, '/') = '\0'; /* the directory of commands */
 	append(prefix, 0, sizeof(prefix), self);
 	*strrchr(prefix, '/') = '\0';
@@ -202,6 +189,9 @@ static int hand_over(int argc, char **argv, char **envp)
 		start_core(script, core);
 	args[at++] = python;
 	args[at++] = isolated;
+	/* Python puts compiled modules in place although their end did not fit, and stumbles over them ever after */
+	if (getrlimit(RLIMIT_FSIZE, &file_size) == 0 && file_size.rlim_cur < LARGEST_MODULE)
+		args[at++] = no_bytecode;
 	for (int i = *core == '\0'; i < 3; i++) {
 		args[at++] = implementation;
 		args[at++] = (char *[]){ core, utf8, lines }[i];

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 SIGKILL, SIGXCPU, SIGXFSZ = 9, 24, 25
 PAGE = 4096
-EIO, EPIPE = 5, 32
-# A terminal that was hung up, or whose foreground is another job, gives no more input; the command sees end-of-file.
-_NO_ERROR = (("stdin", EIO),)
+EIO, EBADF, EPIPE = 5, 9, 32
+# The command sees end-of-file: a terminal that was hung up, or whose foreground is another job, gives no more input, and
+# nohup(1) gives a stdin that cannot be read.
+_NO_ERROR = (("stdin", EIO), ("stdin", EBADF))
 # How programs say that a fork or a thread was refused: dash, Python, bash and make, Java, Go.
 NO_FORK = (
     "Cannot fork", "can't start new thread", "fork: retry", "fork: Resource", "unable to create native thread",

@@ -262,11 +262,15 @@ def lacking(command: str, python: str) -> tuple[str, ...]:
     return tuple(place for place in places if not paths.exists(f"{place}/{command}", follow=False))
 
 
+# There is no process 0: no relative path is found from here, and the error about it says why.
+GONE = "/proc/0/the current directory is gone"
+
+
 def current_directory() -> str:
     try:
         return posix.getcwd()
-    except OSError:  # removed: relative paths of the request are then looked for, and not found, from the root
-        return "/"
+    except OSError:
+        return GONE
 
 
 def caller_home() -> str:

@@ -360,3 +360,11 @@ def perform(
         from .outcome import failed_result, names
 
         return failed_result(error, names(request, call.began_ns))
+    except (OSError, MemoryError) as error:
+        from .outcome import failed_result, names
+        from .shortage import shortage
+
+        known = shortage(error)
+        if known is None:
+            raise
+        return failed_result(known, names(request, call.began_ns))

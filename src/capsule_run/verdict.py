@@ -68,7 +68,7 @@ def room_error(report: Report, plan: Plan) -> CapsuleError:
 
 
 def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
-    from .errno_words import errno_words
+    from .errno_words import EFBIG, FILE_SIZE_HINT, errno_words
     from .words import describe  # only who fails needs words
 
     verb, why = step[0], errno_words(errno)
@@ -87,7 +87,9 @@ def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
         return CapsuleError("E6004", f"the kernel does not confirm the sandbox: {what}", details=details)
     if verb in ("source", "inner-source"):
         return CapsuleError("E2004", f"cannot show `{step[1]}`: {why}", details={"path": step[1], "errno": errno})
-    if errno in (ENOMEM, ENFILE, EMFILE) or (errno == EAGAIN and verb in ("namespace", "id")):
+    if errno == EFBIG:
+        return CapsuleError("E6003", f"{describe(step, plan)}: {why}", details=details, hint=FILE_SIZE_HINT)
+    if errno in (ENOMEM, ENFILE, EMFILE) or errno == EAGAIN:
         return CapsuleError("E6003", f"{describe(step, plan)}: {why}", details=details)
     if verb in ("namespace", "uid-map", "gid-map", "id") or (errno == ENOSPC and verb == "namespace"):
         return CapsuleError("E2001", f"{describe(step, plan)}: {why}", details=details)

@@ -97,16 +97,3 @@ def test_hostile_variables_change_nothing(command, tmp_path, variables):
         check=False,
     )
     assert (0, b"x\n", b"") == (done.returncode, done.stdout, done.stderr)
-
-
-@pytest.mark.parametrize("words", [("--", "cat"), ("--json",), ("exec", "--lang", "bash")])
-def test_directory_as_stdin_is_an_error(command, words):
-    """Reading from a directory is told in our own words, where Python would not even start."""
-    directory = os.open("/", os.O_RDONLY)
-    try:
-        done = start(command, "capsule-run", *words, stdin=directory)
-    finally:
-        os.close(directory)
-    assert done.returncode in (2, 125)
-    assert b"cannot read" in done.stdout + done.stderr
-    assert b"Fatal" not in done.stderr

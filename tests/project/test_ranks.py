@@ -15,7 +15,8 @@ PACKAGE = REPOSITORY / "src" / "capsule_run"
 CORE = REPOSITORY / "core"
 
 RANKS = {
-    "_value": 0, "codes": 0, "errno_words": 0, "errors": 0, "statuses": 0, "model": 0, "printable": 0, "result": 0, "birth": 1,
+    "_value": 0, "codes": 0, "errno_words": 0, "shortage": 0,
+    "errors": 0, "statuses": 0, "model": 0, "printable": 0, "result": 0, "birth": 1,
     "diagnosis": 1, "hostfacts": 2, "attacks": 3,
     "inputs": 1, "patterns": 1, "transfer": 1,
     "applying": 2, "changes": 2, "outlet": 2, "masks": 2, "duplicate": 2,

@@ -40,7 +40,6 @@ FULL = {
     "appended": ('"$@" -- echo x >>/dev/full', "stdout: no space left"),
     "a descriptor for reading": ('"$@" -- echo x 1</dev/null', "stdout: not open for it"),
     "stderr": ('"$@" -- sh -c "echo x >&2" 2>/dev/full', ""),
-    "input for writing": ('"$@" -- cat 0>/dev/null', "stdin: not open for it"),
     "a JSON request": (
         """echo '{"command":["true"]}' | "$@" --json >/dev/full; (exit ${PIPESTATUS[1]})""",
         "no space left",
@@ -142,6 +141,12 @@ def test_a_non_blocking_pipe_gets_everything():
     reader.join()
     os.close(inner)
     assert json.loads(b"".join(read))["stdout"].endswith("100000\n")
+
+
+def test_input_that_cannot_be_read_is_end_of_file(shell):
+    """nohup(1) gives a stdin that is open for writing only: the command reads end-of-file, and nothing is wrong."""
+    done = shell('"$@" -- cat 0>/dev/null')
+    assert (0, b"", b"") == (done.returncode, done.stdout, done.stderr)
 
 
 def test_captured_output_is_no_stream_of_the_callers():

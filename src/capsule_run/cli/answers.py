@@ -168,7 +168,16 @@ def read_all(fd: int) -> bytes:
     from ..jsonapi import MAX_REQUEST_BYTES
 
     parts, left = [], MAX_REQUEST_BYTES + 1
-    while left > 0 and (part := posix.read(fd, min(left, 1 << 20))):
+    while left > 0:
+        try:
+            part = posix.read(fd, min(left, 1 << 20))
+        except BlockingIOError:  # as in `write_all`
+            import select
+
+            select.select([fd], [], [])
+            continue
+        if not part:
+            break
         parts.append(part)
         left -= len(part)
     return b"".join(parts)

@@ -9,22 +9,18 @@ import posix
 import sys
 
 from ..errors import CapsuleError, exit_status
+from ..shortage import shortage
 from . import answers
 
 TRACEBACK = "CAPSULE_RUN_TRACEBACK"
-# Of the operating system: the host is short of something, and no bug of ours is to be reported.
-_SHORT_OF = {11, 12, 23, 24, 27, 28, 105, 122}  # EAGAIN ENOMEM ENFILE EMFILE EFBIG ENOSPC ENOBUFS EDQUOT
 
 
 def as_error(error: BaseException) -> CapsuleError:
     """What an unexpected exception is in the catalogue."""
     if isinstance(error, CapsuleError):
         return error
-    if isinstance(error, MemoryError):
-        return CapsuleError("E6003", "capsule-run itself is out of memory")
-    if isinstance(error, OSError) and error.errno in _SHORT_OF:
-        return CapsuleError("E6003", f"capsule-run itself: {posix.strerror(error.errno or 0).lower()}")
-    return CapsuleError("E6007", f"an error that nobody expected: {type(error).__name__}: {error}")
+    known = shortage(error) if isinstance(error, (OSError, MemoryError)) else None
+    return known or CapsuleError("E6007", f"an error that nobody expected: {type(error).__name__}: {error}")
 
 
 def _wants_traceback(words: list[str]) -> bool:

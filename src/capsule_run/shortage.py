@@ -1,0 +1,23 @@
+"""What an OSError of our own says of the host: it is short of something, which is nobody's bug.
+
+Rank 0. Imported only when something failed.
+"""
+
+from __future__ import annotations
+
+from .errno_words import EFBIG, FILE_SIZE_HINT, errno_words
+from .errors import CapsuleError
+
+# EAGAIN ENOMEM ENFILE EMFILE EFBIG ENOSPC ENOBUFS EDQUOT
+_SHORT_OF = {11, 12, 23, 24, EFBIG, 28, 105, 122}
+
+
+def shortage(error: OSError | MemoryError) -> CapsuleError | None:
+    """E6003 for an error that says what the host, or this process, is short of; None for every other error."""
+    if isinstance(error, MemoryError):
+        return CapsuleError("E6003", "capsule-run itself is out of memory")
+    if error.errno not in _SHORT_OF:
+        return None
+    hint = FILE_SIZE_HINT if error.errno == EFBIG else None
+    details = {"errno": error.errno}
+    return CapsuleError("E6003", f"capsule-run itself: {errno_words(error.errno)}", details=details, hint=hint)

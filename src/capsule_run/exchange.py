@@ -69,7 +69,11 @@ class Exchange:
             if (seen.st_dev, seen.st_ino) != (source.device, source.inode):
                 raise CapsuleError("E2004", f"the workspace `{source.path}` was replaced just now")
         if self._policy.upper is not None and transfer.needs_changes:
-            self._layer = posix.open(f"{self._policy.upper.source.path}/upper", DIRECTORY_FLAGS)
+            layer = self._policy.upper.source
+            self._layer = posix.open(f"{layer.path}/upper", DIRECTORY_FLAGS)
+            seen = posix.stat("..", dir_fd=self._layer)
+            if (seen.st_dev, seen.st_ino) != (layer.device, layer.inode):
+                raise CapsuleError("E2004", f"the upper layer `{layer.path}` was replaced just now")
             self._look_at_brought()
         if transfer.save_changes or transfer.collect_to:
             from .applying import open_place

@@ -223,8 +223,8 @@ class Place:
         if seen.st_nlink > 1:
             why = f"it has {seen.st_nlink} names (hard links), and all of them would be written to"
             raise RefusedPathError(EEXIST, why, self._path, "name a file of its own")
-        shared = posix.fstat(self.directory).st_mode & 0o022
-        if shared and seen.st_uid not in (0, posix.geteuid()):
+        ours, around = (0, posix.geteuid()), posix.fstat(self.directory)
+        if seen.st_uid not in ours and (around.st_uid not in ours or around.st_mode & 0o022):
             why = f"it belongs to user {seen.st_uid}, and others may make files in its directory"
             raise RefusedPathError(EEXIST, why, self._path, "name a file of yours, or a directory that is yours alone")
 

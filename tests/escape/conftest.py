@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
 
 HERE = Path(__file__).resolve().parent
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
 sys.path.insert(0, str(HERE.parent / "sandbox"))
 
 from inside import Inside  # noqa: E402 - its folder is put on the path above
@@ -76,6 +80,42 @@ def attack(inside, attack_folder):
         )
 
     return run
+
+
+@contextlib.contextmanager
+def exchanging(one, other):
+    """Meanwhile another thread exchanges what two paths name, as fast as it can, until one of them is gone."""
+    renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    names = [os.fsencode(one), os.fsencode(other)]
+    stop = threading.Event()
+
+    def exchange():
+        while not stop.is_set() and renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) == 0:
+            pass
+
+    thread = threading.Thread(target=exchange)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.fixture(name="exchanging")
+def _exchanging():
+    return exchanging
+
+
+@pytest.fixture
+def swapped(tmp_path):
+    """`out`, which is by turns a directory and a link to `elsewhere`, where `precious` lies."""
+    for name in ("elsewhere", "out"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "elsewhere" / "precious").write_text("p")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with exchanging(tmp_path / "out", tmp_path / "link"):
+        yield tmp_path / "out"
 
 
 @pytest.fixture

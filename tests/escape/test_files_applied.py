@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 
 import pytest
@@ -306,3 +307,54 @@ def test_no_path_climbs(layer, path):
     with pytest.raises(RefusedError):
         Outlet(lower).file(path, memoryview(b"x"), 0o644, None)
     assert [] == os.listdir(place / "outside")
+
+
+def test_a_tree_that_changes_all_the_time_is_written_to_and_nothing_else(swapped):
+    """While a directory of the tree turns into a link to elsewhere and back, 500 rounds of changes reach only the tree."""
+    place = swapped.parent
+    (place / "layer" / "out").mkdir(parents=True)
+    (place / "layer" / "out" / "file").write_text("from inside")
+    changes = [
+        Change(path="out/file", kind="created", bytes=0, type="file"),
+        Change(path="out/precious", kind="deleted", bytes=0, type="file"),
+        Change(path="out/inner", kind="created", bytes=0, type="directory"),
+        Change(path="out/inner", kind="deleted", bytes=0, type="directory"),
+    ]
+    (place / "layer" / "out" / "inner").mkdir()
+    fds = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (place / "layer", place)]
+    refusals = {"symlink": 0, "": 0}
+    try:
+        for _ in range(500):
+            found = carry_over(changes, *fds, deletions=True)
+            for one in found:
+                refusals[one.reason] = refusals.get(one.reason, 0) + 1
+            refusals[""] += len(changes) - len(found)
+    finally:
+        for fd in fds:
+            os.close(fd)
+    assert ["precious"] == os.listdir(place / "elsewhere")
+    assert all(refusals.values()), refusals
+
+
+def test_a_deletion_while_its_directory_is_swapped_deletes_nothing_else(tmp_path, exchanging):
+    """A directory that is being deleted turns into a link to elsewhere and back: what is elsewhere stays."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "precious").write_text("p")
+    target = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for _ in range(100):
+            inner = tmp_path / "deep" / "a"
+            inner.mkdir(parents=True)
+            (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+            for n in range(20):
+                (inner / f"{n}").write_text("")
+            with exchanging(inner, tmp_path / "link"):
+                carry_over(
+                    [Change(path="deep", kind="deleted", bytes=0, type="directory")], target, target, deletions=True
+                )
+            for left in ("deep", "link"):
+                shutil.rmtree(tmp_path / left, ignore_errors=True)
+                (tmp_path / left).unlink(missing_ok=True)
+    finally:
+        os.close(target)
+    assert ["precious"] == os.listdir(tmp_path / "elsewhere")

@@ -65,6 +65,46 @@ def test_the_layer_cannot_be_reached_by_its_name(inside, host):
     assert "755" in response["stdout"].split()
 
 
+ATTRIBUTES = """
+import errno, os, stat, sys
+host = sys.argv[1]
+seen = []
+def attempt(action, *words):
+    try:
+        action(*words)
+        seen.append(f"{action.__name__} {words} worked")
+    except OSError as error:
+        pass
+os.mkdir("made"); open("made/new", "w").write("n"); open("kept", "a").write("more")
+for space in ("user.overlay.", "trusted.overlay.", "user.overlay.overlay.", "security."):
+    for name in ("opaque", "redirect", "metacopy", "origin", "whiteout", "impure", "nlink", "upper", "uuid", "capability"):
+        for path in ("made", "opaque", "kept", "made/new", "."):
+            for value in (b"y", b"x", b"/../../outside", host.encode(), b""):
+                attempt(os.setxattr, path, space + name, value)
+for path in ("gone2", "opaque/gone2"):
+    attempt(os.mknod, path, stat.S_IFCHR, os.makedev(0, 0))
+    attempt(os.mknod, path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+print(*seen, sep="\\n")
+"""
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_overlay_attributes_are_not_planted(inside, host, on_disk):
+    """No attribute or device by which overlayfs says what is gone or elsewhere can be made, and the changes are the true ones."""
+    isolation = {"workspace": str(host / "tree")}
+    if on_disk:
+        isolation["workspace_upper"] = str(host / "disk")
+    before = outside(host)
+    command = ["/usr/bin/python3", "-c", ATTRIBUTES, str(host / "outside")]
+    response = inside(command, isolation=isolation, apply_changes=True)
+    assert ("success", "") == (response["status"], response["stdout"].strip()), response
+    assert ["kept", "made", "made/new"] == [one["path"] for one in response["changes"]]
+    assert (before, "not_applied" in response) == (outside(host), False)
+    assert ["gone", "kept", "made", "opaque"] == sorted(os.listdir(host / "tree"))
+    assert ["file"] == os.listdir(host / "tree" / "opaque")
+
+
 @pytest.mark.sandbox
 def test_an_open_file_without_a_name_is_given_back(inside, host):
     """A file that is deleted and kept open takes the disk's space only until the run is over."""

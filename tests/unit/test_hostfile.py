@@ -1,0 +1,118 @@
+"""Files of the host that are written: whole or not at all, with the right mode, and never at the cost of what was there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from capsule_run import hostfile
+from capsule_run.hostfile import Place
+
+# No write gets through: by the limit of a file's size, or since the disk is full.
+NO_WRITE = {
+    "EFBIG": "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))",
+    "ENOSPC": """
+filler = os.open("filler", os.O_CREAT | os.O_WRONLY)
+try:
+    while True: os.write(filler, bytes(4096))
+except OSError: pass
+""",
+}
+WRITERS = """
+import os, sys
+from capsule_run import monitor
+from capsule_run.applying import save_files
+from capsule_run.errors import CapsuleError
+from capsule_run.hostfile import Place
+from capsule_run.result import Result
+from capsule_run.result_parts import CollectedFile
+os.chdir(sys.argv[1])
+def attempt(write, *words):
+    try:
+        found = write(*words)
+        print(write.__name__, *[one.reason for one in found] if found else ["wrote"])
+    except (OSError, CapsuleError) as error:
+        print(write.__name__, type(error).__name__)
+for name in ("log", "replaced", "saved"):
+    open(name, "w").write("as it was")
+NO_WRITE
+attempt(monitor.append_line, "log", {"text": "x" * 20000})
+attempt(monitor.append_line, "new", {"text": "x" * 20000})
+attempt(Place("replaced").replace, b"x" * 20000)
+here = os.open(".", os.O_RDONLY)
+attempt(save_files, [CollectedFile(path="saved", data=b"x" * 20000, mode=0o644)], here)
+print(*sorted({*os.listdir(".")} - {"filler"}), *(open(name).read() for name in ("log", "replaced", "saved")))
+"""
+
+
+@pytest.mark.parametrize("errno", NO_WRITE)
+def test_a_write_that_fails_leaves_what_was_there(tmp_path, needs, errno):
+    """Whatever stops a write, the file that was there keeps its content, and nothing new lies beside it."""
+    script = WRITERS.replace("NO_WRITE", NO_WRITE[errno])
+    words = [sys.executable, "-c", script, str(tmp_path)]
+    if errno == "ENOSPC":
+        needs("user-namespaces", present=shutil.which("unshare") is not None)
+        mount = 'mount -t tmpfs -o size=64k none "$0" && exec "$@"'
+        words = ["unshare", "-rm", "sh", "-c", mount, str(tmp_path), *words]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    *said, files = done.stdout.splitlines()
+    assert ["append_line CapsuleError"] * 2 + ["replace OSError", "save_files unwritable"] == said
+    assert "log new replaced saved as it was as it was as it was" == files
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_a_new_file_has_its_mode_less_the_umask(tmp_path, umask):
+    """What is made is as readable as any program would make it."""
+    before = os.umask(umask)
+    try:
+        with Place(str(tmp_path / "new")) as place:
+            place.replace(b"x", mode=0o644)
+    finally:
+        os.umask(before)
+    assert 0o644 & ~umask == stat.S_IMODE((tmp_path / "new").stat().st_mode)
+
+
+def test_a_replaced_file_gives_its_mode_and_owner(tmp_path):
+    """What is replaced stays as readable as it was, for whom it was."""
+    (tmp_path / "old").write_text("before")
+    (tmp_path / "old").chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(tmp_path / "old", 60322, 60323)
+    before = (tmp_path / "old").stat()
+    with Place(str(tmp_path / "old")) as place:
+        place.replace(b"after")
+    after = (tmp_path / "old").stat()
+    assert "after" == (tmp_path / "old").read_text()
+    assert [before.st_mode, before.st_uid, before.st_gid] == [after.st_mode, after.st_uid, after.st_gid]
+    assert ["old"] == os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["/", ".", "missing/file", "file/file", "\udcff/x", "n" * 300, "d/" * 3000 + "x"])
+def test_a_path_that_leads_nowhere_is_an_error_of_the_system(tmp_path, monkeypatch, path):
+    """The root, a directory, what is beneath a file, and names that are too long: OSError, and nothing is made."""
+    (tmp_path / "file").write_text("f")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OSError), Place(path) as place:
+        place.replace(b"x")
+    assert ["file"] == os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["a/b/c", "a//b/./c/", "../{here}/a/b/c", "{here}/../a/b/c"])
+def test_directories_are_made_with_their_parents(tmp_path, monkeypatch, path):
+    """A directory to write to is made where it is missing, however it is spelled."""
+    monkeypatch.chdir(tmp_path)
+    os.close(hostfile.open_directory(path.format(here=tmp_path.name), make=True))
+    assert (tmp_path / "a" / "b" / "c").is_dir()
+
+
+def test_a_loop_of_links_ends(tmp_path):
+    """Links that lead to each other are an error, not a loop."""
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(OSError):
+        hostfile.read(str(tmp_path / "a"), 10)

@@ -165,6 +165,23 @@ except PermissionError:
     assert "denied" == inside.python_says(code, options=("--user", "0"))
 
 
+def test_a_set_id_file_of_a_writable_folder_loses_its_bits_by_a_write(inside, place):
+    """What a payload writes into a set-ID file of the host runs with nobody's rights (docs: not what it writes to a mapping)."""
+    program = place / "program"
+    program.write_bytes(bytes(64))
+    os.chown(program, inside.uid, -1)
+    program.chmod(0o6755)
+    response = inside.python(
+        "with open('program', 'r+b') as file: file.write(b'x')",
+        isolation={"workspace": {"source": str(place), "mode": "rw"}},
+    )
+    assert ("success", b"x", 0o755) == (
+        response["status"],
+        program.read_bytes()[:1],
+        stat.S_IMODE(program.stat().st_mode),
+    ), response
+
+
 RIGHTS = {
     "set-user-ID": ["chmod", "u+s"],
     "set-group-ID": ["chmod", "g+s"],

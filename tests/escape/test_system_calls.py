@@ -129,3 +129,20 @@ def test_the_call_is_stopped(attack, expected, call):
 def test_the_call_of_x86_is_stopped(attack, expected, call, x86_64):
     """The same for calls that only x86_64 has."""
     _check(attack, expected, call)
+
+
+OWN_FILTER = """
+import ctypes, os, struct
+libc = ctypes.CDLL(None, use_errno=True)
+number = {"x86_64": 165, "aarch64": 40}[os.uname().machine]
+rows = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, ACTION), (0x06, 0, 0, 0x7FFF0000)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *row) for row in rows))
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(rows), ctypes.addressof(code)))
+print(libc.prctl(22, 2, program), libc.syscall(number, 0, 0, 0, 0, 0), ctypes.get_errno())
+"""
+
+
+@pytest.mark.parametrize(("action", "errno"), [(0x7FC00000, 38), (0x00050001, 1)])
+def test_a_filter_of_the_commands_own_only_refuses(inside, action, errno):
+    """A filter that the command adds can answer `mount` before ours does, by an errno or by asking: it is not made."""
+    assert f"0 -1 {errno}" == inside.python_says(OWN_FILTER.replace("ACTION", str(action)))

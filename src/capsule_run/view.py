@@ -5,7 +5,7 @@ Rank 1: pure. Called by `policy.resolve`, which raises what is refused here.
 
 from __future__ import annotations
 
-from ._value import Value
+from ._value import Value, replace
 from .errors import CapsuleError
 from .model import COPY_ON_WRITE, READ_ONLY, READ_WRITE
 
@@ -141,7 +141,47 @@ def user_binds(request: Request, host: Host) -> list[BoundPath]:
         if mode == READ_WRITE:
             need_ownership(source, host, field)
         bound.append(BoundPath(source=source, destination=place, mode=mode, idmap=shown_as_own(source, host)))
-    return bound
+    return bound + _places_in_workspace(request, host, bound)
+
+
+def _places_in_workspace(request: Request, host: Host, bound: list[BoundPath]) -> list[BoundPath]:
+    """The same paths at their places in /workspace, where they lie in its source.
+
+    Else what is written there by a relative path would be discarded, although the path is shared writable, or kept,
+    although it is shared read-only. An explicit read-only bind is for its own destination alone.
+    """
+    wanted = request.isolation.workspace
+    if wanted is None:
+        return []
+    shared = host.sources[wanted.source]
+    taken = {one.destination for one in bound}
+    found: list[BoundPath] = []
+    for one in bound:
+        if not within(one.source.path, shared.path) or (one.mode == READ_ONLY and one.destination != one.source.path):
+            continue
+        others = [other for other in bound if other.mode != wanted.mode and within(one.source.path, other.source.path)]
+        if one.mode == wanted.mode and not others:
+            continue  # it is there in this mode already
+        if one.source.path == shared.path:
+            _refuse_workspace_itself(one, wanted.mode)
+            continue
+        place = normal(f"{WORKSPACE}/{one.source.path[len(shared.path) :]}")
+        if place not in taken:
+            taken.add(place)
+            found.append(replace(one, destination=place))
+    return found
+
+
+def _refuse_workspace_itself(bound: BoundPath, mode: str) -> None:
+    """A workspace that is shared once more, in a mode that contradicts its own."""
+    if READ_WRITE not in (bound.mode, mode):
+        return
+    wanted = "rw" if bound.mode == READ_WRITE else "ro"
+    raise CapsuleError(
+        "E1009",
+        f"`{bound.source.path}` is shared `{bound.mode}`, and is the workspace, whose mode is `{mode}`",
+        hint=f"`--workspace {bound.source.path}:{wanted}` shows it `{wanted}` at `{WORKSPACE}`",
+    )
 
 
 def shown_as_own(source: Source, host: Host, *, overlaid: bool = False) -> bool:

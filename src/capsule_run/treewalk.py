@@ -12,9 +12,11 @@ from .paths import DIRECTORY_FLAGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
 
 EISDIR, ESTALE, EXDEV = 21, 116, 18
+BLOCK, NAMES_AT_A_TIME = 512, 1000
 _KIND, _IS_DIRECTORY = 0o170000, 0o040000
 
 
@@ -77,12 +79,13 @@ class TreeCursor:
         self.close()
 
 
-def used_bytes(root: int, enough: int, *, block: int = 512) -> tuple[int, bool]:
+def used_bytes(root: int, enough: int, *, stop: Callable[[], bool] = lambda: False) -> tuple[int, bool]:
     """What the files of a tree take on the disk, counted until it is more than `enough`; and whether all could be seen.
 
-    Its owner changes it meanwhile: what is gone is not counted, what cannot be entered makes the sum incomplete.
+    Its owner changes it meanwhile: what is gone is not counted, what cannot be entered makes the sum incomplete. So does
+    `stop`, which is asked after each thousand names whether the caller has something more important to do.
     """
-    used, whole = 0, True
+    used, whole, names = 0, True, 0
     try:
         with TreeCursor(root) as place:
             waiting = [posix.listdir(place.fd)]
@@ -94,9 +97,12 @@ def used_bytes(root: int, enough: int, *, block: int = 512) -> tuple[int, bool]:
                 if not waiting:
                     break
                 name = waiting[-1].pop()
+                names += 1
+                if names % NAMES_AT_A_TIME == 0 and stop():
+                    return used, False
                 try:
                     seen = posix.stat(name, dir_fd=place.fd, follow_symlinks=False)
-                    used += seen.st_blocks * block
+                    used += seen.st_blocks * BLOCK
                     if seen.st_mode & _KIND != _IS_DIRECTORY:
                         continue
                     place.enter(name)

@@ -172,6 +172,20 @@ def test_used_bytes_are_those_of_the_whole_tree(tree, few_descriptors, depth, le
     assert used >= cut
 
 
+def test_a_look_at_many_files_ends_when_it_must(tmp_path):
+    """A look at a layer of many files holds up neither the end of the run nor the look at the disk."""
+    for n in range(3000):
+        (tmp_path / f"{n}").write_text("x")
+    directory, asked = opened(tmp_path), []
+    try:
+        used, whole = treewalk.used_bytes(directory, 1 << 40, stop=lambda: bool(asked.append(1)) or len(asked) == 2)
+        everything, _whole = treewalk.used_bytes(directory, 1 << 40)
+    finally:
+        os.close(directory)
+    assert (False, 2) == (whole, len(asked))
+    assert used < everything
+
+
 @deep
 def test_a_copy_is_not_made_of_a_deep_tree(tree, few_descriptors, depth, length):
     """A private copy has a bound of depth, past which there is none."""

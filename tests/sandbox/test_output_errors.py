@@ -143,6 +143,44 @@ def test_a_non_blocking_pipe_gets_everything():
     assert json.loads(b"".join(read))["stdout"].endswith("100000\n")
 
 
+@pytest.mark.parametrize("words", [("--pretty", "--", "head", "-c", "900000", "/dev/zero"), ("--json",)])
+def test_signal_ends_an_answer_that_nobody_takes(words, place):
+    """A response that waits for a reader of a full pipe does not outlive SIGTERM."""
+    inner, outer = os.pipe()
+    request = b'{"command":["head","-c","900000","/dev/zero"]}'
+    process = subprocess.Popen([*COMMAND, *words], stdin=subprocess.PIPE, stdout=outer, cwd=place)
+    process.stdin.write(request)
+    process.stdin.close()
+    os.close(outer)
+    try:
+        assert os.read(inner, 1)  # the answer has begun, and the pipe holds a small part of it
+        process.terminate()
+        assert -15 == process.wait(20)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(inner)
+
+
+INITIALIZE = (
+    '{"jsonrpc":"2.0","id":1,"method":"initialize","params":'
+    '{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "words"),
+    [(">/dev/full", 125, "cannot write to the client"), ("1</dev/null", 125, "cannot write to"), ("| true", 141, "")],
+)
+def test_mcp_server_whose_client_cannot_be_written_to_ends(shell, end, code, words):
+    """An answer that cannot be written is told, one whose reader has left ends the server in silence."""
+    line = f"""(echo '{INITIALIZE}'; sleep 0.5) | "$@" mcp {end}; (exit ${{PIPESTATUS[1]}})"""
+    done = shell(line)
+    assert code == done.returncode
+    assert words in done.stderr.decode()
+    assert words or done.stderr == b""
+
+
 def test_input_that_cannot_be_read_is_end_of_file(shell):
     """nohup(1) gives a stdin that is open for writing only: the command reads end-of-file, and nothing is wrong."""
     done = shell('"$@" -- cat 0>/dev/null')

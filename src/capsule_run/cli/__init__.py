@@ -72,6 +72,12 @@ class _Signals:
         if self._run is not None:
             self._run.signal(number)
 
+    def ended(self) -> None:
+        """The run is over: from now on a signal ends us, also while nobody takes what we have to say."""
+        for number in ENDING_SIGNALS:
+            if _signal.getsignal(number) == self._end:
+                _signal.signal(number, _signal.SIG_DFL)
+
     def started(self, run: Run) -> None:
         self._run = run
         if self._early:
@@ -181,6 +187,7 @@ def run_command(request: Request, options: Options, *, passes_stdin: bool = True
         from .answers import print_json
 
         result = _performed(request, options, signals, Streams(stdin=stdin))
+        signals.ended()
         print_json(result, pretty=True)
     else:
         result = _stream(request, options, signals, stdin)
@@ -189,6 +196,7 @@ def run_command(request: Request, options: Options, *, passes_stdin: bool = True
         if result.error or result.denied or result.changes or result.not_applied or result.not_collected:
             from .answers import tell
 
+            signals.ended()
             tell(request, result)
     if options.verbose:
         from .answers import say_all
@@ -208,7 +216,9 @@ def _json(options: Options) -> int:
     request = build_json_request(options, text)
     if options.dry_run:
         return print_steps(dry_run(request), json=True, pretty=options.pretty)
-    result = _performed(request, options, _Signals())
+    signals = _Signals()
+    result = _performed(request, options, signals)
+    signals.ended()
     print_json(result, pretty=options.pretty)
     if options.verbose:
         say_all(result)

@@ -6,12 +6,13 @@ The limits are options of the common table, on the command line or each in the e
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # typeshed has only `signal`, which costs 4 ms (enum)
+import posix
 
 from .. import __version__
-from ..errors import CapsuleError
+from ..errors import BROKEN_PIPE_EXIT, CapsuleError
 from ..tooling import operator
 from ..variables import MONITORING, NOT_HERE
-from .answers import write_all
+from .answers import EPIPE, write_all
 from .choices import HELP, VERSION
 from .options import OPTIONS, parse_words
 
@@ -77,7 +78,11 @@ def main(words: Sequence[str]) -> int:
     for number in ENDING_SIGNALS:
         _signal.signal(number, end)
     try:
-        serve(limits, stdin=0, stdout=1)
+        errno = serve(limits, stdin=0, stdout=1)
     except _Ended:
-        pass
+        return 0
+    if errno == EPIPE:
+        return BROKEN_PIPE_EXIT
+    if errno:
+        raise CapsuleError("E6006", f"cannot write to the client: {posix.strerror(errno).lower()}")
     return 0

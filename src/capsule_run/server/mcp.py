@@ -261,13 +261,19 @@ def _stamped(method: str, fields: dict[str, object], *, envelope: bool) -> dict[
     return {**fields, "resultType": "complete", "_meta": {_SERVER_KEY: _SERVER}}
 
 
-def serve(limits: Operator, *, stdin: int, stdout: int) -> None:
-    """Serve one client until its input ends, or until the caller raises; then every run is ended first."""
+def serve(limits: Operator, *, stdin: int, stdout: int) -> int:
+    """Serve one client until its input ends, or until the caller raises; then every run is ended first.
+
+    Returns 0, or the errno with which an answer could not be written: then no further message is read.
+    """
     writer = Writer(stdout)
     session = Session(limits, writer)
     try:
         for line in Reader(stdin).lines(session.calls.wait_seconds, session.calls.on_time):
             take(line, writer, session.handle)
+            if writer.errno:
+                break
     finally:
         session.calls.end()
         writer.close()
+    return writer.errno

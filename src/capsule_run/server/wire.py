@@ -26,6 +26,7 @@ PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR =
 MAX_LINE_BYTES = 32 << 20  # a call carries code and input in it; a line without an end must not eat the host's memory
 MAX_BATCH = 100
 _CHUNK = 1 << 16
+EIO = 5
 _FLUSH_SECONDS = 2.0  # for what is still to be written when all is over: nobody may be there to read it
 
 
@@ -85,7 +86,7 @@ class Writer:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
-        self.gone = False  # the client has closed its end
+        self.errno = 0  # why nothing can be written any more: EPIPE where the client has closed its end
         self._thread = threading.Thread(target=self._write_all, name="mcp-writer", daemon=True)
         self._thread.start()
 
@@ -103,8 +104,8 @@ class Writer:
         while (line := self._queue.get()) is not None:
             try:
                 self._write(memoryview(line))
-            except OSError:
-                self.gone = True
+            except OSError as error:
+                self.errno = error.errno or EIO
                 return
 
     def _write(self, view: memoryview) -> None:

@@ -70,15 +70,23 @@ class Outlet:
             posix.mkdir(name, mode, dir_fd=parent)
         except FileExistsError:
             return
-        if self._as_root:  # what root makes in somebody's directory is that somebody's
-            seen = posix.fstat(parent)
-            posix.chown(name, seen.st_uid, seen.st_gid, dir_fd=parent, follow_symlinks=False)
+        if (
+            self._as_root
+        ):  # what root makes in somebody's directory is that somebody's; by name, a link could have its place
+            made = posix.open(name, DIRECTORY_FLAGS, dir_fd=parent)
+            try:
+                seen = posix.fstat(parent)
+                posix.chown(made, seen.st_uid, seen.st_gid)
+            finally:
+                posix.close(made)
 
     def directory(self, path: str, mode: int) -> None:
         """Make a directory, unless it is there."""
         parent = self._parent(path, make=True)
         try:
             self._make_directory(path.rpartition("/")[2], parent, mode & 0o777 | 0o700)
+        except OSError as error:
+            raise RefusedError("symlink" if error.errno in (ELOOP, ENOTDIR) else "unwritable") from None
         finally:
             posix.close(parent)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posix
 import shutil
 import stat
 
@@ -358,3 +359,28 @@ def test_a_deletion_while_its_directory_is_swapped_deletes_nothing_else(tmp_path
     finally:
         os.close(target)
     assert ["precious"] == os.listdir(tmp_path / "elsewhere")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("swap", [os.link, os.symlink], ids=["hard link", "symbolic link"])
+def test_a_directory_swapped_for_a_link_gives_no_file_away(tmp_path, monkeypatch, swap):
+    """What root makes is given to its owner by descriptor: a file that takes its name in between keeps its own owner."""
+    (tmp_path / "tree").mkdir()
+    os.chown(tmp_path / "tree", 60322, 60322)
+    (tmp_path / "victim").write_text(SECRET)
+    make = posix.mkdir
+
+    def make_and_swap(name, mode, *, dir_fd):
+        make(name, mode, dir_fd=dir_fd)
+        posix.rmdir(name, dir_fd=dir_fd)
+        swap(tmp_path / "victim", tmp_path / "tree" / name)
+
+    target = os.open(tmp_path / "tree", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        monkeypatch.setattr(posix, "mkdir", make_and_swap)
+        with pytest.raises(RefusedError):
+            Outlet(target).directory("new", 0o755)
+    finally:
+        monkeypatch.undo()
+        os.close(target)
+    assert 0 == (tmp_path / "victim").stat().st_uid

@@ -20,6 +20,7 @@ LAYERS = {
     "test_upper_layer": "a private directory, removed through descriptors and by no name of the command's",
     "test_deep_trees": "walks of one descriptor, without recursion, and a bound of depth",
     "test_planted_paths": "host paths opened component by component, through no link, plain files only",
+    "test_file_locks": "filter on fcntl; advisory locks on what is shared are not prevented",
     "test_files_applied": "changes read from outside, through directory descriptors",
     "test_files_out": "files read from outside, through directory descriptors",
     "test_foreign_gates": "filter: architecture and 32-bit comparison",

@@ -113,16 +113,3 @@ def _refused(pid):
     return False
 """
     assert "[]" == inside.python_says("import os\n" + refused + code)
-
-
-def test_locks_of_one_do_not_hold_another(inside):
-    """A lock that a payload takes on a file of the read-only system is no lock for the host's programs."""
-    code = """
-import fcntl, os
-try:
-    fcntl.fcntl(os.open("/usr/bin/env", os.O_RDONLY), fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    print("leased")
-except OSError:
-    print("refused")
-"""
-    assert "refused" == inside.python_says(code)

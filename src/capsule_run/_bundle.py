@@ -172,6 +172,7 @@ def use() -> Bundle | None:
 
 
 _LAST_WORDS = b"capsule-run: E6007: an error that nobody expected\n"
+_NO_MEMORY = b"capsule-run: E6003: capsule-run itself is out of memory\n"
 _LAST_ANSWER = (
     b'{"execution_id":"00000000-0000-4000-8000-000000000000","status":"error","error":{"code":"E6007","category":"system",'
     b'"message":"an error that nobody expected","cause":"internal","details":{}}}\n'
@@ -201,7 +202,7 @@ def crash(kind: type[BaseException], error: BaseException, _trace: object) -> No
             if "--json" in sys.argv and not (answers and answers.progress.begun):
                 _write(1, _LAST_ANSWER)
             else:
-                _write(2, _LAST_WORDS)
+                _write(2, _NO_MEMORY if issubclass(kind, MemoryError) else _LAST_WORDS)
     posix._exit(status)  # noqa: SLF001  # its documented name
 
 

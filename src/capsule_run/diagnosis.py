@@ -139,7 +139,7 @@ def _sandbox(facts: Facts, trial: Trial) -> Finding:
             found=f"a command ran in {trial.milliseconds:.1f} ms, and the kernel attests the wall",
         )
     remedy = trial.hint
-    if facts.container in CONTAINER_FLAGS:
+    if facts.container in CONTAINER_FLAGS and not trial.code.startswith("E6"):  # a shortage has a remedy of its own
         remedy = CONTAINER_FLAGS[facts.container]
     return Finding(check="sandbox", state=PROBLEM, found=f"{trial.code}: {trial.message}", remedy=remedy)
 

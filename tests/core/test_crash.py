@@ -108,6 +108,24 @@ def test_exception_that_cannot_be_told_has_its_exit_code(package, shell, words, 
     assert done.stdout.count(b"\n") <= 1
 
 
+@pytest.mark.parametrize(("words", "told"), [(("--", "true"), b""), (("--json",), b"E6007")])
+def test_last_words_need_no_module(package, words, told):
+    """Where even the module for it is broken, as without memory, there is one line or one response all the same."""
+    broken(package, "raise MemoryError")
+    (package / "cli" / "crash.py").write_text("raise MemoryError")
+    variables = package / "variables.py"
+    variables.write_text(variables.read_text().replace("from .cli.crash import TRACEBACK", "TRACEBACK = ''"))
+    done = start(package, *words)
+    assert 125 == done.returncode
+    if told:
+        assert told.decode() == json.loads(done.stdout)["error"]["code"]
+    else:
+        assert (b"", True) == (
+            done.stdout,
+            done.stderr.endswith(b"capsule-run: E6003: capsule-run itself is out of memory\n"),
+        )
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_interrupt_is_130_and_silence(package, place):
     """KeyboardInterrupt is no error: nothing is said, wherever it comes."""

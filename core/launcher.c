@@ -690,6 +690,20 @@ static void supervise(void)
 	report_end();
 }
 
+/* Python may die before it sends a plan, too, and a child of it hold the socket. */
+static void wait_for_plan(void)
+{
+	struct pollfd polls[2];
+
+	watch(&polls[0], CONTROL, POLLIN);
+	watch(&polls[1], run.maker, POLLIN);
+	while (poll(polls, 2, -1) < 0)
+		if (errno != EINTR)
+			_exit(1); /* as in the loop */
+	if (polls[0].revents == 0)
+		abandon();
+}
+
 /*
  * The next plan from Python, checked; its file, which the caller closes, or -1. `*which` is its kind: a birth is optional, and
  * comes first. Where nothing comes with it, the text may stand behind the word, and is put into a file here.
@@ -699,8 +713,11 @@ static int receive_plan(struct plan *plan, enum half *which)
 	static char text[MESSAGE_BYTES + 1];
 	int fds[MAX_FDS];
 	unsigned int nfds;
-	ssize_t got = receive_message(CONTROL, text, MESSAGE_BYTES, fds, &nfds);
+	ssize_t got;
 	size_t word;
+
+	wait_for_plan();
+	got = receive_message(CONTROL, text, MESSAGE_BYTES, fds, &nfds);
 
 	if (got <= 0)
 		abandon();

@@ -107,6 +107,30 @@ def test_a_killed_caller_whose_child_holds_its_descriptors_ends_everything_insid
         program.stdin.close()  # the child ends with it
 
 
+EARLY = """
+import os, signal, sys
+from capsule_run.core import Core
+core = Core()
+print(core.pid, flush=True)
+if os.fork() == 0:
+    sys.stdin.readline()
+    os._exit(0)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_caller_killed_before_its_plan_leaves_no_launcher_although_its_child_lives():
+    """kill -9 of a program that has started a core and told it nothing: the core ends, whoever holds the socket still."""
+    program = subprocess.Popen([sys.executable, "-c", EARLY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
+    try:
+        core = int(program.stdout.readline())
+        assert -signal.SIGKILL == program.wait(20)
+        assert _within(5, lambda: not is_alive(core))
+    finally:
+        program.stdin.close()  # the child ends with it
+        program.stdout.close()
+
+
 def _within(seconds, condition):
     """Whether the condition came true in time."""
     end = time.monotonic() + seconds

@@ -136,6 +136,7 @@ void close_cleanup(int *fd);
 int close_from(unsigned int first);
 int clone_process(uint64_t flags, int *pidfd, int cgroup);
 int open_no_links(const char *path, int flags);
+int open_seen(const struct step *step, int flags);
 int open_in_root(int root, const char *path, int flags);
 bool has_mount_setattr(void);
 int set_mount(int fd, bool recursive, uint64_t set, uint64_t propagation);
@@ -342,6 +343,12 @@ int64_t look_again(void);
 void on_ends(void);
 void record_ends(void);
 
+/* ---- guard.c: what the room covers in directories of the host's ---- */
+
+extern int guard_events; /* readable when a guarded place may have changed; -1: there is none */
+int on_guard_events(void);
+int first_lifted(void);
+
 /* ---- who takes over where ---- */
 
 int launch(void);                                               /* launcher.c */
@@ -351,6 +358,7 @@ void payload_main(struct room *room, const struct plan *plan, const int stdio[3]
 int drop_capabilities(uint64_t keep);         /* payload.c */
 
 /* the acts, in the order of the verb table */
+int act_guard(struct room *room, const struct step *step);
 int act_source(struct room *room, const struct step *step);
 int act_idmap(struct room *room, const struct step *step);
 int act_root(struct room *room, const struct step *step);
@@ -359,9 +367,11 @@ int act_file(struct room *room, const struct step *step);
 int act_copy(struct room *room, const struct step *step);
 int act_fill(struct room *room, const struct step *step);
 int act_symlink(struct room *room, const struct step *step);
+int act_whiteout(struct room *room, const struct step *step);
 int act_bind(struct room *room, const struct step *step);
 int act_inner_bind(struct room *room, const struct step *step);
 int act_overlay(struct room *room, const struct step *step);
+int act_overlay_ro(struct room *room, const struct step *step);
 int act_proc(struct room *room, const struct step *step);
 int act_devpts(struct room *room, const struct step *step);
 int act_readonly(struct room *room, const struct step *step);

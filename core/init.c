@@ -39,19 +39,6 @@ static void leave(struct room *room, enum half half, unsigned int index)
 
 /* ---- sources: opened as the caller, and the very object that Python saw ---- */
 
-/* PATH DEVICE INODE: opened first and then compared with what Python saw, so a path swapped in between is refused (ESTALE). */
-static int open_seen(const struct step *step, int flags)
-{
-	int object = open_no_links(step->field[0], flags);
-	struct stat st;
-
-	if (object < 0 || (fstat(object, &st) == 0 && (uint64_t)st.st_dev == number(step->field[1]) && (uint64_t)st.st_ino == number(step->field[2])))
-		return object;
-	(void)close(object);
-	errno = ESTALE;
-	return -1;
-}
-
 /*
  * Called by the launcher for a privileged caller (`source`: only there may it take a tree along) and by init, still with
  * the caller's ids, for anybody else (`inner-source`: only here does it have the power to).
@@ -193,6 +180,15 @@ int act_symlink(struct room *room, const struct step *step)
 	return parent < 0 ? -1 : symlinkat(step->field[1], parent, name);
 }
 
+/* whiteout PLACE: in a layer of an overlay, that nothing below it has this name. */
+int act_whiteout(struct room *room, const struct step *step)
+{
+	const char *name;
+	int parent = open_parent(room, step->field[0], &name);
+
+	return parent < 0 ? -1 : mknodat(parent, name, S_IFCHR, 0);
+}
+
 /* ---- mounts ---- */
 
 /*
@@ -233,29 +229,49 @@ int act_inner_bind(struct room *room, const struct step *step)
 	return tree < 0 ? -1 : attach(room, tree, step->field[1], step->field[2]);
 }
 
-/* Append `name=` and the path beneath the new root, which is the working directory; `:` and `,` would be read as syntax. */
+/* Append `name` and the path beneath the new root, which is the working directory; `:` and `,` would be read as syntax. */
 static size_t layer(char *to, size_t at, size_t size, const char *name, const char *path)
 {
 	at = append(to, append(to, at, size, name), size, path + 1);
 	return strpbrk(path, ":,\\") == NULL ? at : size - 1;
 }
 
-/* overlay LOWER UPPER WORK PLACE. The layers lie on private places of ours, so their names are Python's choice. */
+static int mount_overlay(const struct room *room, const char *place, unsigned long flags, char *data, size_t at)
+{
+	if (at >= PATH_MAX - 1) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	if (fchdir(room->root) < 0)
+		return -1;
+	return mount("overlay", place + 1, "overlay", MS_NOSUID | MS_NODEV | flags, data);
+}
+
+/*
+ * overlay NAMES LOWER UPPER WORK PLACE. The layers lie on private places of ours, so their names are Python's choice. NAMES lies
+ * over LOWER: what it says of a name holds, whatever the host does in the directory that is LOWER.
+ */
 int act_overlay(struct room *room, const struct step *step)
 {
 	char data[PATH_MAX] = "userxattr,volatile";
 	size_t at = strlen(data);
 
 	at = layer(data, at, sizeof(data), ",lowerdir=", step->field[0]);
-	at = layer(data, at, sizeof(data), ",upperdir=", step->field[1]);
-	at = layer(data, at, sizeof(data), ",workdir=", step->field[2]);
-	if (at >= sizeof(data) - 1) {
-		errno = ENAMETOOLONG;
-		return -1;
-	}
-	if (fchdir(room->root) < 0)
-		return -1;
-	return mount("overlay", step->field[3] + 1, "overlay", MS_NOSUID | MS_NODEV, data);
+	at = layer(data, at, sizeof(data), ":", step->field[1]);
+	at = layer(data, at, sizeof(data), ",upperdir=", step->field[2]);
+	at = layer(data, at, sizeof(data), ",workdir=", step->field[3]);
+	return mount_overlay(room, step->field[4], 0, data, at);
+}
+
+/* overlay-ro NAMES LOWER PLACE: the same without a layer to write to. */
+int act_overlay_ro(struct room *room, const struct step *step)
+{
+	char data[PATH_MAX] = "userxattr";
+	size_t at = strlen(data);
+
+	at = layer(data, at, sizeof(data), ",lowerdir=", step->field[0]);
+	at = layer(data, at, sizeof(data), ":", step->field[1]);
+	return mount_overlay(room, step->field[2], MS_RDONLY, data, at);
 }
 
 /*

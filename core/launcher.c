@@ -33,6 +33,7 @@ static struct {
 	bool last_look;          /* the clock has MORTEM_MS left */
 	bool counted;            /* the groups' counters are written down */
 	int exit_status;         /* a wait status, once `ended` */
+	int lifted;              /* the first guard whose place the host has changed, -1 for none */
 	const char *killed;      /* why we ended it; the first reason stays */
 	struct link_message failed;
 	struct refusal refused;
@@ -276,6 +277,8 @@ static int furnish(struct room *room, int memfd, struct step *step)
 		run.setup_ms = number(step->field[0]);
 	if (set_timer(run.setup_ms) < 0)
 		return -1;
+	if (act_all(room, "guard", step) < 0)
+		return -1;
 	fds[0] = memfd;
 	memcpy(&fds[1], room->plan.fds, sizeof(int) * room->plan.nfds);
 	if (tell_init(&message, fds, room->plan.nfds + 1) < 0 || close(memfd) < 0)
@@ -504,6 +507,14 @@ static void on_notice(void)
 	run.notice = -1;
 }
 
+/* The host has taken away what covered a place. */
+static void on_guards(void)
+{
+	run.lifted = on_guard_events();
+	if (run.lifted >= 0)
+		kill_room("guard");
+}
+
 /* ---- the report ---- */
 
 static char report[4096];
@@ -561,6 +572,8 @@ static void report_end(void)
 		line("exited", &(uint64_t){ (uint64_t)WEXITSTATUS(run.exit_status) }, 1);
 	else if (run.ended)
 		line("signalled", &(uint64_t){ (uint64_t)WTERMSIG(run.exit_status) }, 1);
+	if (run.lifted >= 0)
+		line("lifted", &(uint64_t){ (uint64_t)run.lifted }, 1);
 	if (sampled->peak_kib > 0)
 		line("memory", &(uint64_t){ sampled->peak_kib }, 1);
 	for (int i = OUT; i <= ERR; i++) {
@@ -614,6 +627,10 @@ static void reap(void)
 	close_cleanup(&run.room.pidfd);
 	run.room.pidfd = -1;
 	end_watch(0); /* what it has seen stands; whom it still reads is dead */
+	if (run.lifted < 0)
+		run.lifted = first_lifted(); /* a command that has ended may have seen it, too */
+	if (run.lifted >= 0 && run.killed == NULL && !run.ended)
+		run.killed = "guard";
 	if (run.killed == NULL && !run.ended)
 		run.killed = "lost"; /* it ended without a word: the kernel's OOM killer, or an attack on init */
 	if (run.killed != NULL && strcmp(run.killed, "abandoned") == 0) {
@@ -621,7 +638,7 @@ static void reap(void)
 	}
 }
 
-#define EVENTS 13
+#define EVENTS 14
 
 static void wait_for_events(struct pollfd polls[static EVENTS])
 {
@@ -646,6 +663,7 @@ static void wait_for_events(struct pollfd polls[static EVENTS])
 	watch(&polls[10], notify.listener < 0 ? notify.socket : run.started || notify.told || run.room.pidfd < 0 ? notify.listener : -1, POLLIN);
 	watch(&polls[11], ledger_ends, POLLIN);
 	watch(&polls[12], run.maker, POLLIN);
+	watch(&polls[13], run.started && run.room.pidfd >= 0 && run.lifted < 0 ? guard_events : -1, POLLIN); /* likewise */
 	look_ns = run.room.pidfd >= 0 ? look_again() : -1;
 	while (poll(polls, EVENTS, look_ns < 0 ? -1 : (int)(look_ns / 1000000) + 1) < 0)
 		if (errno != EINTR)
@@ -680,6 +698,8 @@ static void supervise(void)
 			kill_room(why);
 		if (polls[9].revents && watched)
 			on_notice();
+		if (polls[13].revents && run.room.pidfd >= 0)
+			on_guards();
 		if (polls[0].revents)
 			on_control();
 		if (polls[12].revents)
@@ -794,6 +814,7 @@ int launch(void)
 {
 	struct room *room = &run.room;
 
+	run.lifted = -1;
 	room->link = room->pidfd = room->root = room->proc = room->landlock = run.notice = -1;
 	for (int i = IN; i <= ERR; i++)
 		run.pumps[i].from = run.pumps[i].to = -1;

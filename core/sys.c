@@ -168,6 +168,19 @@ int open_in_root(int root, const char *path, int flags)
 	return (int)fd;
 }
 
+/* PATH DEVICE INODE: opened first and then compared with what Python saw, so a path swapped in between is refused (ESTALE). */
+int open_seen(const struct step *step, int flags)
+{
+	int object = open_no_links(step->field[0], flags);
+	struct stat st;
+
+	if (object < 0 || (fstat(object, &st) == 0 && (uint64_t)st.st_dev == number(step->field[1]) && (uint64_t)st.st_ino == number(step->field[2])))
+		return object;
+	(void)close(object);
+	errno = ESTALE;
+	return -1;
+}
+
 /* Asked once for each process: the answer cannot change. */
 bool has_mount_setattr(void)
 {

@@ -132,8 +132,8 @@ def isolation_in_force(policy: Policy, landlock_abi: int) -> dict[str, object]:
         workspace["source"] = policy.workspace.path
     if policy.upper is not None:
         workspace["upper"] = {"directory": policy.upper.directory, "bytes": policy.upper.bytes}
-    if policy.masks:
-        workspace["masked"] = [place for place, _is_directory in policy.masks]
+    if policy.cover.masks:
+        workspace["masked"] = [place for place, _is_directory in policy.cover.masks]
     return {
         "namespaces": ["user", "mount", "pid", "ipc", "uts", "cgroup", *(() if policy.network else ("net",))],
         "network": "host" if policy.network else "none",

@@ -169,6 +169,15 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
         "the command made a system call that the sandbox forbids",
         "`details` names the call; `--on-violation refuse` (`on_violation`) lets the run go on, without the call",
     ),
+    "E5002": (
+        "cover_lifted",
+        HOST,
+        "what covered a path in a directory shared `rw` was lifted, since the host replaced, moved or removed the path",
+        (
+            "share the directory `ro` or copy-on-write, or leave the path alone during the run; "
+            "what lies there may have been read, and be in the output"
+        ),
+    ),
     "E6001": (
         "protocol",
         OURS,

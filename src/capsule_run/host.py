@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from .delivery import Delivery
     from .duplicate import Copy
+    from .masks import Secrets
     from .model import Request
     from .tools import Shown
 
@@ -92,7 +93,7 @@ class Host(Value):
     lacking: tuple[str, ...]
     tools: tuple[Shown, ...]
     deliveries: tuple[Delivery, ...]
-    secrets: dict[str, tuple[tuple[str, bool], ...]]
+    secrets: dict[str, Secrets]
     upper: Upper | None  # None: in memory
     copy: Copy | None  # of the directory that is to be the workspace, where an overlay would not do
     processors: int  # those that are there, whoever may use them: 1 where nobody asked
@@ -335,7 +336,7 @@ def survey(
     static, identity = _static(), identity or identify()
     directory = current_directory()
     asked = _asked_sources(request, directory)
-    secrets: dict[str, tuple[tuple[str, bool], ...]] = {}
+    secrets: dict[str, Secrets] = {}
     if asked:
         from .masks import secrets_in  # only who shares something pays for it
 

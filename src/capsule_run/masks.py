@@ -1,4 +1,4 @@
-"""Secrets in directories that a request shares: found by their names, and shown as empty.
+"""Secrets in directories that a request shares: found by their names, and where others of these names could appear.
 
 Rank 2: looks at the host, decides nothing but by name. Called by `host.survey` for what the request shares.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import posix
 
 from . import paths
+from ._value import Value
 from .data.secrets import SECRETS
+from .machine import read
 from .view import within
 
 TYPE_CHECKING = False
@@ -17,67 +19,156 @@ if TYPE_CHECKING:
 
     from .host import Source
 
-_KIND, _DIRECTORY, _LINK = 0o170000, 0o040000, 0o120000
+_KIND, _DIRECTORY, _LINK, _MODE = 0o170000, 0o040000, 0o120000, 0o7777
+_NAMES: dict[str, list[str]] = {}  # by the first part of their paths
+for _name in SECRETS:
+    _NAMES.setdefault(_name.partition("/")[0], []).append(_name)
 _SMALL = 4096  # bytes of a directory that has few names, on every file system
-_TOPS = frozenset([name.partition("/")[0].casefold() for name in SECRETS])
+_MOST_LINKS = 40
+_MOST_MOUNTS = 1 << 24  # bytes of the kernel's list of mounts
+_MADE = 0o040755  # the mode of a directory that the host does not have
 
 
-def secrets_in(sources: Iterable[Source], unmask: tuple[str, ...]) -> dict[str, tuple[tuple[str, bool], ...]]:
-    """By the path of each shared directory: its secrets, relative to it, and whether each is a directory."""
-    return {
-        source.path: secrets
-        for source in sources
-        if source.is_directory and not source.error and (secrets := _look(source.path, unmask))
-    }
+class Secrets(Value):
+    """What of a shared directory is not to be shown, for its name. Places are relative to it.
+
+    `absent` is where a secret's name, or the first directory on the way to it that is missing, could appear; `links` and
+    `directories` (with their modes) lie on the way to a secret or to such a place.
+    """
+
+    found: tuple[tuple[str, bool], ...]  # and whether each is a directory
+    absent: tuple[str, ...]
+    links: tuple[tuple[str, str], ...]
+    directories: tuple[tuple[str, int], ...]
+    mode: int  # of the shared directory itself
+    has_mounts: bool  # something is mounted beneath it
 
 
-def _tops(directory: str) -> frozenset[str]:
-    """Which first names of secrets may be there: read off a small directory, and all for one that would take long to read.
+def secrets_in(sources: Iterable[Source], unmask: tuple[str, ...]) -> dict[str, Secrets]:
+    """By the path of each shared directory: what is to be masked in it."""
+    directories = [source.path for source in sources if source.is_directory and not source.error]
+    mounts = read("/proc/thread-self/mountinfo", _MOST_MOUNTS) if directories else ""
+    return {path: _Search(path, unmask).secrets(has_mounts=_has_mounts(path, mounts)) for path in directories}
 
-    Whatever their case, since there are directories in which that does not matter.
+
+def _has_mounts(directory: str, mounts: str) -> bool:
+    """Whether something is mounted beneath it, by the kernel's list; also where that cannot be known."""
+    plain = directory.rstrip("/")
+    for letter, octal in (("\\", "134"), (" ", "040"), ("\t", "011"), ("\n", "012")):
+        plain = plain.replace(letter, f"\\{octal}")
+    return not mounts or f" {plain}/" in mounts
+
+
+def _listed(directory: str) -> frozenset[str] | None:
+    """The names in a small directory, whatever their case, since there are directories in which that does not matter.
+
+    None for one that would take long to read, or may not be.
     """
     try:
         if posix.stat(directory).st_size <= _SMALL:
-            return _TOPS.intersection([name.casefold() for name in posix.listdir(directory)])
+            return frozenset([name.casefold() for name in posix.listdir(directory)])
     except OSError:
         pass
-    return _TOPS
+    return None
 
 
-def _look(directory: str, unmask: tuple[str, ...]) -> tuple[tuple[str, bool], ...]:
-    tops = _tops(directory)
-    if not tops:
-        return ()
-    here: dict[str, bool] = {"": True}  # by place: it has to be there for a secret to be in it
-    found: dict[str, bool] = {}
-    for name in SECRETS:
-        place = name.rpartition("/")[0]
-        if name in unmask or name.partition("/")[0].casefold() not in tops:
-            continue
-        if place not in here:
-            here[place] = paths.exists(f"{directory}/{place}", follow=False)
-        if not here[place]:
-            continue
+class _Search:
+    """One walk along each name of the table, through the links on its way as far as they stay in the directory.
+
+    All places are relative to the directory.
+    """
+
+    def __init__(self, directory: str, unmask: tuple[str, ...]) -> None:
+        self._directory, self._unmask = directory, unmask
+        self._listed = _listed(directory)
+        self._modes: dict[str, int] = {}  # of what was looked at; 0: nothing is there
+        self._found: dict[str, bool] = {}
+        self._absent: dict[str, None] = {}
+        self._links: dict[str, str] = {}
+        self._directories: dict[str, int] = {}
+
+    def secrets(self, *, has_mounts: bool) -> Secrets:
+        """Walk along all names."""
+        shown = [name.partition("/")[0] for name in self._unmask]
+        for top, names in _NAMES.items():
+            if self._listed is not None and top not in shown and top.casefold() not in self._listed:
+                self._absent[top] = None  # most are: no need to walk
+                continue
+            for name in names:
+                if name not in self._unmask:
+                    self._walk(name)
+        inner = tuple(
+            [f"{place}/" for place in self._found]
+        )  # what lies in a directory that is masked needs nothing more
+        return Secrets(
+            found=tuple([one for one in self._found.items() if not one[0].startswith(inner)]),
+            absent=tuple([place for place in self._absent if not place.startswith(inner)]),
+            links=tuple([one for one in self._links.items() if not one[0].startswith(inner)]),
+            directories=tuple([one for one in self._directories.items() if not one[0].startswith(inner)]),
+            mode=self._own_mode(),
+            has_mounts=has_mounts,
+        )
+
+    def _own_mode(self) -> int:
         try:
-            kind = posix.lstat(f"{directory}/{name}").st_mode & _KIND
+            return posix.stat(self._directory).st_mode & _MODE
+        except OSError:  # gone meanwhile: the core will say so
+            return _MADE & _MODE
+
+    def _mode(self, place: str) -> int:
+        if place not in self._modes:
+            mode = 0
+            if self._listed is None or place.partition("/")[0].casefold() in self._listed:
+                try:
+                    mode = posix.lstat(f"{self._directory}/{place}").st_mode
+                except OSError:
+                    pass
+            self._modes[place] = mode
+        return self._modes[place]
+
+    def _walk(self, name: str) -> None:
+        left, at, links = name.split("/")[::-1], "", 0
+        while left:
+            part = left.pop()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                if not at:
+                    return
+                at = at.rpartition("/")[0]
+                continue
+            place = f"{at}/{part}" if at else part
+            mode = self._mode(place)
+            if not mode and left and any(within(f"/{shown}", f"/{place}") for shown in self._unmask):
+                mode = _MADE  # what is shown by name may appear in it
+            if not mode:
+                self._absent[place] = None
+                return
+            if mode & _KIND == _LINK:
+                links += 1
+                rest = self._follow(place)
+                if rest is None or links > _MOST_LINKS:
+                    return
+                if rest.startswith("/"):
+                    at = ""
+                left += rest.split("/")[::-1]
+            elif not left:
+                self._found[place] = mode & _KIND == _DIRECTORY
+                return
+            elif mode & _KIND == _DIRECTORY:
+                self._directories[place] = mode & _MODE
+                at = place
+            else:
+                return
+
+    def _follow(self, place: str) -> str | None:
+        """Where a link leads: relative to where it lies, or behind a `/` to the directory. None: nowhere inside."""
+        try:
+            target = posix.readlink(f"{self._directory}/{place}")
+            self._links[place] = target
+            if not target.startswith("/"):
+                return target
+            real = paths.real(target)
         except OSError:
-            continue
-        shown, is_directory = _target(directory, name) if kind == _LINK else (name, kind == _DIRECTORY)
-        if shown:
-            found[shown] = is_directory
-    outermost = [
-        place for place in found if not any(place != other and within(f"/{place}", f"/{other}") for other in found)
-    ]
-    return tuple((place, found[place]) for place in outermost)
-
-
-def _target(directory: str, name: str) -> tuple[str, bool]:
-    """What a link by a secret's name leads to, if that lies in the directory: elsewhere it leads nowhere inside."""
-    try:
-        real = paths.real(f"{directory}/{name}")
-        kind = posix.stat(real).st_mode & _KIND
-    except OSError:
-        return "", False
-    if real == directory or not within(real, directory):
-        return "", False
-    return real[len(directory) + 1 :], kind == _DIRECTORY
+            return None
+        return real[len(self._directory) :] if real != self._directory and within(real, self._directory) else None

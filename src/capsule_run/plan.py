@@ -14,13 +14,15 @@ from .view import COPY, SCRATCH_PLACES, TRANSIENT, VAR_TMP, WORKSPACE, scratch_p
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .host import Copied, Source
+    from .masks import Secrets
     from .policy import Policy
 
     Step = tuple[str, ...]
 
 # The building place is one tmpfs; the root to be is its `new`, and what the sandbox may write lies beside that.
 NEW = "/new"
-WORKSPACE_PLACE, LOWER_PLACE, WORK_PLACE, EMPTY_PLACE = "/workspace", "/lower", "/work", "/empty"
+WORKSPACE_PLACE, WORK_PLACE, EMPTY_PLACE = "/workspace", "/work", "/empty"
+LOWER_PLACE, NAMES_PLACE = "/lower", "/names"  # of overlays, each with a number behind it: 0 is the workspace's
 LAYER_PLACE = "/layer"  # that of the disk, with `upper` and `work` in it
 NOTHING_PLACE = "/nothing"  # an empty file
 SETUP_MS = 10_000
@@ -88,6 +90,16 @@ class _Tree:
         place = NEW + copied.place
         self._add(place, ("copy", copied.path, str(copied.device), str(copied.inode), place, "0644"))
         self.copied_sizes.append(copied.size)
+
+    def names(self, place: str, names: Secrets) -> None:
+        """The layer that decides which names of secrets there are, whatever the host does in the directory below it."""
+        self.directory(place, f"{names.mode:04o}")
+        for path, mode in names.directories:
+            self.directory(f"{place}/{path}", f"{mode:04o}")
+        for path, target in names.links:
+            self.link(f"{place}/{path}", target)
+        for path in names.absent:
+            self._add(f"{place}/{path}", ("whiteout", f"{place}/{path}"))
 
     def link(self, path: str, target: str) -> None:
         self._add(path, ("symlink", path, target))
@@ -170,6 +182,12 @@ def _built_at(policy: Policy, path: str) -> str:
     return NEW + path
 
 
+def _overlays(policy: Policy) -> dict[int, Secrets]:
+    """By its number, the names that each overlay decides: 0 for the workspace's, and those of binds counted from 1."""
+    found = {number: bound.names for number, bound in enumerate(policy.binds, 1) if bound.names is not None}
+    return found if policy.cover.workspace_names is None else {0: policy.cover.workspace_names, **found}
+
+
 def _mount_points(policy: Policy, tree: _Tree) -> None:
     for place in ("/proc", "/dev/pts", WORKSPACE):
         tree.directory(NEW + place)
@@ -178,8 +196,10 @@ def _mount_points(policy: Policy, tree: _Tree) -> None:
         tree.directory(scratch, mode)
     tree.directory(WORKSPACE_PLACE)
     if policy.workspace_kind == COPY_ON_WRITE:
-        tree.directory(LOWER_PLACE)
         tree.directory(WORK_PLACE)
+    for number, names in _overlays(policy).items():
+        tree.directory(f"{LOWER_PLACE}{number}")
+        tree.names(f"{NAMES_PLACE}{number}", names)
     if policy.upper is not None:
         tree.directory(LAYER_PLACE)
     trees = [bound.destination for bound in policy.binds]
@@ -204,11 +224,22 @@ def _links(policy: Policy, tree: _Tree) -> None:
 
 def _binds(policy: Policy, sources: _Sources, *, in_writable: bool) -> list[Step]:
     """The binds that lie in a writable place, which must be there first, or the others."""
-    return [
-        ("bind", sources.slot(bound.source, bound.mode, idmap=bound.idmap), NEW + bound.destination, bound.mode)
-        for bound in policy.binds
-        if any(within(bound.destination, place) for place in (WORKSPACE, "/tmp", "/dev/shm", "/var/tmp")) == in_writable
-    ]
+    steps: list[Step] = []
+    for number, bound in enumerate(policy.binds, 1):
+        if (
+            any(within(bound.destination, place) for place in (WORKSPACE, "/tmp", "/dev/shm", "/var/tmp"))
+            != in_writable
+        ):
+            continue
+        slot = sources.slot(bound.source, bound.mode, idmap=bound.idmap)
+        place = NEW + bound.destination
+        steps += _read_only_overlay(slot, number, place) if bound.names else [("bind", slot, place, bound.mode)]
+    return steps
+
+
+def _read_only_overlay(slot: str, number: int, place: str) -> list[Step]:
+    names, lower = f"{NAMES_PLACE}{number}", f"{LOWER_PLACE}{number}"
+    return [("bind", slot, lower, READ_ONLY), ("overlay-ro", names, lower, place)]
 
 
 def _mounts(policy: Policy, sources: _Sources) -> list[Step]:
@@ -220,7 +251,7 @@ def _mounts(policy: Policy, sources: _Sources) -> list[Step]:
         steps.append(("inner-bind", scratch, NEW + place, "rw"))
     steps += _workspace_mounts(policy, sources)
     steps += _binds(policy, sources, in_writable=True)
-    for place, is_directory in policy.masks:
+    for place, is_directory in policy.cover.masks:
         steps.append(("inner-bind", EMPTY_PLACE if is_directory else NOTHING_PLACE, NEW + place, READ_ONLY))
     steps += (("proc", f"{NEW}/proc"), ("devpts", f"{NEW}/dev/pts"))
     null = sources.slot(dict(policy.devices)["null"], "dev")
@@ -242,16 +273,19 @@ def _workspace_mounts(policy: Policy, sources: _Sources) -> list[Step]:
     if policy.workspace is None or policy.workspace_kind == COPY:
         return [*layer, ("inner-bind", upper, place, "rw")]
     slot = sources.slot(policy.workspace, policy.workspace_kind, idmap=policy.workspace_idmap)
-    if policy.workspace_kind != COPY_ON_WRITE:
-        return [("bind", slot, place, policy.workspace_kind)]
-    return [*layer, ("bind", slot, LOWER_PLACE, READ_ONLY), ("overlay", LOWER_PLACE, upper, work, place)]
+    names, lower = f"{NAMES_PLACE}0", f"{LOWER_PLACE}0"
+    if policy.workspace_kind == COPY_ON_WRITE:
+        return [*layer, ("bind", slot, lower, READ_ONLY), ("overlay", names, lower, upper, work, place)]
+    if policy.cover.workspace_names is not None:
+        return _read_only_overlay(slot, 0, place)
+    return [("bind", slot, place, policy.workspace_kind)]
 
 
 def _tree(policy: Policy, stream_fd: int) -> _Tree:
     """All that is made before the first mount."""
     tree = _Tree()
     tree.directory(EMPTY_PLACE, "0555")
-    if policy.masks:
+    if policy.cover.masks:
         tree.file(NOTHING_PLACE, "", "0444")
     for path, mode in policy.transfer.directories:
         tree.directory(f"{WORKSPACE_PLACE}/{path}", f"{mode:04o}")
@@ -287,6 +321,10 @@ def furnishing_steps(policy: Policy, *, stream_fd: int = 0) -> tuple[Step, ...]:
     mounts = _mounts(policy, sources)
     filling_ms = sum([delivery.size for delivery in policy.transfer.deliveries]) // FILL_BYTES_PER_MS
     steps: list[Step] = [("setup-clock", str(SETUP_MS + filling_ms))]
+    steps += [
+        ("guard", guard.source.path, str(guard.source.device), str(guard.source.inode), guard.path)
+        for guard in policy.cover.guards
+    ]
     if policy.identity.privileged:
         steps += sources.steps + sources.idmaps
     else:

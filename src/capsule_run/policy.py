@@ -100,7 +100,7 @@ class Policy(Value):
     links: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     transfer: Transfer
-    masks: tuple[tuple[str, bool], ...]
+    cover: view.Cover
 
 
 def _environment(request: Request, path: tuple[str, ...], user: int) -> tuple[tuple[str, str], ...]:
@@ -160,8 +160,8 @@ def resolve(
     kind, workspace, workspace_idmap = view.workspace(request, host)
     limits, rungs = groups.of_request(request, cgroups)
     disk_bytes = _given(resources.disk_bytes, limits.memory_bytes // 8 * 7)  # files are memory: it is to be full first
-    masks = view.masks(host, binds, workspace)
-    files = transfer.resolve(request, host, kind, view.covered(binds, masks), disk_bytes)
+    cover = _cover(host, kind, binds, workspace)
+    files = transfer.resolve(request, host, kind, cover.places(binds), disk_bytes)
     upper = transfer.upper(host, kind, workspace, binds)
     private_bytes = disk_bytes if upper is None else max(disk_bytes, upper.bytes)
     return Policy(
@@ -202,10 +202,18 @@ def resolve(
         etc_copied=host.etc_copied,
         gitconfig=host.gitconfig,
         links=view.links(host, binds, shims),
-        notes=_notes(request, host, kind),
+        notes=(*_notes(request, host, kind), *cover.notes),
         transfer=files,
-        masks=masks,
+        cover=cover,
     )
+
+
+def _cover(host: Host, kind: str, binds: tuple[view.BoundPath, ...], workspace: Source | None) -> view.Cover:
+    if not host.secrets:
+        return view.UNCOVERED
+    from . import cover  # who shares no directory need not pay for it
+
+    return cover.resolve(host, kind, binds, workspace)
 
 
 def with_groups(policy: Policy, request: Request, cgroups: Cgroups) -> Policy:

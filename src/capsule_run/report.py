@@ -40,6 +40,7 @@ class Report(Value):
     killed: str
     refused: tuple[str, int, str] | None
     failed: tuple[str, int, int] | None
+    lifted: int | None  # the number of the guard whose place the host has changed
     landlock_abi: int | None
     exited: int | None
     signalled: int | None
@@ -92,6 +93,7 @@ def parse_report(message: bytes) -> Report:
             killed=rows.get("killed", ""),
             refused=refused,
             failed=failed,
+            lifted=numbers["lifted"][0] if "lifted" in numbers else None,
             landlock_abi=numbers["started"][0] if "started" in numbers else None,
             exited=numbers["exited"][0] if "exited" in numbers else None,
             signalled=numbers["signalled"][0] if "signalled" in numbers else None,

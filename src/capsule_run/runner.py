@@ -296,7 +296,7 @@ def _learn(report: Report, plan: Plan, *, stale_ok: bool) -> None:
     if rung and rung not in _refused:
         _refused.add(rung)
         raise _LookAgainError(rung)
-    if stale_ok and plan.room[report.failed[1]][0] in ("source", "inner-source", "copy"):
+    if stale_ok and plan.room[report.failed[1]][0] in ("source", "inner-source", "copy", "guard", "inner-bind"):
         forget()
         raise _LookAgainError("sources")
 

@@ -77,7 +77,8 @@ def resolve(request: Request, host: Host, kind: str, covered: tuple[str, ...], d
     _check_changes(request, kind)
     deliveries = _deliveries(request, host, kind, covered, disk_bytes)
     mount_points = frozenset([place[len(start) :] for place in covered if place.startswith(start)])
-    secrets = [name for name, _is_directory in host.secrets.get(_source(request, host), ())]
+    shared = host.secrets.get(_source(request, host))
+    secrets = [name for name, _is_directory in shared.found] if shared is not None else []
     copy = host.copy
     if copy is not None:
         copy = copy.without(mount_points | {delivery.path for delivery in deliveries} | set(secrets))

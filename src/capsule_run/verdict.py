@@ -56,15 +56,27 @@ def room_error(report: Report, plan: Plan) -> CapsuleError:
     if report.failed is not None:
         half, step, errno = report.failed
         steps = plan.room if half == "room" else plan.payload
-        return _step_error(steps[step] if step < len(steps) else ("end",), errno, plan)
+        failed = steps[step] if step < len(steps) else ("end",)
+        return _guard_error(failed, errno) if failed[0] == "guard" else _step_error(failed, errno, plan)
     if report.killed == "setup-clock":
         limit_ms = next((int(step[1]) for step in plan.room if step[0] == "setup-clock"), 0)
         return CapsuleError("E2006", f"setting up the sandbox took longer than {limit_ms / 1000:g} s")
     if report.killed == "memory":
         return CapsuleError("E4001", "the memory limit was reached before the command began")
+    if report.killed == "guard":
+        guarded = [step for step in plan.room if step[0] == "guard"][report.lifted or 0]
+        return _lifted(guarded[1] + guarded[4])
     if report.killed == "lost":
         return CapsuleError("E6002", "the sandbox's first process ended during set-up, without a word")
     return CapsuleError("E6001", f"the core ended without a reason (`{report.killed or 'none'}`)")
+
+
+def _lifted(path: str) -> CapsuleError:
+    return CapsuleError(
+        "E5002",
+        f"`{path}` was replaced, moved or removed from outside during the run, and what covered it in the sandbox with it",
+        details={"path": path},
+    )
 
 
 def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
@@ -114,6 +126,20 @@ def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
     return CapsuleError(code, f"{describe(step, plan)}: {why}", details=details)
 
 
+def _guard_error(step: tuple[str, ...], errno: int) -> CapsuleError:
+    from .errno_words import errno_words
+
+    path, why = step[1] + step[4], errno_words(errno)
+    details: dict[str, object] = {"step": "guard", "path": path, "errno": errno}
+    if errno in (ENOSPC, EMFILE, ENFILE, ENOMEM):
+        hint = "raise the sysctls `fs.inotify.max_user_instances` and `fs.inotify.max_user_watches`, or run fewer at a time"
+        return CapsuleError("E6003", f"cannot watch `{path}`: {why}", details=details, hint=hint)
+    hint = "share the directory `ro` or copy-on-write, where a mask needs no watch"
+    return CapsuleError(
+        "E2004", f"cannot watch `{path}`, which is covered in the sandbox: {why}", details=details, hint=hint
+    )
+
+
 def _exec_error(path: str, errno: int, plan: Plan) -> CapsuleError:
     from .errno_words import errno_words
 
@@ -135,15 +161,19 @@ def next_rung(report: Report, plan: Plan) -> str:
     devices = {str(slot): step[2] for slot, step in enumerate(step for step in plan.room if step[0] == "source")}
     if failed[0] == "idmap":
         return f"idmap:{devices[failed[1]]}"
+    if failed[0] == "overlay-ro":
+        sources = [step for step in plan.room if step[0] in ("source", "inner-source")]
+        lower = next(step[1] for step in plan.room if step[0] == "bind" and step[2] == failed[2])
+        return f"lower:{sources[int(lower)][2]}"
     if failed[0] != "overlay":
         return ""
     from .plan import LAYER_PLACE
 
-    if failed[2].startswith(f"{LAYER_PLACE}/"):
+    if failed[3].startswith(f"{LAYER_PLACE}/"):
         sources = [step for step in plan.room if step[0] in ("source", "inner-source")]
         layer = next(step[1] for step in plan.room if step[0] == "bind" and step[2] == LAYER_PLACE)
         return f"overlay:{sources[int(layer)][2]}"
-    lower = next(step[1] for step in plan.room if step[0] == "bind" and step[2] == failed[1])
+    lower = next(step[1] for step in plan.room if step[0] == "bind" and step[2] == failed[2])
     mapped = any(step[:2] == ("idmap", lower) for step in plan.room)
     return f"idmap:{devices[lower]}" if mapped else "overlay"
 
@@ -152,6 +182,8 @@ def judge(ended: Ended) -> tuple[Status, int, str | None, Failure | None]:
     """Status, exit code, signal name and failure of a run whose command started. The first reason is the cause."""
     report = ended.report
     left_behind = _left_behind(report)
+    if report.lifted is not None:
+        return KILLED, KILLED_EXIT, "SIGKILL", _lifted(ended.policy.cover.guards[report.lifted].place).failure()
     if report.exited == 0 and not (
         report.killed or report.stdout[2] or report.stderr[2] or report.stream_errors or left_behind
     ):

@@ -12,6 +12,7 @@ from .model import COPY_ON_WRITE, READ_ONLY, READ_WRITE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .host import Host, Source
+    from .masks import Secrets
     from .model import Request
     from .policy import Policy
 
@@ -51,12 +52,40 @@ TRANSIENT = (PRIVATE, COPY, COPY_ON_WRITE)  # kinds of which the host keeps noth
 
 
 class BoundPath(Value):
-    """A host object at a place inside. `idmap`: what its owner owns is shown as the sandbox's own."""
+    """A host object at a place inside. `idmap`: what its owner owns is shown as the sandbox's own.
+
+    `names`: it is shown through an overlay that decides these names, so that nothing on the host can uncover them.
+    """
 
     source: Source
     destination: str
     mode: str
     idmap: bool
+    names: Secrets | None = None
+
+
+class Guard(Value):
+    """A place in a directory of the host's, shown live, on which the sandbox mounts something: `path` is relative to it."""
+
+    source: Source
+    path: str
+    place: str  # inside
+
+
+class Cover(Value):
+    """All of it, for one run. `notes` say where a secret could still appear."""
+
+    masks: tuple[tuple[str, bool], ...]  # places inside, and whether each is a directory
+    workspace_names: Secrets | None  # that an overlay decides
+    guards: tuple[Guard, ...]
+    notes: tuple[str, ...]
+
+    def places(self, binds: tuple[BoundPath, ...]) -> tuple[str, ...]:
+        """The places at which something is shown that is not what lies there."""
+        return (*(bound.destination for bound in binds), *(place for place, _is_directory in self.masks))
+
+
+UNCOVERED = Cover(masks=(), workspace_names=None, guards=(), notes=())
 
 
 def within(path: str, tree: str) -> bool:
@@ -140,7 +169,9 @@ def user_binds(request: Request, host: Host) -> list[BoundPath]:
             raise CapsuleError("E1009", f"{field}: `{place}` is bound already")
         if mode == READ_WRITE:
             need_ownership(source, host, field)
-        bound.append(BoundPath(source=source, destination=place, mode=mode, idmap=shown_as_own(source, host)))
+        names = fixed_names(source, host) if mode == READ_ONLY else None
+        idmap = shown_as_own(source, host)
+        bound.append(BoundPath(source=source, destination=place, mode=mode, idmap=idmap, names=names))
     return bound + _places_in_workspace(request, host, bound)
 
 
@@ -182,6 +213,19 @@ def _refuse_workspace_itself(bound: BoundPath, mode: str) -> None:
         f"`{bound.source.path}` is shared `{bound.mode}`, and is the workspace, whose mode is `{mode}`",
         hint=f"`--workspace {bound.source.path}:{wanted}` shows it `{wanted}` at `{WORKSPACE}`",
     )
+
+
+def fixed_names(source: Source, host: Host) -> Secrets | None:
+    """The names that an overlay in front of a read-only share decides; None where there is none to be had.
+
+    An overlay shows no mount beneath its lower layer, and takes an id-mapped one from Linux 5.19 on.
+    """
+    names = host.secrets.get(source.path)
+    if names is None or names.has_mounts or not host.overlay or f"lower:{source.device}" in host.refused:
+        return None
+    if shown_as_own(source, host) and not shown_as_own(source, host, overlaid=True):
+        return None
+    return names
 
 
 def shown_as_own(source: Source, host: Host, *, overlaid: bool = False) -> bool:
@@ -331,28 +375,3 @@ def scratch_places(binds: tuple[BoundPath, ...]) -> tuple[tuple[str, str, str], 
     """Writable places; /var/tmp is the same as /tmp, unless something of the host's is shown in it."""
     shown = any(within(bound.destination, VAR_TMP[0]) for bound in binds)
     return (*SCRATCH_PLACES, VAR_TMP) if shown else SCRATCH_PLACES
-
-
-def masks(host: Host, binds: tuple[BoundPath, ...], shared: Source | None) -> tuple[tuple[str, bool], ...]:
-    """Where a secret in what is shared would show, and whether each is a directory.
-
-    What the request puts there itself, by a bind or a file, is shown: that is its own choice.
-    """
-    trees = [(bound.source, bound.destination) for bound in binds]
-    if shared is not None and host.copy is None:
-        trees.append((shared, WORKSPACE))
-    chosen = [bound.destination for bound in binds]
-    chosen += [f"{WORKSPACE}/{delivery.path}" for delivery in host.deliveries]
-    places: dict[str, bool] = {}
-    for source, destination in trees:
-        over = [place for place in chosen if place != destination and within(place, destination)]
-        for name, is_directory in host.secrets.get(source.path, ()):
-            place = f"{destination}/{name}"
-            if not any(within(place, other) for other in over):
-                places[place] = is_directory
-    return tuple(places.items())
-
-
-def covered(binds: tuple[BoundPath, ...], masked: tuple[tuple[str, bool], ...]) -> tuple[str, ...]:
-    """The places at which something is shown that is not what lies there."""
-    return (*(bound.destination for bound in binds), *(place for place, _is_directory in masked))

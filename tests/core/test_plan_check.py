@@ -37,7 +37,10 @@ MORE_STEPS = {
     "symlink": ("/l", "../anything"),
     "bind": ("0", "/usr", "ro"),
     "inner-bind": ("/a", "/b", "rw"),
-    "overlay": ("/a", "/b", "/c", "/d"),
+    "guard": ("/a", "1", "2", "/b"),
+    "whiteout": ("/a",),
+    "overlay": ("/a", "/b", "/c", "/d", "/e"),
+    "overlay-ro": ("/a", "/b", "/c"),
     "devpts": ("/dev/pts",),
     "offer": ("/workspace",),
     "offer-layer": ("/workspace",),
@@ -56,8 +59,8 @@ MORE_STEPS = {
 NAMES = {half: tuple(dict.fromkeys(step[0] for step in SMALLEST[half])) for half in HALVES}
 ROOM_VERBS = (
     "namespace host-net drop-groups cgroup uid-map gid-map oom-score-adj setup-clock"
-    " source idmap inner-source root dir file copy fill symlink bind inner-bind overlay proc devpts network readonly"
-    " pivot hostname offer offer-layer"
+    " guard source idmap inner-source root dir file copy fill symlink whiteout bind inner-bind overlay overlay-ro"
+    " proc devpts network readonly pivot hostname offer offer-layer"
 ).split()
 PAYLOAD_VERBS = (
     "cgroup-enter cgroup-file memory-notice"
@@ -273,7 +276,7 @@ def test_the_host_s_network_must_be_asked_for(core_path):
 # Each field of each kind, by a verb that has one; `{}` is the field under test.
 NUMBER, ID, MODE = ("setup-clock", "{}"), ("uid-map", "0", "{}"), ("dir", "/d", "{}")
 PATHS = [
-    ("overlay", "/a", "{}", "/c", "/d"),
+    ("overlay", "/a", "{}", "/c", "/d", "/e"),
     ("dir", "{}", "0755"),
     ("proc", "{}"),
     ("inner-bind", "/a", "{}", "rw"),

@@ -420,10 +420,10 @@ def test_a_thing_that_cannot_be_made_fails_its_step(core_path, verb, steps, wron
         pytest.param(("bind", "0", "/new/dev/fd/x", "ro"), errno.ELOOP, id="bind behind a link"),
         pytest.param(("inner-bind", "/new/none-such", "/new/tmp", "rw"), errno.ENOENT, id="of nothing"),
         pytest.param(("inner-bind", "/new/tmp", "/new/none-such", "rw"), errno.ENOENT, id="at a missing place"),
-        pytest.param(("overlay", "/none", "/none", "/none", "/new/tmp"), errno.ENOENT, id="overlay of nothing"),
-        pytest.param(("overlay", "/a:b", "/c", "/d", "/new/tmp"), errno.ENAMETOOLONG, id="overlay with syntax in a path"),
-        pytest.param(("overlay", "/a,b", "/c", "/d", "/new/tmp"), errno.ENAMETOOLONG, id="overlay with an option in a path"),
-        pytest.param(("overlay", *("/" + name * 2000 for name in "abc"), "/new/tmp"), errno.ENAMETOOLONG, id="overlay too long"),
+        pytest.param(("overlay", "/none", "/none", "/none", "/none", "/new/tmp"), errno.ENOENT, id="overlay of nothing"),
+        pytest.param(("overlay", "/n", "/a:b", "/c", "/d", "/new/tmp"), errno.ENAMETOOLONG, id="overlay with syntax in a path"),
+        pytest.param(("overlay", "/n", "/a,b", "/c", "/d", "/new/tmp"), errno.ENAMETOOLONG, id="overlay with an option"),
+        pytest.param(("overlay", *("/" + name * 2000 for name in "abcd"), "/new/tmp"), errno.ENAMETOOLONG, id="overlay too long"),
     ],
 )  # fmt: skip
 def test_a_mount_that_cannot_be_made_fails_its_step(core_path, step, wrong):

@@ -27,6 +27,7 @@ LAYERS = {
     "test_ipc": "ipc, mount and pid namespaces, filter",
     "test_kernel_files": "read-only and masked procfs, no sysfs, minimal /dev",
     "test_launcher_loop": "the launcher reads no file of procfs that can wait: children of its own do",
+    "test_masks_on_live_shares": "a layer of ours decides the names; the launcher watches what is shared `rw`",
     "test_namespaces": "filter, read-only procfs",
     "test_network": "network namespace, filter on socket families",
     "test_paths": "sources opened through no link and compared, places resolved beneath",

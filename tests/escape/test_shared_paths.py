@@ -132,5 +132,5 @@ def test_a_mount_point_that_is_swapped_while_we_start(inside_as_caller, place):
     finally:
         stop.set()
         swapper.join()
-    assert said <= {"success", "error"}
+    assert said <= {"success", "error", "killed"}  # killed: the mount point was taken away during the run
     assert ["mark"] == sorted(os.listdir(elsewhere))

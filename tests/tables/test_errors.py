@@ -24,7 +24,8 @@ PUBLISHED = {
     "E3001": "not_found", "E3002": "not_executable", "E3003": "exit_code", "E3004": "not_visible", "E3005": "signal",
     "E3006": "timeout", "E3007": "cancelled", "E3008": "arguments_too_long", "E3009": "working_directory",
     "E4001": "memory", "E4002": "processes", "E4003": "output", "E4004": "cpu_time", "E4005": "disk", "E4006": "files",
-    "E5001": "forbidden_syscall", "E6001": "protocol", "E6002": "core_died", "E6003": "host_exhausted",
+    "E5001": "forbidden_syscall", "E5002": "cover_lifted",
+    "E6001": "protocol", "E6002": "core_died", "E6003": "host_exhausted",
     "E6004": "attestation", "E6005": "monitoring", "E6006": "streams", "E6007": "internal",
 }  # fmt: skip
 

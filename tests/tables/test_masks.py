@@ -16,7 +16,7 @@ def directory(request, tmp_path, monkeypatch):
 
 
 def found_in(directory, *unmask):
-    return dict(masks.secrets_in([host.look(str(directory))], unmask).get(str(directory), ()))
+    return dict(masks.secrets_in([host.look(str(directory))], unmask)[str(directory)].found)
 
 
 def test_nothing_is_found_where_nothing_is(directory):

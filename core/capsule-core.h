@@ -257,6 +257,7 @@ struct reader {
 	pid_t pid; /* 0: none */
 	int pidfd;
 };
+void take_turns(void);
 int start_reader(struct reader *reader, int *const *kept, int nkept);
 bool end_reader(struct reader *reader, int wait_ms);
 int prepare_watch(const struct plan *plan);
@@ -338,6 +339,8 @@ int put_on_filter(const char *digits, bool must_ask);
 /* ---- ledger.c: each process, from its program to its end ---- */
 
 extern int ledger_ends; /* readable when one that is followed has ended; -1: nobody is */
+void read_name_and_words(uint32_t tid, struct text texts[static 2]);
+void end_process_reader(int wait_ms);
 void tell_ledger(uint32_t tid, bool ends, uint64_t code, uint64_t id);
 int64_t look_again(void);
 void on_ends(void);

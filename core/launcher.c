@@ -598,6 +598,7 @@ static void report_end(void)
 	/* a caller that is gone by now has no use for it, and this process ends next */
 	(void)send_message(CONTROL, report, report_length, NULL, 0);
 	end_mortem(false);
+	end_process_reader(0);
 	end_watch(END_MS);
 	_exit(clear_groups());
 }

@@ -6,10 +6,13 @@
 #include "capsule-core.h"
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
 #define LEDGER_LINES 2000
 #define TOLD_BYTES 768
 #define FOLLOWED 512
+#define READ_MS 20
+#define MOST_TRIES 10 /* of a look at a program that is not there yet */
 #define LOOKS 2 /* at a program that goes on, after the one at its beginning */
 #define FIRST_LOOK_NS 5000000U
 #define SECOND_LOOK_NS 100000000U
@@ -25,15 +28,16 @@ struct exit_info {
 _Static_assert(sizeof(struct exit_info) == 64, "as linux/pidfd.h has it");
 struct said { /* by procfs of a process */
 	char stat[TOLD_BYTES + 1], status[4096], words[TOLD_BYTES];
+	size_t nwords;
 	struct text name_and_words[2];
 	pid_t pid; /* 0: nothing */
-	bool zombie;
 };
 static struct {
 	pid_t pid;
 	int pidfd;
 	uint64_t started; /* in ticks: with the number it is one process and no other */
-	unsigned int looks;
+	uint64_t words; /* what it was called before it executed the program */
+	unsigned int looks, tries;
 	uint64_t look_ns; /* when the next look is due, of LOOKS */
 } followed[FOLLOWED];
 static unsigned int nfollowed, told;
@@ -45,21 +49,110 @@ static bool is_full(void)
 	return told >= LEDGER_LINES || record.kept > record.cap / 2;
 }
 
-/* A thread may speak for its process, and then be it: who executes a program takes over the number and the start of the first. */
-static void look_at(uint32_t tid, struct said *said)
+/* What `stat` says of the process that `pid` names: the name may hold anything, also brackets. */
+static void find_name(struct said *said)
 {
-	const char *name, *behind;
+	const char *name = strchr(said->stat, '('), *behind = strrchr(said->stat, ')');
 
-	said->status[read_of(tid, "/status", said->status, sizeof(said->status) - 1)] = '\0';
-	said->pid = (pid_t)status_number(said->status, "\nTgid:");
-	said->stat[read_of((uint32_t)said->pid, "/stat", said->stat, TOLD_BYTES)] = '\0';
-	said->name_and_words[1] = (struct text){ said->words, read_of(tid, "/cmdline", said->words, TOLD_BYTES) };
-	name = strchr(said->stat, '(');
-	behind = strrchr(said->stat, ')'); /* the name may hold anything, also brackets */
 	if (name == NULL || behind == NULL)
 		said->pid = 0;
 	said->name_and_words[0] = said->pid > 0 ? (struct text){ name + 1, (size_t)(behind - name - 1) } : (struct text){ "", 0 };
-	said->zombie = said->pid > 0 && strncmp(behind, ") Z", 3) == 0;
+	said->name_and_words[1] = (struct text){ said->words, said->nwords };
+}
+
+/* ---- a child that reads, since whoever does may wait (see watch.c) ---- */
+
+static struct reader reader;
+static int to_reader = -1;
+
+/*
+ * A thread may speak for its process, and then be it: who executes a program takes over the number and the start of the
+ * first. What takes no lock is told first.
+ */
+static void read_for_launcher(int link) __attribute__((noreturn));
+static void read_for_launcher(int link)
+{
+	static struct said said;
+	uint32_t tid;
+
+	take_turns();
+	while (recv(link, &tid, sizeof(tid), 0) == sizeof(tid)) {
+		said.nwords = 0;
+		said.status[read_of(tid, "/status", said.status, sizeof(said.status) - 1)] = '\0';
+		said.pid = (pid_t)status_number(said.status, "\nTgid:");
+		said.stat[read_of((uint32_t)said.pid, "/stat", said.stat, TOLD_BYTES)] = '\0';
+		if (send(link, &said, sizeof(said), MSG_NOSIGNAL) < 0)
+			break;
+		said.nwords = read_of(tid, "/cmdline", said.words, TOLD_BYTES);
+		if (send(link, &said, sizeof(said), MSG_NOSIGNAL) < 0)
+			break;
+	}
+	_exit(0);
+}
+
+static bool start_process_reader(void)
+{
+	int pair[2], *const kept[] = { &pair[1] };
+
+	close_cleanup(&to_reader);
+	to_reader = -1;
+	if (!end_reader(&reader, 0) || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return false;
+	to_reader = pair[0];
+	if (start_reader(&reader, kept, 1) == 0)
+		read_for_launcher(pair[1]);
+	close_cleanup(&pair[1]);
+	return reader.pid > 0;
+}
+
+/* Whether the reader has something to say in READ_MS, or in twice that where it has not got a processor in the first. */
+static bool has_answer(void)
+{
+	struct pollfd answer = { .fd = to_reader, .events = POLLIN };
+	char text[TOLD_BYTES + 1], *state;
+
+	if (poll(&answer, 1, READ_MS) > 0)
+		return true;
+	text[read_of((uint32_t)reader.pid, "/stat", text, TOLD_BYTES)] = '\0';
+	state = strrchr(text, ')');
+	return state != NULL && strncmp(state, ") R", 3) == 0 && poll(&answer, 1, READ_MS) > 0;
+}
+
+/*
+ * Have a process read. Who can make that wait loses the words, and the reader is replaced; the launcher waits for at most
+ * 2 READ_MS in any case, once a round of its loop. False where it was so.
+ */
+static bool look_at(uint32_t tid, struct said *said)
+{
+	bool answered = (to_reader >= 0 || start_process_reader()) && send(to_reader, &tid, sizeof(tid), MSG_NOSIGNAL) == sizeof(tid);
+
+	said->pid = 0;
+	said->nwords = 0;
+	said->stat[0] = said->status[0] = '\0';
+	for (int i = 0; i < 2 && answered; i++)
+		answered = has_answer() && recv(to_reader, said, sizeof(*said), 0) == sizeof(*said);
+	find_name(said);
+	if (!answered) { /* by the next time it is gone */
+		(void)end_reader(&reader, 0);
+		close_cleanup(&to_reader);
+		to_reader = -1;
+	}
+	return answered;
+}
+
+/* The name and the command line of a process that waits for us. */
+void read_name_and_words(uint32_t tid, struct text texts[static 2])
+{
+	static struct said said;
+
+	(void)look_at(tid, &said);
+	texts[0] = said.name_and_words[0];
+	texts[1] = said.name_and_words[1];
+}
+
+void end_process_reader(int wait_ms)
+{
+	(void)end_reader(&reader, wait_ms);
 }
 
 static uint64_t number_inside(const struct said *said)
@@ -80,6 +173,16 @@ static void tell(enum moment moment, const struct said *said, uint64_t code)
 
 	told += moment != LIVES; /* of those there are LOOKS at the most behind each beginning */
 	record_line("process", line, 10, said->name_and_words, 2);
+}
+
+/* The command line, as a number. */
+static uint64_t words_of(const struct said *said)
+{
+	uint64_t sum = said->nwords;
+
+	for (size_t i = 0; i < said->nwords; i++)
+		sum = sum * 31 + (unsigned char)said->words[i];
+	return sum;
 }
 
 static bool has_ended(int pidfd)
@@ -103,8 +206,16 @@ static void tell_end(unsigned int i)
 	struct said said;
 	bool zombie, known;
 
-	look_at((uint32_t)followed[i].pid, &said);
-	zombie = said.zombie && stat_number(said.stat, STAT_START) == followed[i].started;
+	said.pid = 0;
+	said.nwords = 0;
+	said.stat[0] = '\0';
+	/* nobody has waited for it: the number is its own, and a dead process has no memory that reading could wait for */
+	if (syscall(SYS_pidfd_send_signal, followed[i].pidfd, 0, NULL, 0) == 0) {
+		said.pid = followed[i].pid;
+		said.stat[read_of((uint32_t)said.pid, "/stat", said.stat, TOLD_BYTES)] = '\0';
+	}
+	find_name(&said);
+	zombie = said.pid > 0 && strncmp(strrchr(said.stat, ')'), ") Z", 3) == 0 && stat_number(said.stat, STAT_START) == followed[i].started;
 	known = syscall(SYS_ioctl, followed[i].pidfd, GET_INFO, &info) == 0 && (info.mask & INFO_EXIT) != 0;
 	if (zombie && !known)
 		info.wait_status = (int32_t)stat_number(said.stat, STAT_EXIT);
@@ -142,7 +253,8 @@ static void follow(unsigned int i, const struct said *said, int *pidfd)
 		followed[nfollowed++].pidfd = *pidfd;
 		*pidfd = -1;
 	}
-	followed[i].looks = 0;
+	followed[i].looks = followed[i].tries = 0;
+	followed[i].words = words_of(said);
 	followed[i].look_ns = now_ns() + FIRST_LOOK_NS;
 }
 
@@ -179,7 +291,7 @@ void tell_ledger(uint32_t tid, bool ends, uint64_t code, uint64_t id)
 
 	if (is_full() || (!ends && i < nfollowed && followed[i].looks == 0))
 		return;
-	look_at(tid, &said);
+	(void)look_at(tid, &said);
 	i = place_of(said.pid);
 	if (!ends && i == nfollowed)
 		pidfd = (int)syscall(SYS_pidfd_open, said.pid, 0);
@@ -200,12 +312,19 @@ int64_t look_again(void)
 {
 	uint64_t now = now_ns(), next = UINT64_MAX;
 	struct said said;
+	bool answered;
 
 	for (unsigned int i = 0; i < nfollowed; i++) {
 		if (followed[i].looks < LOOKS && followed[i].look_ns <= now) {
 			followed[i].looks++;
 			followed[i].look_ns = now + SECOND_LOOK_NS;
-			look_at((uint32_t)followed[i].pid, &said);
+			answered = look_at((uint32_t)followed[i].pid, &said);
+			if ((!answered || words_of(&said) == followed[i].words) && ++followed[i].tries < MOST_TRIES) {
+				followed[i].looks--; /* it has not executed the program yet, or cannot be read: a little later */
+				followed[i].look_ns = now + FIRST_LOOK_NS;
+			}
+			if (!answered)
+				return 0; /* the others in the next round */
 			/* no words at all: its first thread has ended, and another goes on */
 			if (!is_full() && said.pid > 0 && said.name_and_words[1].length > 0 && !has_ended(followed[i].pidfd))
 				tell(LIVES, &said, 0);

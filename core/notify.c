@@ -183,8 +183,7 @@ static void note(struct question *asked, uint32_t errno_or_end)
 	const struct call *call = &asked->call;
 	const uint64_t *a = call->argument;
 	const uint64_t line[] = { (uint64_t)(uint32_t)call->number, errno_or_end, a[0], a[1], a[2], a[3], a[4], a[5] };
-	char name[16], words[512];
-	struct text who[2] = { { name, 0 }, { words, 0 } };
+	struct text who[2];
 
 	for (unsigned int i = 0; i < nkinds; i++)
 		if (kinds[i].number == call->number && kinds[i].errno_or_end == errno_or_end) {
@@ -199,8 +198,7 @@ static void note(struct question *asked, uint32_t errno_or_end)
 	kinds[nkinds].number = call->number;
 	kinds[nkinds].errno_or_end = errno_or_end;
 	kinds[nkinds++].count = 1;
-	who[0].length = read_of(asked->pid, "/comm", name, sizeof(name));
-	who[1].length = read_of(asked->pid, "/cmdline", words, sizeof(words));
+	read_name_and_words(asked->pid, who);
 	if (!still_asks(asked->id))
 		who[0].length = who[1].length = 0;
 	record_line("refused", line, 8, who, 2);

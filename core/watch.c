@@ -234,6 +234,25 @@ static int take_sample(bool exact, struct sample *sample)
 /* ---- children of ours that read procfs ---- */
 
 /*
+ * A session of our own, and short turns in it (from Linux 6.12 on): where processors are short, the kernel shares them out
+ * among sessions (autogroups, sched(7)), and a sample would wait for all that the caller's session does besides. It takes a
+ * third of a millisecond, while init builds the room. Where either is refused, samples come later and no other.
+ */
+void take_turns(void)
+{
+	const struct {
+		uint32_t size, policy;
+		uint64_t flags;
+		int32_t nice;
+		uint32_t priority;
+		uint64_t runtime, deadline, period;
+	} turns = { .size = sizeof(turns), .flags = KEEP_POLICY, .nice = getpriority(PRIO_PROCESS, 0), .runtime = SLICE_NS };
+
+	(void)setsid();
+	(void)syscall(SYS_sched_setattr, 0, &turns, 0);
+}
+
+/*
  * Start a process that reads procfs, and dies with its parent: 0 in the child, which has the descriptors that it is given,
  * moved to 0, 1 and so on, and no other; none of the caller's, of Python's or of the room's streams is kept open by it.
  */
@@ -511,25 +530,6 @@ static void watch_room(void)
 
 static struct reader watchers[MOST_WATCHERS];
 static unsigned int nwatchers;
-
-/*
- * A session of our own, and short turns in it (from Linux 6.12 on): where processors are short, the kernel shares them out
- * among sessions (autogroups, sched(7)), and a sample would wait for all that the caller's session does besides. It takes a
- * third of a millisecond, while init builds the room. Where either is refused, samples come later and no other.
- */
-static void take_turns(void)
-{
-	const struct {
-		uint32_t size, policy;
-		uint64_t flags;
-		int32_t nice;
-		uint32_t priority;
-		uint64_t runtime, deadline, period;
-	} turns = { .size = sizeof(turns), .flags = KEEP_POLICY, .nice = getpriority(PRIO_PROCESS, 0), .runtime = SLICE_NS };
-
-	(void)setsid();
-	(void)syscall(SYS_sched_setattr, 0, &turns, 0);
-}
 
 /* What the watcher needs, from the payload's half of the plan; it starts when the room is ready. */
 int prepare_watch(const struct plan *plan)

@@ -108,6 +108,7 @@ def metrics(ended: Ended, called_ns: int) -> Metrics:
         cpu_ms_complete=cpu_ms_complete(ended, counted),
         max_process_memory_bytes=(usage["max_rss_kib"] << 10) or None,
         max_memory_bytes=memory,
+        memory_complete=None if source is None else source == "cgroup",
         memory_source=source,
         io_read_bytes=usage["in_blocks"] << 9 if counted.read_bytes is None else counted.read_bytes,
         io_write_bytes=usage["out_blocks"] << 9 if counted.write_bytes is None else counted.write_bytes,

@@ -134,6 +134,8 @@ class Metrics(Value):
     """True if a cgroup counted `cpu_ms`, False if children were seen whose time nobody has; None if nobody can know."""
     max_memory_bytes: int | None = None
     """The most memory used at a time, as measured by `memory_source`."""
+    memory_complete: bool | None = None
+    """True if a cgroup counted all memory, False if shared memory that nobody maps and kernel memory are not in it."""
     memory_source: str | None = None
     """`cgroup` (exact), `watch` (highest sample of all processes) or `process` (the largest process)."""
     max_process_memory_bytes: int | None = None

@@ -122,7 +122,8 @@ def _failure(fields: Mapping[str, object]) -> Failure:
 def _metrics(fields: Mapping[str, object]) -> Metrics:
     for name in _REQUIRED_METRICS:
         _needed(fields, name, float, "metrics.")
-    _optional(fields, "cpu_ms_complete", bool, "metrics.")
+    for name in ("cpu_ms_complete", "memory_complete"):
+        _optional(fields, name, bool, "metrics.")
     known = Metrics.__annotations__
     return Metrics(**{name: field for name, field in fields.items() if name in known})  # type: ignore[arg-type]  # ours
 

@@ -52,6 +52,8 @@ UNSEEN = "shared, then untouched"
 def test_memory_ends_at_its_limit(inside, needs, hog):
     """Whatever way memory is taken (one block, small ones, shared, files, children), 64 MiB end the run or refuse the rest."""
     response = inside.python(HOGS[hog], resources={"memory_bytes": 64 * MIB}, timeout_ms=8000)
+    if hog == UNSEEN and response["isolation"]["limits"]["memory"] == "watch":
+        assert response["metrics"]["memory_complete"] is False
     if hog == UNSEEN:
         needs("memory cgroup", present=response["isolation"]["limits"]["memory"] != "watch")
     assert response["status"] != "success", response.get("metrics")

@@ -104,3 +104,9 @@ def test_a_first_run_stands_on_what_later_ones_do(monkeypatch):
         attested = result.isolation["attested"]
         seen.append((result.ok, result.isolation["limits"], attested["cgroups"], result.metrics.memory_source))
     assert seen[0] == seen[1]
+
+
+def test_memory_is_complete_where_a_group_counts(inside):
+    """`memory_complete` is true where a control group counted, and false where the watch did, which cannot see all memory."""
+    response = inside(["true"])
+    assert (response["isolation"]["limits"]["memory"] != "watch") is response["metrics"]["memory_complete"]

@@ -78,15 +78,16 @@ static int read_namespaces(int dir, struct attested *to)
 	return 0;
 }
 
-/* The launcher, while init is being born. What cannot be read stays 0, and then no payload passes. */
-void attest_caller(struct attested *to)
+/* The launcher, while init is being born. */
+int attest_caller(struct attested *to)
 {
 	int dir CLEANUP_CLOSE = open("/proc/thread-self", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	int status CLEANUP_CLOSE = dir < 0 ? -1 : openat(dir, "status", O_RDONLY | O_CLOEXEC);
 
-	if (read_status(status, &caller) == 0)
-		(void)read_namespaces(dir, &caller);
+	if (read_status(status, &caller) < 0 || read_namespaces(dir, &caller) < 0)
+		return -1;
 	*to = caller;
+	return 0;
 }
 
 void attest_against(const struct attested *from)

@@ -78,6 +78,8 @@ enum half { ROOM, PAYLOAD, BIRTH }; /* a birth is the beginning of a room, sent 
 
 struct room;
 
+#define NO_STEP INT32_MAX /* in the place of a step's number: what failed belongs to none */
+
 struct step {
 	const struct verb *verb;
 	const char *field[MAX_FIELDS];
@@ -133,6 +135,7 @@ unsigned int octal(const char *digits);
 
 #define CLEANUP_CLOSE __attribute__((cleanup(close_cleanup)))
 void close_cleanup(int *fd);
+void close_all(const int *fds, unsigned int count);
 int close_from(unsigned int first);
 int clone_process(uint64_t flags, int *pidfd, int cgroup);
 int open_no_links(const char *path, int flags);
@@ -164,7 +167,7 @@ struct attested {
 };
 #define ATTEST_FD 4 /* payload: its own status file, from just before the filter on */
 
-void attest_caller(struct attested *to);
+int attest_caller(struct attested *to);
 void attest_against(const struct attested *caller);
 int attest_groups(struct room *room, const struct plan *plan);
 int attest_begin(struct room *room);

@@ -40,7 +40,7 @@ int open_doors(const struct plan *plan, int doors[static MAX_DOORS], struct step
 
 	while (plan_next_of(&at, "cgroup-enter", step)) {
 		if (count == MAX_DOORS) {
-			errno = EMFILE;
+			errno = E2BIG;
 			return -1;
 		}
 		group_path(path, sizeof(path), step, "tasks");
@@ -135,8 +135,10 @@ void record_groups(const struct plan *plan)
 		struct text texts[2];
 		ssize_t got = read_counter(plan, &step, text);
 
-		if (got < 0)
-			continue; /* this kernel does not have it: it is absent from the record, and nothing stands in for it */
+		if (got < 0) { /* this kernel does not have it: it is absent from the record, and nothing stands in for it */
+			record.lost += errno != ENOENT;
+			continue;
+		}
 		texts[0] = (struct text){ step.field[2], strlen(step.field[2]) };
 		texts[1] = (struct text){ text, (size_t)got };
 		record_line("cgroup", NULL, 0, texts, 2);
@@ -152,11 +154,11 @@ bool remove_groups(const struct plan *plan)
 
 	for (int v = 0; v < 2; v++)
 		for (struct cursor at = plan_start(plan); plan_next_of(&at, verb[v], &step);) {
-			int tries = REMOVE_TRIES;
+			int tries = REMOVE_TRIES, failed;
 
-			while (unlinkat(parent_of(plan, &step), step.field[1], AT_REMOVEDIR) < 0 && errno == EBUSY && tries-- > 0)
+			while ((failed = unlinkat(parent_of(plan, &step), step.field[1], AT_REMOVEDIR)) < 0 && errno == EBUSY && tries-- > 0)
 				(void)poll(NULL, 0, 1);
-			gone = gone && tries >= 0;
+			gone = gone && (failed == 0 || errno == ENOENT);
 		}
 	return gone;
 }

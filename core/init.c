@@ -370,8 +370,9 @@ static void start_network(struct room *room)
 	}
 	if (unshare(CLONE_NEWNET) == 0 && loopback_up() == 0)
 		made = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-	errno = made < 0 ? errno : 0;
-	_exit(send_message(pair[1], &errno, sizeof(errno), &made, made >= 0) < 0);
+	if (made >= 0 && send_message(pair[1], &(int){ 0 }, sizeof(int), &made, 1) == 0)
+		_exit(0);
+	_exit(send_message(pair[1], &errno, sizeof(errno), NULL, 0) < 0);
 }
 
 int act_network(struct room *room, const struct step *step)
@@ -387,7 +388,8 @@ int act_network(struct room *room, const struct step *step)
 	}
 	got = receive_message(room->network, &error, sizeof(error), fds, &nfds);
 	if (got != sizeof(error) || nfds != 1) {
-		errno = got == sizeof(error) && error != 0 ? error : EPROTO;
+		if (got >= 0)
+			errno = got == sizeof(error) && error != 0 ? error : EPROTO;
 		return -1;
 	}
 	if (setns(fds[0], CLONE_NEWNET) < 0 || close(fds[0]) < 0)
@@ -397,10 +399,12 @@ int act_network(struct room *room, const struct step *step)
 
 /* ---- process 1 ---- */
 
-static void receive(struct room *room, struct link_message *message, int *fds, unsigned int *nfds)
+static void receive(struct room *room, enum half half, struct link_message *message, int *fds, unsigned int *nfds)
 {
 	ssize_t got = receive_message(room->link, message, sizeof(*message), fds, nfds);
 
+	if (got < 0)
+		leave(room, half, NO_STEP);
 	if (got != sizeof(*message))
 		_exit(1); /* the launcher is gone */
 }
@@ -415,9 +419,11 @@ static void take_room(struct room *room)
 	int fds[MAX_FDS];
 	unsigned int nfds;
 
-	receive(room, &message, fds, &nfds);
-	if (message.kind != LINK_ROOM || plan_take(&room->plan, fds, nfds) < 0 || close(fds[0]) < 0)
+	receive(room, ROOM, &message, fds, &nfds);
+	if (message.kind != LINK_ROOM)
 		_exit(1);
+	if (plan_take(&room->plan, fds, nfds) < 0 || close(fds[0]) < 0)
+		leave(room, ROOM, NO_STEP);
 	attest_against(&message.attested);
 }
 
@@ -433,7 +439,7 @@ static void take_sources(struct room *room)
 	while (plan_next_of(&at, "source", &step))
 		all++;
 	for (; room->nslots < all; room->nslots += nfds) {
-		receive(room, &message, fds, &nfds);
+		receive(room, ROOM, &message, fds, &nfds);
 		if (message.kind != LINK_SOURCES || nfds == 0 || room->nslots + nfds > all)
 			_exit(1);
 		memcpy(&room->slot[room->nslots], fds, sizeof(int) * nfds);
@@ -457,7 +463,9 @@ static void become_root(struct room *room)
 		leave(room, ROOM, step.index);
 	if (prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
 		leave(room, ROOM, step.index);
-	if (poll(&link, 1, 0) < 0 || (link.revents & (POLLHUP | POLLERR)))
+	if (poll(&link, 1, 0) < 0)
+		leave(room, ROOM, NO_STEP);
+	if (link.revents & (POLLHUP | POLLERR))
 		_exit(1); /* the launcher died before it could be our death signal */
 }
 
@@ -489,17 +497,19 @@ static void keep_three_descriptors(struct room *room)
 	int *const kept[] = { &room->link, &room->proc, &room->root };
 
 	for (int i = 0; i < 3; i++) { /* first out of the way of each other */
-		*kept[i] = fcntl(*kept[i], F_DUPFD_CLOEXEC, 6);
-		if (*kept[i] < 0)
-			_exit(1);
+		int above = fcntl(*kept[i], F_DUPFD_CLOEXEC, 6);
+
+		if (above < 0)
+			leave(room, ROOM, NO_STEP);
+		*kept[i] = above;
 	}
 	for (int i = 0; i < 3; i++) {
-		*kept[i] = dup3(*kept[i], 3 + i, O_CLOEXEC);
-		if (*kept[i] < 0)
-			_exit(1);
+		if (dup3(*kept[i], 3 + i, O_CLOEXEC) < 0)
+			leave(room, ROOM, NO_STEP);
+		*kept[i] = 3 + i;
 	}
 	if (close_from(6) < 0 || close(0) < 0)
-		_exit(1);
+		leave(room, ROOM, NO_STEP);
 }
 
 /*
@@ -522,7 +532,7 @@ static void announce(struct room *room)
 			leave(room, ROOM, step.index);
 	}
 	if (send_message(room->link, &ready, sizeof(ready), fds, nfds) < 0)
-		_exit(1);
+		leave(room, ROOM, NO_STEP);
 	close_cleanup(&fds[2]);
 	close_cleanup(&fds[3]);
 	close_cleanup(&room->root);
@@ -560,32 +570,33 @@ static pid_t start_payload(struct room *room, bool input, const int *fds, unsign
 
 	plan.nfds = MAX_FDS; /* the launcher checked the numbers against what came with the plan */
 	if (plan_map(fds[0], &plan) < 0 || !plan_check(&plan, PAYLOAD, &why) || pipe2(status, O_CLOEXEC) < 0)
-		leave(room, PAYLOAD, 0);
+		leave(room, PAYLOAD, NO_STEP);
 	(void)plan_find(&plan, "cgroup-enter", &step);
 	if (enter_groups(fds + 4 + input, nfds - 4 - input) < 0 || attest_groups(room, &plan) < 0)
 		leave(room, PAYLOAD, step.index);
 	room->entered_us = nfds > 4U + input ? spent_us(false) + spent_us(true) : 0;
+	(void)plan_find(&plan, "id", &step);
 	/* the cgroup namespace's root is where its maker stands: here, inside the groups */
 	pid = clone_process(CLONE_NEWUSER | CLONE_NEWCGROUP, NULL, -1);
 	if (pid == 0)
 		payload_main(room, &plan, stdio, status[1], fds[1]);
-	if (pid < 0 || close(status[1]) < 0)
-		leave(room, PAYLOAD, 0);
-	for (unsigned int i = 0; i < nfds; i++)
-		if (close(fds[i]) < 0)
-			leave(room, PAYLOAD, 0);
+	if (pid < 0)
+		leave(room, PAYLOAD, step.index);
+	close_cleanup(&status[1]);
+	close_all(fds, nfds);
 	got = read(status[0], &word, sizeof(word));
 	if (got == sizeof(word) && !word.failed) { /* confined; then nothing, or the step that failed */
 		room->landlock_abi = word.a;
 		room->attested = word.attested;
 		got = read(status[0], &word, sizeof(word));
 	} else if (got == 0) {
-		got = -1; /* gone before it was confined, and without a word */
+		errno = EPROTO; /* gone before it was confined, and without a word */
+		got = -1;
 	}
-	if (got != 0) {
-		errno = got == sizeof(word) ? word.b : EPROTO;
-		leave(room, PAYLOAD, (unsigned int)word.a);
-	}
+	if (got == sizeof(word))
+		errno = word.b;
+	if (got != 0)
+		leave(room, PAYLOAD, got == sizeof(word) ? (unsigned int)word.a : NO_STEP);
 	(void)close(status[0]);
 	tell(room, LINK_STARTED, room->landlock_abi, spent_us(false), spent_us(true));
 	return pid;
@@ -608,6 +619,8 @@ static void reap_all(struct room *room, pid_t payload)
 			ended_with = status;
 			ended = true;
 		}
+	if (pid < 0 && errno != ECHILD)
+		leave(room, PAYLOAD, NO_STEP);
 	if (ended)
 		tell(room, LINK_EXITED, ended_with, pid < 0, 0);
 	if (ended && pid < 0)
@@ -629,7 +642,7 @@ static void on_message(struct room *room, pid_t *payload)
 	int fds[MAX_FDS];
 	unsigned int nfds;
 
-	receive(room, &message, fds, &nfds);
+	receive(room, PAYLOAD, &message, fds, &nfds);
 	if (message.kind == LINK_PAYLOAD && nfds == 4U + (message.a == 1) + (unsigned int)message.b && *payload == 0)
 		*payload = start_payload(room, message.a == 1, fds, nfds);
 	else if (message.kind == LINK_END)
@@ -647,7 +660,7 @@ void init_main(struct room *room)
 	sigset_t child;
 
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
-		leave(room, ROOM, 0);
+		leave(room, ROOM, NO_STEP);
 	if (!plan_find(&room->plan, "host-net", &step))
 		start_network(room);
 	(void)setsid(); /* for turns of our own, as in watch.c; we lead no group, so that it cannot fail */
@@ -656,20 +669,23 @@ void init_main(struct room *room)
 	keep_three_descriptors(room);
 	/* CAP_SETFCAP is what the kernel wants of the maker of a user namespace in which our root appears */
 	if (drop_capabilities(CAP_SETFCAP_BIT) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		leave(room, ROOM, 0);
+		leave(room, ROOM, NO_STEP);
 	sigemptyset(&child);
 	sigaddset(&child, SIGCHLD);
 	polls[0] = (struct pollfd){ .fd = room->link, .events = POLLIN };
 	polls[1] = (struct pollfd){ .fd = signalfd(-1, &child, SFD_CLOEXEC), .events = POLLIN };
 	if (polls[1].fd < 0)
-		leave(room, ROOM, 0);
+		leave(room, ROOM, NO_STEP);
 	announce(room);
 	for (;;) {
-		if (poll(polls, 2, -1) < 0)
-			_exit(1);
+		if (poll(polls, 2, -1) < 0) {
+			if (errno == EINTR)
+				continue;
+			leave(room, PAYLOAD, NO_STEP);
+		}
 		if (polls[1].revents) {
-			if (read(polls[1].fd, &news, sizeof(news)) != sizeof(news))
-				_exit(1);
+			if (read(polls[1].fd, &news, sizeof(news)) != sizeof(news) && errno != EINTR)
+				leave(room, PAYLOAD, NO_STEP);
 			reap_all(room, payload);
 		}
 		if (polls[0].revents)

@@ -30,6 +30,7 @@ static struct {
 	bool checked;            /* the room's plan passed: its steps may be walked */
 	bool has_payload, started, ended;
 	bool ending;             /* init is asked, or killed */
+	bool cancelled;          /* by the caller, who waits for no reader of the output any more */
 	bool last_look;          /* the clock has MORTEM_MS left */
 	bool counted;            /* the groups' counters are written down */
 	int exit_status;         /* a wait status, once `ended` */
@@ -43,6 +44,8 @@ static struct {
 	struct attested caller;  /* this process, as the kernel has it */
 	uint64_t setup_us[3];    /* processor time of init until the command was there: user's, system's, and before its groups counted it */
 } run;
+
+static const struct step no_step = { .index = NO_STEP };
 
 static int set_timer(uint64_t ms)
 {
@@ -71,8 +74,9 @@ static void end_room(bool now)
 	run.ending = true;
 	if (!now && (asked || (run.started && run.room.link >= 0 && set_timer(END_MS) == 0 && tell_init(&end, NULL, 0) == 0)))
 		return;
-	/* ESRCH is the only way to fail, and means that it is done */
-	(void)syscall(SYS_pidfd_send_signal, run.room.pidfd, SIGKILL, NULL, 0);
+	/* ESRCH means that it is done; it is our child and not waited for, so that its number serves as well */
+	if (run.room.pidfd >= 0 && syscall(SYS_pidfd_send_signal, run.room.pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
+		(void)kill(run.room.init, SIGKILL);
 	kill_groups(&run.room.plan);
 }
 
@@ -233,8 +237,10 @@ static int make_clone(struct room *room, struct step *step)
 
 	if (born && cgroup < 0)
 		return -1;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+		*step = no_step;
 		return -1;
+	}
 	/* only the kind of step is named here: a refused clone is the host refusing namespaces, not one of the others */
 	(void)plan_find(&room->plan, "namespace", step);
 	room->init = clone_process(CLONE_FLAGS, &room->pidfd, cgroup);
@@ -260,8 +266,8 @@ static int give_birth(struct room *room, struct step *step)
 	if (write_id_maps(room, step) < 0)
 		return -1;
 	run.mapped_ns = now_ns();
-	attest_caller(&run.caller); /* now: behind a birth Python still plans */
-	return 0;
+	*step = no_step;
+	return attest_caller(&run.caller); /* now: behind a birth Python still plans */
 }
 
 /*
@@ -279,12 +285,14 @@ static int furnish(struct room *room, int memfd, struct step *step)
 		return -1;
 	if (act_all(room, "guard", step) < 0)
 		return -1;
+	*step = no_step;
 	fds[0] = memfd;
 	memcpy(&fds[1], room->plan.fds, sizeof(int) * room->plan.nfds);
 	if (tell_init(&message, fds, room->plan.nfds + 1) < 0 || close(memfd) < 0)
 		return -1;
 	if (act_all(room, "source", step) < 0 || act_all(room, "idmap", step) < 0)
 		return -1;
+	*step = no_step;
 	message.kind = LINK_SOURCES;
 	for (unsigned int done = 0, some; done < room->nslots; done += some) {
 		some = room->nslots - done < MAX_FDS ? room->nslots - done : MAX_FDS;
@@ -309,55 +317,79 @@ static void fail(enum half half, const struct step *step)
 		kill_room("failed");
 }
 
-/* The payload's half of the plan has come: check it, make the pipes, and hand the inner ends to init. */
+/* Something failed that is no step's, on our side. */
+static void fail_at_no_step(void)
+{
+	fail(run.has_payload ? PAYLOAD : ROOM, &no_step);
+}
+
+#define MOST_GIVEN (5 + MAX_DOORS)
+
+/* The pipes and watches of the payload; what init gets of them is in `give`. On failure `step` is the one that failed. */
+static int give_payload(const struct plan *plan, int give[static MOST_GIVEN], struct step *step)
+{
+	struct link_message message = { .kind = LINK_PAYLOAD };
+	struct step in;
+
+	start_record(plan);
+	start_look(plan);
+	if (start_notify(plan, &give[1]) < 0 || start_output(&run.pumps[OUT], plan, "stdout", &give[2]) < 0
+	    || start_output(&run.pumps[ERR], plan, "stderr", &give[3]) < 0)
+		return -1;
+	message.a = plan_find(plan, "stdin", &in);
+	if ((message.a && start_input(&run.pumps[IN], plan, &in, &give[4]) < 0) || prepare_watch(plan) < 0
+	    || (memory.proc >= 0 && start_watcher() < 0) || (run.ready_ns && set_timer(run.setup_ms) < 0))
+		return -1;
+	message.b = open_doors(plan, &give[4 + message.a], step);
+	if (message.b < 0)
+		return -1;
+	*step = no_step;
+	return tell_init(&message, give, 4U + (unsigned int)message.a + (unsigned int)message.b);
+}
+
+/* The payload's half, which was checked. */
+static void accept_payload(const struct plan *plan, int give[static MOST_GIVEN])
+{
+	struct step step;
+
+	run.has_payload = true;
+	run.payload = *plan;
+	if (plan_find(plan, "memory-notice", &step))
+		run.notice = plan->fds[number(step.field[0])];
+	if (plan_find(plan, "drain", &step))
+		run.drain_ms = number(step.field[0]);
+	if (plan_find(plan, "clock", &step))
+		run.clock_ms = number(step.field[0]);
+	step = no_step;
+	if (give_payload(&run.payload, give, &step) < 0)
+		fail(PAYLOAD, &step);
+}
+
+/* The payload's half of the plan has come: check it, and give init its part. Whatever comes of it, init's part does not stay open here. */
 static void take_payload(int *fds, unsigned int nfds)
 {
 	struct plan plan;
-	struct step step = { 0 };
-	int give[5 + MAX_DOORS];
-	struct link_message message = { .kind = LINK_PAYLOAD };
+	int give[MOST_GIVEN], error;
 
-	if (run.killed != NULL || run.room.link < 0) { /* the room is gone or going: it has nobody to give this to */
-		for (unsigned int i = 0; i < nfds; i++)
-			close_cleanup(&fds[i]);
+	if (run.room.link < 0) { /* the room is gone: it has nobody to give this to */
+		close_all(fds, nfds);
 		return;
 	}
 	memset(give, -1, sizeof(give));
 	give[0] = nfds > 0 ? fds[0] : -1;
 	run.refused_half = PAYLOAD;
 	run.refused = (struct refusal){ "descriptors", 0 };
-	if (run.has_payload || plan_take(&plan, fds, nfds) < 0) {
+	error = run.has_payload ? EBADMSG : plan_take(&plan, fds, nfds) < 0 ? errno : 0;
+	if (error == 0 && plan_check(&plan, PAYLOAD, &run.refused)) {
+		accept_payload(&plan, give);
+	} else if (error == 0 || error == EBADMSG) {
 		kill_room("refused");
-		return;
+	} else {
+		run.refused.reason = NULL;
+		errno = error;
+		fail(PAYLOAD, &no_step);
 	}
-	if (!plan_check(&plan, PAYLOAD, &run.refused)) {
-		kill_room("refused");
-		return;
-	}
-	run.has_payload = true;
-	run.payload = plan;
-	if (plan_find(&plan, "memory-notice", &step))
-		run.notice = plan.fds[number(step.field[0])];
-	if (plan_find(&plan, "drain", &step))
-		run.drain_ms = number(step.field[0]);
-	if (plan_find(&plan, "clock", &step))
-		run.clock_ms = number(step.field[0]);
-	if (start_notify(&plan, &give[1]) < 0 || start_output(&run.pumps[OUT], &plan, "stdout", &give[2]) < 0
-	    || start_output(&run.pumps[ERR], &plan, "stderr", &give[3]) < 0) {
-		fail(PAYLOAD, &step);
-		return;
-	}
-	message.a = plan_find(&plan, "stdin", &step);
-	start_record(&plan);
-	start_look(&plan);
-	if ((message.a && start_input(&run.pumps[IN], &plan, &step, &give[4]) < 0) || prepare_watch(&plan) < 0
-	    || (memory.proc >= 0 && start_watcher() < 0)
-	    || (run.ready_ns && set_timer(run.setup_ms) < 0)
-	    || (message.b = open_doors(&plan, &give[4 + message.a], &step)) < 0
-	    || tell_init(&message, give, 4U + (unsigned int)message.a + (unsigned int)message.b) < 0)
-		fail(PAYLOAD, &step);
-	for (int i = 0; i < 5 + MAX_DOORS; i++)
-		close_cleanup(&give[i]);
+	close_all(give, MOST_GIVEN);
 }
 
 /* The exit status: 0 when no group is left behind. */
@@ -386,15 +418,20 @@ static void on_control(void)
 	unsigned int nfds;
 	ssize_t got = receive_message(CONTROL, text, sizeof(text) - 1, fds, &nfds);
 
-	if (got > 0 && strcmp(text, "payload") == 0) {
-		take_payload(fds, nfds);
-	} else if (got > 0 && strcmp(text, "kill") == 0) {
+	if (got > 0 && strcmp(text, "kill") == 0) {
+		run.cancelled = true;
 		kill_room("caller");
+	} else if (got != 0 && run.killed != NULL) { /* it was on its way when the room began to go */
+		close_all(fds, nfds);
+	} else if (got < 0 && errno != EBADMSG) {
+		fail_at_no_step();
+	} else if (got > 0 && strcmp(text, "payload") == 0) {
+		take_payload(fds, nfds);
 	} else if (got > 0 && strncmp(text, "signal ", 7) == 0 && strspn(text + 7, "0123456789") == (size_t)got - 7 && got < 10) {
 		struct link_message message = { .kind = LINK_SIGNAL, .a = (int)number(text + 7) };
 
 		if (tell_init(&message, NULL, 0) < 0)
-			kill_room("lost");
+			fail_at_no_step();
 	} else {
 		abandon(); /* gone, or garbage */
 	}
@@ -413,15 +450,15 @@ static void on_ready(int *fds, unsigned int nfds)
 	static const char ready[] = "ready";
 
 	run.ready_ns = now_ns();
-	if (nfds < 2 || memory.proc >= 0 || (!run.has_payload && set_timer(0) < 0)) {
+	if (nfds < 2 || memory.proc >= 0) {
 		kill_room("lost");
 		return;
 	}
 	memory.proc = fds[0];
 	memory.tmpfs = fds[1];
 	fds[0] = fds[1] = -1;
-	if (attest_room(memory.proc) < 0 || start_watcher() < 0)
-		kill_room("lost");
+	if (attest_room(memory.proc) < 0 || start_watcher() < 0 || (!run.has_payload && set_timer(0) < 0))
+		fail_at_no_step();
 	if (nfds > 2 && send_message(CONTROL, ready, sizeof(ready) - 1, &fds[2], nfds - 2) < 0)
 		kill_room("abandoned");
 }
@@ -434,7 +471,9 @@ static void on_link(void)
 	unsigned int nfds;
 	ssize_t got = receive_message(run.room.link, &message, sizeof(message), fds, &nfds);
 
-	if (got == 0) { /* init is gone: its pidfd says the rest */
+	if (got < 0)
+		fail_at_no_step();
+	if (got <= 0) { /* init is gone, or is being ended: its pidfd says the rest */
 		close_cleanup(&run.room.link);
 		run.room.link = -1;
 		return;
@@ -454,7 +493,7 @@ static void on_link(void)
 		run.setup_us[1] = (uint64_t)message.c;
 		run.setup_us[2] = (uint64_t)message.d;
 		if (set_timer(run.clock_ms > 2 * MORTEM_MS ? run.clock_ms - MORTEM_MS : run.clock_ms) < 0)
-			kill_room("lost");
+			fail_at_no_step();
 		sampled->cpu_before_us = group_cpu_us(cpu.group);
 		attest_record(&message.attested);
 	} else if (message.kind == LINK_EXITED) {
@@ -466,14 +505,13 @@ static void on_link(void)
 		run.ended_ns = now_ns();
 		run.exit_status = message.a;
 		if (!run.ending && set_timer(run.drain_ms + 1) < 0)
-			kill_room("lost");
+			end_room(true);
 		if (message.b) /* init is the last and leaves: the counters stand, and are read while the kernel clears it away */
 			record_counters();
 	} else {
 		kill_room("lost");
 	}
-	for (unsigned int i = 0; i < nfds; i++)
-		close_cleanup(&fds[i]);
+	close_all(fds, nfds);
 }
 
 static void last_look(void)
@@ -481,7 +519,7 @@ static void last_look(void)
 	run.last_look = true;
 	(void)start_mortem();
 	if (set_timer(MORTEM_MS) < 0)
-		kill_room("lost");
+		fail_at_no_step();
 }
 
 static void on_timer(void)
@@ -618,11 +656,31 @@ static bool drained(void)
 	return run.pumps[OUT].from < 0 && run.pumps[ERR].from < 0;
 }
 
+/* Everybody is dead, and what is left in a pipe waits for a reader that takes nothing. */
+static void drop_stalled_output(void)
+{
+	for (int i = OUT; i <= ERR; i++) {
+		struct pump *p = &run.pumps[i];
+
+		if (p->from < 0 || !p->blocked)
+			continue;
+		close_cleanup(&p->from);
+		close_cleanup(&p->to);
+		p->from = p->to = -1;
+		if (run.killed == NULL)
+			run.killed = "caller";
+	}
+}
+
 static void reap(void)
 {
 	struct rusage usage;
 
-	if (wait4(run.room.init, NULL, 0, &usage) != run.room.init)
+	pid_t pid;
+
+	while ((pid = wait4(run.room.init, NULL, 0, &usage)) < 0 && errno == EINTR)
+		;
+	if (pid != run.room.init)
 		memset(&usage, 0, sizeof(usage));
 	report_usage(&usage);
 	close_cleanup(&run.room.pidfd);
@@ -641,13 +699,26 @@ static void reap(void)
 
 #define EVENTS 14
 
+/* Nothing can be waited for any more: end everything inside, and report what there is. */
+static void give_up(void)
+{
+	if (errno == EINVAL)
+		errno = EMFILE; /* poll(2): EVENTS is more descriptors than this process may have */
+	fail_at_no_step();
+	if (run.room.pidfd >= 0) {
+		end_room(true);
+		reap();
+	}
+	report_end();
+}
+
 static void wait_for_events(struct pollfd polls[static EVENTS])
 {
 	int64_t look_ns;
 
 	watch(&polls[0], CONTROL, POLLIN);
 	watch(&polls[1], run.room.pidfd, POLLIN);
-	watch(&polls[2], run.timer, POLLIN);
+	watch(&polls[2], run.room.pidfd >= 0 ? run.timer : -1, POLLIN);
 	watch(&polls[3], run.room.link, POLLIN);
 	for (int i = IN; i <= ERR; i++) {
 		const struct pump *p = &run.pumps[i];
@@ -668,7 +739,7 @@ static void wait_for_events(struct pollfd polls[static EVENTS])
 	look_ns = run.room.pidfd >= 0 ? look_again() : -1;
 	while (poll(polls, EVENTS, look_ns < 0 ? -1 : (int)(look_ns / 1000000) + 1) < 0)
 		if (errno != EINTR)
-			_exit(1); /* the kernel kills init with us */
+			give_up();
 }
 
 static void supervise(void)
@@ -690,7 +761,7 @@ static void supervise(void)
 			on_link();
 		else if (polls[1].revents) /* only when the link is empty: the last words count */
 			reap();
-		if (polls[2].revents && run.room.pidfd >= 0)
+		if (polls[2].revents && run.room.pidfd >= 0) /* not any more, if it was reaped just now */
 			on_timer();
 		watched = polls[3].revents == 0 && run.room.pidfd >= 0; /* what init said comes first: that the command started, or ended */
 		if (polls[7].revents && watched && (why = hear_watcher()) != NULL)
@@ -707,12 +778,14 @@ static void supervise(void)
 			abandon();
 		if (run.ended && drained() && run.room.pidfd >= 0)
 			end_room(false);
+		if (run.cancelled && run.room.pidfd < 0)
+			drop_stalled_output();
 	}
 	report_end();
 }
 
 /* Python may die before it sends a plan, too, and a child of it hold the socket. */
-static void wait_for_plan(void)
+static int wait_for_plan(void)
 {
 	struct pollfd polls[2];
 
@@ -720,14 +793,16 @@ static void wait_for_plan(void)
 	watch(&polls[1], run.maker, POLLIN);
 	while (poll(polls, 2, -1) < 0)
 		if (errno != EINTR)
-			_exit(1); /* as in the loop */
+			return -1;
 	if (polls[0].revents == 0)
 		abandon();
+	return 0;
 }
 
 /*
- * The next plan from Python, checked; its file, which the caller closes, or -1. `*which` is its kind: a birth is optional, and
- * comes first. Where nothing comes with it, the text may stand behind the word, and is put into a file here.
+ * The next plan from Python, checked; its file, which the caller closes, or -1, which is no refusal if it has no reason: a
+ * call failed, and errno says how. `*which` is its kind: a birth is optional, and comes first. Where nothing comes with it,
+ * the text may stand behind the word, and is put into a file here.
  */
 static int receive_plan(struct plan *plan, enum half *which)
 {
@@ -737,16 +812,19 @@ static int receive_plan(struct plan *plan, enum half *which)
 	ssize_t got;
 	size_t word;
 
-	wait_for_plan();
-	got = receive_message(CONTROL, text, MESSAGE_BYTES, fds, &nfds);
-
-	if (got <= 0)
+	run.refused.reason = NULL;
+	got = wait_for_plan() < 0 ? -1 : receive_message(CONTROL, text, MESSAGE_BYTES, fds, &nfds);
+	if (got == 0 || (got < 0 && errno == EBADMSG))
 		abandon();
+	if (got < 0)
+		return -1;
 	text[got] = '\0';
 	word = strlen(text) + 1;
 	if (nfds == 0 && (size_t)got > word) {
 		fds[0] = plan_seal(text + word, (size_t)got - word);
-		nfds = fds[0] >= 0;
+		if (fds[0] < 0)
+			return -1;
+		nfds = 1;
 	}
 	run.refused = (struct refusal){ "message", 0 };
 	if (strcmp(text, "room") == 0)
@@ -755,9 +833,10 @@ static int receive_plan(struct plan *plan, enum half *which)
 		return -1;
 	if (nfds == 0)
 		return -1;
-	run.refused.reason = "seals";
-	if (plan_take(plan, fds, nfds) < 0)
+	if (plan_take(plan, fds, nfds) < 0) {
+		run.refused.reason = errno == EBADMSG ? "seals" : NULL;
 		return -1;
+	}
 	return plan_check(plan, *which, &run.refused) ? fds[0] : -1;
 }
 
@@ -770,8 +849,11 @@ static void make_room(struct room *room)
 	int memfd = receive_plan(&room->plan, &which);
 
 	run.received_ns = now_ns();
-	if (memfd < 0)
+	if (memfd < 0) {
+		if (run.refused.reason == NULL)
+			fail_at_no_step();
 		report_end();
+	}
 	if (give_birth(room, &step) < 0) {
 		fail(ROOM, &step);
 		if (room->init <= 0)
@@ -789,7 +871,10 @@ static void make_room(struct room *room)
 		}
 		if (memfd < 0) {
 			room->plan = birth; /* the one that was checked */
-			kill_room("refused");
+			if (run.refused.reason == NULL)
+				fail_at_no_step();
+			else
+				kill_room("refused");
 			return;
 		}
 		for (unsigned int i = 0; i < birth.nfds; i++)
@@ -819,11 +904,13 @@ int launch(void)
 	room->link = room->pidfd = room->root = room->proc = room->landlock = run.notice = -1;
 	for (int i = IN; i <= ERR; i++)
 		run.pumps[i].from = run.pumps[i].to = -1;
-	if (close_from(3) < 0 || normalise() < 0 || watch_caller() < 0)
-		return 1;
-	run.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	if (run.timer < 0)
-		return 1;
+	run.timer = -1;
+	if (close_from(3) == 0 && normalise() == 0 && watch_caller() == 0)
+		run.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (run.timer < 0) {
+		fail_at_no_step();
+		report_end();
+	}
 	make_room(room);
 	supervise();
 	return 0;

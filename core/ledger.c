@@ -13,6 +13,7 @@
 #define FOLLOWED 512
 #define READ_MS 20
 #define MOST_TRIES 10 /* of a look at a program that is not there yet */
+#define KEPT_FREE 24 /* descriptors that no process inside can make us use up: what all the rest of the launcher needs at a time */
 #define LOOKS 2 /* at a program that goes on, after the one at its beginning */
 #define FIRST_LOOK_NS 5000000U
 #define SECOND_LOOK_NS 100000000U
@@ -192,6 +193,8 @@ static bool has_ended(int pidfd)
 
 static void unfollow(unsigned int i)
 {
+	/* closing is not enough: a post-mortem under way has a copy, and what has ended would be told again and again */
+	(void)epoll_ctl(ledger_ends, EPOLL_CTL_DEL, followed[i].pidfd, NULL);
 	close_cleanup(&followed[i].pidfd);
 	followed[i] = followed[--nfollowed];
 }
@@ -238,7 +241,17 @@ static unsigned int place_of(pid_t pid)
 	return i;
 }
 
-/* At place `i`: it is there already, or is put there. Of whom there is no room for, or no pidfd, the end stays unknown. */
+/* Whether a new descriptor leaves enough free for the rest: the kernel gives the lowest number that is free. */
+static bool leaves_enough(int fd)
+{
+	static struct rlimit files;
+
+	if (files.rlim_cur == 0 && getrlimit(RLIMIT_NOFILE, &files) < 0)
+		return false;
+	return fd >= 0 && (rlim_t)fd + KEPT_FREE < files.rlim_cur;
+}
+
+/* At place `i`: it is there already, or is put there. Of whom there is no room for, or no pidfd, the end is lost, and counted so. */
 static void follow(unsigned int i, const struct said *said, int *pidfd)
 {
 	struct epoll_event ended = { .events = EPOLLIN, .data.fd = *pidfd };
@@ -246,8 +259,10 @@ static void follow(unsigned int i, const struct said *said, int *pidfd)
 	if (ledger_ends < 0)
 		ledger_ends = epoll_create1(EPOLL_CLOEXEC);
 	if (i == nfollowed) {
-		if (nfollowed == FOLLOWED || *pidfd < 0 || epoll_ctl(ledger_ends, EPOLL_CTL_ADD, *pidfd, &ended) < 0)
+		if (nfollowed == FOLLOWED || !leaves_enough(*pidfd) || epoll_ctl(ledger_ends, EPOLL_CTL_ADD, *pidfd, &ended) < 0) {
+			record.lost++;
 			return;
+		}
 		followed[i].pid = said->pid;
 		followed[i].started = stat_number(said->stat, STAT_START);
 		followed[nfollowed++].pidfd = *pidfd;
@@ -263,6 +278,12 @@ void on_ends(void)
 {
 	struct epoll_event ended[16];
 	int some = epoll_wait(ledger_ends, ended, 16, 0);
+
+	if (some < 0 && errno != EINTR) { /* it would stay readable: from here on ends are told at the end of the run */
+		close_cleanup(&ledger_ends);
+		ledger_ends = -1;
+		record.lost++;
+	}
 
 	for (int n = 0; n < some; n++)
 		for (unsigned int i = 0; i < nfollowed; i++)

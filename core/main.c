@@ -10,6 +10,7 @@
 
 #define OPTION_BYTES 64
 #define LARGEST_MODULE (1U << 24)
+#define LEAST_FILES 8 /* with fewer open files Python does not start; with a few more it says itself what a run needs */
 
 static int put(int fd, const char *text)
 {
@@ -173,11 +174,14 @@ static int hand_over(int argc, char **argv, char **envp)
 	char version[32] = "", core[OPTION_BYTES] = "";
 	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
 	char **args = mmap(NULL, ((size_t)argc + 13) * sizeof(*args), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct rlimit files;
 	bool found;
 	int at = 0;
 
 	if (fstat(0, &input) == 0 && S_ISDIR(input.st_mode)) /* Python would not even start, and say so in words of its own */
 		return put(2, "capsule-run: standard input is a directory\n"), 2;
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur < LEAST_FILES)
+		return put(2, "capsule-run: E6003: this process may have too few files open: raise its limit to 64 or more (`ulimit -n`)\n"), 125;
 	if (length <= 0 || args == MAP_FAILED)
 		return put(2, "capsule-run: cannot find its own file: is /proc mounted?\n"), 125;
 	drop_loader_variables(envp);

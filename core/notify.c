@@ -119,7 +119,7 @@ int put_on_filter(const char *digits, bool must_ask)
 	if (listener >= 0)
 		return send_message(LISTENER_FD, "", 1, &listener, 1);
 	if (must_ask || (errno != EBUSY && errno != EINVAL)) {
-		errno = must_ask ? EOPNOTSUPP : errno;
+		errno = errno == EBUSY || errno == EINVAL ? EOPNOTSUPP : errno;
 		return -1;
 	}
 	for (unsigned int i = 0; i < length; i++)

@@ -87,7 +87,9 @@ int act_new_keyring(struct room *room, const struct step *step)
 	(void)step;
 	if (syscall(SYS_keyctl, KEYCTL_JOIN, NULL, 0, 0, 0) >= 0 || errno == ENOSYS)
 		return 0;
-	if (errno == EPERM && syscall(SYS_keyctl, KEYCTL_GET_ID, KEYRING_SESSION, 0, 0, 0) < 0 && errno == EPERM)
+	if (errno != EPERM)
+		return -1;
+	if (syscall(SYS_keyctl, KEYCTL_GET_ID, KEYRING_SESSION, 0, 0, 0) < 0 && errno == EPERM)
 		return 0;
 	errno = EPERM;
 	return -1;
@@ -214,13 +216,14 @@ int act_filter(struct room *room, const struct step *step)
 static int take_stdio(struct room *room, const int stdio[3], int status)
 {
 	int in = stdio[0] >= 0 ? stdio[0] : open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int moved = fcntl(status, F_DUPFD_CLOEXEC, 5);
 	sigset_t none;
 
 	/* every number here is above 2 or already right: init has 1, 2 (null), 3, 4 and what it was sent, and closed its 0 */
-	if (in < 0 || setsid() < 0 || sigemptyset(&none) < 0 || sigprocmask(SIG_SETMASK, &none, NULL) < 0)
+	if (in < 0 || moved < 0 || setsid() < 0 || sigemptyset(&none) < 0 || sigprocmask(SIG_SETMASK, &none, NULL) < 0)
 		return -1;
-	room->status = fcntl(status, F_DUPFD_CLOEXEC, 5);
-	if (room->status < 0 || (in == 0 ? fcntl(0, F_SETFD, 0) : dup2(in, 0)) < 0 || dup2(stdio[1], 1) < 0 || dup2(stdio[2], 2) < 0)
+	room->status = moved;
+	if ((in == 0 ? fcntl(0, F_SETFD, 0) : dup2(in, 0)) < 0 || dup2(stdio[1], 1) < 0 || dup2(stdio[2], 2) < 0)
 		return -1;
 	return 0;
 }

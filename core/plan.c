@@ -327,14 +327,16 @@ int plan_seal(const char *text, size_t size)
 	return -1;
 }
 
-/* Map a sealed memfd; an unsealed one could change behind the check. */
+/* Map a sealed memfd; an unsealed one could change behind the check. EBADMSG: it is none, or too long. */
 int plan_map(int memfd, struct plan *plan)
 {
 	struct stat st;
 	int have = fcntl(memfd, F_GET_SEALS);
 	void *text;
 
-	if (have < 0 || (have & SEALS) != SEALS || fstat(memfd, &st) < 0 || st.st_size <= 0 || st.st_size > MAX_PLAN_BYTES) {
+	if ((have < 0 && errno != EINVAL) || fstat(memfd, &st) < 0)
+		return -1;
+	if (have < 0 || (have & SEALS) != SEALS || st.st_size <= 0 || st.st_size > MAX_PLAN_BYTES) {
 		errno = EBADMSG;
 		return -1;
 	}
@@ -349,6 +351,7 @@ int plan_map(int memfd, struct plan *plan)
 /* Map a plan that came with its descriptors, its own first, which stays open. */
 int plan_take(struct plan *plan, const int *fds, unsigned int nfds)
 {
+	errno = EBADMSG;
 	if (nfds == 0 || plan_map(fds[0], plan) < 0)
 		return -1;
 	plan->nfds = nfds - 1;

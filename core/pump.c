@@ -111,7 +111,7 @@ bool pump(struct pump *p)
 		p->copy = true;
 		return pump_copy(p, allowed);
 	}
-	if (n < 0 && errno != EAGAIN)
+	if (n < 0 && errno != EAGAIN && errno != EINTR)
 		return pump_failed(p);
 	/* the payload can read its own output back: an empty pipe must not look like a full sink, or we would spin */
 	p->blocked = n < 0 && ioctl(p->from, FIONREAD, &waiting) == 0 && waiting > 0;

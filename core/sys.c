@@ -19,6 +19,15 @@ void close_cleanup(int *fd)
 	errno = saved;
 }
 
+void close_all(const int *fds, unsigned int count)
+{
+	for (unsigned int i = 0; i < count; i++) {
+		int fd = fds[i];
+
+		close_cleanup(&fd);
+	}
+}
+
 uint64_t now_ns(void)
 {
 	struct timespec t;
@@ -173,11 +182,13 @@ int open_seen(const struct step *step, int flags)
 {
 	int object = open_no_links(step->field[0], flags);
 	struct stat st;
+	int seen = object < 0 ? -1 : fstat(object, &st);
 
-	if (object < 0 || (fstat(object, &st) == 0 && (uint64_t)st.st_dev == number(step->field[1]) && (uint64_t)st.st_ino == number(step->field[2])))
+	if (seen == 0 && (uint64_t)st.st_dev == number(step->field[1]) && (uint64_t)st.st_ino == number(step->field[2]))
 		return object;
-	(void)close(object);
-	errno = ESTALE;
+	if (seen == 0)
+		errno = ESTALE;
+	close_cleanup(&object);
 	return -1;
 }
 
@@ -292,10 +303,17 @@ int send_message(int sock, const void *bytes, size_t size, const int *fds, unsig
 		head->cmsg_len = (__typeof__(head->cmsg_len))CMSG_LEN(sizeof(int) * nfds);
 		memcpy(CMSG_DATA(head), fds, sizeof(int) * nfds);
 	}
-	return sendmsg(sock, &msg, MSG_NOSIGNAL) == (ssize_t)size ? 0 : -1;
+	if (sendmsg(sock, &msg, MSG_NOSIGNAL) == (ssize_t)size)
+		return 0;
+	if (errno == ETOOMANYREFS) /* unix(7): the user's descriptors under way are more than this process may have open */
+		errno = EMFILE;
+	return -1;
 }
 
-/* One message and its descriptors. Returns its size, 0 when the other side is gone, -1 for EBADMSG: too long or too many. */
+/*
+ * One message and its descriptors. Returns its size, 0 when the other side is gone, or -1, and then there is no descriptor:
+ * EBADMSG for a message that is too long or brings too many, EMFILE where the process may have no more of them.
+ */
 ssize_t receive_message(int sock, void *bytes, size_t size, int *fds, unsigned int *nfds)
 {
 	union { struct cmsghdr align; char bytes[CMSG_SPACE(sizeof(int) * MAX_FDS)]; } control;
@@ -305,7 +323,7 @@ ssize_t receive_message(int sock, void *bytes, size_t size, int *fds, unsigned i
 	struct cmsghdr *head;
 
 	/* the other side ended with a message of ours unread: the kernel says so once, and before what it had sent */
-	if (got < 0 && errno == ECONNRESET)
+	if (got < 0 && (errno == ECONNRESET || errno == EINTR))
 		got = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
 	*nfds = 0;
 	if (got < 0)
@@ -316,7 +334,9 @@ ssize_t receive_message(int sock, void *bytes, size_t size, int *fds, unsigned i
 		memcpy(fds, CMSG_DATA(head), sizeof(int) * *nfds);
 	}
 	if (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
-		errno = EBADMSG;
+		errno = msg.msg_flags & MSG_TRUNC || *nfds == MAX_FDS ? EBADMSG : EMFILE;
+		close_all(fds, *nfds);
+		*nfds = 0;
 		return -1;
 	}
 	return got;

@@ -22,7 +22,7 @@ PATH = (__file__ if __file__.startswith("/") else f"{posix.getcwd()}/{__file__}"
 _REPORT_BYTES = 4096
 _MESSAGE_BYTES = 1 << 16  # of a half that is sent in a message, word included (core/launcher.c)
 _MOST_FDS = 2
-EPERM, ENOENT, EBADF, EACCES, ENOTDIR, EMSGSIZE, ENOBUFS = 1, 2, 9, 13, 20, 90, 105
+EPERM, ENOENT, EBADF, EACCES, ENOTDIR, EMFILE, EMSGSIZE, ENOBUFS = 1, 2, 9, 13, 20, 24, 90, 105
 MSG_NOSIGNAL = 0x4000
 NEVER_RAN = 127 << 8  # the wait status of an early core whose file could not be executed (core/main.c)
 
@@ -162,7 +162,7 @@ class Core:
 
         fds: list[int] = []
         try:
-            message, ancillary, _flags, _address = self._socket.recvmsg(
+            message, ancillary, flags, _address = self._socket.recvmsg(
                 _REPORT_BYTES, _socket.CMSG_SPACE(4 * _MOST_FDS), _socket.MSG_CMSG_CLOEXEC
             )
         except ConnectionResetError:
@@ -170,6 +170,10 @@ class Core:
         for level, kind, packed in ancillary:
             if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
                 fds += [int.from_bytes(packed[at : at + 4], "little") for at in range(0, len(packed) - 3, 4)]
+        if flags & _socket.MSG_CTRUNC:  # of what we may receive there is only one cause
+            while fds:
+                posix.close(fds.pop())
+            raise OSError(EMFILE, posix.strerror(EMFILE))
         return message, fds
 
     def has_news(self, seconds: float) -> bool:

@@ -59,16 +59,18 @@ class CapsuleError(Exception):
         details: Mapping[str, object] | None = None,
         hint: str | None = None,
     ) -> None:
-        from .codes import entry
-        from .printable import printable
+        if cause is None or hint is None:  # without a descriptor no module can be loaded, and this is to be told
+            from .codes import entry
 
-        line = entry(code)
+            line = entry(code)
+            cause = line.cause if cause is None else cause
+            hint = line.hint if hint is None else _printable(hint)
         self.code = code
-        self.message = printable(message)
+        self.message = _printable(message)
         super().__init__(f"{code}: {self.message}")
-        self.cause = line.cause if cause is None else cause
+        self.cause = cause
         self.details: dict[str, object] = dict(details or {})
-        self.hint = line.hint if hint is None else printable(hint)
+        self.hint = hint
         self.execution_id: str | None = None
         if self.hint:
             self.add_note(f"hint: {self.hint}")
@@ -85,6 +87,49 @@ class CapsuleError(Exception):
 
 def _unpickled(code: str, message: str, cause: str, details: dict[str, object], hint: str) -> CapsuleError:
     return CapsuleError(code, message, cause=cause, details=details, hint=hint)
+
+
+def _printable(text: str) -> str:
+    if text.isprintable() and len(text) < 1 << 10:
+        return text
+    from .printable import printable
+
+    return printable(text)
+
+
+# What a process gets that has nothing left. All of it is here, since without a descriptor no module can be loaded.
+ENOMEM, ENFILE, EMFILE = 12, 23, 24
+ETOOMANYREFS = 109  # unix(7): the descriptors that a user has under way count against the limit of whoever sends one
+EXHAUSTED = {
+    ENOMEM: "out of memory",
+    ENFILE: "too many open files on the host",
+    EMFILE: "too many open files",
+}
+LEAST_DESCRIPTORS = 20  # with fewer no run gets as far as its command (tests/sandbox/test_few_descriptors.py)
+_USUAL_DESCRIPTORS = 64  # besides those that the caller has open itself
+_CORES_OWN = 40  # descriptors of the core, besides one for each path that is shown
+_OF_DLOPEN = ("Too many open files", "No file descriptors available")  # glibc, musl: an ImportError has no errno
+
+
+def exhaustion(errno: int, what: str = "", *, sources: int = 0) -> CapsuleError:
+    """E6003 for one of `EXHAUSTED`. `what` could not be done, for a run that shows so many paths."""
+    hint = "free some, or run fewer sandboxes at a time"
+    if errno == EMFILE:
+        needed = max(_USUAL_DESCRIPTORS, _CORES_OWN + sources)
+        hint = (
+            "raise the limit of open files of the calling process, soft and hard, "
+            f"to {needed} more than it has open itself (`ulimit -n`)"
+        )
+    message = f"{what}: {EXHAUSTED[errno]}" if what else EXHAUSTED[errno]
+    return CapsuleError("E6003", message, cause="host_exhausted", details={"errno": errno}, hint=hint)
+
+
+def exhausted(error: OSError | ImportError | MemoryError) -> CapsuleError | None:
+    """E6003 for a call, or an import, that failed because nothing was left to give; None for any other."""
+    number = getattr(error, "errno", None)
+    if number == ETOOMANYREFS or any(words in str(error) for words in _OF_DLOPEN):
+        number = EMFILE
+    return exhaustion(number) if number in EXHAUSTED else None
 
 
 def exit_status(failure: Failure | None, exit_code: int | None) -> int:

@@ -14,14 +14,17 @@ from .view import trees_of, within
 
 KEPT_NS = 1_000_000_000  # facts of the host are asked again after a second
 _AT_A_TIME = 1 << 13  # bytes; more would be memory that Python takes and gives back for each small file
+ENFILE, EMFILE = 23, 24
 SYSTEM_LINKS = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 
 
 def read(path: str, limit: int = 1 << 16) -> str:
-    """The first `limit` bytes of a file, as text; empty where it cannot be read."""
+    """The first `limit` bytes of a file, as text; empty where it cannot be read. Raises OSError without descriptors."""
     try:
         fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        if error.errno in (ENFILE, EMFILE):
+            raise
         return ""
     try:
         parts = []
@@ -98,7 +101,7 @@ def java_settings() -> list[str]:
     """Debian's JDKs keep files in /etc that their tree links to."""
     try:
         homes = posix.listdir("/usr/lib/jvm")
-    except OSError:
+    except FileNotFoundError:
         return []
     # java-17-openjdk-amd64 keeps them in /etc/java-17-openjdk
     return sorted({f"/etc/{'-'.join(home.split('-')[:3])}" for home in homes if home.startswith("java-")})

@@ -6,6 +6,7 @@ host, which only ever turn from true to false) and beside a running event loop.
 
 from __future__ import annotations
 
+import posix
 import time
 
 from . import cgroup, groups
@@ -13,7 +14,7 @@ from ._value import Value
 from .birth import birth_steps, continuation, encode
 from .core import NEVER_RAN, Core
 from .core import PATH as CORE_PATH
-from .errors import CapsuleError
+from .errors import EMFILE, EXHAUSTED, LEAST_DESCRIPTORS, CapsuleError, exhausted, exhaustion
 from .host import forget, identify, kept, survey
 from .plan import Plan, compile_plan, furnishing_steps
 from .policy import resolve, with_groups
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 # What this host has refused so far, so that only the first run of a process pays for finding out.
 _refused: set[str] = set()
+_OPEN_MAX = 4  # of sysconf(3)
+_TRANSIENT = frozenset((4, 11, 28, *EXHAUSTED))  # and EINTR, EAGAIN, ENOSPC: of these nothing is learned about a host
 
 
 class Run:
@@ -267,7 +270,9 @@ def _make_groups(made: cgroup.Made, wanted: tuple[Group, ...]) -> None:
         return
     try:
         made.make(wanted)
-    except OSError:
+    except OSError as error:
+        if error.errno in EXHAUSTED:
+            raise
         cgroup.forget(none="cgroups" in _refused)
         _refused.add("cgroups")
         raise _LookAgainError("cgroups") from None
@@ -288,9 +293,12 @@ def _exchange(policy: Policy, sinks: Sinks) -> Exchange | None:
 
 def _learn(report: Report, plan: Plan, *, stale_ok: bool) -> None:
     """Raise _LookAgainError for a failed set-up that a second look avoids: an optional mechanism, or facts kept too long."""
-    if report.failed is None or report.failed[0] != "room":
+    if report.failed is None or report.failed[0] != "room" or report.failed[1] >= len(plan.room):
         return
     from .verdict import next_rung
+
+    if report.failed[2] in _TRANSIENT:  # it says nothing of the host's mechanisms, and nothing of what lies at a path
+        return
 
     rung = next_rung(report, plan)
     if rung and rung not in _refused:
@@ -328,7 +336,7 @@ def execute(
     :param streams: descriptors for the command's streams, instead of capturing them.
     :param on_start: called with the running `Run` once the core has its plan.
     """
-    from . import codes, outcome  # noqa: F401  # of a host without descriptors it can still be told
+    from . import codes, outcome  # noqa: F401  # of a process without descriptors it can still be told
     from .jsonapi import check_request  # the doors that have made a request of text have checked it
 
     return perform(check_request(request), streams=streams, on_start=on_start, core_path=core_path)
@@ -353,18 +361,25 @@ def perform(
         short=short,
     )
     try:
+        if 0 <= (limit := posix.sysconf(_OPEN_MAX)) < LEAST_DESCRIPTORS:
+            raise exhaustion(EMFILE, f"this process may have {limit} files open, which is too few for a run")
         return _attempts(call)
-    except CapsuleError as error:
-        if error.code.startswith("E1"):
+    except CapsuleError as raised:
+        if raised.code.startswith("E1"):
             raise
+        error = raised
+    except (OSError, ImportError, MemoryError) as failed:  # a module, too, needs a descriptor to be read
+        found = exhausted(failed)
+        if found is None:
+            from .shortage import shortage
+
+            found = shortage(failed)
+        if found is None:
+            raise
+        error = found
+    try:
         from .outcome import failed_result, names
 
         return failed_result(error, names(request, call.began_ns))
-    except (OSError, MemoryError) as error:
-        from .outcome import failed_result, names
-        from .shortage import shortage
-
-        known = shortage(error)
-        if known is None:
-            raise
-        return failed_result(known, names(request, call.began_ns))
+    except (OSError, ImportError):  # not one descriptor is left to load them with
+        raise error from None

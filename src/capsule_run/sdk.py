@@ -6,6 +6,7 @@ Rank 4, a door beside `cli`. What a program needs beyond these arguments it says
 from __future__ import annotations
 
 from .arguments import mapping_from_arguments
+from .errors import exhausted
 from .jsonapi import request_from_mapping
 from .paths import variables
 from .runner import perform
@@ -122,42 +123,46 @@ def run(
     :param ledger: True lists every process in `Result.processes`.
     :raises CapsuleError: with a code E1xxx if the request is wrong.
     """
-    fields = fields_from_arguments(
-        command=command,
-        timeout_ms=timeout_ms,
-        memory=memory,
-        env=env,
-        stdin=stdin,
-        workspace=workspace,
-        workspace_upper=workspace_upper,
-        network=network,
-        max_output=max_output,
-        max_pids=max_pids,
-        disk=disk,
-        cpu_time_ms=cpu_time_ms,
-        cpus=cpus,
-        readonly=readonly,
-        writable=writable,
-        tools=tools,
-        unmask=unmask,
-        workdir=workdir,
-        user=user,
-        on_output_limit=on_output_limit,
-        profile=profile,
-        on_violation=on_violation,
-        files=files,
-        collect=collect,
-        collect_to=collect_to,
-        changes=changes,
-        apply_changes=apply_changes,
-        save_changes=save_changes,
-        collect_bytes=collect_bytes,
-        collect_file_bytes=collect_file_bytes,
-        execution_id=execution_id,
-        postmortem=postmortem,
-        ledger=ledger,
-    )
-    return perform(request_from_mapping(fields))
+    try:
+        fields = fields_from_arguments(
+            command=command,
+            timeout_ms=timeout_ms,
+            memory=memory,
+            env=env,
+            stdin=stdin,
+            workspace=workspace,
+            workspace_upper=workspace_upper,
+            network=network,
+            max_output=max_output,
+            max_pids=max_pids,
+            disk=disk,
+            cpu_time_ms=cpu_time_ms,
+            cpus=cpus,
+            readonly=readonly,
+            writable=writable,
+            tools=tools,
+            unmask=unmask,
+            workdir=workdir,
+            user=user,
+            on_output_limit=on_output_limit,
+            profile=profile,
+            on_violation=on_violation,
+            files=files,
+            collect=collect,
+            collect_to=collect_to,
+            changes=changes,
+            apply_changes=apply_changes,
+            save_changes=save_changes,
+            collect_bytes=collect_bytes,
+            collect_file_bytes=collect_file_bytes,
+            execution_id=execution_id,
+            postmortem=postmortem,
+            ledger=ledger,
+        )
+        request = request_from_mapping(fields)
+    except (OSError, ImportError) as error:  # a module, too, needs a descriptor to be read
+        raise exhausted(error) or error from None
+    return perform(request)
 
 
 def _run_code(

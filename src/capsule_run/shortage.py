@@ -6,18 +6,19 @@ Rank 0. Imported only when something failed.
 from __future__ import annotations
 
 from .errno_words import EFBIG, FILE_SIZE_HINT, errno_words
-from .errors import CapsuleError
+from .errors import CapsuleError, exhausted
 
 # EAGAIN ENOMEM ENFILE EMFILE EFBIG ENOSPC ENOBUFS EDQUOT
 _SHORT_OF = {11, 12, 23, 24, EFBIG, 28, 105, 122}
 
 
-def shortage(error: OSError | MemoryError) -> CapsuleError | None:
+def shortage(error: OSError | ImportError | MemoryError) -> CapsuleError | None:
     """E6003 for an error that says what the host, or this process, is short of; None for every other error."""
     if isinstance(error, MemoryError):
         return CapsuleError("E6003", "capsule-run itself is out of memory")
-    if error.errno not in _SHORT_OF:
-        return None
+    known = exhausted(error)
+    if known is not None or isinstance(error, ImportError) or error.errno not in _SHORT_OF:
+        return known
     hint = FILE_SIZE_HINT if error.errno == EFBIG else None
     details = {"errno": error.errno}
     return CapsuleError("E6003", f"capsule-run itself: {errno_words(error.errno)}", details=details, hint=hint)

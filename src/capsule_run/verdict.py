@@ -6,7 +6,7 @@ Rank 1: pure. Every end that is not clean has one cause, and the numbers that pr
 from __future__ import annotations
 
 from ._value import replace
-from .errors import BROKEN_PIPE_EXIT, CapsuleError
+from .errors import BROKEN_PIPE_EXIT, EXHAUSTED, CapsuleError, exhaustion
 from .policy import DRAIN_MS
 from .statuses import ERROR, KILLED, SUCCESS, TIMEOUT
 
@@ -30,7 +30,7 @@ SIGNALS = {
 }  # fmt: skip
 SIGSYS = 31
 EPERM, ENOENT, E2BIG, EAGAIN, ENOMEM, EACCES, EINVAL, ENOSPC, ENOSYS = 1, 2, 7, 11, 12, 13, 22, 28, 38
-ENOTDIR, ENFILE, EMFILE, EPIPE, EOPNOTSUPP = 20, 23, 24, 32, 95
+ENOTDIR, EPIPE, EPROTO, EOPNOTSUPP = 20, 32, 71, 95
 
 
 # What `act_attest` in core/attest.c found, by its errno.
@@ -80,11 +80,14 @@ def _lifted(path: str) -> CapsuleError:
 
 
 def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
-    from .errno_words import EFBIG, FILE_SIZE_HINT, errno_words
+    from .errno_words import errno_words
     from .words import describe  # only who fails needs words
 
     verb, why = step[0], errno_words(errno)
     details: dict[str, object] = {"step": verb, "errno": errno}
+    error = _stepless(step, errno, plan)
+    if error is not None:
+        return error
     if verb == "exe":
         return _exec_error(step[1], errno, plan)
     if verb == "cwd":
@@ -99,10 +102,6 @@ def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
         return CapsuleError("E6004", f"the kernel does not confirm the sandbox: {what}", details=details)
     if verb in ("source", "inner-source"):
         return CapsuleError("E2004", f"cannot show `{step[1]}`: {why}", details={"path": step[1], "errno": errno})
-    if errno == EFBIG:
-        return CapsuleError("E6003", f"{describe(step, plan)}: {why}", details=details, hint=FILE_SIZE_HINT)
-    if errno in (ENOMEM, ENFILE, EMFILE) or errno == EAGAIN:
-        return CapsuleError("E6003", f"{describe(step, plan)}: {why}", details=details)
     if verb in ("namespace", "uid-map", "gid-map", "id") or (errno == ENOSPC and verb == "namespace"):
         return CapsuleError("E2001", f"{describe(step, plan)}: {why}", details=details)
     if verb == "proc" and errno == EPERM:
@@ -131,13 +130,47 @@ def _guard_error(step: tuple[str, ...], errno: int) -> CapsuleError:
 
     path, why = step[1] + step[4], errno_words(errno)
     details: dict[str, object] = {"step": "guard", "path": path, "errno": errno}
-    if errno in (ENOSPC, EMFILE, ENFILE, ENOMEM):
+    if errno == ENOSPC or errno in EXHAUSTED:
         hint = "raise the sysctls `fs.inotify.max_user_instances` and `fs.inotify.max_user_watches`, or run fewer at a time"
         return CapsuleError("E6003", f"cannot watch `{path}`: {why}", details=details, hint=hint)
     hint = "share the directory `ro` or copy-on-write, where a mask needs no watch"
     return CapsuleError(
         "E2004", f"cannot watch `{path}`, which is covered in the sandbox: {why}", details=details, hint=hint
     )
+
+
+def _unheld(errno: int, sources: int = 0) -> CapsuleError:
+    """Why the core could not go on, where no step of the plan failed."""
+    from .errno_words import errno_words
+
+    what = "the sandbox could not be kept going"
+    if errno == EPROTO:
+        return CapsuleError("E6002", "a process that builds the sandbox was ended during set-up")
+    if errno in EXHAUSTED:
+        return exhaustion(errno, what, sources=sources)
+    code = "E6003" if errno in (EAGAIN, ENOSPC) else "E2002"
+    return CapsuleError(code, f"{what}: {errno_words(errno)}", details={"errno": errno})
+
+
+def _stepless(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError | None:
+    """What is no fault of the step's: nothing was left to give, or a process was ended."""
+    from .errno_words import EFBIG, FILE_SIZE_HINT, errno_words
+    from .words import describe
+
+    verb = step[0]
+    if verb == "end" or errno == EPROTO:
+        return _unheld(errno, _sources(plan))
+    if errno in EXHAUSTED and not (verb == "exe" and errno == ENOMEM):
+        return exhaustion(errno, describe(step, plan), sources=_sources(plan))
+    if errno in (EAGAIN, EFBIG) and verb not in ("exe", "attest"):
+        hint = FILE_SIZE_HINT if errno == EFBIG else None
+        message = f"{describe(step, plan)}: {errno_words(errno)}"
+        return CapsuleError("E6003", message, details={"step": verb, "errno": errno}, hint=hint)
+    return None
+
+
+def _sources(plan: Plan) -> int:
+    return sum(step[0] in ("source", "inner-source") for step in plan.room)
 
 
 def _exec_error(path: str, errno: int, plan: Plan) -> CapsuleError:
@@ -219,6 +252,8 @@ def _judge_unclean(ended: Ended, *, left_behind: bool) -> tuple[Status, int, str
         number = ended.cancelled_by or 15
         error = CapsuleError("E3007", f"cancelled by {signal_name(number)}", details={"signal": number})
         return KILLED, 128 + number, "SIGKILL", error.failure()
+    if report.killed == "failed" and report.failed is not None:
+        return ERROR, 125, None, _unheld(report.failed[2]).failure()
     if report.exited is None and report.signalled is None:
         if evidence.out_of_memory(ended):  # the kernel ended our process 1 along with the command
             return KILLED, KILLED_EXIT, "SIGKILL", evidence.memory(ended).failure()

@@ -19,6 +19,8 @@ from capsule_run.policy import resolve
 from capsule_run.report import parse_report
 from capsule_run.runner import prepare
 
+NO_STEP = (1 << 31) - 1  # the number that a report has for what is no step's
+
 
 class Verb(NamedTuple):
     """A row of `--verbs`."""

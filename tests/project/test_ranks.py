@@ -231,8 +231,8 @@ def test_c_is_few_files():
 
 
 def test_c_is_small():
-    """The core can be read in one sitting: at most 5,140 lines, header aside (docs/decisions/core-size.md)."""
-    assert sum(len(path.read_text().splitlines()) for path in C_FILES if path.suffix == ".c") <= 5140
+    """The core can be read in one sitting: at most 5,300 lines, header aside (docs/decisions/core-size.md)."""
+    assert sum(len(path.read_text().splitlines()) for path in C_FILES if path.suffix == ".c") <= 5300
 
 
 def test_the_checks_can_fail(tmp_path, monkeypatch):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import signal
 import subprocess
+import time
+from pathlib import Path
 
 import pytest
 from inside import COMMAND
@@ -89,3 +93,75 @@ def test_json_mode_prints_one_object_and_nothing_else(inside_as_caller):
     done = inside_as_caller.cli("--json", input=b'{"command":["sh","-c","echo out; echo err >&2"]}')
     response = json.loads(done.stdout)
     assert ("out\n", "err\n", b"", 1) == (response["stdout"], response["stderr"], done.stderr, done.stdout.count(b"\n"))
+
+
+@pytest.fixture
+def stalled():
+    """A function: a run of `words` whose standard output nobody reads, and what it says on stderr at its end."""
+    reader, writer = os.pipe()
+    runs = []
+
+    def start(*words):
+        run = subprocess.Popen([*COMMAND, *words], stdout=writer, stderr=subprocess.PIPE, cwd="/")
+        runs.append(run)
+        return run
+
+    yield start
+    os.close(reader)
+    os.close(writer)
+    for run in runs:
+        run.kill()
+        run.communicate()
+
+
+def processor_ticks(pid):
+    """Processor time of a process, in ticks."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def only_child(pid):
+    """The one child of a process, as soon as it is there."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        if found:
+            return int(found[0])
+        time.sleep(0.01)
+    raise AssertionError("no child")
+
+
+def wait_until_command_is_gone(launcher):
+    """Until the launcher has waited for init: the command and all that it started is dead."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end and Path(f"/proc/{launcher}/task/{launcher}/children").read_text().strip():
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("size", ["1100K", "3M"])
+def test_cancelling_a_run_whose_reader_takes_nothing_ends_it(stalled, size):
+    """SIGTERM ends a run also where output waits for a reader that reads nothing, whether the command lives or has ended."""
+    run = stalled("--max-output", "10M", "--", "head", "-c", size, "/dev/zero")
+    launcher = only_child(run.pid)
+    only_child(launcher)
+    if size == "1100K":
+        wait_until_command_is_gone(launcher)
+    else:
+        time.sleep(0.5)
+    run.send_signal(signal.SIGTERM)
+    assert 143 == run.wait(10)
+
+
+@pytest.mark.slow
+def test_output_that_waits_for_a_reader_costs_no_processor_time(stalled):
+    """When the command has ended and its output waits for a reader, past every clock, the launcher sleeps."""
+    run = stalled("--max-output", "10M", "--", "head", "-c", "1100K", "/dev/zero")
+    launcher = only_child(run.pid)
+    only_child(launcher)
+    wait_until_command_is_gone(launcher)
+    time.sleep(0.5)  # the drain's clock runs out
+    before = processor_ticks(launcher)
+    time.sleep(1)
+    assert processor_ticks(launcher) - before <= 2
+    run.send_signal(signal.SIGTERM)
+    assert 143 == run.wait(10)

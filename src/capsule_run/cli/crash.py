@@ -19,7 +19,7 @@ def as_error(error: BaseException) -> CapsuleError:
     """What an unexpected exception is in the catalogue."""
     if isinstance(error, CapsuleError):
         return error
-    known = shortage(error) if isinstance(error, (OSError, MemoryError)) else None
+    known = shortage(error) if isinstance(error, (OSError, ImportError, MemoryError)) else None
     return known or CapsuleError("E6007", f"an error that nobody expected: {type(error).__name__}: {error}")
 
 

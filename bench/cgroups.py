@@ -27,12 +27,13 @@ def samples(rounds: int) -> tuple[str, dict[str, list[float]]]:
     """What the memory limit stands on, and the milliseconds of runs with groups and without, in turns, in this process."""
     from time import perf_counter_ns
 
-    from capsule_run import cgroup, run
+    from capsule_run import run
+    from capsule_run.cgroup import create, discover
 
     def one(*, none: bool) -> tuple[float, str]:
-        cgroup.forget(none=none)
-        cgroup.find()  # once a process, as is the clearing up behind the dead: not what is measured
-        cgroup.sweep_found()
+        discover.forget(none=none)
+        discover.find()  # once a process, as is the clearing up behind the dead: not what is measured
+        create.sweep_found()
         start = perf_counter_ns()
         result = run(["true"])
         spent = (perf_counter_ns() - start) / 1e6
@@ -40,12 +41,12 @@ def samples(rounds: int) -> tuple[str, dict[str, list[float]]]:
             raise RuntimeError(f"capsule_run.run: {result}")
         return spent, result.isolation["limits"]["memory"]
 
-    rung = one(none=False)[1]
-    if rung == "watch":
-        return rung, {}
+    mechanism = one(none=False)[1]
+    if mechanism == "watch":
+        return mechanism, {}
     taken = interleaved({WITHOUT: lambda: one(none=True)[0], WITH: lambda: one(none=False)[0]}, rounds)
-    cgroup.forget()
-    return rung, taken
+    discover.forget()
+    return mechanism, taken
 
 
 def added(taken: dict[str, list[float]]) -> float:
@@ -75,18 +76,18 @@ def in_guest(rounds: int) -> tuple[str, dict[str, list[float]]] | str:
     )  # fmt: skip
     if ended.returncode != 0:
         return f"the guest ended with {ended.returncode}: {ended.stderr.strip()[-200:]}"
-    rung, taken = json.loads(ended.stdout)
-    return rung, taken
+    mechanism, taken = json.loads(ended.stdout)
+    return mechanism, taken
 
 
 def rows(rounds: int) -> list[Row]:
     try:
-        rung, here = samples(MORE_ROUNDS * rounds)
+        mechanism, here = samples(MORE_ROUNDS * rounds)
     except ImportError as error:
         return [absent("capsule_run", str(error))]
-    table = lines(rung, here)
+    table = lines(mechanism, here)
     if here:
-        table.append(judged(f"{rung}: a run's groups add", added(here), "ms", ADDS_MS))
+        table.append(judged(f"{mechanism}: a run's groups add", added(here), "ms", ADDS_MS))
     else:
         table.append(absent("a run's groups add", "this account can make no control groups here"))
     found = in_guest(rounds)

@@ -40,12 +40,13 @@ def same_sandbox() -> tuple[list[str], int] | None:
     a private /dev/shm. Still missing: Landlock, the memory watch, the session keyring, the synthetic accounts.
     """
     try:
-        from capsule_run import host, seccomp
-        from capsule_run.model import Request
+        from capsule_run.host import survey
+        from capsule_run.model.request import Request
+        from capsule_run.seccomp import filters
     except ImportError:
         return None
-    facts = host.survey(Request(command=("true",)))
-    program = seccomp.program_hex("default", architecture=facts.architecture, network=False)
+    facts = survey.survey(Request(command=("true",)))
+    program = filters.program_hex("default", architecture=facts.architecture, network=False)
     filter_fd = os.memfd_create("filter")
     os.write(filter_fd, bytes.fromhex(program))
     argv = [*bwrap_argv(), "--uid", "1000", "--gid", "1000", "--disable-userns", "--hostname", "capsule"]

@@ -106,7 +106,7 @@ int attest_begin(struct room *room)
 	return read_map(dir, "gid_map", fact + GID_MAP) < 0 ? -1 : openat(dir, "status", O_RDONLY | O_CLOEXEC);
 }
 
-/* What is wrong is told by errno, which words.py has a sentence for. */
+/* What is wrong is told by errno, which plan/describe.py has a sentence for. */
 int act_attest(struct room *room, const struct step *step)
 {
 	const uint64_t *own = room->attested.fact;

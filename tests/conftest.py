@@ -133,17 +133,17 @@ def _in_system(name):
 
 def _group_of_memory():
     """The rung that this account's memory limit stands on."""
-    from capsule_run import groups
-    from capsule_run.model import Resources
+    from capsule_run.model.request import Resources
+    from capsule_run.policy import limits
 
-    return groups.decide(groups.limits(Resources()), _groups()).of("memory")
+    return limits.decide(limits.limits(Resources()), _groups()).of("memory")
 
 
 def _groups():
     """Where this account may make control groups."""
-    from capsule_run import cgroup
+    from capsule_run.cgroup import discover
 
-    return cgroup.find()
+    return discover.find()
 
 
 if os.environ.get("CAPSULE_GUEST") == "1":  # there a limit that stands on no group is a broken guest

@@ -32,27 +32,27 @@ __all__ = [
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .errors import CapsuleError, Failure
-    from .model import Bind, Isolation, Request, Resources, Workspace
-    from .result import Result, RunError
-    from .result_parts import Metrics
-    from .runner import execute
-    from .sdk import run, run_code
+    from ._base.errors import CapsuleError, Failure
+    from .api import run, run_code
+    from .engine.execute import execute
+    from .model.request import Bind, Isolation, Request, Resources, Workspace
+    from .model.result import Result, RunError
+    from .model.result_parts import Metrics
 
 _HOMES = {
-    "CapsuleError": "errors",
-    "Bind": "model",
-    "Failure": "errors",
-    "Isolation": "model",
-    "Metrics": "result_parts",
-    "Request": "model",
-    "Resources": "model",
-    "Result": "result",
-    "RunError": "result",
-    "Workspace": "model",
-    "execute": "runner",
-    "run": "sdk",
-    "run_code": "sdk",
+    "CapsuleError": "_base.errors",
+    "Bind": "model.request",
+    "Failure": "_base.errors",
+    "Isolation": "model.request",
+    "Metrics": "model.result_parts",
+    "Request": "model.request",
+    "Resources": "model.request",
+    "Result": "model.result",
+    "RunError": "model.result",
+    "Workspace": "model.request",
+    "execute": "engine.execute",
+    "run": "api",
+    "run_code": "api",
 }
 
 

@@ -198,7 +198,7 @@ def crash(kind: type[BaseException], error: BaseException, _trace: object) -> No
         except SystemExit as end:  # the answer could not be written
             status = end.code if isinstance(end.code, int) else 125
         except BaseException:  # noqa: BLE001  # nothing is left but this
-            answers = sys.modules.get("capsule_run.cli.answers")
+            answers = sys.modules.get("capsule_run.cli.output")
             if "--json" in sys.argv and not (answers and answers.progress.begun):
                 _write(1, _LAST_ANSWER)
             else:
@@ -217,11 +217,11 @@ def begin() -> None:
     bundle = use()
     if bundle is not None:
         bundle.import_always()
-    from capsule_run.cli import main
+    from capsule_run.cli.command import main
 
     status = main()
     if bundle is None or bundle.is_behind:
-        from capsule_run.bundling import keep
+        from capsule_run._bundle_writer import keep
 
         keep(bundle, PATH, stamp)
     # everything is written and closed: skip the interpreter's own clearing up, which costs a millisecond

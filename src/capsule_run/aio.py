@@ -9,20 +9,21 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from .cancel import Cancel
-from .core import PATH as CORE_PATH
-from .jsonapi import check_request, request_from_mapping
-from .runner import perform
-from .sdk import fields_from_arguments
+from .api import fields_from_arguments
+from .engine import code as engine_code
+from .engine.execute import perform
+from .launcher import PATH as CORE_PATH
+from .launcher import Cancel
+from .request.parse import check_request, request_from_mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from typing import ParamSpec
 
-    from .model import Request
-    from .result import Result
-    from .sdk import run as _blocking_run
+    from .api import run as _blocking_run
+    from .model.request import Request
+    from .model.result import Result
 
     Options = ParamSpec("Options")
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 async def execute(request: Request, *, core_path: str = CORE_PATH) -> Result:
-    """`runner.execute` for coroutines. When the task is cancelled, the sandbox is gone before CancelledError goes on.
+    """`engine.execute.execute` for coroutines. When the task is cancelled, the sandbox is gone before CancelledError goes on.
 
     Raises CapsuleError E1xxx for a wrong request.
     """
@@ -82,10 +83,8 @@ async def run_code(
     code: str, language: str = "python", arguments: Sequence[str] = (), file: str | None = None, **options: object
 ) -> Result:
     """`capsule_run.run_code` for coroutines: the same arguments, the same result. Cancelling it ends the sandbox."""
-    from .program import code_request
-
     fields = fields_from_arguments(**options)
-    return await execute_checked(code_request(code, language, fields, arguments=arguments, file=file))
+    return await execute_checked(engine_code.code_request(code, language, fields, arguments=arguments, file=file))
 
 
 # As in `sdk`: a type checker knows the options from there.

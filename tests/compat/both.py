@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from capsule_run.model import Bind, Isolation, Request, Resources
-from capsule_run.runner import execute
+from capsule_run.engine.execute import execute
+from capsule_run.model.request import Bind, Isolation, Request, Resources
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SECONDS = 240

@@ -12,12 +12,12 @@ import select
 import subprocess
 from typing import NamedTuple
 
-from capsule_run.core import Core, memory_file, sealed_file
-from capsule_run.model import Request
-from capsule_run.plan import compile_plan
-from capsule_run.policy import resolve
-from capsule_run.report import parse_report
-from capsule_run.runner import prepare
+from capsule_run.engine.prepare import prepare
+from capsule_run.launcher import Launcher, memory_file, sealed_file
+from capsule_run.model.request import Request
+from capsule_run.plan.room import compile_plan
+from capsule_run.policy.resolve import resolve
+from capsule_run.result.report import parse_report
 
 NO_STEP = (1 << 31) - 1  # the number that a report has for what is no step's
 
@@ -133,7 +133,7 @@ class Talk:
 
     def __init__(self, core):
         self.said = memory_file("capsule-core-stderr")
-        self.core = Core(path=str(core), stderr=self.said)
+        self.core = Launcher(path=str(core), stderr=self.said)
         self.core._socket.settimeout(30)  # a core that never answers fails one test, and does not stop the others
         self.stdout, self.stderr = memory_file("capsule-stdout"), memory_file("capsule-stderr")
         self.record = memory_file("capsule-record")

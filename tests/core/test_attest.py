@@ -11,9 +11,9 @@ import shutil
 import pytest
 from byhand import Talk, compiled
 
-from capsule_run import attestation
-from capsule_run.jsonapi import request_from_mapping
-from capsule_run.runner import execute
+from capsule_run.engine.execute import execute
+from capsule_run.request.parse import request_from_mapping
+from capsule_run.result import isolation as result_isolation
 
 pytestmark = pytest.mark.sandbox
 
@@ -108,4 +108,4 @@ def test_the_hash_is_that_of_the_filter_that_was_sent():
     import hashlib
 
     program = next(step[1] for step in compiled("true").payload if step[0] == "filter")
-    assert hashlib.sha256(bytes.fromhex(program)).hexdigest() == attestation.filter_hash(program)
+    assert hashlib.sha256(bytes.fromhex(program)).hexdigest() == result_isolation.filter_hash(program)

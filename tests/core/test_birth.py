@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from byhand import ROOM, Talk, changed, check, compiled, descriptors_of, encode
 
-from capsule_run.birth import birth_steps
-from capsule_run.model import Isolation, Request
-from capsule_run.runner import prepare
+from capsule_run.engine.prepare import prepare
+from capsule_run.model.request import Isolation, Request
+from capsule_run.plan.preamble import preamble_steps
 
 LAST = "oom-score-adj"  # of those verbs
 
@@ -150,10 +150,10 @@ REQUESTS = {
 @pytest.mark.parametrize("name", REQUESTS)
 def test_what_python_sends_ahead_is_how_the_room_begins(core_path, name):
     """The product's own birth is a prefix of the product's own room, and passes the checker."""
-    from capsule_run.plan import room_steps
+    from capsule_run.plan.room import room_steps
 
     policy = prepare(REQUESTS[name])[1]
-    born = birth_steps(policy.identity, policy.rungs.groups, network=policy.network, name="capsule-x")
+    born = preamble_steps(policy.identity, policy.limit_mechanisms.groups, network=policy.network, name="capsule-x")
     room = room_steps(policy, group_name="capsule-x")
     assert born == room[: len(born)]
     assert "ok" == check(core_path, "birth", encode("room", born))

@@ -28,7 +28,7 @@ import json, os, posix, sys
 sys.path[:0] = {path!r}
 import ctypes, struct, tempfile
 import byhand
-from capsule_run.model import Isolation, Workspace, Bind
+from capsule_run.model.request import Bind, Isolation, Workspace
 libc = ctypes.CDLL(None, use_errno=True)
 
 def answer(numbers, error):
@@ -159,8 +159,8 @@ def test_what_is_mounted_beneath_a_bind_is_read_only_too(hidden, names, tmp_path
     )
     tmp_path.chmod(0o755)
     script = f"""
-from capsule_run.model import Request
-from capsule_run.runner import execute
+from capsule_run.model.request import Request
+from capsule_run.engine.execute import execute
 command = ("sh", "-c", "echo x > {tmp_path}/under/file && echo written; cat {tmp_path}/under/* && echo read; ls {tmp_path}")
 result = execute(Request(command=command, isolation=Isolation(readonly_paths=({str(tmp_path)!r},))), core_path=core)
 said += [result.status, result.stdout]
@@ -244,8 +244,8 @@ def test_workspaces_keep_their_promise(hidden, names, tmp_path):
     tmp_path.joinpath("ours").mkdir(mode=0o777)
     tmp_path.joinpath("ours", "file").write_text("as it was")
     script = f"""
-from capsule_run.model import Request
-from capsule_run.runner import execute
+from capsule_run.model.request import Request
+from capsule_run.engine.execute import execute
 request = Request(command=("sh", "-c", "cat file; echo changed > file; rm -f file; touch new; true"),
                   isolation=Isolation(workspace=Workspace(source={str(tmp_path / "ours")!r})))
 result = execute(request, core_path=core)
@@ -295,8 +295,8 @@ with byhand.Talk(core) as talk:
 def test_a_refusal_is_an_error_with_words(hidden, name):
     """What the caller of the product gets is an error of the set-up, and nothing has run."""
     script = """
-from capsule_run.model import Request
-from capsule_run.runner import execute
+from capsule_run.model.request import Request
+from capsule_run.engine.execute import execute
 result = execute(Request(command=("true",)), core_path=core)
 said += [result.status, result.exit_code, result.error.code[:2], bool(result.error.message)]
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from byhand import Talk, after, compiled, number_of
 
-from capsule_run.model import Isolation, Workspace
+from capsule_run.model.request import Isolation, Workspace
 
 CONTENT = bytes(range(256)) * 16  # fits into any pipe
 

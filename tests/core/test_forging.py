@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from byhand import run_command, run_python
 
-from capsule_run.model import Request
-from capsule_run.runner import execute
+from capsule_run.engine.execute import execute
+from capsule_run.model.request import Request
 
 pytestmark = pytest.mark.sandbox
 
@@ -99,7 +99,7 @@ def test_process_1_cannot_be_touched(core_path, attack, user):
         except (PermissionError, FileNotFoundError, ProcessLookupError) as error: print("refused")
         except OSError as error: print("refused" if error.errno in (30, 38, 22) else error)
         else: print("done")"""
-    from capsule_run.model import Isolation
+    from capsule_run.model.request import Isolation
 
     report, out, _err = run_python(core_path, script, isolation=Isolation(user=user))
     # some calls are beyond the filter, which may end the command instead

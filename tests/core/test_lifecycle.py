@@ -17,8 +17,8 @@ from byhand import Talk, compiled
 
 import capsule_run
 import leftovers
-from capsule_run import cgroup
-from capsule_run.report import parse_report
+from capsule_run.cgroup import create, discover
+from capsule_run.result.report import parse_report
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 
@@ -29,8 +29,8 @@ LIMIT_SECONDS = 20  # far beyond what an end takes on any machine: what is not g
 CALLER = """
 import os, sys, threading
 sys.path[:0] = {path!r}
-from capsule_run.model import Request, Resources
-from capsule_run.runner import execute
+from capsule_run.model.request import Request, Resources
+from capsule_run.engine.execute import execute
 def forever():
     while True:
         execute(Request(command=("sh", "-c", {tree!r}), timeout_ms=20, on_output_limit="truncate"), core_path={core!r})
@@ -95,8 +95,8 @@ def test_the_caller_is_killed(core_path, part, record_property):
     measured(record_property, times)
     assert [] == leftovers_of_processes()
     # one that was killed between making a group and telling the core of it leaves the group for the next start
-    for place in cgroup.find().places:
-        cgroup.sweep(place.path)
+    for place in discover.find().places:
+        create.sweep(place.path)
 
 
 def leftovers_of_processes():

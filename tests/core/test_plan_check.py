@@ -9,11 +9,11 @@ import subprocess
 import pytest
 from byhand import PAYLOAD, ROOM, SMALLEST, changed, check, compiled, encode, verbs
 
-from capsule_run._value import replace
-from capsule_run.birth import encode as encode_by_product
-from capsule_run.model import Bind, Isolation, Request, Resources, Workspace
-from capsule_run.plan import compile_plan
-from capsule_run.runner import prepare
+from capsule_run._base.value import replace
+from capsule_run.engine.prepare import prepare
+from capsule_run.model.request import Bind, Isolation, Request, Resources, Workspace
+from capsule_run.plan.preamble import encode as encode_by_product
+from capsule_run.plan.room import compile_plan
 
 HALVES = ("room", "payload")
 TOO_LONG = "/" + "x" * 4095

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from byhand import verbs
 
-from capsule_run import report, words
+from capsule_run.plan import describe
+from capsule_run.result import report
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "plan-format.md"
 
@@ -46,12 +47,12 @@ def test_the_document_explains_every_kind_of_field(core_path):
 def test_every_verb_has_words(core_path):
     """`--dry-run` and errors have a sentence for each verb, with as many gaps as there are fields at the most."""
     language = {verb.name: verb for verb in verbs(core_path)}
-    assert sorted(language) == sorted(words._WORDS)
+    assert sorted(language) == sorted(describe._WORDS)
     samples = {kind: "1" for verb in language.values() for kind in verb.kinds} | {"b": "ro", "r": "4"}
     for name, verb in language.items():
         source = ("source", "/usr", "1", "2")
         plan = type("Plan", (), {"room": (source, source), "payload": ()})
-        assert words.describe((name, *(samples[kind] for kind in verb.kinds)), plan)
+        assert describe.describe((name, *(samples[kind] for kind in verb.kinds)), plan)
 
 
 @pytest.mark.parametrize("row", [row[0].strip("`").split()[0] for row in table("Report")])

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from byhand import ROOM, Talk, after, changed, compiled, encode, number_of, run
 
-from capsule_run.core import sealed_file
-from capsule_run.report import parse_record
+from capsule_run.launcher import sealed_file
+from capsule_run.result.report import parse_record
 
 pytestmark = pytest.mark.sandbox
 ALONE = "true"
@@ -629,7 +629,7 @@ def test_the_payload_s_clock_does_not_replace_that_of_set_up(core_path):
 
 
 def with_halves(plan, **halves):
-    from capsule_run._value import replace
+    from capsule_run._base.value import replace
 
     return replace(plan, **halves)
 

@@ -7,8 +7,8 @@ from byhand import Talk, after, compiled
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capsule_run.errors import CapsuleError
-from capsule_run.report import parse_record, record_text
+from capsule_run._base.errors import CapsuleError
+from capsule_run.result.report import parse_record, record_text
 
 
 def test_report_says_how_much_was_written(core_path):

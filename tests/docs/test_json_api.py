@@ -9,15 +9,16 @@ import subprocess
 import pytest
 from documents import DOCS, table_rows
 
-from capsule_run import account, jsonapi
-from capsule_run import result_parts as parts
-from capsule_run.errors import CapsuleError, Failure
-from capsule_run.host import survey
-from capsule_run.model import Isolation, Request, Resources, Workspace
-from capsule_run.policy import resolve
-from capsule_run.result import Result
-from capsule_run.result_parts import Metrics
-from capsule_run.runner import execute
+from capsule_run._base.errors import CapsuleError, Failure
+from capsule_run.engine.execute import execute
+from capsule_run.host.survey import survey
+from capsule_run.model import result_parts as parts
+from capsule_run.model.request import Isolation, Request, Resources, Workspace
+from capsule_run.model.result import Result
+from capsule_run.model.result_parts import Metrics
+from capsule_run.policy.resolve import resolve
+from capsule_run.request import parse
+from capsule_run.result import isolation
 
 PAGE = (DOCS / "json-api.md").read_text()
 
@@ -42,12 +43,12 @@ RESPONSE_TABLES = {
 
 
 def test_every_field_of_the_request_has_a_row():
-    """The page's fields are those of `jsonapi.FIELDS`."""
-    assert set(jsonapi.FIELDS) == set(REQUEST)
+    """The page's fields are those of `request.parse.FIELDS`."""
+    assert set(parse.FIELDS) == set(REQUEST)
 
 
 def given(path, value):
-    return jsonapi.request_from_mapping(jsonapi.nested({"command": ["true"], path: value}))
+    return parse.request_from_mapping(parse.nested({"command": ["true"], path: value}))
 
 
 INTEGERS = {path: row for path, row in REQUEST.items() if row[0] == "integer"}
@@ -66,7 +67,7 @@ def test_ranges_are_the_checkers(path):
 
 def test_integers_of_the_tables_have_a_range():
     """Every field whose checker counts is an integer with a range on the page."""
-    counting = {path for path, check in jsonapi.FIELDS.items() if "integer" in check.__qualname__}
+    counting = {path for path, check in parse.FIELDS.items() if "integer" in check.__qualname__}
     assert counting == set(INTEGERS)
 
 
@@ -83,11 +84,11 @@ def test_choices_are_the_checkers(path):
 
 def test_requirements_are_the_table_s():
     """The names that `require` takes are on the page."""
-    assert list(jsonapi.REQUIREMENTS) == re.findall(r"`(\w+)`", REQUEST["require"][1])
+    assert list(parse.REQUIREMENTS) == re.findall(r"`(\w+)`", REQUEST["require"][1])
 
 
 def defaults():
-    """What `policy.resolve` makes of a request of a command alone, by the fields' paths."""
+    """What `policy.resolve.resolve` makes of a request of a command alone, by the fields' paths."""
     request = Request(command=("true",))
     policy = resolve(request, survey(request))
     return {
@@ -144,9 +145,9 @@ def test_every_other_default_is_nothing():
 def test_null_is_for_the_workspace_only():
     """Null is accepted where the page says, and nowhere else."""
     accepted = set()
-    for path in jsonapi.FIELDS:
+    for path in parse.FIELDS:
         try:
-            jsonapi.FIELDS[path](None, path)
+            parse.FIELDS[path](None, path)
         except CapsuleError:
             continue
         accepted.add(path)
@@ -160,8 +161,8 @@ def test_bytes_that_are_no_text_have_a_spelling():
 
 def test_sizes_on_the_page():
     """The limits of the whole are those that are checked."""
-    assert f"at most {jsonapi.MAX_REQUEST_BYTES >> 20} MiB" in section("## The request")
-    assert f"1 MiB, {jsonapi.MAX_COMMAND_STRINGS} strings" in REQUEST["environment"][1]
+    assert f"at most {parse.MAX_REQUEST_BYTES >> 20} MiB" in section("## The request")
+    assert f"1 MiB, {parse.MAX_COMMAND_STRINGS} strings" in REQUEST["environment"][1]
 
 
 # --- the response ------------------------------------------------------------------------------------------------------
@@ -232,7 +233,7 @@ def test_rows_of_isolation_are_those_that_are_made():
     """The page's fields of `isolation` are what a run with everything in it says, and so are the limits' names."""
     request = Request(command=("true",), isolation=Isolation(workspace=Workspace(source="/usr/share")))
     policy = resolve(request, survey(request, refused=("overlay",)))
-    made = account.isolation_in_force(policy, 0)
+    made = isolation.isolation_in_force(policy, 0)
     assert {*made, "attested"} == RESPONSE_TABLES["isolation"]  # the kernel's account comes from the run itself
     (row,) = [row for row in table_rows(PAGE) if row[0] == "`limits`"]
     assert list(made["limits"]) == re.findall(r"`(\w+)`", row[2])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from documents import DOCS, table_rows
 
-from capsule_run.languages import LANGUAGES
+from capsule_run.request.languages import LANGUAGES
 
 
 def cell(words):

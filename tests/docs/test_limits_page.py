@@ -9,20 +9,24 @@ import pytest
 from documents import DOCS, table_rows
 
 import capsule_run
-from capsule_run import account, confinement, jsonapi, model, plan, policy
-from capsule_run.host import survey
-from capsule_run.model import Isolation, Request, Resources
-from capsule_run.sizes import format_size
+from capsule_run.host.survey import survey
+from capsule_run.model import request as model_request
+from capsule_run.model.request import Isolation, Request, Resources
+from capsule_run.plan import payload, room
+from capsule_run.policy import resolve
+from capsule_run.request import parse
+from capsule_run.request.sizes import format_size
+from capsule_run.result import isolation
 
 PAGE = (DOCS / "limits.md").read_text()
 ROWS = {row[0]: row[1:] for row in table_rows(PAGE)}
 DEFAULTS = {
-    "wall time": f"{model.DEFAULT_TIMEOUT_MS} ms",
-    "memory": format_size(model.DEFAULT_MEMORY_BYTES),
-    "output, each stream": format_size(model.DEFAULT_MAX_OUTPUT_BYTES),
-    "processes and threads": str(model.DEFAULT_MAX_PIDS),
-    "CPU weight": str(model.DEFAULT_CPU_SHARES),
-    "open files of a process": str(policy.DEFAULT_MAX_OPEN_FILES),
+    "wall time": f"{model_request.DEFAULT_TIMEOUT_MS} ms",
+    "memory": format_size(model_request.DEFAULT_MEMORY_BYTES),
+    "output, each stream": format_size(model_request.DEFAULT_MAX_OUTPUT_BYTES),
+    "processes and threads": str(model_request.DEFAULT_MAX_PIDS),
+    "CPU weight": str(model_request.DEFAULT_CPU_SHARES),
+    "open files of a process": str(resolve.DEFAULT_MAX_OPEN_FILES),
 }
 # The names in `isolation.limits`, and the row that tells of each.
 IN_FORCE = {
@@ -34,7 +38,7 @@ IN_FORCE = {
 
 def resolved(**resources):
     request = Request(command=("true",), resources=Resources(**resources))
-    return policy.resolve(request, survey(request))
+    return resolve.resolve(request, survey(request))
 
 
 @pytest.mark.parametrize("limit", DEFAULTS)
@@ -45,14 +49,14 @@ def test_defaults(limit):
 
 def test_every_limit_in_force_has_a_row():
     """Each limit that results name has its row, and a result names a mechanism for each."""
-    made = account.isolation_in_force(resolved(), 0)["limits"]
+    made = isolation.isolation_in_force(resolved(), 0)["limits"]
     assert set(IN_FORCE) == set(made)
     assert set(IN_FORCE.values()) <= set(ROWS)
 
 
 def test_every_resource_has_a_row():
     """Each field of `resources`, and the time limit, stands in a row with its option."""
-    fields = {name for name in jsonapi.FIELDS if name.startswith("resources.")} | {"timeout_ms"}
+    fields = {name for name in parse.FIELDS if name.startswith("resources.")} | {"timeout_ms"}
     assert fields == set(re.findall(r"`(resources\.\w+|timeout_ms)`", " ".join(row[0] for row in ROWS.values())))
 
 
@@ -60,21 +64,21 @@ def test_nice_values_on_the_page():
     """The page's examples of shares and nice values are what is made of them."""
     assert "(512 is nice 3, 100 is nice 10, 2 is nice 19)" in PAGE
     assert [3, 10, 19, 0] == [resolved(cpu_shares=shares).nice for shares in (512, 100, 2, 5000)]
-    assert "none" == dict(resolved(cpu_shares=5000).rungs.mechanisms)["cpu_shares"]
+    assert "none" == dict(resolved(cpu_shares=5000).limit_mechanisms.mechanisms)["cpu_shares"]
 
 
 def test_fixed_limits_on_the_page():
     """The figures of what no option changes are the plan's."""
-    limits = {int(step[1]): step[2] for step in plan.compile_plan(resolved()).payload if step[0] == "rlimit"}
-    memory = model.DEFAULT_MEMORY_BYTES
+    limits = {int(step[1]): step[2] for step in room.compile_plan(resolved()).payload if step[0] == "rlimit"}
+    memory = model_request.DEFAULT_MEMORY_BYTES
     assert {
-        confinement.RLIMIT_STACK: str(8 << 20),
-        confinement.RLIMIT_MEMLOCK: str(64 << 10),
-        confinement.RLIMIT_MSGQUEUE: str(800 << 10),
-        confinement.RLIMIT_SIGPENDING: "256",
-        confinement.RLIMIT_RTPRIO: "0",
-        confinement.RLIMIT_NICE: "0",
-        confinement.RLIMIT_DATA: str(2 * memory + (1 << 30)),
+        payload.RLIMIT_STACK: str(8 << 20),
+        payload.RLIMIT_MEMLOCK: str(64 << 10),
+        payload.RLIMIT_MSGQUEUE: str(800 << 10),
+        payload.RLIMIT_SIGPENDING: "256",
+        payload.RLIMIT_RTPRIO: "0",
+        payload.RLIMIT_NICE: "0",
+        payload.RLIMIT_DATA: str(2 * memory + (1 << 30)),
     }.items() <= limits.items()
     for words in ("a stack of 8 MiB", "64 KiB of locked memory", "800 KiB of message queues", "256 queued signals"):
         assert words in PAGE
@@ -115,8 +119,8 @@ SEEN = [
 @pytest.mark.parametrize(("fields", "line", "end", "text"), SEEN)
 def test_what_the_program_sees(fields, line, end, text):
     """A program that passes a limit sees what the page says, and so does the caller."""
-    given = jsonapi.nested({"command": ["sh", "-c", line], **fields})
-    result = capsule_run.execute(jsonapi.request_from_mapping(given))
+    given = parse.nested({"command": ["sh", "-c", line], **fields})
+    result = capsule_run.execute(parse.request_from_mapping(given))
     code = result.error.code if result.error else None
     if end is not None:
         assert end == (result.status, code, result.exit_code), result

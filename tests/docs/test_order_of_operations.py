@@ -8,8 +8,8 @@ import subprocess
 import pytest
 from documents import DOCS
 
-from capsule_run import words
-from capsule_run.plan import Plan
+from capsule_run.model.plan import Plan
+from capsule_run.plan import describe
 
 PAGE = (DOCS / "order-of-operations.md").read_text()
 
@@ -53,13 +53,13 @@ def test_every_verb_can_be_said_in_words(verbs):
     plan = Plan(room=(("source", "/s", "1", "2"),), payload=())
     for _half, _phase, _rank, name, kinds in verbs:
         fields = [examples[kind] for kind in kinds if kind != "-"]
-        assert "{" not in words.describe((name, *fields), plan)
-    assert {name for _half, _phase, _rank, name, _kinds in verbs} == set(words._WORDS)
+        assert "{" not in describe.describe((name, *fields), plan)
+    assert {name for _half, _phase, _rank, name, _kinds in verbs} == set(describe._WORDS)
 
 
 def test_drain_on_the_page():
     """The page's figure for the drain is the one in force."""
-    from capsule_run.policy import DRAIN_MS
+    from capsule_run.policy.resolve import DRAIN_MS
 
     assert f"at most {DRAIN_MS} ms" in PAGE
     assert f"at most {DRAIN_MS} ms" in (DOCS / "decisions" / "output-drain.md").read_text()

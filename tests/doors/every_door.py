@@ -12,7 +12,7 @@ from typing import NamedTuple
 from mcp_client import MAIN, Server
 
 import capsule_run
-from capsule_run.tooling import operator
+from capsule_run.agents.operator import operator
 
 
 class Seen(NamedTuple):

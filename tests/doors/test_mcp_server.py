@@ -13,7 +13,7 @@ import pytest
 from mcp_client import MAIN, SECONDS, Server
 
 from capsule_run.cli import mcp
-from capsule_run.server.calls import Call, Calls
+from capsule_run.mcp.calls import Call, Calls
 
 pytestmark = pytest.mark.sandbox
 

@@ -11,7 +11,8 @@ from mcp_client import Server
 
 import capsule_run
 from capsule_run import aio
-from capsule_run.tooling import execute_code, operator
+from capsule_run.agents.operator import operator
+from capsule_run.agents.tool import execute_code
 
 LIMIT = ("CAPSULE_RUN_MEMORY", "48M")
 HOG = "held = bytearray(100 << 20)\nfor at in range(0, len(held), 4096): held[at] = 1\nprint('all of it')"

@@ -12,11 +12,10 @@ import pytest
 from inside import COMMAND
 
 import capsule_run
-from capsule_run import duplicate, host, treewalk
-from capsule_run.applying import carry_over
-from capsule_run.changes import MOST_DEPTH, Comparison, Known
-from capsule_run.outlet import Outlet
-from capsule_run.removal import remove
+from capsule_run.host import snapshot, survey, tree_walk
+from capsule_run.workspace.diff import MOST_DEPTH, Comparison, Known
+from capsule_run.workspace.export import Outlet, carry_over
+from capsule_run.workspace.remove_tree import remove
 
 NOTHING = Known(mount_points=frozenset(), directories=frozenset(), copied=None, files={})
 # Deeper than Python recurses, and 5 MB of path, which is 1,200 times what a system call takes.
@@ -149,7 +148,7 @@ def test_deleting_and_removing_come_to_their_end(tree, few_descriptors, depth, l
     make_here(tree, "two", depth, length)
     directory = opened(tree)
     try:
-        treewalk.delete("one", directory)
+        tree_walk.delete("one", directory)
         remove("two", directory)
     finally:
         os.close(directory)
@@ -162,8 +161,8 @@ def test_used_bytes_are_those_of_the_whole_tree(tree, few_descriptors, depth, le
     make_here(tree, "deep", depth, length)
     directory = opened(tree)
     try:
-        used, whole = treewalk.used_bytes(directory, 1 << 40)
-        cut, _whole = treewalk.used_bytes(directory, 4096)
+        used, whole = tree_walk.used_bytes(directory, 1 << 40)
+        cut, _whole = tree_walk.used_bytes(directory, 4096)
     finally:
         os.close(directory)
     blocks = subprocess.run(["du", "-s", "-B512", tree], capture_output=True, check=True).stdout.split()[0]
@@ -178,8 +177,8 @@ def test_a_look_at_many_files_ends_when_it_must(tmp_path):
         (tmp_path / f"{n}").write_text("x")
     directory, asked = opened(tmp_path), []
     try:
-        used, whole = treewalk.used_bytes(directory, 1 << 40, stop=lambda: bool(asked.append(1)) or len(asked) == 2)
-        everything, _whole = treewalk.used_bytes(directory, 1 << 40)
+        used, whole = tree_walk.used_bytes(directory, 1 << 40, stop=lambda: bool(asked.append(1)) or len(asked) == 2)
+        everything, _whole = tree_walk.used_bytes(directory, 1 << 40)
     finally:
         os.close(directory)
     assert (False, 2) == (whole, len(asked))
@@ -190,7 +189,7 @@ def test_a_look_at_many_files_ends_when_it_must(tmp_path):
 def test_a_copy_is_not_made_of_a_deep_tree(tree, few_descriptors, depth, length):
     """A private copy has a bound of depth, past which there is none."""
     make_here(tree, "deep", depth, length)
-    assert duplicate.copy_of(host.look(str(tree)), 1 << 30) is None
+    assert snapshot.copy_of(survey.look(str(tree)), 1 << 30) is None
 
 
 @deep
@@ -221,7 +220,7 @@ def test_a_place_that_is_moved_is_left_by_no_other_way(tmp_path):
     (tmp_path / "other").mkdir()
     root = opened(tmp_path / "root")
     try:
-        with treewalk.TreeCursor(root) as place:
+        with tree_walk.TreeCursor(root) as place:
             place.enter("a")
             place.enter("b")
             (tmp_path / "root" / "a" / "b").rename(tmp_path / "other" / "b")

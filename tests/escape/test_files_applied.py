@@ -11,10 +11,9 @@ import pytest
 
 import capsule_run
 from capsule_run import CapsuleError
-from capsule_run.applying import carry_over
-from capsule_run.changes import Comparison, Known
-from capsule_run.outlet import Outlet, RefusedError, leaves_tree
-from capsule_run.result_parts import Change
+from capsule_run.model.result_parts import Change
+from capsule_run.workspace.diff import Comparison, Known
+from capsule_run.workspace.export import Outlet, RefusedError, carry_over, leaves_tree
 
 SECRET = "the host's own"
 NOTHING = Known(mount_points=frozenset(), directories=frozenset(), copied=None, files={})
@@ -182,7 +181,7 @@ def test_a_mount_point_is_not_a_change(tree):
         },
         "apply_changes": True,
     }
-    result = capsule_run.execute(capsule_run.jsonapi.request_from_mapping(request))
+    result = capsule_run.execute(capsule_run.request.parse.request_from_mapping(request))
     assert ("secret\n", ["new"]) == (result.stdout, [one.path for one in result.changes])
     assert ["dir", "kept", "new"] == sorted(os.listdir(tree))
 
@@ -224,7 +223,7 @@ def test_there_must_be_something_to_apply_to(tree, workspace):
     isolation = {"workspace": {"source": str(tree), "mode": workspace}} if workspace else {}
     with pytest.raises(CapsuleError, match="E1009"):
         capsule_run.execute(
-            capsule_run.jsonapi.request_from_mapping(
+            capsule_run.request.parse.request_from_mapping(
                 {"command": ["true"], "apply_changes": True, "isolation": isolation}
             )
         )

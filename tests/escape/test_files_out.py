@@ -98,7 +98,7 @@ def test_what_a_bind_showed_is_not_the_workspace_s(secret):
         {"source": str(secret), "destination": "/workspace/file"},
     ]
     request = {"command": ["cat", "shown/secret", "file"], "collect": ["**"], "isolation": {"binds": binds}}
-    result = capsule_run.execute(capsule_run.jsonapi.request_from_mapping(request))
+    result = capsule_run.execute(capsule_run.request.parse.request_from_mapping(request))
     assert (SECRET * 2, {}, {"shown": "mount", "file": "mount"}) == (result.stdout_data, result.files, reasons(result))
 
 

@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from capsule_run import runner
-from capsule_run.jsonapi import request_from_mapping
+from capsule_run.engine import execute, fallbacks
+from capsule_run.request.parse import request_from_mapping
 
 SECRET = "hunter2"
 LOOK = f"cat .env .npmrc .aws/* .ssh/* .config/gh .cargo/* .m2/* .env* .boto; grep -rs {SECRET} ."
@@ -297,13 +297,13 @@ for attempt in (lambda: connect("/data/socket"), lambda: os.open("/data/pipe", f
 def test_read_only_share_without_overlay_is_masked_guarded_and_noted(tmp_path, monkeypatch):
     """Where the file system refuses an overlay, masks are mounts, the host's changes end the run, and a note says the rest."""
     write(tmp_path / ".env")
-    monkeypatch.setattr(runner, "_refused", {f"lower:{tmp_path.stat().st_dev}"})
+    monkeypatch.setattr(fallbacks, "unsupported", {f"lower:{tmp_path.stat().st_dev}"})
     binds = [{"source": str(tmp_path), "destination": "/data"}]
 
     def request(*command):
         return request_from_mapping({"command": list(command), "isolation": {"binds": binds}})
 
-    result = runner.execute(request("cat", "/data/.env"))
+    result = execute.execute(request("cat", "/data/.env"))
     assert ("success", "") == (result.status, result.stdout)
     (note,) = result.isolation["notes"]
     assert str(tmp_path) in note
@@ -319,7 +319,7 @@ def test_read_only_share_without_overlay_is_masked_guarded_and_noted(tmp_path, m
     ended = threading.Event()
     thread = threading.Thread(target=save)
     thread.start()
-    result = runner.execute(request("sh", "-c", "touch /sync/ready; sleep 20"))
+    result = execute.execute(request("sh", "-c", "touch /sync/ready; sleep 20"))
     ended.set()
     thread.join()
     assert "E5002" == result.error.code

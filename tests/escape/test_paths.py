@@ -12,7 +12,7 @@ import pytest
 from inside import code_of
 
 import capsule_run
-from capsule_run.jsonapi import request_from_mapping
+from capsule_run.request.parse import request_from_mapping
 
 
 @pytest.fixture

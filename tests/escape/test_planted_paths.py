@@ -8,9 +8,9 @@ import socket
 
 import pytest
 
-from capsule_run import hostfile
-from capsule_run.applying import open_place
-from capsule_run.errors import CapsuleError
+from capsule_run._base.errors import CapsuleError
+from capsule_run.host import caller_files
+from capsule_run.workspace.export import open_place
 
 SECRET = "the caller's own"
 SECONDS = 20  # much more than any of these takes, and less than for ever
@@ -175,7 +175,7 @@ def test_a_caller_s_own_link_says_what_to_write_instead(inside, host):
 @pytest.mark.needs("var-run")
 def test_a_link_that_only_root_can_have_made_is_followed():
     """`/var/run` and its like are links of the system's."""
-    assert "/run/lock" == hostfile.resolve("/var/run/lock")
+    assert "/run/lock" == caller_files.resolve("/var/run/lock")
 
 
 # --- descriptors that the caller itself has opened ---------------------------------------------------------------------
@@ -209,12 +209,12 @@ def test_a_descriptor_that_the_caller_did_not_pass_on_is_refused(inside, number)
 
 def test_a_pipe_that_stays_silent_is_given_up(monkeypatch):
     """A pipe of the caller's whose other end writes nothing is not waited for for ever."""
-    monkeypatch.setattr(hostfile, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(caller_files, "PATIENCE_S", 0.05)
     inner, outer = os.pipe()
     os.set_inheritable(inner, True)
     try:
         with pytest.raises(TimeoutError):
-            hostfile.read(f"/dev/fd/{inner}", 100)
+            caller_files.read(f"/dev/fd/{inner}", 100)
     finally:
         os.close(inner)
         os.close(outer)
@@ -228,7 +228,7 @@ def test_a_directory_swapped_for_a_link_while_we_open_it(swapped):
     written = 0
     for _ in range(2000):
         try:
-            with hostfile.Place(f"{swapped}/file") as place:
+            with caller_files.Place(f"{swapped}/file") as place:
                 place.replace(b"x")
                 written += 1
             os.close(open_place(f"{swapped}/made", "collect_to"))
@@ -245,7 +245,7 @@ def test_a_listener_is_not_connected_to(tmp_path):
     server.listen()
     server.setblocking(False)
     with pytest.raises(OSError, match="a socket"):
-        hostfile.read(str(tmp_path / "it"), 10)
+        caller_files.read(str(tmp_path / "it"), 10)
     with pytest.raises(BlockingIOError):
         server.accept()
     server.close()

@@ -9,8 +9,8 @@ import pytest
 
 import capsule_run
 from capsule_run import CapsuleError
-from capsule_run.data.secrets import ACCOUNT_DIRECTORIES, SECRETS
-from capsule_run.jsonapi import request_from_mapping
+from capsule_run._base.secret_names import ACCOUNT_DIRECTORIES, SECRETS
+from capsule_run.request.parse import request_from_mapping
 
 SECRET = "hunter2"
 PAGE = Path(__file__).parents[2] / "docs" / "files.md"

@@ -12,7 +12,7 @@ import pytest
 from inside import COMMAND, descendants_named, is_alive
 
 import capsule_run
-from capsule_run.jsonapi import request_from_mapping
+from capsule_run.request.parse import request_from_mapping
 
 DAEMON = """
 import os, signal, sys, time
@@ -109,7 +109,7 @@ def test_a_killed_caller_whose_child_holds_its_descriptors_ends_everything_insid
 
 EARLY = """
 import os, signal, sys
-from capsule_run.core import Core
+from capsule_run.launcher import Launcher as Core
 core = Core()
 print(core.pid, flush=True)
 if os.fork() == 0:

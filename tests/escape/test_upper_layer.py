@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from capsule_run.removal import remove, sweep
+from capsule_run.workspace.remove_tree import remove, sweep
 
 SECRET = "the host's own"
 # Whiteouts, an opaque directory, links, a deep tree, what nobody may read, a FIFO, a socket and odd names.

@@ -33,10 +33,10 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 import leftovers  # noqa: E402
-from capsule_run import plan as plans  # noqa: E402
-from capsule_run import runner  # noqa: E402
-from capsule_run.arguments import request_from_arguments  # noqa: E402
-from capsule_run.core import Core  # noqa: E402
+from capsule_run.engine import attempt, execute, fallbacks  # noqa: E402
+from capsule_run.launcher import Launcher  # noqa: E402
+from capsule_run.plan import room as plans  # noqa: E402
+from capsule_run.request.arguments import request_from_arguments  # noqa: E402
 
 ERRORS = ("EMFILE", "ENOMEM", "EAGAIN", "EINTR", "ENOSPC")
 PROCESSES, CALLS = 16, 1024
@@ -164,12 +164,12 @@ class Injector:
         self.core = str(core)
         self.usual: dict[str, tuple[str, str, object]] = {}  # how a plan ends, what its command sees, what else is told
         self.shared = -1
-        runner.Core = self._start  # type: ignore[misc,assignment]  # the only way to a core's stderr
+        attempt.Core = self._start  # type: ignore[misc,assignment]  # the only way to a core's stderr
         plans.SETUP_MS = SETUP_MS
         signal.signal(signal.SIGALRM, _hang)
 
-    def _start(self, *, path: str) -> Core:
-        return Core(path=path, stderr=self.shared)
+    def _start(self, *, path: str) -> Launcher:
+        return Launcher(path=path, stderr=self.shared)
 
     def use_own_file(self) -> None:
         """Once in each process that runs cases."""
@@ -180,11 +180,11 @@ class Injector:
         """The result of one run, or the exception that a caller would see; and which call failed."""
         number = getattr(errno, case.error) if case.at else 0
         os.pwrite(self.shared, HEAD.pack(case.process, case.at, number, 0, b"") + bytes(4 * PROCESSES), 0)
-        runner._refused.clear()  # what one run has learned of the host is not for the next
+        fallbacks.unsupported.clear()  # what one run has learned of the host is not for the next
         request = request_from_arguments(**PLANS[case.plan])
         signal.setitimer(signal.ITIMER_REAL, HANG_SECONDS)
         try:
-            result: object = runner.perform(request, core_path=self.core)
+            result: object = execute.perform(request, core_path=self.core)
         except Exception as error:  # noqa: BLE001  # that is what is looked for
             result = error
         finally:

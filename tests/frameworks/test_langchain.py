@@ -14,8 +14,8 @@ from langchain_core.messages import AIMessage, ToolCall, ToolMessage
 from langchain_tests.integration_tests import ToolsIntegrationTests
 from langchain_tests.unit_tests import ToolsUnitTests
 
+from capsule_run.agents.operator import operator
 from capsule_run.integrations.langchain import SecureCodeExecutor
-from capsule_run.tooling import operator
 
 pytestmark = pytest.mark.sandbox
 

@@ -8,8 +8,8 @@ import json
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
+from capsule_run.agents.operator import operator
 from capsule_run.integrations import openai as sandbox
-from capsule_run.tooling import operator
 
 pytestmark = pytest.mark.sandbox
 

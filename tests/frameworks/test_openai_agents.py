@@ -14,8 +14,8 @@ from agents import Agent, RunConfig, Runner
 from agents.models.openai_provider import OpenAIProvider
 from openai import AsyncOpenAI
 
+from capsule_run.agents.operator import operator
 from capsule_run.integrations.openai_agents import execute_code_tool, local_shell_tool, shell_tool
-from capsule_run.tooling import operator
 
 pytestmark = pytest.mark.sandbox
 

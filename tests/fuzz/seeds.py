@@ -13,7 +13,7 @@ sys.path[:0] = [str(HERE.parent.parent / "src"), str(HERE.parent / "core")]
 
 from byhand import SMALLEST, compiled, encode, verbs  # noqa: E402
 
-from capsule_run.model import Bind, Isolation, Resources, Workspace  # noqa: E402
+from capsule_run.model.request import Bind, Isolation, Resources, Workspace  # noqa: E402
 
 FIELDS = {
     "n": "9223372036854775807", "l": "unlimited", "r": "4", "i": "4294967294", "o": "1777", "p": "/a/b", "t": "text",

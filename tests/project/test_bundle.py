@@ -49,7 +49,7 @@ def test_second_start_takes_the_modules_from_the_bundle(tree):
     assert [f"bundle.{sys.implementation.cache_tag}"] == bundles(tree)
     second = start(tree, "-V")
     assert (first.stdout, 0) == (second.stdout, second.returncode)
-    assert "capsule_run.cli" in searched(first)
+    assert "capsule_run.cli.command" in searched(first)
     assert set() == searched(second)
 
 
@@ -70,14 +70,17 @@ def test_what_a_run_needs_first_is_imported_at_once(learned):
     """Without importlib, which would take half of the time; what it needs later is found as usual, from the bundle."""
     done = start(learned, "--", "echo", "hi")
     names = imported_by_importlib(done)
-    assert (done.stdout, names & {"capsule_run.cli", "capsule_run.runner", "capsule_run.model"}) == ("hi\n", set())
-    assert "capsule_run.confinement" in names
-    assert "capsule_run.confinement" not in searched(done)
+    assert (
+        done.stdout,
+        names & {"capsule_run.cli.command", "capsule_run.engine.attempt", "capsule_run.model.request"},
+    ) == ("hi\n", set())
+    assert "capsule_run.plan.payload" in names
+    assert "capsule_run.plan.payload" not in searched(done)
 
 
 def test_a_change_in_what_is_imported_at_once_is_seen(learned):
     """The rest is imported as usual, so that the changed module is the one that everybody has."""
-    source = learned / "errors.py"
+    source = learned / "_base" / "errors.py"
     source.write_text(source.read_text() + "\nCHANGED = 1\n")
     (learned / "__init__.py").write_text((learned / "__init__.py").read_text().replace('"0.1.0"', '"changed"'))
     assert start(learned, "-V").stdout == "capsule-run changed\n"
@@ -87,7 +90,7 @@ def test_a_change_in_what_is_imported_at_once_is_seen(learned):
 def test_a_new_module_is_found_by_what_is_imported_at_once(learned):
     """An upgrade in place: the order is the old one's, and what stands in it imports what does not."""
     (learned / "cli" / "added.py").write_text("ADDED = 1\n")
-    choices = learned / "cli" / "choices.py"
+    choices = learned / "request" / "fast_path.py"
     choices.write_text(choices.read_text() + "\nfrom .added import ADDED\n")
     for _ in range(3):
         done = start(learned, "--", "echo", "hi")
@@ -105,13 +108,13 @@ def test_an_upgrade_is_learned_anew(learned):
     before = always_of(learned)
     for source in learned.rglob("*.py"):
         os.utime(source, ns=(1, 1))
-    changed = learned / "runner.py"
-    changed.write_text(changed.read_text() + "\nfrom . import sizes\n")
+    changed = learned / "engine" / "attempt.py"
+    changed.write_text(changed.read_text() + "\nfrom ..request import sizes\n")
     for _ in range(2):
         start(learned, "--", "true")
-    assert "capsule_run.sizes" not in before
-    assert "capsule_run.sizes" in always_of(learned)
-    assert "capsule_run.bundling" not in imported_by_importlib(start(learned, "--", "true"))
+    assert "capsule_run.request.sizes" not in before
+    assert "capsule_run.request.sizes" in always_of(learned)
+    assert "capsule_run._bundle_writer" not in imported_by_importlib(start(learned, "--", "true"))
 
 
 def test_a_module_more_leaves_the_order_as_it_is(learned):
@@ -148,7 +151,7 @@ def plain_request(words):
 
 def test_a_traceback_names_the_lines_that_the_bundle_leaves_out(learned):
     """With `CAPSULE_RUN_TRACEBACK` what nobody expected is told as Python tells it, cause included."""
-    choices = learned / "cli" / "choices.py"
+    choices = learned / "request" / "fast_path.py"
     choices.write_text(choices.read_text() + BROKEN)
     division = 1 + choices.read_text().splitlines().index("        1 / 0")
     for _ in range(2):
@@ -163,11 +166,11 @@ def test_a_traceback_names_the_lines_that_the_bundle_leaves_out(learned):
 def test_changed_source_is_compiled_again(tree):
     """An edit is seen at once, and lands in the bundle."""
     start(tree, "-V")
-    source = tree / "cli" / "__init__.py"
+    source = tree / "cli" / "command.py"
     source.write_text(source.read_text().replace("capsule-run {__version__}", "changed {__version__}"))
     assert start(tree, "-V").stdout.startswith("changed")
     again = start(tree, "-V")
-    assert ("changed", set()) == (again.stdout.split()[0], searched(again) & {"capsule_run.cli"})
+    assert ("changed", set()) == (again.stdout.split()[0], searched(again) & {"capsule_run.cli.command"})
 
 
 def test_more_modules_are_added(tree):
@@ -225,7 +228,7 @@ def test_a_closed_stream_s_number_is_not_taken(tree):
     command = f"exec '{sys.executable}' -I -S -v '{tree}/__main__.py' -V <&-"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert (0, f"capsule-run {capsule_run.__version__}\n") == (done.returncode, done.stdout)
-    assert "capsule_run.cli" in searched(done)
+    assert "capsule_run.cli.command" in searched(done)
 
 
 def test_tree_that_cannot_be_written_has_none(tree):

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import capsule_run
-from capsule_run import attacks
-from capsule_run.data.attacks import ROWS, X86_ROWS
+from capsule_run.doctor import attack
+from capsule_run.doctor.attack_table import ROWS, X86_ROWS
 
 FINDABLE = (
     "read a secret of the host",
@@ -66,23 +66,23 @@ def test_every_attack_is_stopped(inside):
 def test_an_attack_that_gets_through_is_seen(monkeypatch):
     """What succeeds is told as such: the check of the wall can fail."""
     row = ("print", "filter", "allowed everywhere", ("EPERM",), "os.write(1, b'')")
-    monkeypatch.setattr(attacks, "ROWS", (row,))
-    monkeypatch.setattr(attacks, "X86_ROWS", ())
-    assert [(False, "it succeeded")] == [(one.stopped, one.outcome) for one in attacks.attack_all()]
+    monkeypatch.setattr(attack, "ROWS", (row,))
+    monkeypatch.setattr(attack, "X86_ROWS", ())
+    assert [(False, "it succeeded")] == [(one.stopped, one.outcome) for one in attack.attack_all()]
 
 
 def test_where_nothing_runs_no_attack_counts_as_stopped(monkeypatch):
     """A sandbox that cannot run anything stops everything; that is told as what it is."""
-    monkeypatch.setattr(attacks, "WITNESS", (*attacks.WITNESS[:4], "raise OSError(13, '')"))
-    assert [(False, "EACCES")] == [(one.stopped, one.outcome) for one in attacks.attack_all()]
+    monkeypatch.setattr(attack, "WITNESS", (*attack.WITNESS[:4], "raise OSError(13, '')"))
+    assert [(False, "EACCES")] == [(one.stopped, one.outcome) for one in attack.attack_all()]
 
 
 def test_each_decoy_can_be_found_outside():
     """What the attacks look for is there to be found by whoever stands outside: absence inside proves something."""
-    with attacks.Decoys() as decoys:
+    with attack.Decoys() as decoys:
         for row in ROWS:
             if row[0] in FINDABLE:
-                program = attacks._program(row, decoys.names, {})
+                program = attack._program(row, decoys.names, {})
                 done = subprocess.run([sys.executable, "-c", program], capture_output=True, close_fds=False)
                 assert (row[0], b"it succeeded\n") == (row[0], done.stdout)
 

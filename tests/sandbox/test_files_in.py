@@ -73,7 +73,7 @@ def test_nothing_is_put_into_the_host_s_own_directory(tmp_path, mode):
         "isolation": {"workspace": {"source": str(tmp_path), "mode": mode}},
     }
     with pytest.raises(CapsuleError, match="E1009"):
-        capsule_run.execute(capsule_run.jsonapi.request_from_mapping(request))
+        capsule_run.execute(capsule_run.request.parse.request_from_mapping(request))
     assert [] == os.listdir(tmp_path)
 
 
@@ -115,7 +115,7 @@ def test_a_run_can_be_cancelled_while_files_come_in(tmp_path):
     """Whoever cancels while the bytes are on their way gets an answer at once, and no room stays."""
     with (tmp_path / "big").open("wb") as file:
         file.truncate(256 << 20)
-    request = capsule_run.jsonapi.request_from_mapping(
+    request = capsule_run.request.parse.request_from_mapping(
         {"command": ["true"], "files": {"f": {"source": str(tmp_path / "big")}}, "resources": {"memory_bytes": 1 << 30}}
     )
     result = capsule_run.execute(request, on_start=lambda run: run.cancel(15))
@@ -125,7 +125,7 @@ def test_a_run_can_be_cancelled_while_files_come_in(tmp_path):
 def test_a_source_that_shrinks_is_refused(tmp_path):
     """A file that is shorter by the time it is sent is an error that names it, and nothing runs."""
     (tmp_path / "f").write_bytes(b"x" * 8192)
-    request = capsule_run.jsonapi.request_from_mapping(
+    request = capsule_run.request.parse.request_from_mapping(
         {"command": ["true"], "files": {"a": b"x" * (4 << 20), "f": {"source": str(tmp_path / "f")}}}
     )
     result = capsule_run.execute(request, on_start=lambda _run: os.truncate(tmp_path / "f", 10))
@@ -139,7 +139,7 @@ def test_the_json_way():
         "files": {"in": "é"},
         "collect": ["out", "bin"],
     }
-    code = "from capsule_run.cli import main; main(['--json'])"
+    code = "from capsule_run.cli.command import main; main(['--json'])"
     done = subprocess.run(
         [sys.executable, "-c", code], input=json.dumps(request), capture_output=True, text=True, check=True
     )

@@ -12,7 +12,7 @@ import pytest
 import capsule_run
 from capsule_run import CapsuleError, aio, run_code
 from capsule_run.cli.exec import split
-from capsule_run.languages import LANGUAGES
+from capsule_run.request.languages import LANGUAGES
 
 pytestmark = pytest.mark.sandbox
 

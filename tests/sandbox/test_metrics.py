@@ -6,9 +6,11 @@ import json
 
 import pytest
 
-from capsule_run import cgroup, host, runner
-from capsule_run.model import Request, Resources
-from capsule_run.runner import execute, perform
+from capsule_run.cgroup import discover
+from capsule_run.engine import fallbacks
+from capsule_run.engine.execute import execute, perform
+from capsule_run.host import survey
+from capsule_run.model.request import Request, Resources
 
 BURN = """
 import json, os, resource, time
@@ -96,10 +98,10 @@ def test_a_first_run_stands_on_what_later_ones_do(monkeypatch):
     """Limits, mechanisms and what was in force are the same, whether the groups were looked for early or late."""
     seen = []
     for can_wait in (False, True):
-        monkeypatch.setattr(cgroup, "can_wait", lambda _request, now=can_wait: now and not cgroup._found)
-        monkeypatch.setattr(runner, "_refused", set())
-        cgroup.forget()
-        host.forget()
+        monkeypatch.setattr(discover, "can_wait", lambda _request, now=can_wait: now and not discover._found)
+        monkeypatch.setattr(fallbacks, "unsupported", set())
+        discover.forget()
+        survey.forget()
         result = execute(Request(command=("true",), resources=Resources(cpu_shares=512)))
         attested = result.isolation["attested"]
         seen.append((result.ok, result.isolation["limits"], attested["cgroups"], result.metrics.memory_source))

@@ -12,9 +12,9 @@ import pytest
 from inside import COMMAND
 
 from capsule_run import run
-from capsule_run.model import Request
-from capsule_run.runner import execute
-from capsule_run.sinks import Streams
+from capsule_run.engine.execute import execute
+from capsule_run.engine.streams import Streams
+from capsule_run.model.request import Request
 
 
 @pytest.fixture

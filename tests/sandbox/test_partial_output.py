@@ -8,7 +8,8 @@ import subprocess
 import pytest
 
 import capsule_run
-from capsule_run.tooling import execute_code, operator
+from capsule_run.agents.operator import operator
+from capsule_run.agents.tool import execute_code
 
 PRINTS = "import time; print('partial'); time.sleep(60)"
 PYTHON = ["python3", "-c", PRINTS]

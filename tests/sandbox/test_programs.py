@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 from inside import COMMAND
 
-from capsule_run import host, run
+from capsule_run import run
+from capsule_run.host import survey
+from capsule_run.model import host
 
 ROOM = {"memory_bytes": 1 << 30}
 
@@ -204,20 +206,20 @@ def test_a_table_that_is_replaced_is_looked_at_anew(monkeypatch):
         def copied():
             seen = table.lstat()
             return (
-                host.Copied(
+                host.CopiedFile(
                     place="/etc/table", path=str(table), device=seen.st_dev, inode=seen.st_ino, size=seen.st_size
                 ),
             )
 
-        monkeypatch.setattr(host, "_copied", copied)
-        monkeypatch.setattr(host, "KEPT_NS", 60 * 10**9)
-        host.forget()
+        monkeypatch.setattr(survey, "_copied", copied)
+        monkeypatch.setattr(survey, "KEPT_NS", 60 * 10**9)
+        survey.forget()
         table.write_text("old")
         assert "old" == run(["cat", "/etc/table"]).stdout
         Path(place, "other").write_text("new")
         Path(place, "other").rename(table)
         assert "new" == run(["cat", "/etc/table"]).stdout
-    host.forget()
+    survey.forget()
 
 
 def test_nproc_believes_the_variable(inside):

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from inside import COMMAND, code_of, printed
 
-from capsule_run.data.rules import GROUPS
-from capsule_run.seccomp import check
-from capsule_run.seccomp.selection import KILL_VIOLATIONS, REFUSE_VIOLATIONS, grouped_rules, numbers_of, settled
+from capsule_run.seccomp import ruleset
+from capsule_run.seccomp.ruleset import KILL_VIOLATIONS, REFUSE_VIOLATIONS, grouped_rules, numbers_of, settled
+from capsule_run.seccomp.tables.rules import GROUPS
 
 CORE = Path(__file__).parents[2] / "core"
 PTRACE = "import ctypes; c = ctypes.CDLL(None, use_errno=True); print(c.ptrace(0, 7, 0, 0), ctypes.get_errno())"
@@ -208,8 +208,8 @@ def live_calls(profile, architecture, *, shared):
     """(name, arguments, errno of ours or None for a call that must reach the kernel), for each way through each rule."""
     for _, raw in grouped_rules(profile, architecture, network=False, root_inside=False, shared=shared):
         rule = settled(raw, profile, REFUSE_VIOLATIONS)
-        for halves in check.telling_calls(rule):
-            action = check.decide(rule.cases, rule.otherwise, halves)
+        for halves in ruleset.telling_calls(rule):
+            action = ruleset.decide(rule.cases, rule.otherwise, halves)
             looked_at = {test.argument % 6 for case in rule.cases for test in case.when}
             arguments = [halves[n] | halves[n + 6] << 32 if n in looked_at else BAD for n in range(6)]
             if action.kind != "allow":

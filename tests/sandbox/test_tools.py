@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from inside import COMMAND, code_of
 
-from capsule_run import tools
-from capsule_run.view import trees_of
+from capsule_run._base.lexical_paths import trees_of
+from capsule_run.host import tools
 
 CANARY = f"capsule-canary-{os.getpid()}-{uuid.uuid4().hex}"
 VERSION = "python{}.{}".format(*sys.version_info[:2])

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import capsule_run
-from capsule_run import duplicate, runner
+from capsule_run.engine import fallbacks
+from capsule_run.host import snapshot
 
 pytestmark = pytest.mark.sandbox
 PACKAGES = str(Path(capsule_run.__file__).parents[1])
@@ -20,7 +21,7 @@ SCRIPT = "cat f d/g; readlink l; echo more >> f; echo new > n; rm -r d; ls -A"
 @pytest.fixture
 def no_overlay(monkeypatch):
     """A host that has refused an overlay before."""
-    monkeypatch.setattr(runner, "_refused", {"overlay"})
+    monkeypatch.setattr(fallbacks, "unsupported", {"overlay"})
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_files_of_the_request_win(no_overlay, tree):
 @pytest.mark.parametrize(("name", "limit"), [("MOST_ENTRIES", 3), ("MOST_BYTES", 4096)])
 def test_past_the_limits_it_is_read_only(no_overlay, tree, monkeypatch, name, limit):
     """A directory of too many names or bytes is shown read-only, and a note says why."""
-    monkeypatch.setattr(duplicate, name, limit)
+    monkeypatch.setattr(snapshot, name, limit)
     result = capsule_run.run(["sh", "-c", "cat f; echo x > n"], workspace=str(tree))
     assert ("host\n", "ro") == (result.stdout, result.isolation["workspace"]["kind"])
     assert "too large to copy" in result.isolation["notes"][0]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from capsule_run import codes
-from capsule_run.codes import OWN
-from capsule_run.errors import CapsuleError, Failure
-from capsule_run.statuses import ERROR, KILLED, TIMEOUT
+from capsule_run._base import error_codes
+from capsule_run._base.error_codes import OWN
+from capsule_run._base.errors import CapsuleError, Failure
+from capsule_run._base.statuses import ERROR, KILLED, TIMEOUT
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
 
@@ -42,26 +42,26 @@ CATEGORIES = {
 
 def test_published_codes_keep_their_meaning():
     """The codes and their causes are those that were published."""
-    assert PUBLISHED == {code: codes.entry(code).cause for code in codes.CODES}
+    assert PUBLISHED == {code: error_codes.entry(code).cause for code in error_codes.CODES}
 
 
 @pytest.mark.parametrize("code", PUBLISHED)
 def test_entry_follows_the_design(code):
     """Category, exit code and status of every code are those of the README and of design section 5."""
-    entry = codes.entry(code)
+    entry = error_codes.entry(code)
     expected = (
         CATEGORIES[code[:2]],
         EXIT_CODES.get(code, EXIT_CODES.get(code[:2])),
         STATUSES.get(code, STATUSES.get(code[:2], ERROR)),
     )
     assert expected == (entry.category, entry.exit, entry.status)
-    assert entry.fault in (codes.REQUEST, codes.HOST, codes.PROGRAM, codes.OURS)
+    assert entry.fault in (error_codes.REQUEST, error_codes.HOST, error_codes.PROGRAM, error_codes.OURS)
 
 
 @pytest.mark.parametrize("code", PUBLISHED)
 def test_texts_keep_the_style(code):
     """Meanings and hints are lower case without a full stop, and a cause is one word."""
-    entry = codes.entry(code)
+    entry = error_codes.entry(code)
     assert entry.meaning[0].islower()
     assert not entry.meaning.endswith(".")
     assert not entry.hint.endswith(".")
@@ -72,7 +72,7 @@ def test_texts_keep_the_style(code):
 
 def test_causes_are_unique():
     """No two codes share a cause, so that either names the other."""
-    assert len(codes.CODES) == len({codes.entry(code).cause for code in codes.CODES})
+    assert len(error_codes.CODES) == len({error_codes.entry(code).cause for code in error_codes.CODES})
 
 
 def test_unknown_code_is_refused():
@@ -83,7 +83,7 @@ def test_unknown_code_is_refused():
 
 def test_failure_takes_cause_and_hint_from_the_catalogue():
     """Whoever raises gives code and message; cause and hint are the catalogue's."""
-    line = codes.entry("E3001")
+    line = error_codes.entry("E3001")
     expected = Failure(
         code="E3001", message="`foo` does not exist", cause=line.cause, details={"name": "foo"}, hint=line.hint
     )
@@ -121,10 +121,10 @@ def test_details_are_the_errors_own():
 
 def test_document_is_the_catalogue():
     """`docs/errors.md` is what the catalogue says; `python -c "…catalogue_markdown()"` writes it anew."""
-    assert codes.catalogue_markdown() == DOCUMENT.read_text(encoding="utf-8")
+    assert error_codes.catalogue_markdown() == DOCUMENT.read_text(encoding="utf-8")
 
 
 def test_document_has_a_row_for_every_code():
     """No code is missing from the document."""
     lines = DOCUMENT.read_text(encoding="utf-8").splitlines()
-    assert list(codes.CODES) == [line.split(" ")[1] for line in lines if line.startswith("| E")]
+    assert list(error_codes.CODES) == [line.split(" ")[1] for line in lines if line.startswith("| E")]

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 import capsule_run
-from capsule_run import arguments as sdk_arguments
-from capsule_run import jsonapi
-from capsule_run._value import replace
-from capsule_run.checks import MAX_COMPONENT_BYTES, MAX_PATH_BYTES, nearest, shown
-from capsule_run.errors import CapsuleError, Failure
-from capsule_run.model import Bind, InputFile, Isolation, Request, Resources, Workspace, WorkspaceUpper
-from capsule_run.result import Result
-from capsule_run.result_parts import Metrics, Output
+from capsule_run._base.errors import CapsuleError, Failure
+from capsule_run._base.value import replace
+from capsule_run.model.request import Bind, InputFile, Isolation, Request, Resources, Workspace, WorkspaceUpper
+from capsule_run.model.result import Result
+from capsule_run.model.result_parts import Metrics, Output
+from capsule_run.request import arguments as sdk_arguments
+from capsule_run.request import parse as request_parse
+from capsule_run.request.validators import MAX_COMPONENT_BYTES, MAX_PATH_BYTES, nearest, shown
 
 SEED = b"""{
   "command": ["python", "-c", "print('Hello from sandbox')"],
@@ -68,12 +68,12 @@ FULL = Request(
 
 
 def parse(**fields):
-    return jsonapi.parse_request(json.dumps({"command": ["true"], **fields}).encode())
+    return request_parse.parse_request(json.dumps({"command": ["true"], **fields}).encode())
 
 
 def refusal(given):
     with pytest.raises(CapsuleError) as caught:
-        jsonapi.request_from_mapping(given)
+        request_parse.request_from_mapping(given)
     return caught.value
 
 
@@ -88,18 +88,18 @@ def test_seed_request():
             network=False, readonly_paths=("/usr", "/bin"), writable_paths=("/tmp",), working_directory="/workspace"
         ),
     )
-    assert expected == jsonapi.parse_request(SEED)
+    assert expected == request_parse.parse_request(SEED)
 
 
 def test_what_is_not_given_is_none():
     """A request of a command alone leaves every other field open for `policy` to fill."""
-    assert Request(command=("true",)) == jsonapi.parse_request(b'{"command":["true"]}')
+    assert Request(command=("true",)) == request_parse.parse_request(b'{"command":["true"]}')
 
 
 @pytest.mark.parametrize("request_", [FULL, Request(command=("true",)), replace(FULL, stdin=b"")])
 def test_mapping_and_request_are_each_others_inverse(request_):
     """A request survives being made a mapping and back, zeros and empty values included."""
-    assert request_ == jsonapi.request_from_mapping(jsonapi.request_to_mapping(request_))
+    assert request_ == request_parse.request_from_mapping(request_parse.request_to_mapping(request_))
 
 
 HAND_MADE = [
@@ -114,23 +114,23 @@ HAND_MADE = [
 def test_hand_made_request_is_checked(made, message):
     """A request that a program made without any door is refused for what a door would refuse."""
     with pytest.raises(CapsuleError) as caught:
-        jsonapi.check_request(made)
+        request_parse.check_request(made)
     assert message == caught.value.message
 
 
 def test_hand_made_request_that_is_right():
     """A right request passes unchanged."""
-    assert FULL == jsonapi.check_request(FULL)
+    assert FULL == request_parse.check_request(FULL)
 
 
 @pytest.mark.parametrize(
     ("table", "model", "extra"),
     [
-        (jsonapi._REQUEST, Request, {"stdin_base64"}),
-        (jsonapi._RESOURCES, Resources, set()),
-        (jsonapi._ISOLATION, Isolation, set()),
-        (jsonapi._BIND, Bind, set()),
-        (jsonapi._WORKSPACE, Workspace, set()),
+        (request_parse._REQUEST, Request, {"stdin_base64"}),
+        (request_parse._RESOURCES, Resources, set()),
+        (request_parse._ISOLATION, Isolation, set()),
+        (request_parse._BIND, Bind, set()),
+        (request_parse._WORKSPACE, Workspace, set()),
     ],
     ids=["request", "resources", "isolation", "bind", "workspace"],
 )
@@ -405,7 +405,7 @@ def test_command_of_exactly_one_mebibyte():
     words = ["cat", *["x" * 1024] * 1023, "x" * (1024 - 3 - 4)]
     given = {"command": words, "environment": {"AB": "é"[:1]}}
     words[-1] = "x" * (1024 - 3 - len("AB=é".encode()))
-    assert jsonapi.request_from_mapping(given)
+    assert request_parse.request_from_mapping(given)
     words[-1] += "x"
     error = refusal(given)
     expected = "command: command and environment together must be at most 1048576 bytes, got 1048577"
@@ -432,15 +432,15 @@ TEXTS = [
 def test_refused_text(text, code, message):
     """What is not one JSON text in UTF-8 is refused with the place."""
     with pytest.raises(CapsuleError) as caught:
-        jsonapi.parse_request(text)
+        request_parse.parse_request(text)
     assert (code, message) == (caught.value.code, caught.value.message)
 
 
 def test_oversized_text(monkeypatch):
     """A request above the limit is refused before it is read."""
-    monkeypatch.setattr(jsonapi, "MAX_REQUEST_BYTES", 10)
+    monkeypatch.setattr(request_parse, "MAX_REQUEST_BYTES", 10)
     with pytest.raises(CapsuleError) as caught:
-        jsonapi.parse_request(b"[" * 11)
+        request_parse.parse_request(b"[" * 11)
     assert ("E1008", "request: must be at most 10 bytes, got 11") == (caught.value.code, caught.value.message)
 
 
@@ -456,7 +456,7 @@ def test_oversized_text(monkeypatch):
 def test_refusal_carries_the_execution_id(text, expected):
     """A request that is refused can be matched to its refusal, if its id could be read."""
     with pytest.raises(CapsuleError) as caught:
-        jsonapi.parse_request(text)
+        request_parse.parse_request(text)
     assert expected == caught.value.execution_id
 
 
@@ -480,7 +480,7 @@ DEFAULTS = [
 def test_with_defaults(given, defaults, merged):
     """The request wins field by field; objects are completed, lists and single values are never mixed."""
     before = json.dumps([given, defaults])
-    assert merged == jsonapi.with_defaults(given, defaults)
+    assert merged == request_parse.with_defaults(given, defaults)
     assert before == json.dumps([given, defaults])
 
 
@@ -488,9 +488,9 @@ def test_parse_request_completes_from_defaults():
     """Defaults stand where the request says nothing, and are checked like the request."""
     defaults = {"timeout_ms": 7, "resources": {"max_pids": 3}}
     expected = Request(command=("x",), timeout_ms=7, resources=Resources(max_pids=4))
-    assert expected == jsonapi.parse_request(b'{"command":["x"],"resources":{"max_pids":4}}', defaults=defaults)
+    assert expected == request_parse.parse_request(b'{"command":["x"],"resources":{"max_pids":4}}', defaults=defaults)
     with pytest.raises(CapsuleError):
-        jsonapi.parse_request(b'{"command":["x"]}', defaults={"timeout_ms": "soon"})
+        request_parse.parse_request(b'{"command":["x"]}', defaults={"timeout_ms": "soon"})
 
 
 NEAREST = [
@@ -614,7 +614,7 @@ def test_arguments_take_our_values():
         "resources": Resources(memory_bytes=1 << 20),
         "isolation": Isolation(binds=(Bind(source="/s", destination="/d"),)),
     }
-    made = jsonapi.request_from_mapping(parts)
+    made = request_parse.request_from_mapping(parts)
     assert (parts["resources"], parts["isolation"]) == (made.resources, made.isolation)
 
 
@@ -623,7 +623,7 @@ def test_value_of_another_kind_is_refused():
     with pytest.raises(CapsuleError, match="workspace: must be a path, an object or null"):
         sdk_arguments.request_from_arguments(command=["true"], workspace=Resources())
     with pytest.raises(CapsuleError, match="E1002: resources: unknown field"):
-        jsonapi.request_from_mapping({"command": ["true"], "resources": Workspace(source="/w")})
+        request_parse.request_from_mapping({"command": ["true"], "resources": Workspace(source="/w")})
 
 
 ARGUMENTS_REFUSED = [
@@ -647,15 +647,15 @@ def test_refused_argument_is_named(arguments, message):
 def test_every_argument_of_run_is_known():
     """The table of arguments has exactly those of `capsule_run.run`, and each fills a field of the request."""
     assert list(inspect.signature(capsule_run.run).parameters.keys() ^ sdk_arguments.ARGUMENTS.keys()) == []
-    assert set() == set(sdk_arguments.ARGUMENTS.values()) - jsonapi.FIELDS.keys()
+    assert set() == set(sdk_arguments.ARGUMENTS.values()) - request_parse.FIELDS.keys()
 
 
 def test_run_hands_on_every_argument(monkeypatch):
     """Each argument of `capsule_run.run` reaches its field: none is dropped on the way or given for another."""
     seen = {}
-    monkeypatch.setattr(capsule_run.sdk, "fields_from_arguments", lambda **given: seen.update(given))
-    monkeypatch.setattr(capsule_run.sdk, "request_from_mapping", lambda _fields: None)
-    monkeypatch.setattr(capsule_run.sdk, "perform", lambda _request: None)
+    monkeypatch.setattr(capsule_run.api, "fields_from_arguments", lambda **given: seen.update(given))
+    monkeypatch.setattr(capsule_run.api, "request_from_mapping", lambda _fields: None)
+    monkeypatch.setattr(capsule_run.api, "perform", lambda _request: None)
     names = list(inspect.signature(capsule_run.run).parameters)
     capsule_run.run(names[0], **{name: name for name in names[1:]})
     assert {name: name for name in names} == seen

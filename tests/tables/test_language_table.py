@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from capsule_run.errors import CapsuleError
-from capsule_run.languages import LANGUAGES, language, language_of_file, program, toolchain
+from capsule_run._base.errors import CapsuleError
+from capsule_run.request.languages import LANGUAGES, language, language_of_file, program, toolchain
 
 SEED = ("python", "javascript", "bash")
 

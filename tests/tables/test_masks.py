@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from capsule_run import host, masks
-from capsule_run.data.secrets import SECRETS
+from capsule_run._base.secret_names import SECRETS
+from capsule_run.host import secrets, survey
 
 
 @pytest.fixture(params=["listed", "asked one by one"])
 def directory(request, tmp_path, monkeypatch):
     """An empty directory, in which secrets are found in this way."""
-    monkeypatch.setattr(masks, "_SMALL", 1 << 30 if request.param == "listed" else -1)
+    monkeypatch.setattr(secrets, "_SMALL", 1 << 30 if request.param == "listed" else -1)
     return tmp_path
 
 
 def found_in(directory, *unmask):
-    return dict(masks.secrets_in([host.look(str(directory))], unmask)[str(directory)].found)
+    return dict(secrets.secrets_in([survey.look(str(directory))], unmask)[str(directory)].found)
 
 
 def test_nothing_is_found_where_nothing_is(directory):
@@ -50,12 +50,12 @@ def test_a_directory_that_may_not_be_listed_is_asked(directory, monkeypatch):
     def refuse(_path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(masks.posix, "listdir", refuse)
+    monkeypatch.setattr(secrets.posix, "listdir", refuse)
     assert {".env": False} == found_in(directory)
 
 
 def test_case_does_not_hide_a_name(directory, monkeypatch):
     """A directory in which case does not matter lists a name as it was written, and gives it by any other."""
     directory.joinpath(".env").write_text("")
-    monkeypatch.setattr(masks.posix, "listdir", lambda _path: [".ENV"])
+    monkeypatch.setattr(secrets.posix, "listdir", lambda _path: [".ENV"])
     assert {".env": False} == found_in(directory)

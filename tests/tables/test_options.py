@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capsule_run import codes
-from capsule_run.cli.choices import plain_request
+from capsule_run._base import error_codes
+from capsule_run._base.errors import CapsuleError
 from capsule_run.cli.help import help_text
-from capsule_run.cli.options import (
+from capsule_run.model.request import Bind, InputFile, Isolation, Request, Resources, Workspace, WorkspaceUpper
+from capsule_run.request.fast_path import plain_request
+from capsule_run.request.options import (
     HELP,
     OPTIONS,
     RUN,
@@ -21,9 +23,7 @@ from capsule_run.cli.options import (
     build_request,
     read_options,
 )
-from capsule_run.errors import CapsuleError
-from capsule_run.jsonapi import FIELDS
-from capsule_run.model import Bind, InputFile, Isolation, Request, Resources, Workspace, WorkspaceUpper
+from capsule_run.request.parse import FIELDS
 
 NOTHING = {"action": RUN, "json": False, "pretty": False, "verbose": False, "dry_run": False, "fields": {}}
 
@@ -303,20 +303,20 @@ def test_help_fits_a_terminal():
 def test_help_names_every_exit_code():
     """The exit codes in the help text are those of the catalogue."""
     paragraph = help_text().partition("Exit code:")[2].partition("\n\n")[0]
-    catalogue = {str(codes.entry(code).exit) for code in codes.CODES} - {codes.OWN}
+    catalogue = {str(error_codes.entry(code).exit) for code in error_codes.CODES} - {error_codes.OWN}
     assert catalogue == set(re.findall(r"\b\d+\b", paragraph)) - {"128"}
 
 
 def test_hints_name_options_that_exist():
     """Every option that a hint of the catalogue names can be given."""
-    named = {name for code in codes.CODES for name in re.findall(r"`(--[a-z-]+)", codes.entry(code).hint)}
+    named = {name for code in error_codes.CODES for name in re.findall(r"`(--[a-z-]+)", error_codes.entry(code).hint)}
     assert set() == named - {option.long for option in OPTIONS}
 
 
 def test_hints_name_fields_that_exist():
     """Every request field that a hint of the catalogue names can be given."""
     pattern = r"`((?:resources|isolation)\.\w+|timeout_ms|require)`"
-    named = {name for code in codes.CODES for name in re.findall(pattern, codes.entry(code).hint)}
+    named = {name for code in error_codes.CODES for name in re.findall(pattern, error_codes.entry(code).hint)}
     assert set() == named - set(FIELDS)
 
 

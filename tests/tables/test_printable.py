@@ -9,26 +9,26 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from capsule_run import verdict
-from capsule_run._value import replace
-from capsule_run.cli import answers
-from capsule_run.errors import CapsuleError, Failure
-from capsule_run.host import survey
-from capsule_run.model import Request
-from capsule_run.policy import resolve
-from capsule_run.postmortem import in_words as threads_in_words
-from capsule_run.postmortem import postmortem
-from capsule_run.printable import MOST, name, printable
-from capsule_run.prometheus import accumulated
-from capsule_run.refusals import denied, forbidden
-from capsule_run.refusals import in_words as refusals_in_words
-from capsule_run.report import Ended, Report
-from capsule_run.result import Result
-from capsule_run.result_parts import Change, CollectedFile, NotApplied, NotCollected, Output
-from capsule_run.server.answers import answer, refusal
-from capsule_run.server.kept import Shelf
-from capsule_run.telling import problem_text, refusal_text, tool_text
-from capsule_run.tooling import operator
+from capsule_run._base.errors import CapsuleError, Failure
+from capsule_run._base.printable import MOST, name, printable
+from capsule_run._base.value import replace
+from capsule_run.agents.operator import operator
+from capsule_run.agents.text import problem_text, refusal_text, tool_text
+from capsule_run.cli import output
+from capsule_run.host.survey import survey
+from capsule_run.mcp.resources import ResourceStore
+from capsule_run.mcp.results import answer, refusal
+from capsule_run.model.report import FinishedRun, Report
+from capsule_run.model.request import Request
+from capsule_run.model.result import Result
+from capsule_run.model.result_parts import Change, CollectedFile, NotApplied, NotCollected, Output
+from capsule_run.monitor.prometheus import accumulated
+from capsule_run.policy.resolve import resolve
+from capsule_run.result import verdict
+from capsule_run.result.denied_syscalls import denied, forbidden
+from capsule_run.result.denied_syscalls import in_words as refusals_in_words
+from capsule_run.result.processes import in_words as threads_in_words
+from capsule_run.result.processes import postmortem
 
 # Whatever ends a line for some reader, moves a cursor, hides or reorders text, or is no text at all.
 HOSTILE = (
@@ -65,7 +65,7 @@ def ended(text, **said):
         ["thread", "4", "4", stat, word("61 0x3\n"), word("x")],
     ]
     stderr = f"before\n{text}No space left {text}".encode("utf-8", "surrogatepass")
-    return Ended(
+    return FinishedRun(
         policy=POLICY, report=Report(**{**report, **said}), record=record, program="", cancelled_by=0, stdout=b"",
         stderr=stderr,
     )  # fmt: skip
@@ -104,7 +104,7 @@ def said(monkeypatch):
         texts[fd] += bytes(data).decode()
         return len(data)
 
-    monkeypatch.setattr(answers.posix, "write", write)
+    monkeypatch.setattr(output.posix, "write", write)
     return texts
 
 
@@ -154,16 +154,16 @@ def test_the_command_line_prints_nothing_raw(said, text):
     error = CapsuleError("E4005", f"full: {text}", details={"said": text}).failure()
     result = result_of(text, error)
     request = Request(command=("true",))
-    answers.tell(request, result)
-    answers.say_all(result)
-    answers.print_steps([f"argument {text}"], json=False, pretty=False)
-    answers.refused(CapsuleError("E3001", text), json=False, pretty=False)
+    output.tell(request, result)
+    output.say_all(result)
+    output.print_steps([f"argument {text}"], json=False, pretty=False)
+    output.refused(CapsuleError("E3001", text), json=False, pretty=False)
     clean(said[2])
     clean(said[1])
     ours = ("capsule-run: ", "  at the end ", "hint: raise `--disk`", "hint: check the spelling")
     assert [] == [line for line in said[2].split("\n") if line and not line.startswith(ours)]
     said[1] = ""
-    answers.print_json(result, pretty=False)
+    output.print_json(result, pretty=False)
     assert said[1].isascii()
     assert 1 == said[1].count("\n")
     response = json.loads(said[1])
@@ -182,7 +182,7 @@ def test_agents_read_nothing_raw(text):
             clean(shown)
         everything = [
             tool_text(result),
-            answer(result, Request(command=("true",)), operator({}), Shelf()),
+            answer(result, Request(command=("true",)), operator({}), ResourceStore()),
             refusal(error),
         ]
         for one in _strings(everything):

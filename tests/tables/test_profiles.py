@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from capsule_run import seccomp
-from capsule_run.cli import main
-from capsule_run.errors import CapsuleError
-from capsule_run.profile_file import load
-from capsule_run.seccomp.groups import CLOSED_CALLS, allowing, is_closed
-from capsule_run.seccomp.recipe import ALONE, from_spec, from_table
+from capsule_run._base.errors import CapsuleError
+from capsule_run.cli.command import main
+from capsule_run.engine.profile_file import load
+from capsule_run.seccomp import filters
+from capsule_run.seccomp.catalogue import CLOSED_CALLS, allowing, is_closed
+from capsule_run.seccomp.custom_profile import ALONE, from_spec, from_table
 
 
 def allowed(profile, architecture="x86_64"):
-    return set(seccomp.allowed_calls(profile, architecture))
+    return set(filters.allowed_calls(profile, architecture))
 
 
 def test_a_group_is_added_to_a_profile():
@@ -24,7 +24,7 @@ def test_a_group_is_added_to_a_profile():
 
 def test_a_single_call_is_added_with_the_rule_that_some_group_has():
     """A call by name comes with its argument tests, where there are any."""
-    rows = {row.name: row for row in seccomp.explain(from_spec("strict+chmod"), "x86_64")}
+    rows = {row.name: row for row in filters.explain(from_spec("strict+chmod"), "x86_64")}
     assert ("refuse with EPERM if mode has S_ISUID or S_ISGID",) == rows["chmod"].arguments
 
 
@@ -32,15 +32,15 @@ def test_a_call_is_removed():
     """What a profile removes is answered ENOSYS."""
     recipe = from_table({"extends": "default", "remove": ["socket", "ptrace"]}, "mine")
     assert {"socket"} == allowed("default") - allowed(recipe)
-    assert "ptrace" not in {row.name for row in seccomp.explain(recipe, "x86_64")}
+    assert "ptrace" not in {row.name for row in filters.explain(recipe, "x86_64")}
 
 
 def test_nothing_extends_nothing_but_the_base():
     """A profile that extends none begins with what the core itself needs, and keeps every kill."""
     bare = from_spec(ALONE)
     assert allowed(bare) < allowed("strict")
-    assert {row.name for row in seccomp.explain("default", "x86_64") if row.action == "kill"} == {
-        row.name for row in seccomp.explain(bare, "x86_64") if row.action == "kill"
+    assert {row.name for row in filters.explain("default", "x86_64") if row.action == "kill"} == {
+        row.name for row in filters.explain(bare, "x86_64") if row.action == "kill"
     }
 
 
@@ -94,8 +94,8 @@ def test_a_file_that_is_not_there():
 
 def test_a_recipe_is_compiled_once():
     """The second run of a process pays for no compiler."""
-    first = seccomp.program_hex(from_spec("default+watch"), architecture="x86_64", network=False)
-    assert first is seccomp.program_hex(from_spec("default+watch"), architecture="x86_64", network=False)
+    first = filters.program_hex(from_spec("default+watch"), architecture="x86_64", network=False)
+    assert first is filters.program_hex(from_spec("default+watch"), architecture="x86_64", network=False)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_advice(call, profile, better):
 
 def test_advice_helps():
     """Every profile that advice names lets the call through."""
-    for row in seccomp.explain("build", "x86_64"):
+    for row in filters.explain("build", "x86_64"):
         _group, better = allowing(row.name, "default")
         assert not better or row.name in allowed(load(better) or better)
 
@@ -127,7 +127,9 @@ def test_advice_helps():
 def test_closed_calls_are_closed():
     """No group that a profile may name lets through what no profile may have."""
     everything = from_spec(
-        "+".join(["build", *(g for g in __import__("capsule_run.seccomp.recipe", fromlist=["x"]).open_groups())])
+        "+".join(
+            ["build", *(g for g in __import__("capsule_run.seccomp.custom_profile", fromlist=["x"]).open_groups())]
+        )
     )
     assert set() == {call for call in allowed(everything) if is_closed(call)}
     assert all(is_closed(call) for call in CLOSED_CALLS)

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from bpf_simulator import Filter, call, words
 
-from capsule_run import seccomp
-from capsule_run.seccomp import check
-from capsule_run.seccomp.selection import audit_arch_of, grouped_rules, numbers_of
+from capsule_run.seccomp import filters, ruleset
+from capsule_run.seccomp.ruleset import audit_arch_of, grouped_rules, numbers_of
 
 if TYPE_CHECKING:
     from capsule_run.seccomp.rule import Action
@@ -44,7 +43,7 @@ def loaded(
     shared: bool = True,
 ) -> Filter:
     return Filter(
-        seccomp.compile_filter(
+        filters.compile_filter(
             profile,
             architecture=architecture,
             network=network,
@@ -78,8 +77,8 @@ def test_every_rule_both_ways(profile: str, architecture: str, network: bool, ro
     rules = loaded(profile, architecture, network=network, root_inside=root_inside)
     wrong = []
     for _, rule in grouped_rules(profile, architecture, network=network, root_inside=root_inside):
-        for arguments in check.telling_calls(rule):
-            expected = meant(check.decide(rule.cases, rule.otherwise, arguments), profile)
+        for arguments in ruleset.telling_calls(rule):
+            expected = meant(ruleset.decide(rule.cases, rule.otherwise, arguments), profile)
             for high in (0, HIGH, 0xFFFFFFFF << 32):
                 got = answer(rules, architecture, rule.name, *joined(arguments, rule, high))
                 if got != expected:
@@ -233,11 +232,11 @@ def test_on_violation_softens_only_violations(architecture: str, profile: str) -
     hard, soft = loaded(profile, architecture), loaded(profile, architecture, on_violation="refuse")
     changes = set()
     for _, rule in grouped_rules(profile, architecture, network=False, root_inside=False):
-        for arguments in check.telling_calls(rule):
+        for arguments in ruleset.telling_calls(rule):
             before, after = (
                 answer(each, architecture, rule.name, *joined(arguments, rule, 0)) for each in (hard, soft)
             )
-            violation = check.decide(rule.cases, rule.otherwise, arguments).kind == "violation"
+            violation = ruleset.decide(rule.cases, rule.otherwise, arguments).kind == "violation"
             changes.add((violation, before == after, after if violation else ""))
 
     assert {(False, True, ""), (True, False, EPERM)} == changes
@@ -250,7 +249,7 @@ def test_without_shared_places_only_the_mode_of_open_is_free(architecture: str, 
     whole, private = loaded(profile, architecture), loaded(profile, architecture, shared=False)
     changes = set()
     for _, rule in grouped_rules(profile, architecture, network=False, root_inside=False):
-        for arguments in check.telling_calls(rule):
+        for arguments in ruleset.telling_calls(rule):
             call_of = (architecture, rule.name, *joined(arguments, rule, 0))
             if answer(whole, *call_of) != answer(private, *call_of):
                 changes.add((rule.name, answer(whole, *call_of), answer(private, *call_of)))
@@ -302,9 +301,9 @@ def test_what_honest_programs_ask_all_the_time_is_not_told(profile: str) -> None
 @pytest.mark.parametrize("profile", PROFILES)
 def test_without_a_listener_the_program_says_the_same(profile: str) -> None:
     """What the core loads where nobody can be asked gives every answer itself, and the same one."""
-    assert "060000000000ff7f" == seccomp.without_listener("06000000feffc07f")  # told to the ledger, and let go on
-    asking = seccomp.program_hex(profile, architecture="x86_64", network=False)
-    alone = Filter(bytes.fromhex(seccomp.without_listener(asking)))
+    assert "060000000000ff7f" == filters.without_listener("06000000feffc07f")  # told to the ledger, and let go on
+    asking = filters.program_hex(profile, architecture="x86_64", network=False)
+    alone = Filter(bytes.fromhex(filters.without_listener(asking)))
     arch = audit_arch_of("x86_64")
     answers = [
         (words(each.run(call(arch, number))), each is alone and each.run(call(arch, number)) >> 16 == 0x7FC0)

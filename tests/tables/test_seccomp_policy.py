@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 from bpf_simulator import Filter
 
-from capsule_run import seccomp
-from capsule_run.data import syscalls_aarch64, syscalls_x86_64
-from capsule_run.data.profiles import PROFILES
-from capsule_run.data.rules import GROUPS
-from capsule_run.seccomp import check, generate, selection
+from capsule_run.seccomp import filters, generate, ruleset
 from capsule_run.seccomp.assembler import IF_EQUAL, RETURN, Graph, assemble
 from capsule_run.seccomp.compiler import _among
 from capsule_run.seccomp.rule import ALLOW, PRETEND, Condition, Rule, case, has_any, one_of, refuse
+from capsule_run.seccomp.tables import syscalls_aarch64, syscalls_x86_64
+from capsule_run.seccomp.tables.profiles import PROFILES
+from capsule_run.seccomp.tables.rules import GROUPS
 
 ARCHITECTURES = ("x86_64", "aarch64")
 architectures = pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -28,7 +27,7 @@ BITS = {"A": 1, "B": 2}
 )
 def test_budgets(architecture: str, profile: str, network: bool, most: int) -> None:
     """A profile lets through no more calls than we say in public."""
-    assert most >= len(seccomp.allowed_calls(profile, architecture, network=network))
+    assert most >= len(filters.allowed_calls(profile, architecture, network=network))
 
 
 def test_counts_on_the_page() -> None:
@@ -36,7 +35,7 @@ def test_counts_on_the_page() -> None:
     page = Path(__file__).parents[2].joinpath("docs", "syscall-policy.md").read_text()
     for profile in PROFILES:
         cells = [
-            f"{len(seccomp.allowed_calls(profile, each))} ({len(seccomp.allowed_calls(profile, each, network=True))})"
+            f"{len(filters.allowed_calls(profile, each))} ({len(filters.allowed_calls(profile, each, network=True))})"
             for each in ARCHITECTURES
         ]
         assert f"| `{profile}` | {cells[0]} | {cells[1]} |" in page
@@ -45,7 +44,7 @@ def test_counts_on_the_page() -> None:
 @architectures
 def test_profiles_grow(architecture: str) -> None:
     """What `strict` allows `default` allows, and what that allows `build` allows."""
-    strict, default, build = (set(seccomp.allowed_calls(each, architecture)) for each in PROFILES)
+    strict, default, build = (set(filters.allowed_calls(each, architecture)) for each in PROFILES)
 
     assert (set(), set()) == (strict - default, default - build)
 
@@ -55,7 +54,7 @@ def test_profiles_grow(architecture: str) -> None:
 @pytest.mark.parametrize("root_inside", [False, True])
 def test_every_row_explains_itself(profile: str, architecture: str, root_inside: bool) -> None:
     """Each row has a number, an action, a group that exists and a reason that is a phrase, and no call appears twice."""
-    rows = seccomp.explain(profile, architecture, root_inside=root_inside)
+    rows = filters.explain(profile, architecture, root_inside=root_inside)
 
     incomplete = [row.name for row in rows if not row.action or row.group not in GROUPS or " " not in row.reason]
     assert ([], len(rows)) == (incomplete, len({row.number for row in rows}))
@@ -63,7 +62,7 @@ def test_every_row_explains_itself(profile: str, architecture: str, root_inside:
 
 def test_explain_in_words() -> None:
     """A conditional rule is told in words that a reader of man pages knows."""
-    rows = {row.name: row for row in seccomp.explain("default", "x86_64")}
+    rows = {row.name: row for row in filters.explain("default", "x86_64")}
 
     assert ("refuse with EPERM if mode has S_ISUID or S_ISGID",) == rows["chmod"].arguments
     assert rows["openat"].arguments[0].endswith("S_ISGID, where something of the host's is writable")
@@ -77,7 +76,7 @@ def test_every_group_is_used() -> None:
         for architecture in ARCHITECTURES
         for network in (False, True)
         for root_inside in (False, True)
-        for group in selection.group_names(profile, architecture, network=network, root_inside=root_inside)
+        for group in ruleset.group_names(profile, architecture, network=network, root_inside=root_inside)
     }
 
     assert set(GROUPS) == named
@@ -88,15 +87,15 @@ def test_every_group_is_used() -> None:
 @pytest.mark.parametrize("shared", [False, True])
 def test_tables_are_up_to_date(architecture: str, profile: str, shared: bool) -> None:
     """The shipped filters are what the rules compile to today: else run `python -m capsule_run.seccomp.generate`."""
-    shipped = seccomp._shipped(architecture, profile, shared=shared)
+    shipped = filters._shipped(architecture, profile, shared=shared)
     assert generate.table(architecture, profile, shared=shared) == shipped
 
 
 @architectures
 def test_program_hex_falls_back_to_compiling(architecture: str) -> None:
     """A combination that no table holds is compiled, and is another program than the shipped one."""
-    program = seccomp.program_hex("default", architecture=architecture, network=False, on_violation="refuse")
-    shipped = seccomp.program_hex("default", architecture=architecture, network=False)
+    program = filters.program_hex("default", architecture=architecture, network=False, on_violation="refuse")
+    shipped = filters.program_hex("default", architecture=architecture, network=False)
 
     Filter(binascii.unhexlify(program))
     assert program != shipped
@@ -114,7 +113,7 @@ def test_program_hex_falls_back_to_compiling(architecture: str) -> None:
 def test_unknown_combinations(profile: str, architecture: str, on_violation: str, named: str) -> None:
     """A combination that does not exist is refused with its name, never replaced by another."""
     with pytest.raises(ValueError, match=named):
-        seccomp.program_hex(profile, architecture=architecture, network=False, on_violation=on_violation)
+        filters.program_hex(profile, architecture=architecture, network=False, on_violation=on_violation)
 
 
 @pytest.mark.parametrize(
@@ -169,8 +168,8 @@ def bad_rule(*cases: object, reason: str = "a reason") -> Rule:
 )
 def test_senseless_rules_are_refused(rule: Rule, message: str) -> None:
     """A rule with a part that no call could notice does not compile."""
-    with pytest.raises(check.PolicyError, match=message):
-        check.sense(rule)
+    with pytest.raises(ruleset.PolicyError, match=message):
+        ruleset.sense(rule)
 
 
 @pytest.mark.parametrize(
@@ -178,8 +177,8 @@ def test_senseless_rules_are_refused(rule: Rule, message: str) -> None:
 )
 def test_senseless_lists_are_refused(names: list[str], message: str) -> None:
     """A call named twice, or unknown to both architectures, does not compile."""
-    with pytest.raises(check.PolicyError, match=message):
-        check.names(names, [syscalls_x86_64.NUMBERS, syscalls_aarch64.NUMBERS])
+    with pytest.raises(ruleset.PolicyError, match=message):
+        ruleset.names(names, [syscalls_x86_64.NUMBERS, syscalls_aarch64.NUMBERS])
 
 
 def test_far_jumps_reach_their_target() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from bpf_simulator import ALLOW, Filter, call
 
-from capsule_run.data import syscalls_aarch64, syscalls_x86_64
-from capsule_run.seccomp import program_hex
+from capsule_run.seccomp.filters import program_hex
 from capsule_run.seccomp.prefix import ASK_AND_GO_ON, TOLD, told_first
+from capsule_run.seccomp.tables import syscalls_aarch64, syscalls_x86_64
 
 TABLES = {"x86_64": syscalls_x86_64, "aarch64": syscalls_aarch64}
 PROFILES = ("strict", "default", "build")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capsule_run.errors import CapsuleError
-from capsule_run.sizes import MAX_BYTES, format_size, parse_size
+from capsule_run._base.errors import CapsuleError
+from capsule_run.request.sizes import MAX_BYTES, format_size, parse_size
 
 PARSED = [
     ("256M", 268_435_456),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from capsule_run.attestation import attest
-from capsule_run.model import Isolation, Request
-from capsule_run.outcome import short_result_of
-from capsule_run.report import Ended, parse_report
-from capsule_run.runner import prepare
+from capsule_run.engine.build_result import short_result_of
+from capsule_run.engine.prepare import prepare
+from capsule_run.model.report import FinishedRun
+from capsule_run.model.request import Isolation, Request
+from capsule_run.result.isolation import attest
+from capsule_run.result.report import parse_report
 
 REPORT = b"times 1 2 3 4 5 6 7 8\nstarted 6\nexited 0\nstdout 0 0 0\nstderr 0 0 0\nend\n"
 OURS, THEIRS = list(range(101, 108)), list(range(1, 8))
@@ -17,12 +18,12 @@ OWN = [0, 0, 0, 0, 0, 1, 2, 1, *OURS, 1000, 0, 1, 1000, 0, 1]
 
 def ended(own=None, caller=None, room=None, *, network=False):
     policy = prepare(Request(command=("true",), isolation=Isolation(network=network)))[1]
-    groups = len(policy.rungs.groups)
+    groups = len(policy.limit_mechanisms.groups)
     own = [*(own or OWN), groups] if own is None or len(own) < 22 else own
     room = room or [0, policy.identity.outside_uid, 1, 0, policy.identity.outside_gid, 1]
     rows = {"attest": own, "attest-caller": caller or [0, 0, 5, 5, 0, 0, 0, 0, *THEIRS], "attest-room": room}
     record = [[name, *map(str, row)] for name, row in rows.items() if row]
-    return Ended(
+    return FinishedRun(
         policy=policy,
         report=parse_report(REPORT),
         record=record,
@@ -100,5 +101,5 @@ def test_no_account_is_an_error(name):
         [row[:-1] if row[0] == name else row for row in whole.record],
         [*whole.record, next(row for row in whole.record if row[0] == name)],
     ):
-        facts, error = attest(Ended(**{**whole.__dict__, "record": rows}))
+        facts, error = attest(FinishedRun(**{**whole.__dict__, "record": rows}))
         assert ({}, "E6004") == (facts, error.code)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from capsule_run import cgroup
-from capsule_run.model import Request, Resources
+from capsule_run.cgroup import discover
+from capsule_run.model.request import Request, Resources
 
 
 @pytest.fixture
 def nothing_known(monkeypatch):
     """As in a process that begins, on a host where memory is version 1's."""
-    monkeypatch.setattr(cgroup, "_found", {})
-    monkeypatch.setattr(cgroup, "exists", lambda path: path == "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+    monkeypatch.setattr(discover, "_found", {})
+    monkeypatch.setattr(discover, "exists", lambda path: path == "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 @pytest.mark.parametrize(
@@ -27,13 +27,13 @@ def nothing_known(monkeypatch):
 )
 def test_it_can_wait_where_another_rung_would_do(nothing_known, fields, can_wait):
     """What only a group holds is refused before anything is begun."""
-    assert can_wait == cgroup.can_wait(Request(command=("true",), **fields))
+    assert can_wait == discover.can_wait(Request(command=("true",), **fields))
 
 
 def test_what_is_known_need_not_wait(nothing_known, monkeypatch):
     """Nor has a host that has no memory hierarchy of version 1 anything to put off."""
-    monkeypatch.setattr(cgroup, "exists", lambda _path: False)
-    assert not cgroup.can_wait(Request(command=("true",)))
-    monkeypatch.setattr(cgroup, "exists", lambda _path: True)
-    cgroup.find()
-    assert not cgroup.can_wait(Request(command=("true",)))
+    monkeypatch.setattr(discover, "exists", lambda _path: False)
+    assert not discover.can_wait(Request(command=("true",)))
+    monkeypatch.setattr(discover, "exists", lambda _path: True)
+    discover.find()
+    assert not discover.can_wait(Request(command=("true",)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from capsule_run.counters import NONE, Counters, counters
+from capsule_run.result.metrics import NONE, Counters, counters
 
 
 def lines(**files):

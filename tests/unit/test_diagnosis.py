@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from capsule_run._value import replace
-from capsule_run.data import apparmor
-from capsule_run.diagnosis import OK, PROBLEM, WARNING, Trial, diagnose, worst
-from capsule_run.hostfacts import Facts, container_kind, mounts
-from capsule_run.machine import kernel_version
+from capsule_run._base.value import replace
+from capsule_run.doctor import apparmor
+from capsule_run.doctor.diagnose import OK, PROBLEM, WARNING, Trial, diagnose, worst
+from capsule_run.doctor.facts import Facts, container_kind, mounts
+from capsule_run.host.system import kernel_version
 
 GOOD = Facts(
     python=(3, 11),

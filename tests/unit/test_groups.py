@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from capsule_run import groups
-from capsule_run._value import replace
-from capsule_run.errors import CapsuleError
-from capsule_run.groups import Cgroups, Place
-from capsule_run.model import Resources
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.value import replace
+from capsule_run.model.host import Cgroups, Place
+from capsule_run.model.request import Resources
+from capsule_run.policy import limits
 
 SECOND = Place(version=2, path="/two", controllers=("memory", "pids", "cpu", "io"))
 OLD = replace(SECOND, has_peak=False)  # Linux before 5.19
@@ -27,7 +27,7 @@ LADDERS = [
 
 def decided(places, required=(), disks=(), **resources):
     offered = Cgroups(places=tuple(places), disks=disks, lacking=(("cgroup2", "do this"),))
-    return groups.decide(groups.limits(Resources(**resources)), offered, required=required)
+    return limits.decide(limits.limits(Resources(**resources)), offered, required=required)
 
 
 @pytest.mark.parametrize(("places", "expected"), LADDERS)
@@ -39,7 +39,7 @@ def test_each_limit_stands_on_its_highest_rung(places, expected):
 @pytest.mark.parametrize(("shares", "weight"), [(2, 1), (1024, 39), (262_144, 10_000)])
 def test_shares_become_weights_on_the_usual_curve(shares, weight):
     """2 to 262144 shares are weights 1 to 10000, as with container engines."""
-    assert weight == groups.weight(shares)
+    assert weight == limits.weight(shares)
 
 
 def test_every_knob_is_written():
@@ -48,7 +48,7 @@ def test_every_knob_is_written():
     assert {
         "memory.max": "67108864", "memory.swap.max": "0", "memory.oom.group": "1", "pids.max": "11",
         "cpu.weight": "39", "cpu.max": "max 100000",
-    } == {knob.file: knob.text for knob in group.knobs}  # fmt: skip
+    } == {setting.file: setting.text for setting in group.group_settings}  # fmt: skip
 
 
 @pytest.mark.parametrize(("places", "has_peak"), [
@@ -75,7 +75,7 @@ def test_io_is_written_for_every_disk():
     """One line for each disk, with the rates that were asked for and no other."""
     (group,) = decided((SECOND,), disks=("8:0", "8:16"), io_read_bps=4096, io_write_iops=7).groups
     assert ["8:0 rbps=4096 wiops=7", "8:16 rbps=4096 wiops=7"] == [
-        knob.text for knob in group.knobs if knob.file == "io.max"
+        setting.text for setting in group.group_settings if setting.file == "io.max"
     ]
 
 
@@ -97,7 +97,7 @@ def test_a_required_rung(places, name, passes):
 def test_files_that_are_brought_are_taken_off(places, taken):
     """A group of version 1 is entered beside files that are memory: its limit is what they leave; others count them."""
     before = decided(places, memory_bytes=64 << 20)
-    after = groups.beside(before, 64 << 20, 24 << 20)
+    after = limits.beside(before, 64 << 20, 24 << 20)
     if not taken:
         assert before == after
         return
@@ -107,7 +107,7 @@ def test_files_that_are_brought_are_taken_off(places, taken):
         "memory.memsw.limit_in_bytes": 40 << 20,
         "memory.swappiness": 0,
         "memory.kmem.tcp.limit_in_bytes": 64 << 20,
-    } == {knob.file: int(knob.text) for knob in memory.knobs}
+    } == {setting.file: int(setting.text) for setting in memory.group_settings}
     assert 24 << 20 == after.uncounted_bytes
 
 

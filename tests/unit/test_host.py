@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from capsule_run import host
+from capsule_run.host import survey
 
 
 @pytest.fixture
 def copied(tmp_path, monkeypatch):
     """What is said of one file, as if it were among those that each sandbox has a copy of."""
-    monkeypatch.setattr(host, "_real", {})
+    monkeypatch.setattr(survey, "_real", {})
 
     def said_of(path):
-        monkeypatch.setattr(host, "ETC_COPIED", (str(path),))
-        return [(one.place, one.path, one.size) for one in host._copied()]
+        monkeypatch.setattr(survey, "ETC_COPIED", (str(path),))
+        return [(one.place, one.path, one.size) for one in survey._copied()]
 
     return said_of
 

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from capsule_run import hostfile
-from capsule_run.hostfile import Place
+from capsule_run.host import caller_files
+from capsule_run.host.caller_files import Place
 
 # No write gets through: by the limit of a file's size, or since the disk is full.
 NO_WRITE = {
@@ -25,12 +25,12 @@ except OSError: pass
 }
 WRITERS = """
 import os, sys
-from capsule_run import monitor
-from capsule_run.applying import save_files
-from capsule_run.errors import CapsuleError
-from capsule_run.hostfile import Place
-from capsule_run.result import Result
-from capsule_run.result_parts import CollectedFile
+from capsule_run.monitor import audit_log as monitor
+from capsule_run.workspace.export import save_files
+from capsule_run._base.errors import CapsuleError
+from capsule_run.host.caller_files import Place
+from capsule_run.model.result import Result
+from capsule_run.model.result_parts import CollectedFile
 os.chdir(sys.argv[1])
 def attempt(write, *words):
     try:
@@ -106,7 +106,7 @@ def test_a_path_that_leads_nowhere_is_an_error_of_the_system(tmp_path, monkeypat
 def test_directories_are_made_with_their_parents(tmp_path, monkeypatch, path):
     """A directory to write to is made where it is missing, however it is spelled."""
     monkeypatch.chdir(tmp_path)
-    os.close(hostfile.open_directory(path.format(here=tmp_path.name), make=True))
+    os.close(caller_files.open_directory(path.format(here=tmp_path.name), make=True))
     assert (tmp_path / "a" / "b" / "c").is_dir()
 
 
@@ -115,4 +115,4 @@ def test_a_loop_of_links_ends(tmp_path):
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
     with pytest.raises(OSError):
-        hostfile.read(str(tmp_path / "a"), 10)
+        caller_files.read(str(tmp_path / "a"), 10)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from capsule_run.ledger import _end, _seen, ledger
+from capsule_run.result.processes import _end, _seen, ledger
 
 
 def escaped(text):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from capsule_run.measure import Sample, measurement, sample
-from capsule_run.result_parts import Metrics
+from capsule_run.host.load import sample
+from capsule_run.model.report import Sample
+from capsule_run.model.result_parts import Metrics
+from capsule_run.result.metrics import measurement
 
 BEFORE = Sample(at_ns=0, processors=2, steal_ticks=100, waited_us={"cpu_some": 0, "memory_some": 0, "io_full": 0})
 

@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from capsule_run import monitor
-from capsule_run.errors import CapsuleError, Failure
-from capsule_run.model import Isolation, Request, Resources
-from capsule_run.prometheus import FAMILIES, HEAD, accumulated
-from capsule_run.result import Result
-from capsule_run.result_parts import Metrics, Output
-from capsule_run.runner import prepare
+from capsule_run._base.errors import CapsuleError, Failure
+from capsule_run.engine.prepare import prepare
+from capsule_run.model.request import Isolation, Request, Resources
+from capsule_run.model.result import Result
+from capsule_run.model.result_parts import Metrics, Output
+from capsule_run.monitor import audit_log
+from capsule_run.monitor.prometheus import FAMILIES, HEAD, accumulated
 
 
 def result(status="success", code="", wall_ms=50.0, hits=()):
@@ -65,7 +65,7 @@ def test_a_file_that_is_not_ours_stays(tmp_path, text):
     path = tmp_path / "m.prom"
     path.write_text(text)
     with pytest.raises(CapsuleError, match="E6005"):
-        monitor.add_metrics(str(path), result())
+        audit_log.add_metrics(str(path), result())
     assert (text, ["m.prom"]) == (path.read_text(), os.listdir(tmp_path))
 
 
@@ -73,7 +73,7 @@ def test_figures_of_parallel_runs_are_all_there(tmp_path):
     """No run is lost between reading and replacing, and nothing else is left in the directory."""
     path = tmp_path / "m.prom"
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: monitor.add_metrics(str(path), result()), range(40)))
+        list(pool.map(lambda _: audit_log.add_metrics(str(path), result()), range(40)))
     assert 40 == samples(path.read_text())["capsule_run_wall_seconds_count"]
     assert ["m.prom"] == os.listdir(tmp_path)
 
@@ -82,7 +82,7 @@ def test_lines_of_parallel_runs_are_whole(tmp_path):
     """Long lines from many writers are never torn or mixed."""
     path = str(tmp_path / "a.jsonl")
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: monitor.append_line(path, {"n": n, "text": chr(65 + n % 26) * 20000}), range(60)))
+        list(pool.map(lambda n: audit_log.append_line(path, {"n": n, "text": chr(65 + n % 26) * 20000}), range(60)))
     with open(path) as log:
         rows = [json.loads(line) for line in log]
     assert set(range(60)) == {row["n"] for row in rows}
@@ -91,7 +91,7 @@ def test_lines_of_parallel_runs_are_whole(tmp_path):
 
 def test_the_log_is_for_its_owner(tmp_path):
     """What ran may be a secret: nobody else can read a new log."""
-    monitor.append_line(str(tmp_path / "a"), {})
+    audit_log.append_line(str(tmp_path / "a"), {})
     assert 0o600 == (tmp_path / "a").stat().st_mode & 0o777
 
 
@@ -99,21 +99,21 @@ def test_a_link_is_not_followed(tmp_path):
     """A link that stands where the log should be is refused."""
     (tmp_path / "a").symlink_to(tmp_path / "b")
     with pytest.raises(CapsuleError, match="E6005"):
-        monitor.append_line(str(tmp_path / "a"), {})
+        audit_log.append_line(str(tmp_path / "a"), {})
     assert not (tmp_path / "b").exists()
 
 
 def test_a_lock_that_nobody_gives_back_is_an_error(tmp_path, monkeypatch):
     """Whoever holds the lock for ever does not hold up runs for ever."""
-    monkeypatch.setattr(monitor, "LOCK_PATIENCE_S", 0.05)
+    monkeypatch.setattr(audit_log, "LOCK_PATIENCE_S", 0.05)
     with open(tmp_path / "a", "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(CapsuleError, match="E6005"):
-            monitor.append_line(str(tmp_path / "a"), {})
+            audit_log.append_line(str(tmp_path / "a"), {})
 
 
 def hash_of(**fields):
-    return monitor.policy_hash(prepare(Request(**{"command": ("true",), **fields}))[1])
+    return audit_log.policy_hash(prepare(Request(**{"command": ("true",), **fields}))[1])
 
 
 def test_equal_policies_have_equal_hashes():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from capsule_run.postmortem import in_words, postmortem
+from capsule_run.result.processes import in_words, postmortem
 
 
 def thread(ids, name, state, ticks, waits):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from capsule_run import policy
-from capsule_run.model import Request, Resources
-from capsule_run.policy import PROCESSOR_COUNTS
+from capsule_run.model.request import Request, Resources
+from capsule_run.policy import resolve
+from capsule_run.policy.resolve import PROCESSOR_COUNTS
 
 
 def variables(quota, **environment):
     resources = Resources(cpu_quota=quota)
     request = Request(command=("true",), environment=tuple(environment.items()), resources=resources)
-    return dict(policy._environment(request, ("/usr/bin",), 1000))
+    return dict(resolve._environment(request, ("/usr/bin",), 1000))
 
 
 @pytest.mark.parametrize(("quota", "count"), [(1, "1"), (1.5, "2"), (2.0, "2"), (0.25, "1"), (64, "64")])

@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import capsule_run
-from capsule_run import languages, model, statuses
-from capsule_run._value import Value, replace
-from capsule_run.data import profiles
-from capsule_run.errors import CapsuleError, Failure
-from capsule_run.result import Result, RunError
-from capsule_run.result_parts import Change, CollectedFile, Metrics, NotApplied, NotCollected, Output
+from capsule_run._base import statuses
+from capsule_run._base.errors import CapsuleError, Failure
+from capsule_run._base.value import Value, replace
+from capsule_run.model import request
+from capsule_run.model.result import Result, RunError
+from capsule_run.model.result_parts import Change, CollectedFile, Metrics, NotApplied, NotCollected, Output
+from capsule_run.request import languages
+from capsule_run.seccomp.tables import profiles
 
 CLEAN = Result(
     execution_id="job-7",
@@ -176,12 +178,12 @@ def test_result_pickles():
 VALUES = (
     Result,
     Metrics,
-    model.Request,
-    model.Resources,
-    model.Isolation,
-    model.Workspace,
-    model.Bind,
-    model.InputFile,
+    request.Request,
+    request.Resources,
+    request.Isolation,
+    request.Workspace,
+    request.Bind,
+    request.InputFile,
 )
 
 
@@ -207,14 +209,14 @@ def literal_types(module):
 
 def test_literal_types_match_tables():
     """The literal types that editors offer are the words that the checkers accept."""
-    offered = literal_types(model) | literal_types(statuses)
+    offered = literal_types(request) | literal_types(statuses)
     assert set(languages.LANGUAGES) == offered["Language"]
     assert set(profiles.PROFILES) == offered["ProfileName"]
     assert {statuses.SUCCESS, statuses.ERROR, statuses.TIMEOUT, statuses.KILLED} == offered["Status"]
-    assert {model.READ_ONLY, model.READ_WRITE} == offered["BindMode"]
-    assert {model.COPY_ON_WRITE, model.READ_ONLY, model.READ_WRITE} == offered["WorkspaceMode"]
-    assert {model.KILL, model.TRUNCATE} == offered["OnOutputLimit"]
-    assert {model.KILL, model.REFUSE} == offered["OnViolation"]
+    assert {request.READ_ONLY, request.READ_WRITE} == offered["BindMode"]
+    assert {request.COPY_ON_WRITE, request.READ_ONLY, request.READ_WRITE} == offered["WorkspaceMode"]
+    assert {request.KILL, request.TRUNCATE} == offered["OnOutputLimit"]
+    assert {request.KILL, request.REFUSE} == offered["OnViolation"]
 
 
 def test_package_shows_public_names_only():

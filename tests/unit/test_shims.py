@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from capsule_run.errors import CapsuleError
-from capsule_run.shims import seen_through
+from capsule_run._base.errors import CapsuleError
+from capsule_run.host.version_managers import seen_through
 
 MANAGERS = {
     # folder: the variable and the file that choose

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from capsule_run import host, terms
-from capsule_run._value import replace
-from capsule_run.host import identify
-from capsule_run.model import Bind, InputFile, Isolation, Request, Resources, Workspace
-from capsule_run.plan import furnishing_steps, room_steps
-from capsule_run.runner import prepare
+from capsule_run._base.value import replace
+from capsule_run.engine import plan_cache
+from capsule_run.engine.prepare import prepare
+from capsule_run.host import survey
+from capsule_run.host.survey import identify
+from capsule_run.model.request import Bind, InputFile, Isolation, Request, Resources, Workspace
+from capsule_run.plan.room import room_steps, steps_after_preamble
 
 FIRST = Request(command=("true",), stdin=b"first", execution_id="1")
 
@@ -17,19 +18,19 @@ FIRST = Request(command=("true",), stdin=b"first", execution_id="1")
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch):
     """Each test starts as a new process would, with the host just looked at, and not one second ago."""
-    monkeypatch.setattr(terms, "_kept", ())
-    monkeypatch.setattr(host, "KEPT_NS", 60 * 10**9)
-    host.forget()
+    monkeypatch.setattr(plan_cache, "_kept", ())
+    monkeypatch.setattr(survey, "KEPT_NS", 60 * 10**9)
+    survey.forget()
 
 
 def keep(request, refused=()):
     policy = prepare(request)[1]
-    terms.keep(request, policy, (furnishing_steps(policy), b""), refused, streams_stdin=False)
+    plan_cache.keep(request, policy, (steps_after_preamble(policy), b""), refused, streams_stdin=False)
     return policy
 
 
 def find(request, refused=frozenset(), **how):
-    found = terms.find(request, identify(), refused, **{"streams_stdin": False, **how})
+    found = plan_cache.find(request, identify(), refused, **{"streams_stdin": False, **how})
     return found and found[0]
 
 
@@ -85,14 +86,14 @@ NAMING = {
 @pytest.mark.parametrize("name", NAMING)
 def test_what_names_something_of_the_host_s_is_never_kept(name):
     """A directory may be another one by the next run: it is looked at each time."""
-    terms.keep(NAMING[name], prepare(FIRST)[1], ((), b""), (), streams_stdin=False)
-    assert () == terms._kept
+    plan_cache.keep(NAMING[name], prepare(FIRST)[1], ((), b""), (), streams_stdin=False)
+    assert () == plan_cache._kept
 
 
 def test_facts_that_are_looked_at_anew_end_the_terms():
     """What is kept is no older than what `host` keeps."""
     keep(FIRST)
-    host.forget()
+    survey.forget()
     assert None is find(FIRST)
     prepare(FIRST)
     assert None is find(FIRST)
@@ -114,14 +115,14 @@ def test_another_caller_has_other_terms():
     """A process that gives up root does not go on with root's sandbox."""
     keep(FIRST)
     identity = replace(identify(), uid=12345, privileged=False)
-    assert None is terms.find(FIRST, identity, frozenset(), streams_stdin=False)
+    assert None is plan_cache.find(FIRST, identity, frozenset(), streams_stdin=False)
 
 
 def test_few_are_kept():
     """A caller with ever new terms does not fill its memory."""
     for number in range(20):
         keep(replace(FIRST, timeout_ms=1000 + number))
-    assert terms.MOST_KEPT == len(terms._kept)
+    assert plan_cache.MOST_KEPT == len(plan_cache._kept)
 
 
 def test_each_run_has_ids_of_its_own():

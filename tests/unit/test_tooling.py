@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from capsule_run._value import replace
-from capsule_run.codes import CODES
-from capsule_run.errors import CapsuleError
-from capsule_run.result import Result
-from capsule_run.result_parts import Metrics, Output
-from capsule_run.telling import refusal_text, tool_text
-from capsule_run.tooling import Operator, command_request, operator
+from capsule_run._base.error_codes import CODES
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.value import replace
+from capsule_run.agents.operator import Operator, operator
+from capsule_run.agents.text import refusal_text, tool_text
+from capsule_run.agents.tool import command_request
+from capsule_run.model.result import Result
+from capsule_run.model.result_parts import Metrics, Output
 
 FINE = Result(
     execution_id="x",

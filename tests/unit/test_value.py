@@ -10,15 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from capsule_run._value import Value, replace
-from capsule_run.model import Bind, Isolation, Request, Resources
+from capsule_run._base.value import Value, replace
+from capsule_run.model.request import Bind, Isolation, Request, Resources
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 COSTLY = {
     "argparse", "collections", "contextlib", "dataclasses", "enum", "functools", "inspect", "json", "pathlib", "re",
     "subprocess", "typing",
 }  # fmt: skip
-MODULES = ["_value", "errors", "model", "fastjson", "sizes", "checks", "jsonapi", "cli.options", "cli.help"]
+MODULES = [
+    *("_base.value", "_base.errors", "_base.strict_json", "model.request"),
+    *("request.sizes", "request.validators", "request.parse", "request.options", "cli.help"),
+]
 
 
 class Point(Value):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from capsule_run import verdict
-from capsule_run.host import survey
-from capsule_run.model import Request, Resources
-from capsule_run.policy import DRAIN_MS, resolve
-from capsule_run.report import Ended, Report
-from capsule_run.view import private_mounts
+from capsule_run.host.survey import survey
+from capsule_run.model.report import FinishedRun, Report
+from capsule_run.model.request import Request, Resources
+from capsule_run.policy.mounts import private_mounts
+from capsule_run.policy.resolve import DRAIN_MS, resolve
+from capsule_run.result import verdict
 
 MIB = 1 << 20
 RESOURCES = Resources(memory_bytes=64 * MIB, cpu_time_ms=1000, max_pids=20, disk_bytes=8 * MIB, max_output_bytes=10)
@@ -40,7 +40,7 @@ def ended(*record, stderr=b"", on_output_limit=None, usage=None, **said):
         "exited": None, "signalled": None, "stdout": (0, 0, False), "stderr": (0, 0, False), "memory_peak": 70 << 10,
         "record": (0, 0),
     }  # fmt: skip
-    return Ended(
+    return FinishedRun(
         policy=resolve(request, survey(request)), report=Report(**{**report, **said}), record=list(record), program="",
         cancelled_by=0, stdout=b"", stderr=stderr,
     )  # fmt: skip

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from capsule_run.wallhints import hint
+from capsule_run.result.hints import hint
 
 WRITING, NETWORK, READING = "--writable", "--network", "--readonly"
 

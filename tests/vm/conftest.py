@@ -43,12 +43,12 @@ def _table(reports):
         if "tests/vm/" not in report.nodeid or (report.when != "call" and report.passed):
             continue
         promise, state = _promise(report.nodeid), _state(report)
-        rung = dict(report.user_properties).get("rung", "cgroup2")
+        mechanism = dict(report.user_properties).get("rung", "cgroup2")
         cells = rows.setdefault(promise, {})
-        if rung not in dict(report.user_properties).values():
+        if mechanism not in dict(report.user_properties).values():
             cells.update(dict.fromkeys(RUNGS[1:], NOT_THERE.get(promise, "version 2 only")))
-        if state and cells.get(rung) != "FAILED":
-            cells[rung] = state
+        if state and cells.get(mechanism) != "FAILED":
+            cells[mechanism] = state
     return rows
 
 
@@ -58,11 +58,14 @@ def pytest_terminal_summary(terminalreporter):
     if not rows:
         return
     terminalreporter.section("promises × rungs (docs/limits.md)")
-    counts = {rung: Counter() for rung in RUNGS}
+    counts = {mechanism: Counter() for mechanism in RUNGS}
     for promise, cells in sorted(rows.items()):
-        words = [cells.get(rung, ELSEWHERE) for rung in RUNGS]
-        for rung, word in zip(RUNGS, words, strict=True):
-            counts[rung][word] += 1
+        words = [cells.get(mechanism, ELSEWHERE) for mechanism in RUNGS]
+        for mechanism, word in zip(RUNGS, words, strict=True):
+            counts[mechanism][word] += 1
         terminalreporter.line(f"{promise[:58]:58}" + "".join(f"{word:>18}" for word in words))
-    told = "; ".join(f"{rung}: " + ", ".join(f"{n} {word}" for word, n in counts[rung].most_common()) for rung in RUNGS)
+    told = "; ".join(
+        f"{mechanism}: " + ", ".join(f"{n} {word}" for word, n in counts[mechanism].most_common())
+        for mechanism in RUNGS
+    )
     terminalreporter.line(f"{len(rows)} promises: {told}")

@@ -81,7 +81,7 @@ class Caller:
         ]
         return [str(path) for path in found if not path.parent.name.startswith("alone-")]
 
-    def rung(self, limit):
+    def mechanism(self, limit):
         """What a limit of this caller stands on."""
         return self(["true"])["isolation"]["limits"][limit]
 

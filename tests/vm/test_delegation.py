@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from rungs import COMMAND, ENTER, GROUPS, PYTHON, USER, Caller, delegate
+from limit_mechanisms import COMMAND, ENTER, GROUPS, PYTHON, USER, Caller, delegate
 
 MIB = 1 << 20
 pytestmark = [pytest.mark.sandbox, pytest.mark.limit(240), pytest.mark.needs("guest", "root")]
@@ -70,7 +70,7 @@ def test_alone_in_a_container(group, kind, uid):
 def test_nobody_else_is_moved(group):
     """With the entrypoint in the same group nothing can be given to its children: it stays there, and the hint says so."""
     caller = contained(group, "writable", entrypoint="")
-    assert "watch" == caller.rung("memory")
+    assert "watch" == caller.mechanism("memory")
     error = caller(["true"], require=["cgroup2"])["error"]
     assert ("E2007", True) == (error["code"], "processes in a leaf group" in error["hint"])
     assert ([], "") == (left(group), (group / "cgroup.subtree_control").read_text().strip())

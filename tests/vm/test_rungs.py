@@ -12,10 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
-from rungs import GROUPS, GUEST, PYTHON, Caller, caller
+from limit_mechanisms import GROUPS, GUEST, PYTHON, Caller, caller
 
 import capsule_run
-from capsule_run import cgroup, cgroup2, groups, host
+from capsule_run.cgroup import create, discover, v2
+from capsule_run.host import survey
+from capsule_run.policy import limits as policy_limits
 
 MIB = 1 << 20
 pytestmark = [pytest.mark.sandbox, pytest.mark.limit(240), pytest.mark.needs("root")]
@@ -53,7 +55,7 @@ def who(request, needs):
     needs("root")
     found = caller(request.param)
     if request.param not in RUNG_OF:
-        RUNG_OF[request.param] = found.rung("memory")
+        RUNG_OF[request.param] = found.mechanism("memory")
     request.node.user_properties.append(("rung", RUNG_OF[request.param].replace("watch", "last rung")))
     return found
 
@@ -269,8 +271,8 @@ def test_the_peak_without_the_kernels_own(needs, monkeypatch):
     the group's all the same.
     """
     needs("guest", present=GUEST)
-    monkeypatch.setattr(cgroup2, "_has_peak", lambda _path: False)
-    cgroup.forget()
+    monkeypatch.setattr(v2, "_has_peak", lambda _path: False)
+    discover.forget()
     # Two processes, so that it is not the kernel's peak of the largest one that is told. Both have theirs while the parent
     # waits: the guest's processor may be away for longer than a look takes, in the middle of one's filling.
     code = """
@@ -290,7 +292,7 @@ else:
     without, touched, over = (
         capsule_run.run([*PYTHON, code.format(size)], memory="128M", timeout_ms=60_000) for size in (0, 32, 80)
     )
-    cgroup.forget()
+    discover.forget()
     assert ("watch", "cgroup2") == (touched.metrics.memory_source, touched.isolation["limits"]["memory"])
     assert 64 * MIB * 0.95 <= touched.metrics.max_memory_bytes - without.metrics.max_memory_bytes <= 64 * MIB * 1.05
     assert ("E4001", "cgroup", 128 * MIB) == (
@@ -303,9 +305,9 @@ else:
 def test_version_2_where_version_1_was_expected(needs, monkeypatch):
     """Where looking for groups was put off, and they turn out to be such as init is born in, the run begins anew."""
     needs("guest", present=GUEST)
-    monkeypatch.setattr(cgroup, "can_wait", lambda _request: not cgroup._found)
-    cgroup.forget()
-    host.forget()
+    monkeypatch.setattr(discover, "can_wait", lambda _request: not discover._found)
+    discover.forget()
+    survey.forget()
     result = capsule_run.run(["true"], timeout_ms=60_000)
     assert (True, "cgroup2") == (result.ok, result.isolation["limits"]["memory"])
 
@@ -377,7 +379,7 @@ def test_alone_in_a_delegated_group(needs):
     alone = caller("alone")
     response = alone.python(HOGS["one block"], resources={"memory_bytes": 64 * MIB})
     for leaf in GROUPS.glob("alone-*"):
-        cgroup.sweep(str(leaf))
+        create.sweep(str(leaf))
     assert ("cgroup2", "E4001") == (response["isolation"]["limits"]["memory"], response["error"]["code"]), response
 
 
@@ -398,9 +400,11 @@ def test_nothing_is_swapped(swap, monkeypatch):
     hog, asked = [*PYTHON, "held = bytearray(b'x') * (40 << 20)"], {"memory": "32M", "timeout_ms": 60_000}
     ended = capsule_run.run(hog, **asked)
     assert ("E4001", 32 * MIB) == (ended.error.code, ended.error.details["observed_bytes"])
-    knobs = groups._knobs2
+    group_settings = policy_limits._settings2
     monkeypatch.setattr(
-        groups, "_knobs2", lambda *asked: [knob for knob in knobs(*asked) if knob.file != "memory.swap.max"]
+        policy_limits,
+        "_knobs2",
+        lambda *asked: [setting for setting in group_settings(*asked) if setting.file != "memory.swap.max"],
     )
     assert "success" == capsule_run.run(hog, **asked).status
 

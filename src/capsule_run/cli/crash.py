@@ -8,11 +8,10 @@ from __future__ import annotations
 import posix
 import sys
 
-from ..errors import CapsuleError, exit_status
-from ..shortage import shortage
-from . import answers
-
-TRACEBACK = "CAPSULE_RUN_TRACEBACK"
+from .._base.errors import CapsuleError, exit_status
+from .._base.shortage import shortage
+from ..engine.variables import TRACEBACK
+from . import output
 
 
 def as_error(error: BaseException) -> CapsuleError:
@@ -31,12 +30,12 @@ def tell(error: BaseException) -> int:
     """Say it, in the form that was asked for unless the answer is out already; the exit code."""
     words = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
     if _wants_traceback(words):
-        from ..bundling import tell as tell_traceback
+        from .._bundle_writer import tell as tell_traceback  # noqa: PLC0415  # it loads much
 
         tell_traceback(type(error), error, None)
     known = as_error(error)
-    structured = ("--json" in words or "--pretty" in words) and not answers.progress.begun
+    structured = ("--json" in words or "--pretty" in words) and not output.progress.begun
     if structured:
-        return answers.refused(known, json=True, pretty="--pretty" in words)
-    answers.explain(known.failure())
+        return output.refused(known, json=True, pretty="--pretty" in words)
+    output.explain(known.failure())
     return exit_status(known.failure(), None)

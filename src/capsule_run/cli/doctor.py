@@ -9,20 +9,21 @@ import tempfile
 import time
 
 from .. import __version__
-from ..diagnosis import EXITS, OK, Trial, diagnose, worst
-from ..errors import CapsuleError
-from ..fastjson import dumps
-from ..hostfacts import look
-from ..jsonapi import request_from_mapping
-from ..runner import perform
-from .answers import write_all, write_lines
+from .._base.errors import CapsuleError
+from .._base.strict_json import dumps
+from ..doctor import apparmor, attack
+from ..doctor.diagnose import EXITS, OK, Trial, diagnose, worst
+from ..doctor.facts import look
+from ..engine.execute import perform
+from ..request.parse import request_from_mapping
+from .output import write_all, write_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..diagnosis import Finding
-    from ..result import Result
+    from ..doctor.diagnose import Finding
+    from ..model.result import Result
 
 HELP = """\
 capsule-run doctor [--json]            What this host offers, each with the remedy for what it lacks
@@ -50,9 +51,7 @@ def main(words: Sequence[str]) -> int:
         write_all(1, HELP)
         return 0
     if "--apparmor" in words:
-        from ..data.apparmor import profile
-
-        write_all(1, profile(look().core))
+        write_all(1, apparmor.profile(look().core))
         return 0
     return _attack(as_json="--json" in words) if "--attack" in words else _examine(as_json="--json" in words)
 
@@ -100,10 +99,8 @@ def _lines(finding: Finding) -> list[str]:
 
 
 def _attack(*, as_json: bool) -> int:
-    from ..attacks import attack_all
-
     begun = time.perf_counter()
-    attempts = attack_all()
+    attempts = attack.attack_all()
     through = [attempt for attempt in attempts if not attempt.stopped]
     if as_json:
         fields = [dict(attempt.__dict__) for attempt in attempts]

@@ -5,16 +5,17 @@ Rank 4. Reads its own `--lang` and what is no option, and leaves the options to 
 
 from __future__ import annotations
 
-from ..checks import refuse, shown
-from ..errors import CapsuleError
-from ..hostfile import read, reason_of
-from ..jsonapi import MAX_REQUEST_BYTES
-from ..languages import LANGUAGES, language, language_of_file
-from ..program import code_request
-from . import run_command, with_environment
-from .answers import read_all, write_all
-from .choices import HELP, RUN
-from .options import options_in, read_options
+from .. import __version__
+from .._base.errors import CapsuleError
+from ..engine.code import code_request
+from ..host.caller_files import read, reason_of
+from ..request.fast_path import HELP, RUN
+from ..request.languages import LANGUAGES, language, language_of_file
+from ..request.options import options_in, read_options
+from ..request.parse import MAX_REQUEST_BYTES
+from ..request.validators import refuse, shown
+from .command import run_command, with_environment
+from .output import read_all, write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,7 +100,6 @@ def main(words: Sequence[str]) -> int:
         if options.action == HELP:
             write_all(1, _HELP)
             return 0
-        from .. import __version__
 
         write_all(1, f"capsule-run {__version__}\n")
         return 0

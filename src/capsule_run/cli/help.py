@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from capsule_run.model import (
+from ..model.request import (
     DEFAULT_CPU_SHARES,
     DEFAULT_MAX_OUTPUT_BYTES,
     DEFAULT_MAX_PIDS,
     DEFAULT_MEMORY_BYTES,
     DEFAULT_TIMEOUT_MS,
 )
-from capsule_run.sizes import format_size
-
-from .options import OPTIONS, Option
+from ..request.options import OPTIONS, Option
+from ..request.sizes import format_size
 
 _COLUMN = 29  # the seed's
 

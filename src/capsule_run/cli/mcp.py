@@ -9,18 +9,19 @@ import _signal  # type: ignore[import-not-found]  # typeshed has only `signal`, 
 import posix
 
 from .. import __version__
-from ..errors import BROKEN_PIPE_EXIT, CapsuleError
-from ..tooling import operator
-from ..variables import MONITORING, NOT_HERE
-from .answers import EPIPE, write_all
-from .choices import HELP, VERSION
-from .options import OPTIONS, parse_words
+from .._base.errors import BROKEN_PIPE_EXIT, CapsuleError
+from ..agents.operator import operator
+from ..engine.variables import MONITORING, NOT_HERE
+from ..mcp import session
+from ..request.fast_path import HELP, VERSION
+from ..request.options import OPTIONS, parse_words
+from .output import EPIPE, write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .choices import Options
+    from ..request.fast_path import Options
 
 ENDING_SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 LIMITS = tuple(option for option in OPTIONS if option.long not in (*NOT_HERE, *MONITORING))
@@ -65,7 +66,6 @@ def main(words: Sequence[str]) -> int:
         write_all(1, help_text() if action == HELP else f"capsule-run {__version__}\n")
         return 0
     limits = operator(_read(words).fields)  # which reads the environment
-    from ..server.mcp import serve
 
     ending = False
 
@@ -78,7 +78,7 @@ def main(words: Sequence[str]) -> int:
     for number in ENDING_SIGNALS:
         _signal.signal(number, end)
     try:
-        errno = serve(limits, stdin=0, stdout=1)
+        errno = session.serve(limits, stdin=0, stdout=1)
     except _Ended:
         return 0
     if errno == EPIPE:

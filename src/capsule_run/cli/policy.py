@@ -5,17 +5,19 @@ Rank 4, a door. `show`, `test` and `diff` run nothing: they read the rules that 
 
 from __future__ import annotations
 
-from ..fastjson import dumps
-from ..seccomp import SHIPPED_ARCHITECTURES, SHIPPED_PROFILES, allowed_calls
-from ..seccomp.recipe import open_groups
-from .answers import write_all, write_lines
-from .policy_words import Words, profile_of, usage
+from .._base.strict_json import dumps
+from ..seccomp.custom_profile import open_groups
+from ..seccomp.filters import SHIPPED_ARCHITECTURES, SHIPPED_PROFILES, allowed_calls
+from ..seccomp.tables import rules
+from . import policy_learn, policy_test
+from .output import write_all, write_lines
+from .policy_args import Words, profile_of, usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..seccomp.recipe import Recipe
+    from ..model.policy import Recipe
 
 HELP = """\
 capsule-run policy show                    Profiles with the number of calls they allow, and the groups
@@ -47,13 +49,9 @@ def main(words: Sequence[str]) -> int:
     if what == "diff" and len(rest) == 2:
         return _diff(read, rest[0], rest[1])
     if what == "test" and len(rest) == 1:
-        from .policy_test import check_file
-
-        return check_file(rest[0], read)
+        return policy_test.check_file(rest[0], read)
     if what == "learn" and not rest and read.command:
-        from .policy_learn import learn
-
-        return learn(read)
+        return policy_learn.learn(read)
     raise usage(f"cannot read `{' '.join(read.plain)}`")
 
 
@@ -62,10 +60,8 @@ def _counts(profile: str | Recipe, *, network: bool = False) -> dict[str, int]:
 
 
 def _show_all(words: Words) -> int:
-    from ..data.rules import GROUPS
-
     counts = {name: {"offline": _counts(name), "network": _counts(name, network=True)} for name in SHIPPED_PROFILES}
-    groups = {name: sorted({rule.name for rule in GROUPS[name]}) for name in open_groups()}
+    groups = {name: sorted({rule.name for rule in rules.GROUPS[name]}) for name in open_groups()}
     if "--json" in words.flags:
         write_all(1, dumps({"profiles": counts, "groups": groups}, indent=2) + "\n")
         return 0

@@ -6,24 +6,25 @@ not added, only named. The command runs several times, each time in a fresh sand
 
 from __future__ import annotations
 
-from .._value import replace
-from ..data.rules import GROUPS
-from ..errors import CapsuleError
-from ..hostfile import Place, callers_descriptor, reason_of
-from ..profile_file import is_file
-from ..runner import perform
-from ..seccomp.groups import group_of, is_closed, lets_through, risk
-from ..seccomp.recipe import ALONE, Recipe, from_spec, open_groups
-from . import command_workspace
-from .answers import write_all
-from .options import build_request, read_options
+from .._base.errors import CapsuleError
+from .._base.value import replace
+from ..engine.execute import perform
+from ..engine.profile_file import is_file
+from ..host.caller_files import Place, callers_descriptor, reason_of
+from ..request.options import build_request, read_options
+from ..seccomp.catalogue import group_of, is_closed, lets_through, risk
+from ..seccomp.custom_profile import ALONE, from_spec, open_groups
+from ..seccomp.tables.rules import GROUPS
+from .command import command_workspace
+from .output import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..result import Result
-    from .policy_words import Words
+    from ..model.policy import Recipe
+    from ..model.result import Result
+    from .policy_args import Words
 
 ROUNDS = 40
 # Groups that are taken whole: who needs one call of them needs others next time. Of the rest, single calls.

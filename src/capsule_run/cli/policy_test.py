@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ..errors import CapsuleError
-from ..profile_file import load
-from ..seccomp import check
+from .._base.errors import CapsuleError
+from ..engine.profile_file import load
+from ..seccomp import ruleset
 from ..seccomp.rule import ERRNO_NAMES
-from ..seccomp.selection import KILL_VIOLATIONS, grouped_rules, numbers_of, settled
-from .answers import write_lines
-from .policy_words import Words, read_text
+from ..seccomp.ruleset import KILL_VIOLATIONS, grouped_rules, numbers_of, settled
+from .output import write_lines
+from .policy_args import Words, read_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ def _line(number: int, line: str, rules: dict[str, Rule], known: set[str]) -> st
     except ValueError:
         raise CapsuleError("E1011", f"line {number}: arguments are numbers, such as 42, 0x2a or 052") from None
     rule = rules.get(call)
-    got = "refuse with ENOSYS" if rule is None else _said(check.decide(rule.cases, rule.otherwise, _halves(arguments)))
+    got = (
+        "refuse with ENOSYS" if rule is None else _said(ruleset.decide(rule.cases, rule.otherwise, _halves(arguments)))
+    )
     return "" if got.startswith(expected) else f"line {number}: `{line}`: it is `{got}`"
 
 

@@ -8,16 +8,15 @@ Works on what the SDK gives and on plain dictionaries alike, and so needs no pac
 
 from __future__ import annotations
 
-from ..tooling import (
+from ..agents.operator import Operator, operator
+from ..agents.tool import (
     EXECUTE_CODE,
     EXECUTE_CODE_ABOUT,
     Answer,
-    Operator,
     execute_code,
     execute_code_async,
     execute_code_schema,
     field_of,
-    operator,
     unknown_tool,
 )
 

@@ -1,6 +1,6 @@
 """A LangChain tool: `pip install 'capsule-sandbox[langchain]'`; docs/langchain.md.
 
-    tool = SecureCodeExecutor()                     # the limits of `tooling.operator`, by the operator
+    tool = SecureCodeExecutor()                     # the limits of `agents.operator.operator`, by the operator
     model.bind_tools([tool])
 
 The content of its messages is what a model should read (`tooling.tool_text`), the artifact is the whole result as the
@@ -16,18 +16,10 @@ from langchain_core.tools import BaseTool, ToolException
 from langchain_core.tools.base import ArgsSchema  # noqa: TC002  # pydantic looks at run time
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from ..errors import CapsuleError
-from ..telling import refusal_text
-from ..tooling import (
-    MAX_TIMEOUT_SECONDS,
-    MIN_TIMEOUT_SECONDS,
-    Answer,
-    Operator,
-    about_limits,
-    execute_code,
-    execute_code_async,
-    operator,
-)
+from .._base.errors import CapsuleError
+from ..agents.operator import MAX_TIMEOUT_SECONDS, MIN_TIMEOUT_SECONDS, Operator, operator
+from ..agents.text import refusal_text
+from ..agents.tool import Answer, about_limits, execute_code, execute_code_async
 
 
 def arguments_schema(limits: Operator) -> type[BaseModel]:

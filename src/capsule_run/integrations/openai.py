@@ -9,16 +9,15 @@ sends raises: bad arguments are an answer that it can correct. Rank 4.
 
 from __future__ import annotations
 
-from ..tooling import (
+from ..agents.operator import Operator, operator
+from ..agents.tool import (
     EXECUTE_CODE,
     EXECUTE_CODE_ABOUT,
     Answer,
-    Operator,
     execute_code,
     execute_code_async,
     execute_code_schema,
     field_of,
-    operator,
     unknown_tool,
 )
 

@@ -22,19 +22,18 @@ from agents import (
     ShellTool,
 )
 
-from ..statuses import TIMEOUT
-from ..telling import problem_text, readable
-from ..tooling import (
+from .._base.statuses import TIMEOUT
+from ..agents.operator import Operator, operator
+from ..agents.text import problem_text, readable
+from ..agents.tool import (
     EXECUTE_CODE,
     EXECUTE_CODE_ABOUT,
     Answer,
-    Operator,
     about_limits,
     answer_async,
     command_request,
     execute_code_async,
     execute_code_schema,
-    operator,
 )
 
 DEFAULT = operator()

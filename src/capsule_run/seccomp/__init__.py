@@ -1,128 +1,19 @@
-"""The syscall policy: a filter for each profile, and the same policy in words.
+"""Syscall profiles: rules and tables, compiled to a BPF program, and the same policy in words.
 
-Pure. `plan` asks for `program_hex`, the command line for the rest. A run reads a table made beforehand by `generate`;
-the rules and the compiler are imported only by who needs them.
+Pure. A run reads a table compiled beforehand by `generate`; only who needs them imports the rules and the compiler.
+Read first: `filters`, then `ruleset`.
 """
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from .._base.lazy import loaded_when_used
 
-    from .listing import Row
-    from .recipe import Recipe
-
-__all__ = ["allowed_calls", "compile_filter", "explain", "program_hex", "table_key"]
-
-
-def table_key(profile: str, *, network: bool, root_inside: bool) -> str:
-    """The name under which a shipped table holds the filter of a combination."""
-    return profile + ("+network" if network else "") + ("+root" if root_inside else "")
-
-
-# What this process has compiled so far; a file would be another thing to trust, for five milliseconds.
-_compiled: dict[tuple[str | Recipe, str, bool, bool, str, bool], str] = {}
-
-
-def program_hex(
-    profile: str | Recipe,
-    *,
-    architecture: str,
-    network: bool,
-    shared: bool = True,
-    on_violation: str = "kill",
-    root_inside: bool = False,
-) -> str:
-    """The filter as lowercase hex, from the shipped table where that has it, else compiled once.
-
-    `shared`: something of the host's is writable inside. Without that, what only guards the host's files is left out.
-    Raises ValueError for an unknown profile, architecture or `on_violation`, and for `refuse` with a profile that always kills.
-    """
-    if on_violation == "kill" and isinstance(profile, str):
-        shipped = _shipped(architecture, profile, shared=shared).get(
-            table_key(profile, network=network, root_inside=root_inside)
-        )
-        if shipped is not None:
-            return shipped
-    key = (profile, architecture, network, shared, on_violation, root_inside)
-    if key not in _compiled:
-        _compiled[key] = compile_filter(
-            profile,
-            architecture=architecture,
-            network=network,
-            shared=shared,
-            on_violation=on_violation,
-            root_inside=root_inside,
-        ).hex()
-    return _compiled[key]
-
-
-def without_listener(program: str) -> str:
-    """What the core makes of a program where nobody can be asked (`put_on_filter` in core/notify.c): it answers itself."""
-    instructions = [program[at : at + 16] for at in range(0, len(program), 16)]
-    for at, instruction in enumerate(instructions):
-        code, answer = instruction[:8], int.from_bytes(bytes.fromhex(instruction[8:]), "little")
-        if code == "06000000" and answer >> 16 == 0x7FC0:
-            # the end of the run, what only the ledger is told of, and an errno
-            low = answer & 0xFFFF
-            settled = {0xFFFF: 0x80000000, 0xFFFE: 0x7FFF0000}.get(low, 0x00050000 | low)
-            instructions[at] = code + settled.to_bytes(4, "little").hex()
-    return "".join(instructions)
-
-
-SHIPPED_ARCHITECTURES, SHIPPED_PROFILES = ("x86_64", "aarch64"), ("strict", "default", "build")
-
-
-def table_name(architecture: str, profile: str, *, shared: bool) -> str:
-    """The module of `data` with one profile's filters for one architecture."""
-    return f"compiled_{architecture}_{profile}" + ("_shared" if shared else "")
-
-
-def _shipped(architecture: str, profile: str, *, shared: bool) -> Mapping[str, str]:
-    """One table: all of them would cost a run half a millisecond."""
-    if architecture not in SHIPPED_ARCHITECTURES or profile not in SHIPPED_PROFILES:
-        return {}
-    module = __import__(f"capsule_run.data.{table_name(architecture, profile, shared=shared)}", fromlist=["PROGRAMS"])
-    programs: Mapping[str, str] = module.PROGRAMS
-    return programs
-
-
-def compile_filter(
-    profile: str | Recipe,
-    *,
-    architecture: str,
-    network: bool = False,
-    shared: bool = True,
-    on_violation: str = "kill",
-    root_inside: bool = False,
-) -> bytes:
-    """The filter as an array of little-endian `struct sock_filter`, compiled from the rules."""
-    from .compiler import compile_rules
-
-    return compile_rules(
-        profile, architecture, network=network, shared=shared, on_violation=on_violation, root_inside=root_inside
-    )
-
-
-def allowed_calls(
-    profile: str | Recipe, architecture: str, *, network: bool = False, root_inside: bool = False
-) -> tuple[str, ...]:
-    """Names of the calls that the profile lets through, for some arguments at least, by number."""
-    from .listing import allowed_calls as listed
-
-    return listed(profile, architecture, network=network, root_inside=root_inside)
-
-
-def explain(
-    profile: str | Recipe,
-    architecture: str,
-    *,
-    network: bool = False,
-    on_violation: str = "kill",
-    root_inside: bool = False,
-) -> tuple[Row, ...]:
-    """One row for each call that the profile names, by number. What is not named is answered ENOSYS."""
-    from .listing import explain as rows
-
-    return rows(profile, architecture, network=network, on_violation=on_violation, root_inside=root_inside)
+__getattr__ = loaded_when_used(
+    __name__,
+    {
+        "compiler": "the filter is not a shipped one",
+        "explain": "a policy is printed",
+        "filters": "the filter is made, while the room is being built",
+        "prefix": "the ledger is on",
+    },
+)

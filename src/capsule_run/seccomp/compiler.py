@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from .assembler import IF_ANY_BIT, IF_AT_LEAST, IF_EQUAL, IF_GREATER, Graph, assemble
 from .rule import ALL_BITS, ENOSYS, refuse
-from .selection import audit_arch_of, grouped_rules, numbers_of, settled
+from .ruleset import audit_arch_of, grouped_rules, numbers_of, settled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .recipe import Recipe
+    from ..model.policy import Recipe
     from .rule import Action, Condition, Rule
 
 # Offsets in `struct seccomp_data`; both architectures are little-endian, so an argument's low half comes first.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..data.profiles import PROFILES
-from . import compile_filter, table_key, table_name
-from .selection import ARCHITECTURES
+from .filters import compile_filter, table_key, table_name
+from .ruleset import ARCHITECTURES
+from .tables.profiles import PROFILES
 
 _HEAD = '''"""Compiled filters of profile `{profile}` for {architecture}, {where}.
 
@@ -53,6 +53,6 @@ def write_tables(directory: str) -> None:
 
 
 if __name__ == "__main__":
-    from .. import data
+    from . import tables
 
-    write_tables(data.__path__[0])
+    write_tables(tables.__path__[0])

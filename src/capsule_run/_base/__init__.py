@@ -1,0 +1,20 @@
+"""What everything stands on: values, errors and their codes, strict JSON, paths by their text.
+
+Imports nothing of the other packages and never touches the system. Read first: `value`.
+"""
+
+from __future__ import annotations
+
+from .lazy import loaded_when_used
+
+__getattr__ = loaded_when_used(
+    __name__,
+    {
+        "errno_words": "a step failed",
+        "error_codes": "an error is made",
+        "printable": "an error is made",
+        "secret_names": "a directory is shared, or a request unmasks",
+        "shortage": "something failed",
+        "strict_json": "JSON is read or written, or a message quotes",
+    },
+)

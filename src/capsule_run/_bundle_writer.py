@@ -1,0 +1,201 @@
+"""How the bundle is written, and what tells the lines that it leaves out; `_bundle` uses it.
+
+Rank 4. Imported at the end of a command that had to find a module of ours elsewhere, and for an exception that nobody
+expected: the others have nothing to do with it.
+"""
+
+from __future__ import annotations
+
+import ast
+import marshal
+import posix
+import sys
+from _frozen_importlib_external import MAGIC_NUMBER, FileLoader  # importlib.machinery has them, for 2 ms
+
+from .engine.prefetch import WHILE_THE_ROOM_IS_BUILT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import CodeType, ModuleType
+
+    from ._bundle import Bundle, Entry
+
+    Stamp = Callable[[str], tuple[int, int]]
+    Stamped = tuple[str, int, int, CodeType]
+
+_DIRECTORY = __file__.rpartition("/")[0]
+_PACKAGE = __name__.partition(".")[0]
+_READER = f"{_PACKAGE}._bundle"
+# What a run imports while its room is being built begins with one of these; there is no run without the last.
+_AFTERWARDS = tuple([f"{_PACKAGE}.{name}" for name in ("workspace.transfer", *WHILE_THE_ROOM_IS_BUILT)])
+_COMMAND_LINE, _OPTIONS, _SUBCOMMAND = f"{_PACKAGE}.cli.command", f"{_PACKAGE}.request.options", f"{_PACKAGE}.cli.exec"
+_ANNOTATIONS = 0x1000000  # __future__.annotations.compiler_flag
+
+
+def keep(used: Bundle | None, path: str, stamp: Stamp) -> None:
+    """Write down what this process has imported of ours, if that is more than the bundle in use had. Never raises OSError.
+
+    The first start that has all of it from a bundle and runs a command says what is wanted always, and in which order; after
+    a change of what is in the bundle another one does.
+    """
+    ours = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == _PACKAGE}
+    fresh = [name for name, module in ours.items() if not _is_of(used, module) and name != _READER]
+    always: tuple[str, ...] = ()
+    if used is not None and not any(name in used.index for name in fresh):
+        always = used.always or _first(used.imported)
+    if sys.dont_write_bytecode or not (fresh or used is None or used.always != always):
+        return
+    try:
+        if posix.stat(path.rpartition("/")[0]).st_uid == posix.geteuid():
+            entries = _entries(ours, used, stamp)
+            _write(path, _encoded(entries, tuple([name for name in always if name in entries])))
+    except OSError:
+        return  # a read-only tree, a full disk: it will go on as before
+
+
+def _first(imported: list[str]) -> tuple[str, ...]:
+    """What a run imported until its room was begun, but for what read its options; nothing where there was no run."""
+    if _AFTERWARDS[-1] not in imported or _SUBCOMMAND in imported:
+        return ()
+    first = imported[: min([imported.index(name) for name in _AFTERWARDS if name in imported])]
+    if _OPTIONS in first:  # asked for when the command line's imports are done, and behind all that it imports itself
+        del first[first.index(_COMMAND_LINE) + 1 : first.index(_OPTIONS) + 1]
+    return tuple(first)
+
+
+def _is_of(used: Bundle | None, module: ModuleType) -> bool:
+    return used is not None and getattr(module.__spec__, "loader", None) is used
+
+
+def _entries(ours: dict[str, ModuleType], used: Bundle | None, stamp: Stamp) -> dict[str, Stamped]:
+    """Those that are still right stay, with what was just compiled in addition or in their place."""
+    entries = {} if used is None else _still_right(used, stamp)
+    for name, module in ours.items():
+        path = module.__file__
+        if (name in entries and _is_of(used, module)) or path is None or name == _READER:
+            continue
+        source = path[len(_DIRECTORY) + 1 :]
+        now = stamp(source)
+        text = FileLoader(name, path).get_data(path)
+        entries[name] = (source, *now, _without_lines(_compiled(text, path)))
+    return entries
+
+
+def _still_right(used: Bundle, stamp: Stamp) -> dict[str, Stamped]:
+    right = [(name, entry) for name, entry in used.index.items() if stamp(entry[0]) == entry[1:3]]
+    try:
+        together = used.together()
+        return {name: (*entry[:3], together.get(name) or used.load(name)) for name, entry in right}
+    except (OSError, ValueError, EOFError, TypeError):
+        return {}  # what is needed of it is compiled again, in time
+
+
+class _Lean(ast.NodeTransformer):
+    """Without what only checkers of types read, and the import of `__future__`, which is what `_ANNOTATIONS` says."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        """Without what is for TYPE_CHECKING."""
+        self.generic_visit(node)
+        if not (isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
+            return node
+        return node.orelse or ast.copy_location(ast.Pass(), node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        """Without the type of its value; nothing of ours asks for it."""
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        """Likewise."""
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        """Without its type."""
+        node.annotation = None
+        return node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        """As it is, but for `__future__`."""
+        return None if node.module == "__future__" else node
+
+
+def _compiled(text: bytes, path: str) -> CodeType:
+    """Without documentation, which is a tenth of it, and annotations of functions, which are as much."""
+    tree = _Lean().visit(ast.parse(text, path))
+    code: CodeType = compile(tree, path, "exec", flags=_ANNOTATIONS, dont_inherit=True, optimize=2)
+    return code
+
+
+def _without_lines(code: CodeType) -> CodeType:
+    """And without the table of line numbers, which is a quarter; `tell` finds them again."""
+    inner = tuple(_without_lines(one) if hasattr(one, "co_code") else one for one in code.co_consts)
+    return code.replace(co_linetable=b"", co_qualname=code.co_name, co_consts=inner)
+
+
+def _line(code: CodeType, instruction: int) -> int:
+    """The line of an instruction, from the source if the code has no table of its own; 0 where that is not to be had."""
+    if code.co_linetable:
+        codes = [code]
+    else:
+        try:
+            codes = [_compiled(FileLoader(code.co_name, code.co_filename).get_data(code.co_filename), code.co_filename)]
+        except (OSError, SyntaxError, ValueError):
+            return 0
+    for one in codes:  # which grows
+        if (one.co_name, one.co_firstlineno, one.co_code) == (code.co_name, code.co_firstlineno, code.co_code):
+            return next((line or 0 for start, end, line in one.co_lines() if start <= instruction < end), 0)
+        codes += [inner for inner in one.co_consts if hasattr(inner, "co_code")]
+    return 0
+
+
+def tell(_kind: type[BaseException], error: BaseException, _trace: object) -> None:
+    """The traceback of an exception that nobody expected, with the lines that the bundle leaves out, on stderr."""
+    import traceback  # it has happened: time does not matter any more
+
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before is not None:
+        tell(type(before), before, None)
+        _say("\nThen this came of it:\n\n")
+    frames, trace = [], error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        frames.append((code.co_filename, _line(code, trace.tb_lasti), code.co_name, None))
+        trace = trace.tb_next
+    lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)]
+    _say("".join([*lines, *traceback.format_exception_only(error)]))
+
+
+def _say(text: str) -> None:
+    """On stderr itself: `sys.stderr` is None where it was closed, and `print` would then write to stdout."""
+    posix.write(2, text.encode("utf-8", "backslashreplace"))
+
+
+def _encoded(entries: dict[str, Stamped], always: tuple[str, ...]) -> bytes:
+    together = marshal.dumps(tuple([entries[name][3] for name in always]))
+    index: dict[str, Entry] = {}
+    codes, offset = [together], len(together)
+    for name, (source, time, size, code) in entries.items():
+        by_itself = b"" if name in always else marshal.dumps(code)
+        index[name] = (source, time, size, offset, len(by_itself))
+        codes.append(by_itself)
+        offset += len(by_itself)
+    head = marshal.dumps((index, always, len(together)))
+    return b"".join((MAGIC_NUMBER, len(head).to_bytes(4, "little"), head, *codes))
+
+
+def _write(path: str, data: bytes) -> None:
+    """Whole or not at all: a reader never sees half of it."""
+    unfinished = f"{path}.{posix.getpid()}"
+    fd = posix.open(unfinished, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o644)
+    try:
+        if posix.write(fd, data) == len(data):
+            posix.rename(unfinished, path)
+            return
+        posix.unlink(unfinished)
+    except OSError:
+        posix.unlink(unfinished)
+        raise
+    finally:
+        posix.close(fd)

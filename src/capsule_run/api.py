@@ -1,0 +1,193 @@
+"""The SDK's one call: keyword arguments in, a result out.
+
+Rank 4, a door beside `cli`. What a program needs beyond these arguments it says in a `Request` (`engine.execute.execute`).
+"""
+
+from __future__ import annotations
+
+from ._base.errors import exhausted
+from .engine import code as engine_code
+from .engine import variables as engine_variables
+from .engine.execute import perform
+from .host.path_resolution import variables
+from .request.arguments import mapping_from_arguments
+from .request.parse import request_from_mapping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from os import PathLike
+    from typing import Concatenate, ParamSpec, Protocol
+
+    from .model.request import Language, OnOutputLimit, OnViolation, ProfileName, Workspace, WorkspaceUpper
+    from .model.result import Result
+
+    Options = ParamSpec("Options")
+
+    class CodeDoor(Protocol[Options]):
+        """Takes code, and the options of `run`."""
+
+        def __call__(
+            self,
+            code: str,
+            language: Language | str = "python",
+            arguments: Sequence[str] = (),
+            file: str | None = None,
+            *args: Options.args,
+            **options: Options.kwargs,
+        ) -> Result: ...
+
+    def _code_door_like(_run: Callable[Concatenate[Sequence[str], Options], Result]) -> CodeDoor[Options]: ...
+
+
+def fields_from_arguments(**arguments: object) -> dict[str, object]:
+    """The request mapping of arguments, completed by the variables of the environment that are options (`variables`)."""
+    fields = mapping_from_arguments(**arguments)
+    if not variables():
+        return fields
+
+    return engine_variables.completed(fields)
+
+
+def run(
+    command: Sequence[str | PathLike[str]],
+    *,
+    timeout_ms: int | None = None,
+    memory: int | str | None = None,
+    env: Mapping[str, str | PathLike[str]] | None = None,
+    stdin: bytes | str | None = None,
+    workspace: str | PathLike[str] | Workspace | Mapping[str, object] | None = None,
+    workspace_upper: str | PathLike[str] | WorkspaceUpper | Mapping[str, object] | None = None,
+    network: bool | None = None,
+    max_output: int | str | None = None,
+    max_pids: int | None = None,
+    disk: int | str | None = None,
+    cpu_time_ms: int | None = None,
+    cpus: float | None = None,
+    readonly: Sequence[str | PathLike[str]] = (),
+    writable: Sequence[str | PathLike[str]] = (),
+    tools: Sequence[str | PathLike[str]] = (),
+    unmask: Sequence[str] = (),
+    workdir: str | PathLike[str] | None = None,
+    user: int | str | None = None,
+    on_output_limit: OnOutputLimit | None = None,
+    profile: ProfileName | str | PathLike[str] | None = None,
+    on_violation: OnViolation | None = None,
+    files: Mapping[str, object] | None = None,
+    collect: Sequence[str] | None = None,
+    collect_to: str | PathLike[str] | None = None,
+    changes: bool | None = None,
+    apply_changes: bool | None = None,
+    save_changes: str | PathLike[str] | None = None,
+    collect_bytes: int | str | None = None,
+    collect_file_bytes: int | str | None = None,
+    execution_id: str | None = None,
+    postmortem: bool | None = None,
+    ledger: bool | None = None,
+) -> Result:
+    """Run `command` in a fresh sandbox, wait for it, and return the result.
+
+    An argument that is None is not given. A path may be a string or an `os.PathLike`.
+
+    :param command: the program and its arguments; no shell is involved.
+    :param timeout_ms: wall-clock limit in milliseconds (default 30 000).
+    :param memory: bytes, or a size such as "256M" (default 256 MiB), for the command and all its children together.
+    :param env: variables; nothing of the caller's environment is passed on.
+    :param stdin: what the command reads; None is end-of-file at once.
+    :param workspace: a host directory shown copy-on-write at /workspace, or a `Workspace` with a mode (None: empty).
+    :param workspace_upper: a directory, or a `WorkspaceUpper` with a size: what is written to the workspace lies there.
+    :param network: True gives the command the host's network.
+    :param max_output: bytes kept of each stream, or a size (default 1 MiB).
+    :param max_pids: the most processes and threads at a time (default 100).
+    :param disk: bytes of the private file systems, or a size (default: 7/8 of `memory`).
+    :param cpu_time_ms: limit of the CPU time of all processes together, in milliseconds.
+    :param cpus: the most processors used at a time, such as 0.5.
+    :param readonly: host paths shown read-only at the same place.
+    :param writable: host paths shown writable at the same place.
+    :param tools: programs from outside /usr, shown read-only with what they need.
+    :param unmask: names of secrets to show nevertheless.
+    :param workdir: the directory that the command starts in (default /workspace).
+    :param user: user id inside, or "UID:GID" (default 1000).
+    :param on_output_limit: "kill" or "truncate": what happens when a stream reaches `max_output` (default "kill").
+    :param profile: system call profile: a name, NAME+GROUP or the path of a TOML file.
+    :param on_violation: "kill" or "refuse": what happens at a forbidden system call.
+    :param files: files in /workspace: by path, content or an object with "text", "base64" or "source", and "mode".
+    :param collect: patterns of the files that come back in `Result.files`, such as "out/*".
+    :param collect_to: a host directory that collected files are written to.
+    :param changes: whether `Result.changes` lists what changed (default: if the workspace is copy-on-write).
+    :param apply_changes: True applies the changes to the shared directory.
+    :param save_changes: a host directory that changed files are written to.
+    :param collect_bytes: the most bytes that come back, or a size.
+    :param collect_file_bytes: the most bytes of one file, or a size.
+    :param execution_id: names the run in its result and in logs (default: a random UUID).
+    :param postmortem: False leaves out what each thread was doing at a timeout.
+    :param ledger: True lists every process in `Result.processes`.
+    :raises CapsuleError: with a code E1xxx if the request is wrong.
+    """
+    try:
+        fields = fields_from_arguments(
+            command=command,
+            timeout_ms=timeout_ms,
+            memory=memory,
+            env=env,
+            stdin=stdin,
+            workspace=workspace,
+            workspace_upper=workspace_upper,
+            network=network,
+            max_output=max_output,
+            max_pids=max_pids,
+            disk=disk,
+            cpu_time_ms=cpu_time_ms,
+            cpus=cpus,
+            readonly=readonly,
+            writable=writable,
+            tools=tools,
+            unmask=unmask,
+            workdir=workdir,
+            user=user,
+            on_output_limit=on_output_limit,
+            profile=profile,
+            on_violation=on_violation,
+            files=files,
+            collect=collect,
+            collect_to=collect_to,
+            changes=changes,
+            apply_changes=apply_changes,
+            save_changes=save_changes,
+            collect_bytes=collect_bytes,
+            collect_file_bytes=collect_file_bytes,
+            execution_id=execution_id,
+            postmortem=postmortem,
+            ledger=ledger,
+        )
+        request = request_from_mapping(fields)
+    except (OSError, ImportError) as error:  # a module, too, needs a descriptor to be read
+        raise exhausted(error) or error from None
+    return perform(request)
+
+
+def _run_code(
+    code: str,
+    language: Language | str = "python",
+    arguments: Sequence[str] = (),
+    file: str | None = None,
+    **options: object,
+) -> Result:
+    """Run `code` in a fresh sandbox, wait for it, and return the result.
+
+    :param language: python, javascript, typescript, bash, ruby, perl, c, c++, java, go or rust, as far as the host has it.
+    :param arguments: words for the program.
+    :param file: the name of the source file in /workspace, such as main.py.
+    :param options: what `run` takes besides the command, such as `timeout_ms` or `files`.
+    :raises CapsuleError: with a code E1xxx if the request is wrong; E1010 if the sandbox lacks the language.
+    """
+    fields = fields_from_arguments(**options)
+    return perform(engine_code.code_request(code, language, fields, arguments=arguments, file=file))
+
+
+# A type checker knows every option of `run_code` from `run`: twenty of them, written twice, would part.
+if TYPE_CHECKING:
+    run_code = _code_door_like(run)
+else:
+    run_code = _run_code
+    run_code.__name__ = run_code.__qualname__ = "run_code"

@@ -1,0 +1,16 @@
+"""Find, create and remove control groups, version 1 and 2.
+
+Changes nothing of the host but groups that it made. Read first: `discover`, then `create`.
+"""
+
+from __future__ import annotations
+
+from .._base.lazy import loaded_when_used
+
+__getattr__ = loaded_when_used(
+    __name__,
+    {
+        "disks": "the request limits io",
+        "v2": "the host has control groups of version 2",
+    },
+)

@@ -1,0 +1,289 @@
+"""The command line: options in, one run, an exit code out.
+
+Rank 4, a door. Streaming mode relays the command's streams and says on stderr what was not a clean end; `--json` prints
+exactly one JSON response on stdout and nothing else ever. Data goes to stdout, everything of ours to stderr.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # typeshed has only `signal`, which costs 4 ms (enum)
+import posix
+import sys
+
+from .. import __version__, launcher
+from .._base import secret_names
+from .._base.errors import BROKEN_PIPE_EXIT, CapsuleError, exit_status
+from .._base.lexical_paths import SYSTEM_DIRECTORIES, within
+from .._base.value import replace
+from ..engine import variables
+from ..engine.execute import perform
+from ..engine.prepare import dry_run
+from ..engine.streams import Streams
+from ..host import path_resolution
+from ..model.request import Isolation, Request, Workspace
+from ..monitor import audit_log
+from ..request import options as request_options
+from ..request.fast_path import HELP, VERSION, Options, plain_request
+from . import help as cli_help
+from . import output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..launcher import Run
+    from ..model.result import Result
+
+USAGE_EXIT = 2
+EPIPE = 32
+# What the first word may be instead of an option or `--`: the module of `cli` whose `main` takes the words behind it. A
+# command of that name is run with `--` before it.
+SUBCOMMANDS = {"doctor": "doctor", "exec": "exec", "mcp": "mcp", "policy": "policy"}
+# These end the sandbox and are reported; the others of the pair below are the command's to handle.
+ENDING_SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
+FORWARDED_SIGNALS = (_signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGQUIT)
+# Never shown unless asked for by name: what lies there is the host's or the account's, not a project.
+UNSHARED_TREES = ("/proc", "/sys", "/dev", "/etc", "/boot", "/run")
+UNSHARED_DIRECTORIES = ("/home", "/root", "/var", "/srv", "/mnt", "/media", "/opt")
+
+
+# What a name in terminfo is made of: nothing else of the caller's environment gets in by this way.
+TERMINAL_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-._")
+
+
+def _own_standard_descriptors() -> None:
+    """Whoever closed 0, 1 or 2 gets /dev/null there, before anything of ours could land on those numbers."""
+    for fd in (0, 1, 2):
+        try:
+            posix.fstat(fd)
+        except OSError:
+            posix.open("/dev/null", posix.O_RDWR)  # the lowest free number: this one
+
+
+class _Signals:
+    """From now on signals end or reach the run, also one that comes before it has started."""
+
+    def __init__(self) -> None:
+        self._run: Run | None = None
+        self._early = 0
+        for number in ENDING_SIGNALS:
+            if _signal.getsignal(number) != _signal.SIG_IGN:  # nohup, and jobs of a shell without job control
+                _signal.signal(number, self._end)
+        for number in FORWARDED_SIGNALS:
+            _signal.signal(number, self._forward)
+
+    def _end(self, number: int, _frame: object) -> None:
+        self._early = self._early or number
+        if self._run is not None:
+            self._run.cancel(number)
+
+    def _forward(self, number: int, _frame: object) -> None:
+        if self._run is not None:
+            self._run.signal(number)
+
+    def ended(self) -> None:
+        """The run is over: from now on a signal ends us, also while nobody takes what we have to say."""
+        for number in ENDING_SIGNALS:
+            if _signal.getsignal(number) == self._end:
+                _signal.signal(number, _signal.SIG_DFL)
+
+    def started(self, run: Run) -> None:
+        self._run = run
+        if self._early:
+            run.cancel(self._early)
+
+
+def _terminal_or_same(fd: int, flags: int) -> int:
+    """A terminal opened anew without blocking, so that a stopped one (Ctrl-S) cannot hold the clock; else `fd` itself."""
+    if not posix.isatty(fd):
+        return fd
+    try:
+        return posix.open(f"/proc/self/fd/{fd}", flags | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC)
+    except OSError:
+        return fd  # somebody else's terminal, after su: it works, only Ctrl-S stops the clock
+
+
+def command_workspace(request: Request, options: Options) -> Request:
+    """In command mode the current directory is the workspace, unless that would show more than a project."""
+    if options.workspace_given:
+        return request
+    try:
+        directory = posix.getcwd()
+    except OSError:
+        return _without_workspace(request, "the current directory is gone")
+    home = path_resolution.real(path_resolution.environment("HOME") or "/root")
+    if directory == home or within(home, directory):
+        return _without_workspace(request, f"`{directory}` is or holds the home directory")
+    if directory in (*SYSTEM_DIRECTORIES, *UNSHARED_DIRECTORIES) or any(
+        within(directory, tree) for tree in UNSHARED_TREES
+    ):
+        return _without_workspace(request, f"`{directory}` belongs to the system")
+
+    secret = next(
+        (
+            name
+            for name in secret_names.ACCOUNT_DIRECTORIES
+            if path_resolution.exists(f"{directory}/{name}", follow=False)
+        ),
+        None,
+    )
+    if secret is not None:
+        return _without_workspace(request, f"`{directory}` holds `{secret}`")
+    isolation = _with_workspace(request.isolation, directory)
+    return replace(request, isolation=isolation)
+
+
+def _with_terminal(request: Request) -> Request:
+    """On a terminal the command learns which kind it is: its output goes there, though by way of a pipe."""
+    kind = path_resolution.environment("TERM")
+    if "TERM" in dict(request.environment) or not TERMINAL_LETTERS.issuperset(kind) or not kind:
+        return request
+    if not posix.isatty(1) and not posix.isatty(2):
+        return request
+    return replace(request, environment=(*request.environment, ("TERM", kind)))
+
+
+def _with_workspace(isolation: Isolation, directory: str) -> Isolation:
+    return replace(isolation, workspace=Workspace(source=directory))
+
+
+def _without_workspace(request: Request, reason: str) -> Request:
+    output.write_lines(2, [f"{reason}: /workspace starts empty"], output.OUR_NAME)
+    output.write_all(2, "\nhint: `--workspace .` shares it, as a private copy\n")
+    return request
+
+
+def _stream(request: Request, options: Options, signals: _Signals, stdin: int | None) -> Result:
+    streams = Streams(
+        stdin=stdin,
+        stdout=_terminal_or_same(1, posix.O_WRONLY),
+        stderr=_terminal_or_same(2, posix.O_WRONLY),
+    )
+    return _performed(request, options, signals, streams)
+
+
+def _is_unread(result: Result) -> bool:
+    """Whether the reader of our output has left: a pipeline expects no word about that."""
+    error = result.error
+    if error is None or error.code not in ("E4003", "E6006"):
+        return False
+    if error.code == "E6006":
+        return error.details.get("errno") == EPIPE
+
+    return output.reader_has_left(1 if error.details["stream"] == "stdout" else 2)
+
+
+def _performed(request: Request, options: Options, signals: _Signals, streams: Streams | None = None) -> Result:
+    """The run, written down where the operator asked for it."""
+    if options.audit_required and not options.audit_log:
+        raise CapsuleError("E1007", "`--audit-required` needs `--audit-log`")
+    if not (options.metrics_file or options.audit_log):
+        short = not (options.json or options.pretty or options.verbose)
+        return perform(request, streams=streams, on_start=signals.started, short=short)
+
+    monitor = audit_log.Monitor(
+        metrics_file=options.metrics_file, audit_log=options.audit_log, required=options.audit_required
+    )
+    return monitor.execute(request, streams=streams, on_start=signals.started)
+
+
+def run_command(request: Request, options: Options, *, passes_stdin: bool = True) -> int:
+    """One run in command mode, in the current directory, and its exit code. Also what `exec` does once it has a request."""
+    request = _with_terminal(command_workspace(request, options))
+    if options.dry_run:
+        return output.print_steps(dry_run(request), json=options.json, pretty=options.pretty)
+    signals = _Signals()
+    stdin = _terminal_or_same(0, posix.O_RDONLY) if passes_stdin else None
+    if options.pretty:
+        result = _performed(request, options, signals, Streams(stdin=stdin))
+        signals.ended()
+        output.print_json(result, pretty=True)
+    else:
+        result = _stream(request, options, signals, stdin)
+        if result.error and _is_unread(result):
+            return BROKEN_PIPE_EXIT
+        if result.error or result.denied or result.changes or result.not_applied or result.not_collected:
+            signals.ended()
+            output.tell(request, result)
+    if options.verbose:
+        output.say_all(result)
+    return exit_status(result.error, result.exit_code)
+
+
+def _json(options: Options) -> int:
+
+    try:
+        text = output.read_all(0)
+    except OSError as error:
+        raise CapsuleError("E6006", f"cannot read the request: {posix.strerror(error.errno or 0).lower()}") from None
+    request = request_options.build_json_request(options, text)
+    if options.dry_run:
+        return output.print_steps(dry_run(request), json=True, pretty=options.pretty)
+    signals = _Signals()
+    result = _performed(request, options, signals)
+    signals.ended()
+    output.print_json(result, pretty=options.pretty)
+    if options.verbose:
+        output.say_all(result)
+    return exit_status(result.error, result.exit_code)
+
+
+def _about(action: str) -> int:
+
+    output.write_all(1, cli_help.help_text() if action == HELP else f"capsule-run {__version__}\n")
+    return 0
+
+
+def with_environment(options: Options) -> Options:
+    """The command line, completed by the variables of the environment that are options (`variables`)."""
+    if options.action in (HELP, VERSION) or not path_resolution.variables():
+        return options
+
+    return variables.with_variables(options)
+
+
+def _before_command(words: Sequence[str]) -> list[str]:
+    return list(words[: words.index("--")]) if "--" in words else list(words)
+
+
+def _subcommand(name: str, words: Sequence[str]) -> int:
+    module = __import__(f"{__package__}.{SUBCOMMANDS[name]}", fromlist=["main"])
+    try:
+        status: int = module.main(words)
+    except CapsuleError as error:
+        return output.refused(error, json="--json" in _before_command(words), pretty=False)
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code (design section 5)."""
+    words = sys.argv[1:] if words is None else words
+    _own_standard_descriptors()
+    launcher.adopt(sys._xoptions.get("capsule-core"))  # noqa: SLF001  # its documented name
+    try:
+        return _main(words)
+    finally:
+        launcher.let_go()
+
+
+def _main(words: Sequence[str]) -> int:
+    if words and words[0] in SUBCOMMANDS:
+        return _subcommand(words[0], words[1:])
+    json = pretty = False
+    try:
+        if (request := plain_request(words)) is not None and not path_resolution.variables():
+            return run_command(request, Options(command=request.command))
+
+        # how to answer is known before it is known whether the rest can be read
+        json, pretty = "--json" in _before_command(words), "--pretty" in _before_command(words)
+        options = with_environment(request_options.read_options(words))
+        json, pretty = options.json, options.pretty
+        if options.action in (HELP, VERSION):
+            return _about(options.action)
+        return _json(options) if options.json else run_command(request_options.build_request(options), options)
+    except CapsuleError as error:
+        return output.refused(error, json=json, pretty=pretty)
+    except KeyboardInterrupt:
+        return 130

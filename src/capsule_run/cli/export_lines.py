@@ -1,0 +1,48 @@
+"""What the command line says about the workspace behind a run: what was discarded, and what could not be kept.
+
+Imported only where there is something to say.
+"""
+
+from __future__ import annotations
+
+from .._base.printable import name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..model.request import Request
+    from ..model.result import Result
+    from ..model.result_parts import Change
+
+MOST_NAMED = 3
+MOST_REASONS = 10
+
+
+def _counted(changes: Sequence[Change], *, more: bool) -> str:
+    counts = [(kind, sum(change.kind == kind for change in changes)) for kind in ("created", "modified", "deleted")]
+    kinds = ", ".join(f"{count} {kind}" for kind, count in counts if count)
+    names = ", ".join(name(change.path) for change in changes[:MOST_NAMED])
+    rest = ", …" if len(changes) > MOST_NAMED else ""
+    one = "change" if len(changes) == 1 else "changes"
+    return f"{'more than ' if more else ''}{len(changes)} {one} ({kinds}: {names}{rest})"
+
+
+def lines(request: Request, result: Result) -> list[str]:
+    """What there is to say, without our name in front."""
+    said = []
+    changes = result.changes or ()
+    ended_by_itself = result.status == "success" or (result.error is not None and result.error.code == "E3003")
+    asked = request.apply_changes or request.save_changes is not None
+    if changes and not (asked and ended_by_itself):
+        counted = _counted(changes, more=result.changes_truncated)
+        if asked:
+            said.append(f"{counted} in /workspace discarded: the command did not end by itself")
+        else:
+            said.append(f"{counted} in /workspace discarded; `--apply-changes` or `--save-changes DIR` keeps them")
+    said += [f"not written: {name(one.path)}: {one.reason}" for one in result.not_applied[:MOST_REASONS]]
+    said += [f"not collected: {name(one.path)}: {one.reason}" for one in result.not_collected[:MOST_REASONS]]
+    hidden = len(result.not_applied[MOST_REASONS:]) + len(result.not_collected[MOST_REASONS:])
+    if hidden:
+        said.append(f"and {hidden} more files")
+    return said

@@ -1,0 +1,187 @@
+"""What the command line says: JSON on stdout, everything else of ours on stderr; and the request that it reads.
+
+Rank 4. A run that ends well and quietly says nothing, so nothing of this is loaded for it.
+"""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from .._base import strict_json
+from .._base.errors import BROKEN_PIPE_EXIT, exit_status
+from .._base.printable import printable
+from ..engine.build_result import failed_result, new_execution_id, timestamp
+from ..request import parse
+from ..result import denied_syscalls, processes
+from . import export_lines
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from .._base.errors import CapsuleError, Failure
+    from ..model.request import Request
+    from ..model.result import Result
+
+
+MOST_LINE = 1 << 16  # characters
+OUR_NAME = "capsule-run: "
+EPIPE = 32
+STDERR_PATIENCE_MS = 1000
+READER_PATIENCE_MS, READER_STEP_MS = 1000, 20
+
+
+class _Progress:
+    """Whether an answer is on stdout, or a part of it: there is to be no second one."""
+
+    begun = False
+
+
+progress = _Progress()
+
+
+def write_lines(fd: int, lines: Iterable[str], start: str = "") -> None:
+    """Lines for people: each stays one, whatever it quotes."""
+    write_all(fd, "".join([f"{start}{printable(line, MOST_LINE)}\n" for line in lines]))
+
+
+def write_all(fd: int, text: str) -> None:
+    """Write text to a descriptor. Ends the program where stdout takes no more; nothing can be done about stderr."""
+    view = memoryview(text.encode("utf-8", "backslashreplace"))
+    progress.begun |= fd == 1
+    while view:
+        try:
+            view = view[posix.write(fd, view) :]
+        except BlockingIOError:  # whoever started us may share the descriptor and want it so
+            if not _can_be_written(fd):
+                return
+        except OSError as error:
+            if fd == 2:
+                return
+            if error.errno == EPIPE:
+                raise SystemExit(BROKEN_PIPE_EXIT) from None
+            write_all(2, f"capsule-run: E6006: cannot write the answer: {posix.strerror(error.errno or 0).lower()}\n")
+            raise SystemExit(125) from None
+
+
+def _can_be_written(fd: int) -> bool:
+    """Wait until a non-blocking descriptor takes more; a message on stderr is not worth a long wait."""
+    import select  # noqa: PLC0415  # only who has to wait
+
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(STDERR_PATIENCE_MS if fd == 2 else None))
+
+
+def reader_has_left(fd: int) -> bool:
+    """Whether the reader of a pipe leaves without taking what waits in it.
+
+    Asked when a command passed its output limit: what `| head -1` did not read counts as output, but is not wanted.
+    """
+    import fcntl  # noqa: PLC0415  # only for a pipe or a terminal
+    import select  # noqa: PLC0415  # only who has to wait
+    import termios  # noqa: PLC0415  # only for a pipe or a terminal
+
+    poll = select.poll()
+    poll.register(fd, 0)  # an error is always told
+    for _ in range(READER_PATIENCE_MS // READER_STEP_MS):
+        if any(events & select.POLLERR for _fd, events in poll.poll(READER_STEP_MS)):
+            return True
+        waiting = bytearray(4)
+        try:
+            fcntl.ioctl(fd, termios.FIONREAD, waiting)
+        except OSError:  # no pipe
+            return False
+        if not any(waiting):
+            return False
+    return False
+
+
+def explain(error: Failure, postmortem: Mapping[str, object] | None = None) -> None:
+    """On stderr, why it was not a clean end. A command's own exit code speaks for itself."""
+    if error.code == "E3003":
+        return
+    hint = f"\n\nhint: {error.hint}" if error.hint else ""
+    doing = ""
+    if postmortem is not None:
+        doing = "".join(f"\n  at the end {line}" for line in processes.in_words(postmortem))
+    write_all(2, f"capsule-run: {error.code}: {error.message}{doing}{hint}\n")
+
+
+def _say_what_is_kept(request: Request, result: Result) -> None:
+    if result.changes or result.not_applied or result.not_collected:
+        write_lines(2, export_lines.lines(request, result), OUR_NAME)
+
+
+def _tell_refusals(result: Result) -> None:
+    """On stderr, in one line, which calls were refused and what would allow them."""
+    if not result.denied or (result.error is not None and result.error.code == "E5001"):
+        return
+
+    words = denied_syscalls.in_words(result.denied, str(result.isolation["seccomp"]), ended_well=result.ok)
+    if words:
+        write_lines(2, [words], OUR_NAME)
+
+
+def tell(request: Request, result: Result) -> None:
+    """On stderr, what the caller of a run should know besides what the command said."""
+    if result.error is not None:
+        explain(result.error, result.postmortem)
+    _say_what_is_kept(request, result)
+    _tell_refusals(result)
+
+
+def say_all(result: Result) -> None:
+    """On stderr, for `-v`: what was in force, and what it cost."""
+    lines = [f"status: {result.status}", f"execution id: {result.execution_id}"]
+    lines += [f"{name}: {strict_json.dumps(fact, indent=None)}" for name, fact in result.isolation.items()]
+    metrics = result.metrics
+    if metrics is not None:
+        lines.append(f"wall {metrics.wall_ms} ms, cpu {metrics.cpu_ms} ms")
+        phases = ", ".join(f"{name} {micros} us" for name, micros in (metrics.startup or {}).items())
+        lines.append(f"start-up: {phases}")
+    write_lines(2, lines, OUR_NAME)
+
+
+def print_steps(steps: list[str], *, json: bool, pretty: bool) -> int:
+    """The steps of a plan in words, numbered; and the exit code."""
+    if json:
+        write_all(1, strict_json.dumps({"dry_run": True, "steps": steps}, indent=2 if pretty else None) + "\n")
+    else:
+        write_lines(1, [f"{number:3d}  {step}" for number, step in enumerate(steps, 1)])
+    return 0
+
+
+def print_json(result: Result, *, pretty: bool) -> None:
+    """The response, on stdout."""
+    write_all(1, result.to_json(indent=2 if pretty else None) + "\n")
+
+
+def read_all(fd: int) -> bytes:
+    """All that a descriptor gives, or as much as shows that it is too much for a request."""
+    parts, left = [], parse.MAX_REQUEST_BYTES + 1
+    while left > 0:
+        try:
+            part = posix.read(fd, min(left, 1 << 20))
+        except BlockingIOError:  # as in `write_all`
+            import select  # noqa: PLC0415  # only who has to wait
+
+            select.select([fd], [], [])
+            continue
+        if not part:
+            break
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def refused(error: CapsuleError, *, json: bool, pretty: bool) -> int:
+    """The exit code of a request that never ran, once the same answer as a result is given in the form that was asked for."""
+    name = error.execution_id or new_execution_id()
+    result = failed_result(error, {"execution_id": name, "started_at": timestamp(time.time_ns())})
+    if json or pretty:
+        print_json(result, pretty=pretty)
+    else:
+        explain(error.failure())
+    return exit_status(result.error, None)

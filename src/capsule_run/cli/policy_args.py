@@ -1,0 +1,84 @@
+"""The words of `capsule-run policy`, read, and what they name."""
+
+from __future__ import annotations
+
+import posix
+
+from .._base.errors import CapsuleError
+from ..engine.profile_file import MAX_BYTES, load
+from ..host.caller_files import read, reason_of
+from ..seccomp.custom_profile import wrong
+from ..seccomp.filters import SHIPPED_ARCHITECTURES, explain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..model.policy import Recipe
+    from ..seccomp.explain import Row
+
+FLAGS = ("--network", "--root", "--json", "--help", "-h")
+WITH_VALUE = ("--arch", "--profile", "-o")
+
+
+class Words:
+    """The words of the subcommand: options anywhere, the rest in order; behind `--` stands a command."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.flags: set[str] = set()
+        self.given: dict[str, str] = {}
+        self.plain: list[str] = []
+        self.command: tuple[str, ...] = ()
+        waiting = list(words)
+        while waiting:
+            word = waiting.pop(0)
+            if word == "--":
+                self.command = tuple(waiting)
+                break
+            if word in FLAGS:
+                self.flags.add(word)
+            elif word in WITH_VALUE:
+                if not waiting:
+                    raise usage(f"`{word}` needs a value")
+                self.given[word] = waiting.pop(0)
+            elif word.startswith("-"):
+                raise usage(f"unknown option `{word}`")
+            else:
+                self.plain.append(word)
+        architecture = self.given.get("--arch", posix.uname().machine)
+        if architecture not in SHIPPED_ARCHITECTURES:
+            raise usage(f"`--arch` must be x86_64 or aarch64, not `{architecture}`")
+        self.architecture = architecture
+
+    def rows(self, profile: str) -> tuple[Row, ...]:
+        """Every call that the profile names, in the variant that the options ask for."""
+        return explain(
+            profile_of(profile),
+            self.architecture,
+            network="--network" in self.flags,
+            root_inside="--root" in self.flags,
+        )
+
+
+def usage(message: str) -> CapsuleError:
+    """What is wrong with the command line."""
+    return CapsuleError("E1007", f"policy: {message}", hint="see `capsule-run policy --help`")
+
+
+def profile_of(word: str) -> str | Recipe:
+    """What a word names: a shipped profile stays its name. Raises CapsuleError E1011."""
+    return load(word) or word
+
+
+def read_text(path: str) -> str:
+    """A file of the user's, for `test`. Raises CapsuleError E1011."""
+    try:
+        text = read(path, MAX_BYTES)
+        if len(text) > MAX_BYTES:
+            raise wrong(path, f"the file has more than {MAX_BYTES} bytes")
+        return text.decode()
+    except OSError as error:
+        why, hint = reason_of(error)
+        raise wrong(path, f"cannot read the file: {why}", hint=hint or "") from None
+    except UnicodeDecodeError as error:
+        raise wrong(path, f"cannot read the file: {error}") from None

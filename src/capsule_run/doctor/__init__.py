@@ -1,0 +1,16 @@
+"""What this host can and cannot do, and an attack on our own sandbox.
+
+Starts nothing but sandboxes. Read first: `diagnose`.
+"""
+
+from __future__ import annotations
+
+from .._base.lazy import loaded_when_used
+
+__getattr__ = loaded_when_used(
+    __name__,
+    {
+        "apparmor": "`doctor --apparmor`",
+        "attack": "`doctor --attack`",
+    },
+)

@@ -1,0 +1,166 @@
+"""Attacks on a sandbox of this host, run for real: what `capsule-run doctor --attack` says of the wall.
+
+Rank 3. Plants decoys first, since that something is not seen proves only something where it was there. Every attempt is a
+run of its own, so that one which ends its run ends no other. What was planted is gone afterwards, however it ended.
+"""
+
+from __future__ import annotations
+
+import os
+import posix
+import socket
+import tempfile
+import threading
+
+from .._base.value import Value
+from ..engine.execute import perform
+from ..request.parse import request_from_mapping
+from .attack_table import ENDED, PREFIX, ROWS, X86_ROWS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
+
+    from ..model.result import Result
+
+    Row = tuple[str, str, str, tuple[str, ...], str]
+
+WORKERS = 4
+THROUGH = "it succeeded"
+LANDLOCK, CLOCK = "Landlock", "clock"  # the layers that want a run of another kind
+LANDLOCK_SCOPES = 6  # the version that knows abstract sockets
+VARIABLE = "CAPSULE_DOCTOR_DECOY"
+LIMITS = {"memory_bytes": 64 << 20, "disk_bytes": 32 << 20, "max_output_bytes": 1 << 16, "max_pids": 40}
+WITNESS = (
+    "a sandbox that lets programs run",
+    "none",
+    "without it nothing below would mean anything",
+    (THROUGH,),
+    "pass",
+)
+
+
+class Attempt(Value):
+    """One attempt: `outcome` is what the attacker saw, `layer` what stands first in its way."""
+
+    name: str
+    layer: str
+    story: str
+    outcome: str
+    stopped: bool
+
+
+class Decoys:
+    """What is to be found outside: a file, two listeners, a variable, a descriptor. A context manager that takes it away."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="capsule-doctor-", dir="/var/tmp")
+        secret = f"{self._folder.name}/secret"
+        with open(secret, "w", encoding="ascii") as file:
+            file.write("decoy")
+        os.chmod(self._folder.name, 0o755)  # noqa: S103  # that it may not be entered must not be what saves it
+        self._tcp, self._unix = socket.create_server(("127.0.0.1", 0)), socket.socket(socket.AF_UNIX)
+        abstract = b"\0capsule-doctor-" + posix.urandom(8).hex().encode()
+        self._unix.bind(abstract)
+        self._unix.listen()
+        self._leaked = posix.open(self._folder.name, posix.O_RDONLY)
+        os.set_inheritable(self._leaked, True)  # noqa: FBT003  # positional only
+        os.environ[VARIABLE] = "decoy"
+        self.names = {
+            "secret": secret,
+            "port": self._tcp.getsockname()[1],
+            "abstract": abstract,
+            "host_pid": posix.getpid(),
+            "variable": VARIABLE,
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        del os.environ[VARIABLE]
+        posix.close(self._leaked)
+        self._unix.close()
+        self._tcp.close()
+        self._folder.cleanup()
+
+
+def _numbers(architecture: str) -> dict[str, int]:
+    module = __import__(f"capsule_run.seccomp.tables.syscalls_{architecture}", fromlist=["NUMBERS"])
+    numbers: dict[str, int] = module.NUMBERS
+    return numbers
+
+
+def _program(row: Row, names: dict[str, object], numbers: dict[str, int]) -> str:
+    needed = {name: number for name, number in numbers.items() if f"N[{name!r}]" in row[4]}
+    decoys = "".join(f"{name} = {decoy!r}\n" for name, decoy in names.items())
+    body = "".join(f"    {line}\n" for line in row[4].splitlines())
+    return (
+        f"{PREFIX}N = {needed!r}\n{decoys}try:\n{body}except OSError as error:\n"
+        "    print(errno.errorcode.get(error.errno, error))\n"
+        f"except Exception as error:\n    print(type(error).__name__)\nelse:\n    print({THROUGH!r})\n"
+    )
+
+
+def outcome(result: Result) -> str:
+    """What the attacker saw, in a word: an errno, the code of the limit or rule that ended it, or that it succeeded."""
+    error = result.error
+    if error is not None and error.code != "E3003":
+        if error.code == "E3005" and result.signal is not None:
+            return result.signal
+        return ENDED if error.code.startswith("E5") else error.code
+    lines = result.stdout.split("\n")
+    return lines[-2] if len(lines) > 1 else "it ended without a word"
+
+
+def _run(row: Row, names: dict[str, object], numbers: dict[str, int]) -> Result:
+    request = {
+        "command": ["python3", "-I", "-S", "-c", _program(row, names, numbers)],
+        "resources": LIMITS,
+        "isolation": {"network": row[1] == LANDLOCK},
+        "timeout_ms": 400 if row[1] == CLOCK else 10_000,
+    }
+    return perform(request_from_mapping(request))
+
+
+def _judged(row: Row, result: Result) -> Attempt:
+    saw = outcome(result)
+    return Attempt(name=row[0], layer=row[1], story=row[2], outcome=saw, stopped=saw in row[3])
+
+
+def _rows(architecture: str, landlock_abi: object) -> list[Row]:
+    """The table, without what this machine or kernel does not have."""
+    rows = [*ROWS, *(X86_ROWS if architecture == "x86_64" else ())]
+    scopes = isinstance(landlock_abi, int) and landlock_abi >= LANDLOCK_SCOPES
+    return [row for row in rows if scopes or row[1] != LANDLOCK]
+
+
+def attack_all() -> list[Attempt]:
+    """Try everything, some at a time, and return what came of each, in the order of the table.
+
+    Where not even a harmless program runs, that is the one attempt: that every other failed would be no proof.
+    """
+    architecture = posix.uname().machine
+    numbers = _numbers(architecture)
+    found: dict[int, Attempt] = {}
+    with Decoys() as decoys:
+        witness = _run(WITNESS, decoys.names, numbers)
+        if outcome(witness) != THROUGH:
+            return [_judged(WITNESS, witness)]
+        waiting = iter(enumerate(_rows(architecture, witness.isolation.get("landlock_abi"))))
+        lock = threading.Lock()
+
+        def work() -> None:
+            while True:
+                with lock:
+                    at, row = next(waiting, (-1, WITNESS))
+                if at < 0:
+                    return
+                found[at] = _judged(row, _run(row, decoys.names, numbers))
+
+        workers = [threading.Thread(target=work) for _ in range(WORKERS)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    return [found[at] for at in sorted(found)]

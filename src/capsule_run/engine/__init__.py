@@ -1,0 +1,20 @@
+"""Run one request: prepare, attempt, retry, build the result.
+
+Read first: `execute`, then `attempt`, with docs/order-of-operations.md beside it.
+"""
+
+from __future__ import annotations
+
+from .._base.lazy import loaded_when_used
+
+__getattr__ = loaded_when_used(
+    __name__,
+    {
+        "build_result": "the command runs",
+        "code": "a program in a language is run",
+        "not_found": "the command did not start",
+        "plan_cache": "a process runs more than one command",
+        "profile_file": "the request names a profile",
+        "variables": "the environment has variables of ours",
+    },
+)

@@ -1,0 +1,164 @@
+"""What is told of a run: the result, made of all that is known of it; and the names and times that results carry.
+
+Rank 2: reads the clock, changes nothing. What judges and counts is imported while the command runs (`runner`), and not
+before it starts.
+"""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from .._base.statuses import ERROR, SUCCESS
+from .._base.value import replace
+from ..model.result import Result
+from ..result import denied_syscalls, verdict
+from ..result import isolation as result_isolation
+from ..result import metrics as result_metrics
+from ..result import processes as result_processes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypedDict
+
+    from .._base.errors import CapsuleError
+    from ..model.report import FinishedRun, WorkspaceOutput
+    from ..model.request import Request
+
+    class Named(TypedDict):
+        """What every result of a request carries."""
+
+        execution_id: str
+        started_at: str
+
+
+def new_execution_id() -> str:
+    """A random UUID (RFC 4122, version 4)."""
+    raw = bytearray(posix.urandom(16))
+    raw[6], raw[8] = raw[6] & 0x0F | 0x40, raw[8] & 0x3F | 0x80
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def timestamp(time_ns: int) -> str:
+    """A time of CLOCK_REALTIME, in UTC with milliseconds (RFC 3339)."""
+    seconds, millis = divmod(time_ns // 1_000_000, 1000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{millis:03d}Z"
+
+
+def names(request: Request, began_ns: int) -> Named:
+    """What every result of a request carries: who it is, and since when."""
+    return {"execution_id": request.execution_id or new_execution_id(), "started_at": timestamp(began_ns)}
+
+
+def concluding(request: Request, called_ns: int, began_ns: int, *, short: bool) -> Callable[[FinishedRun], Result]:
+    """What makes the result of a run's end. `short`: without accounts of a quiet, good one."""
+    named = names(request, began_ns)
+
+    def conclude(ended: FinishedRun) -> Result:
+        if short and ended_quietly(ended):
+            return short_result_of(ended, named)
+        return result_of(ended, named, called_ns=called_ns)
+
+    return conclude
+
+
+def ended_quietly(ended: FinishedRun) -> bool:
+    """Whether a command came to its own good end, within its limits, and nothing it did was refused."""
+    report = ended.report
+    if report.exited != 0 or report.killed or report.stdout[2] or report.stderr[2] or report.stream_errors:
+        return False
+    return not any(words[0] == "refused" for words in ended.record)
+
+
+def short_result_of(ended: FinishedRun, named: Named) -> Result:
+    """The result of a run that `ended_quietly`, for who shows nothing of it but what changed: without the accounts."""
+    isolation, doubt = result_isolation.attest(ended)
+    if doubt is not None:
+        return failed_result(doubt, named)
+    result = Result(
+        **named,
+        status=SUCCESS,
+        finished_at=timestamp(time.time_ns()),
+        exit_code=0,
+        signal=None,
+        stdout_stream=None,
+        stderr_stream=None,
+        metrics=None,
+        isolation={"attested": isolation},
+        error=None,
+    )
+    return _with_taken(result, ended.taken)
+
+
+def result_of(ended: FinishedRun, named: Named, *, called_ns: int) -> Result:
+    """What is told of a run: the verdict, and what it cost and stood on."""
+    status, exit_code, signal, failure = verdict.judge(ended)
+    denied: tuple[dict[str, object], ...] = ()
+    if any(words[0] == "refused" for words in ended.record):
+        denied, failure = denied_syscalls.told(ended, failure)
+    isolation = result_isolation.isolation_in_force(ended.policy, ended.report.landlock_abi or 0)
+    if ended.report.landlock_abi is not None:
+        isolation["attested"], doubt = result_isolation.attest(ended)
+        if doubt is not None:
+            status, exit_code, signal, failure = ERROR, 125, None, doubt.failure()
+    metrics = result_metrics.metrics(ended, called_ns) if ended.report.usage else None
+    found, processes = _looks(ended)
+    result = Result(
+        **named,
+        status=status,
+        finished_at=timestamp(time.time_ns()),
+        exit_code=exit_code,
+        signal=signal,
+        stdout_stream=result_metrics.output(ended.report.stdout, ended.stdout),
+        stderr_stream=result_metrics.output(ended.report.stderr, ended.stderr),
+        metrics=metrics,
+        measurement=result_metrics.measurement(*ended.meanwhile, metrics) if ended.meanwhile and metrics else None,
+        isolation=isolation,
+        error=failure,
+        limits_hit=verdict.limits_hit(ended, failure),
+        postmortem=found,
+        denied=denied,
+        processes=processes,
+    )
+    return _with_taken(result, ended.taken)
+
+
+def _with_taken(result: Result, taken: WorkspaceOutput | None) -> Result:
+    if taken is None:
+        return result
+    return replace(
+        result,
+        collected=taken.collected,
+        not_collected=taken.not_collected,
+        changes=taken.changes,
+        changes_truncated=taken.changes_truncated,
+        not_applied=taken.not_applied,
+    )
+
+
+def _looks(ended: FinishedRun) -> tuple[dict[str, object] | None, tuple[dict[str, object], ...] | None]:
+    """What the threads did before the end, and every process; None for what was not asked for, or could not be had."""
+    found = processes = None
+    if ended.report.killed in ("clock", "cpu") and ended.policy.watched.postmortem:
+        found = result_processes.postmortem(ended.record, ended.policy.architecture)
+    if ended.policy.watched.ledger and any(words[0] == "listening" for words in ended.record):
+        processes = result_processes.ledger(ended)
+    return found, processes
+
+
+def failed_result(error: CapsuleError, named: Named) -> Result:
+    """The result of a request whose command never started."""
+    return Result(
+        **named,
+        status=ERROR,
+        finished_at=timestamp(time.time_ns()),
+        exit_code=None,
+        signal=None,
+        stdout_stream=None,
+        stderr_stream=None,
+        metrics=None,
+        isolation={},
+        error=error.failure(),
+    )

@@ -1,0 +1,103 @@
+"""From code in some language to a request that runs it, on this host.
+
+Rank 3: looks which toolchains the sandbox would find. Every door that takes code comes through here.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from .._base.errors import CapsuleError
+from .._base.lexical_paths import SYSTEM_PATH
+from .._base.value import replace
+from ..host.path_resolution import is_executable
+from ..host.survey import caller_path
+from ..host.tools import of_request
+from ..request.languages import language as language_row
+from ..request.languages import program
+from ..request.parse import request_from_mapping
+from ..request.validators import check_string
+from .execute import perform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from ..model.request import Request
+    from ..request.languages import Language, Toolchain
+
+
+# Our own interpreter is always shown inside.
+_ALWAYS = ("python", "python3")
+# What probes found, so that only the first request of a process pays for one.
+_probed: dict[tuple[str, ...], bool] = {}
+
+
+def working(request: Request) -> Callable[[Toolchain], bool]:
+    """Whether a toolchain works in the sandbox of `request`: all its programs are found there, and its probe succeeds."""
+    shown = (folder for tool in of_request(request) for folder in tool.path)
+    folders = (*shown, sys.executable.rpartition("/")[0], *SYSTEM_PATH)
+
+    def works(tools: Toolchain) -> bool:
+        if not all(name in _ALWAYS or _found(name, folders) for name in tools.programs):
+            return False
+        if tools.probe and tools.probe not in _probed:
+            _probed[tools.probe] = perform(replace(request, command=tools.probe, files=(), collect=())).ok
+        return not tools.probe or _probed[tools.probe]
+
+    return works
+
+
+def _found(name: str, folders: Iterable[str]) -> bool:
+    return any(is_executable(f"{folder}/{name}") for folder in folders)
+
+
+def code_request(
+    code: object,
+    language: object,
+    fields: Mapping[str, object],
+    *,
+    arguments: Sequence[str] = (),
+    file: str | None = None,
+) -> Request:
+    """The request for `code`. Raises CapsuleError E10xx, E1010 for a language that the sandbox does not have.
+
+    :param fields: what else the request says (docs/json-api.md), without `command`.
+    :param arguments: words for the program. :param file: the name of the source in the workspace.
+    """
+    text, row = check_string(code, "code"), language_row(language)
+    base = request_from_mapping({**fields, "command": ["true"]})
+    try:
+        made = program(text, row, working(base), arguments=arguments, file=file)
+    except CapsuleError as error:
+        raise _with_tool(error, row) from None
+    files = _object(fields, "files")
+    for name in made.files:
+        if name in files:
+            raise CapsuleError("E1009", f"files: `{name}` is the code's own file", details={"field": "files"})
+    completed: dict[str, object] = {**fields, "command": list(made.command)}
+    completed["files"] = {**files, **made.files}
+    completed["environment"] = {**made.environment, **dict(base.environment)}
+    resources = _object(fields, "resources")
+    if made.memory_bytes is not None and "memory_bytes" not in resources:
+        completed["resources"] = {**resources, "memory_bytes": made.memory_bytes}
+    if made.profile is not None and base.profile is None:
+        completed["profile"] = made.profile
+    return request_from_mapping(completed)
+
+
+def _object(fields: Mapping[str, object], name: str) -> dict[str, object]:
+    given = fields.get(name, {})
+    assert isinstance(given, dict)  # it has passed its checker
+    return given
+
+
+def _with_tool(error: CapsuleError, row: Language) -> CapsuleError:
+    """The same error, with the better hint where the caller has a toolchain that the sandbox would only have to show."""
+    for tools in row.toolchains:
+        hidden = [name for name in tools.programs if not _found(name, SYSTEM_PATH)]
+        if error.code == "E1010" and hidden and all(_found(name, caller_path()) for name in hidden):
+            options = " ".join(f"--tool {name}" for name in hidden)
+            hint = f"show it with `{options}` (`isolation.tools`)"
+            return CapsuleError(error.code, error.message, details=error.details, hint=hint)
+    return error

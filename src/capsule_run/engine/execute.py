@@ -1,0 +1,92 @@
+"""Run a request to its end: repeat the attempt while the host teaches something, and return errors as results."""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from .._base import shortage as base_shortage
+from .._base.errors import EMFILE, LEAST_DESCRIPTORS, CapsuleError, exhausted, exhaustion
+from ..launcher import PATH as CORE_PATH
+from ..request import parse
+from . import build_result
+from .attempt import _OPEN_MAX, Call, run_once, run_once_on_disk
+from .fallbacks import RetryAttemptError
+from .streams import Streams
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..launcher import Run
+    from ..model.request import Request
+    from ..model.result import Result
+
+
+def _attempts(call: Call) -> Result:
+    """As many attempts as it takes: each next one knows something of the host that the last one found out."""
+    stale_ok = True
+    while True:
+        try:
+            if call.request.isolation.workspace_upper is not None:
+                return run_once_on_disk(call, stale_ok=stale_ok)
+            return run_once(call, call.on_start, stale_ok=stale_ok)
+        except RetryAttemptError as found:
+            stale_ok = stale_ok and found.args[0] != "sources"
+
+
+def execute(
+    request: Request,
+    *,
+    streams: Streams | None = None,
+    on_start: Callable[[Run], None] | None = None,
+    core_path: str = CORE_PATH,
+) -> Result:
+    """Run one request to its end and return what happened.
+
+    Every outcome is a result, also that the sandbox could not be set up; only a wrong request (E1xxx) is raised, as
+    CapsuleError. Blocks; an exception raised meanwhile (KeyboardInterrupt) ends the sandbox before it goes on.
+
+    :param streams: descriptors for the command's streams, instead of capturing them.
+    :param on_start: called with the running `Run` once the core has its plan.
+    """
+    return perform(parse.check_request(request), streams=streams, on_start=on_start, core_path=core_path)
+
+
+def perform(
+    request: Request,
+    *,
+    streams: Streams | None = None,
+    on_start: Callable[[Run], None] | None = None,
+    core_path: str = CORE_PATH,
+    short: bool = False,
+) -> Result:
+    """`execute`, for a request that `jsonapi` made and so has checked. `short`: without accounts of a quiet, good end."""
+    call = Call(
+        request=request,
+        streams=streams or Streams(),
+        on_start=on_start,
+        core_path=core_path,
+        called_ns=time.monotonic_ns(),
+        began_ns=time.time_ns(),
+        short=short,
+    )
+    try:
+        if 0 <= (limit := posix.sysconf(_OPEN_MAX)) < LEAST_DESCRIPTORS:
+            raise exhaustion(EMFILE, f"this process may have {limit} files open, which is too few for a run")
+        return _attempts(call)
+    except CapsuleError as raised:
+        if raised.code.startswith("E1"):
+            raise
+        error = raised
+    except (OSError, ImportError, MemoryError) as failed:  # a module, too, needs a descriptor to be read
+        found = exhausted(failed)
+        if found is None:
+            found = base_shortage.shortage(failed)
+        if found is None:
+            raise
+        error = found
+    try:
+        return build_result.failed_result(error, build_result.names(request, call.began_ns))
+    except (OSError, ImportError):  # not one descriptor is left to load them with
+        raise error from None

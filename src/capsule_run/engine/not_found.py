@@ -1,0 +1,98 @@
+"""Why a command was not found inside although the host has it, and the option that shows it.
+
+Rank 2: looks at the system. Imported only after a run has ended in "not found".
+"""
+
+from __future__ import annotations
+
+from .._base.errors import CapsuleError
+from .._base.lexical_paths import WORKSPACE, normal, within
+from ..host import path_resolution
+from ..host.tools import find, interpreter_of
+from ..result import verdict
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..model.host import Host
+    from ..model.plan import Plan
+    from ..model.report import Report
+    from ..model.request import Request
+
+
+def unstarted(report: Report, plan: Plan, request: Request, look: Callable[[], Host]) -> CapsuleError:
+    """Why a command never started."""
+    error = verdict.room_error(report, plan)
+    return (not_visible(request, look()) if error.code == "E3001" else None) or error
+
+
+def not_visible(request: Request, host: Host) -> CapsuleError | None:
+    """E3004 for a command that the host has and the sandbox does not show, or whose interpreter it does not."""
+    command = request.command[0]
+    if "/" not in command:
+        outside = next(
+            (f"{part}/{command}" for part in host.search_path if path_resolution.is_executable(f"{part}/{command}")), ""
+        )
+        return _hidden(command, outside, host) if outside else None
+    place = normal(command if command.startswith("/") else f"{_directory(request)}/{command}")
+    outside = _on_host(place, request, host)
+    if outside and path_resolution.is_executable(outside):
+        return _lacks_interpreter(command, outside, host)
+    if command.startswith("/"):
+        return _hidden(command, place, host) if path_resolution.is_executable(place) else None
+    if within(place, WORKSPACE) and path_resolution.is_executable(path_resolution.join(host.directory, command)):
+        return CapsuleError(
+            "E3004",
+            f"`{command}` is in `{host.directory}` on the host, which is not the workspace",
+            details={"command": command, "path": path_resolution.join(host.directory, command)},
+            hint="share the directory with `--workspace .` (`isolation.workspace`)",
+        )
+    return None
+
+
+def _directory(request: Request) -> str:
+    return request.isolation.working_directory or WORKSPACE
+
+
+def _on_host(place: str, request: Request, host: Host) -> str:
+    """The host's path of what the sandbox shows at `place`; an empty string for what it does not show."""
+    shown = request.isolation.workspace
+    if shown is not None and within(place, WORKSPACE):
+        return host.sources[shown.source].path + place[len(WORKSPACE) :]
+    for bind in request.isolation.binds:
+        if within(place, bind.destination):
+            return host.sources[bind.source].path + place[len(bind.destination) :]
+    shown_there = (*request.isolation.readonly_paths, *request.isolation.writable_paths, "/usr")
+    return place if any(within(place, path_resolution.join(host.directory, path)) for path in shown_there) else ""
+
+
+def _option(tool: str, host: Host) -> str:
+    """What to do to see `tool` inside: the option if it can be shown, else what stands in its way."""
+    try:
+        find(tool, "--tool", search_path=host.search_path, home=host.home, directory=host.directory)
+    except CapsuleError as error:
+        return error.hint or f"show its directory with `--readonly`: {error.message}"
+    return f"show it with `--tool {tool}` (`isolation.tools`)"
+
+
+def _hidden(command: str, outside: str, host: Host) -> CapsuleError:
+    return CapsuleError(
+        "E3004",
+        f"`{command}` is `{outside}` on the host, which the sandbox does not show",
+        details={"command": command, "path": outside},
+        hint=_option(command, host),
+    )
+
+
+def _lacks_interpreter(command: str, outside: str, host: Host) -> CapsuleError | None:
+    """The kernel's "not found" for a script that is there means its interpreter, which may be there on the host."""
+    interpreter = interpreter_of(outside)
+    if not interpreter or not path_resolution.is_executable(interpreter):
+        return None
+    return CapsuleError(
+        "E3004",
+        f"`{command}` is run by `{interpreter}`, which the sandbox does not show",
+        details={"command": command, "path": interpreter},
+        hint=_option(interpreter, host),
+    )

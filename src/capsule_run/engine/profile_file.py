@@ -1,0 +1,46 @@
+"""A syscall profile by name, by NAME+GROUP, or from a TOML file.
+
+Rank 2: reads the file. Imported only by who asks for a profile that is not shipped.
+"""
+
+from __future__ import annotations
+
+from ..host.caller_files import read, reason_of
+from ..seccomp.custom_profile import from_spec, from_table, wrong
+from ..seccomp.filters import SHIPPED_PROFILES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..model.policy import Recipe
+
+MAX_BYTES = 1 << 20
+MOST_DOTS = 100  # of a line: tomllib takes a dotted key of n parts in n * n steps, and no key of ours has a dot
+
+
+def is_file(profile: str) -> bool:
+    """Whether the word names a file and not a profile."""
+    return "/" in profile or profile.endswith(".toml")
+
+
+def load(profile: str) -> Recipe | None:
+    """The recipe that the word names; None for a shipped profile as it is. Raises CapsuleError E1011."""
+    if profile in SHIPPED_PROFILES:
+        return None
+    if not is_file(profile):
+        return from_spec(profile)
+    import tomllib  # noqa: PLC0415  # 10 ms, paid by who has such a file
+
+    try:
+        text = read(profile, MAX_BYTES)
+        if len(text) > MAX_BYTES:
+            raise wrong(profile, f"the file has more than {MAX_BYTES} bytes")
+        if any(line.count(b".") > MOST_DOTS for line in text.split(b"\n")):
+            raise wrong(profile, f"a line has more than {MOST_DOTS} dots")
+        return from_table(tomllib.loads(text.decode()), profile)
+    except OSError as error:
+        why, hint = reason_of(error)
+        raise wrong(profile, f"cannot read the file: {why}", hint=hint or "") from None
+    except RecursionError:
+        raise wrong(profile, "not valid TOML: nested too deeply") from None
+    except ValueError as error:  # of tomllib, of the decoding, or of a number with thousands of digits
+        raise wrong(profile, f"not valid TOML: {error}") from None

@@ -1,0 +1,293 @@
+"""Paths of the host that the caller names, opened for reading or writing: the only place where that is done.
+
+Rank 2. An earlier run with a writable share may have left a symbolic link, a FIFO or a hard link where the caller's next run
+reads or writes. So a path is opened component by component, through descriptors; a link is followed only if nobody but root
+can have made it (`links`, the rule of bind sources); and what is opened for its content is a plain file, which is found out
+without opening it. Directories of a layer or a tree to write into are the business of `outlet` and `treewalk`.
+docs/decisions/links-in-sources.md says why, docs/files.md what users see.
+"""
+
+from __future__ import annotations
+
+import posix
+import select
+
+from . import path_resolution
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+EBADF, EEXIST, EINVAL, EISDIR, ETIMEDOUT = 9, 17, 22, 21, 110
+PATIENCE_S = 10.0  # between two pieces of what comes through a pipe of the caller's
+_KIND, _PLAIN = 0o170000, 0o100000
+_KINDS = {
+    0o010000: "a FIFO", 0o140000: "a socket", 0o020000: "a device", 0o060000: "a device", 0o040000: "a directory",
+    0o120000: "a symbolic link",
+}  # fmt: skip
+_OBJECT = posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC
+_DIRECTORY = _OBJECT | posix.O_DIRECTORY
+_NEW = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
+_APPEND = posix.O_WRONLY | posix.O_APPEND | posix.O_NOCTTY | posix.O_CLOEXEC
+_READ = posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
+_AT_A_TIME = 1 << 16
+_DESCRIPTORS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+_NUMBERED = ("/dev/fd/", "/proc/self/fd/")
+
+
+class RefusedPathError(OSError):
+    """A path that the kernel would open and we do not: `strerror` says why, and `hint` what to write instead."""
+
+    def __init__(self, number: int, why: str, path: str, hint: str | None = None) -> None:
+        super().__init__(number, why, path)
+        self.hint = hint
+
+
+def reason_of(error: OSError) -> tuple[str, str | None]:
+    """Why a path was not opened, as the end of a sentence, and a hint if there is one."""
+    if isinstance(error, RefusedPathError):
+        return error.strerror or "", error.hint
+    return (posix.strerror(error.errno).lower() if error.errno else str(error)), None
+
+
+def resolve(path: str) -> str:
+    """The absolute path without links. Raises RefusedPathError for a link that somebody else than root can have made."""
+    absolute = path if path.startswith("/") else f"{posix.getcwd()}/{path}"
+    real, links = path_resolution.real_and_links(path_resolution.join("/", absolute))
+    if links:
+        for link, _target in links:
+            if who := path_resolution.maker(link):
+                why = f"it leads through the symbolic link `{link}` to `{real}`, and {who}"
+                raise RefusedPathError(
+                    path_resolution.ELOOP, why, path, f"name `{real}` itself, if that is what you mean"
+                )
+    return real
+
+
+def _descend(real: str, *, make: bool) -> int:
+    """A descriptor (O_PATH) of the directory at a path without links. The caller closes it."""
+    at = posix.open("/", _DIRECTORY)
+    for name in real.split("/"):
+        if not name:
+            continue
+        try:
+            try:
+                inner = posix.open(name, _DIRECTORY, dir_fd=at)
+            except FileNotFoundError:
+                if not make:
+                    raise
+                _make_directory(name, at)
+                inner = posix.open(name, _DIRECTORY, dir_fd=at)
+        finally:
+            posix.close(at)
+        at = inner
+    return at
+
+
+def _make_directory(name: str, parent: int) -> None:
+    try:
+        posix.mkdir(name, 0o755, dir_fd=parent)
+    except FileExistsError:  # somebody else was faster; what it is, opening it tells
+        pass
+
+
+def open_directory(path: str, *, make: bool = False) -> int:
+    """A descriptor of a directory; with `make` it is made, with its parents, if it is missing. Raises OSError."""
+    own = _descend(resolve(path), make=make)
+    try:
+        return posix.open(".", path_resolution.DIRECTORY_FLAGS, dir_fd=own)
+    finally:
+        posix.close(own)
+
+
+def open_plain(path: str) -> int:
+    """A descriptor to read a plain file from. Raises OSError; it cannot block, nor touch a device."""
+    with Place(path) as place:
+        return place.open(_READ)
+
+
+def callers_descriptor(path: str) -> int | None:
+    """The number of an open descriptor that the caller itself passed on, if the path is a name of such.
+
+    These names are links that belong to the kernel and lead to what the caller chose: `/dev/stdin`, `<(...)` of a shell.
+    Ours are closed at exec, those of the caller are not. Raises RefusedPathError for a number that is not the caller's.
+    """
+    number = _DESCRIPTORS.get(path, -1)
+    for start in _NUMBERED:
+        digits = path[len(start) :] if path.startswith(start) else ""
+        if digits.isascii() and digits.isdecimal() and len(digits) < 8:
+            number = int(digits)
+    if number < 0:
+        return None
+    try:
+        inherited = posix.get_inheritable(number)
+    except OSError:
+        inherited = False
+    if not inherited:
+        raise RefusedPathError(EBADF, f"descriptor {number} is not one that the caller has passed on", path)
+    return number
+
+
+def read(path: str, most: int) -> bytes:
+    """The content of a plain file, or what comes through a descriptor of the caller's, at most `most` bytes and one.
+
+    Raises OSError, ETIMEDOUT if nothing comes through a pipe for PATIENCE_S.
+    """
+    number = callers_descriptor(path)
+    return _content(open_plain(path) if number is None else posix.dup(number), most)
+
+
+def _content(fd: int, most: int) -> bytes:
+    """What a descriptor gives, at most `most` bytes and one; closes it."""
+    try:
+        waits = posix.fstat(fd).st_mode & _KIND != _PLAIN
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        parts, left = [], most + 1
+        while left > 0:
+            if waits and not poll.poll(PATIENCE_S * 1000):
+                raise OSError(ETIMEDOUT, posix.strerror(ETIMEDOUT))
+            part = posix.read(fd, min(left, _AT_A_TIME))
+            if not part:
+                break
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts)
+    finally:
+        posix.close(fd)
+
+
+class Place:
+    """Where one file lies or will lie: its directory, open, and its name in it. A context manager."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        parent, _slash, self.name = resolve(path).rpartition("/")
+        if not self.name:
+            raise OSError(EISDIR, posix.strerror(EISDIR), path)
+        self.directory = _descend(parent, make=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        posix.close(self.directory)
+
+    def look(self) -> posix.stat_result | None:
+        """What is there, None for nothing. Raises RefusedPathError if it is no plain file."""
+        try:
+            seen = posix.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        self._check(seen)
+        return seen
+
+    def _check(self, seen: posix.stat_result) -> None:
+        kind = seen.st_mode & _KIND
+        if kind != _PLAIN:
+            raise RefusedPathError(EINVAL, f"it is {_KINDS.get(kind, 'no file')}, not a plain file", self._path)
+
+    def open(self, flags: int) -> int:
+        """Open the plain file that is there. What it is, is asked of the very object that is then opened."""
+        own = posix.open(self.name, _OBJECT, dir_fd=self.directory)
+        try:
+            self._check(posix.fstat(own))
+            return posix.open(f"/proc/self/fd/{own}", flags)
+        finally:
+            posix.close(own)
+
+    def read(self, most: int) -> bytes:
+        """The content of the plain file that is there, at most `most` bytes and one. Raises OSError."""
+        return _content(self.open(_READ), most)
+
+    def open_to_append(self, mode: int) -> int:
+        """Open the file to write at its end, or make it. Raises RefusedPathError for one that may be another's."""
+        while True:
+            try:
+                fd = self.open(_APPEND)
+            except FileNotFoundError:
+                try:
+                    return posix.open(self.name, _NEW | posix.O_APPEND, mode, dir_fd=self.directory)
+                except FileExistsError:
+                    continue
+            try:
+                self._check_is_ours(posix.fstat(fd))
+            except BaseException:
+                posix.close(fd)
+                raise
+            return fd
+
+    def _check_is_ours(self, seen: posix.stat_result) -> None:
+        """Written to in place, a second name would be written to as well, and another's file would be read by them."""
+        if seen.st_nlink > 1:
+            why = f"it has {seen.st_nlink} names (hard links), and all of them would be written to"
+            raise RefusedPathError(EEXIST, why, self._path, "name a file of its own")
+        ours, around = (0, posix.geteuid()), posix.fstat(self.directory)
+        if seen.st_uid not in ours and (around.st_uid not in ours or around.st_mode & 0o022):
+            why = f"it belongs to user {seen.st_uid}, and others may make files in its directory"
+            raise RefusedPathError(EEXIST, why, self._path, "name a file of yours, or a directory that is yours alone")
+
+    def replace(self, content: bytes, *, mode: int = 0o666) -> None:
+        """Put a file with this content there, whole or not at all. One that is there gives its mode, to root its owner.
+
+        A new one has `mode`, less the umask. Raises OSError; then what was there is as it was.
+        """
+        before = self.look()
+
+        def fill(fd: int) -> None:
+            write_all(fd, content)
+            if before is not None:
+                if posix.geteuid() == 0:
+                    posix.fchown(fd, before.st_uid, before.st_gid)
+                posix.fchmod(fd, before.st_mode & 0o777)
+
+        write_beside(self.directory, self.name, fill, mode=mode)
+
+
+def write_all(fd: int, content: bytes) -> None:
+    """Write all of it to a file. Raises OSError."""
+    view = memoryview(content)
+    while view:
+        view = view[posix.write(fd, view) :]
+
+
+def write_beside(directory: int, name: str, fill: Callable[[int], None], *, mode: int = 0o600) -> None:
+    """Make the file `name` in an open directory, in the place of whatever file or link is there.
+
+    `fill` writes to a new file beside it, which is closed (so that a network or a quota can refuse) and then renamed onto
+    its place. Raises OSError, EISDIR for a directory in its place; then what was there is as it was.
+    """
+    temporary = _temporary()
+    fd = posix.open(temporary, _NEW, mode, dir_fd=directory)
+    try:
+        try:
+            fill(fd)
+        finally:
+            posix.close(fd)
+        posix.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        _unlink_quietly(temporary, directory)
+        raise
+
+
+def link_beside(directory: int, name: str, target: str) -> None:
+    """Make the symbolic link `name` in an open directory, as `write_beside` makes a file."""
+    temporary = _temporary()
+    posix.symlink(target, temporary, dir_fd=directory)
+    try:
+        posix.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        _unlink_quietly(temporary, directory)
+        raise
+
+
+def _temporary() -> str:
+    return f".capsule-{posix.urandom(8).hex()}"
+
+
+def _unlink_quietly(name: str, directory: int) -> None:
+    try:
+        posix.unlink(name, dir_fd=directory)
+    except OSError:  # the error that led here says more
+        pass

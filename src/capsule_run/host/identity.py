@@ -1,0 +1,84 @@
+"""Which host ids the sandbox of a caller who is root gets: ones that no account owns (docs/decisions/static-ids.md).
+
+Rank 2. Imported only where root calls: an ordinary caller's sandbox has the caller's.
+"""
+
+from __future__ import annotations
+
+import posix
+import time
+
+from .._base.errors import CapsuleError
+from .._base.value import Value
+from ..model.host import Identity
+from . import system
+from .system import KEPT_NS
+
+# Above every range that systemd's table of ids gives to accounts, dynamic users, containers and home directories.
+FREE_IDS_FROM, FREE_IDS = 0x70000000, 1 << 24
+CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN = 6, 7, 21
+
+
+class Ranges(Value):
+    """What this process may map, and what is taken."""
+
+    seen_ns: int
+    capabilities: int
+    users: list[tuple[int, int, int]]
+    groups: list[tuple[int, int, int]]
+    accounts: str
+    group_accounts: str
+
+
+# An account made meanwhile with one of 2^24 numbers far above all others: nobody's.
+_kept: list[Ranges] = []
+
+
+def _ranges() -> Ranges:
+    for kept in _kept:
+        if time.monotonic_ns() - kept.seen_ns < KEPT_NS:
+            return kept
+    _kept[:] = [
+        Ranges(
+            seen_ns=time.monotonic_ns(),
+            capabilities=system.capabilities(),
+            users=system.id_ranges("/proc/self/uid_map"),
+            groups=system.id_ranges("/proc/self/gid_map"),
+            accounts=system.read("/etc/passwd", 1 << 20),
+            group_accounts=system.read("/etc/group", 1 << 20),
+        )
+    ]
+    return _kept[0]
+
+
+def _free_id(ranges: list[tuple[int, int, int]], accounts: str, taken: int) -> int:
+    """An id that no account owns, within what this user namespace maps."""
+    start, _outside, count = max(ranges, key=lambda one: one[2])
+    if start + count >= FREE_IDS_FROM + FREE_IDS:
+        start, count = FREE_IDS_FROM, FREE_IDS
+    else:  # in a container: the upper half of what it has, below its `nobody`
+        start, count = start + count // 2, count // 2 - 2
+    for _ in range(100):
+        candidate = start + int.from_bytes(posix.urandom(4), "little") % max(count, 1)
+        if f":{candidate}:" not in accounts and candidate not in (0, taken, 65534):
+            return candidate
+    raise CapsuleError("E2001", "this user namespace has no id to spare for the sandbox")
+
+
+def identity_of_root(gid: int) -> Identity:
+    """The host ids that the sandbox's root maps to, and whether the caller has the power to open mounts for it."""
+    ranges = _ranges()
+    has = ranges.capabilities
+    widest = min(max(one[2] for one in some) for some in (ranges.users, ranges.groups))
+    if has >> CAP_SETUID & 1 and has >> CAP_SETGID & 1 and widest > 1024:
+        free = _free_id(ranges.users, ranges.accounts, -1)
+        free_group = _free_id(ranges.groups, ranges.group_accounts, free)
+        privileged = bool(has >> CAP_SYS_ADMIN & 1)
+        return Identity(uid=0, gid=gid, outside_uid=free, outside_gid=free_group, privileged=privileged)
+    if any(inside == 0 and outside == 0 for inside, outside, _count in ranges.users):
+        raise CapsuleError(
+            "E2001",
+            "root without CAP_SETUID and CAP_SETGID cannot map the sandbox to an unprivileged id",
+            hint="run as an ordinary user, or give the container CAP_SETUID and CAP_SETGID",
+        )
+    return Identity(uid=0, gid=gid, outside_uid=0, outside_gid=gid, privileged=False)

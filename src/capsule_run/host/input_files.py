@@ -1,0 +1,65 @@
+"""Files in: what the host's files among them are, and the bytes of all of them on their way into the room.
+
+Rank 2. The room's first process makes every file itself, on the sandbox's own file system and with the sandbox's own ids,
+of the bytes that come through one pipe; here nothing is written anywhere. Bytes of a host file go from it to the pipe in
+the kernel. Called by `host.survey.survey` and `runner`.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from .._base.errors import CapsuleError
+from ..model.host import Delivery
+from . import caller_files, path_resolution
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..model.request import InputFile
+
+
+DEFAULT_MODE = 0o644
+
+
+def look_at_files(files: tuple[InputFile, ...], directory: str) -> tuple[Delivery, ...]:
+    """What each file will be. Raises CapsuleError E2004 for a source that is missing, a link, or not a plain file."""
+    return tuple([_look(file, directory) for file in files])
+
+
+def unreadable(path: str, why: str, errno: int, *, hint: str | None = None) -> CapsuleError:
+    return CapsuleError(
+        "E2004", f"files: cannot read `{path}`: {why}", details={"path": path, "errno": errno}, hint=hint
+    )
+
+
+def _look(file: InputFile, directory: str) -> Delivery:
+    mode = DEFAULT_MODE if file.mode is None else file.mode
+    if file.source is None:
+        content = file.content or b""
+        return Delivery(path=file.path, mode=mode, size=len(content), content=content, source="", device=0, inode=0)
+    plain = path_resolution.join(directory, file.source)
+    fd = open_plain(plain)
+    try:
+        seen = posix.fstat(fd)
+    finally:
+        posix.close(fd)
+    return Delivery(
+        path=file.path,
+        mode=seen.st_mode & 0o777 if file.mode is None else mode,
+        size=seen.st_size,
+        content=None,
+        source=plain,
+        device=seen.st_dev,
+        inode=seen.st_ino,
+    )
+
+
+def open_plain(path: str) -> int:
+    """A descriptor of the caller's plain file at an absolute path (`hostfile`). Raises CapsuleError E2004."""
+    try:
+        return caller_files.open_plain(path)
+    except OSError as error:
+        why, hint = caller_files.reason_of(error)
+        if path_resolution.is_directory(path) and hint is None:
+            hint = "show a directory with `--bind`"
+        raise unreadable(path, why, error.errno or 0, hint=hint) from None

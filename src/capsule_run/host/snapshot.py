@@ -1,0 +1,109 @@
+"""The private copy of a small directory, for a workspace that no overlay can make writable.
+
+Rank 2: looks at the directory through descriptors and follows no link; what is copied goes the way of input files
+(`delivery`). Bounded: past its limits there is no copy, and the caller decides on something else.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from ..model.host import Copy, Delivery
+from .path_resolution import DIRECTORY_FLAGS
+from .tree_walk import TreeCursor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..model.host import Source
+
+
+MOST_BYTES, MOST_ENTRIES = 64 << 20, 2000
+MOST_DEPTH, MOST_PATH_BYTES = 64, 2048  # what is made of it is made by its path, beneath another one
+_KIND, _PLAIN, _DIRECTORY, _LINK = 0o170000, 0o100000, 0o040000, 0o120000
+_PAGE = 4096
+
+
+class _Copying:
+    def __init__(self, source: Source, most_bytes: int) -> None:
+        self._source, self._left, self._entries = source, most_bytes, MOST_ENTRIES
+        self.directories: list[tuple[str, int]] = []
+        self.links: list[tuple[str, str]] = []
+        self.files: list[Delivery] = []
+
+    def walk(self, root: int) -> bool:
+        """Whether all of it is within the limits."""
+        with TreeCursor(root) as place:
+            levels = [("", self._names(place.fd))]
+            while levels:
+                prefix, names = levels[-1]
+                if self._entries < 0:
+                    return False
+                if not names:
+                    levels.pop()
+                    if levels:
+                        place.leave()
+                    continue
+                name = names.pop()
+                if not self._take(place, name, prefix + name):
+                    return False
+                if place.depth == len(levels):
+                    levels.append((f"{prefix}{name}/", self._names(place.fd)))
+        return True
+
+    def _names(self, directory: int) -> list[str]:
+        """The names in a directory, as many as there may still be, and one."""
+        names = []
+        with posix.scandir(directory) as entries:
+            for entry in entries:
+                names.append(entry.name)
+                self._entries -= 1
+                if self._entries < 0:
+                    break
+        return names[::-1]
+
+    def _take(self, place: TreeCursor, name: str, path: str) -> bool:
+        """Note one thing down, and go into it if it is a directory. Whether it is within the limits."""
+        seen = posix.stat(name, dir_fd=place.fd, follow_symlinks=False)
+        kind = seen.st_mode & _KIND
+        if kind == _LINK:
+            self.links.append((path, posix.readlink(name, dir_fd=place.fd)))
+        elif kind == _DIRECTORY:
+            return seen.st_dev != self._source.device or self._enter(place, name, path, seen.st_mode)
+        elif kind == _PLAIN and posix.access(name, posix.R_OK, dir_fd=place.fd, effective_ids=True):
+            self._left -= max(-(-seen.st_size // _PAGE), 1) * _PAGE
+            whole = f"{self._source.path}/{path}"
+            self.files.append(
+                Delivery(
+                    path=path, mode=seen.st_mode & 0o777 | 0o600, size=seen.st_size, content=None, source=whole,
+                    device=seen.st_dev, inode=seen.st_ino,
+                )
+            )  # fmt: skip
+        return self._left >= 0
+
+    def _enter(self, place: TreeCursor, name: str, path: str, mode: int) -> bool:
+        if place.depth >= MOST_DEPTH or len(path.encode("utf-8", "surrogateescape")) > MOST_PATH_BYTES:
+            return False
+        try:
+            place.enter(name)
+        except PermissionError:
+            return True
+        self.directories.append((path, mode & 0o777 | 0o700))
+        return True
+
+
+def copy_of(source: Source, most_bytes: int) -> Copy | None:
+    """What a private copy of `source` consists of, or None where it is too large or changes while it is looked at."""
+    copying = _Copying(source, min(most_bytes, MOST_BYTES))
+    try:
+        fd = posix.open(source.path, DIRECTORY_FLAGS)
+    except OSError:
+        return None
+    try:
+        seen = posix.fstat(fd)
+        if (seen.st_dev, seen.st_ino) != (source.device, source.inode) or not copying.walk(fd):
+            return None
+    except OSError:
+        return None
+    finally:
+        posix.close(fd)
+    return Copy(directories=tuple(copying.directories), links=tuple(copying.links), files=tuple(copying.files))

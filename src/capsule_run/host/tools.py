@@ -1,0 +1,252 @@
+"""What of the host a tool outside the system's directories needs: an environment and its base, a node's tree, one file.
+
+Rank 2: looks at the system, changes nothing. Imported only for a request that names tools, and for the hint of a command
+that was not found inside. docs/tools.md is the list for users; docs/decisions/tools.md says why what is shown is judged by
+its shape: a link, a `#!` line or a `pyvenv.cfg` may have been planted by an earlier run, and can name what it likes.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from .._base.errors import CapsuleError
+from .._base.lexical_paths import SHIMMED, SYSTEM_DIRECTORIES, is_home, normal, shown_already, trees_of, within
+from ..model.host import ToolMounts
+from . import path_resolution, version_managers
+from .survey import caller_home, caller_path, current_directory, look
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..model.host import Source
+    from ..model.request import Request
+
+
+# One of these in a directory says that it is an installation, which works as a whole and holds nothing else.
+MARKS = ("pyvenv.cfg", "conda-meta/history", "include/node", "lib/rustlib", "lib/ruby", "lib/modules", "pkg/tool")
+STORE = "/nix/store"  # one tree: which of its parts a program needs, only nix could tell
+BREW = "/Cellar/"
+MODULES = "/node_modules/"
+PROGRAM_STARTS = (b"\x7fELF", b"#!")
+MOST_STEPS = 8  # a script's interpreter that is a script, a base that has a base
+# Whatever else lies beneath these is not one installation: only a single file of them is shown.
+SHARED_PLACES = ("/home", "/mnt", "/media", "/opt", "/srv", "/var", "/var/lib", "/tmp", "/var/tmp")
+
+
+def _first_bytes(path: str, size: int) -> bytes:
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOFOLLOW)
+    except OSError:
+        return b""
+    try:
+        return posix.read(fd, size)
+    except OSError:
+        return b""
+    finally:
+        posix.close(fd)
+
+
+def _words(start: bytes) -> list[str]:
+    """The words of a `#!` line that names an absolute path, else none."""
+    words = start[2:].partition(b"\n")[0].decode("utf-8", "surrogateescape").split()
+    return words if start.startswith(b"#!") and words and words[0].startswith("/") else []
+
+
+def interpreter_of(script: str) -> str:
+    """What the script's `#!` line names, or an empty string."""
+    return next(iter(_words(_first_bytes(script, 256))), "")
+
+
+def _is_python(prefix: str) -> bool:
+    try:
+        names = posix.listdir(f"{prefix}/lib")
+    except OSError:
+        return False
+    return any(
+        path_resolution.exists(f"{prefix}/lib/{name}/os.py") for name in names if name.startswith(("python", "pypy"))
+    )
+
+
+def _is_installation(prefix: str) -> bool:
+    return any(path_resolution.exists(f"{prefix}/{mark}") for mark in MARKS) or _is_python(prefix)
+
+
+def _tree_around(program: str) -> str:
+    """The installation that a program is part of, or an empty string. `program` has no link on the way to it."""
+    if within(program, STORE):
+        return STORE
+    names = program.split("/")[1:]
+    if names[0] == "opt" and len(names) > 2 and names[1] not in ("bin", "sbin", "lib", "etc", "share", "local"):
+        return f"/opt/{names[1]}"
+    prefix = "/" + "/".join(names[:-2])
+    if BREW in program:
+        brew = program.partition(BREW)[0]
+        return brew if path_resolution.exists(f"{brew}/bin/brew") else ""
+    if _is_installation(prefix) or path_resolution.exists(f"{prefix}/bin/brew"):
+        return prefix
+    if MODULES in program:
+        return program.partition(MODULES)[0] + MODULES.rstrip("/")
+    return ""
+
+
+class _Search:
+    """What one tool needs, gathered."""
+
+    def __init__(self, field: str, *, search_path: tuple[str, ...], home: str, directory: str) -> None:
+        self.field, self.search_path, self.home, self.directory = field, search_path, home, directory
+        self.sources: dict[str, Source] = {}
+        self.links: dict[str, str] = {}
+        self.path: dict[str, None] = {}
+        self._steps = 0
+
+    def refusal(self, why: str, *, hint: str | None = None, **details: object) -> CapsuleError:
+        return CapsuleError("E2004", f"{self.field}: {why}", details=details, hint=hint)
+
+    def walk(self, path: str) -> tuple[str, list[str]]:
+        """`path` without links, and the links on the way, each of which must be made again inside."""
+        try:
+            real, links = path_resolution.real_and_links(path)
+        except OSError as error:
+            reason = posix.strerror(error.errno or 0).lower()
+            raise self.refusal(f"cannot follow `{path}`: {reason}", path=path) from None
+        self.links.update(links)
+        return real, [link for link, _target in links]
+
+    def is_shown(self, path: str) -> bool:
+        return shown_already(path) or any(within(path, tree) for tree in self.sources)
+
+    def is_more(self, tree: str) -> bool:
+        """Whether a directory is a place of many things: the home directory, what it lies in, the system's own."""
+        return tree in (*SYSTEM_DIRECTORIES, *SHARED_PLACES) or within(self.home, tree) or is_home(tree, self.home)
+
+    def add(self, tree: str) -> None:
+        """Show a tree, unless it is more than an installation: the home directory, a place of many things."""
+        for part in trees_of(tree, self.home):
+            if self.is_more(part) or self.is_shown(part):
+                continue
+            source = look(part)
+            if source.error:
+                raise self.refusal(f"cannot show `{part}`: {posix.strerror(source.error).lower()}", path=part)
+            self.sources[part] = source
+
+    def program(self, path: str) -> None:
+        """A program, by its absolute path: the installations on the way to it, else the file; then what runs it."""
+        self._steps += 1
+        if self._steps > MOST_STEPS:
+            raise self.refusal(f"`{path}` needs an interpreter that needs an interpreter, and so on")
+        real, links = self.walk(path)
+        for spot in (*links, real):
+            tree = "" if shown_already(spot) else _tree_around(spot)
+            if tree:
+                self.add(tree)
+                self.base_of(tree)
+        start = _first_bytes(real, 256)
+        if not self.is_shown(real):
+            if not path_resolution.is_executable(real) or not start.startswith(PROGRAM_STARTS):
+                raise self.refusal(f"`{path}` is not a program that can be executed", path=real)
+            self.sources[real] = look(real)
+        directory = path.rpartition("/")[0]
+        if not shown_already(directory):
+            self.path[directory] = None
+        self.interpreter(start)
+
+    def interpreter(self, start: bytes) -> None:
+        words = _words(start)
+        if not words:
+            return
+        if words[0].rpartition("/")[2] != "env":
+            self.program(normal(words[0]))
+            return
+        name = next((word for word in words[1:] if not word.startswith("-") and "=" not in word), "")
+        if name and name not in SHIMMED and "/" not in name:  # `python` is ours, as everywhere inside
+            found = self.which(name)
+            if found:
+                self.program(found)
+
+    def base_of(self, environment: str) -> None:
+        """The Python that a virtual environment stands on, as its `pyvenv.cfg` names it."""
+        text = _first_bytes(f"{environment}/pyvenv.cfg", 1 << 16).decode("utf-8", "surrogateescape")
+        lines = (line.partition("=") for line in text.splitlines())
+        home = next((rest.strip() for name, _equals, rest in lines if name.strip() == "home"), "")
+        if not home.startswith("/"):
+            return
+        real, _links = self.walk(normal(home))
+        prefix = real.rpartition("/")[0]
+        if shown_already(real) or prefix in self.sources:
+            return
+        if not _is_installation(prefix):
+            raise self.refusal(
+                f"`{environment}/pyvenv.cfg` says that its Python is in `{home}`, where none is installed",
+                hint="make the environment again, with a Python that is there",
+                path=home,
+            )
+        self.add(prefix)
+        if path_resolution.exists(f"{prefix}/pyvenv.cfg"):
+            self.base_of(prefix)
+
+    def which(self, name: str) -> str:
+        """Where the caller's PATH (or what is shown already) has `name`; a version manager's shim is seen through."""
+        for part in (*self.path, *self.search_path):
+            if path_resolution.is_executable(f"{part}/{name}"):
+                found = version_managers.seen_through(f"{part}/{name}", home=self.home, directory=self.directory)
+                if found:
+                    return found
+        return ""
+
+    def tree(self, path: str) -> None:
+        """A directory that the caller names, whole, with its `bin` (or itself) for PATH."""
+        if self.is_more(path):
+            raise self.refusal(
+                f"`{path}` is more than one tool", hint="name the program, or its own directory", path=path
+            )
+        source = look(path, directory=self.directory)
+        if source.error:
+            # as for every path to show: a link may be an earlier run's
+            raise self.refusal(
+                f"`{path}` leads through a symbolic link to `{source.path}`"
+                if source.error == path_resolution.ELOOP
+                else f"cannot show `{path}`: {posix.strerror(source.error).lower()}",
+                hint=f"name `{source.path}` itself, if that is what you mean"
+                if source.error == path_resolution.ELOOP
+                else None,
+                path=source.path,
+            )
+        if not self.is_shown(source.path):
+            self.sources[source.path] = source
+        self.base_of(source.path)
+        inner = f"{source.path}/bin"
+        self.path[inner if path_resolution.exists(inner) else source.path] = None
+
+
+def find(asked: str, field: str, *, search_path: tuple[str, ...], home: str, directory: str) -> ToolMounts:
+    """What has to be shown for the tool `asked`: a name on the caller's PATH, or a path. Raises CapsuleError E2004."""
+    search = _Search(field, search_path=search_path, home=home, directory=directory)
+    if "/" in asked or asked.startswith("."):
+        place = path_resolution.join(directory, asked)
+        if path_resolution.is_directory(place):
+            search.tree(place)
+        elif not path_resolution.exists(place):
+            raise search.refusal(f"`{asked}` does not exist", path=place)
+        else:
+            search.program(version_managers.seen_through(place, home=home, directory=directory) or place)
+    else:
+        found = search.which(asked)
+        if not found:
+            raise search.refusal(
+                f"`{asked}` is not on the PATH of the caller", hint=f"name it by its path, such as `./{asked}`"
+            )
+        search.program(found)
+    return ToolMounts(
+        asked=asked,
+        sources=tuple(search.sources.values()),
+        links=tuple((link, target) for link, target in search.links.items() if not search.is_shown(link)),
+        path=tuple(search.path),
+    )
+
+
+def of_request(request: Request) -> tuple[ToolMounts, ...]:
+    """What the tools of a request need of the host. Raises CapsuleError E2004."""
+    search_path, home, directory = caller_path(), caller_home(), current_directory()
+    return tuple(
+        find(tool, f"isolation.tools[{index}]", search_path=search_path, home=home, directory=directory)
+        for index, tool in enumerate(request.isolation.tools)
+    )

@@ -1,0 +1,164 @@
+"""Walking a tree of directories that somebody hostile has made, or changes meanwhile, however deep it is.
+
+Rank 2: opens directories and nothing else. One descriptor is open at any depth, no path is ever long, and nothing recurses:
+going down opens a name, going up opens `..` and compares it with what was left. No link is followed.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from .path_resolution import DIRECTORY_FLAGS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+EISDIR, ESTALE, EXDEV = 21, 116, 18
+BLOCK, NAMES_AT_A_TIME = 512, 1000
+_KIND, _IS_DIRECTORY = 0o170000, 0o040000
+
+
+def _identity(seen: posix.stat_result) -> tuple[int, int]:
+    return seen.st_dev, seen.st_ino
+
+
+class TreeCursor:
+    """A place in the tree beneath the open directory `root`, which stays the caller's. A context manager."""
+
+    def __init__(self, root: int) -> None:
+        self.fd = posix.open(".", DIRECTORY_FLAGS, dir_fd=root)
+        self._above: list[tuple[int, int]] = []
+
+    @property
+    def depth(self) -> int:
+        """How many directories lie between the root and this place."""
+        return len(self._above)
+
+    def enter(self, name: str, *, device: int | None = None) -> None:
+        """Go into a directory of this place. Raises OSError, and then stays: ESTALE where `..` would not lead back.
+
+        With `device` a directory on another one is EXDEV.
+        """
+        here = _identity(posix.fstat(self.fd))
+        inner = posix.open(name, DIRECTORY_FLAGS, dir_fd=self.fd)
+        try:
+            above = _identity(posix.stat("..", dir_fd=inner))
+        except BaseException:
+            posix.close(inner)
+            raise
+        if above != here:
+            posix.close(inner)
+            raise OSError(ESTALE, posix.strerror(ESTALE), name)
+        if device is not None and posix.fstat(inner).st_dev != device:
+            posix.close(inner)
+            raise OSError(EXDEV, posix.strerror(EXDEV), name)
+        posix.close(self.fd)
+        self.fd = inner
+        self._above.append(here)
+
+    def leave(self) -> None:
+        """Go back up. Raises OSError ESTALE if somebody has moved the directory meanwhile; the walk is over then."""
+        outer = posix.open("..", DIRECTORY_FLAGS, dir_fd=self.fd)
+        if _identity(posix.fstat(outer)) != self._above.pop():
+            posix.close(outer)
+            raise OSError(ESTALE, posix.strerror(ESTALE))
+        posix.close(self.fd)
+        self.fd = outer
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            posix.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+def used_bytes(root: int, enough: int, *, stop: Callable[[], bool] = lambda: False) -> tuple[int, bool]:
+    """What the files of a tree take on the disk, counted until it is more than `enough`; and whether all could be seen.
+
+    Its owner changes it meanwhile: what is gone is not counted, what cannot be entered makes the sum incomplete. So does
+    `stop`, which is asked after each thousand names whether the caller has something more important to do.
+    """
+    used, whole, names = 0, True, 0
+    try:
+        with TreeCursor(root) as place:
+            waiting = [posix.listdir(place.fd)]
+            while used <= enough:
+                while waiting and not waiting[-1]:
+                    waiting.pop()
+                    if waiting:
+                        place.leave()
+                if not waiting:
+                    break
+                name = waiting[-1].pop()
+                names += 1
+                if names % NAMES_AT_A_TIME == 0 and stop():
+                    return used, False
+                try:
+                    seen = posix.stat(name, dir_fd=place.fd, follow_symlinks=False)
+                    used += seen.st_blocks * BLOCK
+                    if seen.st_mode & _KIND != _IS_DIRECTORY:
+                        continue
+                    place.enter(name)
+                except FileNotFoundError:  # gone meanwhile
+                    continue
+                except OSError:
+                    whole = False
+                    continue
+                waiting.append(posix.listdir(place.fd))
+    except OSError:  # a directory was moved while it was looked into
+        return used, False
+    return used, whole
+
+
+def _mount_of(directory: int) -> bytes:
+    """The number of the mount that an open directory lies in: two of one file system have one device, and two numbers."""
+    fd = posix.open(f"/proc/self/fdinfo/{directory}", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        return posix.read(fd, 4096).partition(b"mnt_id:")[2].split(b"\n", 1)[0].strip()
+    finally:
+        posix.close(fd)
+
+
+def delete(name: str, parent: int) -> None:
+    """Delete a file, a link, or a directory with all that lies in it. What is gone already is no failure.
+
+    Raises OSError, EXDEV for another mount in it, of which nothing is deleted: who asked for the deletion did not see it.
+    """
+    try:
+        posix.unlink(name, dir_fd=parent)
+    except FileNotFoundError:
+        return
+    except IsADirectoryError:
+        _delete_directory(name, parent)
+
+
+def _delete_directory(name: str, parent: int) -> None:
+    with TreeCursor(parent) as place:
+        mount = _mount_of(place.fd)
+        above: list[str] = []
+        waiting = [[name]]
+        while waiting:
+            if not waiting[-1]:
+                waiting.pop()
+                if above:
+                    place.leave()
+                    posix.rmdir(above.pop(), dir_fd=place.fd)
+                continue
+            entry = waiting[-1].pop()
+            try:
+                posix.unlink(entry, dir_fd=place.fd)
+            except FileNotFoundError:
+                continue
+            except IsADirectoryError:
+                place.enter(entry)
+                if _mount_of(place.fd) != mount:
+                    raise OSError(EXDEV, posix.strerror(EXDEV), entry) from None
+                above.append(entry)
+                waiting.append(posix.listdir(place.fd))

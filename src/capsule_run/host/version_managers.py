@@ -1,0 +1,114 @@
+"""Version managers: which program a shim stands for, so that the program is shown and not the shim.
+
+Rank 2: looks at the system, runs nothing. Called by `tools`. A shim is a small script or link on PATH that asks its
+manager which version the current directory wants; inside there is neither manager nor directory to ask. What a version
+file says only ever chooses among the versions that are installed.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from .._base.errors import CapsuleError
+from . import path_resolution
+
+# Where a manager keeps `shims` and `versions`: the variable and the file that name the version.
+_VERSIONS = {
+    "pyenv": ("PYENV_VERSION", ".python-version"),
+    "rbenv": ("RBENV_VERSION", ".ruby-version"),
+    "nodenv": ("NODENV_VERSION", ".node-version"),
+}
+# Managers whose shims are links to one program, which would have to be asked.
+_ASKED = ("mise", "asdf", "volta-shim", "proto-shim")
+
+
+def seen_through(program: str, *, home: str, directory: str) -> str:
+    """The program itself; what a shim stands for; an empty string for a shim whose version is `system`. Raises E2004."""
+    folder, _slash, name = program.rpartition("/")
+    manager = folder.removesuffix("/shims")
+    if folder != manager:
+        if path_resolution.exists(f"{manager}/versions"):
+            return _chosen(manager, name, directory)
+        raise _must_be_asked(program, manager.rpartition("/")[2].lstrip(".") or "asdf", name)
+    try:
+        real = path_resolution.real(program).rpartition("/")[2]
+    except OSError:
+        return program
+    if real == "rustup" and name != "rustup":
+        return _toolchain(home, name) or program
+    if real in _ASKED and name != real:
+        raise _must_be_asked(program, real.removesuffix("-shim"), name)
+    return program
+
+
+def _must_be_asked(shim: str, manager: str, name: str) -> CapsuleError:
+    return CapsuleError(
+        "E2004",
+        f"`{shim}` is a shim: which `{name}` it stands for, only `{manager}` can tell",
+        details={"path": shim, "manager": manager},
+        hint=f'name the program itself: `--tool "$({manager} which {name})"`',
+    )
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(posix.listdir(folder), key=_by_numbers)
+    except OSError:
+        return []
+
+
+def _by_numbers(version: str) -> list[tuple[bool, int, str]]:
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in version.split(".")]
+
+
+def _first_line(path: str) -> str:
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+    except OSError:
+        return ""
+    try:
+        return posix.read(fd, 4096).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    finally:
+        posix.close(fd)
+
+
+def _wanted(manager: str, directory: str) -> list[str]:
+    """The versions that the manager would use, as its variable, the files above the directory or its own file say."""
+    kind = next((kind for kind in _VERSIONS if kind in manager.rpartition("/")[2]), "")
+    if kind:
+        variable, file = _VERSIONS[kind]
+        text = path_resolution.environment(variable).replace(":", " ")
+        while not text.strip():
+            text = _first_line(f"{directory}/{file}")
+            if not directory:
+                break
+            directory = directory.rpartition("/")[0]
+        if text.strip():
+            return text.split()
+    return _first_line(f"{manager}/version").split()
+
+
+def _chosen(manager: str, name: str, directory: str) -> str:
+    installed = _names(f"{manager}/versions")
+    wanted = _wanted(manager, directory)
+    # a prefix (3.12) means the latest of it
+    fitting = [each for want in wanted for each in reversed(installed) if each == want or each.startswith(f"{want}.")]
+    # where none is chosen that has it, the newest that does, which the manager would only have named
+    others = [] if "system" in wanted else reversed(installed)
+    programs = (f"{manager}/versions/{version}/bin/{name}" for version in (*fitting, *others))
+    return next((program for program in programs if path_resolution.is_executable(program)), "")
+
+
+def _toolchain(home: str, name: str) -> str:
+    """The program of rustup's default toolchain, or an empty string."""
+    root = path_resolution.environment("RUSTUP_HOME") or f"{home}/.rustup"
+    chosen = path_resolution.environment("RUSTUP_TOOLCHAIN")
+    for line in _first_line(f"{root}/settings.toml").splitlines():
+        key, _equals, text = line.partition("=")
+        if key.strip() == "default_toolchain" and not chosen:
+            chosen = text.strip().strip("\"'")
+    fitting = [each for each in _names(f"{root}/toolchains") if each == chosen or each.startswith(f"{chosen}-")]
+    programs = (f"{root}/toolchains/{each}/bin/{name}" for each in fitting if chosen)
+    return next((program for program in programs if path_resolution.is_executable(program)), "")

@@ -1,0 +1,279 @@
+"""The Model Context Protocol over stdin and stdout: `capsule-run mcp`, see docs/mcp.md.
+
+Written on the standard library, because the official package takes a second of processor time to start, which is fifty
+times a run. Speaks every published revision: those with the `initialize` handshake, and the one from 2026-07-28 on, in
+which each request names its revision. Rank 4; called by `cli.mcp`.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from .. import __version__
+from .._base.errors import CapsuleError
+from .calls import Call, Calls
+from .jsonrpc import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    Reader,
+    RpcError,
+    Writer,
+    error_message,
+    is_answered,
+    is_id,
+    is_notification,
+    result_message,
+    take,
+)
+from .resources import ResourceStore, contents
+from .results import answer, not_set_up, refusal
+from .tools import TOOLS, call_request, described, world
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .._base.errors import Failure
+    from ..agents.operator import Operator
+    from ..model.request import Request
+    from ..model.result import Result
+    from .jsonrpc import Send
+
+# Revisions in which a client begins with `initialize`, oldest first; and those in which it does not.
+HANDSHAKE_VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
+ENVELOPE_VERSIONS = ("2026-07-28",)
+_VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
+_LOG_LEVEL_KEY = "io.modelcontextprotocol/logLevel"
+_SERVER_KEY = "io.modelcontextprotocol/serverInfo"
+UNSUPPORTED_VERSION, RESOURCE_NOT_FOUND, TOO_MANY_CALLS = -32022, -32002, -32000
+LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+# What a client may keep, and for how long: the tools change only with the operator's options, files come with each call.
+_CACHEABLE = {
+    "server/discover": 3_600_000,
+    "tools/list": 3_600_000,
+    "resources/list": 0,
+    "resources/templates/list": 3_600_000,
+    "resources/read": 0,
+}
+_SERVER = {"name": "capsule-run", "title": "capsule-run sandbox", "version": __version__}
+
+
+class Session:
+    """One client, from its first message to the end of its input."""
+
+    def __init__(self, limits: Operator, writer: Writer) -> None:
+        self._limits = limits
+        self._writer = writer
+        self._shelf = ResourceStore()
+        self._level = "warning"
+        self.calls = Calls()
+        self._methods: dict[str, Callable[[Mapping[str, object]], dict[str, object]]] = {
+            "initialize": self._initialize,
+            "server/discover": self._discover,
+            "ping": lambda _params: {},
+            "logging/setLevel": self._set_level,
+            "tools/list": self._tools,
+            "resources/list": self._resources,
+            "resources/templates/list": self._templates,
+            "resources/read": self._read,
+        }
+
+    def handle(self, message: dict[str, object], send: Send) -> None:
+        """Take one message; the answer, if there is one, goes to `send`, now or when the call has ended."""
+        if not is_answered(message):
+            if is_notification(message):
+                self._notified(message)
+            return
+        request_id = message.get("id")
+        if not is_id(request_id):
+            send(error_message(None, RpcError(INVALID_REQUEST, "`id` must be a string or a whole number")))
+            return
+        try:
+            self._request(message, request_id, send)
+        except RpcError as error:
+            send(error_message(request_id, error))
+
+    def _notified(self, message: dict[str, object]) -> None:
+        params = message.get("params")
+        if message["method"] == "notifications/cancelled" and isinstance(params, dict):
+            request_id = params.get("requestId")
+            if is_id(request_id):
+                self.calls.cancel(request_id)
+
+    def _request(self, message: dict[str, object], request_id: object, send: Send) -> None:
+        method, params = message.get("method"), message.get("params", {})
+        if message.get("jsonrpc") != "2.0" or not isinstance(method, str):
+            raise RpcError(INVALID_REQUEST, 'a request needs `"jsonrpc": "2.0"` and a `method`')
+        if not isinstance(params, dict):
+            raise RpcError(INVALID_PARAMS, "`params` must be an object")
+        meta = params.get("_meta", {})
+        if not isinstance(meta, dict):
+            raise RpcError(INVALID_PARAMS, "`_meta` must be an object")
+        envelope = _VERSION_KEY in meta and method != "initialize"
+        if envelope:
+            _check_envelope(meta)
+        if method == "tools/call":
+            self._call(params, meta, request_id, send, envelope=envelope)
+        elif method in self._methods:
+            send(result_message(request_id, _stamped(method, self._methods[method](params), envelope=envelope)))
+        else:
+            raise RpcError(METHOD_NOT_FOUND, "method not found", data={"method": method})
+
+    # --- what is answered at once -------------------------------------------------------------------------------------
+
+    def _initialize(self, params: Mapping[str, object]) -> dict[str, object]:
+        asked = params.get("protocolVersion")
+        if not isinstance(asked, str):
+            raise RpcError(INVALID_PARAMS, "`protocolVersion` must be a string")
+        version = asked if asked in HANDSHAKE_VERSIONS else HANDSHAKE_VERSIONS[-1]
+        about = {"serverInfo": _SERVER, "instructions": world(self._limits)}
+        return {"protocolVersion": version, "capabilities": {"tools": {}, "resources": {}, "logging": {}}, **about}
+
+    def _discover(self, _params: Mapping[str, object]) -> dict[str, object]:
+        return {
+            "supportedVersions": [*HANDSHAKE_VERSIONS, *ENVELOPE_VERSIONS],
+            "capabilities": {"tools": {}, "resources": {}},
+            "instructions": world(self._limits),
+        }
+
+    def _set_level(self, params: Mapping[str, object]) -> dict[str, object]:
+        level = params.get("level")
+        if level not in LEVELS:
+            raise RpcError(INVALID_PARAMS, f"`level` must be one of: {', '.join(LEVELS)}")
+        self._level = str(level)
+        return {}
+
+    def _tools(self, params: Mapping[str, object]) -> dict[str, object]:
+        _no_cursor(params)
+        return {"tools": [described(tool, self._limits) for tool in TOOLS.values()]}
+
+    def _resources(self, params: Mapping[str, object]) -> dict[str, object]:
+        _no_cursor(params)
+        return {"resources": list(self._shelf.listed())}
+
+    def _templates(self, params: Mapping[str, object]) -> dict[str, object]:
+        _no_cursor(params)
+        return {"resourceTemplates": []}
+
+    def _read(self, params: Mapping[str, object]) -> dict[str, object]:
+        uri = params.get("uri")
+        if not isinstance(uri, str):
+            raise RpcError(INVALID_PARAMS, "`uri` must be a string")
+        file = self._shelf.get(uri)
+        if file is None:
+            raise RpcError(RESOURCE_NOT_FOUND, "no such file, or no longer kept", data={"uri": uri})
+        return {"contents": [contents(file)]}
+
+    # --- calls --------------------------------------------------------------------------------------------------------
+
+    def _call(
+        self,
+        params: Mapping[str, object],
+        meta: Mapping[str, object],
+        request_id: object,
+        send: Send,
+        *,
+        envelope: bool,
+    ) -> None:
+        tool = TOOLS.get(str(params.get("name")))
+        if tool is None:
+            raise RpcError(INVALID_PARAMS, "unknown tool", data={"known": list(TOOLS)})
+        if request_id in self.calls:
+            raise RpcError(INVALID_REQUEST, "a call with this id is still running")
+        level = meta.get(_LOG_LEVEL_KEY) if envelope else self._level
+
+        def respond(fields: dict[str, object]) -> None:
+            send(result_message(request_id, _stamped("tools/call", fields, envelope=envelope)))
+
+        def make() -> Request:
+            return call_request(tool, params.get("arguments", {}), self._limits)
+
+        def finish(request: Request | None, outcome: Result | CapsuleError | None, *, cancelled: bool) -> None:
+            if cancelled:
+                send(None)  # nobody waits for an answer
+            elif outcome is None:
+                send(error_message(request_id, RpcError(INTERNAL_ERROR, "internal error")))
+            elif isinstance(outcome, CapsuleError) and request is None:
+                respond(refusal(outcome))
+            elif isinstance(outcome, CapsuleError):
+                self._log(outcome.failure(), level)
+                respond(not_set_up(outcome))
+            elif request is not None:
+                if outcome.error is not None and outcome.error.code.startswith(("E2", "E6")):
+                    self._log(outcome.error, level)
+                respond(answer(outcome, request, self._limits, self._shelf))
+
+        self._start(request_id, Call(make, finish, self._progress(meta)))
+
+    def _start(self, request_id: object, call: Call) -> None:
+        if not self.calls.start(request_id, call):
+            raise RpcError(TOO_MANY_CALLS, "too many calls are under way: try again when some have ended")
+
+    def _progress(self, meta: Mapping[str, object]) -> Callable[[float, Request | None], None] | None:
+        token = meta.get("progressToken")
+        if not is_id(token):
+            return None
+
+        def tell(seconds: float, request: Request | None) -> None:
+            most = ((request.timeout_ms if request is not None else None) or self._limits.timeout_ms) / 1000
+            # a call that waits for its turn is older than its command
+            params = {"progressToken": token, "progress": round(seconds, 1), "total": max(most, round(seconds, 1))}
+            self._notify("notifications/progress", {**params, "message": f"running for {seconds:.0f} s"})
+
+        return tell
+
+    def _log(self, failure: Failure, level: object) -> None:
+        """Tell the operator what no model is told: why the host, or we, could not run it."""
+        text = f"{failure.code}: {failure.message}" + (f" ({failure.hint})" if failure.hint else "")
+        try:
+            posix.write(2, f"capsule-run: {text}\n".encode())  # where clients keep a server's log
+        except OSError:
+            pass  # a log that is full or closed ends no server
+        if level in LEVELS and LEVELS.index(str(level)) <= LEVELS.index("error"):
+            self._notify("notifications/message", {"level": "error", "logger": "capsule-run", "data": text})
+
+    def _notify(self, method: str, params: Mapping[str, object]) -> None:
+        self._writer.send({"jsonrpc": "2.0", "method": method, "params": params})
+
+
+def _no_cursor(params: Mapping[str, object]) -> None:
+    if params.get("cursor") is not None:
+        raise RpcError(INVALID_PARAMS, "unknown cursor: every list here is one page")
+
+
+def _check_envelope(meta: Mapping[str, object]) -> None:
+    version = meta[_VERSION_KEY]
+    if not isinstance(version, str):
+        raise RpcError(INVALID_PARAMS, f"`{_VERSION_KEY}` must be a string")
+    if version not in ENVELOPE_VERSIONS:
+        supported = {"supported": list(ENVELOPE_VERSIONS), "requested": version}
+        raise RpcError(UNSUPPORTED_VERSION, "unsupported protocol version", data=supported)
+
+
+def _stamped(method: str, fields: dict[str, object], *, envelope: bool) -> dict[str, object]:
+    """A result with what the later revision asks of every one; the earlier ones do without."""
+    if not envelope:
+        return fields
+    if method in _CACHEABLE:
+        fields = {**fields, "ttlMs": _CACHEABLE[method], "cacheScope": "private"}
+    return {**fields, "resultType": "complete", "_meta": {_SERVER_KEY: _SERVER}}
+
+
+def serve(limits: Operator, *, stdin: int, stdout: int) -> int:
+    """Serve one client until its input ends, or until the caller raises; then every run is ended first.
+
+    Returns 0, or the errno with which an answer could not be written: then no further message is read.
+    """
+    writer = Writer(stdout)
+    session = Session(limits, writer)
+    try:
+        for line in Reader(stdin).lines(session.calls.wait_seconds, session.calls.on_time):
+            take(line, writer, session.handle)
+            if writer.errno:
+                break
+    finally:
+        session.calls.end()
+        writer.close()
+    return writer.errno

@@ -1,0 +1,116 @@
+"""The values of the pipeline, in order: `request`, `host`, `policy`, `plan`, `report`, `result`.
+
+Start reading here. Values only: no decisions, no system calls, no imports but the ground.
+The names of `request` can be imported from here; that is the public way.
+"""
+
+from __future__ import annotations
+
+from .._base.lazy import loaded_when_used
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .request import (
+        COPY_ON_WRITE as COPY_ON_WRITE,
+    )
+    from .request import (
+        DEFAULT_COLLECT_BYTES as DEFAULT_COLLECT_BYTES,
+    )
+    from .request import (
+        DEFAULT_CPU_SHARES as DEFAULT_CPU_SHARES,
+    )
+    from .request import (
+        DEFAULT_MAX_OUTPUT_BYTES as DEFAULT_MAX_OUTPUT_BYTES,
+    )
+    from .request import (
+        DEFAULT_MAX_PIDS as DEFAULT_MAX_PIDS,
+    )
+    from .request import (
+        DEFAULT_MEMORY_BYTES as DEFAULT_MEMORY_BYTES,
+    )
+    from .request import (
+        DEFAULT_TIMEOUT_MS as DEFAULT_TIMEOUT_MS,
+    )
+    from .request import (
+        DEFAULT_WORKING_DIRECTORY as DEFAULT_WORKING_DIRECTORY,
+    )
+    from .request import (
+        KILL as KILL,
+    )
+    from .request import (
+        READ_ONLY as READ_ONLY,
+    )
+    from .request import (
+        READ_WRITE as READ_WRITE,
+    )
+    from .request import (
+        REFUSE as REFUSE,
+    )
+    from .request import (
+        TRUNCATE as TRUNCATE,
+    )
+    from .request import (
+        Bind as Bind,
+    )
+    from .request import (
+        InputFile as InputFile,
+    )
+    from .request import (
+        Isolation as Isolation,
+    )
+    from .request import (
+        Request as Request,
+    )
+    from .request import (
+        Resources as Resources,
+    )
+    from .request import (
+        Workspace as Workspace,
+    )
+    from .request import (
+        WorkspaceUpper as WorkspaceUpper,
+    )
+
+_HOMES = {  # the public names of requests
+    "Bind": "request",
+    "COPY_ON_WRITE": "request",
+    "DEFAULT_COLLECT_BYTES": "request",
+    "DEFAULT_CPU_SHARES": "request",
+    "DEFAULT_MAX_OUTPUT_BYTES": "request",
+    "DEFAULT_MAX_PIDS": "request",
+    "DEFAULT_MEMORY_BYTES": "request",
+    "DEFAULT_TIMEOUT_MS": "request",
+    "DEFAULT_WORKING_DIRECTORY": "request",
+    "InputFile": "request",
+    "Isolation": "request",
+    "KILL": "request",
+    "READ_ONLY": "request",
+    "READ_WRITE": "request",
+    "REFUSE": "request",
+    "Request": "request",
+    "Resources": "request",
+    "TRUNCATE": "request",
+    "Workspace": "request",
+    "WorkspaceUpper": "request",
+}
+_waiting = loaded_when_used(
+    __name__,
+    {
+        "notebook": "a notebook shows a result",
+        "report": "the command has ended",
+        "result_reader": "a result is read back from JSON",
+    },
+)
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        return _waiting(name)
+    member: object = getattr(__import__(f"{__name__}.{home}", fromlist=[name]), name)
+    globals()[name] = member
+    return member
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)

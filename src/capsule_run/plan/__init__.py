@@ -1,0 +1,16 @@
+"""Policy to steps for the launcher: the preamble, the room, the payload.
+
+Pure; docs/plan-format.md is the format. Read first: `room`.
+"""
+
+from __future__ import annotations
+
+from .._base.lazy import loaded_when_used
+
+__getattr__ = loaded_when_used(
+    __name__,
+    {
+        "describe": "a plan is printed, or a step failed",
+        "payload": "the room is being built",
+    },
+)

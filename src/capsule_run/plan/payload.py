@@ -1,0 +1,155 @@
+"""The payload's half of a plan: limits, identity, Landlock, the filter, and the command itself.
+
+Rank 1: pure. `plan` puts it behind the room's half.
+"""
+
+from __future__ import annotations
+
+from .._base.lexical_paths import WORKSPACE
+from ..model.request import READ_ONLY, READ_WRITE
+from ..policy.mounts import scratch_places
+from ..policy.resolve import DRAIN_MS
+from ..seccomp import filters, prefix
+from .preamble import GROUP_NAME
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..model.policy import Group, Policy
+
+    Step = tuple[str, ...]
+
+STACK_BYTES, LOCKED_BYTES, QUEUE_BYTES, PENDING_SIGNALS = 8 << 20, 64 << 10, 819_200, 256
+RECORD_BYTES = 1 << 20  # refusals, processes and the like: enough for thousands, and no way to fill the host
+# setrlimit(2)'s numbers, which all supported architectures share.
+RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_STACK, RLIMIT_CORE, RLIMIT_RSS, RLIMIT_NPROC = 0, 1, 2, 3, 4, 5, 6
+RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_AS, RLIMIT_LOCKS, RLIMIT_SIGPENDING = 7, 8, 9, 10, 11
+RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_RTPRIO, RLIMIT_RTTIME = 12, 13, 14, 15
+UNLIMITED = "unlimited"
+SPARE_PROCESSES = 16
+CPU_LOOK_ONLY = str(1 << 53)  # likewise milliseconds: the watch only sees the time of children that nobody waits for
+LOOK_ONLY = str(1 << 62)  # bytes that no machine has: the watch knows the most that it saw, and ends nothing for it
+# core(5): at 1 no core is written, and none is piped to a helper of the host's either, which 0 would still allow.
+NO_CORE = 1
+# landlock(7). Rights that change a file system, by the ABI that brought them; scopes (ABI 6): abstract sockets, signals.
+LANDLOCK_WRITE = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12
+# Truncation (ABI 3) is left to the mounts: handling it makes every open, also for reading, a third dearer (bench/).
+LANDLOCK_REFER, LANDLOCK_SCOPES = 1 << 13, 3
+LANDLOCK_FILE_RIGHTS = 1 << 1
+
+
+def _most_processes(policy: Policy) -> int:
+    """Where a group holds the limit, this one stays out of its way: the group counts what it refuses, this does not."""
+    return policy.max_pids + SPARE_PROCESSES if policy.limit_mechanisms.holds("processes") else policy.max_pids
+
+
+def _rlimits(policy: Policy) -> list[Step]:
+    limits: tuple[tuple[int, int | str], ...] = (
+        # a backstop for each process; the launcher's watch is exact, and for all of them together
+        (RLIMIT_CPU, UNLIMITED if policy.watched.cpu_time_ms is None else policy.watched.cpu_time_ms // 1000 + 2),
+        (RLIMIT_FSIZE, policy.max_file_bytes),
+        # a backstop for address space that is never touched; what is touched is watched as a whole
+        (RLIMIT_DATA, 2 * policy.memory_bytes + (1 << 30)),
+        (RLIMIT_STACK, STACK_BYTES),
+        (RLIMIT_CORE, NO_CORE),
+        (RLIMIT_RSS, UNLIMITED),
+        (RLIMIT_NPROC, _most_processes(policy)),
+        (RLIMIT_NOFILE, policy.max_open_files),
+        (RLIMIT_MEMLOCK, LOCKED_BYTES),
+        (RLIMIT_AS, UNLIMITED),
+        (RLIMIT_LOCKS, UNLIMITED),
+        (RLIMIT_SIGPENDING, PENDING_SIGNALS),
+        (RLIMIT_MSGQUEUE, QUEUE_BYTES),
+        (RLIMIT_NICE, 0),
+        (RLIMIT_RTPRIO, 0),
+        (RLIMIT_RTTIME, UNLIMITED),
+    )
+    return [("rlimit", str(which), str(limit)) for which, limit in limits]
+
+
+def _shares_writable(policy: Policy) -> bool:
+    """Whether a file made inside can lie in a folder of the host's."""
+    return any(bound.mode != READ_ONLY for bound in policy.binds) or (
+        policy.workspace_kind == READ_WRITE or policy.upper is not None
+    )
+
+
+def _landlock(policy: Policy) -> list[Step]:
+    """One more layer over the mounts: nothing outside is signalled or reached by an abstract socket.
+
+    Where something of the host's is writable, also: nothing is changed outside the writable places. Otherwise every mount
+    of the host's is read-only anyway, and file rights would make each open 6 % dearer (docs/decisions/landlock.md).
+
+    Of /dev only the files that are there are written to: devices and terminals.
+    """
+    changes = LANDLOCK_WRITE | LANDLOCK_REFER
+    abis = ((6, changes if _shares_writable(policy) else 0, LANDLOCK_SCOPES), (2, changes, 0))
+    steps: list[Step] = [("landlock", str(abi), str(rights), str(scopes)) for abi, rights, scopes in abis]
+    if policy.landlock_required:
+        steps.append(("landlock-required",))
+    writable = {place: True for place, _scratch, _mode in scratch_places(policy.binds)}
+    writable.update({WORKSPACE: True, "/dev": False})
+    for bound in policy.binds:
+        if bound.mode != READ_ONLY:
+            writable[bound.destination] = bound.source.is_directory
+    for path, whole in writable.items():
+        steps.append(("landlock-allow", path, str(changes if whole else LANDLOCK_FILE_RIGHTS)))
+    return steps
+
+
+def _groups(groups: tuple[Group, ...], name: str, first_fd: int) -> list[Step]:
+    """What is done with groups once the room is there.
+
+    The descriptors are those of `create.ControlGroups`: a parent for each group, and then the notice of version 1's memory.
+    """
+    steps: list[Step] = []
+    for fd, group in enumerate(groups, first_fd):
+        if group.version == 1:
+            steps.append(("cgroup-enter", str(fd), name))
+        steps += [("cgroup-file", str(fd), name, file) for file in group.files]
+    if any(group.gives_notice for group in groups):
+        steps.append(("memory-notice", str(first_fd + len(groups))))
+    return steps
+
+
+def payload_steps(policy: Policy, *, group_name: str = GROUP_NAME) -> tuple[Step, ...]:
+    """The second half. Descriptors sent along: 0 stdout's sink, 1 stderr's, 2 the record, 3 stdin's source, then groups'."""
+    program = filters.program_hex(
+        policy.calls.recipe or policy.calls.profile,
+        architecture=policy.architecture,
+        network=policy.network,
+        shared=_shares_writable(policy),
+        on_violation=policy.calls.on_violation,
+        root_inside=policy.user == 0,
+    )
+    if policy.watched.ledger:
+        program = prefix.told_first(policy.architecture) + program
+    steps = _groups(policy.limit_mechanisms.groups, group_name, 3 + policy.has_stdin)
+    steps += [("id", str(policy.user), str(policy.group)), ("umask", "0022")]
+    if policy.nice:
+        steps.append(("nice", str(policy.nice)))
+    steps += _rlimits(policy)
+    steps += (("cwd", policy.working_directory), ("new-keyring",), ("no-new-privs",), ("no-capabilities",))
+    steps += _landlock(policy)
+    if policy.calls.listener_required:
+        steps.append(("listener-required",))
+    steps += (("filter", program), ("attest",))
+    steps += [("exe", path) for path in policy.candidates]
+    steps += [("arg", word) for word in policy.command]
+    steps += [("env", f"{name}={text}") for name, text in policy.environment]
+    if policy.has_stdin:
+        steps.append(("stdin", "3"))
+    cap, action = str(policy.max_output_bytes), policy.on_output_limit
+    steps += (("stdout", "0", cap, action), ("stderr", "1", cap, action))
+    steps += (("clock", str(policy.timeout_ms)), ("drain", str(DRAIN_MS)))
+    if not policy.limit_mechanisms.holds("memory"):
+        steps.append(("memory-watch", str(policy.memory_bytes)))
+    elif not policy.limit_mechanisms.has_peak:
+        steps.append(("memory-watch", LOOK_ONLY))
+    cpu_time_ms = policy.watched.cpu_time_ms
+    if cpu_time_ms is not None or not policy.limit_mechanisms.counts_cpu:
+        limit = CPU_LOOK_ONLY if cpu_time_ms is None else str(cpu_time_ms)
+        steps.append(("cpu-watch", limit, str(policy.watched.processors)))
+    if policy.watched.postmortem:
+        steps.append(("postmortem",))
+    steps.append(("record", "2", str(RECORD_BYTES)))
+    return tuple(steps)

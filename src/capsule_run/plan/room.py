@@ -1,0 +1,348 @@
+"""From a policy to the steps that the core carries out, in order.
+
+Rank 1: pure. docs/plan-format.md lists the verbs and docs/order-of-operations.md says why they stand where they do; the
+core refuses a plan whose steps go back in that order, or that lacks one of the floor.
+"""
+
+from __future__ import annotations
+
+from .._base.lexical_paths import SCRATCH_PLACES, VAR_TMP, WORKSPACE, within
+from ..model.plan import Plan
+from ..model.policy import COPY, TRANSIENT
+from ..model.request import COPY_ON_WRITE, READ_ONLY
+from ..policy.mounts import scratch_places
+from . import payload
+from .preamble import GROUP_NAME, preamble_steps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..model.host import CopiedFile, Secrets, Source
+    from ..model.plan import Step
+    from ..model.policy import Policy
+
+
+# The building place is one tmpfs; the root to be is its `new`, and what the sandbox may write lies beside that.
+NEW = "/new"
+WORKSPACE_PLACE, WORK_PLACE, EMPTY_PLACE = "/workspace", "/work", "/empty"
+LOWER_PLACE, NAMES_PLACE = "/lower", "/names"  # of overlays, each with a number behind it: 0 is the workspace's
+LAYER_PLACE = "/layer"  # that of the disk, with `upper` and `work` in it
+NOTHING_PLACE = "/nothing"  # an empty file
+SETUP_MS = 10_000
+FILL_BYTES_PER_MS = 10_000  # slower than this, and set-up took too long
+# What our own files and mount points take of it comes on top of the limit, to the page and (but for what the file systems
+# make for themselves: their roots, an overlay's work directory) to the inode, so that the limit is the program's alone.
+LARGEST_PAGE = {"x86_64": 4096}  # elsewhere a kernel may have been built for pages of 64 KiB
+HIDDEN_INODES = 17
+
+
+class _Sources:
+    """Mount sources, each opened once and then named by its number."""
+
+    def __init__(self, *, privileged: bool) -> None:
+        self.verb = "source" if privileged else "inner-source"
+        self.steps: list[Step] = []
+        self.idmaps: list[Step] = []
+        self._slots: dict[tuple[str, bool, str], str] = {}
+
+    def slot(self, source: Source, mode: str, *, idmap: bool = False) -> str:
+        """The number of a source. Those that share one share its flags, which are only ever added to."""
+        key = (source.path, idmap, mode)
+        if key not in self._slots:
+            self._slots[key] = slot = str(len(self.steps))
+            self.steps.append((self.verb, source.path, str(source.device), str(source.inode)))
+            if idmap:
+                self.idmaps.append(("idmap", slot, str(source.owner), str(source.group)))
+        return self._slots[key]
+
+
+class _Tree:
+    """Directories, files and links to make on our own tmpfs, each once."""
+
+    def __init__(self) -> None:
+        self._beneath: dict[str, list[Step]] = {}  # by the directory that it lies in
+        self._filled: list[Step] = []
+        self.copied_sizes: list[int] = []  # bytes
+        self._made = {"/", NEW}
+
+    def directory(self, path: str, mode: str = "0755") -> None:
+        if path in self._made:
+            return
+        self._made.add(path)
+        self._add(path, ("dir", path, mode))
+
+    def file(self, path: str, text: str, mode: str = "0644") -> None:
+        if path in self._made:
+            return
+        self._made.add(path)
+        self._add(path, ("file", path, mode, text))
+
+    def fill(self, path: str, stream: int, mode: int, size: int) -> None:
+        self._made.add(path)
+        self.directory(path.rpartition("/")[0] or "/")
+        self._filled.append(("fill", str(stream), path, f"{mode:04o}", str(size)))
+
+    def copy(self, copied: CopiedFile) -> None:
+        place = NEW + copied.place
+        self._add(place, ("copy", copied.path, str(copied.device), str(copied.inode), place, "0644"))
+        self.copied_sizes.append(copied.size)
+
+    def names(self, place: str, names: Secrets) -> None:
+        """The layer that decides which names of secrets there are, whatever the host does in the directory below it."""
+        self.directory(place, f"{names.mode:04o}")
+        for path, mode in names.directories:
+            self.directory(f"{place}/{path}", f"{mode:04o}")
+        for path, target in names.links:
+            self.link(f"{place}/{path}", target)
+        for path in names.absent:
+            self._add(f"{place}/{path}", ("whiteout", f"{place}/{path}"))
+
+    def link(self, path: str, target: str) -> None:
+        self._add(path, ("symlink", path, target))
+
+    def _add(self, path: str, step: Step) -> None:
+        parent = path.rpartition("/")[0] or "/"
+        if parent not in self._beneath:
+            self.directory(parent)
+            self._beneath[parent] = []
+        self._beneath[parent].append(step)
+
+    def steps(self) -> list[Step]:
+        """Parents first, and neighbours together, for whom the core opens their directory once; what is filled comes last."""
+        made = [step for parent in sorted(self._beneath) for step in self._beneath[parent]]
+        return made + self._filled
+
+
+def _root(policy: Policy, made: list[Step], copied_sizes: list[int]) -> Step:
+    """The one tmpfs: as large as the limit, and what we put there ourselves. What the request brings is within the limit.
+
+    One inode for each 4 KiB, between bounds: an empty file costs the kernel about a kilobyte.
+    """
+    ours = [step for step in made if step[0] != "fill"]
+    page = LARGEST_PAGE.get(policy.architecture, 65_536)
+    texts = [step[3].encode("utf-8", "surrogateescape") for step in ours if step[0] == "file"]
+    pages = sum([-(-size // page) for size in [*map(len, texts), *copied_sizes]])
+    inodes = min(max(policy.disk_bytes >> 12, 1024), 1 << 20) + len(ours) + HIDDEN_INODES
+    return ("root", str(policy.disk_bytes + pages * page), str(inodes))
+
+
+def _etc(policy: Policy, tree: _Tree) -> None:
+    """Accounts and names of the sandbox, not the host's."""
+    user, group, name = policy.user, policy.group, "root" if policy.user == 0 else "user"
+    groups = [("root" if group == 0 else "user", group), ("nogroup", 65534)]
+    accounts = [
+        (name, user, group, WORKSPACE, "/bin/sh"),
+        ("nobody", 65534, 65534, "/nonexistent", "/usr/sbin/nologin"),
+    ]
+    if user != 0:
+        accounts.insert(0, ("root", 0, 0, "/root", "/usr/sbin/nologin"))
+    if group != 0:
+        groups.insert(0, ("root", 0))
+    lookup = "files dns" if policy.network else "files"
+    texts = {
+        "passwd": "".join(f"{who}:x:{uid}:{gid}:{who}:{home}:{shell}\n" for who, uid, gid, home, shell in accounts),
+        "group": "".join(f"{who}:x:{gid}:\n" for who, gid in groups),
+        "hostname": f"{policy.hostname}\n",
+        "hosts": f"127.0.0.1\tlocalhost {policy.hostname}\n::1\tlocalhost\n",
+        "nsswitch.conf": f"passwd: files\ngroup: files\nhosts: {lookup}\nservices: files\nprotocols: files\n",
+        "resolv.conf": policy.resolv_conf,
+    }
+    taken = {bound.destination for bound in policy.binds}
+    if policy.gitconfig:
+        texts["gitconfig"] = policy.gitconfig
+    for file, text in texts.items():
+        if f"/etc/{file}" not in taken:
+            tree.file(f"{NEW}/etc/{file}", text)
+    for copied in policy.etc_copied:
+        if copied.place not in taken:
+            tree.copy(copied)
+    if policy.localtime:
+        tree.link(f"{NEW}/etc/localtime", policy.localtime)
+
+
+def _dev(policy: Policy, tree: _Tree) -> None:
+    for name, _source in policy.devices:
+        tree.file(f"{NEW}/dev/{name}", "")
+    for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
+        tree.link(f"{NEW}/dev/{name}", f"/proc/self/fd{target}")
+    tree.link(f"{NEW}/dev/ptmx", "pts/ptmx")
+
+
+def _built_at(policy: Policy, path: str) -> str:
+    """Where a path of the sandbox is made: in the new root, or beside it where a writable place will show it."""
+    for place, scratch, _mode in (*SCRATCH_PLACES, VAR_TMP):
+        if within(path, place):
+            return scratch + path[len(place) :]
+    if within(path, WORKSPACE) and policy.workspace_kind in TRANSIENT:
+        return WORKSPACE_PLACE + path[len(WORKSPACE) :]
+    return NEW + path
+
+
+def _overlays(policy: Policy) -> dict[int, Secrets]:
+    """By its number, the names that each overlay decides: 0 for the workspace's, and those of binds counted from 1."""
+    found = {number: bound.names for number, bound in enumerate(policy.binds, 1) if bound.names is not None}
+    return found if policy.cover.workspace_names is None else {0: policy.cover.workspace_names, **found}
+
+
+def _mount_points(policy: Policy, tree: _Tree) -> None:
+    for place in ("/proc", "/dev/pts", WORKSPACE):
+        tree.directory(NEW + place)
+    for place, scratch, mode in scratch_places(policy.binds):
+        tree.directory(NEW + place)
+        tree.directory(scratch, mode)
+    tree.directory(WORKSPACE_PLACE)
+    if policy.workspace_kind == COPY_ON_WRITE:
+        tree.directory(WORK_PLACE)
+    for number, names in _overlays(policy).items():
+        tree.directory(f"{LOWER_PLACE}{number}")
+        tree.names(f"{NAMES_PLACE}{number}", names)
+    if policy.upper is not None:
+        tree.directory(LAYER_PLACE)
+    trees = [bound.destination for bound in policy.binds]
+    for bound in policy.binds:
+        if any(within(bound.destination, other) for other in trees if other != bound.destination):
+            continue  # it lies in another bind, which must hold the place
+        path = _built_at(policy, bound.destination)
+        if bound.source.is_directory:
+            tree.directory(path)
+        else:
+            tree.file(path, "")
+    if within(policy.working_directory, WORKSPACE) and policy.workspace_kind in TRANSIENT:
+        tree.directory(_built_at(policy, policy.working_directory))
+
+
+def _links(policy: Policy, tree: _Tree) -> None:
+    for path, target in policy.links:
+        tree.link(_built_at(policy, path), target)
+    if VAR_TMP not in scratch_places(policy.binds):
+        tree.link(f"{NEW}/var/tmp", "../tmp")
+
+
+def _binds(policy: Policy, sources: _Sources, *, in_writable: bool) -> list[Step]:
+    """The binds that lie in a writable place, which must be there first, or the others."""
+    steps: list[Step] = []
+    for number, bound in enumerate(policy.binds, 1):
+        if (
+            any(within(bound.destination, place) for place in (WORKSPACE, "/tmp", "/dev/shm", "/var/tmp"))
+            != in_writable
+        ):
+            continue
+        slot = sources.slot(bound.source, bound.mode, idmap=bound.idmap)
+        place = NEW + bound.destination
+        steps += _read_only_overlay(slot, number, place) if bound.names else [("bind", slot, place, bound.mode)]
+    return steps
+
+
+def _read_only_overlay(slot: str, number: int, place: str) -> list[Step]:
+    names, lower = f"{NAMES_PLACE}{number}", f"{LOWER_PLACE}{number}"
+    return [("bind", slot, lower, READ_ONLY), ("overlay-ro", names, lower, place)]
+
+
+def _mounts(policy: Policy, sources: _Sources) -> list[Step]:
+    """Mounts from the root outwards, so that each finds its place."""
+    steps = _binds(policy, sources, in_writable=False)
+    for name, source in policy.devices:
+        steps.append(("bind", sources.slot(source, "dev"), f"{NEW}/dev/{name}", "dev"))
+    for place, scratch, _mode in scratch_places(policy.binds):
+        steps.append(("inner-bind", scratch, NEW + place, "rw"))
+    steps += _workspace_mounts(policy, sources)
+    steps += _binds(policy, sources, in_writable=True)
+    for place, is_directory in policy.cover.masks:
+        steps.append(("inner-bind", EMPTY_PLACE if is_directory else NOTHING_PLACE, NEW + place, READ_ONLY))
+    steps += (("proc", f"{NEW}/proc"), ("devpts", f"{NEW}/dev/pts"))
+    null = sources.slot(dict(policy.devices)["null"], "dev")
+    for name, is_directory in policy.proc_masked:
+        if is_directory:
+            steps.append(("inner-bind", EMPTY_PLACE, f"{NEW}/proc/{name}", READ_ONLY))
+        else:
+            steps.append(("bind", null, f"{NEW}/proc/{name}", READ_ONLY))
+    return steps
+
+
+def _workspace_mounts(policy: Policy, sources: _Sources) -> list[Step]:
+    place = NEW + WORKSPACE
+    layer: list[Step] = []
+    upper, work = WORKSPACE_PLACE, WORK_PLACE
+    if policy.upper is not None:
+        layer.append(("bind", sources.slot(policy.upper.source, "rw"), LAYER_PLACE, "rw"))
+        upper, work = f"{LAYER_PLACE}/upper", f"{LAYER_PLACE}/work"
+    if policy.workspace is None or policy.workspace_kind == COPY:
+        return [*layer, ("inner-bind", upper, place, "rw")]
+    slot = sources.slot(policy.workspace, policy.workspace_kind, idmap=policy.workspace_idmap)
+    names, lower = f"{NAMES_PLACE}0", f"{LOWER_PLACE}0"
+    if policy.workspace_kind == COPY_ON_WRITE:
+        return [*layer, ("bind", slot, lower, READ_ONLY), ("overlay", names, lower, upper, work, place)]
+    if policy.cover.workspace_names is not None:
+        return _read_only_overlay(slot, 0, place)
+    return [("bind", slot, place, policy.workspace_kind)]
+
+
+def _tree(policy: Policy, stream_fd: int) -> _Tree:
+    """All that is made before the first mount."""
+    tree = _Tree()
+    tree.directory(EMPTY_PLACE, "0555")
+    if policy.cover.masks:
+        tree.file(NOTHING_PLACE, "", "0444")
+    for path, mode in policy.transfer.directories:
+        tree.directory(f"{WORKSPACE_PLACE}/{path}", f"{mode:04o}")
+    _mount_points(policy, tree)
+    _etc(policy, tree)
+    _dev(policy, tree)
+    _links(policy, tree)
+    for path, target in policy.transfer.links:
+        tree.link(f"{WORKSPACE_PLACE}/{path}", target)
+    for delivery in policy.transfer.deliveries:
+        tree.fill(f"{WORKSPACE_PLACE}/{delivery.path}", stream_fd, delivery.mode, delivery.size)
+    return tree
+
+
+def _in_layer(step: Step) -> bool:
+    return step[2 if step[0] == "fill" else 1].startswith(f"{WORKSPACE_PLACE}/")
+
+
+def layer_steps(policy: Policy) -> list[Step]:
+    """What of that lies in the workspace's own layer: where it is on disk, `upper` makes it."""
+    return [step for step in _tree(policy, 0).steps() if _in_layer(step)]
+
+
+def steps_after_preamble(policy: Policy, *, stream_fd: int = 0) -> tuple[Step, ...]:
+    """All of the first half behind the birth: the sandbox, up to where it waits for a command.
+
+    The bytes of `fill` come from the descriptor with number `stream_fd`.
+    """
+    sources, tree = _Sources(privileged=policy.identity.privileged), _tree(policy, stream_fd)
+    made = tree.steps()
+    if policy.upper is not None:
+        made = [step for step in made if not _in_layer(step)]
+    mounts = _mounts(policy, sources)
+    filling_ms = sum([delivery.size for delivery in policy.transfer.deliveries]) // FILL_BYTES_PER_MS
+    steps: list[Step] = [("setup-clock", str(SETUP_MS + filling_ms))]
+    steps += [
+        ("guard", guard.source.path, str(guard.source.device), str(guard.source.inode), guard.path)
+        for guard in policy.cover.guards
+    ]
+    if policy.identity.privileged:
+        steps += sources.steps + sources.idmaps
+    else:
+        steps += sources.steps
+    steps.append(_root(policy, made, tree.copied_sizes))
+    steps += made
+    steps += mounts
+    if not policy.network:
+        steps.append(("network",))
+    steps += (("readonly",), ("pivot",), ("hostname", policy.hostname))
+    if policy.transfer.offers_workspace:
+        steps.append(("offer", WORKSPACE))
+    if policy.transfer.offers_layer:
+        steps.append(("offer-layer", WORKSPACE_PLACE))
+    return tuple(steps)
+
+
+def room_steps(policy: Policy, *, group_name: str = GROUP_NAME) -> tuple[Step, ...]:
+    """The first half. `group_name` is that of the control group it is born in, if there is one."""
+    born = preamble_steps(policy.identity, policy.limit_mechanisms.groups, network=policy.network, name=group_name)
+    return (*born, *steps_after_preamble(policy))
+
+
+def compile_plan(policy: Policy) -> Plan:
+    """The whole plan that enforces `policy`."""
+    return Plan(room=room_steps(policy), payload=payload.payload_steps(policy))

@@ -1,0 +1,237 @@
+"""Which control group holds which limit: the knobs that are written, the files that are read at the end, and their words.
+
+Rank 1: pure. `cgroup` finds the places and makes what is decided here; `policy` asks, `account` and `verdict` read.
+Version 1 and version 2 are two tables of file names for one set of limits.
+"""
+
+from __future__ import annotations
+
+from .._base.errors import CapsuleError
+from .._base.value import replace
+from ..model.policy import _USAGE, Decision, Group, Limits, Setting
+from ..model.request import DEFAULT_CPU_SHARES, DEFAULT_MAX_PIDS, DEFAULT_MEMORY_BYTES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..model.host import Cgroups, Place
+    from ..model.request import Request, Resources
+
+
+CGROUP1, CGROUP2 = "cgroup1", "cgroup2"
+PERIOD_US = 100_000  # the kernel's own default for quotas
+OWN_PROCESSES = 1  # our process 1 is a member of the group, and not the command's
+LEAST_BYTES = 1 << 20  # of a group that init is to enter, and in which the kernel is to find somebody to end
+MEMORY, PROCESSES, CPU, IO, ACCOUNT = (
+    "memory",
+    "pids",
+    "cpu",
+    "io",
+    "cpuacct",
+)  # the last: version 1's, for counting only
+
+NEEDED = (MEMORY, PROCESSES)  # of a hierarchy of version 2; the others are used where they are there
+
+
+_FILES2 = {
+    MEMORY: ("memory.peak", "memory.events", "memory.pressure"),
+    PROCESSES: ("pids.events", "pids.peak"),
+    CPU: ("cpu.stat", "cpu.pressure"),
+    IO: ("io.stat", "io.pressure"),
+}
+_FILES1 = {
+    MEMORY: ("memory.max_usage_in_bytes", "memory.oom_control"),
+    PROCESSES: ("pids.events", "pids.peak"),
+    CPU: ("cpu.stat", _USAGE),  # the second where both are one hierarchy, as they mostly are
+    IO: ("blkio.throttle.io_service_bytes", "blkio.throttle.io_serviced"),
+    ACCOUNT: (_USAGE,),
+}
+
+
+def _given(asked: int | None, default: int) -> int:
+    return default if asked is None else asked
+
+
+def limits(resources: Resources) -> Limits:
+    """The request's limits, with the defaults for those that always hold."""
+    asked = (
+        ("rbps", resources.io_read_bps),
+        ("wbps", resources.io_write_bps),
+        ("riops", resources.io_read_iops),
+        ("wiops", resources.io_write_iops),
+    )
+    return Limits(
+        memory_bytes=_given(resources.memory_bytes, DEFAULT_MEMORY_BYTES),
+        max_pids=_given(resources.max_pids, DEFAULT_MAX_PIDS),
+        cpu_shares=_given(resources.cpu_shares, DEFAULT_CPU_SHARES),
+        cpu_quota=resources.cpu_quota,
+        io=tuple((name, rate) for name, rate in asked if rate is not None),
+        counts_cpu=resources.cpu_time_ms is not None,
+    )
+
+
+def weight(shares: int) -> int:
+    """cpu.weight for cpu.shares, on the curve that container engines use: 2–262144 → 1–10000."""
+    return 1 + (shares - 2) * 9999 // 262_142
+
+
+def _quota_us(quota: float | None) -> int | None:
+    return None if quota is None else max(round(quota * PERIOD_US), 1000)  # the kernel takes no less than 1 ms
+
+
+def _settings2(controller: str, limits: Limits, disks: tuple[str, ...]) -> list[Setting]:
+    quota = _quota_us(limits.cpu_quota)
+    if controller == MEMORY:
+        swap = Setting(file="memory.swap.max", text="0", optional=True)
+        return [
+            Setting(file="memory.max", text=str(limits.memory_bytes)),
+            swap,
+            Setting(file="memory.oom.group", text="1"),
+        ]
+    if controller == PROCESSES:
+        return [Setting(file="pids.max", text=str(limits.max_pids + OWN_PROCESSES))]
+    if controller == CPU:
+        most = f"{'max' if quota is None else quota} {PERIOD_US}"
+        return [Setting(file="cpu.weight", text=str(weight(limits.cpu_shares))), Setting(file="cpu.max", text=most)]
+    rates = " ".join(f"{name}={rate}" for name, rate in limits.io)
+    return [Setting(file="io.max", text=f"{disk} {rates}") for disk in disks if rates]
+
+
+_BLKIO = {
+    "rbps": "blkio.throttle.read_bps_device",
+    "wbps": "blkio.throttle.write_bps_device",
+    "riops": "blkio.throttle.read_iops_device",
+    "wiops": "blkio.throttle.write_iops_device",
+}
+
+
+def _settings1(controller: str, limits: Limits, disks: tuple[str, ...]) -> list[Setting]:
+    quota = _quota_us(limits.cpu_quota)
+    if controller == MEMORY:
+        memory = str(limits.memory_bytes)
+        return [
+            Setting(file="memory.limit_in_bytes", text=memory),
+            # memory and swap together: the same number leaves no swap. Without swap accounting at least none is sought
+            Setting(file="memory.memsw.limit_in_bytes", text=memory, optional=True),
+            Setting(file="memory.swappiness", text="0", optional=True),
+            # buffers of TCP sockets are in no other count of version 1: unlimited, they held gigabytes beside the limit
+            Setting(file="memory.kmem.tcp.limit_in_bytes", text=str(limits.memory_bytes), optional=True),
+        ]
+    if controller == PROCESSES:
+        return [Setting(file="pids.max", text=str(limits.max_pids + OWN_PROCESSES))]
+    if controller == CPU:
+        return [
+            Setting(file="cpu.shares", text=str(limits.cpu_shares)),
+            Setting(file="cpu.cfs_period_us", text=str(PERIOD_US), optional=quota is None),
+            Setting(file="cpu.cfs_quota_us", text=str(-1 if quota is None else quota), optional=quota is None),
+        ]
+    if controller == ACCOUNT:
+        return []
+    return [Setting(file=_BLKIO[name], text=f"{disk} {rate}") for disk in disks for name, rate in limits.io]
+
+
+def _group(place: Place, controllers: tuple[str, ...], limits: Limits, disks: tuple[str, ...]) -> Group:
+    group_settings, files = (_settings2, _FILES2) if place.version == 2 else (_settings1, _FILES1)
+    return Group(
+        version=place.version,
+        parent=place.path,
+        group_settings=tuple(setting for name in controllers for setting in group_settings(name, limits, disks)),
+        files=tuple(
+            {
+                file: None  # cpu and cpuacct are mostly one hierarchy, and have a file in common
+                for name in controllers
+                for file in files[name]
+                if (place.has_peak or file != "memory.peak") and (file != _USAGE or ACCOUNT in place.controllers)
+            }
+        ),
+    )
+
+
+def _nice_or_none(shares: int) -> str:
+    return "nice" if shares <= DEFAULT_CPU_SHARES else "none"
+
+
+def decide(limits: Limits, offered: Cgroups, *, required: tuple[str, ...] = ()) -> Decision:
+    """Each limit on the highest rung that the host has.
+
+    Raises CapsuleError E2007 for a limit that has no rung but a group, and where `required` (`cgroup1`, `cgroup2`) is not
+    what all of them stand on.
+    """
+    controllers = [MEMORY, PROCESSES, CPU, *((IO,) if limits.io else ()), *((ACCOUNT,) if limits.counts_cpu else ())]
+    limit_mechanisms: dict[str, str] = {}
+    groups: list[Group] = []
+    has_peak = True
+    for place in sorted(offered.places, key=lambda one: -one.version):
+        if limit_mechanisms.get(CPU) == CGROUP2:  # which counts as well
+            controllers = [name for name in controllers if name != ACCOUNT]
+        new = tuple(name for name in place.controllers if name in controllers and name not in limit_mechanisms)
+        if new:
+            groups.append(_group(place, new, limits, offered.disks))
+            has_peak = has_peak and (place.has_peak or MEMORY not in new)
+            limit_mechanisms.update((name, f"cgroup{place.version}") for name in new)
+    mechanisms = [
+        ("memory", limit_mechanisms.get(MEMORY, "watch")),
+        ("processes", limit_mechanisms.get(PROCESSES, "rlimit")),
+        ("cpu_shares", limit_mechanisms.get(CPU, _nice_or_none(limits.cpu_shares))),
+    ]
+    if limits.cpu_quota is not None:
+        mechanisms.append(("cpu_quota", _only(limit_mechanisms.get(CPU), "resources.cpu_quota", offered)))
+    if limits.io:
+        if not offered.disks:
+            raise CapsuleError("E2007", "an io limit was asked for, but no disk carries what the sandbox would see")
+        mechanisms.append(("io", _only(limit_mechanisms.get(IO), "resources.io_*", offered)))
+    decision = Decision(groups=tuple(groups), mechanisms=tuple(mechanisms), has_peak=has_peak)
+    for name in required:
+        if name in (CGROUP1, CGROUP2):
+            _require(name, decision, offered)
+    return decision
+
+
+def beside(decision: Decision, memory_bytes: int, brought_bytes: int) -> Decision:
+    """The decision for a run that brings so many bytes of files, which are memory.
+
+    Groups of version 1 are entered when the room is built, and such files lie in it: their limit is what is left for the rest.
+    """
+    if not brought_bytes or decision.of(MEMORY) != CGROUP1:
+        return decision
+    left = str(max(memory_bytes - brought_bytes, LEAST_BYTES))
+    group_settings = {"memory.limit_in_bytes": left, "memory.memsw.limit_in_bytes": left}
+    groups = [
+        replace(
+            group,
+            group_settings=tuple(
+                replace(setting, text=group_settings.get(setting.file, setting.text))
+                for setting in group.group_settings
+            ),
+        )
+        for group in decision.groups
+    ]
+    return replace(decision, groups=tuple(groups), uncounted_bytes=brought_bytes)
+
+
+def of_request(request: Request, offered: Cgroups) -> tuple[Limits, Decision]:
+    """The limits of a request, and what they stand on. Raises as `decide` does."""
+    asked = limits(request.resources)
+    return asked, decide(asked, offered, required=request.require)
+
+
+def _only(mechanism: str | None, field: str, offered: Cgroups) -> str:
+    if mechanism is None:
+        raise CapsuleError(
+            "E2007", f"`{field}` needs a control group, and this host gives none", hint=_lacking(offered, CGROUP2)
+        )
+    return mechanism
+
+
+def _lacking(offered: Cgroups, name: str) -> str | None:
+    return dict(offered.lacking).get(name) or None
+
+
+def _require(name: str, decision: Decision, offered: Cgroups) -> None:
+    weak = [limit for limit, mechanism in decision.mechanisms if mechanism != name]
+    if weak:
+        raise CapsuleError(
+            "E2007",
+            f"required `{name}`, but on this host it would not hold {', '.join(weak)}",
+            details={"required": name, "mechanisms": dict(decision.mechanisms)},
+            hint=_lacking(offered, name),
+        )

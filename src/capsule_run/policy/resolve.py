@@ -1,0 +1,214 @@
+"""From what was asked and what the host offers to what will be enforced, with nothing left open.
+
+Rank 1: pure. Every default is filled here, every refusal that needs the host is raised here, and nothing behind this
+module is optional.
+"""
+
+from __future__ import annotations
+
+from .._base.errors import CapsuleError
+from .._base.lexical_paths import WORKSPACE, normal
+from .._base.value import replace
+from ..model.host import NONE
+from ..model.policy import COPY, UNCOVERED, Calls, Policy, Watched
+from ..model.request import (
+    COPY_ON_WRITE,
+    DEFAULT_CPU_SHARES,
+    DEFAULT_MAX_OUTPUT_BYTES,
+    DEFAULT_TIMEOUT_MS,
+    DEFAULT_USER,
+    DEFAULT_WORKING_DIRECTORY,
+    KILL,
+    REFUSE,
+)
+from . import limits as policy_limits
+from . import mounts, secret_masks
+from . import workspace as policy_workspace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..model.host import Cgroups, Host, Identity, Source
+    from ..model.policy import BoundPath, Cover, Recipe
+    from ..model.request import Request
+
+
+DEFAULT_MAX_OPEN_FILES = 1024
+
+
+DEFAULT_PROFILE, STRICT = "default", "strict"
+DEFAULT_HOSTNAME = "capsule"
+# What programs ask for the number of processors before they ask the kernel: nproc, OpenMP and numeric libraries; Python
+# from 3.13 on; Go. With a quota it is the quota, rounded up (docs/decisions/processor-count.md).
+PROCESSOR_COUNTS = ("OMP_NUM_THREADS", "PYTHON_CPU_COUNT", "GOMAXPROCS")
+DRAIN_MS = 250
+BEYOND_DISK = 1 << 20  # so that a file that fills the disk meets ENOSPC, and not the signal of its own limit
+
+
+def _environment(request: Request, path: tuple[str, ...], user: int) -> tuple[tuple[str, str], ...]:
+    variables = {
+        "PATH": ":".join(path),
+        "HOME": WORKSPACE,
+        "LANG": "C.UTF-8",
+        "USER": "root" if user == 0 else "user",
+        "TMPDIR": "/tmp",
+        "PYTHONUNBUFFERED": "1",  # what was printed before a timeout or a kill is there (docs/decisions/partial-output.md)
+    }
+    quota = request.resources.cpu_quota
+    if quota is not None:
+        variables.update(dict.fromkeys(PROCESSOR_COUNTS, str(max(1, -int(-quota // 1)))))
+    variables.update(request.environment)
+    return tuple(variables.items())
+
+
+def _given(asked: int | None, default: int) -> int:
+    return default if asked is None else asked
+
+
+def _watched(request: Request, host: Host) -> Watched:
+    return Watched(
+        cpu_time_ms=request.resources.cpu_time_ms,
+        processors=host.processors,
+        postmortem=request.postmortem is not False,
+        ledger=bool(request.ledger),
+    )
+
+
+def _nice(shares: int) -> int:
+    """The nice value whose weight is nearest to `shares`: each level is 1.25 times less (sched(7)); never more than usual."""
+    level, weight = 0, float(DEFAULT_CPU_SHARES)
+    while level < 19 and weight / 1.25**0.5 > shares:
+        level, weight = level + 1, weight / 1.25
+    return level
+
+
+def _ids_of(user: int | str) -> tuple[int, int]:
+    """User and group of what was checked: one number is both."""
+    first, colon, second = str(user).partition(":")
+    return int(first), int(second if colon else first)
+
+
+def resolve(
+    request: Request, host: Host, *, cgroups: Cgroups = NONE, streams_stdin: bool = False, recipe: Recipe | None = None
+) -> Policy:
+    """Decide everything; `recipe` is a profile not shipped. CapsuleError: E1005, E1009, E2004, E2007, E2008."""
+    isolation, resources = request.isolation, request.resources
+    _require(request, host)
+    binds = mounts.every_bind(host, python_binds := mounts.python_binds(host), mounts.user_binds(request, host))
+    shims = mounts.shims(host, binds)
+    user, group = _ids_of(DEFAULT_USER if isolation.user is None else isolation.user)
+    environment = _environment(request, mounts.inside_path(host, python_binds, shims), user)
+    directory = normal(isolation.working_directory or DEFAULT_WORKING_DIRECTORY)
+    kind, workspace, workspace_idmap = mounts.workspace(request, host)
+    limits, limit_mechanisms = policy_limits.of_request(request, cgroups)
+    disk_bytes = _given(resources.disk_bytes, limits.memory_bytes // 8 * 7)  # files are memory: it is to be full first
+    cover = _cover(host, kind, binds, workspace)
+    files = policy_workspace.resolve(request, host, kind, cover.places(binds), disk_bytes)
+    upper = policy_workspace.upper(host, kind, workspace, binds)
+    private_bytes = disk_bytes if upper is None else max(disk_bytes, upper.bytes)
+    return Policy(
+        architecture=host.architecture,
+        command=request.command,
+        candidates=mounts.candidates(request.command[0], dict(environment).get("PATH", ""), directory, host.lacking),
+        environment=environment,
+        working_directory=directory,
+        has_stdin=streams_stdin or request.stdin is not None,
+        timeout_ms=_given(request.timeout_ms, DEFAULT_TIMEOUT_MS),
+        watched=_watched(request, host),
+        memory_bytes=limits.memory_bytes,
+        cpu_shares=limits.cpu_shares,
+        nice=0 if limit_mechanisms.holds("cpu_shares") else _nice(limits.cpu_shares),
+        limit_mechanisms=policy_limits.beside(limit_mechanisms, limits.memory_bytes, files.brought_bytes),
+        max_output_bytes=_given(resources.max_output_bytes, DEFAULT_MAX_OUTPUT_BYTES),
+        on_output_limit=request.on_output_limit or KILL,
+        max_pids=limits.max_pids,
+        max_open_files=_given(resources.max_open_files, DEFAULT_MAX_OPEN_FILES),
+        max_file_bytes=_given(resources.max_file_bytes, private_bytes + BEYOND_DISK),
+        disk_bytes=disk_bytes,
+        network=bool(isolation.network),
+        user=user,
+        group=group,
+        hostname=isolation.hostname or DEFAULT_HOSTNAME,
+        identity=host.identity,
+        calls=_calls(request, recipe),
+        landlock_required="landlock" in request.require,
+        workspace_kind=kind,
+        workspace=workspace,
+        workspace_idmap=workspace_idmap,
+        upper=upper,
+        binds=binds,
+        devices=mounts.devices(host),
+        proc_masked=host.proc_masked,
+        localtime=host.localtime,
+        resolv_conf=host.resolv_conf,
+        etc_copied=host.etc_copied,
+        gitconfig=host.gitconfig,
+        links=mounts.links(host, binds, shims),
+        notes=(*_notes(request, host, kind), *cover.notes),
+        transfer=files,
+        cover=cover,
+    )
+
+
+def _cover(host: Host, kind: str, binds: tuple[BoundPath, ...], workspace: Source | None) -> Cover:
+    if not host.secrets:
+        return UNCOVERED
+
+    return secret_masks.resolve(host, kind, binds, workspace)
+
+
+def with_groups(policy: Policy, request: Request, cgroups: Cgroups) -> Policy:
+    """The same policy on the control groups that the host offers. Raises CapsuleError E2007 as `resolve` does."""
+    limits, limit_mechanisms = policy_limits.of_request(request, cgroups)
+    nice = 0 if limit_mechanisms.holds("cpu_shares") else policy.nice
+    return replace(
+        policy,
+        nice=nice,
+        limit_mechanisms=policy_limits.beside(limit_mechanisms, limits.memory_bytes, policy.transfer.brought_bytes),
+    )
+
+
+def adapted(policy: Policy, request: Request, identity: Identity, lacking: tuple[str, ...]) -> Policy:
+    """The same policy for a request that differs in its command and input only, and the sandbox's ids of this run.
+
+    `lacking` are the directories that do not have the command, as `Host` has them.
+    """
+    path = dict(policy.environment).get("PATH", "")
+    return replace(
+        policy,
+        command=request.command,
+        candidates=mounts.candidates(request.command[0], path, policy.working_directory, lacking),
+        identity=identity,
+    )
+
+
+def _notes(request: Request, host: Host, kind: str) -> tuple[str, ...]:
+    wanted = request.isolation.workspace
+    if wanted is None or wanted.mode != COPY_ON_WRITE:
+        return ()
+    why = "is not the sandbox's own" if host.overlay else "cannot be overlaid on this host"
+    if kind == COPY:
+        return (f"the workspace is a private copy, since the directory {why}",)
+    if kind != COPY_ON_WRITE:
+        return (f"the workspace is read-only, since the directory {why} and is too large to copy",)
+    return ()
+
+
+def _calls(request: Request, recipe: Recipe | None) -> Calls:
+    name = recipe.extends if recipe else request.profile
+    if name == STRICT and request.on_violation == REFUSE:
+        raise CapsuleError("E1009", "`on_violation`: `refuse` contradicts profile `strict`, which always kills")
+    return Calls(
+        profile=request.profile or DEFAULT_PROFILE,
+        recipe=recipe,
+        on_violation=request.on_violation or KILL,
+        listener_required="seccomp_notify" in request.require,
+    )
+
+
+def _require(request: Request, host: Host) -> None:
+    """Preconditions that can be judged before anything runs; what only the core can tell is judged from its report."""
+    for name in request.require:
+        if name == "overlay" and not host.overlay:
+            raise CapsuleError(
+                "E2007", "required `overlay`, but this host has no overlay file system for ordinary users"
+            )

@@ -1,0 +1,143 @@
+"""What goes into and comes out of the workspace of a run, decided.
+
+Rank 1: pure. Called by `policy.resolve.resolve`.
+"""
+
+from __future__ import annotations
+
+from .._base.errors import CapsuleError
+from .._base.lexical_paths import WORKSPACE, normal, within
+from ..model.policy import COPY, PAGE, PRIVATE, TRANSIENT, Transfer
+from ..model.request import COPY_ON_WRITE, DEFAULT_COLLECT_BYTES, DEFAULT_MEMORY_BYTES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..model.host import Delivery, Host, Source, Upper
+    from ..model.policy import BoundPath
+    from ..model.request import Request
+
+
+def resolve(request: Request, host: Host, kind: str, covered: tuple[str, ...], disk_bytes: int) -> Transfer:
+    """Decide, for a workspace of this kind, in which something else is shown at the places `covered`.
+
+    Raises CapsuleError E1009 for what has no place in it.
+    """
+    total, each = request.collect_bytes, request.collect_file_bytes
+    total = DEFAULT_COLLECT_BYTES if total is None else total
+    start = f"{WORKSPACE}/"
+    _check_changes(request, kind)
+    deliveries = _deliveries(request, host, kind, covered, disk_bytes)
+    mount_points = frozenset([place[len(start) :] for place in covered if place.startswith(start)])
+    shared = host.secrets.get(_source(request, host))
+    secrets = [name for name, _is_directory in shared.found] if shared is not None else []
+    copy = host.copy
+    if copy is not None:
+        copy = copy.without(mount_points | {delivery.path for delivery in deliveries} | set(secrets))
+    return Transfer(
+        deliveries=(*deliveries, *(copy.files if copy else ())),
+        directories=copy.directories if copy else (),
+        links=copy.links if copy else (),
+        copied=copy.paths if copy else frozenset(),
+        collect=request.collect,
+        collect_bytes=total,
+        collect_file_bytes=total if each is None else each,
+        collect_to=_absolute(request.collect_to, host),
+        lists_changes=kind in (COPY, COPY_ON_WRITE) if request.changes is None else request.changes,
+        applies_changes=request.apply_changes,
+        save_changes=_absolute(request.save_changes, host),
+        layer_on_disk=host.upper is not None,
+        has_layer=kind == COPY_ON_WRITE,
+        mount_points=mount_points,
+    )
+
+
+def upper(host: Host, kind: str, shared: Source | None, binds: tuple[BoundPath, ...]) -> Upper | None:
+    """Where what is written to the workspace lies on disk. Raises CapsuleError E1009 for what contradicts it, E2008."""
+    found = host.upper
+    if found is None:
+        return None
+    field = "isolation.workspace_upper"
+    if kind not in TRANSIENT:
+        if host.overlay:
+            raise CapsuleError(
+                "E1009", f"{field}: a workspace that is the host's own directory (`{kind}`) has no upper layer"
+            )
+        raise CapsuleError(
+            "E2008",
+            f"{field}: the file system of `{found.directory}` cannot carry a copy-on-write view",
+            details={"path": found.directory},
+            hint="name a directory on ext4, xfs, btrfs or tmpfs that no other overlay shows",
+        )
+    shown = [bound.source.path for bound in binds] + ([shared.path] if shared is not None else [])
+    around = next((path for path in shown if within(found.directory, path)), None)
+    if around is not None:
+        raise CapsuleError(
+            "E1009",
+            f"{field}: `{found.directory}` lies in `{around}`, which the sandbox sees",
+            hint="name a directory that is not shared, such as one beneath `/var/tmp`",
+        )
+    return found
+
+
+def _source(request: Request, host: Host) -> str:
+    wanted = request.isolation.workspace
+    return host.sources[wanted.source].path if wanted is not None else ""
+
+
+def _absolute(path: str | None, host: Host) -> str:
+    if path is None:
+        return ""
+    return normal(path if path.startswith("/") else f"{host.directory}/{path}")
+
+
+def _check_changes(request: Request, kind: str) -> None:
+    if request.apply_changes and kind not in (COPY, COPY_ON_WRITE):
+        what = "starts empty" if kind == PRIVATE else f"is not copy-on-write (`{kind}`)"
+        raise CapsuleError(
+            "E1009",
+            f"apply_changes: there is nothing to apply changes to: the workspace {what}",
+            hint="share a directory copy-on-write (`--workspace DIR`)",
+        )
+    for field, given in (("changes", request.changes), ("save_changes", request.save_changes)):
+        if given and kind not in TRANSIENT:
+            raise CapsuleError(
+                "E1009",
+                f"{field}: what a command changes in the host's own directory (`{kind}`) is not kept apart",
+                hint="share the directory copy-on-write (mode `cow`)",
+            )
+    if request.collect_to is not None and not request.collect:
+        raise CapsuleError(
+            "E1009", "collect_to: nothing is named that could be written there", hint="give `collect`, too"
+        )
+
+
+def _deliveries(
+    request: Request, host: Host, kind: str, covered: tuple[str, ...], disk_bytes: int
+) -> tuple[Delivery, ...]:
+    """The files that the request brings, if there is a place for them."""
+    if not host.deliveries:
+        return ()
+    if kind not in TRANSIENT:
+        raise CapsuleError(
+            "E1009",
+            f"files: nothing can be put into a workspace that is the host's own directory (`{kind}`)",
+            hint="take the directory copy-on-write (mode `cow`), or put the files there yourself",
+        )
+    if host.upper is not None:
+        disk_bytes = memory_bytes = host.upper.bytes
+    else:
+        memory_bytes = request.resources.memory_bytes or DEFAULT_MEMORY_BYTES  # what lies in the workspace counts
+    total = sum([max(-(-delivery.size // PAGE), 1) * PAGE for delivery in host.deliveries])
+    if total > min(disk_bytes, memory_bytes):
+        limit = f"disk limit is {disk_bytes}" if total > disk_bytes else f"memory limit is {memory_bytes}"
+        raise CapsuleError(
+            "E1009",
+            f"files: they take {total} bytes, in pages of {PAGE}, and the {limit}",
+            details={"files_bytes": total, "disk_bytes": disk_bytes, "memory_bytes": memory_bytes},
+            hint="raise `--disk` (`resources.disk_bytes`) and `--memory` (`resources.memory_bytes`)",
+        )
+    for place in covered:
+        hidden = next((one.path for one in host.deliveries if within(f"{WORKSPACE}/{one.path}", place)), None)
+        if hidden is not None:
+            raise CapsuleError("E1009", f"files: `{hidden}` would be hidden by what is shown at `{place}`")
+    return host.deliveries

@@ -1,0 +1,17 @@
+"""What is asked: parse and validate a request from JSON, a mapping or keyword arguments.
+
+Pure: touches neither files nor processes. Read first: `parse`.
+"""
+
+from __future__ import annotations
+
+from .._base.lazy import loaded_when_used
+
+__getattr__ = loaded_when_used(
+    __name__,
+    {
+        "file_fields": "the request has files, patterns or an upper directory",
+        "options": "the command line has options",
+        "parse": "a request did not come from the command line",
+    },
+)

@@ -1,0 +1,45 @@
+"""What a command line says, apart from how it is read: a plain `-- COMMAND` needs no table of options (`options`)."""
+
+from __future__ import annotations
+
+from .._base.value import Value
+from ..model.request import Request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+RUN, HELP, VERSION = "run", "help", "version"
+MOST_PLAIN = 1 << 12  # words, and letters in all: far below the least that any checker refuses
+NOTHING: Mapping[str, object] = {}
+
+
+class Options(Value):
+    """A command line, read. `fields` is a request mapping without the command; what was not given is absent."""
+
+    command: tuple[str, ...]
+    action: str = RUN
+    json: bool = False
+    pretty: bool = False
+    verbose: bool = False
+    dry_run: bool = False
+    fields: Mapping[str, object] = NOTHING
+    metrics_file: str = ""
+    audit_log: str = ""
+    audit_required: bool = False
+
+    @property
+    def workspace_given(self) -> bool:
+        """Whether the command line says what the workspace is, also where it says that there is none."""
+        isolation = self.fields.get("isolation")
+        return isinstance(isolation, dict) and "workspace" in isolation
+
+
+def plain_request(words: Sequence[str]) -> Request | None:
+    """The request of `-- COMMAND` alone, where no checker could find anything wrong with the words; else None."""
+    if len(words) < 2 or words[0] != "--" or not words[1]:
+        return None
+    text = " ".join(words)
+    if len(text) > MOST_PLAIN or not text.isascii() or "\0" in text:
+        return None
+    return Request(command=tuple(words[1:]))

@@ -1,0 +1,354 @@
+"""The command line, read by hand from one table: `argparse` costs 8 ms, and could not say what is wrong as well.
+
+Pure: words in, an `Options` value or CapsuleError out. Options become the fields of a request mapping, each passed by
+the same checker as in JSON. Called by `cli`; `help` prints the table.
+"""
+
+from __future__ import annotations
+
+from .._base.errors import CapsuleError
+from .._base.value import Value
+from ..model.request import COPY_ON_WRITE, DEFAULT_USER, DEFAULT_WORKING_DIRECTORY, READ_ONLY
+from . import file_fields
+from .fast_path import HELP, RUN, VERSION, Options
+from .parse import (
+    FIELDS,
+    check_bind_mode,
+    check_requirement,
+    check_workspace_mode,
+    nested,
+    parse_request,
+    request_from_mapping,
+)
+from .sizes import parse_size
+from .validators import check_directory, check_place, check_source, check_variable, nearest, quoted, refuse, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ..model.request import Request
+
+    # From the word given and the option's name to what the request mapping holds. Every checker of strings is one.
+    Reader = Callable[[str, str], object]
+
+
+class Option(Value):
+    """One line of the table. `field` is the request field that it fills, or else the field of `Options`.
+
+    An option with a `metavar` takes a value, which `read` makes of a word; one without stores what it `gives`.
+    One that `repeats` adds to a list, which is the field.
+    """
+
+    long: str
+    short: str
+    metavar: str
+    about: str
+    field: str
+    read: Reader | None = None
+    gives: object = True
+    repeats: bool = False
+
+
+def _number(field: str, kind: type[int | float] = int) -> Reader:
+    def read(word: str, label: str) -> object:
+        digits = word.removeprefix("-").replace(".", "", kind is float)
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 20):
+            raise refuse("E1005", label, f"must be a {'whole ' * (kind is int)}number, got {shown(word)}")
+        return FIELDS[field](kind(word), label)
+
+    return read
+
+
+def _size(field: str) -> Reader:
+    return lambda word, label: FIELDS[field](parse_size(word, label=label), label)
+
+
+def _variable(word: str, label: str) -> object:
+    name, equals, text = word.partition("=")
+    if not equals:
+        # The word is not shown: what was meant as a name may be a secret.
+        why, hint = "must be KEY=VALUE", 'nothing of your environment is passed on by name: `--env KEY="$KEY"`'
+        raise refuse("E1005", label, why, hint=hint)
+    return check_variable(name, text, label)
+
+
+def _file(word: str, label: str) -> object:
+    path, equals, source = word.partition("=")
+    if not equals:
+        raise refuse("E1005", label, f"must be PATH=SRC, got {shown(word)}")
+    return path, {"source": check_source(source, label)}
+
+
+def _text(word: str, _label: str) -> object:
+    return word
+
+
+def _bind(word: str, label: str) -> object:
+    parts = word.split(":")
+    if len(parts) not in (2, 3):
+        why = f"must be SRC:DEST or SRC:DEST:MODE, got {shown(word)}"
+        raise refuse("E1005", label, why, hint="a JSON request can name a path with a colon (`isolation.binds`)")
+    mode, comma, force = (parts[2] if len(parts) == 3 else READ_ONLY).partition(",")
+    if comma and force != "force":
+        raise refuse("E1005", f"{label} mode", f"must be `ro`, `rw`, `ro,force` or `rw,force`, got {shown(parts[2])}")
+    bind = {
+        "source": check_source(parts[0], f"{label} source"),
+        "destination": check_directory(parts[1], f"{label} destination"),
+        "mode": check_bind_mode(mode, f"{label} mode"),
+    }
+    return {**bind, "force": True} if comma else bind
+
+
+def _workspace(word: str, label: str) -> object:
+    source, colon, mode = word.rpartition(":")
+    return {
+        "source": check_source(source if colon else word, label),
+        "mode": check_workspace_mode(mode if colon else COPY_ON_WRITE, f"{label} mode"),
+    }
+
+
+def _upper(word: str, label: str) -> object:
+    return file_fields.read_workspace_upper(word, label)
+
+
+def _line(
+    names: str, metavar: str, about: str, field: str, read: Reader | None = None, *, gives: object = True
+) -> Option:
+    short, comma, long = names.rpartition(", ")
+    return Option(
+        long=long,
+        short=short if comma else "",
+        metavar=metavar,
+        about=about,
+        field=field,
+        read=read,
+        gives=gives,
+        repeats=field in _REPEATING,
+    )
+
+
+def _resource(names: str, metavar: str, about: str, name: str, read: Callable[[str], Reader]) -> Option:
+    return _line(names, metavar, about, f"resources.{name}", read(f"resources.{name}"))
+
+
+_REPEATING = (
+    "environment",
+    "isolation.readonly_paths",
+    "isolation.writable_paths",
+    "isolation.binds",
+    "isolation.tools",
+    "isolation.unmask",
+    "require",
+    "files",
+    "collect",
+)
+
+OPTIONS = (
+    # The seed's, in its order and its words.
+    _line("--json", "", "Read JSON request from stdin", "json"),
+    _line("-t, --timeout", "<MS>", "Command timeout in milliseconds", "timeout_ms", _number("timeout_ms")),
+    _resource("-m, --memory", "<SIZE>", "Memory limit (e.g., 256M, 1G)", "memory_bytes", _size),
+    _resource("--cpu", "<SHARES>", "CPU shares (relative weight)", "cpu_shares", _number),
+    _resource("--max-output", "<SIZE>", "Maximum output size", "max_output_bytes", _size),
+    _resource("--max-pids", "<NUM>", "Maximum number of processes", "max_pids", _number),
+    _line("--network", "", "Enable network access", "isolation.network"),
+    _line(
+        "-w, --workdir",
+        "<DIR>",
+        f"Working directory [default: {DEFAULT_WORKING_DIRECTORY}]",
+        "isolation.working_directory",
+        check_directory,
+    ),
+    _line("-e, --env", "<KEY=VALUE>", "Environment variable", "environment", _variable),
+    _line("--readonly", "<PATH>", "Read-only bind mount", "isolation.readonly_paths", check_place),
+    _line("--writable", "<PATH>", "Writable bind mount", "isolation.writable_paths", check_place),
+    _line("--bind", "<SRC:DEST[:MODE]>", "Bind mount with mode (ro/rw)", "isolation.binds", _bind),
+    _line("--execution-id", "<UUID>", "Execution ID for tracking", "execution_id", FIELDS["execution_id"]),
+    _line("--pretty", "", "Pretty print JSON output", "pretty"),
+    _line("-v, --verbose", "", "Verbose output", "verbose"),
+    _line("-h, --help", "", "Print help", "action", gives=HELP),
+    _line("-V, --version", "", "Print version", "action", gives=VERSION),
+    # Ours.
+    _line("--dry-run", "", "Print the steps that would be taken, and run nothing", "dry_run"),
+    _line(
+        "--workspace", "<DIR[:MODE]>", "Directory shown at /workspace (cow/ro/rw)", "isolation.workspace", _workspace
+    ),
+    _line("--no-workspace", "", "Start with an empty /workspace", "isolation.workspace", gives=None),
+    _line("--upper", "<DIR[:SIZE]>", "Keep what is written to /workspace on disk", "isolation.workspace_upper", _upper),
+    _line("--tool", "<PATH|NAME>", "Show a tool from outside /usr, read-only", "isolation.tools", check_source),
+    _line("--unmask", "<NAME>", "Show a secret of a shared directory, such as .env", "isolation.unmask", _text),
+    _line(
+        "--user",
+        "<UID[:GID]>",
+        f"User and group id inside [default: {DEFAULT_USER}]",
+        "isolation.user",
+        FIELDS["isolation.user"],
+    ),
+    _line("--hostname", "<NAME>", "Host name inside", "isolation.hostname", FIELDS["isolation.hostname"]),
+    _line(
+        "--on-output-limit",
+        "<MODE>",
+        "Past the output limit: kill, or truncate and run on",
+        "on_output_limit",
+        FIELDS["on_output_limit"],
+    ),
+    _line("--profile", "<NAME|FILE>", "System calls: strict, default, build or a file", "profile", FIELDS["profile"]),
+    _line("--on-violation", "<ACTION>", "Forbidden call: kill or refuse", "on_violation", FIELDS["on_violation"]),
+    _resource("--disk", "<SIZE>", "Limit of all files written", "disk_bytes", _size),
+    _resource("--max-file-size", "<SIZE>", "Maximum size of one file", "max_file_bytes", _size),
+    _resource("--max-open-files", "<NUM>", "Maximum number of open files", "max_open_files", _number),
+    _line("--cpus", "<NUM>", "Processors, such as 0.5", "resources.cpu_quota", _number("resources.cpu_quota", float)),
+    _resource("--cpu-time", "<MS>", "Processor time limit", "cpu_time_ms", _number),
+    _resource("--io-read-bps", "<SIZE>", "Most read from disks a second", "io_read_bps", _size),
+    _resource("--io-write-bps", "<SIZE>", "Most written to disks a second", "io_write_bps", _size),
+    _resource("--io-read-iops", "<NUM>", "Most reads from disks a second", "io_read_iops", _number),
+    _resource("--io-write-iops", "<NUM>", "Most writes to disks a second", "io_write_iops", _number),
+    _line("--metrics-file", "<PATH>", "Add the run to figures for Prometheus", "metrics_file", check_source),
+    _line("--audit-log", "<PATH>", "Append who ran what, and how it ended", "audit_log", check_source),
+    _line("--audit-required", "", "Run nothing that the audit log does not take", "audit_required"),
+    _line("--ledger", "", "List every process in the result", "ledger"),
+    _line("--no-postmortem", "", "Do not look what it did before its time was up", "postmortem", gives=False),
+    _line("--file", "<PATH=SRC>", "Copy a file into the workspace", "files", _file),
+    _line("--collect", "<GLOB>", "Bring files of the workspace back", "collect", _text),
+    _line("--collect-to", "<DIR>", "Write what --collect names to this directory", "collect_to", check_source),
+    _line(
+        "--max-collect",
+        "<SIZE>",
+        "Maximum size of all that --collect brings",
+        "collect_bytes",
+        _size("collect_bytes"),
+    ),
+    _line("--apply-changes", "", "Carry changes over to the shared directory", "apply_changes"),
+    _line("--save-changes", "<DIR>", "Write what is new or changed to this directory", "save_changes", check_source),
+    _line("--require", "<NAME>", "Run only where the host has this mechanism", "require", check_requirement),
+)
+_BY_NAME = {name: option for option in OPTIONS for name in (option.long, option.short) if name}
+
+
+def read_options(words: Sequence[str]) -> Options:
+    """The command line after the program's name; CapsuleError E10xx. `-h` and `-V` win over what follows them."""
+    return _checked(parse_words(words))
+
+
+def parse_words(words: Sequence[str]) -> Options:
+    """`read_options` for a subcommand, which decides itself what may stand behind the options."""
+    stored: dict[str, object] = {}
+    named: dict[str, str] = {}
+    position = 0
+    while position < len(words) and words[position].startswith("-") and words[position] != "-":
+        word = words[position]
+        position += 1
+        if word == "--":
+            break
+        for option, inline in options_in(word):
+            text = inline
+            if option.metavar and text is None:
+                if position == len(words):
+                    raise CapsuleError("E1007", f"`{option.long}` needs a value: `{option.long} {option.metavar}`")
+                text = words[position]
+                position += 1
+            _store(option, text, stored, named)
+            if option.field == "action":
+                return _options(stored, ())
+    return _options(stored, tuple(words[position:]))
+
+
+def options_in(word: str) -> Iterator[tuple[Option, str | None]]:
+    """The options in one word, each with the value that is in the word too: `--opt=value`, `-t5`, `-vh`."""
+    name, equals, text = word.partition("=")
+    if word.startswith("--") or "-" + name in _BY_NAME:  # `-memory` is a slip, not `-m emory`
+        option = _BY_NAME.get(name)
+        if option is None:
+            raise _unknown(name)
+        if equals and not option.metavar:
+            raise CapsuleError("E1007", f"`{name}` takes no value")
+        yield option, text if equals else None
+        return
+    for index, letter in enumerate(word[1:], 1):
+        option = _BY_NAME.get("-" + letter)
+        if option is None:
+            raise _unknown("-" + letter)
+        if option.metavar:
+            yield option, word[index + 1 :] or None
+            return
+        yield option, None
+
+
+def _unknown(name: str) -> CapsuleError:
+    guess = nearest(name, [option.long for option in OPTIONS]) if len(name) > 2 else None
+    shown_name = f"`{name}`" if name.isascii() and name.isprintable() else quoted(name)
+    message = f"unknown option {shown_name}" + (f"; did you mean `{guess}`?" if guess else "")
+    return CapsuleError(
+        "E1007", message, hint="see `capsule-run --help`; options of the command itself stand after `--`"
+    )
+
+
+def _store(option: Option, text: str | None, stored: dict[str, object], named: dict[str, str]) -> None:
+    gives = option.gives if option.read is None or text is None else option.read(text, option.long)
+    before = named.setdefault(option.field, option.long)
+    if before != option.long:
+        raise CapsuleError("E1009", f"`{before}` and `{option.long}` cannot both be given")
+    if option.repeats:
+        earlier = stored.get(option.field, ())
+        assert isinstance(earlier, tuple)
+        stored[option.field] = (*earlier, gives)
+    elif option.metavar and option.field in stored:
+        raise CapsuleError("E1007", f"`{option.long}` is given twice", hint="keep one of the two")
+    else:
+        stored[option.field] = gives
+
+
+def _options(stored: dict[str, object], command: tuple[str, ...]) -> Options:
+    fields = {path: field for path, field in stored.items() if path in FIELDS}
+    for field, option in (("environment", "--env"), ("files", "--file")):
+        if field in fields:
+            fields[field] = _object(fields[field], option)
+    return Options(
+        action=str(stored.get("action", RUN)),
+        json="json" in stored,
+        pretty="pretty" in stored,
+        verbose="verbose" in stored,
+        dry_run="dry_run" in stored,
+        fields=nested(fields),
+        command=command,
+        metrics_file=str(stored.get("metrics_file", "")),
+        audit_log=str(stored.get("audit_log", "")),
+        audit_required="audit_required" in stored,
+    )
+
+
+def _object(pairs: object, option: str) -> dict[str, object]:
+    assert isinstance(pairs, tuple)
+    members: dict[str, object] = {}
+    for name, member in pairs:
+        if name in members:
+            raise CapsuleError("E1007", f"`{option}` gives {quoted(name)} twice", hint="keep one of the two")
+        members[name] = member
+    return members
+
+
+def _checked(options: Options) -> Options:
+    if options.action != RUN:
+        return options
+    if options.json and options.command:
+        raise CapsuleError(
+            "E1009",
+            f"`--json` reads the command from stdin, but the command line gives one: {shown(options.command[0])}",
+            hint="leave out `--json` or the command; `--pretty` prints a JSON result for a command",
+        )
+    if not options.json and not options.command:
+        raise CapsuleError(
+            "E1007", "no command is given", hint="write `capsule-run [OPTIONS] -- COMMAND`; see `capsule-run --help`"
+        )
+    return options
+
+
+def build_request(options: Options) -> Request:
+    """The request of a command line that gives a command."""
+    return request_from_mapping({**options.fields, "command": options.command})
+
+
+def build_json_request(options: Options, text: bytes) -> Request:
+    """The request in a JSON text; the options are defaults for what it does not give (`request.parse.with_defaults`)."""
+    return parse_request(text, defaults=options.fields)

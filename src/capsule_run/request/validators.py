@@ -1,0 +1,312 @@
+"""What each single value of a request may be: one checker for each kind, used by JSON, command line and SDK alike.
+
+A checker takes a value and the label of its place (`resources.memory_bytes`, `--memory`), and returns what the request
+holds or raises CapsuleError. Rank 1: pure; called by `jsonapi` and the doors.
+
+A string may hold U+DC80–U+DCFF, which stand for the bytes 80–FF that are not UTF-8, as in `os.fsdecode`: so every
+argument and path that Linux can have has a spelling. Any other lone surrogate is refused.
+"""
+
+from __future__ import annotations
+
+from binascii import Error as Base64Error
+from binascii import a2b_base64
+
+from .._base import strict_json
+from .._base.errors import CapsuleError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    Checker = Callable[[object, str], object]
+
+MAX_PATH_BYTES = 4095
+MAX_COMPONENT_BYTES = 255
+_MAX_SHOWN = 60
+_ID_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-")
+_LABEL_LETTERS = _ID_LETTERS - frozenset("._:")
+
+
+def refuse(code: str, label: str, why: str, *, hint: str | None = None, **details: object) -> CapsuleError:
+    """The error for the field (or option) `label`, which is also in its details."""
+    return CapsuleError(code, f"{label}: {why}", details={"field": label, **details}, hint=hint)
+
+
+def quoted(text: str) -> str:
+    """A text as JSON writes it. Only messages need it, and what only messages need is imported by who has one."""
+    return strict_json.quoted(text)
+
+
+def shown(value: object) -> str:
+    """A value as JSON, cut to what fits in a message; containers and bytes by type only."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        if isinstance(value, int) and value.bit_length() > 64:
+            return f"a number of {value.bit_length()} bits"
+
+        text = repr(value) if isinstance(value, float) else strict_json.dumps(value, indent=None)
+        return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
+    return f"a value of type `{type(value).__name__}`"
+
+
+_KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    (bool, "a boolean"),
+    (int, "an integer"),
+    (float, "a number with a fraction"),
+    (str, "a string"),
+    ((list, tuple), "a list"),
+    (dict, "an object"),
+)
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    return next((name for types, name in _KINDS if isinstance(value, types)), shown(value))
+
+
+def wrong_type(label: str, wanted: str, value: object, *, hint: str | None = None) -> CapsuleError:
+    """The error for a value of another type than `wanted`, which is named but not shown."""
+    return refuse("E1003", label, f"must be {wanted}, got {_kind(value)}", hint=hint)
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that somebody who wrote `word` probably meant, if there is one."""
+    if len(word) > _MAX_SHOWN:
+        return None
+    best, best_distance = None, max(1, len(word) // 3) + 1
+    for candidate in known:
+        extends = min(len(word), len(candidate)) >= 3 and (candidate.startswith(word) or word.startswith(candidate))
+        distance = 1 if extends else _edit_distance(word, candidate)
+        if distance < best_distance:
+            best, best_distance = candidate, distance
+    return best
+
+
+def _edit_distance(left: str, right: str) -> int:
+    """Letters to insert, delete, replace or swap with their neighbour to make one word of the other."""
+    before: list[int] = []
+    row = list(range(len(right) + 1))
+    for i, a in enumerate(left, 1):
+        before, previous, row = row, before, [i]
+        for j, b in enumerate(right, 1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (a != b))
+            if previous and j > 1 and a == right[j - 2] and b == left[i - 2]:
+                cost = min(cost, previous[j - 2] + 1)
+            row.append(cost)
+    return row[-1]
+
+
+def integer(low: int, high: int, unit: str = "") -> Checker:
+    """A checker of whole numbers from `low` to `high`; neither `true` nor `5000.0` is one."""
+
+    def check(value: object, label: str) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise wrong_type(label, "an integer", value)
+        if not low <= value <= high:
+            raise refuse(
+                "E1004", label, f"must be from {low} to {high}{unit}, got {shown(value)}", minimum=low, maximum=high
+            )
+        return value
+
+    return check
+
+
+def number(low: float, high: float, unit: str = "") -> Checker:
+    """A checker of numbers, whole or with a fraction, from `low` to `high`."""
+
+    def check(value: object, label: str) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise wrong_type(label, "a number", value)
+        if not low <= value <= high:  # also for what is no number at all
+            raise refuse(
+                "E1004", label, f"must be from {low} to {high}{unit}, got {shown(value)}", minimum=low, maximum=high
+            )
+        return float(value)
+
+    return check
+
+
+def choice(*words: str) -> Checker:
+    """A checker of one of some words."""
+
+    def check(value: object, label: str) -> str:
+        if not isinstance(value, str):
+            raise wrong_type(label, "a string", value)
+        if value not in words:
+            accepted = ", ".join(f"`{word}`" for word in words)
+            raise refuse("E1005", label, f"must be one of {accepted}, got {shown(value)}", accepted=list(words))
+        return value
+
+    return check
+
+
+def list_of(check_item: Checker) -> Checker:
+    """A checker of lists, whose every item passes `check_item`."""
+
+    def check(value: object, label: str) -> tuple[object, ...]:
+        if not isinstance(value, (list, tuple)):
+            raise wrong_type(label, "a list", value)
+        return tuple([check_item(item, f"{label}[{index}]") for index, item in enumerate(value)])
+
+    return check
+
+
+def check_boolean(value: object, label: str) -> bool:
+    """True or false, and no 0, 1 or "yes"."""
+    if not isinstance(value, bool):
+        raise wrong_type(label, "true or false", value)
+    return value
+
+
+def encode(text: str, label: str) -> bytes:
+    """The bytes that a string stands for."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        code_point = ord(text[error.start])
+        raise refuse("E1005", label, f"holds the lone surrogate U+{code_point:04X}, which stands for no byte") from None
+
+
+def check_string(value: object, label: str) -> str:
+    """Text that the kernel can take: no NUL. Never shown in a message: it may be a secret."""
+    if not isinstance(value, str):
+        raise wrong_type(label, "a string", value)
+    if "\0" in value:
+        raise refuse("E1005", label, "must not contain a NUL byte")
+    if not value.isascii():
+        encode(value, label)
+    return value
+
+
+def text_of_path(value: object) -> object:
+    """The text of an `os.PathLike`, as `os.fsdecode` gives it; anything else as it is. JSON has none."""
+    to_path = getattr(type(value), "__fspath__", None)
+    if to_path is None:
+        return value
+    path: object = to_path(value)
+    return path.decode("utf-8", "surrogateescape") if isinstance(path, bytes) else path
+
+
+def check_source(value: object, label: str) -> str:
+    """A path of the caller's, absolute or relative to the caller's directory: a string, or an `os.PathLike`."""
+    path = check_string(text_of_path(value), label)
+    if not path:
+        raise refuse("E1005", label, "must not be empty")
+    encoded = encode(path, label)
+    if len(encoded) > MAX_PATH_BYTES:
+        raise refuse("E1008", label, f"must be at most {MAX_PATH_BYTES} bytes, got {len(encoded)}")
+    longest = max(map(len, encoded.split(b"/")))
+    if longest > MAX_COMPONENT_BYTES:
+        raise refuse("E1008", label, f"each name in a path is at most {MAX_COMPONENT_BYTES} bytes, got {longest}")
+    return path
+
+
+def check_directory(value: object, label: str) -> str:
+    """An absolute path inside, in its shortest spelling: no `.`, no doubled or last slash."""
+    path = check_source(value, label)
+    if not path.startswith("/"):
+        raise refuse("E1005", label, f"must be an absolute path, got {shown(path)}")
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    if ".." in names:
+        raise refuse("E1005", label, f"must not contain `..`, got {shown(path)}")
+    return "/" + "/".join(names)
+
+
+def check_place(value: object, label: str) -> str:
+    """A path that is shown where it is: absolute as inside, or relative to the caller's directory."""
+    path = check_source(value, label)
+    return check_directory(path, label) if path.startswith("/") else path
+
+
+def check_command(value: object, label: str) -> tuple[str, ...]:
+    """The words of a command: at least one, and the first not empty."""
+    if isinstance(value, str):
+        raise wrong_type(label, "a list of strings", value, hint='a line of shell is written ["sh", "-c", "the line"]')
+    if not isinstance(value, (list, tuple)):
+        raise wrong_type(label, "a list of strings", value)
+    if not value:
+        raise refuse("E1005", label, "must not be empty")
+    words = tuple([check_string(text_of_path(word), f"{label}[{index}]") for index, word in enumerate(value)])
+    if not words[0]:
+        raise refuse("E1005", f"{label}[0]", "must not be empty")
+    return words
+
+
+def check_variable(name: object, value: object, label: str) -> tuple[str, str]:
+    """One variable of the environment; `label` is the place of the whole environment."""
+    if not isinstance(name, str):
+        raise wrong_type(f"{label} name", "a string", name)
+    if not name or "=" in name or "\0" in name:
+        raise refuse("E1005", label, f"a name must not be empty nor contain `=` or a NUL byte, got {shown(name)}")
+    encode(name, label)
+    return name, check_string(
+        text_of_path(value), f"{label}.{name if name.isascii() and name.isprintable() else quoted(name)}"
+    )
+
+
+def check_environment(value: object, label: str) -> tuple[tuple[str, str], ...]:
+    """An object of variables. A value is never shown in a message: it may be a secret."""
+    if not isinstance(value, dict):
+        raise wrong_type(label, "an object", value)
+    return tuple([check_variable(name, text, label) for name, text in value.items()])
+
+
+def check_stdin(value: object, label: str) -> bytes:
+    """Text to feed the command, or bytes where the caller is Python."""
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str):
+        raise wrong_type(label, "a string", value)
+    return encode(value, label)
+
+
+def check_base64(value: object, label: str) -> bytes:
+    """The bytes of strict base64: standard alphabet, padded, nothing between."""
+    if not isinstance(value, str):
+        raise wrong_type(label, "a string", value)
+    try:
+        return a2b_base64(value.encode("ascii"), strict_mode=True)
+    except (Base64Error, UnicodeEncodeError):
+        raise refuse("E1005", label, "must be base64 (standard alphabet, padded, no line breaks)") from None
+
+
+def check_execution_id(value: object, label: str) -> str:
+    """A UUID, or any short name that is safe in a log line and a file name."""
+    if not isinstance(value, str):
+        raise wrong_type(label, "a string", value)
+    if not 1 <= len(value) <= 128 or not _ID_LETTERS.issuperset(value):
+        raise refuse("E1005", label, f"must be 1 to 128 of the characters `A-Z a-z 0-9 . _ : -`, got {shown(value)}")
+    return value
+
+
+_MOST_ID = 65_533
+_check_id = integer(0, _MOST_ID)
+
+
+def check_user(value: object, label: str) -> int | str:
+    """A number for user and group, or "UID:GID"."""
+    if not isinstance(value, str):
+        return _check_id(value, label)  # type: ignore[return-value]  # an integer is what it checks
+    parts = value.split(":")
+    if len(parts) > 2 or not all(part.isascii() and part.isdigit() and len(part) <= 5 for part in parts):
+        raise refuse("E1005", label, f"must be a number, or UID:GID, from 0 to {_MOST_ID}, got {shown(value)}")
+    for part in parts:
+        _check_id(int(part), label)
+    return value if len(parts) == 2 else int(value)
+
+
+def check_profile(value: object, label: str) -> str:
+    """A syscall profile: a name, NAME+GROUP, or a path of a TOML file; whether it exists is found out later."""
+    return check_source(value, label)
+
+
+def check_hostname(value: object, label: str) -> str:
+    """One label of RFC 1123."""
+    if not isinstance(value, str):
+        raise wrong_type(label, "a string", value)
+    if not 1 <= len(value) <= 63 or not _LABEL_LETTERS.issuperset(value) or value[0] == "-" or value[-1] == "-":
+        raise refuse(
+            "E1005", label, f"must be 1 to 63 letters, digits and hyphens, no hyphen at either end, got {shown(value)}"
+        )
+    return value

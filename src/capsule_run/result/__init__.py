@@ -1,0 +1,22 @@
+"""Report and record of a run to what its `Result` says: verdict, evidence, metrics, isolation.
+
+Pure. Read first: `verdict`.
+"""
+
+from __future__ import annotations
+
+from .._base.lazy import loaded_when_used
+
+__getattr__ = loaded_when_used(
+    __name__,
+    {
+        "denied_syscalls": "a call was refused",
+        "evidence": "the command ended badly",
+        "hints": "the command ended badly",
+        "isolation": "the command runs",
+        "metrics": "the command runs",
+        "processes": "processes are listed, or the run timed out",
+        "report": "the command runs",
+        "verdict": "the command runs",
+    },
+)

@@ -1,0 +1,98 @@
+"""What the filter refused while a command ran: by name, how often, first how and by whom; and the option that allows it.
+
+Rank 1: pure. Made of the record's lines, which the launcher wrote (core/notify.c). Only a run with a refusal pays for this.
+"""
+
+from __future__ import annotations
+
+from .._base.errors import CapsuleError
+from .._base.printable import name
+from ..seccomp.catalogue import allowing
+from ..seccomp.rule import ERRNO_NAMES
+from ..seccomp.ruleset import numbers_of
+from .report import record_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .._base.errors import Failure
+    from ..model.report import FinishedRun
+
+# In the place of an errno: the call ended the run.
+END_OF_RUN = 0xFFFF
+# Refusals that say nothing of a command that ended well: whoever makes these calls asks whether they are there.
+PROBES = ("spared", "probed", "")
+
+
+def _process(name: str, command_line: str) -> dict[str, object]:
+    process: dict[str, object] = {}
+    if record_text(name).strip():
+        process["name"] = record_text(name).strip()
+    if record_text(command_line):
+        process["argv"] = record_text(command_line).removesuffix("\0").split("\0")
+    return process
+
+
+def denied(ended: FinishedRun) -> tuple[dict[str, object], ...]:
+    """The refusals of a run, in the order of their first time."""
+    counts = {tuple(words[1:3]): int(words[3]) for words in ended.record if words[0] == "refused-count"}
+    if not counts:
+        return ()
+    names = {number: name for name, number in numbers_of(ended.policy.architecture).items()}
+    return tuple(
+        {
+            "syscall": names.get(int(words[1]), words[1]),
+            "errno": "killed" if int(words[2]) == END_OF_RUN else ERRNO_NAMES.get(int(words[2]), words[2]),
+            "count": counts[words[1], words[2]],
+            "first_args": [f"{int(word):#x}" for word in words[3:9]],
+            "process": _process(words[9], words[10]),
+        }
+        for words in ended.record
+        if words[0] == "refused"
+    )
+
+
+def forbidden(ended: FinishedRun) -> CapsuleError:
+    """Which call ended the run, of all that only an attack makes."""
+    refusals = denied(ended)
+    call = next((each for each in refusals if each["errno"] == "killed"), None)
+    if call is None:
+        return CapsuleError("E5001", "the command made a system call that the policy forbids")
+    process = call["process"]
+    assert isinstance(process, dict)
+    arguments = call["first_args"]
+    assert isinstance(arguments, list)
+    details = {name: call[name] for name in ("syscall", "process")}
+    details["arguments"] = arguments
+    by = f" by `{process['name']}`" if "name" in process else ""
+    return CapsuleError(
+        "E5001", f"the command made a system call that the policy forbids: `{call['syscall']}`{by}", details=details
+    )
+
+
+def told(ended: FinishedRun, failure: Failure | None) -> tuple[tuple[dict[str, object], ...], Failure | None]:
+    """The refusals, and the failure: with the name of the call, where one ended the run."""
+    return denied(ended), forbidden(ended).failure() if ended.report.killed == "syscall" else failure
+
+
+def _one(call: Mapping[str, object], profile: str) -> tuple[str, str]:
+    """A refusal in words, and the option that would allow it."""
+    process = call["process"]
+    assert isinstance(process, dict)
+    count = f", {call['count']} times" if call["count"] != 1 else ""
+    by = f" by `{name(str(process['name']))}`" if "name" in process else ""
+    group, better = allowing(str(call["syscall"]), profile)
+    option = f"`--profile {better}` allows it" if better else "no profile allows it"
+    return f"`{call['syscall']}`{by} ({call['errno']}{count}): {option}", group
+
+
+def in_words(refusals: tuple[Mapping[str, object], ...], profile: str, *, ended_well: bool) -> str:
+    """One line for people, or an empty string: what was refused, and what would allow it."""
+    told = [
+        words for words, group in (_one(call, profile) for call in refusals) if not (ended_well and group in PROBES)
+    ]
+    if not told:
+        return ""
+    more = f"; and {len(told) - 3} more" if len(told) > 3 else ""
+    return f"refused {'; '.join(told[:3])}{more}"

@@ -1,0 +1,294 @@
+"""Which limit ended a run, or was hit and survived, and the counters that prove it.
+
+Rank 1: pure; `verdict` asks it for every end that is not clean, and for a clean one where something stood at its limit.
+What a command says about itself (its exit code, its stderr) is never enough: without a counter of ours or the kernel's
+there is no cause. docs/limits.md says what each rung can prove.
+"""
+
+from __future__ import annotations
+
+from .._base import errno_words as base_errno_words
+from .._base.error_codes import entry
+from .._base.errors import CapsuleError
+from ..model.request import KILL, TRUNCATE
+from ..policy.mounts import private_mounts
+from .metrics import counters, processor_ms, wall_ms
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..model.policy import Policy
+    from ..model.report import FinishedRun
+
+SIGKILL, SIGXCPU, SIGXFSZ = 9, 24, 25
+PAGE = 4096
+EIO, EBADF, EPIPE = 5, 9, 32
+# The command sees end-of-file: a terminal that was hung up, or whose foreground is another job, gives no more input, and
+# nohup(1) gives a stdin that cannot be read.
+_NO_ERROR = (("stdin", EIO), ("stdin", EBADF))
+# How programs say that a fork or a thread was refused: dash, Python, bash and make, Java, Go.
+NO_FORK = (
+    "Cannot fork", "can't start new thread", "fork: retry", "fork: Resource", "unable to create native thread",
+    "failed to create new OS thread",
+)  # fmt: skip
+REFUSED_FORK = (*NO_FORK, "Resource temporarily unavailable", "EAGAIN")  # which sockets say, too
+FULL_DISK = ("No space left", "ENOSPC", "disk full", "Disk full")
+
+
+def count(size: int, unit: str) -> str:
+    """A number for people: 1 048 576 bytes."""
+    return f"{size:,} {unit}".replace(",", " ")
+
+
+def numbers(record: list[list[str]], name: str) -> tuple[int, ...]:
+    """The numbers of the one line of the record that has this name; empty where there is none."""
+    return next((tuple(map(int, words[1:])) for words in record if words[0] == name), ())
+
+
+def cpu_ms(ended: FinishedRun) -> float:
+    """Processor time of the command and all its children."""
+    return processor_ms(ended, counters(ended.record))[2]
+
+
+def _mib(size: int) -> int:
+    """Rounded up to whole MiB, as a limit is written."""
+    return -(-size >> 20) << 20
+
+
+def stream(ended: FinishedRun) -> CapsuleError | None:
+    """A stream that failed on the caller's side. A reader that has left is an error only if no limit ended the run."""
+    report = ended.report
+    errors = [(name, errno) for name, errno in report.stream_errors if (name, errno) not in _NO_ERROR]
+    by_itself = not report.killed and (report.exited is not None or report.signalled is not None)
+    if not by_itself and report.killed not in ("stdout", "stderr"):
+        errors = [(name, errno) for name, errno in errors if errno != EPIPE]
+    if not errors:
+        return None
+    name, errno = next((each for each in errors if each[1] != EPIPE), errors[0])
+    verb = "read" if name == "stdin" else "write"
+    return CapsuleError(
+        "E6006",
+        f"cannot {verb} the command's {name}: {base_errno_words.errno_words(errno)}",
+        details={"stream": name, "errno": errno, **_end(ended)},
+        hint=base_errno_words.FILE_SIZE_HINT if errno == base_errno_words.EFBIG else None,
+    )
+
+
+def _end(ended: FinishedRun) -> dict[str, object]:
+    """How the run ended otherwise, for an error that takes the place of that."""
+    report = ended.report
+    if report.killed:
+        return {"killed": report.killed}
+    return _own(ended) if report.exited is not None or report.signalled is not None else {}
+
+
+def output(ended: FinishedRun) -> CapsuleError | None:
+    """The output cap, where passing it ends the run."""
+    report, policy = ended.report, ended.policy
+    for name, (_kept, total, over) in (("stdout", report.stdout), ("stderr", report.stderr)):
+        if over and policy.on_output_limit == KILL:
+            return CapsuleError(
+                "E4003",
+                f"{name} passed the limit of {count(policy.max_output_bytes, 'bytes')}",
+                details=_output_details(name, total, policy),
+            )
+    return None
+
+
+def _output_details(name: str, total: int, policy: Policy) -> dict[str, object]:
+    return {
+        "stream": name,
+        "limit_bytes": policy.max_output_bytes,
+        "observed_bytes": total,
+        "source": "launcher",
+        "would_pass_with": {"resources.max_output_bytes": total},
+    }
+
+
+def clock(ended: FinishedRun) -> CapsuleError:
+    """The time limit. Little processor time says that it waited, much that it computed."""
+    policy, used = ended.policy, cpu_ms(ended)
+    return CapsuleError(
+        "E3006",
+        f"the command was ended after {policy.timeout_ms} ms, of which it computed for {used:.0f} ms",
+        details={"limit_ms": policy.timeout_ms, "observed_ms": wall_ms(ended), "source": "timer", "cpu_ms": used},
+    )
+
+
+def memory(ended: FinishedRun) -> CapsuleError:
+    """The kernel's count of processes that it ended for the group's limit; else the launcher's own look at all of them."""
+    counted, limit = counters(ended.record), ended.policy.memory_bytes
+    details: dict[str, object] = {"limit_bytes": limit}
+    if counted.oom_kills is not None:  # 0 where everything was ended before the kernel had chosen whom to end
+        observed = (
+            counted.memory_peak_bytes + ended.policy.limit_mechanisms.uncounted_bytes
+            if counted.memory_peak_bytes
+            else limit
+        )
+        details.update(observed_bytes=observed, source="cgroup", counter={"oom_kill": counted.oom_kills})
+    else:
+        observed = ended.report.memory_peak << 10
+        details.update(observed_bytes=observed, source="watch")
+        details["would_pass_with"] = {"resources.memory_bytes": _mib(observed)}
+    files = numbers(ended.record, "disk")
+    if files:
+        details["files_bytes"] = files[0]
+    return CapsuleError(
+        "E4001",
+        f"the command and its children used {count(observed, 'bytes')} of memory, the limit is {count(limit, 'bytes')}",
+        details=details,
+    )
+
+
+def out_of_memory(ended: FinishedRun) -> bool:
+    """Whether the kernel has ended a process for the group's limit."""
+    return bool(counters(ended.record).oom_kills)
+
+
+def cpu_time(ended: FinishedRun, source: str) -> CapsuleError:
+    """Processor time: `source` is the launcher's `watch`, or the `rlimit` of one process behind it."""
+    limit, used = ended.policy.watched.cpu_time_ms, cpu_ms(ended)
+    return CapsuleError(
+        "E4004",
+        f"the command and its children used {used:.0f} ms of processor time, the limit is {limit} ms",
+        details={"limit_ms": limit, "observed_ms": used, "source": source, "wall_ms": wall_ms(ended)},
+    )
+
+
+def own_signal(ended: FinishedRun, number: int) -> CapsuleError | None:
+    """A signal by which the kernel tells of a limit, where the limit was there and, for processor time, was reached."""
+    policy = ended.policy
+    if number == SIGXFSZ:
+        return CapsuleError(
+            "E4006",
+            f"the command wrote a file beyond {count(policy.max_file_bytes, 'bytes')}",
+            details={"limit_bytes": policy.max_file_bytes, "signal": "SIGXFSZ", "source": "rlimit"},
+        )
+    if (
+        number in (SIGKILL, SIGXCPU)
+        and policy.watched.cpu_time_ms is not None
+        and cpu_ms(ended) >= policy.watched.cpu_time_ms
+    ):
+        return cpu_time(ended, "rlimit")
+    return None
+
+
+def _disk_full(ended: FinishedRun) -> dict[str, object] | None:
+    used, free, files, free_files = numbers(ended.record, "disk") or (0, PAGE, 0, 1)
+    if free >= PAGE and free_files > 0:
+        return None
+    limit = ended.policy.disk_bytes
+    return {
+        "limit_bytes": limit,
+        "observed_bytes": min(used, limit),
+        "source": "tmpfs",
+        "mounts": private_mounts(ended.policy),
+        "counter": {"free_bytes": free, "files": files, "free_files": free_files},
+    }
+
+
+def _processes(ended: FinishedRun) -> dict[str, object] | None:
+    """A fork that the group counted as refused; else, that the watch saw as many processes and threads as there may be."""
+    limit, (most, *_) = ended.policy.max_pids, numbers(ended.record, "tasks") or (0,)
+    refused = counters(ended.record).refused_forks
+    if refused:
+        counted: dict[str, object] = {"source": "cgroup", "counter": {"refused": refused}}
+    elif refused is None and most >= limit:
+        counted = {"source": "watch", "observed": most}
+    else:
+        return None
+    return {"limit": limit, **counted, "would_pass_with": {"resources.max_pids": limit + 1}}
+
+
+def fork_storm(ended: FinishedRun) -> CapsuleError | None:
+    """The process limit, for a run that did not end by itself: at least half as many forks refused as processes allowed.
+
+    Where no group counts, stderr must say so as often, and the watch must have seen half of what is allowed at once: in a
+    storm some have just ended whenever it looks.
+    """
+    limit, (most, *_) = ended.policy.max_pids, numbers(ended.record, "tasks") or (0,)
+    counted = counters(ended.record).refused_forks
+    refused = _refusals_said(ended) if counted is None else counted
+    if not refused or 2 * refused < limit or (counted is None and 2 * most < limit):
+        return None
+    proof: dict[str, object] = (
+        {"source": "cgroup", "counter": {"refused": refused}}
+        if counted is not None
+        else {"source": "watch", "observed": most, "said": refused}
+    )
+    own = {} if ended.report.exited is None and ended.report.signalled is None else _own(ended)
+    return CapsuleError(
+        "E4002",
+        f"the command and its children went on starting processes beyond {limit}: {refused} were refused",
+        details={
+            "limit": limit,
+            **proof,
+            "would_pass_with": {"resources.max_pids": limit + 1},
+            "wall_ms": wall_ms(ended),
+            **own,
+        },
+    )
+
+
+def _refusals_said(ended: FinishedRun) -> int:
+    text = ended.stderr.decode("utf-8", "replace")
+    return sum(any(word in line for word in NO_FORK) for line in text.splitlines())
+
+
+def own_end(ended: FinishedRun) -> CapsuleError | None:
+    """The limit that made the command give up by itself, with a non-zero exit code or a signal of its own."""
+    if out_of_memory(ended):
+        return memory(ended)
+    details = _disk_full(ended)
+    if details is not None:
+        return CapsuleError(
+            "E4005",
+            f"the private disk of {count(ended.policy.disk_bytes, 'bytes')} ({', '.join(private_mounts(ended.policy))}) "
+            f"is full{_said(ended, FULL_DISK)}",
+            details={**details, **_own(ended)},
+        )
+    details = _processes(ended)
+    said = _said(ended, REFUSED_FORK)
+    if details is not None and (said or details["source"] == "cgroup"):
+        return CapsuleError(
+            "E4002",
+            f"the command could not start another process beside {ended.policy.max_pids}{said}",
+            details={**details, **_own(ended)},
+        )
+    return None
+
+
+def _own(ended: FinishedRun) -> dict[str, object]:
+    report = ended.report
+    return {"exit_code": report.exited} if report.signalled is None else {"signal_number": report.signalled}
+
+
+def last_line(stderr: bytes) -> str:
+    """The last line of stderr that says something, cut to what fits into a message."""
+    lines = stderr[-4096:].decode("utf-8", "replace").strip().splitlines()
+    return lines[-1].strip()[:300] if lines else ""
+
+
+def _said(ended: FinishedRun, words: tuple[str, ...]) -> str:
+    """The last line of stderr with one of these words in it, for the message; empty where there is none."""
+    text = ended.stderr[-65536:].decode("utf-8", "replace")
+    lines = [line.strip() for line in text.splitlines() if any(word in line for word in words)]
+    return f": {lines[-1][:300]}" if lines else ""
+
+
+def limits_hit(ended: FinishedRun, code: str) -> tuple[dict[str, object], ...]:
+    """The limits that were reached and did not end the run, each with its evidence; `code` is what did end it."""
+    hits: list[tuple[str, Mapping[str, object] | None]] = [
+        ("E4001", memory(ended).details if out_of_memory(ended) else None),
+        ("E4005", _disk_full(ended)),
+        ("E4002", _processes(ended)),
+    ]
+    if ended.policy.on_output_limit == TRUNCATE:
+        for name, (_kept, total, over) in (("stdout", ended.report.stdout), ("stderr", ended.report.stderr)):
+            hits.append(("E4003", _output_details(name, total, ended.policy) if over else None))
+    return tuple(
+        {"code": found, "cause": entry(found).cause, "details": details}
+        for found, details in hits
+        if details is not None and found != code
+    )

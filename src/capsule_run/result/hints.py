@@ -1,0 +1,58 @@
+"""What the last line of a failed command says of a wall that the kernel alone answers for, and the option that moves it.
+
+A path that is read-only or not there and a network that is not there are refused by mounts and namespaces, of which the
+kernel tells nobody outside. All that is left is what the command says, which is its word and not a fact: it makes a hint,
+never an entry of `denied`, and the hint repeats nothing of it. The host is not looked at: a program must not learn from
+our words which paths the host has.
+
+Rank 1: pure. Imported only where a command exited with an error.
+"""
+
+from __future__ import annotations
+
+from .._base.lexical_paths import WORKSPACE, within
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..model.policy import Policy
+
+_READ_ONLY = ("Read-only file system", "os error 30", "[Errno 30]", "EROFS")
+_ABSENT = ("No such file or directory", "no such file or directory", "[Errno 2]", "ENOENT")
+_NO_NETWORK = (
+    "Name or service not known",
+    "Temporary failure in name resolution",
+    "Network is unreachable",
+    "network is unreachable",
+    "Could not resolve host",
+    "ENETUNREACH",
+    "EAI_AGAIN",
+    "ENOTFOUND",
+)
+_OURS = (WORKSPACE, "/tmp", "/dev", "/proc", "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/var/tmp")
+_AROUND_PATHS = dict.fromkeys(map(ord, "\"'`‘’“”<>()[],;:="), " ")
+
+
+def hint(line: str, policy: Policy) -> str:
+    """The option that would have let the command pass where its last line names such a wall, or an empty string."""
+    if any(words in line for words in _READ_ONLY):
+        return (
+            f"only {WORKSPACE}, /tmp, /dev/shm and what is shared writable can be written to; "
+            "`--writable PATH` (`isolation.writable_paths`) shares a path of the host for writing"
+        )
+    if not policy.network and any(words in line for words in _NO_NETWORK):
+        return "the sandbox has no network; `--network` (`isolation.network`) shares the host's"
+    if any(words in line for words in _ABSENT) and any(_is_outside(word, policy) for word in _words(line)):
+        return (
+            "the path lies outside of what the sandbox shows; where it is the host's, "
+            "`--readonly PATH` (`isolation.readonly_paths`) shows it"
+        )
+    return ""
+
+
+def _words(line: str) -> list[str]:
+    return line.translate(_AROUND_PATHS).split()
+
+
+def _is_outside(word: str, policy: Policy) -> bool:
+    shown = (*_OURS, *(bound.destination for bound in policy.binds))
+    return word.startswith("/") and len(word) > 1 and not any(within(word, place) for place in shown)

@@ -1,0 +1,248 @@
+"""What a run cost and what it stood on, from the core's report. Rank 1: pure."""
+
+from __future__ import annotations
+
+from .._base.value import Value
+from ..model.result_parts import Metrics, Output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..model.report import FinishedRun, Sample
+
+
+ROUNDED_US = 20_000  # user and system time in /proc are each rounded down to a hundredth of a second
+SEEN_WHOLE = 0.99  # of the kernel's peak of a process: a look that has seen so much has seen its peak
+
+
+def output(capture: tuple[int, int, bool], data: bytes) -> Output:
+    _kept, total, over = capture
+    return Output(data=data, total_bytes=total, truncated=over)
+
+
+def startup_phases(times: dict[str, int], called_ns: int) -> dict[str, int]:
+    """Microseconds of each phase before the command's first instruction, from the caller's call on."""
+    names = ("received", "cloned", "mapped", "furnished", "ready", "started")
+    labels = ("spawn", "create", "map", "plan", "build", "confine")
+    phases, before = {}, called_ns
+    for name, label in zip(names, labels, strict=True):
+        if not times[name]:
+            break
+        phases[label] = max((times[name] - before) // 1000, 0)
+        before = times[name]
+    return phases
+
+
+def _memory(ended: FinishedRun, counted: Counters) -> tuple[int | None, str | None]:
+    """The most memory used at a time, and who knows it.
+
+    A group's own peak is exact. Without one it is the highest look of the watch at all processes, or the kernel's peak of
+    the largest one where that is more. The latter also counts the files that it has mapped: so many as it had when a look
+    saw it largest are taken off, and it gives way where the watch has seen that process as large as it ever was.
+    """
+    if counted.memory_peak_bytes is not None:
+        return counted.memory_peak_bytes + ended.policy.limit_mechanisms.uncounted_bytes, "cgroup"
+    watch, largest = ended.report.memory_peak << 10, ended.report.usage["max_rss_kib"] << 10
+    if not watch and not largest:
+        return None, None
+    _tasks, seen_kib, files_kib = (*_row(ended, "tasks"), 0, 0, 0)[:3]
+    seen_whole = watch > 0 and seen_kib << 10 >= largest * SEEN_WHOLE
+    used = largest - (files_kib << 10)
+    return (watch, "watch") if seen_whole or watch >= used else (used, "process")
+
+
+def _row(ended: FinishedRun, name: str) -> tuple[int, ...]:
+    return next((tuple(map(int, words[1:])) for words in ended.record if words[0] == name), ())
+
+
+def processor_ms(ended: FinishedRun, counted: Counters) -> tuple[float, float, float]:
+    """User, system and all processor time of the command and its children, without that of setting the run up.
+
+    All is the group's own count where that is more: it also has children that nobody waited for. Without one, it is at
+    least what the launcher's looks saw.
+    """
+    usage, setup = ended.report.usage, (*_row(ended, "setup"), 0, 0, 0)
+    user, system = max(usage["user_us"] - setup[0], 0) / 1000, max(usage["system_us"] - setup[1], 0) / 1000
+    whole = ((counted.cpu_us or 0) - (setup[0] + setup[1] - setup[2])) / 1000  # the third went before the group counted
+    seen = lost = 0.0
+    if not counted.cpu_us:
+        seen_us, lost_us, _untracked = (*_row(ended, "cpu-seen"), 0, 0, 0)[:3]
+        seen, lost = (seen_us - setup[0] - setup[1]) / 1000, lost_us / 1000
+    spent = (*_row(ended, "spent"), 0)[0] / 1000  # at which the run was ended
+    return round(user, 3), round(system, 3), round(max(user + system + lost, seen, whole, spent), 3)
+
+
+def cpu_ms_complete(ended: FinishedRun, counted: Counters) -> bool | None:
+    """Whether `cpu_ms` has all: yes by a group's count, no where looks saw more than was waited for, else nobody knows."""
+    if counted.cpu_us:
+        return True
+    seen = _row(ended, "cpu-seen")
+    if not seen:
+        return None
+    waited_us = ended.report.usage["user_us"] + ended.report.usage["system_us"]
+    return False if seen[1] or seen[2] or seen[0] > waited_us + ROUNDED_US else None
+
+
+def wall_ms(ended: FinishedRun) -> float:
+    """From the command's start to its end, or to the report where it was ended."""
+    times = ended.report.times
+    end = times["ended"] or times["reported"]
+    return round((end - times["started"]) / 1e6, 3) if times["started"] else 0.0
+
+
+def metrics(ended: FinishedRun, called_ns: int) -> Metrics:
+    """What the run cost, without the processor time of setting it up."""
+    report, counted = ended.report, counters(ended.record)
+    usage = report.usage
+    user, system, cpu = processor_ms(ended, counted)
+    memory, source = _memory(ended, counted)
+    disk, tasks = _row(ended, "disk"), _row(ended, "tasks")
+    # the group also counts our process 1; the watch does not
+    most = counted.most_tasks - 1 if counted.most_tasks else tasks[0] if tasks else None
+    return Metrics(
+        wall_ms=wall_ms(ended),
+        user_ms=user,
+        system_ms=system,
+        cpu_ms=cpu,
+        cpu_ms_complete=cpu_ms_complete(ended, counted),
+        max_process_memory_bytes=(usage["max_rss_kib"] << 10) or None,
+        max_memory_bytes=memory,
+        memory_complete=None if source is None else source == "cgroup",
+        memory_source=source,
+        io_read_bytes=usage["in_blocks"] << 9 if counted.read_bytes is None else counted.read_bytes,
+        io_write_bytes=usage["out_blocks"] << 9 if counted.write_bytes is None else counted.write_bytes,
+        io_read_operations=counted.read_operations,
+        io_write_operations=counted.write_operations,
+        voluntary_context_switches=usage["voluntary_switches"],
+        involuntary_context_switches=usage["involuntary_switches"],
+        minor_page_faults=usage["minor_faults"],
+        major_page_faults=usage["major_faults"],
+        max_processes=most,
+        disk_bytes=disk[0] if disk else None,
+        throttled_ms=None if counted.throttled_us is None else counted.throttled_us / 1000,
+        pressure=counted.pressure,
+        startup=startup_phases(report.times, called_ns),
+    )
+
+
+PRESSURE = ("cpu", "memory", "io")
+
+
+class Counters(Value):
+    """What the groups counted. Everything includes our process 1, which is a member."""
+
+    memory_peak_bytes: int | None = None
+    oom_kills: int | None = None
+    refused_forks: int | None = None
+    most_tasks: int | None = None
+    cpu_us: int | None = None
+    throttled_us: int | None = None
+    throttled_periods: int | None = None
+    read_bytes: int | None = None
+    write_bytes: int | None = None
+    read_operations: int | None = None
+    write_operations: int | None = None
+    pressure: Mapping[str, Mapping[str, float]] | None = None
+
+
+NONE = Counters()
+
+
+def _plain(word: str) -> str:
+    """A text of the record, where it is a file of counters: nothing else than blanks and ends of lines is escaped in it."""
+    return word.replace("%20", " ").replace("%0a", "\n")
+
+
+def _table(text: str | None) -> dict[str, int]:
+    """Lines of a name and a number."""
+    rows = [line.split() for line in (text or "").splitlines()]
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.strip().isdigit() else None
+
+
+def _io(files: Mapping[str, str]) -> dict[str, int | None]:
+    """Sums over all devices: `8:0 rbytes=1 wbytes=2 rios=3 wios=4 …`, or in version 1 `8:0 Read 1` in two files."""
+    if "io.stat" in files:
+        words = [word.partition("=") for line in files["io.stat"].splitlines() for word in line.split()[1:]]
+        names = {"read_bytes": "rbytes", "write_bytes": "wbytes", "read_operations": "rios", "write_operations": "wios"}
+        return {ours: sum(int(n) for name, _eq, n in words if name == theirs) for ours, theirs in names.items()}
+    sums: dict[str, int | None] = {}
+    for file, unit in (("blkio.throttle.io_service_bytes", "bytes"), ("blkio.throttle.io_serviced", "operations")):
+        rows = [line.split() for line in files.get(file, "").splitlines()] if file in files else None
+        for kind in ("Read", "Write"):
+            total = None if rows is None else sum(int(row[2]) for row in rows if len(row) == 3 and row[1] == kind)
+            sums[f"{kind.lower()}_{unit}"] = total
+    return sums
+
+
+def _pressure(files: Mapping[str, str]) -> dict[str, dict[str, float]] | None:
+    """Milliseconds in which some, or all, of the members waited for a resource."""
+    found = {}
+    for name in PRESSURE:
+        rows = [line.split() for line in files.get(f"{name}.pressure", "").splitlines()]
+        totals = {
+            f"{row[0]}_ms": int(row[-1].removeprefix("total=")) / 1000 for row in rows if row[-1].startswith("total=")
+        }
+        if totals:
+            found[name] = totals
+    return found or None
+
+
+def counters(record: list[list[str]]) -> Counters:
+    """What the run's groups counted; `NONE` for a run that stood in no group."""
+    files = {words[1]: _plain(words[2]) for words in record if words[0] == "cgroup" and len(words) == 3}
+    if not files:
+        return NONE
+    cpu = _table(files.get("cpu.stat"))
+    spent_ns = _number(files.get("cpuacct.usage"))
+    throttled_ns = cpu.get("throttled_time")
+    peak = files.get("memory.peak", files.get("memory.max_usage_in_bytes"))
+    return Counters(
+        memory_peak_bytes=_number(peak),
+        oom_kills=_table(files.get("memory.events", files.get("memory.oom_control"))).get("oom_kill"),
+        refused_forks=_table(files.get("pids.events")).get("max"),
+        most_tasks=_number(files.get("pids.peak")),
+        cpu_us=cpu.get("usage_usec", spent_ns // 1000 if spent_ns is not None else None),
+        throttled_us=cpu.get("throttled_usec", throttled_ns // 1000 if throttled_ns is not None else None),
+        throttled_periods=cpu.get("nr_throttled"),
+        pressure=_pressure(files),
+        **_io(files),
+    )
+
+
+TICK_MS = 10  # of /proc/stat: USER_HZ is 100 on every architecture of ours
+# From here on a figure is in doubt: shares of the time observed, and forced switches a second of computing.
+STEAL_SHARE, CPU_SHARE, MEMORY_SHARE, IO_SHARE, SWITCHES_A_SECOND = 0.02, 0.10, 0.05, 0.10, 100
+LEAST_CPU_MS = 20
+
+
+def measurement(before: Sample, after: Sample, metrics: Metrics) -> dict[str, object]:
+    """What the host did between the samples, and what of it casts doubt on the run's figures."""
+    observed_ms = (after.at_ns - before.at_ns) / 1e6
+    steal_ms = (after.steal_ticks - before.steal_ticks) * TICK_MS
+    waited_ms = {
+        name: round((total - before.waited_us[name]) / 1000, 3)
+        for name, total in after.waited_us.items()
+        if name in before.waited_us
+    }
+    switches = metrics.involuntary_context_switches or 0
+    doubts = []
+    if steal_ms > STEAL_SHARE * observed_ms * before.processors:
+        doubts.append("steal")
+    for name, share in (("cpu_some", CPU_SHARE), ("memory_some", MEMORY_SHARE), ("io_full", IO_SHARE)):
+        if waited_ms.get(name, 0) > share * observed_ms:
+            doubts.append(f"{name.partition('_')[0]}_pressure")
+    if metrics.cpu_ms >= LEAST_CPU_MS and switches > SWITCHES_A_SECOND * metrics.cpu_ms / 1000:
+        doubts.append("forced_switches")
+    return {
+        "trustworthy": not doubts,
+        "doubts": doubts,
+        "observed_ms": round(observed_ms, 3),
+        "steal_ms": steal_ms,
+        "waited_ms": waited_ms,
+        "forced_switches": switches,
+    }

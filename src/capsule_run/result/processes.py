@@ -1,0 +1,177 @@
+"""The processes of a run, each with what the kernel knew of it, from the lines that the launcher wrote down.
+
+Rank 2, beside `core`, whose record it reads. A process is seen when it executes a program and when it ends by itself: the
+filter makes both wait for the launcher, so nothing is too short to be seen. From the first program on it is followed to
+its end, whoever ends it. What cannot be seen is in docs/decisions/ledger.md: a process that was forked, executed nothing
+and was killed.
+"""
+
+from __future__ import annotations
+
+from .._base.printable import name
+from .report import record_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..model.report import FinishedRun
+
+
+MOST_WORDS = 64
+LONGEST = 768  # bytes of a text in the record: of a longer command line the rest is missing
+INIT = 1
+_EXECUTES, _ENDS = "0", "1"  # the moments at which a process stands still; the third is some time after a program began
+_OF_THE_PROGRAM = ("command", "argv")
+_OF_THE_END = ("ended_ms", "exit_code", "signal", "user_ms", "system_ms", "max_memory_bytes")
+
+
+def _seen(words: list[str]) -> dict[str, object]:
+    """A line `process`: what was seen of it."""
+    moment, _time, outside, inside, parent, ticks, user, system, peak_kib, _code = words[1:11]
+    line = record_text(words[12])
+    argv = line.split("\0")[:-1] if line.endswith("\0") else line.split("\0")
+    found: dict[str, object] = {
+        "outside": int(outside),
+        "pid": int(inside),
+        "parent_outside": int(parent),
+        "command": record_text(words[11]),
+        "argv": argv[:MOST_WORDS],
+        "argv_truncated": len(argv) > MOST_WORDS or len(line.encode("utf-8", "surrogateescape")) >= LONGEST,
+        "ticks": int(ticks),
+        "now": moment != _EXECUTES,  # not what it was before it became another program
+    }
+    if moment == _ENDS:
+        found.update(_use(user, system))
+        if peak_kib != "0":
+            found["max_memory_bytes"] = int(peak_kib) << 10
+    return found
+
+
+def _use(user: str, system: str) -> dict[str, object]:
+    return {"user_ms": float(int(user) * TICK_MS), "system_ms": float(int(system) * TICK_MS)}
+
+
+def _end(words: list[str]) -> dict[str, object]:
+    """A line `process-ended`: what is known of the end of a process that did not end before our eyes."""
+    known, wait_status, zombie, user, system = words[3:8]
+    found: dict[str, object] = {"command": record_text(words[8]), **_use(user, system)} if zombie == "1" else {}
+    if known == "1":
+        signal = int(wait_status) & 0x7F
+        found.update({"signal": signal} if signal else {"exit_code": int(wait_status) >> 8 & 0xFF})
+    return found
+
+
+def ledger(ended: FinishedRun) -> tuple[dict[str, object], ...]:
+    """Every process that was seen, in the order of their starts; what is not known of one is absent."""
+    seen: dict[tuple[object, object], dict[str, object]] = {}  # by number inside and start, since numbers come again
+    living: dict[object, dict[str, object]] = {}  # by number outside
+    for words in ended.record:
+        if words[0] == "process" and len(words) == 13:
+            found, at_ms = _seen(words), _milliseconds(words[2], ended)
+            key = (found["pid"], found["ticks"])
+            found["first_ms"] = seen.get(key, {}).get("first_ms", at_ms)
+            if words[1] == _ENDS:
+                found.update(ended_ms=at_ms, exit_code=int(words[10]) & 0xFF)
+            seen[key] = living[found["outside"]] = found
+        elif words[0] == "process-ended" and len(words) == 9 and int(words[2]) in living:
+            living.pop(int(words[2])).update(ended_ms=_milliseconds(words[1], ended), **_end(words))
+    entries = sorted(seen.values(), key=lambda entry: (_number(entry["ticks"]), _number(entry["pid"])))
+    return tuple(_entry(entry, entries, ended) for entry in entries)
+
+
+def _milliseconds(time_ns: str, ended: FinishedRun) -> float:
+    return round(max(int(time_ns) - ended.report.times["started"], 0) / 1e6, 3)
+
+
+def _number(field: object) -> float:
+    assert isinstance(field, int | float)
+    return field
+
+
+def _entry(found: dict[str, object], entries: list[dict[str, object]], ended: FinishedRun) -> dict[str, object]:
+    parents = [other["pid"] for other in entries if other["outside"] == found["parent_outside"]]
+    first = found is entries[0]
+    by_ticks = (_number(found["ticks"]) - _number(entries[0]["ticks"])) * TICK_MS
+    entry: dict[str, object] = {
+        "pid": found["pid"],
+        "parent": INIT if first or not parents else parents[0],
+        "started_ms": 0.0 if first else min(float(by_ticks), _number(found["first_ms"])),
+    }
+    if found["now"]:
+        entry.update((name, found[name]) for name in _OF_THE_PROGRAM)
+        if found["argv_truncated"]:
+            entry["argv_truncated"] = True
+    elif first:
+        entry["argv"] = list(ended.policy.command[:MOST_WORDS])
+    else:  # it was seen before it became what it executed
+        entry["argv_before"] = found["argv"]
+    entry.update((name, found[name]) for name in _OF_THE_END if name in found)
+    if first and ended.report.signalled is not None:
+        entry["signal"] = ended.report.signalled
+    return entry
+
+
+TICK_MS = 10  # of processor time in procfs: USER_HZ is 100 on every architecture of ours
+_STATES = {
+    "R": "running", "S": "sleeping", "D": "disk", "T": "stopped", "t": "traced", "Z": "zombie", "X": "dead", "I": "idle",
+}  # fmt: skip
+# Those whose first argument is a descriptor: which one says more than the call alone.
+_ON_A_DESCRIPTOR = {
+    "read", "write", "pread64", "pwrite64", "readv", "writev", "recvfrom", "recvmsg", "sendto", "sendmsg", "accept", "accept4",
+    "connect", "flock", "fcntl", "fsync", "fdatasync", "epoll_wait", "epoll_pwait", "ioctl",
+}  # fmt: skip
+
+
+def _call(text: str, architecture: str) -> dict[str, object]:
+    """From `0 0x3 0x7f… …` to the call's name; `running` is no call, and `-1` is none that has a number."""
+    words = text.split()
+    if not words or not words[0].isdigit():
+        return {}
+    if architecture == "x86_64":
+        from ..seccomp.tables.syscalls_x86_64 import NUMBERS  # noqa: PLC0415  # one of two
+    else:
+        from ..seccomp.tables.syscalls_aarch64 import NUMBERS  # noqa: PLC0415  # one of two
+    number = int(words[0])
+    name = next((name for name, known in NUMBERS.items() if known == number), str(number))
+    if name in _ON_A_DESCRIPTOR and len(words) > 1:
+        return {"syscall": name, "descriptor": int(words[1], 16) & 0xFFFFFFFF}
+    return {"syscall": name}
+
+
+def stat_fields(stat: str) -> tuple[str, list[str]]:
+    """The name in a `/proc/PID/stat`, which may hold anything, and the fields behind it: the first is proc(5)'s third."""
+    name, _bracket, rest = stat.partition("(")[2].rpartition(")")
+    return name, rest.split()
+
+
+def _thread(words: list[str], architecture: str) -> dict[str, object]:
+    stat, call, channel = map(record_text, words[3:6])
+    command, fields = stat_fields(stat)
+    seen: dict[str, object] = {"pid": int(words[1]), "tid": int(words[2]), "command": command}
+    seen["state"] = _STATES.get(fields[0], fields[0])
+    seen.update(_call(call, architecture))
+    if channel not in ("", "0"):
+        seen["waits_in"] = channel
+    seen["cpu_ms"] = float((int(fields[11]) + int(fields[12])) * TICK_MS)
+    return seen
+
+
+def postmortem(record: list[list[str]], architecture: str) -> dict[str, object]:
+    """The threads that were seen, those that had computed most first, and whether they are all."""
+    threads = [_thread(words, architecture) for words in record if words[0] == "thread"]
+    threads.sort(key=lambda thread: -float(str(thread["cpu_ms"])))
+    return {"threads": threads, "complete": any(words[0] == "threads-told" for words in record)}
+
+
+def in_words(found: Mapping[str, object]) -> list[str]:
+    """A line for each of the first threads, for people."""
+    lines = []
+    threads = found["threads"]
+    assert isinstance(threads, list)
+    for thread in threads[:3]:
+        doing = f"{thread['state']} in {thread['syscall']}" if "syscall" in thread else thread["state"]
+        at = f" of descriptor {thread['descriptor']}" if "descriptor" in thread else ""
+        who = f"{name(str(thread['command']))} (process {thread['pid']})"
+        lines.append(f"{who} was {doing}{at}, after {thread['cpu_ms']:.0f} ms of computing")
+    return lines

@@ -1,0 +1,291 @@
+"""From what the core reported to what the caller gets: status, exit code, cause and evidence.
+
+Rank 1: pure. Every end that is not clean has one cause, and the numbers that prove it.
+"""
+
+from __future__ import annotations
+
+from .._base import errno_words as base_errno_words
+from .._base.errors import BROKEN_PIPE_EXIT, EXHAUSTED, CapsuleError, exhaustion
+from .._base.statuses import ERROR, KILLED, SUCCESS, TIMEOUT
+from .._base.value import replace
+from ..plan import describe as plan_describe
+from ..policy.resolve import DRAIN_MS
+from . import evidence, hints
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .._base.errors import Failure
+    from .._base.statuses import Status
+    from ..model.plan import Plan
+    from ..model.report import FinishedRun, Report
+
+
+KILLED_EXIT = 137
+# Behind the message of a run that was ended before anything reached stdout.
+LOST_OUTPUT = "; nothing was written to stdout, and what the program may have buffered is lost"
+# signal(7), the numbers that x86_64 and aarch64 share.
+SIGNALS = {
+    1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE",
+    9: "SIGKILL", 10: "SIGUSR1", 11: "SIGSEGV", 12: "SIGUSR2", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM",
+    16: "SIGSTKFLT", 17: "SIGCHLD", 18: "SIGCONT", 19: "SIGSTOP", 20: "SIGTSTP", 21: "SIGTTIN", 22: "SIGTTOU",
+    23: "SIGURG", 24: "SIGXCPU", 25: "SIGXFSZ", 26: "SIGVTALRM", 27: "SIGPROF", 28: "SIGWINCH", 29: "SIGIO",
+    30: "SIGPWR", 31: "SIGSYS",
+}  # fmt: skip
+SIGSYS = 31
+EPERM, ENOENT, E2BIG, EAGAIN, ENOMEM, EACCES, EINVAL, ENOSPC, ENOSYS = 1, 2, 7, 11, 12, 13, 22, 28, 38
+ENOTDIR, EPIPE, EPROTO, EOPNOTSUPP = 20, 32, 71, 95
+
+
+# What `act_attest` in core/attest.c found, by its errno.
+_ATTESTED = {
+    EPERM: "a capability is left",
+    EACCES: "no_new_privs is not set",
+    EINVAL: "the system call filter is not on",
+    17: "a namespace is the caller's, or the caller's is not known",
+    34: "an id map holds more than one id",
+}
+
+
+def signal_name(number: int) -> str:
+    """The name of a signal; real-time signals count from SIGRTMIN, 34 where libc keeps two for itself."""
+    return SIGNALS.get(number) or f"SIGRTMIN+{number - 34}"
+
+
+def room_error(report: Report, plan: Plan) -> CapsuleError:
+    """Why the sandbox could not be set up, for a report in which the command never started."""
+    if report.refused is not None:
+        half, step, reason = report.refused
+        return CapsuleError("E6001", f"the core refused the {half} plan at step {step}: {reason}")
+    if report.failed is not None:
+        half, step, errno = report.failed
+        steps = plan.room if half == "room" else plan.payload
+        failed = steps[step] if step < len(steps) else ("end",)
+        return _guard_error(failed, errno) if failed[0] == "guard" else _step_error(failed, errno, plan)
+    if report.killed == "setup-clock":
+        limit_ms = next((int(step[1]) for step in plan.room if step[0] == "setup-clock"), 0)
+        return CapsuleError("E2006", f"setting up the sandbox took longer than {limit_ms / 1000:g} s")
+    if report.killed == "memory":
+        return CapsuleError("E4001", "the memory limit was reached before the command began")
+    if report.killed == "guard":
+        guarded = [step for step in plan.room if step[0] == "guard"][report.lifted or 0]
+        return _lifted(guarded[1] + guarded[4])
+    if report.killed == "lost":
+        return CapsuleError("E6002", "the sandbox's first process ended during set-up, without a word")
+    return CapsuleError("E6001", f"the core ended without a reason (`{report.killed or 'none'}`)")
+
+
+def _lifted(path: str) -> CapsuleError:
+    return CapsuleError(
+        "E5002",
+        f"`{path}` was replaced, moved or removed from outside during the run, and what covered it in the sandbox with it",
+        details={"path": path},
+    )
+
+
+def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
+
+    verb, why = step[0], base_errno_words.errno_words(errno)
+    details: dict[str, object] = {"step": verb, "errno": errno}
+    error = _stepless(step, errno, plan)
+    if error is not None:
+        return error
+    if verb == "exe":
+        return _exec_error(step[1], errno, plan)
+    if verb == "cwd":
+        return CapsuleError("E3009", f"working directory `{step[1]}`: {why}", details={"path": step[1], "errno": errno})
+    if verb == "landlock-required":
+        return CapsuleError("E2007", "required `landlock`, but this kernel has none, or it is off", details=details)
+    if verb == "filter" and errno == EOPNOTSUPP:
+        why = "required `seccomp_notify`, but refused calls cannot be seen here: a container around us sees them itself"
+        return CapsuleError("E2007", why, details=details)
+    if verb == "attest":
+        what = _ATTESTED.get(errno, f"its account could not be read ({why})")
+        return CapsuleError("E6004", f"the kernel does not confirm the sandbox: {what}", details=details)
+    if verb in ("source", "inner-source"):
+        return CapsuleError("E2004", f"cannot show `{step[1]}`: {why}", details={"path": step[1], "errno": errno})
+    if verb in ("namespace", "uid-map", "gid-map", "id") or (errno == ENOSPC and verb == "namespace"):
+        return CapsuleError("E2001", f"{plan_describe.describe(step, plan)}: {why}", details=details)
+    if verb == "proc" and errno == EPERM:
+        return CapsuleError(
+            "E2002",
+            f"{plan_describe.describe(step, plan)}: {why}",
+            details=details,
+            hint="the kernel gives a new /proc only where the caller's own is unmasked; "
+            "in Docker start the container with `--security-opt systempaths=unconfined`",
+        )
+    if verb == "bind" and errno in (ENOENT, ENOTDIR):
+        place = step[2].removeprefix("/new")
+        return CapsuleError(
+            "E2002",
+            f"{plan_describe.describe(step, plan)}: {why}",
+            details=details,
+            hint=f"`{place}` lies in something else that is shown, and must be there: make it on the host, a file for a file "
+            "and a directory for a directory",
+        )
+    code = "E2005" if errno == ENOSYS else "E2002"
+    return CapsuleError(code, f"{plan_describe.describe(step, plan)}: {why}", details=details)
+
+
+def _guard_error(step: tuple[str, ...], errno: int) -> CapsuleError:
+    path, why = step[1] + step[4], base_errno_words.errno_words(errno)
+    details: dict[str, object] = {"step": "guard", "path": path, "errno": errno}
+    if errno == ENOSPC or errno in EXHAUSTED:
+        hint = "raise the sysctls `fs.inotify.max_user_instances` and `fs.inotify.max_user_watches`, or run fewer at a time"
+        return CapsuleError("E6003", f"cannot watch `{path}`: {why}", details=details, hint=hint)
+    hint = "share the directory `ro` or copy-on-write, where a mask needs no watch"
+    return CapsuleError(
+        "E2004", f"cannot watch `{path}`, which is covered in the sandbox: {why}", details=details, hint=hint
+    )
+
+
+def _unheld(errno: int, sources: int = 0) -> CapsuleError:
+    """Why the core could not go on, where no step of the plan failed."""
+    what = "the sandbox could not be kept going"
+    if errno == EPROTO:
+        return CapsuleError("E6002", "a process that builds the sandbox was ended during set-up")
+    if errno in EXHAUSTED:
+        return exhaustion(errno, what, sources=sources)
+    code = "E6003" if errno in (EAGAIN, ENOSPC) else "E2002"
+    return CapsuleError(code, f"{what}: {base_errno_words.errno_words(errno)}", details={"errno": errno})
+
+
+def _stepless(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError | None:
+    """What is no fault of the step's: nothing was left to give, or a process was ended."""
+    verb = step[0]
+    if verb == "end" or errno == EPROTO:
+        return _unheld(errno, _sources(plan))
+    if errno in EXHAUSTED and not (verb == "exe" and errno == ENOMEM):
+        return exhaustion(errno, plan_describe.describe(step, plan), sources=_sources(plan))
+    if errno in (EAGAIN, base_errno_words.EFBIG) and verb not in ("exe", "attest"):
+        hint = base_errno_words.FILE_SIZE_HINT if errno == base_errno_words.EFBIG else None
+        message = f"{plan_describe.describe(step, plan)}: {base_errno_words.errno_words(errno)}"
+        return CapsuleError("E6003", message, details={"step": verb, "errno": errno}, hint=hint)
+    return None
+
+
+def _sources(plan: Plan) -> int:
+    return sum(step[0] in ("source", "inner-source") for step in plan.room)
+
+
+def _exec_error(path: str, errno: int, plan: Plan) -> CapsuleError:
+    command = next(step[1] for step in plan.payload if step[0] == "arg")
+    details: dict[str, object] = {"command": command, "errno": errno}
+    if errno == E2BIG:
+        return CapsuleError("E3008", "arguments and environment are too long for the kernel", details=details)
+    if errno == ENOENT:
+        return CapsuleError(
+            "E3001", f"command not found: `{command}`", details=details,
+        )  # fmt: skip
+    return CapsuleError("E3002", f"cannot execute `{path}`: {base_errno_words.errno_words(errno)}", details=details)
+
+
+def judge(ended: FinishedRun) -> tuple[Status, int, str | None, Failure | None]:
+    """Status, exit code, signal name and failure of a run whose command started. The first reason is the cause."""
+    report = ended.report
+    left_behind = _left_behind(report)
+    if report.lifted is not None:
+        return KILLED, KILLED_EXIT, "SIGKILL", _lifted(ended.policy.cover.guards[report.lifted].place).failure()
+    if report.exited == 0 and not (
+        report.killed or report.stdout[2] or report.stderr[2] or report.stream_errors or left_behind
+    ):
+        return SUCCESS, 0, None, None
+    status, code, signal, failure = _judge_unclean(ended, left_behind=left_behind)
+    if failure is not None and status in (KILLED, TIMEOUT) and signal is not None and report.stdout[1] == 0:
+        failure = replace(failure, message=failure.message + LOST_OUTPUT)
+    return status, code, signal, failure
+
+
+def _judge_unclean(ended: FinishedRun, *, left_behind: bool) -> tuple[Status, int, str | None, Failure | None]:
+    report = ended.report
+    error = evidence.stream(ended)
+    if error is not None:
+        broken_pipe = error.details["errno"] == EPIPE
+        return ERROR, BROKEN_PIPE_EXIT if broken_pipe else 125, None, error.failure()
+    error = evidence.output(ended)
+    if error is None and (report.killed == "clock" or (left_behind and not report.killed)):
+        error = evidence.fork_storm(ended)
+    if error is None and report.killed == "clock":
+        return TIMEOUT, 124, "SIGKILL", evidence.clock(ended).failure()
+    if error is None and report.killed == "memory":
+        error = evidence.memory(ended)
+    if error is None and report.killed == "cpu":
+        error = evidence.cpu_time(ended, "watch")
+    if error is None and report.killed == "syscall":
+        error = CapsuleError("E5001", "the command made a system call that the policy forbids")
+    if error is not None:
+        return KILLED, KILLED_EXIT, "SIGKILL", error.failure()
+    if report.killed == "caller":
+        number = ended.cancelled_by or 15
+        error = CapsuleError("E3007", f"cancelled by {signal_name(number)}", details={"signal": number})
+        return KILLED, 128 + number, "SIGKILL", error.failure()
+    if report.killed == "failed" and report.failed is not None:
+        return ERROR, 125, None, _unheld(report.failed[2]).failure()
+    if report.exited is None and report.signalled is None:
+        if evidence.out_of_memory(ended):  # the kernel ended our process 1 along with the command
+            return KILLED, KILLED_EXIT, "SIGKILL", evidence.memory(ended).failure()
+        error = CapsuleError(
+            "E6002",
+            "the sandbox's first process was ended from outside: nothing is left running",
+            hint="most often the kernel ran out of memory: see the host's kernel log",
+        )
+        return ERROR, 125, None, error.failure()
+    return _own_end(ended)
+
+
+def _left_behind(report: Report) -> bool:
+    """Whether something still held the streams when the command had ended and the time for that was over."""
+    times = report.times
+    return times["ended"] > 0 and times["reported"] - times["ended"] >= DRAIN_MS * 1_000_000
+
+
+def _own_end(ended: FinishedRun) -> tuple[Status, int, str | None, Failure | None]:
+    report = ended.report
+    if report.signalled is None:
+        code = report.exited or 0
+        if code == 0:  # it had ended before it was killed
+            return SUCCESS, 0, None, None
+        error = evidence.own_end(ended)
+        if error is not None:
+            return KILLED, KILLED_EXIT, None, error.failure()
+        line = evidence.last_line(ended.stderr)
+        message = f"the command exited with code {code}" + (f": {line}" if line else "")
+        hint = hints.hint(line, ended.policy)
+        return ERROR, code, None, CapsuleError("E3003", message, details={"exit_code": code}, hint=hint).failure()
+    number, name = report.signalled, signal_name(report.signalled)
+    if number == SIGSYS:
+        error = CapsuleError(
+            "E5001", "the command made a system call that the policy forbids", details={"signal": name}
+        )
+        return KILLED, KILLED_EXIT, name, error.failure()
+    error = evidence.own_signal(ended, number) or evidence.own_end(ended)
+    if error is not None:
+        return KILLED, KILLED_EXIT, name, error.failure()
+    error = CapsuleError(
+        "E3005", f"the command was ended by its own {name}", details={"signal": name, "number": number}
+    )
+    return ERROR, 128 + number, name, error.failure()
+
+
+def _none_counted(file: str, content: str) -> bool:
+    """Whether a group's file tells of no fork that was refused and no process that was ended for its memory."""
+    if file == "pids.events":
+        return content.startswith("max%200")
+    return file not in ("memory.events", "memory.oom_control") or "oom_kill%200" in content
+
+
+def limits_hit(ended: FinishedRun, failure: Failure | None) -> tuple[dict[str, object], ...]:
+    """The limits that were reached and did not end the run. Most runs reach none, and that is seen here at once."""
+    policy = ended.policy
+    for words in ended.record:
+        if words[0] == "cgroup" and not _none_counted(words[1], words[2]):
+            break
+        if words[0] == "disk" and (int(words[2]) < 4096 or words[4] == "0"):
+            break
+        if words[0] == "tasks" and int(words[1]) >= policy.max_pids:
+            break
+    else:
+        if not (ended.report.stdout[2] or ended.report.stderr[2]):
+            return ()
+
+    return evidence.limits_hit(ended, failure.code if failure is not None else "")

@@ -1,0 +1,106 @@
+"""A profile that a user composed: a shipped one or none, more groups, single calls, and calls taken away.
+
+Pure. `profile_file` reads one from TOML; NAME+GROUP on the command line is another spelling. Raises CapsuleError E1011.
+"""
+
+from __future__ import annotations
+
+from .._base.errors import CapsuleError
+from ..model.policy import Recipe
+from ..request.validators import nearest
+from .catalogue import CLOSED_GROUPS, is_closed
+from .tables import syscalls_aarch64, syscalls_x86_64
+from .tables.profiles import PROFILES
+from .tables.rules import GROUPS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+FIELDS = ("extends", "groups", "allow", "remove", "description")
+# What the core itself needs between the filter and the command.
+START_CALLS = ("read", "write", "close")
+ALONE = "none"  # `extends` of a profile that begins with the base alone
+
+
+def wrong(name: str, why: str, *, hint: str = "") -> CapsuleError:
+    """What is wrong with a profile."""
+    return CapsuleError("E1011", f"syscall profile `{name}`: {why}", details={"profile": name}, hint=hint or None)
+
+
+def _known(profile: str, kind: str, word: str, known: Iterable[str]) -> str:
+    names = list(known)
+    if word in names:
+        return word
+    guess = nearest(word, names)
+    raise wrong(
+        profile,
+        f"unknown {kind} `{word}`" + (f"; did you mean `{guess}`?" if guess else ""),
+        hint="`capsule-run policy show` lists profiles and groups",
+    )
+
+
+def open_groups() -> list[str]:
+    """The groups that a profile may name."""
+    return [name for name in GROUPS if name not in CLOSED_GROUPS]
+
+
+def _numbers() -> set[str]:
+
+    return {*syscalls_x86_64.NUMBERS, *syscalls_aarch64.NUMBERS}
+
+
+def checked(recipe: Recipe) -> Recipe:
+    """The same, if every word of it is known and nothing is asked for that no profile may have."""
+    if recipe.extends != ALONE:
+        _known(recipe.name, "profile", recipe.extends, PROFILES)
+    for group in recipe.groups:
+        _known(recipe.name, "group", group, open_groups())
+    numbers = _numbers()
+    for call in (*recipe.allow, *recipe.remove):
+        _known(recipe.name, "system call", call, numbers)
+    for call in recipe.allow:
+        if is_closed(call):
+            raise wrong(recipe.name, f"`{call}` cannot be allowed by any profile: it is a way out or around the filter")
+        if call in recipe.remove:
+            raise wrong(recipe.name, f"`{call}` is both allowed and removed")
+    needed = [call for call in recipe.remove if call in (*START_CALLS, *(rule.name for rule in GROUPS["base"]))]
+    if needed:
+        raise wrong(recipe.name, f"`{needed[0]}` cannot be removed: no program starts without it")
+    return recipe
+
+
+def from_spec(spec: str) -> Recipe:
+    """NAME, or NAME and behind it groups and single calls: `default+watch+times`."""
+    base, *words = spec.split("+")
+    numbers = _numbers()
+    groups = tuple(word for word in words if word not in numbers)
+    return checked(
+        Recipe(name=spec, extends=base, groups=groups, allow=tuple(word for word in words if word in numbers))
+    )
+
+
+def _words(table: Mapping[str, object], field: str, name: str) -> tuple[str, ...]:
+    given = table.get(field, [])
+    if not isinstance(given, list) or not all(isinstance(word, str) for word in given):
+        raise wrong(name, f"`{field}` must be a list of strings")
+    return tuple(dict.fromkeys(given))
+
+
+def from_table(table: Mapping[str, object], name: str) -> Recipe:
+    """What TOML gave."""
+    for field in table:
+        _known(name, "field", field, FIELDS)
+    extends = table.get("extends", ALONE)
+    if not isinstance(extends, str):
+        raise wrong(name, "`extends` must be a string")
+    return checked(
+        Recipe(
+            name=name,
+            extends=extends,
+            groups=_words(table, "groups", name),
+            allow=_words(table, "allow", name),
+            remove=_words(table, "remove", name),
+        )
+    )

@@ -1,0 +1,80 @@
+"""The policy in words: one row a syscall, for `policy show` and the documents.
+
+Pure, and not on the path of a run.
+"""
+
+from __future__ import annotations
+
+from .._base.value import Value
+from .rule import ERRNO_NAMES
+from .ruleset import KILL_VIOLATIONS, grouped_rules, numbers_of, settled
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..model.policy import Recipe
+    from .rule import Action, Case
+
+
+class Row(Value):
+    """One syscall of a profile: what happens to it, under which tests of its arguments, and why."""
+
+    name: str
+    number: int
+    action: str
+    arguments: tuple[str, ...]
+    group: str
+    reason: str
+
+
+def explain(
+    profile: str | Recipe,
+    architecture: str,
+    *,
+    network: bool = False,
+    on_violation: str = KILL_VIOLATIONS,
+    root_inside: bool = False,
+) -> tuple[Row, ...]:
+    """Every call that the profile names, by number. What is not here is answered ENOSYS."""
+    numbers = numbers_of(architecture)
+    rows = []
+    for group, rule in grouped_rules(profile, architecture, network=network, root_inside=root_inside):
+        final = settled(rule, profile, on_violation)
+        row = Row(
+            name=rule.name,
+            number=numbers[rule.name],
+            action=_action(final.otherwise),
+            arguments=tuple(_case(case) for case in final.cases),
+            group=group,
+            reason=rule.reason,
+        )
+        rows.append(row)
+    return tuple(sorted(rows, key=lambda row: row.number))
+
+
+def allowed_calls(
+    profile: str | Recipe, architecture: str, *, network: bool = False, root_inside: bool = False
+) -> tuple[str, ...]:
+    """Names of the calls that the profile lets through, for some arguments at least, by number."""
+    numbers = numbers_of(architecture)
+    chosen = grouped_rules(profile, architecture, network=network, root_inside=root_inside)
+    allowed = (
+        rule.name
+        for _, rule in chosen
+        if any(action.kind == "allow" for action in (rule.otherwise, *(case.action for case in rule.cases)))
+    )
+    return tuple(sorted(allowed, key=lambda name: numbers[name]))
+
+
+def _action(action: Action) -> str:
+    if action.kind == "allow":
+        return "allow"
+    if action.kind == "kill":
+        return "kill"
+    if not action.errno:
+        return "succeed without effect"
+    return f"refuse with {ERRNO_NAMES[action.errno]}" + (", unrecorded" if action.kind == "quiet" else "")
+
+
+def _case(case: Case) -> str:
+    where = ", where something of the host's is writable" if case.shared else ""
+    return f"{_action(case.action)} if {' and '.join(test.words for test in case.when)}{where}"

@@ -1,0 +1,240 @@
+"""Does a rule make sense: refuses rules that contradict each other, and parts of rules that nothing could notice.
+
+Pure; `selection` calls it before anything is compiled or shown.
+"""
+
+from __future__ import annotations
+
+from ..model.policy import Recipe
+from . import catalogue
+from .custom_profile import ALONE
+from .rule import ALL_BITS, ALLOW, KILL, Case, Rule, refuse
+from .tables.profiles import PROFILES
+from .tables.rules import GROUPS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from .rule import Action, Condition
+
+
+# Six arguments of 64 bits: their low halves are 0 to 5, their high halves 6 to 11.
+HALVES = 12
+
+
+class PolicyError(ValueError):
+    """The rules contradict each other or say something without effect; the message names the rule."""
+
+
+def names(chosen: Sequence[str], tables: Sequence[Mapping[str, int]]) -> None:
+    """Every name is a syscall of some architecture, and none is listed twice."""
+    seen: set[str] = set()
+    for name in chosen:
+        if not any(name in table for table in tables):
+            raise PolicyError(f"`{name}` is no syscall of any architecture")
+        if name in seen:
+            raise PolicyError(f"`{name}` is listed twice")
+        seen.add(name)
+
+
+def sense(rule: Rule) -> None:
+    """Every case of the rule decides something that would be decided otherwise without it, and a reason is given."""
+    if not rule.reason:
+        raise PolicyError(f"`{rule.name}` has no reason")
+    for case in rule.cases:
+        for test in case.when:
+            _possible(rule, test)
+    if not rule.cases:
+        return
+    calls = list(telling_calls(rule))
+    for position in range(len(rule.cases)):
+        without = rule.cases[:position] + rule.cases[position + 1 :]
+        if not any(decide(rule.cases, rule.otherwise, call) != decide(without, rule.otherwise, call) for call in calls):
+            raise PolicyError(f"`{rule.name}`: case {position + 1} is redundant, no call notices it")
+
+
+def decide(cases: Sequence[Case], otherwise: Action, call: Sequence[int]) -> Action:
+    """What the rules say about a call, given the halves of its arguments."""
+    for case in cases:
+        if all(holds(test, call[test.argument]) for test in case.when):
+            return case.action
+    return otherwise
+
+
+def holds(test: Condition, argument: int) -> bool:
+    """Does the test hold for this argument."""
+    return ((argument & test.mask) in test.values) == test.inside
+
+
+def telling_calls(rule: Rule) -> Iterator[tuple[int, ...]]:
+    """Calls that between them make each test of the rule hold and fail, in every combination with the others."""
+    by_argument: dict[int, list[Condition]] = {}
+    for case in rule.cases:
+        for test in case.when:
+            by_argument.setdefault(test.argument, []).append(test)
+    calls: list[tuple[int, ...]] = [(0,) * HALVES]
+    for argument, tests in by_argument.items():
+        values = _telling_values(tests)
+        calls = [(*call[:argument], each, *call[argument + 1 :]) for call in calls for each in values]
+    yield from calls
+
+
+def _telling_values(tests: Sequence[Condition]) -> list[int]:
+    """One value for each way in which the tests of one argument can come out together, as far as their values reach."""
+    seeds = {0, ALL_BITS}
+    for test in tests:
+        seeds.update((test.mask, ALL_BITS ^ test.mask))
+        seeds.update(1 << bit for bit in range(32) if test.mask != ALL_BITS and test.mask >> bit & 1)
+        seeds.update(test.values)
+        seeds.update(value | ALL_BITS ^ test.mask for value in test.values)
+    telling: dict[tuple[bool, ...], int] = {}
+    for seed in sorted(seeds):
+        telling.setdefault(tuple(holds(test, seed) for test in tests), seed)
+    return list(telling.values())
+
+
+def _possible(rule: Rule, test: Condition) -> None:
+    if not test.values or len(set(test.values)) != len(test.values):
+        raise PolicyError(f"`{rule.name}`: `{test.words}` has no values or one twice")
+    if not 0 <= test.argument < HALVES or not 0 < test.mask <= ALL_BITS:
+        raise PolicyError(f"`{rule.name}`: `{test.words}` looks at no 32-bit argument")
+    if any(value & ~test.mask for value in test.values):
+        raise PolicyError(f"`{rule.name}`: `{test.words}` can never hold, a value has bits outside the mask")
+
+
+KILL_VIOLATIONS, REFUSE_VIOLATIONS = "kill", "refuse"
+ARCHITECTURES = ("x86_64", "aarch64")
+
+
+def numbers_of(architecture: str) -> Mapping[str, int]:
+    """Syscall numbers by name."""
+    if architecture == "x86_64":
+        from .tables.syscalls_x86_64 import NUMBERS  # noqa: PLC0415  # one of two
+    elif architecture == "aarch64":
+        from .tables.syscalls_aarch64 import NUMBERS  # noqa: PLC0415  # one of two
+    else:
+        raise ValueError(f"unknown architecture `{architecture}`: `x86_64` and `aarch64` have a policy")
+    return NUMBERS
+
+
+def audit_arch_of(architecture: str) -> int:
+    """What the kernel calls the architecture in `seccomp_data.arch`."""
+    if architecture == "x86_64":
+        from .tables.syscalls_x86_64 import AUDIT_ARCH  # noqa: PLC0415  # one of two
+    else:
+        from .tables.syscalls_aarch64 import AUDIT_ARCH  # noqa: PLC0415  # one of two
+    return AUDIT_ARCH
+
+
+def group_names(profile: str, architecture: str, *, network: bool, root_inside: bool) -> tuple[str, ...]:
+    """The groups that the profile consists of in this variant."""
+    if profile not in PROFILES:
+        raise ValueError(
+            f"unknown syscall profile `{profile}`: there are {', '.join(f'`{name}`' for name in PROFILES)}"
+        )
+    chosen = PROFILES[profile]
+    by_network = chosen.online if network else chosen.offline
+    by_user = chosen.as_root if root_inside else chosen.as_user
+    return (*chosen.groups, *by_network, *by_user, *(chosen.roomy if architecture == "aarch64" else ()))
+
+
+def grouped_rules(
+    profile: str | Recipe, architecture: str, *, network: bool, root_inside: bool, shared: bool = True
+) -> tuple[tuple[str, Rule], ...]:
+    """Every rule that counts on this architecture, with the name of its group.
+
+    `shared`: with the cases that count only where something of the host's is writable inside.
+    """
+    if isinstance(profile, Recipe):
+        chosen = _composed(profile, architecture, network=network, root_inside=root_inside)
+    else:
+        chosen = _named(profile, architecture, network=network, root_inside=root_inside)
+    return chosen if shared else tuple((group, _unshared(rule)) for group, rule in chosen)
+
+
+def _unshared(rule: Rule) -> Rule:
+    return Rule(
+        name=rule.name,
+        reason=rule.reason,
+        cases=tuple(case for case in rule.cases if not case.shared),
+        otherwise=rule.otherwise,
+        only=rule.only,
+    )
+
+
+def _named(profile: str, architecture: str, *, network: bool, root_inside: bool) -> tuple[tuple[str, Rule], ...]:
+    """The rules of a shipped profile."""
+    numbers = numbers_of(architecture)
+    chosen = [
+        (group, rule)
+        for group in group_names(profile, architecture, network=network, root_inside=root_inside)
+        for rule in GROUPS[group]
+        if rule.only in ("", architecture)
+    ]
+    names([rule.name for _, rule in chosen], [numbers_of(each) for each in ARCHITECTURES])
+    for _, rule in chosen:
+        sense(rule)
+    return tuple((group, rule) for group, rule in chosen if rule.name in numbers)
+
+
+# What a profile has that extends none: what the core itself needs, and every refusal that is not plain ENOSYS.
+_ALONE = ("base", "files-read", "start", "spared-strict", "probed", "suspects", "escape")
+
+
+def _composed(recipe: Recipe, architecture: str, *, network: bool, root_inside: bool) -> tuple[tuple[str, Rule], ...]:
+    """The rules of a profile that a user composed: what is named later wins, what was removed is not there."""
+    numbers = numbers_of(architecture)
+    if recipe.extends == ALONE:
+        names: tuple[str, ...] = (*_ALONE, *(("sockets", "net") if network else ()))
+    else:
+        names = group_names(recipe.extends, architecture, network=network, root_inside=root_inside)
+    chosen: dict[str, tuple[str, Rule]] = {}
+    for group in (*names, *recipe.groups):
+        for rule in GROUPS[group]:
+            if rule.only in ("", architecture):
+                chosen[rule.name] = (group, rule)
+    for call in recipe.allow:
+        rules = (
+            rule
+            for rule in GROUPS.get(catalogue.group_of(call), ())
+            if rule.name == call and catalogue.lets_through(rule)
+        )
+        plain = Rule(name=call, reason=f"allowed by name in {recipe.name}", cases=(), otherwise=ALLOW, only="")
+        chosen[call] = ("allow", next(rules, plain))
+    for call in recipe.remove:
+        chosen.pop(call, None)
+    chosen.setdefault("sendmsg", ("start", GROUPS["start"][0]))
+    return tuple(entry for name, entry in chosen.items() if name in numbers)
+
+
+def is_unforgiving(profile: str | Recipe) -> bool:
+    """Whether every refusal of an escape-class call ends the run."""
+    name = profile.extends if isinstance(profile, Recipe) else profile
+    return name in PROFILES and PROFILES[name].unforgiving
+
+
+def settled(rule: Rule, profile: str | Recipe, on_violation: str) -> Rule:
+    """The rule with nothing left open: only allow, errno and kill remain."""
+    if on_violation not in (KILL_VIOLATIONS, REFUSE_VIOLATIONS):
+        raise ValueError(f"on_violation is `kill` or `refuse`, not `{on_violation}`")
+    unforgiving = is_unforgiving(profile)
+    if unforgiving and on_violation == REFUSE_VIOLATIONS:
+        name = profile if isinstance(profile, str) else profile.name
+        raise ValueError(f"profile `{name}` always kills on a violation: `refuse` contradicts it")
+    kills = {"violation"} if on_violation == KILL_VIOLATIONS else set()
+    if unforgiving:
+        kills.add("suspect")
+
+    def settle(action: Action) -> Action:
+        if action.kind in kills:
+            return KILL
+        return refuse(action.errno) if action.kind in ("violation", "suspect") else action
+
+    return Rule(
+        name=rule.name,
+        reason=rule.reason,
+        cases=tuple(Case(when=case.when, action=settle(case.action), shared=case.shared) for case in rule.cases),
+        otherwise=settle(rule.otherwise),
+        only=rule.only,
+    )

@@ -1,0 +1,20 @@
+"""Files in and files out: copy-in, collect, diff, export, the disk layer.
+
+Trusts nothing that the command left: descriptors, not paths. Read first: `transfer`.
+"""
+
+from __future__ import annotations
+
+from .._base.lazy import loaded_when_used
+
+__getattr__ = loaded_when_used(
+    __name__,
+    {
+        "collect": "files come out",
+        "copy_in": "files go in",
+        "diff": "changes are wanted",
+        "disk_layer": "the request has an upper directory",
+        "export": "files or changes are written to the host",
+        "transfer": "files go in or come out",
+    },
+)

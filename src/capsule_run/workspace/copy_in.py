@@ -1,0 +1,83 @@
+"""Copy input files in: send their bytes through one pipe to the room's first process."""
+
+from __future__ import annotations
+
+import fcntl
+import posix
+import select
+
+from ..host.input_files import open_plain, unreadable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..launcher import Launcher
+    from ..model.host import Delivery
+
+
+_STEP_BYTES = 1 << 20
+_PIPE_BYTES = 1 << 20
+
+
+class Stream:
+    """The pipe through which the bytes go. Owns both of its ends until `close`."""
+
+    def __init__(self) -> None:
+        self.inner, self._outer = posix.pipe2(posix.O_CLOEXEC)
+        posix.set_blocking(self._outer, False)
+        try:
+            fcntl.fcntl(self._outer, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        except OSError:  # this account has its share of pipes already: a smaller one is only slower
+            pass
+
+    def close(self) -> None:
+        posix.close(self.inner)
+        posix.close(self._outer)
+
+    def send(self, files: tuple[Delivery, ...], core: Launcher) -> None:
+        """Send all of them in order, or as much as the core takes: one that has something to say needs no more.
+
+        The inner end stays open here, so that a core that is gone is seen on its socket and never by SIGPIPE.
+        """
+        poll = select.poll()
+        poll.register(self._outer, select.POLLOUT)
+        poll.register(core.fileno(), select.POLLIN)
+        for file in files:
+            if not (
+                self._send_bytes(file, poll, core) if file.content is not None else self._send_source(file, poll, core)
+            ):
+                return
+
+    @staticmethod
+    def _may_go_on(poll: select.poll, core: Launcher) -> bool:
+        return all(fd != core.fileno() for fd, _events in poll.poll())
+
+    def _send_bytes(self, file: Delivery, poll: select.poll, core: Launcher) -> bool:
+        view = memoryview(file.content or b"")
+        while view:
+            try:
+                view = view[posix.write(self._outer, view[:_STEP_BYTES]) :]
+            except BlockingIOError:
+                if not self._may_go_on(poll, core):
+                    return False
+        return True
+
+    def _send_source(self, file: Delivery, poll: select.poll, core: Launcher) -> bool:
+        fd = open_plain(file.source)
+        try:
+            seen = posix.fstat(fd)
+            if (seen.st_dev, seen.st_ino) != (file.device, file.inode):
+                raise unreadable(file.source, "another file has taken its place", 116)
+            left = file.size
+            while left > 0:
+                try:
+                    moved = posix.splice(fd, self._outer, min(left, _STEP_BYTES), flags=posix.SPLICE_F_NONBLOCK)
+                except BlockingIOError:
+                    if not self._may_go_on(poll, core):
+                        return False
+                    continue
+                if moved == 0:
+                    raise unreadable(file.source, "it became shorter while it was read", 5)
+                left -= moved
+        finally:
+            posix.close(fd)
+        return True

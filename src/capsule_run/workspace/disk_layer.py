@@ -1,0 +1,305 @@
+"""The upper layer of a workspace on the host's disk, for a run that asks for it: made, filled, watched and removed.
+
+Rank 2. One private directory for each run (mode 0700), named like a control group of ours so that the next run can tell
+whether its owner is dead. In it `layer` is what the sandbox sees: `upper`, that is written to, and `work`, which overlayfs
+needs beside it. docs/decisions/upper-on-disk.md says what bounds it.
+"""
+
+from __future__ import annotations
+
+import _thread
+import posix
+
+from .._base.errors import CapsuleError
+from .._base.statuses import KILLED
+from .._base.value import replace
+from ..host.caller_files import open_directory, reason_of, resolve
+from ..host.input_files import open_plain
+from ..host.owner_tag import own_name
+from ..host.path_resolution import DIRECTORY_FLAGS
+from ..host.survey import look
+from ..host.system import capabilities
+from ..host.tree_walk import used_bytes
+from ..model.host import Upper
+from ..plan.room import WORKSPACE_PLACE, layer_steps
+from .remove_tree import remove, sweep
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+    from ..launcher import Run
+    from ..model.host import Delivery, Source
+    from ..model.policy import Policy
+    from ..model.request import WorkspaceUpper
+    from ..model.result import Result
+
+FIELD = "isolation.workspace_upper"
+LAYER, UPPER, WORK = "layer", "upper", "work"
+LOOK_SECONDS = 0.05
+MOST_BLIND = 20  # looks in a row that do not see all, while the disk has lost what the run may take
+SIGKILL, KILLED_EXIT, CANCELLED = 9, 137, "E3007"
+_NEW = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
+_CAPABILITIES = (("CAP_CHOWN", 0), ("CAP_DAC_OVERRIDE", 1), ("CAP_FOWNER", 3))
+_COPY_BYTES = 1 << 30
+
+
+def _refused(path: str, why: str, *, code: str = "E2008", hint: str | None = None) -> CapsuleError:
+    return CapsuleError(code, f"{FIELD}: {why}", details={"path": path}, hint=hint)
+
+
+def _free_bytes(fd: int) -> int:
+    found = posix.fstatvfs(fd)
+    return found.f_bavail * found.f_frsize
+
+
+def found_for(asked: WorkspaceUpper) -> Upper:
+    """What is known before anything is made: the directory itself stands for the one that a run makes in it."""
+    try:
+        source = look(resolve(asked.directory))
+    except OSError as error:
+        why, hint = reason_of(error)
+        raise _refused(asked.directory, f"`{asked.directory}`: {why}", code="E2004", hint=hint) from None
+    if source.error:
+        raise _refused(source.path, f"`{asked.directory}`: {posix.strerror(source.error).lower()}", code="E2004")
+    if not source.is_directory:
+        raise _refused(source.path, f"`{asked.directory}` is not a directory", code="E2004")
+    found = posix.statvfs(source.path)
+    free = found.f_bavail * found.f_frsize
+    most = free // 2 if asked.bytes is None else asked.bytes
+    if most > free // 4 * 3:
+        raise _refused(
+            source.path,
+            f"{most} bytes are asked for, and three quarters of what is free in `{source.path}` are {free // 4 * 3}",
+            hint="ask for less, or name a directory on a larger file system",
+        )
+    return Upper(directory=source.path, source=source, bytes=most, made=False)
+
+
+class UpperDirectory:
+    """That of one attempt. A context manager that removes it, however the run has ended."""
+
+    def __init__(self, asked: WorkspaceUpper) -> None:
+        """Make it. Raises CapsuleError E2004 or E2008."""
+        found = found_for(asked)
+        self.full = ""  # why the run was ended, if it was
+        self._blind = 0  # looks in a row that could not see all of the layer
+        self._name = own_name()
+        self._parent = _open(found.directory)
+        self._layer = -1
+        self._stop, self._stopped = _thread.allocate_lock(), _thread.allocate_lock()
+        self._stop.acquire()
+        try:
+            self._open(found)
+        except OSError as error:
+            self.close()
+            why = posix.strerror(error.errno or 0).lower()
+            raise _refused(
+                found.directory, f"nothing can be made in `{found.directory}`: {why}", code="E2004"
+            ) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, found: Upper) -> None:
+        seen = posix.fstat(self._parent)
+        if (seen.st_dev, seen.st_ino) != (found.source.device, found.source.inode):
+            raise _refused(found.directory, f"`{found.directory}` was replaced just now", code="E2004")
+        if seen.st_mode & 0o022 and not seen.st_mode & 0o1000:
+            raise _refused(
+                found.directory,
+                f"others may rename what is in `{found.directory}`",
+                hint="take away their right to write",
+            )
+        sweep(self._parent)
+        free = _free_bytes(self._parent)
+        self._free_at_start, self._floor = free, free // 4
+        posix.mkdir(self._name, 0o700, dir_fd=self._parent)
+        # through descriptors: a directory above it may be swapped at any time
+        own = posix.open(self._name, DIRECTORY_FLAGS, dir_fd=self._parent)
+        try:
+            _make_directory(LAYER, own)
+            self._layer = posix.open(LAYER, DIRECTORY_FLAGS, dir_fd=own)
+        finally:
+            posix.close(own)
+        for name in (UPPER, WORK):
+            _make_directory(name, self._layer)
+        source = self._source(f"{found.directory}/{self._name}/{LAYER}")
+        self.facts = replace(found, source=source, made=True)
+
+    def _source(self, path: str) -> Source:
+        found = look(path)
+        seen = posix.fstat(self._layer)
+        if (seen.st_dev, seen.st_ino) != (found.device, found.inode):
+            raise _refused(path, f"`{path}` was replaced just now", code="E2004")
+        return found
+
+    # ---- filling ----
+
+    def lay(self, policy: Policy) -> None:
+        """Make what the plan would make in the workspace's layer, as the sandbox's own. Nobody else is in it yet."""
+        deliveries = iter(policy.transfer.deliveries)
+        layer = f"/proc/self/fd/{self._layer}/."
+        start = f"{layer}/{UPPER}"
+        ids = (policy.identity.outside_uid, policy.identity.outside_gid)
+        made = [layer, start, f"{layer}/{WORK}"]
+        for step in layer_steps(policy):
+            place = start + step[2 if step[0] == "fill" else 1].removeprefix(WORKSPACE_PLACE)
+            if step[0] == "dir":
+                posix.mkdir(place)
+                posix.chmod(place, int(step[2], 8))
+            elif step[0] == "symlink":
+                posix.symlink(step[2], place)
+            elif step[0] == "file":
+                _write(place, int(step[2], 8), step[3].encode("utf-8", "surrogateescape"))
+            else:
+                _deliver(place, next(deliveries))
+            made.append(place)
+        if ids != (posix.geteuid(), posix.getegid()):
+            _need_capabilities(self.facts.directory)
+            for place in made:
+                posix.chown(place, *ids, follow_symlinks=False)
+
+    # ---- watching ----
+
+    def watch(self, run: Run) -> None:
+        """Look at the disk until `close`, and end the run when it takes too much of it."""
+        self._stopped.acquire()
+        _thread.start_new_thread(self._watch, (run,))
+
+    def _watch(self, run: Run) -> None:
+        try:
+            while not self._stop.acquire(timeout=LOOK_SECONDS):
+                self.full = self._why_full()
+                if self.full:
+                    run.cancel(SIGKILL)
+                    return
+        finally:
+            self._stopped.release()
+
+    def _why_full(self) -> str:
+        free = _free_bytes(self._parent)
+        if free < self._floor:
+            return f"the disk has less than {self._floor} bytes left, a quarter of what was free"
+        if self._free_at_start - free < self.facts.bytes:  # whoever wrote it: so much cannot be ours
+            return ""
+        used, whole = used_bytes(self._layer, self.facts.bytes, stop=self._has_no_time)
+        if used > self.facts.bytes:
+            return f"the workspace took more than {self.facts.bytes} bytes"
+        self._blind = 0 if whole else self._blind + 1
+        if self._blind < MOST_BLIND:
+            return ""
+        return f"the disk has {self.facts.bytes} bytes less, and what of them the workspace took cannot be seen"
+
+    def _has_no_time(self) -> bool:
+        """Whether a look at a large layer must end: the run is over, or the disk is nearly full."""
+        return not self._stop.locked() or _free_bytes(self._parent) < self._floor
+
+    def close(self) -> None:
+        """Remove everything. What the host refuses to remove stays for the next run in this directory."""
+        if self._stop.locked():
+            self._stop.release()
+        with self._stopped:
+            pass
+        if self._layer >= 0:
+            posix.close(self._layer)
+            self._layer = -1
+        if self._parent >= 0:
+            try:
+                remove(self._name, self._parent)
+            except OSError:
+                pass
+            posix.close(self._parent)
+            self._parent = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+def _need_capabilities(path: str) -> None:
+    """What root needs to give the layer to the sandbox's user, and to remove what that has made."""
+    has = capabilities()
+    lacks = [name for name, number in _CAPABILITIES if not has >> number & 1]
+    if lacks:
+        raise _refused(
+            path,
+            f"root cannot give a layer to the sandbox and remove it again without {' and '.join(lacks)}",
+            code="E2009",
+            hint="give the container these capabilities, run as an ordinary user, or write to memory",
+        )
+
+
+def _open(directory: str) -> int:
+    try:
+        return open_directory(directory)
+    except OSError as error:
+        why, hint = reason_of(error)
+        raise _refused(directory, f"`{directory}`: {why}", code="E2004", hint=hint) from None
+
+
+def _make_directory(name: str, parent: int) -> None:
+    posix.mkdir(name, 0o755, dir_fd=parent)
+    posix.chmod(name, 0o755, dir_fd=parent)  # whatever the umask
+
+
+def _write(place: str, mode: int, content: bytes) -> None:
+    fd = posix.open(place, _NEW, 0o600)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[posix.write(fd, view) :]
+        posix.fchmod(fd, mode)
+    finally:
+        posix.close(fd)
+
+
+def _deliver(place: str, file: Delivery) -> None:
+    if file.content is not None:
+        _write(place, file.mode, file.content)
+        return
+    source = open_plain(file.source)
+    try:
+        seen, at = posix.fstat(source), 0
+        if (seen.st_dev, seen.st_ino) != (file.device, file.inode):
+            raise CapsuleError("E2004", f"files: cannot read `{file.source}`: another file has taken its place")
+        target = posix.open(place, _NEW, 0o600)
+        try:
+            while at < file.size and (moved := posix.sendfile(target, source, at, min(file.size - at, _COPY_BYTES))):
+                at += moved
+            if at < file.size:
+                raise CapsuleError("E2004", f"files: cannot read `{file.source}`: it became shorter while it was read")
+            posix.fchmod(target, file.mode)
+        finally:
+            posix.close(target)
+    finally:
+        posix.close(source)
+
+
+def with_upper(
+    asked: WorkspaceUpper | None,
+    on_start: Callable[[Run], None] | None,
+    attempt: Callable[[UpperDirectory, Callable[[Run], None]], Result],
+) -> Result:
+    """One attempt whose workspace is written to the disk."""
+    assert asked is not None
+    with UpperDirectory(asked) as upper:
+
+        def started(run: Run) -> None:
+            upper.watch(run)
+            if on_start is not None:
+                on_start(run)
+
+        result = attempt(upper, started)
+        if not upper.full or result.error is None or result.error.code != CANCELLED:
+            return result
+        error = CapsuleError(
+            "E4005",
+            upper.full,
+            details={"mount": "/workspace", "limit_bytes": upper.facts.bytes},
+            hint="raise the size behind `--upper DIR:SIZE`, or name a directory on a larger file system",
+        )
+        return replace(result, status=KILLED, exit_code=KILLED_EXIT, signal="SIGKILL", error=error.failure())

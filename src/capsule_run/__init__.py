@@ -32,12 +32,12 @@ __all__ = [
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._base.errors import CapsuleError, Failure
-    from .api import run, run_code
-    from .engine.execute import execute
-    from .model.request import Bind, Isolation, Request, Resources, Workspace
-    from .model.result import Result, RunError
-    from .model.result_parts import Metrics
+    from capsule_run._base.errors import CapsuleError, Failure
+    from capsule_run.api import run, run_code
+    from capsule_run.engine.execute import execute
+    from capsule_run.model.request import Bind, Isolation, Request, Resources, Workspace
+    from capsule_run.model.result import Result, RunError
+    from capsule_run.model.result_parts import Metrics
 
 _HOMES = {
     "CapsuleError": "_base.errors",

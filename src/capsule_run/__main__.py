@@ -6,7 +6,7 @@ The native command (core/main.c) does the same without a script, which Python wo
 import sys
 
 if __package__:
-    from . import _bundle
+    from capsule_run import _bundle
 else:  # with `-I -S`, so that neither `site` nor any `.pth` file is paid for; then the package is not importable yet
     from _frozen_importlib_external import SourceFileLoader
 

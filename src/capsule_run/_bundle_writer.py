@@ -12,14 +12,14 @@ import posix
 import sys
 from _frozen_importlib_external import MAGIC_NUMBER, FileLoader  # importlib.machinery has them, for 2 ms
 
-from .engine.prefetch import WHILE_THE_ROOM_IS_BUILT
+from capsule_run.engine.prefetch import WHILE_THE_ROOM_IS_BUILT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, ModuleType
 
-    from ._bundle import Bundle, Entry
+    from capsule_run._bundle import Bundle, Entry
 
     Stamp = Callable[[str], tuple[int, int]]
     Stamped = tuple[str, int, int, CodeType]

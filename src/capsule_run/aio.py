@@ -9,21 +9,21 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from .api import fields_from_arguments
-from .engine import code as engine_code
-from .engine.execute import perform
-from .launcher import PATH as CORE_PATH
-from .launcher import Cancel
-from .request.parse import check_request, request_from_mapping
+from capsule_run.api import fields_from_arguments
+from capsule_run.engine import code as engine_code
+from capsule_run.engine.execute import perform
+from capsule_run.launcher import PATH as CORE_PATH
+from capsule_run.launcher import Cancel
+from capsule_run.request.parse import check_request, request_from_mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from typing import ParamSpec
 
-    from .api import run as _blocking_run
-    from .model.request import Request
-    from .model.result import Result
+    from capsule_run.api import run as _blocking_run
+    from capsule_run.model.request import Request
+    from capsule_run.model.result import Result
 
     Options = ParamSpec("Options")
 

@@ -5,13 +5,13 @@ Rank 4, a door beside `cli`. What a program needs beyond these arguments it says
 
 from __future__ import annotations
 
-from ._base.errors import exhausted
-from .engine import code as engine_code
-from .engine import variables as engine_variables
-from .engine.execute import perform
-from .host.path_resolution import variables
-from .request.arguments import mapping_from_arguments
-from .request.parse import request_from_mapping
+from capsule_run._base.errors import exhausted
+from capsule_run.engine import code as engine_code
+from capsule_run.engine import variables as engine_variables
+from capsule_run.engine.execute import perform
+from capsule_run.host.path_resolution import variables
+from capsule_run.request.arguments import mapping_from_arguments
+from capsule_run.request.parse import request_from_mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Concatenate, ParamSpec, Protocol
 
-    from .model.request import Language, OnOutputLimit, OnViolation, ProfileName, Workspace, WorkspaceUpper
-    from .model.result import Result
+    from capsule_run.model.request import Language, OnOutputLimit, OnViolation, ProfileName, Workspace, WorkspaceUpper
+    from capsule_run.model.result import Result
 
     Options = ParamSpec("Options")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from ._base.errors import CapsuleError
+from capsule_run._base.errors import CapsuleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .agents.operator import LANGUAGES, MAX_TIMEOUT_SECONDS, MIN_TIMEOUT_SECONDS, Operator, operator
-from .agents.text import not_set_up_text, refusal_text, tool_text
-from .agents.tool import (
+from capsule_run.agents.operator import LANGUAGES, MAX_TIMEOUT_SECONDS, MIN_TIMEOUT_SECONDS, Operator, operator
+from capsule_run.agents.text import not_set_up_text, refusal_text, tool_text
+from capsule_run.agents.tool import (
     EXECUTE_CODE,
     EXECUTE_CODE_ABOUT,
     Answer,

@@ -5,7 +5,7 @@ Imports nothing of the other packages and never touches the system. Read first: 
 
 from __future__ import annotations
 
-from .lazy import loaded_when_used
+from capsule_run._base.lazy import loaded_when_used
 
 __getattr__ = loaded_when_used(
     __name__,

@@ -6,8 +6,8 @@ Rank 0: imports nothing but the values. A code, once published, keeps its meanin
 
 from __future__ import annotations
 
-from .statuses import CATEGORIES, ERROR, KILLED, TIMEOUT
-from .value import Value
+from capsule_run._base.statuses import CATEGORIES, ERROR, KILLED, TIMEOUT
+from capsule_run._base.value import Value
 
 # Whose fault it is: the request's (or its caller's), the host's, the program's that ran, or ours.
 REQUEST, HOST, PROGRAM, OURS = "request", "host", "program", "ours"

@@ -5,10 +5,10 @@ Rank 0. The catalogue itself (`codes`) is read when something has failed: most r
 
 from __future__ import annotations
 
-from . import error_codes
-from . import printable as base_printable
-from .statuses import CATEGORIES
-from .value import Value
+from capsule_run._base import error_codes
+from capsule_run._base import printable as base_printable
+from capsule_run._base.statuses import CATEGORIES
+from capsule_run._base.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

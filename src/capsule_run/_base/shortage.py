@@ -5,8 +5,8 @@ Rank 0. Imported only when something failed.
 
 from __future__ import annotations
 
-from .errno_words import EFBIG, FILE_SIZE_HINT, errno_words
-from .errors import CapsuleError, exhausted
+from capsule_run._base.errno_words import EFBIG, FILE_SIZE_HINT, errno_words
+from capsule_run._base.errors import CapsuleError, exhausted
 
 # EAGAIN ENOMEM ENFILE EMFILE EFBIG ENOSPC ENOBUFS EDQUOT
 _SHORT_OF = {11, 12, 23, 24, EFBIG, 28, 105, 122}

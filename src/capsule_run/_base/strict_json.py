@@ -10,7 +10,7 @@ decides what may be done with it, and `dumps` writes ASCII only, so that it neve
 
 from __future__ import annotations
 
-from .errors import CapsuleError
+from capsule_run._base.errors import CapsuleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .._base.errors import CapsuleError
-from .._base.value import Value
-from ..engine import variables as engine_variables
-from ..host.path_resolution import variables
-from ..model.request import DEFAULT_TIMEOUT_MS
-from ..request.languages import language
-from ..request.parse import request_from_mapping
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.value import Value
+from capsule_run.engine import variables as engine_variables
+from capsule_run.host.path_resolution import variables
+from capsule_run.model.request import DEFAULT_TIMEOUT_MS
+from capsule_run.request.languages import language
+from capsule_run.request.parse import request_from_mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

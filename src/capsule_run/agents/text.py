@@ -11,17 +11,17 @@ Rank 4; used by `tooling` and the MCP server.
 
 from __future__ import annotations
 
-from .._base.error_codes import entry
-from .._base.printable import REORDERING, printable
-from .._base.strict_json import quoted
-from .operator import SHOWN_BYTES
+from capsule_run._base.error_codes import entry
+from capsule_run._base.printable import REORDERING, printable
+from capsule_run._base.strict_json import quoted
+from capsule_run.agents.operator import SHOWN_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .._base.errors import CapsuleError, Failure
-    from ..model.result import Result
-    from ..model.result_parts import Output
-    from .operator import Operator
+    from capsule_run._base.errors import CapsuleError, Failure
+    from capsule_run.agents.operator import Operator
+    from capsule_run.model.result import Result
+    from capsule_run.model.result_parts import Output
 
 
 _MOST_CALLS = 5

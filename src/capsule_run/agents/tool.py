@@ -15,26 +15,26 @@ What a model reads, and why no program can forge it: `telling`. Rank 4: shared b
 
 from __future__ import annotations
 
-from .._base.errors import CapsuleError
-from .._base.strict_json import loads
-from .._base.value import Value
-from ..engine import code, execute
-from ..model.request import DEFAULT_MEMORY_BYTES
-from ..request.languages import language
-from ..request.parse import check_object, request_from_mapping, with_defaults
-from ..request.sizes import format_size
-from ..request.validators import check_string, refuse, shown, wrong_type
-from .operator import MAX_TIMEOUT_SECONDS, MIN_TIMEOUT_SECONDS
-from .text import not_set_up_text, refusal_text, tool_text
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.strict_json import loads
+from capsule_run._base.value import Value
+from capsule_run.agents.operator import MAX_TIMEOUT_SECONDS, MIN_TIMEOUT_SECONDS
+from capsule_run.agents.text import not_set_up_text, refusal_text, tool_text
+from capsule_run.engine import code, execute
+from capsule_run.model.request import DEFAULT_MEMORY_BYTES
+from capsule_run.request.languages import language
+from capsule_run.request.parse import check_object, request_from_mapping, with_defaults
+from capsule_run.request.sizes import format_size
+from capsule_run.request.validators import check_string, refuse, shown, wrong_type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ..model.request import Request
-    from ..model.result import Result
-    from ..request.validators import Checker
-    from .operator import Operator
+    from capsule_run.agents.operator import Operator
+    from capsule_run.model.request import Request
+    from capsule_run.model.result import Result
+    from capsule_run.request.validators import Checker
 
 
 def command_request(
@@ -168,7 +168,7 @@ def answer(request: Callable[[], Request], limits: Operator) -> Answer:
 
 async def answer_async(request: Callable[[], Request], limits: Operator) -> Answer:
     """`answer` for coroutines; cancelling it ends the sandbox."""
-    from ..aio import execute_checked  # noqa: PLC0415  # it loads much
+    from capsule_run.aio import execute_checked  # noqa: PLC0415  # it loads much
 
     try:
         made = request()

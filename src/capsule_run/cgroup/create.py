@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import posix
 
-from ..host.owner_tag import PREFIX, is_of_the_dead, own_name
-from .discover import _DIRECTORY, EBUSY, ENOENT, _unswept, _write
+from capsule_run.cgroup.discover import _DIRECTORY, EBUSY, ENOENT, _unswept, _write
+from capsule_run.host.owner_tag import PREFIX, is_of_the_dead, own_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
-    from ..model.policy import Group
+    from capsule_run.model.policy import Group
 
 
 def sweep_found() -> None:

@@ -13,19 +13,19 @@ from __future__ import annotations
 import _thread
 import posix
 
-from .._base.value import replace
-from ..host.owner_tag import own_name
-from ..host.path_resolution import exists
-from ..host.system import read_ascii
-from ..model.host import Cgroups, Place
-from ..policy.limits import ACCOUNT, CGROUP1, CGROUP2, CPU, IO, MEMORY, NEEDED, PROCESSES
-from . import disks as cgroup_disks
-from . import v2
+from capsule_run._base.value import replace
+from capsule_run.cgroup import disks as cgroup_disks
+from capsule_run.cgroup import v2
+from capsule_run.host.owner_tag import own_name
+from capsule_run.host.path_resolution import exists
+from capsule_run.host.system import read_ascii
+from capsule_run.model.host import Cgroups, Place
+from capsule_run.policy.limits import ACCOUNT, CGROUP1, CGROUP2, CPU, IO, MEMORY, NEEDED, PROCESSES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model.host import Host
-    from ..model.request import Request
+    from capsule_run.model.host import Host
+    from capsule_run.model.request import Request
 
 
 ENOENT, EBUSY = 2, 16

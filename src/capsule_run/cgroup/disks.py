@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import posix
 
-from ..host.path_resolution import exists
-from ..host.system import read
+from capsule_run.host.path_resolution import exists
+from capsule_run.host.system import read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import posix
 import time
 
-from ..host.path_resolution import exists
-from ..host.system import kernel, read
-from ..model.host import Place
-from ..policy.limits import CPU, IO, MEMORY, NEEDED, PROCESSES
+from capsule_run.host.path_resolution import exists
+from capsule_run.host.system import kernel, read
+from capsule_run.model.host import Place
+from capsule_run.policy.limits import CPU, IO, MEMORY, NEEDED, PROCESSES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,29 +10,29 @@ import _signal  # type: ignore[import-not-found]  # typeshed has only `signal`, 
 import posix
 import sys
 
-from .. import __version__, launcher
-from .._base import secret_names
-from .._base.errors import BROKEN_PIPE_EXIT, CapsuleError, exit_status
-from .._base.lexical_paths import SYSTEM_DIRECTORIES, within
-from .._base.value import replace
-from ..engine import variables
-from ..engine.execute import perform
-from ..engine.prepare import dry_run
-from ..engine.streams import Streams
-from ..host import path_resolution
-from ..model.request import Isolation, Request, Workspace
-from ..monitor import audit_log
-from ..request import options as request_options
-from ..request.fast_path import HELP, VERSION, Options, plain_request
-from . import help as cli_help
-from . import output
+from capsule_run import __version__, launcher
+from capsule_run._base import secret_names
+from capsule_run._base.errors import BROKEN_PIPE_EXIT, CapsuleError, exit_status
+from capsule_run._base.lexical_paths import SYSTEM_DIRECTORIES, within
+from capsule_run._base.value import replace
+from capsule_run.cli import help as cli_help
+from capsule_run.cli import output
+from capsule_run.engine import variables
+from capsule_run.engine.execute import perform
+from capsule_run.engine.prepare import dry_run
+from capsule_run.engine.streams import Streams
+from capsule_run.host import path_resolution
+from capsule_run.model.request import Isolation, Request, Workspace
+from capsule_run.monitor import audit_log
+from capsule_run.request import options as request_options
+from capsule_run.request.fast_path import HELP, VERSION, Options, plain_request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..launcher import Run
-    from ..model.result import Result
+    from capsule_run.launcher import Run
+    from capsule_run.model.result import Result
 
 USAGE_EXIT = 2
 EPIPE = 32

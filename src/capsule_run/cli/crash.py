@@ -8,10 +8,10 @@ from __future__ import annotations
 import posix
 import sys
 
-from .._base.errors import CapsuleError, exit_status
-from .._base.shortage import shortage
-from ..engine.variables import TRACEBACK
-from . import output
+from capsule_run._base.errors import CapsuleError, exit_status
+from capsule_run._base.shortage import shortage
+from capsule_run.cli import output
+from capsule_run.engine.variables import TRACEBACK
 
 
 def as_error(error: BaseException) -> CapsuleError:
@@ -30,7 +30,7 @@ def tell(error: BaseException) -> int:
     """Say it, in the form that was asked for unless the answer is out already; the exit code."""
     words = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
     if _wants_traceback(words):
-        from .._bundle_writer import tell as tell_traceback  # noqa: PLC0415  # it loads much
+        from capsule_run._bundle_writer import tell as tell_traceback  # noqa: PLC0415  # it loads much
 
         tell_traceback(type(error), error, None)
     known = as_error(error)

@@ -8,22 +8,22 @@ from __future__ import annotations
 import tempfile
 import time
 
-from .. import __version__
-from .._base.errors import CapsuleError
-from .._base.strict_json import dumps
-from ..doctor import apparmor, attack
-from ..doctor.diagnose import EXITS, OK, Trial, diagnose, worst
-from ..doctor.facts import look
-from ..engine.execute import perform
-from ..request.parse import request_from_mapping
-from .output import write_all, write_lines
+from capsule_run import __version__
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.strict_json import dumps
+from capsule_run.cli.output import write_all, write_lines
+from capsule_run.doctor import apparmor, attack
+from capsule_run.doctor.diagnose import EXITS, OK, Trial, diagnose, worst
+from capsule_run.doctor.facts import look
+from capsule_run.engine.execute import perform
+from capsule_run.request.parse import request_from_mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..doctor.diagnose import Finding
-    from ..model.result import Result
+    from capsule_run.doctor.diagnose import Finding
+    from capsule_run.model.result import Result
 
 HELP = """\
 capsule-run doctor [--json]            What this host offers, each with the remedy for what it lacks

@@ -5,17 +5,17 @@ Rank 4. Reads its own `--lang` and what is no option, and leaves the options to 
 
 from __future__ import annotations
 
-from .. import __version__
-from .._base.errors import CapsuleError
-from ..engine.code import code_request
-from ..host.caller_files import read, reason_of
-from ..request.fast_path import HELP, RUN
-from ..request.languages import LANGUAGES, language, language_of_file
-from ..request.options import options_in, read_options
-from ..request.parse import MAX_REQUEST_BYTES
-from ..request.validators import refuse, shown
-from .command import run_command, with_environment
-from .output import read_all, write_all
+from capsule_run import __version__
+from capsule_run._base.errors import CapsuleError
+from capsule_run.cli.command import run_command, with_environment
+from capsule_run.cli.output import read_all, write_all
+from capsule_run.engine.code import code_request
+from capsule_run.host.caller_files import read, reason_of
+from capsule_run.request.fast_path import HELP, RUN
+from capsule_run.request.languages import LANGUAGES, language, language_of_file
+from capsule_run.request.options import options_in, read_options
+from capsule_run.request.parse import MAX_REQUEST_BYTES
+from capsule_run.request.validators import refuse, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

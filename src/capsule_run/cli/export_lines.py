@@ -5,15 +5,15 @@ Imported only where there is something to say.
 
 from __future__ import annotations
 
-from .._base.printable import name
+from capsule_run._base.printable import name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..model.request import Request
-    from ..model.result import Result
-    from ..model.result_parts import Change
+    from capsule_run.model.request import Request
+    from capsule_run.model.result import Result
+    from capsule_run.model.result_parts import Change
 
 MOST_NAMED = 3
 MOST_REASONS = 10

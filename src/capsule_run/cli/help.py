@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from ..model.request import (
+from capsule_run.model.request import (
     DEFAULT_CPU_SHARES,
     DEFAULT_MAX_OUTPUT_BYTES,
     DEFAULT_MAX_PIDS,
     DEFAULT_MEMORY_BYTES,
     DEFAULT_TIMEOUT_MS,
 )
-from ..request.options import OPTIONS, Option
-from ..request.sizes import format_size
+from capsule_run.request.options import OPTIONS, Option
+from capsule_run.request.sizes import format_size
 
 _COLUMN = 29  # the seed's
 

@@ -8,20 +8,20 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # typeshed has only `signal`, which costs 4 ms (enum)
 import posix
 
-from .. import __version__
-from .._base.errors import BROKEN_PIPE_EXIT, CapsuleError
-from ..agents.operator import operator
-from ..engine.variables import MONITORING, NOT_HERE
-from ..mcp import session
-from ..request.fast_path import HELP, VERSION
-from ..request.options import OPTIONS, parse_words
-from .output import EPIPE, write_all
+from capsule_run import __version__
+from capsule_run._base.errors import BROKEN_PIPE_EXIT, CapsuleError
+from capsule_run.agents.operator import operator
+from capsule_run.cli.output import EPIPE, write_all
+from capsule_run.engine.variables import MONITORING, NOT_HERE
+from capsule_run.mcp import session
+from capsule_run.request.fast_path import HELP, VERSION
+from capsule_run.request.options import OPTIONS, parse_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..request.fast_path import Options
+    from capsule_run.request.fast_path import Options
 
 ENDING_SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 LIMITS = tuple(option for option in OPTIONS if option.long not in (*NOT_HERE, *MONITORING))

@@ -8,21 +8,21 @@ from __future__ import annotations
 import posix
 import time
 
-from .._base import strict_json
-from .._base.errors import BROKEN_PIPE_EXIT, exit_status
-from .._base.printable import printable
-from ..engine.build_result import failed_result, new_execution_id, timestamp
-from ..request import parse
-from ..result import denied_syscalls, processes
-from . import export_lines
+from capsule_run._base import strict_json
+from capsule_run._base.errors import BROKEN_PIPE_EXIT, exit_status
+from capsule_run._base.printable import printable
+from capsule_run.cli import export_lines
+from capsule_run.engine.build_result import failed_result, new_execution_id, timestamp
+from capsule_run.request import parse
+from capsule_run.result import denied_syscalls, processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from .._base.errors import CapsuleError, Failure
-    from ..model.request import Request
-    from ..model.result import Result
+    from capsule_run._base.errors import CapsuleError, Failure
+    from capsule_run.model.request import Request
+    from capsule_run.model.result import Result
 
 
 MOST_LINE = 1 << 16  # characters

@@ -5,19 +5,19 @@ Rank 4, a door. `show`, `test` and `diff` run nothing: they read the rules that 
 
 from __future__ import annotations
 
-from .._base.strict_json import dumps
-from ..seccomp.custom_profile import open_groups
-from ..seccomp.filters import SHIPPED_ARCHITECTURES, SHIPPED_PROFILES, allowed_calls
-from ..seccomp.tables import rules
-from . import policy_learn, policy_test
-from .output import write_all, write_lines
-from .policy_args import Words, profile_of, usage
+from capsule_run._base.strict_json import dumps
+from capsule_run.cli import policy_learn, policy_test
+from capsule_run.cli.output import write_all, write_lines
+from capsule_run.cli.policy_args import Words, profile_of, usage
+from capsule_run.seccomp.custom_profile import open_groups
+from capsule_run.seccomp.filters import SHIPPED_ARCHITECTURES, SHIPPED_PROFILES, allowed_calls
+from capsule_run.seccomp.tables import rules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..model.policy import Recipe
+    from capsule_run.model.policy import Recipe
 
 HELP = """\
 capsule-run policy show                    Profiles with the number of calls they allow, and the groups

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import posix
 
-from .._base.errors import CapsuleError
-from ..engine.profile_file import MAX_BYTES, load
-from ..host.caller_files import read, reason_of
-from ..seccomp.custom_profile import wrong
-from ..seccomp.filters import SHIPPED_ARCHITECTURES, explain
+from capsule_run._base.errors import CapsuleError
+from capsule_run.engine.profile_file import MAX_BYTES, load
+from capsule_run.host.caller_files import read, reason_of
+from capsule_run.seccomp.custom_profile import wrong
+from capsule_run.seccomp.filters import SHIPPED_ARCHITECTURES, explain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..model.policy import Recipe
-    from ..seccomp.explain import Row
+    from capsule_run.model.policy import Recipe
+    from capsule_run.seccomp.explain import Row
 
 FLAGS = ("--network", "--root", "--json", "--help", "-h")
 WITH_VALUE = ("--arch", "--profile", "-o")

@@ -6,25 +6,25 @@ not added, only named. The command runs several times, each time in a fresh sand
 
 from __future__ import annotations
 
-from .._base.errors import CapsuleError
-from .._base.value import replace
-from ..engine.execute import perform
-from ..engine.profile_file import is_file
-from ..host.caller_files import Place, callers_descriptor, reason_of
-from ..request.options import build_request, read_options
-from ..seccomp.catalogue import group_of, is_closed, lets_through, risk
-from ..seccomp.custom_profile import ALONE, from_spec, open_groups
-from ..seccomp.tables.rules import GROUPS
-from .command import command_workspace
-from .output import write_all
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.value import replace
+from capsule_run.cli.command import command_workspace
+from capsule_run.cli.output import write_all
+from capsule_run.engine.execute import perform
+from capsule_run.engine.profile_file import is_file
+from capsule_run.host.caller_files import Place, callers_descriptor, reason_of
+from capsule_run.request.options import build_request, read_options
+from capsule_run.seccomp.catalogue import group_of, is_closed, lets_through, risk
+from capsule_run.seccomp.custom_profile import ALONE, from_spec, open_groups
+from capsule_run.seccomp.tables.rules import GROUPS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..model.policy import Recipe
-    from ..model.result import Result
-    from .policy_args import Words
+    from capsule_run.cli.policy_args import Words
+    from capsule_run.model.policy import Recipe
+    from capsule_run.model.result import Result
 
 ROUNDS = 40
 # Groups that are taken whole: who needs one call of them needs others next time. Of the rest, single calls.

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from .._base.errors import CapsuleError
-from ..engine.profile_file import load
-from ..seccomp import ruleset
-from ..seccomp.rule import ERRNO_NAMES
-from ..seccomp.ruleset import KILL_VIOLATIONS, grouped_rules, numbers_of, settled
-from .output import write_lines
-from .policy_args import Words, read_text
+from capsule_run._base.errors import CapsuleError
+from capsule_run.cli.output import write_lines
+from capsule_run.cli.policy_args import Words, read_text
+from capsule_run.engine.profile_file import load
+from capsule_run.seccomp import ruleset
+from capsule_run.seccomp.rule import ERRNO_NAMES
+from capsule_run.seccomp.ruleset import KILL_VIOLATIONS, grouped_rules, numbers_of, settled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..seccomp.rule import Action, Rule
+    from capsule_run.seccomp.rule import Action, Rule
 
 EXPECTED = ("allow", "refuse", "kill")
 

@@ -12,16 +12,16 @@ import socket
 import tempfile
 import threading
 
-from .._base.value import Value
-from ..engine.execute import perform
-from ..request.parse import request_from_mapping
-from .attack_table import ENDED, PREFIX, ROWS, X86_ROWS
+from capsule_run._base.value import Value
+from capsule_run.doctor.attack_table import ENDED, PREFIX, ROWS, X86_ROWS
+from capsule_run.engine.execute import perform
+from capsule_run.request.parse import request_from_mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
-    from ..model.result import Result
+    from capsule_run.model.result import Result
 
     Row = tuple[str, str, str, tuple[str, ...], str]
 

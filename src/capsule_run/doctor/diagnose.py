@@ -5,14 +5,14 @@ Rank 1: pure. `cli.doctor` gathers the facts, runs a sandbox, and prints what co
 
 from __future__ import annotations
 
-from .._base.value import Value
-from . import apparmor
+from capsule_run._base.value import Value
+from capsule_run.doctor import apparmor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .facts import Facts
+    from capsule_run.doctor.facts import Facts
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 SEVERITY = (OK, WARNING, PROBLEM)

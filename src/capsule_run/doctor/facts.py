@@ -8,10 +8,10 @@ from __future__ import annotations
 import posix
 import sys
 
-from .._base.value import Value
-from ..host import path_resolution
-from ..host.system import kernel_version
-from ..launcher import PATH as CORE_PATH
+from capsule_run._base.value import Value
+from capsule_run.host import path_resolution
+from capsule_run.host.system import kernel_version
+from capsule_run.launcher import PATH as CORE_PATH
 
 GVISOR_BUILD = "Sun Jan 10 15:06:54 PST 2016"  # the one kernel version that gVisor tells every program
 

@@ -6,40 +6,40 @@ host, which only ever turn from true to false) and beside a running event loop.
 
 from __future__ import annotations
 
-from .._base.errors import EXHAUSTED, CapsuleError
-from .._base.value import Value
-from ..cgroup import discover
-from ..cgroup.create import ControlGroups, sweep_found
-from ..host import load
-from ..host.survey import identify, kept
-from ..launcher import NEVER_RAN, Launcher, Run
-from ..model import report as model_report
-from ..model.plan import Plan
-from ..plan import payload as plan_payload
-from ..plan.preamble import continuation, encode, preamble_steps
-from ..plan.room import steps_after_preamble
-from ..policy import limits
-from ..policy.resolve import with_groups
-from ..result import isolation
-from ..result import report as result_report
-from ..workspace import disk_layer, transfer
-from . import build_result, fallbacks, not_found, plan_cache, prefetch
-from .fallbacks import RetryAttemptError, raise_retry
-from .prepare import prepare
-from .streams import StdioTargets
+from capsule_run._base.errors import EXHAUSTED, CapsuleError
+from capsule_run._base.value import Value
+from capsule_run.cgroup import discover
+from capsule_run.cgroup.create import ControlGroups, sweep_found
+from capsule_run.engine import build_result, fallbacks, not_found, plan_cache, prefetch
+from capsule_run.engine.fallbacks import RetryAttemptError, raise_retry
+from capsule_run.engine.prepare import prepare
+from capsule_run.engine.streams import StdioTargets
+from capsule_run.host import load
+from capsule_run.host.survey import identify, kept
+from capsule_run.launcher import NEVER_RAN, Launcher, Run
+from capsule_run.model import report as model_report
+from capsule_run.model.plan import Plan
+from capsule_run.plan import payload as plan_payload
+from capsule_run.plan.preamble import continuation, encode, preamble_steps
+from capsule_run.plan.room import steps_after_preamble
+from capsule_run.policy import limits
+from capsule_run.policy.resolve import with_groups
+from capsule_run.result import isolation
+from capsule_run.result import report as result_report
+from capsule_run.workspace import disk_layer, transfer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..model.host import Identity, Upper
-    from ..model.policy import Group, Policy
-    from ..model.report import FinishedRun, Report, Sample
-    from ..model.request import Request
-    from ..model.result import Result
-    from ..workspace.disk_layer import UpperDirectory
-    from .plan_cache import RoomSteps
-    from .streams import Streams
+    from capsule_run.engine.plan_cache import RoomSteps
+    from capsule_run.engine.streams import Streams
+    from capsule_run.model.host import Identity, Upper
+    from capsule_run.model.policy import Group, Policy
+    from capsule_run.model.report import FinishedRun, Report, Sample
+    from capsule_run.model.request import Request
+    from capsule_run.model.result import Result
+    from capsule_run.workspace.disk_layer import UpperDirectory
 
 
 _OPEN_MAX = 4  # of sysconf(3)

@@ -9,22 +9,22 @@ from __future__ import annotations
 import posix
 import time
 
-from .._base.statuses import ERROR, SUCCESS
-from .._base.value import replace
-from ..model.result import Result
-from ..result import denied_syscalls, verdict
-from ..result import isolation as result_isolation
-from ..result import metrics as result_metrics
-from ..result import processes as result_processes
+from capsule_run._base.statuses import ERROR, SUCCESS
+from capsule_run._base.value import replace
+from capsule_run.model.result import Result
+from capsule_run.result import denied_syscalls, verdict
+from capsule_run.result import isolation as result_isolation
+from capsule_run.result import metrics as result_metrics
+from capsule_run.result import processes as result_processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypedDict
 
-    from .._base.errors import CapsuleError
-    from ..model.report import FinishedRun, WorkspaceOutput
-    from ..model.request import Request
+    from capsule_run._base.errors import CapsuleError
+    from capsule_run.model.report import FinishedRun, WorkspaceOutput
+    from capsule_run.model.request import Request
 
     class Named(TypedDict):
         """What every result of a request carries."""

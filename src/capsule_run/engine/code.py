@@ -7,24 +7,24 @@ from __future__ import annotations
 
 import sys
 
-from .._base.errors import CapsuleError
-from .._base.lexical_paths import SYSTEM_PATH
-from .._base.value import replace
-from ..host.path_resolution import is_executable
-from ..host.survey import caller_path
-from ..host.tools import of_request
-from ..request.languages import language as language_row
-from ..request.languages import program
-from ..request.parse import request_from_mapping
-from ..request.validators import check_string
-from .execute import perform
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.lexical_paths import SYSTEM_PATH
+from capsule_run._base.value import replace
+from capsule_run.engine.execute import perform
+from capsule_run.host.path_resolution import is_executable
+from capsule_run.host.survey import caller_path
+from capsule_run.host.tools import of_request
+from capsule_run.request.languages import language as language_row
+from capsule_run.request.languages import program
+from capsule_run.request.parse import request_from_mapping
+from capsule_run.request.validators import check_string
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from ..model.request import Request
-    from ..request.languages import Language, Toolchain
+    from capsule_run.model.request import Request
+    from capsule_run.request.languages import Language, Toolchain
 
 
 # Our own interpreter is always shown inside.

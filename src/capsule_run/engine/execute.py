@@ -5,22 +5,22 @@ from __future__ import annotations
 import posix
 import time
 
-from .._base import shortage as base_shortage
-from .._base.errors import EMFILE, LEAST_DESCRIPTORS, CapsuleError, exhausted, exhaustion
-from ..launcher import PATH as CORE_PATH
-from ..request import parse
-from . import build_result
-from .attempt import _OPEN_MAX, Call, run_once, run_once_on_disk
-from .fallbacks import RetryAttemptError
-from .streams import Streams
+from capsule_run._base import shortage as base_shortage
+from capsule_run._base.errors import EMFILE, LEAST_DESCRIPTORS, CapsuleError, exhausted, exhaustion
+from capsule_run.engine import build_result
+from capsule_run.engine.attempt import _OPEN_MAX, Call, run_once, run_once_on_disk
+from capsule_run.engine.fallbacks import RetryAttemptError
+from capsule_run.engine.streams import Streams
+from capsule_run.launcher import PATH as CORE_PATH
+from capsule_run.request import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..launcher import Run
-    from ..model.request import Request
-    from ..model.result import Result
+    from capsule_run.launcher import Run
+    from capsule_run.model.request import Request
+    from capsule_run.model.result import Result
 
 
 def _attempts(call: Call) -> Result:

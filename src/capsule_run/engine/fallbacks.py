@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ..host.survey import forget
-from ..plan import room
-from .attempt import _TRANSIENT
+from capsule_run.engine.attempt import _TRANSIENT
+from capsule_run.host.survey import forget
+from capsule_run.plan import room
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model.plan import Plan
-    from ..model.report import Report
+    from capsule_run.model.plan import Plan
+    from capsule_run.model.report import Report
 
 
 # What this host has refused so far, so that only the first run of a process pays for finding out.

@@ -5,20 +5,20 @@ Rank 2: looks at the system. Imported only after a run has ended in "not found".
 
 from __future__ import annotations
 
-from .._base.errors import CapsuleError
-from .._base.lexical_paths import WORKSPACE, normal, within
-from ..host import path_resolution
-from ..host.tools import find, interpreter_of
-from ..result import verdict
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.lexical_paths import WORKSPACE, normal, within
+from capsule_run.host import path_resolution
+from capsule_run.host.tools import find, interpreter_of
+from capsule_run.result import verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..model.host import Host
-    from ..model.plan import Plan
-    from ..model.report import Report
-    from ..model.request import Request
+    from capsule_run.model.host import Host
+    from capsule_run.model.plan import Plan
+    from capsule_run.model.report import Report
+    from capsule_run.model.request import Request
 
 
 def unstarted(report: Report, plan: Plan, request: Request, look: Callable[[], Host]) -> CapsuleError:

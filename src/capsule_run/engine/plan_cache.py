@@ -7,19 +7,19 @@ request that names anything of the host's (a directory, a file, a tool) is looke
 
 from __future__ import annotations
 
-from .._base.value import Value, replace
-from ..cgroup import discover
-from ..host import survey
-from ..policy.resolve import adapted
+from capsule_run._base.value import Value, replace
+from capsule_run.cgroup import discover
+from capsule_run.host import survey
+from capsule_run.policy.resolve import adapted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..host.survey import Static
-    from ..model.host import Cgroups, Identity
-    from ..model.policy import Policy
-    from ..model.request import Request
+    from capsule_run.host.survey import Static
+    from capsule_run.model.host import Cgroups, Identity
+    from capsule_run.model.policy import Policy
+    from capsule_run.model.request import Request
 
     # the steps of a room behind its birth, and their text
     RoomSteps = tuple[tuple[tuple[str, ...], ...], bytes]

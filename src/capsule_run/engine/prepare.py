@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from ..cgroup import discover
-from ..host import tools as host_tools
-from ..host.survey import survey
-from ..model.host import NONE
-from ..plan import describe
-from ..plan.room import compile_plan
-from ..policy.resolve import resolve
-from ..workspace import disk_layer
-from . import fallbacks, profile_file
+from capsule_run.cgroup import discover
+from capsule_run.engine import fallbacks, profile_file
+from capsule_run.host import tools as host_tools
+from capsule_run.host.survey import survey
+from capsule_run.model.host import NONE
+from capsule_run.plan import describe
+from capsule_run.plan.room import compile_plan
+from capsule_run.policy.resolve import resolve
+from capsule_run.workspace import disk_layer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model.host import Host, Identity, ToolMounts, Upper
-    from ..model.policy import Policy
-    from ..model.request import Request
+    from capsule_run.model.host import Host, Identity, ToolMounts, Upper
+    from capsule_run.model.policy import Policy
+    from capsule_run.model.request import Request
 
 
 def prepare(

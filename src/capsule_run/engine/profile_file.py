@@ -5,13 +5,13 @@ Rank 2: reads the file. Imported only by who asks for a profile that is not ship
 
 from __future__ import annotations
 
-from ..host.caller_files import read, reason_of
-from ..seccomp.custom_profile import from_spec, from_table, wrong
-from ..seccomp.filters import SHIPPED_PROFILES
+from capsule_run.host.caller_files import read, reason_of
+from capsule_run.seccomp.custom_profile import from_spec, from_table, wrong
+from capsule_run.seccomp.filters import SHIPPED_PROFILES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model.policy import Recipe
+    from capsule_run.model.policy import Recipe
 
 MAX_BYTES = 1 << 20
 MOST_DOTS = 100  # of a line: tomllib takes a dotted key of n parts in n * n steps, and no key of ours has a dot

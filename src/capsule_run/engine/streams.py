@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import posix
 
-from ..launcher import memory_file
+from capsule_run.launcher import memory_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model.request import Request
-    from ..workspace.transfer import Exchange
+    from capsule_run.model.request import Request
+    from capsule_run.workspace.transfer import Exchange
 
 
 class Streams:

@@ -7,19 +7,19 @@ Rank 4. Imported only if there is such a variable.
 
 from __future__ import annotations
 
-from .._base.errors import CapsuleError
-from .._base.value import replace
-from ..host.path_resolution import OUR_VARIABLES, variables
-from ..request.options import OPTIONS, parse_words
-from ..request.parse import with_defaults
-from ..request.validators import nearest
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.value import replace
+from capsule_run.host.path_resolution import OUR_VARIABLES, variables
+from capsule_run.request.options import OPTIONS, parse_words
+from capsule_run.request.parse import with_defaults
+from capsule_run.request.validators import nearest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..request.fast_path import Options
-    from ..request.options import Option
+    from capsule_run.request.fast_path import Options
+    from capsule_run.request.options import Option
 
 
 # How a command line is answered, and what each call has of its own: nothing that could hold for all of them.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import posix
 import select
 
-from . import path_resolution
+from capsule_run.host import path_resolution
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import posix
 import time
 
-from .._base.errors import CapsuleError
-from .._base.value import Value
-from ..model.host import Identity
-from . import system
-from .system import KEPT_NS
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.value import Value
+from capsule_run.host import system
+from capsule_run.host.system import KEPT_NS
+from capsule_run.model.host import Identity
 
 # Above every range that systemd's table of ids gives to accounts, dynamic users, containers and home directories.
 FREE_IDS_FROM, FREE_IDS = 0x70000000, 1 << 24

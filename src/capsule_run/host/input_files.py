@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import posix
 
-from .._base.errors import CapsuleError
-from ..model.host import Delivery
-from . import caller_files, path_resolution
+from capsule_run._base.errors import CapsuleError
+from capsule_run.host import caller_files, path_resolution
+from capsule_run.model.host import Delivery
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model.request import InputFile
+    from capsule_run.model.request import InputFile
 
 
 DEFAULT_MODE = 0o644

@@ -5,11 +5,11 @@ from __future__ import annotations
 import posix
 import time
 
-from ..model.report import Sample
+from capsule_run.model.report import Sample
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..launcher import Launcher
+    from capsule_run.launcher import Launcher
 
 
 PATIENCE_S = 0.02

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 
-from .system import read_ascii
+from capsule_run.host.system import read_ascii
 
 PREFIX = "capsule-"
 

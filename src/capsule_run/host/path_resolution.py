@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 import sys
 
-from .._base.lexical_paths import normal
+from capsule_run._base.lexical_paths import normal
 
 # Where root is the caller nothing is out of reach by its mode, so the place decides: these hold the system's own links.
 ROOTS_OWN = ("/", "/var")

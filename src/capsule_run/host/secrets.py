@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import posix
 
-from .._base.lexical_paths import within
-from .._base.secret_names import SECRETS
-from ..model.host import Secrets
-from . import path_resolution
-from .system import read
+from capsule_run._base.lexical_paths import within
+from capsule_run._base.secret_names import SECRETS
+from capsule_run.host import path_resolution
+from capsule_run.host.system import read
+from capsule_run.model.host import Secrets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..model.host import Source
+    from capsule_run.model.host import Source
 
 
 _KIND, _DIRECTORY, _LINK, _MODE = 0o170000, 0o040000, 0o120000, 0o7777

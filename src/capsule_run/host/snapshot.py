@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import posix
 
-from ..model.host import Copy, Delivery
-from .path_resolution import DIRECTORY_FLAGS
-from .tree_walk import TreeCursor
+from capsule_run.host.path_resolution import DIRECTORY_FLAGS
+from capsule_run.host.tree_walk import TreeCursor
+from capsule_run.model.host import Copy, Delivery
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model.host import Source
+    from capsule_run.model.host import Source
 
 
 MOST_BYTES, MOST_ENTRIES = 64 << 20, 2000

@@ -8,22 +8,22 @@ from __future__ import annotations
 import posix
 import time
 
-from .._base.lexical_paths import normal
-from .._base.value import Value
-from ..model.host import CopiedFile, Host, Identity, Source
-from ..model.request import COPY_ON_WRITE, DEFAULT_MEMORY_BYTES
-from . import identity as host_identity
-from . import input_files, path_resolution, snapshot, system
-from . import secrets as host_secrets
-from .known_paths import DEVICES, ETC_COPIED, ETC_PATHS
-from .system import KEPT_NS
+from capsule_run._base.lexical_paths import normal
+from capsule_run._base.value import Value
+from capsule_run.host import identity as host_identity
+from capsule_run.host import input_files, path_resolution, snapshot, system
+from capsule_run.host import secrets as host_secrets
+from capsule_run.host.known_paths import DEVICES, ETC_COPIED, ETC_PATHS
+from capsule_run.host.system import KEPT_NS
+from capsule_run.model.host import CopiedFile, Host, Identity, Source
+from capsule_run.model.request import COPY_ON_WRITE, DEFAULT_MEMORY_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..model.host import Copy, Delivery, Secrets, ToolMounts, Upper
-    from ..model.request import Request
+    from capsule_run.model.host import Copy, Delivery, Secrets, ToolMounts, Upper
+    from capsule_run.model.request import Request
 
 
 ELOOP = 40

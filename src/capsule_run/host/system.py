@@ -8,9 +8,9 @@ from __future__ import annotations
 import posix
 import sys
 
-from .._base.lexical_paths import trees_of, within
-from . import path_resolution
-from .known_paths import GITCONFIG, OCI_MASKED, PROC_MASKED
+from capsule_run._base.lexical_paths import trees_of, within
+from capsule_run.host import path_resolution
+from capsule_run.host.known_paths import GITCONFIG, OCI_MASKED, PROC_MASKED
 
 KEPT_NS = 1_000_000_000  # facts of the host are asked again after a second
 _AT_A_TIME = 1 << 13  # bytes; more would be memory that Python takes and gives back for each small file

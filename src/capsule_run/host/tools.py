@@ -9,16 +9,24 @@ from __future__ import annotations
 
 import posix
 
-from .._base.errors import CapsuleError
-from .._base.lexical_paths import SHIMMED, SYSTEM_DIRECTORIES, is_home, normal, shown_already, trees_of, within
-from ..model.host import ToolMounts
-from . import path_resolution, version_managers
-from .survey import caller_home, caller_path, current_directory, look
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.lexical_paths import (
+    SHIMMED,
+    SYSTEM_DIRECTORIES,
+    is_home,
+    normal,
+    shown_already,
+    trees_of,
+    within,
+)
+from capsule_run.host import path_resolution, version_managers
+from capsule_run.host.survey import caller_home, caller_path, current_directory, look
+from capsule_run.model.host import ToolMounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model.host import Source
-    from ..model.request import Request
+    from capsule_run.model.host import Source
+    from capsule_run.model.request import Request
 
 
 # One of these in a directory says that it is an installation, which works as a whole and holds nothing else.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from .path_resolution import DIRECTORY_FLAGS
+from capsule_run.host.path_resolution import DIRECTORY_FLAGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import posix
 
-from .._base.errors import CapsuleError
-from . import path_resolution
+from capsule_run._base.errors import CapsuleError
+from capsule_run.host import path_resolution
 
 # Where a manager keeps `shims` and `versions`: the variable and the file that name the version.
 _VERSIONS = {

@@ -8,8 +8,8 @@ Works on what the SDK gives and on plain dictionaries alike, and so needs no pac
 
 from __future__ import annotations
 
-from ..agents.operator import Operator, operator
-from ..agents.tool import (
+from capsule_run.agents.operator import Operator, operator
+from capsule_run.agents.tool import (
     EXECUTE_CODE,
     EXECUTE_CODE_ABOUT,
     Answer,

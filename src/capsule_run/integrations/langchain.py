@@ -16,10 +16,10 @@ from langchain_core.tools import BaseTool, ToolException
 from langchain_core.tools.base import ArgsSchema  # noqa: TC002  # pydantic looks at run time
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from .._base.errors import CapsuleError
-from ..agents.operator import MAX_TIMEOUT_SECONDS, MIN_TIMEOUT_SECONDS, Operator, operator
-from ..agents.text import refusal_text
-from ..agents.tool import Answer, about_limits, execute_code, execute_code_async
+from capsule_run._base.errors import CapsuleError
+from capsule_run.agents.operator import MAX_TIMEOUT_SECONDS, MIN_TIMEOUT_SECONDS, Operator, operator
+from capsule_run.agents.text import refusal_text
+from capsule_run.agents.tool import Answer, about_limits, execute_code, execute_code_async
 
 
 def arguments_schema(limits: Operator) -> type[BaseModel]:

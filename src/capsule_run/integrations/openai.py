@@ -9,8 +9,8 @@ sends raises: bad arguments are an answer that it can correct. Rank 4.
 
 from __future__ import annotations
 
-from ..agents.operator import Operator, operator
-from ..agents.tool import (
+from capsule_run.agents.operator import Operator, operator
+from capsule_run.agents.tool import (
     EXECUTE_CODE,
     EXECUTE_CODE_ABOUT,
     Answer,

@@ -22,10 +22,10 @@ from agents import (
     ShellTool,
 )
 
-from .._base.statuses import TIMEOUT
-from ..agents.operator import Operator, operator
-from ..agents.text import problem_text, readable
-from ..agents.tool import (
+from capsule_run._base.statuses import TIMEOUT
+from capsule_run.agents.operator import Operator, operator
+from capsule_run.agents.text import problem_text, readable
+from capsule_run.agents.tool import (
     EXECUTE_CODE,
     EXECUTE_CODE_ABOUT,
     Answer,

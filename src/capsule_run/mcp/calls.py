@@ -9,17 +9,17 @@ import sys
 import threading
 import time
 
-from .._base.errors import CapsuleError
-from ..engine.execute import perform
-from ..launcher import Cancel
+from capsule_run._base.errors import CapsuleError
+from capsule_run.engine.execute import perform
+from capsule_run.launcher import Cancel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
-    from ..model.request import Request
-    from ..model.result import Result
+    from capsule_run.model.request import Request
+    from capsule_run.model.result import Result
 
     class Finish(Protocol):
         """Called once at the end: what ran, or None where the arguments were wrong; and what came of it, or None for a bug."""

@@ -11,9 +11,9 @@ import select
 import threading
 from _queue import SimpleQueue
 
-from .._base.errors import CapsuleError
-from .._base.printable import printable
-from .._base.strict_json import dumps, loads
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.printable import printable
+from capsule_run._base.strict_json import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 from binascii import b2a_base64
 
-from .._base.value import Value
-from ..agents.text import readable
+from capsule_run._base.value import Value
+from capsule_run.agents.text import readable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

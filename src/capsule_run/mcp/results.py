@@ -6,18 +6,18 @@ first bytes. Nothing here names a path of the host. Used by `server.mcp`.
 
 from __future__ import annotations
 
-from .._base.value import replace
-from ..agents.text import explained, not_set_up_text, readable, refusal_text, tool_text
-from .resources import base64, contents, kept_file, listing, shown_path
+from capsule_run._base.value import replace
+from capsule_run.agents.text import explained, not_set_up_text, readable, refusal_text, tool_text
+from capsule_run.mcp.resources import base64, contents, kept_file, listing, shown_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .._base.errors import CapsuleError
-    from ..agents.operator import Operator
-    from ..model.request import Request
-    from ..model.result import Result
-    from ..model.result_parts import CollectedFile, Output
-    from .resources import KeptFile, ResourceStore
+    from capsule_run._base.errors import CapsuleError
+    from capsule_run.agents.operator import Operator
+    from capsule_run.mcp.resources import KeptFile, ResourceStore
+    from capsule_run.model.request import Request
+    from capsule_run.model.result import Result
+    from capsule_run.model.result_parts import CollectedFile, Output
 
 MAX_SHOWN_FILES = 20  # in an answer; the others are counted
 MAX_IMAGE_BYTES = 1 << 20  # as an image in the answer; a larger one is linked

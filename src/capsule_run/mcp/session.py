@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import posix
 
-from .. import __version__
-from .._base.errors import CapsuleError
-from .calls import Call, Calls
-from .jsonrpc import (
+from capsule_run import __version__
+from capsule_run._base.errors import CapsuleError
+from capsule_run.mcp.calls import Call, Calls
+from capsule_run.mcp.jsonrpc import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
     INVALID_REQUEST,
@@ -27,19 +27,19 @@ from .jsonrpc import (
     result_message,
     take,
 )
-from .resources import ResourceStore, contents
-from .results import answer, not_set_up, refusal
-from .tools import TOOLS, call_request, described, world
+from capsule_run.mcp.resources import ResourceStore, contents
+from capsule_run.mcp.results import answer, not_set_up, refusal
+from capsule_run.mcp.tools import TOOLS, call_request, described, world
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .._base.errors import Failure
-    from ..agents.operator import Operator
-    from ..model.request import Request
-    from ..model.result import Result
-    from .jsonrpc import Send
+    from capsule_run._base.errors import Failure
+    from capsule_run.agents.operator import Operator
+    from capsule_run.mcp.jsonrpc import Send
+    from capsule_run.model.request import Request
+    from capsule_run.model.result import Result
 
 # Revisions in which a client begins with `initialize`, oldest first; and those in which it does not.
 HANDSHAKE_VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")

@@ -6,21 +6,21 @@ Whatever a model says is one of the few arguments in the schemas; limits are the
 
 from __future__ import annotations
 
-from .._base.value import Value
-from ..agents.operator import MAX_TIMEOUT_SECONDS, MIN_TIMEOUT_SECONDS
-from ..engine.code import code_request
-from ..model.request import READ_WRITE
-from ..request.languages import language
-from ..request.parse import check_object, request_from_mapping, with_defaults
-from ..request.validators import check_source, check_stdin, list_of, refuse, wrong_type
+from capsule_run._base.value import Value
+from capsule_run.agents.operator import MAX_TIMEOUT_SECONDS, MIN_TIMEOUT_SECONDS
+from capsule_run.engine.code import code_request
+from capsule_run.model.request import READ_WRITE
+from capsule_run.request.languages import language
+from capsule_run.request.parse import check_object, request_from_mapping, with_defaults
+from capsule_run.request.validators import check_source, check_stdin, list_of, refuse, wrong_type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..agents.operator import Operator
-    from ..model.request import Request
-    from ..request.validators import Checker
+    from capsule_run.agents.operator import Operator
+    from capsule_run.model.request import Request
+    from capsule_run.request.validators import Checker
 
 
 def _text(given: object, label: str) -> str:

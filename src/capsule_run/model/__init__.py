@@ -6,68 +6,68 @@ The names of `request` can be imported from here; that is the public way.
 
 from __future__ import annotations
 
-from .._base.lazy import loaded_when_used
+from capsule_run._base.lazy import loaded_when_used
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .request import (
+    from capsule_run.model.request import (
         COPY_ON_WRITE as COPY_ON_WRITE,
     )
-    from .request import (
+    from capsule_run.model.request import (
         DEFAULT_COLLECT_BYTES as DEFAULT_COLLECT_BYTES,
     )
-    from .request import (
+    from capsule_run.model.request import (
         DEFAULT_CPU_SHARES as DEFAULT_CPU_SHARES,
     )
-    from .request import (
+    from capsule_run.model.request import (
         DEFAULT_MAX_OUTPUT_BYTES as DEFAULT_MAX_OUTPUT_BYTES,
     )
-    from .request import (
+    from capsule_run.model.request import (
         DEFAULT_MAX_PIDS as DEFAULT_MAX_PIDS,
     )
-    from .request import (
+    from capsule_run.model.request import (
         DEFAULT_MEMORY_BYTES as DEFAULT_MEMORY_BYTES,
     )
-    from .request import (
+    from capsule_run.model.request import (
         DEFAULT_TIMEOUT_MS as DEFAULT_TIMEOUT_MS,
     )
-    from .request import (
+    from capsule_run.model.request import (
         DEFAULT_WORKING_DIRECTORY as DEFAULT_WORKING_DIRECTORY,
     )
-    from .request import (
+    from capsule_run.model.request import (
         KILL as KILL,
     )
-    from .request import (
+    from capsule_run.model.request import (
         READ_ONLY as READ_ONLY,
     )
-    from .request import (
+    from capsule_run.model.request import (
         READ_WRITE as READ_WRITE,
     )
-    from .request import (
+    from capsule_run.model.request import (
         REFUSE as REFUSE,
     )
-    from .request import (
+    from capsule_run.model.request import (
         TRUNCATE as TRUNCATE,
     )
-    from .request import (
+    from capsule_run.model.request import (
         Bind as Bind,
     )
-    from .request import (
+    from capsule_run.model.request import (
         InputFile as InputFile,
     )
-    from .request import (
+    from capsule_run.model.request import (
         Isolation as Isolation,
     )
-    from .request import (
+    from capsule_run.model.request import (
         Request as Request,
     )
-    from .request import (
+    from capsule_run.model.request import (
         Resources as Resources,
     )
-    from .request import (
+    from capsule_run.model.request import (
         Workspace as Workspace,
     )
-    from .request import (
+    from capsule_run.model.request import (
         WorkspaceUpper as WorkspaceUpper,
     )
 

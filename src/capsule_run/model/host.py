@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._base.value import Value
+from capsule_run._base.value import Value
 
 
 class Identity(Value):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .._base.value import Value
-from .request import COPY_ON_WRITE
+from capsule_run._base.value import Value
+from capsule_run.model.request import COPY_ON_WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .host import CopiedFile, Delivery, Identity, Secrets, Source, Upper
+    from capsule_run.model.host import CopiedFile, Delivery, Identity, Secrets, Source, Upper
 
 
 _USAGE = "cpuacct.usage"

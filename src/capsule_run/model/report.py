@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from .._base.value import Value
+from capsule_run._base.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .policy import Policy
-    from .result_parts import Change, CollectedFile, NotApplied, NotCollected
+    from capsule_run.model.policy import Policy
+    from capsule_run.model.result_parts import Change, CollectedFile, NotApplied, NotCollected
 
 
 class WorkspaceOutput(Value):

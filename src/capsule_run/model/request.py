@@ -6,7 +6,7 @@ and nothing after it is optional. Units are in the names.
 
 from __future__ import annotations
 
-from .._base.value import Value
+from capsule_run._base.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from binascii import b2a_base64
 
-from .._base import strict_json
-from .._base.errors import CapsuleError, Failure
-from .._base.statuses import SUCCESS
-from .._base.value import Value
-from . import notebook, result_reader
-from .result_parts import plain
+from capsule_run._base import strict_json
+from capsule_run._base.errors import CapsuleError, Failure
+from capsule_run._base.statuses import SUCCESS
+from capsule_run._base.value import Value
+from capsule_run.model import notebook, result_reader
+from capsule_run.model.result_parts import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
 
-    from .._base.statuses import Status
-    from .result_parts import Change, CollectedFile, Metrics, NotApplied, NotCollected, Output
+    from capsule_run._base.statuses import Status
+    from capsule_run.model.result_parts import Change, CollectedFile, Metrics, NotApplied, NotCollected, Output
 
 
 _SHOWN_CHARACTERS = 60  # of standard output in a `repr`

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from binascii import b2a_base64
 
-from .._base.value import Value
+from capsule_run._base.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

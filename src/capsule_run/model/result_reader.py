@@ -9,16 +9,16 @@ from __future__ import annotations
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 
-from .._base.errors import Failure
-from .._base.statuses import ERROR, KILLED, SUCCESS, TIMEOUT
-from .result_parts import Change, CollectedFile, Metrics, NotApplied, NotCollected, Output
+from capsule_run._base.errors import Failure
+from capsule_run._base.statuses import ERROR, KILLED, SUCCESS, TIMEOUT
+from capsule_run.model.result_parts import Change, CollectedFile, Metrics, NotApplied, NotCollected, Output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import TypedDict, TypeVar
 
-    from .._base.statuses import Status
+    from capsule_run._base.statuses import Status
 
     T = TypeVar("T")
 

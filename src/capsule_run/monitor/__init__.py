@@ -5,41 +5,41 @@ Never fails a run for what it cannot write. Read first: `audit_log`. Public: `fr
 
 from __future__ import annotations
 
-from .._base.lazy import loaded_when_used
+from capsule_run._base.lazy import loaded_when_used
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .audit_log import (
+    from capsule_run.monitor.audit_log import (
         EFBIG as EFBIG,
     )
-    from .audit_log import (
+    from capsule_run.monitor.audit_log import (
         ENOSPC as ENOSPC,
     )
-    from .audit_log import (
+    from capsule_run.monitor.audit_log import (
         ETIMEDOUT as ETIMEDOUT,
     )
-    from .audit_log import (
+    from capsule_run.monitor.audit_log import (
         LOCK_PATIENCE_S as LOCK_PATIENCE_S,
     )
-    from .audit_log import (
+    from capsule_run.monitor.audit_log import (
         MOST_METRICS_BYTES as MOST_METRICS_BYTES,
     )
-    from .audit_log import (
+    from capsule_run.monitor.audit_log import (
         MOST_WORD_BYTES as MOST_WORD_BYTES,
     )
-    from .audit_log import (
+    from capsule_run.monitor.audit_log import (
         MOST_WORDS as MOST_WORDS,
     )
-    from .audit_log import (
+    from capsule_run.monitor.audit_log import (
         Monitor as Monitor,
     )
-    from .audit_log import (
+    from capsule_run.monitor.audit_log import (
         add_metrics as add_metrics,
     )
-    from .audit_log import (
+    from capsule_run.monitor.audit_log import (
         append_line as append_line,
     )
-    from .audit_log import (
+    from capsule_run.monitor.audit_log import (
         policy_hash as policy_hash,
     )
 

@@ -17,26 +17,26 @@ import posix
 import select
 import time
 
-from .._base.errors import CapsuleError
-from .._base.statuses import ERROR
-from .._base.strict_json import dumps
-from .._base.value import replace
-from ..engine.build_result import new_execution_id, timestamp
-from ..engine.execute import execute
-from ..engine.prepare import prepare
-from ..host.caller_files import Place, callers_descriptor, reason_of
-from ..host.path_resolution import DIRECTORY_FLAGS
-from .prometheus import accumulated
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.statuses import ERROR
+from capsule_run._base.strict_json import dumps
+from capsule_run._base.value import replace
+from capsule_run.engine.build_result import new_execution_id, timestamp
+from capsule_run.engine.execute import execute
+from capsule_run.engine.prepare import prepare
+from capsule_run.host.caller_files import Place, callers_descriptor, reason_of
+from capsule_run.host.path_resolution import DIRECTORY_FLAGS
+from capsule_run.monitor.prometheus import accumulated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..engine.streams import Streams
-    from ..launcher import Run
-    from ..model.policy import Policy
-    from ..model.request import Request
-    from ..model.result import Result
+    from capsule_run.engine.streams import Streams
+    from capsule_run.launcher import Run
+    from capsule_run.model.policy import Policy
+    from capsule_run.model.request import Request
+    from capsule_run.model.result import Result
 
 LOCK_PATIENCE_S = 2.0
 ENOSPC, EFBIG, ETIMEDOUT = 28, 27, 110

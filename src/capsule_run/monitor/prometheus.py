@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model.result import Result
+    from capsule_run.model.result import Result
 
 HEAD = "# Figures of capsule-run: every run adds to them. Do not edit."
 BUCKETS = (0.01, 0.1, 1.0, 10.0, 60.0, 600.0)

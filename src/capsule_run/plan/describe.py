@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model.plan import Plan
+    from capsule_run.model.plan import Plan
 
 _WORDS = {
     "namespace": "a private {0} namespace",

@@ -5,16 +5,16 @@ Rank 1: pure. `plan` puts it behind the room's half.
 
 from __future__ import annotations
 
-from .._base.lexical_paths import WORKSPACE
-from ..model.request import READ_ONLY, READ_WRITE
-from ..policy.mounts import scratch_places
-from ..policy.resolve import DRAIN_MS
-from ..seccomp import filters, prefix
-from .preamble import GROUP_NAME
+from capsule_run._base.lexical_paths import WORKSPACE
+from capsule_run.model.request import READ_ONLY, READ_WRITE
+from capsule_run.plan.preamble import GROUP_NAME
+from capsule_run.policy.mounts import scratch_places
+from capsule_run.policy.resolve import DRAIN_MS
+from capsule_run.seccomp import filters, prefix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model.policy import Group, Policy
+    from capsule_run.model.policy import Group, Policy
 
     Step = tuple[str, ...]
 

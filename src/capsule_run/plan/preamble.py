@@ -6,12 +6,12 @@ host is surveyed and the policy resolved: so the namespaces are made while that 
 
 from __future__ import annotations
 
-from .._base.errors import CapsuleError
+from capsule_run._base.errors import CapsuleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model.host import Identity
-    from ..model.policy import Group
+    from capsule_run.model.host import Identity
+    from capsule_run.model.policy import Group
 
     Step = tuple[str, ...]
 

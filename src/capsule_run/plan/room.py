@@ -6,19 +6,19 @@ core refuses a plan whose steps go back in that order, or that lacks one of the 
 
 from __future__ import annotations
 
-from .._base.lexical_paths import SCRATCH_PLACES, VAR_TMP, WORKSPACE, within
-from ..model.plan import Plan
-from ..model.policy import COPY, TRANSIENT
-from ..model.request import COPY_ON_WRITE, READ_ONLY
-from ..policy.mounts import scratch_places
-from . import payload
-from .preamble import GROUP_NAME, preamble_steps
+from capsule_run._base.lexical_paths import SCRATCH_PLACES, VAR_TMP, WORKSPACE, within
+from capsule_run.model.plan import Plan
+from capsule_run.model.policy import COPY, TRANSIENT
+from capsule_run.model.request import COPY_ON_WRITE, READ_ONLY
+from capsule_run.plan import payload
+from capsule_run.plan.preamble import GROUP_NAME, preamble_steps
+from capsule_run.policy.mounts import scratch_places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model.host import CopiedFile, Secrets, Source
-    from ..model.plan import Step
-    from ..model.policy import Policy
+    from capsule_run.model.host import CopiedFile, Secrets, Source
+    from capsule_run.model.plan import Step
+    from capsule_run.model.policy import Policy
 
 
 # The building place is one tmpfs; the root to be is its `new`, and what the sandbox may write lies beside that.

@@ -6,15 +6,15 @@ Version 1 and version 2 are two tables of file names for one set of limits.
 
 from __future__ import annotations
 
-from .._base.errors import CapsuleError
-from .._base.value import replace
-from ..model.policy import _USAGE, Decision, Group, Limits, Setting
-from ..model.request import DEFAULT_CPU_SHARES, DEFAULT_MAX_PIDS, DEFAULT_MEMORY_BYTES
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.value import replace
+from capsule_run.model.policy import _USAGE, Decision, Group, Limits, Setting
+from capsule_run.model.request import DEFAULT_CPU_SHARES, DEFAULT_MAX_PIDS, DEFAULT_MEMORY_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model.host import Cgroups, Place
-    from ..model.request import Request, Resources
+    from capsule_run.model.host import Cgroups, Place
+    from capsule_run.model.request import Request, Resources
 
 
 CGROUP1, CGROUP2 = "cgroup1", "cgroup2"

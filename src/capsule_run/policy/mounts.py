@@ -5,8 +5,8 @@ Rank 1: pure. Called by `policy.resolve.resolve`, which raises what is refused h
 
 from __future__ import annotations
 
-from .._base.errors import CapsuleError
-from .._base.lexical_paths import (
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.lexical_paths import (
     HELD_TREES,
     PRIVATE_DIRECTORIES,
     SCRATCH_PLACES,
@@ -21,15 +21,15 @@ from .._base.lexical_paths import (
     shown_already,
     within,
 )
-from .._base.value import replace
-from ..model.policy import COPY, PRIVATE, TRANSIENT, BoundPath
-from ..model.request import COPY_ON_WRITE, READ_ONLY, READ_WRITE
+from capsule_run._base.value import replace
+from capsule_run.model.policy import COPY, PRIVATE, TRANSIENT, BoundPath
+from capsule_run.model.request import COPY_ON_WRITE, READ_ONLY, READ_WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model.host import Host, Secrets, Source
-    from ..model.policy import Policy
-    from ..model.request import Request
+    from capsule_run.model.host import Host, Secrets, Source
+    from capsule_run.model.policy import Policy
+    from capsule_run.model.request import Request
 
 
 ELOOP = 40

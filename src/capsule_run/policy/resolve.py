@@ -6,12 +6,12 @@ module is optional.
 
 from __future__ import annotations
 
-from .._base.errors import CapsuleError
-from .._base.lexical_paths import WORKSPACE, normal
-from .._base.value import replace
-from ..model.host import NONE
-from ..model.policy import COPY, UNCOVERED, Calls, Policy, Watched
-from ..model.request import (
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.lexical_paths import WORKSPACE, normal
+from capsule_run._base.value import replace
+from capsule_run.model.host import NONE
+from capsule_run.model.policy import COPY, UNCOVERED, Calls, Policy, Watched
+from capsule_run.model.request import (
     COPY_ON_WRITE,
     DEFAULT_CPU_SHARES,
     DEFAULT_MAX_OUTPUT_BYTES,
@@ -21,15 +21,15 @@ from ..model.request import (
     KILL,
     REFUSE,
 )
-from . import limits as policy_limits
-from . import mounts, secret_masks
-from . import workspace as policy_workspace
+from capsule_run.policy import limits as policy_limits
+from capsule_run.policy import mounts, secret_masks
+from capsule_run.policy import workspace as policy_workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model.host import Cgroups, Host, Identity, Source
-    from ..model.policy import BoundPath, Cover, Recipe
-    from ..model.request import Request
+    from capsule_run.model.host import Cgroups, Host, Identity, Source
+    from capsule_run.model.policy import BoundPath, Cover, Recipe
+    from capsule_run.model.request import Request
 
 
 DEFAULT_MAX_OPEN_FILES = 1024

@@ -6,15 +6,15 @@ docs/decisions/masks-on-live-shares.md says what holds where.
 
 from __future__ import annotations
 
-from .._base.lexical_paths import WORKSPACE, within
-from ..model.policy import TRANSIENT, Cover, Guard
-from ..model.request import COPY_ON_WRITE, READ_ONLY
-from .mounts import fixed_names
+from capsule_run._base.lexical_paths import WORKSPACE, within
+from capsule_run.model.policy import TRANSIENT, Cover, Guard
+from capsule_run.model.request import COPY_ON_WRITE, READ_ONLY
+from capsule_run.policy.mounts import fixed_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model.host import Host, Secrets, Source
-    from ..model.policy import BoundPath
+    from capsule_run.model.host import Host, Secrets, Source
+    from capsule_run.model.policy import BoundPath
 
 
 def resolve(host: Host, kind: str, binds: tuple[BoundPath, ...], shared: Source | None) -> Cover:

@@ -5,16 +5,16 @@ Rank 1: pure. Called by `policy.resolve.resolve`.
 
 from __future__ import annotations
 
-from .._base.errors import CapsuleError
-from .._base.lexical_paths import WORKSPACE, normal, within
-from ..model.policy import COPY, PAGE, PRIVATE, TRANSIENT, Transfer
-from ..model.request import COPY_ON_WRITE, DEFAULT_COLLECT_BYTES, DEFAULT_MEMORY_BYTES
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.lexical_paths import WORKSPACE, normal, within
+from capsule_run.model.policy import COPY, PAGE, PRIVATE, TRANSIENT, Transfer
+from capsule_run.model.request import COPY_ON_WRITE, DEFAULT_COLLECT_BYTES, DEFAULT_MEMORY_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model.host import Delivery, Host, Source, Upper
-    from ..model.policy import BoundPath
-    from ..model.request import Request
+    from capsule_run.model.host import Delivery, Host, Source, Upper
+    from capsule_run.model.policy import BoundPath
+    from capsule_run.model.request import Request
 
 
 def resolve(request: Request, host: Host, kind: str, covered: tuple[str, ...], disk_bytes: int) -> Transfer:

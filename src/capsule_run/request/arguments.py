@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .parse import FIELDS, nested, request_from_mapping
-from .sizes import parse_size
+from capsule_run.request.parse import FIELDS, nested, request_from_mapping
+from capsule_run.request.sizes import parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model.request import Request
+    from capsule_run.model.request import Request
 
 # Every argument of the SDK's `run` and the request field that it fills; a field of bytes also takes a size ("256M").
 ARGUMENTS = {

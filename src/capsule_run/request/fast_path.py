@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .._base.value import Value
-from ..model.request import Request
+from capsule_run._base.value import Value
+from capsule_run.model.request import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ Rank 1: pure. Imported by `jsonapi` for the requests that have them.
 
 from __future__ import annotations
 
-from .._base import secret_names
-from .._base.value import replace
-from ..model.request import InputFile, WorkspaceUpper
-from .sizes import parse_size
-from .validators import (
+from capsule_run._base import secret_names
+from capsule_run._base.value import replace
+from capsule_run.model.request import InputFile, WorkspaceUpper
+from capsule_run.request.sizes import parse_size
+from capsule_run.request.validators import (
     check_base64,
     check_source,
     check_stdin,
@@ -26,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .validators import Checker
+    from capsule_run.request.validators import Checker
 
 
 MOST_FILES = 100_000

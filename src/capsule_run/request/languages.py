@@ -9,9 +9,9 @@ Rank 1: pure. Which toolchains work in the sandbox is asked of the caller, who c
 
 from __future__ import annotations
 
-from .._base.errors import CapsuleError
-from .._base.value import Value
-from .validators import check_string, nearest, refuse, shown
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.value import Value
+from capsule_run.request.validators import check_string, nearest, refuse, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

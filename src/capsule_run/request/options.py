@@ -6,12 +6,12 @@ the same checker as in JSON. Called by `cli`; `help` prints the table.
 
 from __future__ import annotations
 
-from .._base.errors import CapsuleError
-from .._base.value import Value
-from ..model.request import COPY_ON_WRITE, DEFAULT_USER, DEFAULT_WORKING_DIRECTORY, READ_ONLY
-from . import file_fields
-from .fast_path import HELP, RUN, VERSION, Options
-from .parse import (
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.value import Value
+from capsule_run.model.request import COPY_ON_WRITE, DEFAULT_USER, DEFAULT_WORKING_DIRECTORY, READ_ONLY
+from capsule_run.request import file_fields
+from capsule_run.request.fast_path import HELP, RUN, VERSION, Options
+from capsule_run.request.parse import (
     FIELDS,
     check_bind_mode,
     check_requirement,
@@ -20,14 +20,23 @@ from .parse import (
     parse_request,
     request_from_mapping,
 )
-from .sizes import parse_size
-from .validators import check_directory, check_place, check_source, check_variable, nearest, quoted, refuse, shown
+from capsule_run.request.sizes import parse_size
+from capsule_run.request.validators import (
+    check_directory,
+    check_place,
+    check_source,
+    check_variable,
+    nearest,
+    quoted,
+    refuse,
+    shown,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ..model.request import Request
+    from capsule_run.model.request import Request
 
     # From the word given and the option's name to what the request mapping holds. Every checker of strings is one.
     Reader = Callable[[str, str], object]

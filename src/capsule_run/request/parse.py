@@ -6,10 +6,10 @@ they build the same mapping, and where they want a label of theirs they call the
 
 from __future__ import annotations
 
-from .._base import strict_json
-from .._base.errors import CapsuleError
-from .._base.value import Value, replace
-from ..model.request import (
+from capsule_run._base import strict_json
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.value import Value, replace
+from capsule_run.model.request import (
     COPY_ON_WRITE,
     KILL,
     READ_ONLY,
@@ -22,8 +22,8 @@ from ..model.request import (
     Resources,
     Workspace,
 )
-from . import file_fields
-from .validators import (
+from capsule_run.request import file_fields
+from capsule_run.request.validators import (
     check_base64,
     check_boolean,
     check_command,
@@ -51,7 +51,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from .validators import Checker
+    from capsule_run.request.validators import Checker
 
 REQUIREMENTS = ("cgroup2", "cgroup1", "landlock", "overlay", "seccomp_notify")
 

@@ -6,8 +6,8 @@ is counted. A fraction is accepted and rounded down to a whole byte (`1.5G`).
 
 from __future__ import annotations
 
-from .._base import strict_json
-from .._base.errors import CapsuleError
+from capsule_run._base import strict_json
+from capsule_run._base.errors import CapsuleError
 
 MAX_BYTES = (1 << 63) - 1
 _SHIFTS = {letter + ending: 10 * power for power, letter in enumerate("kmgt", 1) for ending in ("", "b", "ib")}

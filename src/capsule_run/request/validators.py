@@ -12,8 +12,8 @@ from __future__ import annotations
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 
-from .._base import strict_json
-from .._base.errors import CapsuleError
+from capsule_run._base import strict_json
+from capsule_run._base.errors import CapsuleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ Pure. Read first: `verdict`.
 
 from __future__ import annotations
 
-from .._base.lazy import loaded_when_used
+from capsule_run._base.lazy import loaded_when_used
 
 __getattr__ = loaded_when_used(
     __name__,

@@ -5,19 +5,19 @@ Rank 1: pure. Made of the record's lines, which the launcher wrote (core/notify.
 
 from __future__ import annotations
 
-from .._base.errors import CapsuleError
-from .._base.printable import name
-from ..seccomp.catalogue import allowing
-from ..seccomp.rule import ERRNO_NAMES
-from ..seccomp.ruleset import numbers_of
-from .report import record_text
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.printable import name
+from capsule_run.result.report import record_text
+from capsule_run.seccomp.catalogue import allowing
+from capsule_run.seccomp.rule import ERRNO_NAMES
+from capsule_run.seccomp.ruleset import numbers_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .._base.errors import Failure
-    from ..model.report import FinishedRun
+    from capsule_run._base.errors import Failure
+    from capsule_run.model.report import FinishedRun
 
 # In the place of an errno: the call ended the run.
 END_OF_RUN = 0xFFFF

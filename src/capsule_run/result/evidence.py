@@ -7,19 +7,19 @@ there is no cause. docs/limits.md says what each rung can prove.
 
 from __future__ import annotations
 
-from .._base import errno_words as base_errno_words
-from .._base.error_codes import entry
-from .._base.errors import CapsuleError
-from ..model.request import KILL, TRUNCATE
-from ..policy.mounts import private_mounts
-from .metrics import counters, processor_ms, wall_ms
+from capsule_run._base import errno_words as base_errno_words
+from capsule_run._base.error_codes import entry
+from capsule_run._base.errors import CapsuleError
+from capsule_run.model.request import KILL, TRUNCATE
+from capsule_run.policy.mounts import private_mounts
+from capsule_run.result.metrics import counters, processor_ms, wall_ms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..model.policy import Policy
-    from ..model.report import FinishedRun
+    from capsule_run.model.policy import Policy
+    from capsule_run.model.report import FinishedRun
 
 SIGKILL, SIGXCPU, SIGXFSZ = 9, 24, 25
 PAGE = 4096

@@ -10,11 +10,11 @@ Rank 1: pure. Imported only where a command exited with an error.
 
 from __future__ import annotations
 
-from .._base.lexical_paths import WORKSPACE, within
+from capsule_run._base.lexical_paths import WORKSPACE, within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model.policy import Policy
+    from capsule_run.model.policy import Policy
 
 _READ_ONLY = ("Read-only file system", "os error 30", "[Errno 30]", "EROFS")
 _ABSENT = ("No such file or directory", "no such file or directory", "[Errno 2]", "ENOENT")

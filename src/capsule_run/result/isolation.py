@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from binascii import unhexlify
 
-from .._base.errors import CapsuleError
-from ..seccomp import filters
+from capsule_run._base.errors import CapsuleError
+from capsule_run.seccomp import filters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model.policy import Policy
-    from ..model.report import FinishedRun
+    from capsule_run.model.policy import Policy
+    from capsule_run.model.report import FinishedRun
 
 
 try:

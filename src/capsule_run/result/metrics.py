@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from .._base.value import Value
-from ..model.result_parts import Metrics, Output
+from capsule_run._base.value import Value
+from capsule_run.model.result_parts import Metrics, Output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..model.report import FinishedRun, Sample
+    from capsule_run.model.report import FinishedRun, Sample
 
 
 ROUNDED_US = 20_000  # user and system time in /proc are each rounded down to a hundredth of a second

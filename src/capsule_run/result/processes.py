@@ -8,14 +8,14 @@ and was killed.
 
 from __future__ import annotations
 
-from .._base.printable import name
-from .report import record_text
+from capsule_run._base.printable import name
+from capsule_run.result.report import record_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..model.report import FinishedRun
+    from capsule_run.model.report import FinishedRun
 
 
 MOST_WORDS = 64
@@ -129,9 +129,9 @@ def _call(text: str, architecture: str) -> dict[str, object]:
     if not words or not words[0].isdigit():
         return {}
     if architecture == "x86_64":
-        from ..seccomp.tables.syscalls_x86_64 import NUMBERS  # noqa: PLC0415  # one of two
+        from capsule_run.seccomp.tables.syscalls_x86_64 import NUMBERS  # noqa: PLC0415  # one of two
     else:
-        from ..seccomp.tables.syscalls_aarch64 import NUMBERS  # noqa: PLC0415  # one of two
+        from capsule_run.seccomp.tables.syscalls_aarch64 import NUMBERS  # noqa: PLC0415  # one of two
     number = int(words[0])
     name = next((name for name, known in NUMBERS.items() if known == number), str(number))
     if name in _ON_A_DESCRIPTOR and len(words) > 1:

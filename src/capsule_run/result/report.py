@@ -6,8 +6,8 @@ command runs.
 
 from __future__ import annotations
 
-from .._base.errors import CapsuleError
-from ..model.report import Report
+from capsule_run._base.errors import CapsuleError
+from capsule_run.model.report import Report
 
 _TIMES = ("received", "cloned", "mapped", "furnished", "ready", "started", "ended", "reported")
 _USAGE = (

@@ -5,20 +5,20 @@ Rank 1: pure. Every end that is not clean has one cause, and the numbers that pr
 
 from __future__ import annotations
 
-from .._base import errno_words as base_errno_words
-from .._base.errors import BROKEN_PIPE_EXIT, EXHAUSTED, CapsuleError, exhaustion
-from .._base.statuses import ERROR, KILLED, SUCCESS, TIMEOUT
-from .._base.value import replace
-from ..plan import describe as plan_describe
-from ..policy.resolve import DRAIN_MS
-from . import evidence, hints
+from capsule_run._base import errno_words as base_errno_words
+from capsule_run._base.errors import BROKEN_PIPE_EXIT, EXHAUSTED, CapsuleError, exhaustion
+from capsule_run._base.statuses import ERROR, KILLED, SUCCESS, TIMEOUT
+from capsule_run._base.value import replace
+from capsule_run.plan import describe as plan_describe
+from capsule_run.policy.resolve import DRAIN_MS
+from capsule_run.result import evidence, hints
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .._base.errors import Failure
-    from .._base.statuses import Status
-    from ..model.plan import Plan
-    from ..model.report import FinishedRun, Report
+    from capsule_run._base.errors import Failure
+    from capsule_run._base.statuses import Status
+    from capsule_run.model.plan import Plan
+    from capsule_run.model.report import FinishedRun, Report
 
 
 KILLED_EXIT = 137

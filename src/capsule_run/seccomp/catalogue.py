@@ -5,14 +5,14 @@ Pure, and only on the path of who asks: a run that was refused something, `polic
 
 from __future__ import annotations
 
-from .tables.profiles import PROFILES
-from .tables.rules import GROUPS
+from capsule_run.seccomp.tables.profiles import PROFILES
+from capsule_run.seccomp.tables.rules import GROUPS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .rule import Rule
+    from capsule_run.seccomp.rule import Rule
 
 # What no profile of a user's may allow either: it ends a run, or it does the work of other calls past their rules.
 CLOSED_GROUPS = ("escape",)

@@ -5,16 +5,16 @@ Pure; called when no shipped table has the combination, and by `generate`, which
 
 from __future__ import annotations
 
-from .assembler import IF_ANY_BIT, IF_AT_LEAST, IF_EQUAL, IF_GREATER, Graph, assemble
-from .rule import ALL_BITS, ENOSYS, refuse
-from .ruleset import audit_arch_of, grouped_rules, numbers_of, settled
+from capsule_run.seccomp.assembler import IF_ANY_BIT, IF_AT_LEAST, IF_EQUAL, IF_GREATER, Graph, assemble
+from capsule_run.seccomp.rule import ALL_BITS, ENOSYS, refuse
+from capsule_run.seccomp.ruleset import audit_arch_of, grouped_rules, numbers_of, settled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..model.policy import Recipe
-    from .rule import Action, Condition, Rule
+    from capsule_run.model.policy import Recipe
+    from capsule_run.seccomp.rule import Action, Condition, Rule
 
 # Offsets in `struct seccomp_data`; both architectures are little-endian, so an argument's low half comes first.
 NUMBER_OFFSET, ARCH_OFFSET, ARGUMENTS_OFFSET = 0, 4, 16

@@ -5,13 +5,13 @@ Pure. `profile_file` reads one from TOML; NAME+GROUP on the command line is anot
 
 from __future__ import annotations
 
-from .._base.errors import CapsuleError
-from ..model.policy import Recipe
-from ..request.validators import nearest
-from .catalogue import CLOSED_GROUPS, is_closed
-from .tables import syscalls_aarch64, syscalls_x86_64
-from .tables.profiles import PROFILES
-from .tables.rules import GROUPS
+from capsule_run._base.errors import CapsuleError
+from capsule_run.model.policy import Recipe
+from capsule_run.request.validators import nearest
+from capsule_run.seccomp.catalogue import CLOSED_GROUPS, is_closed
+from capsule_run.seccomp.tables import syscalls_aarch64, syscalls_x86_64
+from capsule_run.seccomp.tables.profiles import PROFILES
+from capsule_run.seccomp.tables.rules import GROUPS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,14 +5,14 @@ Pure, and not on the path of a run.
 
 from __future__ import annotations
 
-from .._base.value import Value
-from .rule import ERRNO_NAMES
-from .ruleset import KILL_VIOLATIONS, grouped_rules, numbers_of, settled
+from capsule_run._base.value import Value
+from capsule_run.seccomp.rule import ERRNO_NAMES
+from capsule_run.seccomp.ruleset import KILL_VIOLATIONS, grouped_rules, numbers_of, settled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..model.policy import Recipe
-    from .rule import Action, Case
+    from capsule_run.model.policy import Recipe
+    from capsule_run.seccomp.rule import Action, Case
 
 
 class Row(Value):

@@ -6,15 +6,15 @@ the rules and the compiler are imported only by who needs them.
 
 from __future__ import annotations
 
-from . import compiler
-from . import explain as seccomp_explain
+from capsule_run.seccomp import compiler
+from capsule_run.seccomp import explain as seccomp_explain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..model.policy import Recipe
-    from .explain import Row
+    from capsule_run.model.policy import Recipe
+    from capsule_run.seccomp.explain import Row
 
 __all__ = ["allowed_calls", "compile_filter", "explain", "program_hex", "table_key"]
 

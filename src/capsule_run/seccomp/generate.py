@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .filters import compile_filter, table_key, table_name
-from .ruleset import ARCHITECTURES
-from .tables.profiles import PROFILES
+from capsule_run.seccomp.filters import compile_filter, table_key, table_name
+from capsule_run.seccomp.ruleset import ARCHITECTURES
+from capsule_run.seccomp.tables.profiles import PROFILES
 
 _HEAD = '''"""Compiled filters of profile `{profile}` for {architecture}, {where}.
 
@@ -53,6 +53,6 @@ def write_tables(directory: str) -> None:
 
 
 if __name__ == "__main__":
-    from . import tables
+    from capsule_run.seccomp import tables
 
     write_tables(tables.__path__[0])

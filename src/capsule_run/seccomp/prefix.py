@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from struct import pack
 
-from .compiler import ARCH_OFFSET, NUMBER_OFFSET
-from .ruleset import numbers_of
+from capsule_run.seccomp.compiler import ARCH_OFFSET, NUMBER_OFFSET
+from capsule_run.seccomp.ruleset import numbers_of
 
 TOLD = ("exit_group", "execve")
 LOAD, IF_EQUAL, RETURN = 0x20, 0x15, 0x06
@@ -19,9 +19,9 @@ ASK_AND_GO_ON = 0x7FC00000 | 0xFFFE  # the low half tells the launcher what to a
 def told_first(architecture: str) -> str:
     """The instructions, in hexadecimal, to stand before a filter."""
     if architecture == "x86_64":
-        from .tables.syscalls_x86_64 import AUDIT_ARCH  # noqa: PLC0415  # one of two
+        from capsule_run.seccomp.tables.syscalls_x86_64 import AUDIT_ARCH  # noqa: PLC0415  # one of two
     else:
-        from .tables.syscalls_aarch64 import AUDIT_ARCH  # noqa: PLC0415  # one of two
+        from capsule_run.seccomp.tables.syscalls_aarch64 import AUDIT_ARCH  # noqa: PLC0415  # one of two
     numbers = numbers_of(architecture)
     count = len(TOLD)
     program = [(LOAD, 0, 0, ARCH_OFFSET), (IF_EQUAL, 0, count + 2, AUDIT_ARCH), (LOAD, 0, 0, NUMBER_OFFSET)]

@@ -9,7 +9,7 @@ Every test looks at 32 bits: the low half of an argument (0 to 5), or the high h
 
 from __future__ import annotations
 
-from .._base.value import Value
+from capsule_run._base.value import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

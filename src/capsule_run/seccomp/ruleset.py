@@ -5,18 +5,18 @@ Pure; `selection` calls it before anything is compiled or shown.
 
 from __future__ import annotations
 
-from ..model.policy import Recipe
-from . import catalogue
-from .custom_profile import ALONE
-from .rule import ALL_BITS, ALLOW, KILL, Case, Rule, refuse
-from .tables.profiles import PROFILES
-from .tables.rules import GROUPS
+from capsule_run.model.policy import Recipe
+from capsule_run.seccomp import catalogue
+from capsule_run.seccomp.custom_profile import ALONE
+from capsule_run.seccomp.rule import ALL_BITS, ALLOW, KILL, Case, Rule, refuse
+from capsule_run.seccomp.tables.profiles import PROFILES
+from capsule_run.seccomp.tables.rules import GROUPS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from .rule import Action, Condition
+    from capsule_run.seccomp.rule import Action, Condition
 
 
 # Six arguments of 64 bits: their low halves are 0 to 5, their high halves 6 to 11.
@@ -110,9 +110,9 @@ ARCHITECTURES = ("x86_64", "aarch64")
 def numbers_of(architecture: str) -> Mapping[str, int]:
     """Syscall numbers by name."""
     if architecture == "x86_64":
-        from .tables.syscalls_x86_64 import NUMBERS  # noqa: PLC0415  # one of two
+        from capsule_run.seccomp.tables.syscalls_x86_64 import NUMBERS  # noqa: PLC0415  # one of two
     elif architecture == "aarch64":
-        from .tables.syscalls_aarch64 import NUMBERS  # noqa: PLC0415  # one of two
+        from capsule_run.seccomp.tables.syscalls_aarch64 import NUMBERS  # noqa: PLC0415  # one of two
     else:
         raise ValueError(f"unknown architecture `{architecture}`: `x86_64` and `aarch64` have a policy")
     return NUMBERS
@@ -121,9 +121,9 @@ def numbers_of(architecture: str) -> Mapping[str, int]:
 def audit_arch_of(architecture: str) -> int:
     """What the kernel calls the architecture in `seccomp_data.arch`."""
     if architecture == "x86_64":
-        from .tables.syscalls_x86_64 import AUDIT_ARCH  # noqa: PLC0415  # one of two
+        from capsule_run.seccomp.tables.syscalls_x86_64 import AUDIT_ARCH  # noqa: PLC0415  # one of two
     else:
-        from .tables.syscalls_aarch64 import AUDIT_ARCH  # noqa: PLC0415  # one of two
+        from capsule_run.seccomp.tables.syscalls_aarch64 import AUDIT_ARCH  # noqa: PLC0415  # one of two
     return AUDIT_ARCH
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import posix
 
-from .._base.value import Value
-from ..host.path_resolution import READ_FLAGS
-from ..host.tree_walk import EXDEV, TreeCursor
-from ..model.result_parts import CollectedFile, NotCollected
-from ..request.file_fields import MOST_NAMES, advance
+from capsule_run._base.value import Value
+from capsule_run.host.path_resolution import READ_FLAGS
+from capsule_run.host.tree_walk import EXDEV, TreeCursor
+from capsule_run.model.result_parts import CollectedFile, NotCollected
+from capsule_run.request.file_fields import MOST_NAMES, advance
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ import fcntl
 import posix
 import select
 
-from ..host.input_files import open_plain, unreadable
+from capsule_run.host.input_files import open_plain, unreadable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..launcher import Launcher
-    from ..model.host import Delivery
+    from capsule_run.launcher import Launcher
+    from capsule_run.model.host import Delivery
 
 
 _STEP_BYTES = 1 << 20

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import posix
 
-from .._base.value import Value
-from ..host.path_resolution import READ_FLAGS
-from ..host.tree_walk import TreeCursor
-from ..model.result_parts import CREATED, DELETED, MODIFIED, Change
+from capsule_run._base.value import Value
+from capsule_run.host.path_resolution import READ_FLAGS
+from capsule_run.host.tree_walk import TreeCursor
+from capsule_run.model.result_parts import CREATED, DELETED, MODIFIED, Change
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..model.result_parts import ChangeKind, FileType
+    from capsule_run.model.result_parts import ChangeKind, FileType
 
 _KIND, _PLAIN, _DIRECTORY, _LINK, _DEVICE = 0o170000, 0o100000, 0o040000, 0o120000, 0o020000
 _TYPES: dict[int, FileType] = {_PLAIN: "file", _DIRECTORY: "directory", _LINK: "symlink"}

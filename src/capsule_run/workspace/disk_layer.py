@@ -10,30 +10,30 @@ from __future__ import annotations
 import _thread
 import posix
 
-from .._base.errors import CapsuleError
-from .._base.statuses import KILLED
-from .._base.value import replace
-from ..host.caller_files import open_directory, reason_of, resolve
-from ..host.input_files import open_plain
-from ..host.owner_tag import own_name
-from ..host.path_resolution import DIRECTORY_FLAGS
-from ..host.survey import look
-from ..host.system import capabilities
-from ..host.tree_walk import used_bytes
-from ..model.host import Upper
-from ..plan.room import WORKSPACE_PLACE, layer_steps
-from .remove_tree import remove, sweep
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.statuses import KILLED
+from capsule_run._base.value import replace
+from capsule_run.host.caller_files import open_directory, reason_of, resolve
+from capsule_run.host.input_files import open_plain
+from capsule_run.host.owner_tag import own_name
+from capsule_run.host.path_resolution import DIRECTORY_FLAGS
+from capsule_run.host.survey import look
+from capsule_run.host.system import capabilities
+from capsule_run.host.tree_walk import used_bytes
+from capsule_run.model.host import Upper
+from capsule_run.plan.room import WORKSPACE_PLACE, layer_steps
+from capsule_run.workspace.remove_tree import remove, sweep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-    from ..launcher import Run
-    from ..model.host import Delivery, Source
-    from ..model.policy import Policy
-    from ..model.request import WorkspaceUpper
-    from ..model.result import Result
+    from capsule_run.launcher import Run
+    from capsule_run.model.host import Delivery, Source
+    from capsule_run.model.policy import Policy
+    from capsule_run.model.request import WorkspaceUpper
+    from capsule_run.model.result import Result
 
 FIELD = "isolation.workspace_upper"
 LAYER, UPPER, WORK = "layer", "upper", "work"

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import posix
 
-from .._base.errors import CapsuleError
-from ..host.caller_files import link_beside, open_directory, reason_of, write_beside
-from ..host.path_resolution import DIRECTORY_FLAGS, READ_FLAGS
-from ..host.tree_walk import delete
-from ..model.result_parts import DELETED, NotApplied
+from capsule_run._base.errors import CapsuleError
+from capsule_run.host.caller_files import link_beside, open_directory, reason_of, write_beside
+from capsule_run.host.path_resolution import DIRECTORY_FLAGS, READ_FLAGS
+from capsule_run.host.tree_walk import delete
+from capsule_run.model.result_parts import DELETED, NotApplied
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..model.result_parts import Change, CollectedFile
-    from .diff import Comparison
+    from capsule_run.model.result_parts import Change, CollectedFile
+    from capsule_run.workspace.diff import Comparison
 
 
 MOST_TOLD = 1000

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import posix
 
-from ..host.owner_tag import is_of_the_dead
-from ..host.path_resolution import DIRECTORY_FLAGS
+from capsule_run.host.owner_tag import is_of_the_dead
+from capsule_run.host.path_resolution import DIRECTORY_FLAGS
 
 _KIND, _DIRECTORY = 0o170000, 0o040000
 _OWN_FLAGS = posix.O_PATH | posix.O_NOFOLLOW | posix.O_DIRECTORY | posix.O_CLOEXEC

@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import posix
 
-from .._base.errors import CapsuleError
-from .._base.lexical_paths import WORKSPACE, within
-from .._base.value import replace
-from ..host.path_resolution import DIRECTORY_FLAGS
-from ..model.policy import COPY, PRIVATE
-from ..model.report import WorkspaceOutput
-from ..model.request import COPY_ON_WRITE
-from . import collect as workspace_collect
-from . import copy_in, diff, export
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.lexical_paths import WORKSPACE, within
+from capsule_run._base.value import replace
+from capsule_run.host.path_resolution import DIRECTORY_FLAGS
+from capsule_run.model.policy import COPY, PRIVATE
+from capsule_run.model.report import WorkspaceOutput
+from capsule_run.model.request import COPY_ON_WRITE
+from capsule_run.workspace import collect as workspace_collect
+from capsule_run.workspace import copy_in, diff, export
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..launcher import Launcher
-    from ..model.policy import Policy
-    from ..model.result_parts import Change, CollectedFile, NotApplied, NotCollected
-    from .copy_in import Stream
-    from .diff import Comparison
+    from capsule_run.launcher import Launcher
+    from capsule_run.model.policy import Policy
+    from capsule_run.model.result_parts import Change, CollectedFile, NotApplied, NotCollected
+    from capsule_run.workspace.copy_in import Stream
+    from capsule_run.workspace.diff import Comparison
 
 
 MOST_LISTED = 1000  # changes that a result names

@@ -6,7 +6,7 @@ A call that no group of a profile names is answered ENOSYS, which is what progra
 
 from __future__ import annotations
 
-from ..rule import (
+from capsule_run.seccomp.rule import (
     ALLOW,
     EAFNOSUPPORT,
     EINVAL,
@@ -30,7 +30,7 @@ from ..rule import (
     refuse,
     suspect,
 )
-from . import arguments as a
+from capsule_run.seccomp.tables import arguments as a
 
 X86_64, AARCH64 = "x86_64", "aarch64"
 

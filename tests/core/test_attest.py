@@ -9,7 +9,7 @@ import os
 import shutil
 
 import pytest
-from byhand import Talk, compiled
+from handwritten_plans import Talk, compiled
 
 from capsule_run.engine.execute import execute
 from capsule_run.request.parse import request_from_mapping

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from byhand import ROOM, Talk, changed, check, compiled, descriptors_of, encode
+from handwritten_plans import ROOM, Talk, changed, check, compiled, descriptors_of, encode
 
 from capsule_run.engine.prepare import prepare
 from capsule_run.model.request import Isolation, Request

@@ -27,7 +27,7 @@ RAISES = {
     "surrogates": "raise KeyError('\\udcff')",
     "a group": "raise ExceptionGroup('x', [ValueError('y')])",
 }
-PLACES = {"while it is imported": "cli/choices.py", "while it runs": "runner.py"}
+PLACES = {"while it is imported": "request/fast_path.py", "while it runs": "engine/execute.py"}
 
 
 @pytest.fixture
@@ -37,12 +37,12 @@ def package(tmp_path):
     return tmp_path / "capsule_run"
 
 
-def broken(package, code, place="runner.py"):
+def broken(package, code, place="engine/execute.py"):
     """Make the copy raise, when it is imported or in each run."""
     source = package / place
     text = source.read_text()
-    if place == "runner.py":
-        begin = "    call = _Call(\n"
+    if place == "engine/execute.py":
+        begin = "    call = Call(\n"
         assert begin in text
         source.write_text(text.replace(begin, f"    {code}\n{begin}", 1))
     else:
@@ -85,9 +85,9 @@ def test_unexpected_exception_is_one_json_response(package, raised, place):
 
 def test_exception_after_the_answer_adds_no_second_one(package):
     """What fails once the response is out goes to stderr: stdout has one object."""
-    source = package / "cli" / "__init__.py"
+    source = package / "cli" / "command.py"
     text = source.read_text()
-    end = "        say_all(result)\n    return exit_status(result.error, result.exit_code)\n\n\ndef _about"
+    end = "        output.say_all(result)\n    return exit_status(result.error, result.exit_code)\n\n\ndef _about"
     assert end in text
     source.write_text(text.replace(end, "        pass\n    raise ValueError('late')\n\n\ndef _about"))
     done = start(package, "--json")
@@ -115,8 +115,6 @@ def test_last_words_need_no_module(package, words, told):
     """Where even the module for it is broken, as without memory, there is one line or one response all the same."""
     broken(package, "raise MemoryError")
     (package / "cli" / "crash.py").write_text("raise MemoryError")
-    variables = package / "variables.py"
-    variables.write_text(variables.read_text().replace("from .cli.crash import TRACEBACK", "TRACEBACK = ''"))
     done = start(package, *words)
     assert 125 == done.returncode
     if told:
@@ -143,7 +141,7 @@ def test_traceback_is_shown_when_asked_for(package, words):
     variables = {} if words else {"CAPSULE_RUN_TRACEBACK": "1"}
     done = start(package, *words, "--no-workspace", "--", "true", env={"PATH": "/usr/bin", **variables})
     assert 125 == done.returncode
-    assert b"runner.py" in done.stderr
+    assert b"execute.py" in done.stderr
     assert b"Traceback" in done.stderr
     assert b"capsule-run: E6007: " in done.stderr
 
@@ -151,7 +149,7 @@ def test_traceback_is_shown_when_asked_for(package, words):
 @pytest.mark.parametrize("words", [("doctor",), ("policy", "show"), ("exec", "--lang", "bash"), ("mcp",), ("--help",)])
 def test_every_subcommand_ends_with_one_line(package, words):
     """A subcommand that fails unexpectedly ends as a run does."""
-    for module in ("seccomp/groups.py", "diagnosis.py", "program.py", "server/mcp.py", "cli/help.py"):
+    for module in ("seccomp/catalogue.py", "doctor/diagnose.py", "engine/code.py", "mcp/session.py", "cli/help.py"):
         source = package / module
         source.write_text(
             source.read_text().replace(

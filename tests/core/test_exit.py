@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
-from byhand import Talk, compiled, run_command, run_python
+from handwritten_plans import Talk, compiled, run_command, run_python
 
 pytestmark = pytest.mark.sandbox
 

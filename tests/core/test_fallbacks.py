@@ -27,7 +27,7 @@ CALLER = """
 import json, os, posix, sys
 sys.path[:0] = {path!r}
 import ctypes, struct, tempfile
-import byhand
+import handwritten_plans
 from capsule_run.model.request import Bind, Isolation, Workspace
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -99,7 +99,7 @@ each_and_all = pytest.mark.parametrize("names", HIDDEN, ids=names_of)
 REPORT = """
 said += [report.exited, report.signalled, report.killed, report.failed, report.landlock_abi, out.decode(), err.decode()]
 """
-RUN = "report, out, err = byhand.run_command(core, *{command!r}, **dict({fields}))\n" + REPORT
+RUN = "report, out, err = handwritten_plans.run_command(core, *{command!r}, **dict({fields}))\n" + REPORT
 
 
 def run_of(*command, fields=""):
@@ -174,18 +174,18 @@ def test_descriptors_of_the_caller_are_closed(hidden, names):
     script = """
 kept = [os.open("/etc/passwd", os.O_RDONLY), *os.pipe()] + [os.open("/", os.O_RDONLY) for _ in range(200)]
 for fd in kept: os.set_inheritable(fd, True)
-plan = byhand.compiled("true")
-with byhand.Talk(core) as talk:
+plan = handwritten_plans.compiled("true")
+with handwritten_plans.Talk(core) as talk:
     talk.room((*plan.room, ("offer", "/workspace")))
     os.close(talk.receive()[1][0])
-    there = byhand.descriptors_of(talk.pid)
+    there = handwritten_plans.descriptors_of(talk.pid)
     said += [st.st_ino for st in there if (st.st_dev, st.st_ino) in {(st.st_dev, st.st_ino) for st in map(os.fstat, kept)}]
 """
     assert [] == hidden(names, script)
 
 
 SOURCES = """
-plan = byhand.compiled("true")
+plan = handwritten_plans.compiled("true")
 verb = "source" if any(step[0] == "source" for step in plan.room) else "inner-source"
 place = tempfile.mkdtemp()
 os.mkdir(place + "/real"); os.mkdir(place + "/real/deep"); os.symlink("real", place + "/link")
@@ -193,14 +193,14 @@ within = [place + name for name in ("/real", "/link", "/link/deep", "/none", "/r
 for path in (*within, "/proc/self/root/usr"):
     seen = os.lstat(path) if os.path.lexists(path) and not path.startswith("/proc") else os.stat("/usr")
     inode = seen.st_ino + (path == place + "/real")
-    room = byhand.changed(plan.room, verb, (verb, path, str(seen.st_dev), str(inode)), which=1)
-    with byhand.Talk(core) as talk:
+    room = handwritten_plans.changed(plan.room, verb, (verb, path, str(seen.st_dev), str(inode)), which=1)
+    with handwritten_plans.Talk(core) as talk:
         talk.room((*room, ("offer", "/workspace")))
         message, fds = talk.receive()
         for fd in fds: os.close(fd)
         words = [line.split() for line in message.decode().splitlines()]
         failed = [line for line in words if line[0] == "failed-room"]
-        said += [int(code) for _, step, code in failed if int(step) == byhand.number_of(room, verb, path)] or ["ran"]
+        said += [int(code) for _, step, code in failed if int(step) == handwritten_plans.number_of(room, verb, path)] or ["ran"]
 for name in ("/link", "/real/deep", "/real", ""): (os.unlink if name == "/link" else os.rmdir)(place + name)
 """
 
@@ -213,14 +213,14 @@ def test_sources_are_checked(hidden, names):
 
 
 PLACES = """
-plan = byhand.compiled("true")
+plan = handwritten_plans.compiled("true")
 for path in ("/new/dev/fd/x", "/new/none/x", "/new/etc/hostname/x"):
-    room = byhand.after(plan.room, "symlink", ("dir", path, "0755"))
-    with byhand.Talk(core) as talk:
+    room = handwritten_plans.after(plan.room, "symlink", ("dir", path, "0755"))
+    with handwritten_plans.Talk(core) as talk:
         talk.room((*room, ("offer", "/workspace")))
         message, fds = talk.receive()
         for fd in fds: os.close(fd)
-        said.append(b"failed-room %d " % byhand.number_of(room, "dir", path) in message)
+        said.append(b"failed-room %d " % handwritten_plans.number_of(room, "dir", path) in message)
 """
 
 
@@ -269,8 +269,8 @@ REFUSED = {
 def test_a_refusal_is_no_absence(hidden, name):
     """EPERM in the place of ENOSYS is a "no" of the host: the run fails and names the step, and no fall-back is taken."""
     script = """
-plan = byhand.compiled("true")
-report, out, err = byhand.run(core, plan)
+plan = handwritten_plans.compiled("true")
+report, out, err = handwritten_plans.run(core, plan)
 half, step, code = report.failed
 said += [half, (plan.room if half == "room" else plan.payload)[step][0].removeprefix("inner-"), code, report.exited]
 """
@@ -283,8 +283,8 @@ said += [half, (plan.room if half == "room" else plan.payload)[step][0].removepr
 def test_a_refused_close_range_ends_the_core_before_it_reads_anything(hidden):
     """The core does not run with descriptors that it could not close, and reports it; there is no plan yet, and so no step."""
     script = """
-with byhand.Talk(core) as talk:
-    talk.room(byhand.compiled("true").room)
+with handwritten_plans.Talk(core) as talk:
+    talk.room(handwritten_plans.compiled("true").room)
     said += [talk.core.receive().decode(), os.waitstatus_to_exitcode(talk.close())]
 """
     report, status = hidden(["close_range"], script, error=errno.EPERM)

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from byhand import Talk, after, compiled, number_of
+from handwritten_plans import Talk, after, compiled, number_of
 
 from capsule_run.model.request import Isolation, Workspace
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from byhand import run_command, run_python
+from handwritten_plans import run_command, run_python
 
 from capsule_run.engine.execute import execute
 from capsule_run.model.request import Request

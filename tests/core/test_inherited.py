@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from byhand import compiled
+from handwritten_plans import compiled
 
 import capsule_run
 
@@ -20,13 +20,13 @@ CALLER = """
 import json, os, sys
 sys.path[:0] = {path!r}
 import ctypes, fcntl, resource, signal, socket, struct, tempfile, termios, threading, time
-import byhand
+import handwritten_plans
 libc = ctypes.CDLL(None, use_errno=True)
 answers = os.open({answers!r}, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
 {early}
-plan = byhand.compiled(*{command!r})
+plan = handwritten_plans.compiled(*{command!r})
 {setup}
-report, out, err = byhand.run({core!r}, plan)
+report, out, err = handwritten_plans.run({core!r}, plan)
 answer = [report.exited, report.signalled, report.killed, report.failed, out.decode(), err.decode()]
 os.write(answers, json.dumps(answer).encode())
 # what was armed must not ring while the interpreter ends, and has taken its handlers back
@@ -84,10 +84,10 @@ def test_descriptors_of_the_caller_do_not_get_in(odd_caller):
 
 
 LOOK_AT_LAUNCHER = """
-with byhand.Talk({core!r}) as talk:
+with handwritten_plans.Talk({core!r}) as talk:
     talk.room((*plan.room, ("offer", "/workspace")))
     os.close(talk.receive()[1][0])
-    there = byhand.descriptors_of(talk.pid)
+    there = handwritten_plans.descriptors_of(talk.pid)
     assert not {{(st.st_dev, st.st_ino) for st in there}} & {{(st.st_dev, st.st_ino) for st in map(os.fstat, kept)}}
     assert open(f"/proc/{{talk.pid}}/environ").read() == ""
     assert open(f"/proc/{{talk.pid}}/cmdline").read() == "capsule-core\\0"
@@ -175,7 +175,7 @@ def test_real_time_priority_of_input_and_output_does_not_get_in(odd_caller, core
     set_number, get_number = IOPRIO[os.uname().machine]
     look = f"""
 libc.syscall({set_number}, 1, 0, (1 << 13) | 2)
-with byhand.Talk({str(core_path)!r}) as talk:
+with handwritten_plans.Talk({str(core_path)!r}) as talk:
     talk.room((*plan.room, ("offer", "/workspace")))
     os.close(talk.receive()[1][0])
     init = int(open(f"/proc/{{talk.pid}}/task/{{talk.pid}}/children").read())
@@ -298,7 +298,7 @@ def test_the_thread_that_started_a_run_may_end(odd_caller, core_path):
     """A core outlives the thread that spawned it: a parent-death signal is a thread's, and we use none there."""
     setup = f"""
 talks = []
-thread = threading.Thread(target=lambda: talks.append(byhand.Talk({str(core_path)!r})))
+thread = threading.Thread(target=lambda: talks.append(handwritten_plans.Talk({str(core_path)!r})))
 thread.start(); thread.join()
 talks[0].room(plan.room); talks[0].payload(plan.payload)
 assert talks[0].report().exited == 0

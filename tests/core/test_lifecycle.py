@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from byhand import Talk, compiled
+from handwritten_plans import Talk, compiled
 
 import capsule_run
 import leftovers

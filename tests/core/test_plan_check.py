@@ -7,7 +7,7 @@ import os
 import subprocess
 
 import pytest
-from byhand import PAYLOAD, ROOM, SMALLEST, changed, check, compiled, encode, verbs
+from handwritten_plans import PAYLOAD, ROOM, SMALLEST, changed, check, compiled, encode, verbs
 
 from capsule_run._base.value import replace
 from capsule_run.engine.prepare import prepare

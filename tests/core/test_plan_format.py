@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from byhand import verbs
+from handwritten_plans import verbs
 
 from capsule_run.plan import describe
 from capsule_run.result import report

@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from byhand import ROOM, Talk, after, changed, compiled, encode, number_of, run
+from handwritten_plans import ROOM, Talk, after, changed, compiled, encode, number_of, run
 
 from capsule_run.launcher import sealed_file
 from capsule_run.result.report import parse_record
@@ -145,7 +145,7 @@ def test_a_refused_plan_names_its_half_step_and_reason(core_path, half):
             talk.payload(changed(plan.payload, "filter"))
         report = talk.report()
     wanted = (half, len(getattr(plan, half)) - 1, {"room": "pivot", "payload": "filter"}[half])
-    assert (wanted, None, None) == (report.refused, report.landlock_abi, report.exited)
+    assert (wanted, False, None) == (report.refused, report.started, report.exited)
 
 
 def test_a_room_with_too_many_descriptors_ends_the_core(core_path):
@@ -251,7 +251,7 @@ def test_kill_ends_everything_and_is_reported(core_path):
         talk.core.send("kill")
         report = talk.report()
     assert ("caller", None, None) == (report.killed, report.exited, report.signalled)
-    assert report.landlock_abi is not None
+    assert report.started
 
 
 @pytest.mark.parametrize("with_payload", [False, True])
@@ -321,7 +321,7 @@ def failing_room(core_path, room):
     with Talk(core_path) as talk:
         talk.room((*room, ("offer", "/workspace")) if room[-1][0] != "offer" else room)
         report = talk.report()
-    assert (None, None) == (report.landlock_abi, report.exited)
+    assert (False, None) == (report.started, report.exited)
     return report.failed
 
 
@@ -506,7 +506,7 @@ def failing_payload(core_path, payload, plan):
         talk.payload(payload)
         report = talk.report()
         assert (b"", b"") == (talk.out, talk.err)
-    assert (None, None, "failed") == (report.landlock_abi, report.exited, report.killed)
+    assert (False, None, "failed") == (report.started, report.exited, report.killed)
     return report.failed
 
 

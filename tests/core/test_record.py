@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from byhand import Talk, after, compiled
+from handwritten_plans import Talk, after, compiled
 from hypothesis import given
 from hypothesis import strategies as st
 

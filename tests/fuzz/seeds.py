@@ -11,7 +11,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent.parent / "src"), str(HERE.parent / "core")]
 
-from byhand import SMALLEST, compiled, encode, verbs  # noqa: E402
+from handwritten_plans import SMALLEST, compiled, encode, verbs  # noqa: E402
 
 from capsule_run.model.request import Bind, Isolation, Resources, Workspace  # noqa: E402
 

@@ -91,7 +91,7 @@ def test_a_new_module_is_found_by_what_is_imported_at_once(learned):
     """An upgrade in place: the order is the old one's, and what stands in it imports what does not."""
     (learned / "cli" / "added.py").write_text("ADDED = 1\n")
     choices = learned / "request" / "fast_path.py"
-    choices.write_text(choices.read_text() + "\nfrom .added import ADDED\n")
+    choices.write_text(choices.read_text() + "\nfrom capsule_run.cli.added import ADDED\n")
     for _ in range(3):
         done = start(learned, "--", "echo", "hi")
         assert (done.returncode, done.stdout) == (0, "hi\n"), done.stderr[-600:]
@@ -109,7 +109,7 @@ def test_an_upgrade_is_learned_anew(learned):
     for source in learned.rglob("*.py"):
         os.utime(source, ns=(1, 1))
     changed = learned / "engine" / "attempt.py"
-    changed.write_text(changed.read_text() + "\nfrom ..request import sizes\n")
+    changed.write_text(changed.read_text() + "\nfrom capsule_run.request import sizes\n")
     for _ in range(2):
         start(learned, "--", "true")
     assert "capsule_run.request.sizes" not in before

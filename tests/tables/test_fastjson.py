@@ -227,7 +227,7 @@ def test_fall_back_when_the_accelerator_has_changed():
         "changed.make_scanner = lambda *, settings: None\n"
         "changed.make_encoder = changed.encode_basestring_ascii = print\n"
         "sys.modules['_json'] = changed\n"
-        "from capsule_run._base import strict_json as fastjson\n"
+        "import capsule_run._base.strict_json as fastjson\n"
         "del sys.modules['_json']\n"
         "print(fastjson.dumps(fastjson.loads('[1]'), indent=None), fastjson._scan.__name__)"
     )

@@ -55,7 +55,8 @@ def word(text):
 def ended(text, **said):
     """A run with the text in every word of its record that is one, and at the end of its stderr."""
     report = {
-        "times": TIMES, "usage": USAGE, "killed": "", "refused": None, "failed": None, "landlock_abi": 6, "exited": None,
+        "times": TIMES, "usage": USAGE, "killed": "", "refused": None, "failed": None, "started": True,
+        "landlock_abi": 6, "exited": None, "lifted": None,
         "signalled": None, "stdout": (0, 0, False), "stderr": (0, 0, False), "memory_peak": 1, "record": (0, 0),
     }  # fmt: skip
     stat = word(f"4 ({text}) S 1 3 3 0 -1 4194560 100 0 0 0 25 0 0 0 20 0\n")

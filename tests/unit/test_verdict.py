@@ -36,7 +36,7 @@ def ended(*record, stderr=b"", on_output_limit=None, usage=None, **said):
     request = Request(command=("true",), resources=RESOURCES, timeout_ms=2000, on_output_limit=on_output_limit)
     report = {
         "times": TIMES, "usage": {**USAGE, **(usage or {})}, "killed": "", "refused": None, "failed": None, "lifted": None,
-        "landlock_abi": 6,
+        "started": True, "landlock_abi": 6,
         "exited": None, "signalled": None, "stdout": (0, 0, False), "stderr": (0, 0, False), "memory_peak": 70 << 10,
         "record": (0, 0),
     }  # fmt: skip

@@ -19,7 +19,6 @@ from capsule_run.result import processes as result_processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import TypedDict
 
     from capsule_run._base.errors import CapsuleError
@@ -52,16 +51,12 @@ def names(request: Request, began_ns: int) -> Named:
     return {"execution_id": request.execution_id or new_execution_id(), "started_at": timestamp(began_ns)}
 
 
-def concluding(request: Request, called_ns: int, began_ns: int, *, short: bool) -> Callable[[FinishedRun], Result]:
-    """What makes the result of a run's end. `short`: without accounts of a quiet, good one."""
+def build(finished: FinishedRun, request: Request, *, called_ns: int, began_ns: int, short: bool) -> Result:
+    """Build the result of a run whose command started. `short`: without the measurements of a run that ended well."""
     named = names(request, began_ns)
-
-    def conclude(ended: FinishedRun) -> Result:
-        if short and ended_quietly(ended):
-            return short_result_of(ended, named)
-        return result_of(ended, named, called_ns=called_ns)
-
-    return conclude
+    if short and ended_quietly(finished):
+        return short_result_of(finished, named)
+    return result_of(finished, named, called_ns=called_ns)
 
 
 def ended_quietly(ended: FinishedRun) -> bool:
@@ -89,7 +84,7 @@ def short_result_of(ended: FinishedRun, named: Named) -> Result:
         isolation={"attested": isolation},
         error=None,
     )
-    return _with_taken(result, ended.taken)
+    return _with_taken(result, ended.output)
 
 
 def result_of(ended: FinishedRun, named: Named, *, called_ns: int) -> Result:
@@ -98,8 +93,8 @@ def result_of(ended: FinishedRun, named: Named, *, called_ns: int) -> Result:
     denied: tuple[dict[str, object], ...] = ()
     if any(words[0] == "refused" for words in ended.record):
         denied, failure = denied_syscalls.told(ended, failure)
-    isolation = result_isolation.isolation_in_force(ended.policy, ended.report.landlock_abi or 0)
-    if ended.report.landlock_abi is not None:
+    isolation = result_isolation.isolation_in_force(ended.policy, ended.report.landlock_abi)
+    if ended.report.started:
         isolation["attested"], doubt = result_isolation.attest(ended)
         if doubt is not None:
             status, exit_code, signal, failure = ERROR, 125, None, doubt.failure()
@@ -114,7 +109,7 @@ def result_of(ended: FinishedRun, named: Named, *, called_ns: int) -> Result:
         stdout_stream=result_metrics.output(ended.report.stdout, ended.stdout),
         stderr_stream=result_metrics.output(ended.report.stderr, ended.stderr),
         metrics=metrics,
-        measurement=result_metrics.measurement(*ended.meanwhile, metrics) if ended.meanwhile and metrics else None,
+        measurement=result_metrics.measurement(*ended.host_load, metrics) if ended.host_load and metrics else None,
         isolation=isolation,
         error=failure,
         limits_hit=verdict.limits_hit(ended, failure),
@@ -122,7 +117,7 @@ def result_of(ended: FinishedRun, named: Named, *, called_ns: int) -> Result:
         denied=denied,
         processes=processes,
     )
-    return _with_taken(result, ended.taken)
+    return _with_taken(result, ended.output)
 
 
 def _with_taken(result: Result, taken: WorkspaceOutput | None) -> Result:

@@ -7,9 +7,9 @@ import time
 
 from capsule_run._base import shortage as base_shortage
 from capsule_run._base.errors import EMFILE, LEAST_DESCRIPTORS, CapsuleError, exhausted, exhaustion
-from capsule_run.engine import build_result
-from capsule_run.engine.attempt import _OPEN_MAX, Call, run_once, run_once_on_disk
-from capsule_run.engine.fallbacks import RetryAttemptError
+from capsule_run.engine import build_result, prefetch
+from capsule_run.engine.attempt import Call, attempt
+from capsule_run.engine.fallbacks import STALE_FACTS, RetryAttemptError
 from capsule_run.engine.streams import Streams
 from capsule_run.launcher import PATH as CORE_PATH
 from capsule_run.request import parse
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from capsule_run.model.request import Request
     from capsule_run.model.result import Result
 
+_OPEN_MAX = 4  # of sysconf(3)
+
 
 def _attempts(call: Call) -> Result:
-    """As many attempts as it takes: each next one knows something of the host that the last one found out."""
+    """Attempt the request until it was run: each attempt knows what the one before found out about the host."""
     stale_ok = True
     while True:
         try:
-            if call.request.isolation.workspace_upper is not None:
-                return run_once_on_disk(call, stale_ok=stale_ok)
-            return run_once(call, call.on_start, stale_ok=stale_ok)
-        except RetryAttemptError as found:
-            stale_ok = stale_ok and found.args[0] != "sources"
+            return attempt(call, stale_ok=stale_ok)
+        except RetryAttemptError as retry:
+            stale_ok = stale_ok and retry.reason != STALE_FACTS
 
 
 def execute(
@@ -50,6 +50,7 @@ def execute(
     :param streams: descriptors for the command's streams, instead of capturing them.
     :param on_start: called with the running `Run` once the core has its plan.
     """
+    prefetch.load(prefetch.FOR_A_FAILED_RESULT)
     return perform(parse.check_request(request), streams=streams, on_start=on_start, core_path=core_path)
 
 

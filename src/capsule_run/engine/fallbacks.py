@@ -2,39 +2,71 @@
 
 from __future__ import annotations
 
-from capsule_run.engine.attempt import _TRANSIENT
+import errno
+
+from capsule_run._base.errors import EXHAUSTED
+from capsule_run.cgroup import discover
 from capsule_run.host.survey import forget
 from capsule_run.plan import room
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Literal
+
+    from capsule_run.cgroup.create import ControlGroups
     from capsule_run.model.plan import Plan
+    from capsule_run.model.policy import Group
     from capsule_run.model.report import Report
 
+    RetryReason = Literal["unsupported", "stale facts", "launcher lost", "cgroup version 2"]
 
 # What this host has refused so far, so that only the first run of a process pays for finding out.
 unsupported: set[str] = set()
 
+# Errors that say nothing of the host's mechanisms, and nothing of what lies at a path.
+_TRANSIENT = frozenset((errno.EINTR, errno.EAGAIN, errno.ENOSPC, *EXHAUSTED))
+
+UNSUPPORTED: RetryReason = "unsupported"  # an optional mechanism failed, and `unsupported` has it now
+STALE_FACTS: RetryReason = "stale facts"  # what was kept of the host is no longer so
+LAUNCHER_LOST: RetryReason = "launcher lost"  # the one that the native command had started was not executed
+CGROUP_VERSION_2: RetryReason = "cgroup version 2"  # init has to be cloned into one, and had been cloned before
+
 
 class RetryAttemptError(Exception):
-    """The attempt found out something about the host; `args[0]` says what. Another attempt may go better."""
+    """Another attempt may go better, for a reason that the next one knows of."""
+
+    def __init__(self, reason: RetryReason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def create_cgroups(cgroups: ControlGroups, wanted: tuple[Group, ...]) -> None:
+    """Create the cgroups of a run, unless they are there. If the host refuses, the next attempt does without."""
+    if cgroups.name:
+        return
+    try:
+        cgroups.make(wanted)
+    except OSError as error:
+        if error.errno in EXHAUSTED:
+            raise
+        discover.forget(none="cgroups" in unsupported)
+        unsupported.add("cgroups")
+        raise RetryAttemptError(UNSUPPORTED) from None
 
 
 def raise_retry(report: Report, plan: Plan, *, stale_ok: bool) -> None:
-    """Raise RetryAttemptError for a failed set-up that a second look avoids: an optional mechanism, or facts kept too long."""
+    """Raise RetryAttemptError for a failed set-up that another attempt avoids: an optional mechanism, or stale facts."""
     if report.failed is None or report.failed[0] != "room" or report.failed[1] >= len(plan.room):
         return
-
-    if report.failed[2] in _TRANSIENT:  # it says nothing of the host's mechanisms, and nothing of what lies at a path
+    if report.failed[2] in _TRANSIENT:
         return
-
     mechanism = next_mechanism(report, plan)
     if mechanism and mechanism not in unsupported:
         unsupported.add(mechanism)
-        raise RetryAttemptError(mechanism)
+        raise RetryAttemptError(UNSUPPORTED)
     if stale_ok and plan.room[report.failed[1]][0] in ("source", "inner-source", "copy", "guard", "inner-bind"):
         forget()
-        raise RetryAttemptError("sources")
+        raise RetryAttemptError(STALE_FACTS)
 
 
 def next_mechanism(report: Report, plan: Plan) -> str:

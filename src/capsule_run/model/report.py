@@ -40,7 +40,8 @@ class Report(Value):
     refused: tuple[str, int, str] | None
     failed: tuple[str, int, int] | None
     lifted: int | None  # the number of the guard whose place the host has changed
-    landlock_abi: int | None
+    started: bool  # the command was executed
+    landlock_abi: int  # the version of Landlock that confines it; 0 for none
     exited: int | None
     signalled: int | None
     stdout: tuple[int, int, bool]
@@ -60,5 +61,5 @@ class FinishedRun(Value):
     cancelled_by: int  # the signal to us that ended it, or 0
     stdout: bytes
     stderr: bytes
-    meanwhile: tuple[Sample, Sample] | None = None  # of the host, where the run lasted long enough to ask
-    taken: WorkspaceOutput | None = None  # what came out of the workspace, where anything was wanted of it
+    host_load: tuple[Sample, Sample] | None = None  # before and after; None if the run was short
+    output: WorkspaceOutput | None = None  # None if nothing of the workspace was wanted

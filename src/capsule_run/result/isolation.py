@@ -78,7 +78,7 @@ def _facts(ended: FinishedRun) -> dict[str, object]:
         "shared_namespaces": [
             name for name, theirs in zip(NAMESPACES, caller[_SPACES:], strict=True) if spaces[name] == theirs
         ],
-        "landlock_abi": ended.report.landlock_abi or 0,
+        "landlock_abi": ended.report.landlock_abi,
         "cgroups": own[_GROUPS],
         "user": _ids(own[_UID:_GID], room[:3]),
         "group": _ids(own[_GID:_GROUPS], room[3:]),

@@ -1,0 +1,254 @@
+"""Build a sandbox and run a payload in it.
+
+A room is a sandbox that is built and waits for a payload. `Room.build` sends the first half of the plan and returns while
+the launcher still builds; `Room.run` sends the payload's half and waits for the report. A one-shot run is build, run,
+close (`attempt`). The launcher and the control groups belong to the caller, since they outlive the room.
+"""
+
+from __future__ import annotations
+
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.value import Value
+from capsule_run.cgroup import discover
+from capsule_run.cgroup.create import sweep_found
+from capsule_run.engine import fallbacks, not_found, plan_cache, prefetch
+from capsule_run.engine.fallbacks import CGROUP_VERSION_2, LAUNCHER_LOST, RetryAttemptError, create_cgroups
+from capsule_run.engine.prepare import prepare
+from capsule_run.engine.streams import StdioTargets
+from capsule_run.host import load
+from capsule_run.host.survey import identify, kept
+from capsule_run.launcher import NEVER_RAN, Run
+from capsule_run.model import report as model_report
+from capsule_run.model.plan import Plan
+from capsule_run.plan import payload as plan_payload
+from capsule_run.plan.preamble import continuation, encode, preamble_steps
+from capsule_run.plan.room import steps_after_preamble
+from capsule_run.policy import limits
+from capsule_run.policy.resolve import with_groups
+from capsule_run.result import isolation
+from capsule_run.result import report as result_report
+from capsule_run.workspace import transfer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+    from capsule_run.cgroup.create import ControlGroups
+    from capsule_run.engine.plan_cache import RoomSteps
+    from capsule_run.engine.streams import Streams
+    from capsule_run.launcher import Launcher
+    from capsule_run.model.host import Identity, Upper
+    from capsule_run.model.policy import Group, Policy
+    from capsule_run.model.report import FinishedRun, Report, Sample
+    from capsule_run.model.request import Request
+    from capsule_run.workspace.disk_layer import UpperDirectory
+    from capsule_run.workspace.transfer import Exchange
+
+    Steps = tuple[tuple[str, ...], ...]
+
+
+class Payload(Value):
+    """One command for a room."""
+
+    request: Request
+    streams: Streams
+    on_start: Callable[[Run], None] | None  # called with the run before its command starts
+    short: bool  # nobody wants the measurements of a run that ends well
+    stale_ok: bool  # a set-up that failed for facts that were kept may be tried again
+
+
+class Room:
+    """A sandbox that is being built, or waits for a payload. A context manager that gives up the workspace's files."""
+
+    def __init__(
+        self, *, launcher: Launcher, cgroups: ControlGroups, policy: Policy, steps: Steps, exchange: Exchange | None
+    ) -> None:
+        self._launcher, self._cgroups = launcher, cgroups
+        self._policy, self._steps, self._exchange = policy, steps, exchange
+
+    @classmethod
+    def build(
+        cls,
+        request: Request,
+        launcher: Launcher,
+        cgroups: ControlGroups,
+        *,
+        streams_stdin: bool,
+        disk_layer: UpperDirectory | None,
+    ) -> Self:
+        """Have the launcher build the room that a request needs; return while it is building.
+
+        :param streams_stdin: whether the payload reads a descriptor of the caller's.
+        :param disk_layer: the directory that holds what is written to the workspace; None keeps it in memory.
+        :raises CapsuleError: this host cannot meet the request.
+        :raises RetryAttemptError: this host does not support what the plan needs.
+        """
+        keeps_plans = kept() is not None  # a process that runs a single command has no use for them
+        defers_cgroups = not keeps_plans and discover.can_wait(request)  # find them while the room is built
+        identity = identify()
+        _send_preamble(request, launcher, cgroups, identity, defers_cgroups=defers_cgroups)
+        policy, room_steps = (keeps_plans and _cached(request, identity, streams_stdin=streams_stdin)) or (
+            _resolve(request, identity, disk_layer, streams_stdin=streams_stdin, defers_cgroups=defers_cgroups),
+            None,
+        )
+        if disk_layer is not None:
+            disk_layer.lay(policy)
+        exchange = transfer.Exchange(policy) if policy.transfer.deliveries else None
+        try:
+            if room_steps is None:
+                steps = steps_after_preamble(policy, stream_fd=len(cgroups.fds))
+                room_steps = steps, continuation(steps)
+                if keeps_plans:
+                    plan_cache.keep(request, policy, room_steps, fallbacks.unsupported, streams_stdin=streams_stdin)
+            all_steps = _send_room(launcher, cgroups, policy, room_steps, exchange)
+            if defers_cgroups:
+                policy = _with_cgroups(policy, request)
+            if exchange is None and policy.transfer.is_needed:  # one that brings nothing in can wait until here
+                exchange = transfer.Exchange(policy)
+        except BaseException:
+            if exchange is not None:
+                exchange.close()
+            raise
+        return cls(launcher=launcher, cgroups=cgroups, policy=policy, steps=all_steps, exchange=exchange)
+
+    def run(self, payload: Payload) -> FinishedRun:
+        """Copy files in, run the payload's command, and take files out when it has ended.
+
+        Raises CapsuleError if the command could not be started, RetryAttemptError if another attempt may start it.
+        """
+        run = Run(self._launcher)
+        if payload.on_start is not None:
+            payload.on_start(run)
+        early_report = self._exchange.fill(self._launcher) if self._exchange else b""
+        prefetch.load(prefetch.WHILE_THE_ROOM_IS_BUILT)
+        create_cgroups(self._cgroups, self._policy.limit_mechanisms.groups)
+        stdio = StdioTargets(payload.request, payload.streams)
+        try:
+            plan = Plan(room=self._steps, payload=self._send_payload(stdio))
+            report, host_load = self._wait(plan, early_report, short=payload.short)
+            fallbacks.raise_retry(report, plan, stale_ok=payload.stale_ok)
+            if not report.started and report.killed != "caller":
+                raise not_found.unstarted(report, plan, payload.request, lambda: prepare(payload.request)[0])
+            return model_report.FinishedRun(
+                policy=self._policy,
+                report=report,
+                record=result_report.parse_record(stdio.content(stdio.record, report.record[0])),
+                program=_filter_program(plan),
+                cancelled_by=run.cancelled_by,
+                host_load=host_load,
+                stdout=stdio.content(stdio.stdout, report.stdout[0]),
+                stderr=stdio.content(stdio.stderr, report.stderr[0]),
+                output=self._take_output(report),
+            )
+        finally:
+            stdio.close()
+
+    def _send_payload(self, stdio: StdioTargets) -> Steps:
+        steps, fds = plan_payload.payload_steps(self._policy, group_name=self._cgroups.name), stdio.open()
+        self._launcher.send_half("payload", encode("payload", steps), (*fds, *self._cgroups.fds))
+        return steps
+
+    def _wait(self, plan: Plan, early_report: bytes, *, short: bool) -> tuple[Report, tuple[Sample, Sample] | None]:
+        """Wait for the report. Return it, and the host's load over the run if that lasted long enough to sample it."""
+        prefetch.load(prefetch.WHILE_THE_COMMAND_RUNS)
+        isolation.filter_hash(_filter_program(plan))  # kept for `isolation.attest`
+        sweep_found()
+        message = early_report or (self._exchange.ready(self._launcher) if self._exchange else b"")
+        before = after = None
+        if not short:
+            prefetch.load(prefetch.FOR_A_FULL_RESULT)
+            before = load.begin(self._launcher) if not message else None
+            message = message or self._launcher.receive()
+            after = load.sample() if before is not None else None
+        message = message or self._launcher.receive()
+        if not message:
+            if (status := self._launcher.close()) == NEVER_RAN and self._launcher.is_early:
+                raise RetryAttemptError(LAUNCHER_LOST)
+            raise CapsuleError("E6002", f"the core ended without a report (wait status {status})")
+        host_load = None if before is None or after is None else (before, after)
+        return result_report.parse_report(message), host_load
+
+    def _take_output(self, report: Report) -> model_report.WorkspaceOutput | None:
+        if self._exchange is None:
+            return None
+        return self._exchange.take(by_itself=report.exited is not None and not report.killed)
+
+    def close(self) -> None:
+        """Give up the workspace's files."""
+        if self._exchange is not None:
+            self._exchange.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+# --- the steps of `Room.build` ---
+
+
+def _preamble(cgroups: ControlGroups, identity: Identity, wanted: tuple[Group, ...], *, network: bool) -> Steps:
+    """The preamble's steps. Cgroups of version 2 are created now, since init is cloned into one; others can wait."""
+    if any(group.version == 2 for group in wanted):
+        create_cgroups(cgroups, wanted)
+    return preamble_steps(identity, wanted, network=network, name=cgroups.name)
+
+
+def _send_preamble(
+    request: Request, launcher: Launcher, cgroups: ControlGroups, identity: Identity, *, defers_cgroups: bool
+) -> None:
+    """Send the first steps of the room before the host is surveyed, so that namespaces are made meanwhile.
+
+    Not for a request that limits io: its cgroups depend on the disks that the survey finds.
+    """
+    if request.resources.has_io_limits:
+        return
+    wanted: tuple[Group, ...] = ()
+    if not defers_cgroups and any(place.version == 2 for place in discover.find().places):
+        wanted = limits.of_request(request, discover.find())[1].groups
+    steps = _preamble(cgroups, identity, wanted, network=bool(request.isolation.network))
+    launcher.send_half("birth", encode("room", steps), cgroups.fds)
+
+
+def _cached(request: Request, identity: Identity, *, streams_stdin: bool) -> tuple[Policy, RoomSteps | None] | None:
+    return plan_cache.find(request, identity, fallbacks.unsupported, streams_stdin=streams_stdin)
+
+
+def _resolve(
+    request: Request,
+    identity: Identity,
+    disk_layer: UpperDirectory | None,
+    *,
+    streams_stdin: bool,
+    defers_cgroups: bool,
+) -> Policy:
+    """Survey the host, and decide what will be enforced."""
+    upper: Upper | None = None if disk_layer is None else disk_layer.facts
+    return prepare(request, identity=identity, streams_stdin=streams_stdin, upper=upper, defer_cgroups=defers_cgroups)[
+        1
+    ]
+
+
+def _send_room(
+    launcher: Launcher, cgroups: ControlGroups, policy: Policy, room_steps: RoomSteps, exchange: Exchange | None
+) -> Steps:
+    """Send the room's half, and return all its steps, of which the preamble's are the first."""
+    preamble = _preamble(cgroups, policy.identity, policy.limit_mechanisms.groups, network=policy.network)
+    steps, text = room_steps
+    fds = () if exchange is None else exchange.room_fds
+    launcher.send_half("room", encode("room", preamble, text), (*cgroups.fds, *fds))
+    return (*preamble, *steps)
+
+
+def _with_cgroups(policy: Policy, request: Request) -> Policy:
+    """The policy with the cgroups that were looked for while the room is built."""
+    complete = with_groups(policy, request, discover.find())
+    if any(group.version == 2 for group in complete.limit_mechanisms.groups):
+        raise RetryAttemptError(CGROUP_VERSION_2)
+    return complete
+
+
+def _filter_program(plan: Plan) -> str:
+    return next(step[1] for step in plan.payload if step[0] == "filter")

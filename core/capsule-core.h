@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The one header of the core: what its files owe each other, and the few kernel constants that C libraries lag behind on.
+ * The header of the core: what its files owe each other, and the few kernel constants that C libraries lag behind on.
  *
  * The core has no opinions. It holds no default, no message, no path search and no allocation: Python writes a plan, the
  * core checks the whole of it (plan.c), carries it out step by step and reports which step failed with which errno.
@@ -128,10 +128,15 @@ bool plan_next_of(struct cursor *at, const char *verb, struct step *step);
 bool plan_find(const struct plan *plan, const char *verb, struct step *step);
 bool plan_continues(const struct plan *room, const struct plan *birth);
 bool step_is(const struct step *step, const char *verb);
+
+/* ---- text.c: text of bounded size ---- */
+
+size_t append(char *to, size_t at, size_t size, const char *text);
+size_t append_number(char *to, size_t at, size_t size, uint64_t n);
 uint64_t number(const char *digits);
 unsigned int octal(const char *digits);
 
-/* ---- sys.c: thin wrappers, and what kernels before 5.12 need instead ---- */
+/* ---- syscalls.c: thin wrappers, and what kernels before 5.12 need instead ---- */
 
 #define CLEANUP_CLOSE __attribute__((cleanup(close_cleanup)))
 void close_cleanup(int *fd);
@@ -152,10 +157,26 @@ int write_file(int dir, const char *path, const char *text);
 int send_message(int sock, const void *bytes, size_t size, const int *fds, unsigned int nfds);
 int next_name(int dir, char *buffer, size_t size, long *got, long *at, const char **name);
 ssize_t receive_message(int sock, void *bytes, size_t size, int *fds, unsigned int *nfds);
-size_t append(char *to, size_t at, size_t size, const char *text);
-size_t append_number(char *to, size_t at, size_t size, uint64_t n);
 uint64_t now_ns(void);
+
+/* ---- procfs.c ---- */
+
+enum { STAT_PARENT = 4, STAT_UTIME = 14, STAT_STIME, STAT_CUTIME, STAT_CSTIME, STAT_START = 22, STAT_EXIT = 52 }; /* as proc(5) numbers them */
+int read_proc(int dir, const char *pid, const char *name, char *text, size_t size);
 size_t read_of(uint32_t pid, const char *name, char *to, size_t size);
+uint64_t status_number(const char *text, const char *name);
+uint64_t stat_number(const char *text, unsigned int field);
+void kill_everybody(void);
+
+/* ---- procfs_reader.c: children that read it ---- */
+
+struct reader {
+	pid_t pid; /* 0: none */
+	int pidfd;
+};
+void take_turns(void);
+int start_reader(struct reader *reader, int *const *kept, int nkept);
+bool end_reader(struct reader *reader, int wait_ms);
 
 /* ---- attest.c: what the kernel says is in force ---- */
 
@@ -214,7 +235,7 @@ struct room {
 	int pidfd;
 };
 
-/* ---- pump.c and watch.c: parts of the launcher's loop ---- */
+/* ---- stdio_pump.c ---- */
 
 /* Bytes on their way from one descriptor to another, `cap` at the most. */
 struct pump {
@@ -233,6 +254,8 @@ struct pump {
 bool pump(struct pump *p);
 int start_output(struct pump *p, const struct plan *plan, const char *name, int *inner);
 int start_input(struct pump *p, const struct plan *plan, const struct step *step, int *inner);
+
+/* ---- watcher.c: memory and processor time, read by a child ---- */
 
 struct watch {
 	int wake, ask;    /* the watcher has something to say; the launcher wants something of it */
@@ -256,13 +279,6 @@ struct sampled {
 	_Atomic uint64_t cpu_before_us; /* the launcher's: what the group had counted when the command began */
 };
 extern struct sampled *sampled;
-struct reader {
-	pid_t pid; /* 0: none */
-	int pidfd;
-};
-void take_turns(void);
-int start_reader(struct reader *reader, int *const *kept, int nkept);
-bool end_reader(struct reader *reader, int wait_ms);
 int prepare_watch(const struct plan *plan);
 int start_watcher(void);
 const char *check_watcher(void);
@@ -271,15 +287,11 @@ void ask_watcher(void);
 void end_watch(int wait_ms);
 void wake_launcher(void);
 void conclude(enum verdict verdict) __attribute__((noreturn));
-int read_proc(int dir, const char *pid, const char *name, char *text, size_t size);
-uint64_t status_number(const char *text, const char *name);
-
-/* ---- look.c: what else is read of the room's procfs ---- */
-
-enum { STAT_PARENT = 4, STAT_UTIME = 14, STAT_STIME, STAT_CUTIME, STAT_CSTIME, STAT_START = 22, STAT_EXIT = 52 }; /* as proc(5) numbers them */
-uint64_t stat_number(const char *text, unsigned int field);
-void start_look(const struct plan *plan);
 void record_room(void);
+
+/* ---- thread_dump.c: the post-mortem ---- */
+
+void start_look(const struct plan *plan);
 #define MORTEM_MS 20 /* how long before its time is up we begin to look what everybody does */
 bool start_mortem(void);
 void end_mortem(bool take);
@@ -323,7 +335,7 @@ void start_record(const struct plan *plan);
 void record_lines(const char *lines, size_t length);
 void record_line(const char *name, const uint64_t *numbers, unsigned int count, const struct text *texts, unsigned int ntexts);
 
-/* ---- notify.c: refused calls are asked about, see there ---- */
+/* ---- seccomp_notify.c: refused calls are asked about, see there ---- */
 
 #define LISTENER_FD 5 /* payload: where it sends the listener; the one descriptor that the filter lets sendmsg work on */
 #define END_OF_RUN 0xffffU /* in the place of an errno */
@@ -339,7 +351,7 @@ bool still_asks(uint64_t id);
 void record_refusals(void);
 int put_on_filter(const char *digits, bool must_ask);
 
-/* ---- ledger.c: each process, from its program to its end ---- */
+/* ---- exec_events.c: each process, from its program to its end ---- */
 
 extern int ledger_ends; /* readable when one that is followed has ended; -1: nobody is */
 void read_name_and_words(uint32_t tid, struct text texts[static 2]);
@@ -349,7 +361,7 @@ int64_t look_again(void);
 void on_ends(void);
 void record_ends(void);
 
-/* ---- guard.c: what the room covers in directories of the host's ---- */
+/* ---- mount_guard.c: what the room covers in directories of the host's ---- */
 
 extern int guard_events; /* readable when a guarded place may have changed; -1: there is none */
 int on_guard_events(void);
@@ -357,11 +369,15 @@ int first_lifted(void);
 
 /* ---- who takes over where ---- */
 
+int put(int fd, const char *text);                              /* main.c */
+int hand_over(int argc, char **argv, char **envp);              /* command.c */
+bool is_command(const char *called);                            /* command.c */
 int launch(void);                                               /* launcher.c */
 void init_main(struct room *room) __attribute__((noreturn));    /* init.c */
 void payload_main(struct room *room, const struct plan *plan, const int stdio[3], int status, int notified)
 	__attribute__((noreturn));             /* payload.c */
 int drop_capabilities(uint64_t keep);         /* payload.c */
+void start_network(struct room *room);        /* network.c */
 
 /* the acts, in the order of the verb table */
 int act_guard(struct room *room, const struct step *step);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The processor time watch, a part of the watcher (watch.c): what all that runs inside has used, against a limit and for the result. A
+ * The processor time watch, a part of the watcher (watcher.c): what all that runs inside has used, against a limit and for the result. A
  * control group's own count is exact. Without one it is the sum over /proc of all processes, each with the children that
  * it has waited for; and what no sum has any more, the time of children that nobody waits for (SIGCHLD ignored, or
  * SA_NOCLDWAIT), is kept here from the last look at them. (docs/decisions/cpu-watch.md)

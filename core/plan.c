@@ -90,24 +90,6 @@ bool step_is(const struct step *step, const char *verb)
 	return strcmp(step->verb->name, verb) == 0;
 }
 
-uint64_t number(const char *digits)
-{
-	uint64_t n = 0;
-
-	for (; *digits; digits++)
-		n = n * 10 + (uint64_t)(*digits - '0');
-	return n;
-}
-
-unsigned int octal(const char *digits)
-{
-	unsigned int n = 0;
-
-	for (; *digits; digits++)
-		n = n * 8 + (unsigned int)(*digits - '0');
-	return n;
-}
-
 /* One spelling for each number: no sign, no leading zero, at most 2^63-1. */
 static bool is_number(const char *s, uint64_t limit)
 {

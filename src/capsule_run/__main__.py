@@ -1,6 +1,6 @@
 """Where `python -m capsule_run` begins, and this file as a script; all else is `_bundle`'s.
 
-The native command (core/main.c) does the same without a script, which Python would compile at each start.
+The native command (core/command.c) does the same without a script, which Python would compile at each start.
 """
 
 import sys

@@ -44,7 +44,7 @@ _MESSAGE_BYTES = 1 << 16  # of a half that is sent in a message, word included (
 _MOST_FDS = 2
 EPERM, ENOENT, EBADF, EACCES, ENOTDIR, EMFILE, EMSGSIZE, ENOBUFS = 1, 2, 9, 13, 20, 24, 90, 105
 MSG_NOSIGNAL = 0x4000
-NEVER_RAN = 127 << 8  # the wait status of an early core whose file could not be executed (core/main.c)
+NEVER_RAN = 127 << 8  # the wait status of an early core whose file could not be executed (core/command.c)
 
 
 def memory_file(name: str, content: bytes = b"") -> int:
@@ -238,7 +238,7 @@ _early: list[tuple[int, int]] = []
 
 
 def adopt(option: object) -> None:
-    """Take over the core of `-X capsule-core=SOCKET:PID`, which core/main.c gives; whatever else that is, is not one."""
+    """Take over the core of `-X capsule-core=SOCKET:PID`, which core/command.c gives; whatever else that is, is not one."""
     if not isinstance(option, str):
         return
     fd, _colon, pid = option.partition(":")

@@ -120,7 +120,7 @@ def test_a_forbidden_call_after_a_flood_of_unknown_calls_is_named(inside):
 
 def test_every_refusal_that_the_rules_name_has_room_in_the_launchers_table():
     """The launcher's table of refusals holds each answer of each rule, beside its 64 unknown calls."""
-    limits = dict(re.findall(r"#define (KINDS|UNKNOWN_KINDS) +(\d+)", (CORE / "notify.c").read_text()))
+    limits = dict(re.findall(r"#define (KINDS|UNKNOWN_KINDS) +(\d+)", (CORE / "seccomp_notify.c").read_text()))
     answers = {
         (rule.name, action.errno, action.kind)
         for rules in GROUPS.values()

@@ -1,6 +1,7 @@
 """What the filter refused while a command ran: by name, how often, first how and by whom; and the option that allows it.
 
-Rank 1: pure. Made of the record's lines, which the launcher wrote (core/notify.c). Only a run with a refusal pays for this.
+Rank 1: pure. Made of the record's lines, which the launcher wrote (core/seccomp_notify.c). Only a run with a refusal pays
+for this.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def program_hex(
 
 
 def without_listener(program: str) -> str:
-    """What the core makes of a program where nobody can be asked (`put_on_filter` in core/notify.c): it answers itself."""
+    """What `put_on_filter` in core/seccomp_notify.c makes of a program where nobody can be asked: it answers itself."""
     instructions = [program[at : at + 16] for at in range(0, len(program), 16)]
     for at, instruction in enumerate(instructions):
         code, answer = instruction[:8], int.from_bytes(bytes.fromhex(instruction[8:]), "little")

@@ -13,7 +13,7 @@ from capsule_run.seccomp.ruleset import numbers_of
 
 TOLD = ("exit_group", "execve")
 LOAD, IF_EQUAL, RETURN = 0x20, 0x15, 0x06
-ASK_AND_GO_ON = 0x7FC00000 | 0xFFFE  # the low half tells the launcher what to answer, see core/notify.c
+ASK_AND_GO_ON = 0x7FC00000 | 0xFFFE  # the low half tells the launcher what to answer, see core/seccomp_notify.c
 
 
 def told_first(architecture: str) -> str:

@@ -61,7 +61,7 @@ static void find_name(struct said *said)
 	said->name_and_words[1] = (struct text){ said->words, said->nwords };
 }
 
-/* ---- a child that reads, since whoever does may wait (see watch.c) ---- */
+/* ---- a child that reads, since whoever does may wait (see watcher.c) ---- */
 
 static struct reader reader;
 static int to_reader = -1;

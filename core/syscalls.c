@@ -341,38 +341,3 @@ ssize_t receive_message(int sock, void *bytes, size_t size, int *fds, unsigned i
 	}
 	return got;
 }
-
-/* Bounded building of text: what does not fit is cut, and the result always ends. Returns the new length. */
-size_t append(char *to, size_t at, size_t size, const char *text)
-{
-	while (*text != '\0' && at + 1 < size)
-		to[at++] = *text++;
-	to[at] = '\0';
-	return at;
-}
-
-size_t append_number(char *to, size_t at, size_t size, uint64_t n)
-{
-	char digits[21];
-	size_t first = sizeof(digits) - 1;
-
-	digits[first] = '\0';
-	do
-		digits[--first] = (char)('0' + n % 10);
-	while (n /= 10);
-	return append(to, at, size, digits + first);
-}
-
-/* What our /proc says of a process; nothing where it hides others. */
-size_t read_of(uint32_t pid, const char *name, char *to, size_t size)
-{
-	char path[64] = "/proc/";
-	size_t at = append_number(path, strlen(path), sizeof(path), pid);
-	int fd CLEANUP_CLOSE = -1;
-	ssize_t got;
-
-	append(path, at, sizeof(path), name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	got = fd < 0 ? -1 : read(fd, to, size);
-	return got < 0 ? 0 : (size_t)got;
-}

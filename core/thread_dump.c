@@ -1,28 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * Looks of the launcher into the room that are about neither memory nor processor time: what every thread was doing
- * before it was killed, and what is left of the room at its end. The first is read by a child of the launcher.
+ * The post-mortem: what every thread inside was doing before it was killed. It is read by a child of the launcher.
  */
 #include "capsule-core.h"
-#include <sys/vfs.h>
 
 #define MORTEM_THREADS 64
 #define MORTEM_BYTES 61440U /* of a pipe's 65536, so that writing to it never waits */
-
-/* A number of /proc/PID/stat. The name in it may hold anything, also brackets: what counts stands behind the last one. */
-uint64_t stat_number(const char *text, unsigned int field)
-{
-	const char *at = strrchr(text, ')');
-	uint64_t n = 0;
-
-	for (unsigned int i = 2; at != NULL && i < field; i++)
-		at = strchr(at + 1, ' ');
-	for (at = at != NULL ? at + 1 : ""; *at >= '0' && *at <= '9'; at++)
-		n = n * 10 + (uint64_t)(*at - '0');
-	return n;
-}
-
-/* ---- the post-mortem ---- */
 
 static struct {
 	bool wanted;
@@ -122,21 +105,4 @@ void start_look(const struct plan *plan)
 	struct step step;
 
 	mortem.wanted = plan_find(plan, "postmortem", &step);
-}
-
-/* Everybody inside is dead: what lies on the tmpfs now, and what looks have seen: the most processes and threads, the largest process. */
-void record_room(void)
-{
-	struct statfs fs;
-
-	if (sampled->most_tasks > 0)
-		record_line("tasks", (const uint64_t[]){ sampled->most_tasks, sampled->largest_kib, sampled->files_kib }, 3, NULL, 0);
-	if (memory.tmpfs >= 0 && fstatfs(memory.tmpfs, &fs) == 0) {
-		const uint64_t disk[] = {
-			(uint64_t)(fs.f_blocks - fs.f_bfree) * (uint64_t)fs.f_bsize, (uint64_t)fs.f_bfree * (uint64_t)fs.f_bsize,
-			(uint64_t)(fs.f_files - fs.f_ffree), (uint64_t)fs.f_ffree,
-		};
-
-		record_line("disk", disk, 4, NULL, 0);
-	}
 }

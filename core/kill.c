@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * How a run is ended: the reasons, init asked and then killed, the groups that are cleared away, and a caller who is gone.
+ */
+#include "launcher.h"
+#include <sys/timerfd.h>
+#include <sys/wait.h>
+
+int set_timer(uint64_t ms)
+{
+	struct itimerspec when = { .it_value = { .tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000 } };
+
+	return timerfd_settime(run.timer, 0, &when, NULL);
+}
+
+/* Init may have left with its last words on the way: they are the cause, and our broken pipe only the consequence. */
+int tell_init(const struct link_message *message, const int *fds, unsigned int nfds)
+{
+	if (send_message(run.room.link, message, sizeof(*message), fds, nfds) == 0 || errno == EPIPE || errno == ECONNRESET)
+		return 0;
+	return -1;
+}
+
+/*
+ * End everything inside. Init is asked to kill and reap, since what the kernel clears away behind a dead init is in nobody's
+ * accounts; an init that does not manage in END_MS is killed, and a room without a command is killed at once.
+ */
+void end_room(bool now)
+{
+	static const struct link_message end = { .kind = LINK_END };
+	bool asked = run.ending;
+
+	run.ending = true;
+	if (!now && (asked || (run.started && run.room.link >= 0 && set_timer(END_MS) == 0 && tell_init(&end, NULL, 0) == 0)))
+		return;
+	/* ESRCH means that it is done; it is our child and not waited for, so that its number serves as well */
+	if (run.room.pidfd >= 0 && syscall(SYS_pidfd_send_signal, run.room.pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
+		(void)kill(run.room.init, SIGKILL);
+	kill_groups(&run.room.plan);
+}
+
+/* A command that has ended by itself is not killed any more: what happens then is clearing up. */
+void kill_room(const char *why)
+{
+	if (run.killed == NULL && !run.ended)
+		run.killed = why;
+	if (strcmp(why, "memory") != 0 && strcmp(why, "cpu") != 0)
+		ask_watcher();
+	end_room(false);
+	end_mortem(strcmp(why, "clock") == 0 || strcmp(why, "cpu") == 0);
+}
+
+/* The first failure is the cause; what fails while the room is being cleared away is its consequence. */
+void fail(enum half half, const struct step *step)
+{
+	if (run.failed.kind != 0)
+		return;
+	run.failed = (struct link_message){ .kind = LINK_FAILED, .a = (int)half, .b = (int)step->index, .c = errno };
+	if (run.room.init > 0)
+		kill_room("failed");
+}
+
+/* Something failed that is no step's, on our side. */
+void fail_at_no_step(void)
+{
+	fail(run.has_payload ? PAYLOAD : ROOM, &no_step);
+}
+
+/* The exit status: 0 when no group is left behind. */
+int clear_groups(void)
+{
+	bool born_in = !run.checked || remove_groups(&run.room.plan);
+
+	return (!run.has_payload || remove_groups(&run.payload)) && born_in ? 0 : 1;
+}
+
+/* Nobody is left who could want a report. */
+void abandon(void)
+{
+	if (run.room.init > 0) {
+		end_room(true);
+		(void)waitpid(run.room.init, NULL, 0);
+	}
+	_exit(clear_groups());
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the files of the launcher share: launcher.c, id_maps.c, supervise.c, kill.c and report.c. There is one launcher in a
+ * process, and its state is in static memory.
+ */
+#ifndef CAPSULE_LAUNCHER_H
+#define CAPSULE_LAUNCHER_H
+
+#include "capsule-core.h"
+#include <poll.h>
+
+#define CONTROL 0
+#define END_MS 100
+
+enum { IN, OUT, ERR };
+
+struct run {
+	struct room room;
+	struct plan payload;
+	struct pump pumps[3];
+	int timer;
+	int maker;               /* readable when the process that made the control socket is dead; -1 where that cannot be had */
+	int notice;              /* readable when the kernel found a group of ours out of memory; -1 for none */
+	bool checked;            /* the room's plan passed: its steps may be walked */
+	bool has_payload, started, ended;
+	bool ending;             /* init is asked, or killed */
+	bool cancelled;          /* by the caller, who waits for no reader of the output any more */
+	bool last_look;          /* the clock has MORTEM_MS left */
+	bool counted;            /* the groups' counters are written down */
+	int exit_status;         /* a wait status, once `ended` */
+	int lifted;              /* the first guard whose place the host has changed, -1 for none */
+	const char *killed;      /* why we ended it; the first reason stays */
+	struct link_message failed;
+	struct refusal refused;
+	enum half refused_half;
+	uint64_t setup_ms, clock_ms, drain_ms;
+	uint64_t received_ns, cloned_ns, mapped_ns, furnished_ns, ready_ns, started_ns, ended_ns;
+	struct attested caller;  /* this process, as the kernel has it */
+	uint64_t setup_us[3];    /* processor time of init until the command was there: user's, system's, and before its groups counted it */
+};
+extern struct run run;
+static const struct step no_step = { .index = NO_STEP };
+
+/* launcher.c */
+void take_payload(int *fds, unsigned int nfds);
+
+/* id_maps.c */
+int write_id_maps(struct room *room, struct step *step);
+
+/* kill.c */
+int set_timer(uint64_t ms);
+int tell_init(const struct link_message *message, const int *fds, unsigned int nfds);
+void end_room(bool now);
+void kill_room(const char *why);
+void fail(enum half half, const struct step *step);
+void fail_at_no_step(void);
+int clear_groups(void);
+void abandon(void);
+
+/* supervise.c */
+void watch(struct pollfd *p, int fd, short events);
+void supervise(void);
+
+/* report.c */
+void report_usage(const struct rusage *u);
+void record_counters(void);
+void report_end(void);
+
+#endif

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The launcher's loop: it holds the clock, the output caps and the kill, so that none of them depends on Python being alive.
+ *
+ * Nothing in the loop may block: a sink is written only as far as it takes bytes, and init's messages are read whole or not at
+ * all.
+ */
+#include "launcher.h"
+#include <sys/wait.h>
+
+static void pump_step(struct pump *p)
+{
+	if (!pump(p) && p->over && !p->truncate)
+		kill_room(p == &run.pumps[OUT] ? "stdout" : "stderr");
+}
+
+/* ---- what is heard ---- */
+
+/* From Python. Anything that is not in the protocol ends the run: a confused caller must not keep a sandbox. */
+static void on_control(void)
+{
+	char text[64] = { 0 };
+	int fds[MAX_FDS];
+	unsigned int nfds;
+	ssize_t got = receive_message(CONTROL, text, sizeof(text) - 1, fds, &nfds);
+
+	if (got > 0 && strcmp(text, "kill") == 0) {
+		run.cancelled = true;
+		kill_room("caller");
+	} else if (got != 0 && run.killed != NULL) { /* it was on its way when the room began to go */
+		close_all(fds, nfds);
+	} else if (got < 0 && errno != EBADMSG) {
+		fail_at_no_step();
+	} else if (got > 0 && strcmp(text, "payload") == 0) {
+		take_payload(fds, nfds);
+	} else if (got > 0 && strncmp(text, "signal ", 7) == 0 && strspn(text + 7, "0123456789") == (size_t)got - 7 && got < 10) {
+		struct link_message message = { .kind = LINK_SIGNAL, .a = (int)number(text + 7) };
+
+		if (tell_init(&message, NULL, 0) < 0)
+			fail_at_no_step();
+	} else {
+		abandon(); /* gone, or garbage */
+	}
+}
+
+/* Takes the first two descriptors (procfs, tmpfs) over; the others, if any, are Python's. */
+static void on_ready(int *fds, unsigned int nfds)
+{
+	static const char ready[] = "ready";
+
+	run.ready_ns = now_ns();
+	if (nfds < 2 || memory.proc >= 0) {
+		kill_room("lost");
+		return;
+	}
+	memory.proc = fds[0];
+	memory.tmpfs = fds[1];
+	fds[0] = fds[1] = -1;
+	if (attest_room(memory.proc) < 0 || start_watcher() < 0 || (!run.has_payload && set_timer(0) < 0))
+		fail_at_no_step();
+	if (nfds > 2 && send_message(CONTROL, ready, sizeof(ready) - 1, &fds[2], nfds - 2) < 0)
+		kill_room("abandoned");
+}
+
+/* From init. Whatever is not one whole message of a known kind is a protocol error, and ends the run. */
+static void on_link(void)
+{
+	struct link_message message;
+	int fds[MAX_FDS];
+	unsigned int nfds;
+	ssize_t got = receive_message(run.room.link, &message, sizeof(message), fds, &nfds);
+
+	if (got < 0)
+		fail_at_no_step();
+	if (got <= 0) { /* init is gone, or is being ended: its pidfd says the rest */
+		close_cleanup(&run.room.link);
+		run.room.link = -1;
+		return;
+	}
+	if (got != sizeof(message) || run.ended) {
+		kill_room("lost");
+	} else if (message.kind == LINK_READY) {
+		on_ready(fds, nfds);
+	} else if (message.kind == LINK_FAILED) {
+		run.failed = message;
+		kill_room("failed");
+	} else if (message.kind == LINK_STARTED) {
+		run.started = true;
+		run.started_ns = now_ns();
+		run.room.landlock_abi = message.a;
+		run.setup_us[0] = (uint64_t)message.b;
+		run.setup_us[1] = (uint64_t)message.c;
+		run.setup_us[2] = (uint64_t)message.d;
+		if (set_timer(run.clock_ms > 2 * MORTEM_MS ? run.clock_ms - MORTEM_MS : run.clock_ms) < 0)
+			fail_at_no_step();
+		sampled->cpu_before_us = group_cpu_us(cpu.group);
+		attest_record(&message.attested);
+	} else if (message.kind == LINK_EXITED) {
+		const char *why = hear_watcher();
+
+		if (why != NULL) /* the watcher has killed it, or would have */
+			kill_room(why);
+		run.ended = true;
+		run.ended_ns = now_ns();
+		run.exit_status = message.a;
+		if (!run.ending && set_timer(run.drain_ms + 1) < 0)
+			end_room(true);
+		if (message.b) /* init is the last and leaves: the counters stand, and are read while the kernel clears it away */
+			record_counters();
+	} else {
+		kill_room("lost");
+	}
+	close_all(fds, nfds);
+}
+
+static void last_look(void)
+{
+	run.last_look = true;
+	(void)start_mortem();
+	if (set_timer(MORTEM_MS) < 0)
+		fail_at_no_step();
+}
+
+static void on_timer(void)
+{
+	uint64_t ticks;
+
+	if (read(run.timer, &ticks, sizeof(ticks)) != sizeof(ticks))
+		return; /* set anew between poll and here */
+	if (run.ending)
+		end_room(true);
+	else if (run.ended)
+		end_room(false); /* the drain is over: not a reason */
+	else if (run.started && run.clock_ms > 2 * MORTEM_MS && !run.last_look)
+		last_look();
+	else
+		kill_room(run.started ? "clock" : "setup-clock");
+}
+
+/* The kernel ends one process of a group that is out of memory, and leaves the others half a program: end them all. */
+static void on_notice(void)
+{
+	kill_room("memory");
+	run.notice = -1;
+}
+
+/* The host has taken away what covered a place. */
+static void on_guards(void)
+{
+	run.lifted = on_guard_events();
+	if (run.lifted >= 0)
+		kill_room("guard");
+}
+
+/* ---- the loop ---- */
+
+void watch(struct pollfd *p, int fd, short events)
+{
+	p->fd = fd; /* poll(2) passes over negative descriptors */
+	p->events = events;
+	p->revents = 0;
+}
+
+/* Init is dead and with it every writer: what is left in the pipes is all there will ever be. */
+static bool drained(void)
+{
+	return run.pumps[OUT].from < 0 && run.pumps[ERR].from < 0;
+}
+
+/* Everybody is dead, and what is left in a pipe waits for a reader that takes nothing. */
+static void drop_stalled_output(void)
+{
+	for (int i = OUT; i <= ERR; i++) {
+		struct pump *p = &run.pumps[i];
+
+		if (p->from < 0 || !p->blocked)
+			continue;
+		close_cleanup(&p->from);
+		close_cleanup(&p->to);
+		p->from = p->to = -1;
+		if (run.killed == NULL)
+			run.killed = "caller";
+	}
+}
+
+static void reap(void)
+{
+	struct rusage usage;
+
+	pid_t pid;
+
+	while ((pid = wait4(run.room.init, NULL, 0, &usage)) < 0 && errno == EINTR)
+		;
+	if (pid != run.room.init)
+		memset(&usage, 0, sizeof(usage));
+	report_usage(&usage);
+	close_cleanup(&run.room.pidfd);
+	run.room.pidfd = -1;
+	end_watch(0); /* what it has seen stands; whom it still reads is dead */
+	if (run.lifted < 0)
+		run.lifted = first_lifted(); /* a command that has ended may have seen it, too */
+	if (run.lifted >= 0 && run.killed == NULL && !run.ended)
+		run.killed = "guard";
+	if (run.killed == NULL && !run.ended)
+		run.killed = "lost"; /* it ended without a word: the kernel's OOM killer, or an attack on init */
+	if (run.killed != NULL && strcmp(run.killed, "abandoned") == 0) {
+		_exit(clear_groups());
+	}
+}
+
+#define EVENTS 14
+
+/* Nothing can be waited for any more: end everything inside, and report what there is. */
+static void give_up(void)
+{
+	if (errno == EINVAL)
+		errno = EMFILE; /* poll(2): EVENTS is more descriptors than this process may have */
+	fail_at_no_step();
+	if (run.room.pidfd >= 0) {
+		end_room(true);
+		reap();
+	}
+	report_end();
+}
+
+static void wait_for_events(struct pollfd polls[static EVENTS])
+{
+	int64_t look_ns;
+
+	watch(&polls[0], CONTROL, POLLIN);
+	watch(&polls[1], run.room.pidfd, POLLIN);
+	watch(&polls[2], run.room.pidfd >= 0 ? run.timer : -1, POLLIN);
+	watch(&polls[3], run.room.link, POLLIN);
+	for (int i = IN; i <= ERR; i++) {
+		const struct pump *p = &run.pumps[i];
+		bool to = p->from >= 0 && (p->blocked || p->done < p->have);
+		/* output waits for init's word that exec happened, so that nothing is judged of a command that has not started */
+		bool early = i != IN && !run.started && run.room.pidfd >= 0;
+
+		watch(&polls[4 + i], early ? -1 : to ? p->to : p->from, to ? POLLOUT : POLLIN);
+	}
+	watch(&polls[7], run.room.pidfd >= 0 ? memory.wake : -1, POLLIN);
+	watch(&polls[8], run.room.pidfd >= 0 ? memory.timer : -1, POLLIN);
+	watch(&polls[9], run.room.pidfd >= 0 ? run.notice : -1, POLLIN);
+	/* likewise: a call is judged of a command that has started */
+	watch(&polls[10], notify.listener < 0 ? notify.socket : run.started || notify.told || run.room.pidfd < 0 ? notify.listener : -1, POLLIN);
+	watch(&polls[11], ledger_ends, POLLIN);
+	watch(&polls[12], run.maker, POLLIN);
+	watch(&polls[13], run.started && run.room.pidfd >= 0 && run.lifted < 0 ? guard_events : -1, POLLIN); /* likewise */
+	look_ns = run.room.pidfd >= 0 ? look_again() : -1;
+	while (poll(polls, EVENTS, look_ns < 0 ? -1 : (int)(look_ns / 1000000) + 1) < 0)
+		if (errno != EINTR)
+			give_up();
+}
+
+void supervise(void)
+{
+	struct pollfd polls[EVENTS];
+	const char *why;
+	bool watched;
+
+	while (run.room.pidfd >= 0 || !drained()) {
+		wait_for_events(polls);
+		for (int i = IN; i <= ERR; i++)
+			if (polls[4 + i].revents)
+				pump_step(&run.pumps[i]);
+		if (polls[10].revents && (why = on_notify(polls[10].revents)) != NULL) /* before the link: it was sent before */
+			kill_room(why);
+		if (polls[11].revents)
+			on_ends();
+		if (polls[3].revents)
+			on_link();
+		else if (polls[1].revents) /* only when the link is empty: the last words count */
+			reap();
+		if (polls[2].revents && run.room.pidfd >= 0) /* not any more, if it was reaped just now */
+			on_timer();
+		watched = polls[3].revents == 0 && run.room.pidfd >= 0; /* what init said comes first: that the command started, or ended */
+		if (polls[7].revents && watched && (why = hear_watcher()) != NULL)
+			kill_room(why);
+		if (polls[8].revents && (why = check_watcher()) != NULL)
+			kill_room(why);
+		if (polls[9].revents && watched)
+			on_notice();
+		if (polls[13].revents && run.room.pidfd >= 0)
+			on_guards();
+		if (polls[0].revents)
+			on_control();
+		if (polls[12].revents)
+			abandon();
+		if (run.ended && drained() && run.room.pidfd >= 0)
+			end_room(false);
+		if (run.cancelled && run.room.pidfd < 0)
+			drop_stalled_output();
+	}
+	report_end();
+}

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The watcher: a child of the launcher that reads init's procfs from outside the sandbox, for the memory limit on hosts that
+ * give us no cgroup (there memory cannot be waited for, only sampled), and for the limit of processor time.
+ *
+ * Law of this file: whoever reads a file of procfs may wait for the process that it tells of. `smaps_rollup` waits for its
+ * mmap_lock and walks its page tables; even `status` and `stat` hold its memory for a moment, and who lets go of it last
+ * takes it down, whatever that takes. So the launcher's thread reads none of them. It starts the watcher, and hears of it by
+ * an eventfd and a shared page; a watcher that is stuck is replaced. The watcher in turn reads nothing that takes a lock or
+ * a walk: the exact sample is a child's of its own, with a deadline.
+ */
+#include "watcher.h"
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/timerfd.h>
+#include <sys/vfs.h>
+#include <time.h>
+
+#define STUCK (250 * MS)           /* a watcher that has done nothing for so long is replaced */
+#define CHECK_MS 25                /* how often the launcher asks whether it is */
+#define MOST_WATCHERS 8
+#define ANSWER_MS 10
+
+struct watch memory = { .wake = -1, .ask = -1, .timer = -1, .proc = -1, .tmpfs = -1 };
+static struct sampled nothing_sampled;
+struct sampled *sampled = &nothing_sampled;
+
+void wake_launcher(void)
+{
+	static const uint64_t one = 1;
+
+	(void)!write(memory.wake, &one, sizeof(one)); /* its counter cannot be full */
+}
+
+/* The watcher's last word. */
+void conclude(enum verdict verdict)
+{
+	sampled->verdict = verdict; /* before the first of them can be dead */
+	wake_launcher();
+	if (verdict == MEMORY)
+		kill_everybody();
+	_exit(0);
+}
+
+static void answer_launcher(void)
+{
+	uint64_t times;
+
+	(void)!read(memory.ask, &times, sizeof(times));
+	sample_cpu();
+	sampled->answered = sampled->asked;
+	wake_launcher();
+}
+
+static void watch_room(void) __attribute__((noreturn));
+static void watch_room(void)
+{
+	uint64_t memory_ns = memory.limit_kib ? now_ns() + FIRST_SAMPLE : UINT64_MAX;
+	uint64_t cpu_ns = cpu.limit_us ? now_ns() + FIRST_SAMPLE : UINT64_MAX;
+	struct pollfd polls[2] = { { .events = POLLIN }, { .fd = memory.ask, .events = POLLIN } };
+
+	for (;;) {
+		uint64_t now = now_ns(), next;
+		struct timespec pause;
+
+		sampled->alive_ns = now;
+		if (now >= memory_ns)
+			memory_ns = now + watch_memory(now);
+		if (now >= cpu_ns)
+			cpu_ns = now + watch_cpu() * 1000;
+		next = least(memory_ns, cpu_ns);
+		now = now_ns();
+		next = next > now + SHORTEST_PAUSE ? next - now : SHORTEST_PAUSE;
+		next = least(next, LONGEST_PAUSE); /* a sign of life */
+		pause = (struct timespec){ .tv_nsec = (long)next };
+		polls[0].fd = exact_sample.from;
+		if (ppoll(polls, 2, &pause, NULL) <= 0)
+			continue;
+		if (polls[0].revents)
+			end_exact();
+		if (polls[1].revents)
+			answer_launcher();
+	}
+}
+
+/* ---- the launcher's side ---- */
+
+static struct reader watchers[MOST_WATCHERS];
+static unsigned int nwatchers;
+
+/* What the watcher needs, from the payload's half of the plan; it starts when the room is ready. */
+int prepare_watch(const struct plan *plan)
+{
+	struct step step;
+	void *page;
+
+	if (plan_find(plan, "memory-watch", &step))
+		memory.limit_kib = number(step.field[0]) >> 10;
+	if (prepare_cpu_watch(plan) < 0)
+		return -1;
+	if (memory.limit_kib == 0 && cpu.limit_us == 0)
+		return 0;
+	take_turns();
+	page = mmap(NULL, sizeof(*sampled), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	memory.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	memory.ask = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	memory.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (page == MAP_FAILED || memory.wake < 0 || memory.ask < 0 || memory.timer < 0)
+		return -1;
+	sampled = page;
+	return 0;
+}
+
+/* Where a watch was asked for: start the watcher, or one in the place of one that is stuck. */
+int start_watcher(void)
+{
+	const struct itimerspec often = { { 0, CHECK_MS * MS }, { 0, CHECK_MS * MS } };
+	int *const kept[] = { &memory.wake, &memory.ask, &memory.proc, &memory.tmpfs, &cpu.group };
+
+	if (memory.wake < 0)
+		return 0;
+	if (nwatchers == MOST_WATCHERS || timerfd_settime(memory.timer, 0, &often, NULL) < 0)
+		return -1;
+	sampled->alive_ns = now_ns();
+	if (start_reader(&watchers[nwatchers], kept, 5) == 0)
+		watch_room();
+	return watchers[nwatchers].pid > 0 ? (int)nwatchers++ : -1;
+}
+
+/* Once in a while. A watcher that is stuck cannot be ended, but it can be replaced. */
+const char *check_watcher(void)
+{
+	uint64_t ticks;
+
+	if (read(memory.timer, &ticks, sizeof(ticks)) != sizeof(ticks) || sampled->verdict != NONE || now_ns() < sampled->alive_ns + STUCK)
+		return NULL;
+	for (unsigned int i = nwatchers; i-- > 0;)
+		if (end_reader(&watchers[i], 0))
+			watchers[i] = watchers[--nwatchers];
+	sampled->cpu_untracked = true; /* the next one does not know what this one knew */
+	return start_watcher() < 0 ? "lost" : NULL;
+}
+
+/* One more sample of processor time, before everybody is killed; who cannot take it in ANSWER_MS is not waited for. */
+void ask_watcher(void)
+{
+	static const uint64_t one = 1;
+	struct pollfd answer = { .fd = memory.wake, .events = POLLIN };
+
+	if (sampled->cpu_sampled && sampled->verdict == NONE && sampled->asked++ == 0 && write(memory.ask, &one, sizeof(one)) == sizeof(one))
+		(void)poll(&answer, 1, ANSWER_MS);
+}
+
+/* The watcher may have something to say: NULL, or why the run must end, once. */
+const char *hear_watcher(void)
+{
+	static const char *const why[] = { [NONE] = NULL, [MEMORY] = "memory", [CPU] = "cpu", [LOST] = "lost" };
+	uint64_t wakes;
+
+	if (memory.wake < 0 || read(memory.wake, &wakes, sizeof(wakes)) != sizeof(wakes))
+		return NULL;
+	if (sampled->verdict == CPU) /* what was judged: the sums of the end are taken another way */
+		record_line("spent", &(uint64_t){ sampled->cpu_used_us }, 1, NULL, 0);
+	else if (sampled->verdict == NONE && sampled->cpu_over)
+		(void)start_mortem();
+	return why[sampled->verdict];
+}
+
+void end_watch(int wait_ms)
+{
+	for (unsigned int i = 0; i < nwatchers; i++)
+		if (!end_reader(&watchers[i], wait_ms))
+			wait_ms = 0;
+}
+
+/* Everybody inside is dead: what lies on the tmpfs now, and what looks have seen: the most processes and threads, the largest process. */
+void record_room(void)
+{
+	struct statfs fs;
+
+	if (sampled->most_tasks > 0)
+		record_line("tasks", (const uint64_t[]){ sampled->most_tasks, sampled->largest_kib, sampled->files_kib }, 3, NULL, 0);
+	if (memory.tmpfs >= 0 && fstatfs(memory.tmpfs, &fs) == 0) {
+		const uint64_t disk[] = {
+			(uint64_t)(fs.f_blocks - fs.f_bfree) * (uint64_t)fs.f_bsize, (uint64_t)fs.f_bfree * (uint64_t)fs.f_bsize,
+			(uint64_t)(fs.f_files - fs.f_ffree), (uint64_t)fs.f_ffree,
+		};
+
+		record_line("disk", disk, 4, NULL, 0);
+	}
+}

@@ -7,7 +7,7 @@ import os
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from both import inside, outside
+from host_vs_sandbox import inside, outside
 
 # Debian's libpython3-testsuite, unpacked with the stdlib's own `test` package beside it; CI does so and names the folder.
 FOLDER = Path(os.environ.get("CAPSULE_CPYTHON_TESTS", "/nowhere"))

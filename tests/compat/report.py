@@ -15,8 +15,8 @@ from pathlib import Path
 import cpython
 import test_models_programs as models
 import test_numpy
-from both import inside, outside
 from corpus import NOT_THERE, PROGRAMS
+from host_vs_sandbox import inside, outside
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "compatibility.md"
 HEAD = """\

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
-from both import inside, outside
+from host_vs_sandbox import inside, outside
 
 PYTHON = "/usr/bin/python3"
 

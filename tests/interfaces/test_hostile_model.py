@@ -20,9 +20,9 @@ import tempfile
 import textwrap
 from pathlib import Path
 
-import every_door
+import all_interfaces
 import pytest
-from every_door import DOORS, mcp_server
+from all_interfaces import DOORS, mcp_server
 
 import capsule_run
 
@@ -414,4 +414,4 @@ def test_the_table_is_whole():
     """Every integration that there is has its column."""
     folder = Path(capsule_run.__file__).parent / "integrations"
     modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
-    assert [] == sorted(name for name in modules if f"integrations.{name} " not in inspect.getsource(every_door))
+    assert [] == sorted(name for name in modules if f"integrations.{name} " not in inspect.getsource(all_interfaces))

@@ -103,6 +103,7 @@ WRONG = [
     ({"code": "1", "language": "python", "memory_bytes": 1}, "E1002: arguments: unknown field"),
     ({"code": "\0", "language": "python"}, "E1005: arguments.code: must not contain a NUL byte"),
     ({"code": "\ud800", "language": "python"}, "E1005: arguments.code"),
+    ({"code": " ", "language": "python"}, "E1005: arguments.code: must not be empty"),
 ]
 
 

@@ -9,7 +9,8 @@ from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import replace
 from capsule_run.agents.operator import Operator, operator
 from capsule_run.agents.text import refusal_text, tool_text
-from capsule_run.agents.tool import command_request
+from capsule_run.agents.tool import command_request, execute_code_schema, tool_request
+from capsule_run.mcp.tools import TOOLS, call_request, described
 from capsule_run.model.result import Result
 from capsule_run.model.result_parts import Metrics, Output
 
@@ -185,3 +186,49 @@ def test_a_command_within_the_limits():
     assert (("ls", "-l"), 64 << 20, 9_000, b"x") == (
         request.command, request.resources.memory_bytes, request.timeout_ms, request.stdin
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("limits", [None, {"timeout_ms": 1500}, {"timeout_ms": 90_000}])
+def test_execute_code_schema_over_mcp_extends_the_function_calling_schema(limits):
+    """`execute_code` has one schema: MCP adds arguments and descriptions, and changes nothing."""
+    allowed = operator(limits, languages=("python", "bash"))
+    function = execute_code_schema(allowed)
+    mcp = described(TOOLS["execute_code"], allowed)["inputSchema"]
+    assert function["required"] == mcp["required"]
+    for name, schema in function["properties"].items():
+        assert schema == {key: mcp["properties"][name][key] for key in schema}
+
+
+BAD_CODE_ARGUMENTS = [
+    {},
+    [],
+    {"code": "1"},
+    {"code": 1, "language": "python"},
+    {"code": " ", "language": "python"},
+    {"code": "\0", "language": "python"},
+    {"code": "1", "language": ""},
+    {"code": "1", "language": "cobol"},
+    {"code": "1", "language": "ruby"},
+    {"code": "1", "language": "python", "memory": 1},
+    *({"code": "1", "language": "python", "timeout_seconds": time} for time in ("9", 1.5, True, float("inf"), [])),
+]
+
+
+@pytest.mark.parametrize("arguments", BAD_CODE_ARGUMENTS)
+def test_execute_code_arguments_invalid_same_error_over_every_interface(arguments):
+    """A model reads the same error for the same mistake, whichever interface carries its call."""
+    with pytest.raises(CapsuleError) as function:
+        tool_request(arguments, operator())
+    with pytest.raises(CapsuleError) as mcp:
+        call_request(TOOLS["execute_code"], arguments, operator())
+    assert str(function.value) == str(mcp.value)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "granted_ms"), [(None, 30_000), (2, 2_000), (2.0, 2_000), (10**12, 300_000), (-1, 1_000)]
+)
+def test_execute_code_timeout_same_over_every_interface(seconds, granted_ms):
+    """The same `timeout_seconds` grants the same time, whichever interface carries the call."""
+    arguments = {"code": "1", "language": "python", "timeout_seconds": seconds}
+    requests = (tool_request(arguments, operator()), call_request(TOOLS["execute_code"], arguments, operator()))
+    assert [granted_ms, granted_ms] == [request.timeout_ms for request in requests]

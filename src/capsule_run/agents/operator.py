@@ -1,4 +1,4 @@
-"""What the operator of a model's tool allows: limits of every call, and the timeout of each."""
+"""The limits that an operator sets for every call of a tool, and the timeout of each call."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-SHOWN_BYTES = 16 << 10
-
-
-# The seed's: what `timeout_seconds` may be, whatever the operator says.
+SHOWN_BYTES = 16 << 10  # of each stream
+# The bounds of `timeout_seconds` in the seed; the operator can only narrow them.
 MIN_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS = 1, 300
 LANGUAGES = ("python", "javascript", "bash")
-# What is each call's own, and so nothing that an operator could say for all of them.
+# Request fields that each call sets itself: an operator cannot set them for all calls.
 _PER_CALL = ("command", "stdin", "stdin_base64", "execution_id")
 
 
 class Operator(Value):
-    """What the operator allows; made by `operator`, which checks it.
+    """The operator's limits. Built and checked by `operator`."""
 
-    `limits` are request fields (docs/json-api.md) for every call. `shown_bytes` is how much of each stream a model reads.
-    """
-
-    limits: Mapping[str, object]
-    timeout_ms: int
-    max_timeout_ms: int
+    limits: Mapping[str, object]  # request fields (docs/json-api.md) of every call
+    timeout_ms: int  # of a call that asks for none
+    max_timeout_ms: int  # of any call
     languages: tuple[str, ...]
-    shown_bytes: int
+    shown_bytes: int  # how much of each stream a model reads
+
+    @property
+    def max_timeout_seconds(self) -> int:
+        """The largest `timeout_seconds` that a schema offers."""
+        return min(max(self.max_timeout_ms // 1000, MIN_TIMEOUT_SECONDS), MAX_TIMEOUT_SECONDS)
 
     def clamp(self, timeout_seconds: float | None) -> int:
-        """The milliseconds of a call: what the model asked for, within 1–300 s and the operator's ceiling."""
+        """Return a call's timeout in milliseconds: the requested one, within 1–300 s and the operator's maximum."""
         if timeout_seconds is None:
             return self.timeout_ms
         asked = min(max(timeout_seconds, MIN_TIMEOUT_SECONDS), MAX_TIMEOUT_SECONDS)
@@ -52,11 +52,12 @@ def operator(
     languages: Sequence[str] = LANGUAGES,
     shown_bytes: int = SHOWN_BYTES,
 ) -> Operator:
-    """Check and complete what an operator allows. Raises CapsuleError E10xx.
+    """Check an operator's limits and fill in the defaults. Raises CapsuleError E10xx.
 
-    :param limits: any request fields but the command and its input, such as `resources`, `isolation`, `timeout_ms`.
-    :param max_timeout_ms: the most that a call may ask for; without it `timeout_ms` of the limits, else 300 s.
-    :param languages: what a model may write; see docs/languages.md.
+    :param limits: any request fields except the command and its input, such as `resources`, `isolation`, `timeout_ms`.
+    :param max_timeout_ms: the longest timeout that a call may request; by default `timeout_ms` of the limits, else 300 s.
+    :param languages: the languages that a call may use; see docs/languages.md.
+    :param shown_bytes: how many bytes of each stream a model reads.
     """
     given = dict(limits or {})
     if variables():

@@ -18,14 +18,21 @@ from __future__ import annotations
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.strict_json import loads
 from capsule_run._base.value import Value
-from capsule_run.agents.operator import MAX_TIMEOUT_SECONDS, MIN_TIMEOUT_SECONDS
+from capsule_run.agents.arguments import (
+    CODE_ARGUMENTS,
+    arguments_schema,
+    call_fields,
+    check_arguments,
+    code_call_request,
+    requested_timeout_ms,
+)
+from capsule_run.agents.operator import MAX_TIMEOUT_SECONDS
 from capsule_run.agents.text import not_set_up_text, refusal_text, tool_text
-from capsule_run.engine import code, execute
+from capsule_run.engine import execute
 from capsule_run.model.request import DEFAULT_MEMORY_BYTES
-from capsule_run.request.languages import language
-from capsule_run.request.parse import check_object, request_from_mapping, with_defaults
+from capsule_run.request.parse import request_from_mapping
 from capsule_run.request.sizes import format_size
-from capsule_run.request.validators import check_string, refuse, shown, wrong_type
+from capsule_run.request.validators import refuse, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +41,6 @@ if TYPE_CHECKING:
     from capsule_run.agents.operator import Operator
     from capsule_run.model.request import Request
     from capsule_run.model.result import Result
-    from capsule_run.request.validators import Checker
 
 
 def command_request(
@@ -55,8 +61,7 @@ def command_request(
         fields["stdin"] = stdin
     if working_directory is not None:
         fields["isolation"] = {"working_directory": working_directory}
-    completed = with_defaults(fields, limits.limits)
-    assert isinstance(completed, dict)
+    completed = call_fields(fields, limits)
     own = limits.limits.get("environment")
     completed["environment"] = {**(environment or {}), **(own if isinstance(own, dict) else {})}
     return request_from_mapping(completed)
@@ -67,21 +72,8 @@ EXECUTE_CODE, EXECUTE_CODE_ABOUT = "execute_code", "Execute code in a secure san
 
 
 def execute_code_schema(limits: Operator) -> dict[str, object]:
-    """The JSON schema of `execute_code`'s arguments: to the letter the seed's, unless the operator narrows it."""
-    ceiling = max(limits.max_timeout_ms // 1000, MIN_TIMEOUT_SECONDS)
-    return {
-        "type": "object",
-        "properties": {
-            "code": {"type": "string"},
-            "language": {"type": "string", "enum": list(limits.languages)},
-            "timeout_seconds": {
-                "type": "integer",
-                "minimum": MIN_TIMEOUT_SECONDS,
-                "maximum": min(ceiling, MAX_TIMEOUT_SECONDS),
-            },
-        },
-        "required": ["code", "language"],
-    }
+    """Build the JSON schema of `execute_code`'s arguments: exactly the seed's, unless the operator narrows it."""
+    return arguments_schema(CODE_ARGUMENTS, ("timeout_seconds",), limits, described=False)
 
 
 def about_limits(limits: Operator) -> str:
@@ -97,37 +89,14 @@ def about_limits(limits: Operator) -> str:
     )
 
 
-def _seconds(value: object, label: str) -> int | None:
-    """A time, or null for none; a whole number that a model wrote with a fraction of zero is one, and any is clamped."""
-    if value is None:
-        return None
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise wrong_type(label, "a whole number of seconds", value)
-    return value
-
-
-_ARGUMENTS: dict[str, Checker] = {"code": check_string, "language": check_string, "timeout_seconds": _seconds}
-
-
 def tool_request(arguments: object, limits: Operator) -> Request:
-    """The request for `execute_code`'s arguments within the operator's limits. Raises CapsuleError E10xx.
+    """Build the request of an `execute_code` call within the operator's limits. Raises CapsuleError E10xx.
 
-    `arguments` is what the model sent: a mapping, or JSON text of one.
+    :param arguments: what the model sent: a mapping, or JSON text of one.
     """
     given = loads(arguments) if isinstance(arguments, str) else arguments
-    fields = check_object(given, "arguments", _ARGUMENTS)
-    for name in ("code", "language"):
-        if name not in fields:
-            raise refuse("E1006", name, "the argument is missing", hint="send `code` and `language`")
-    row = language(fields["language"])
-    if row.name not in limits.languages:
-        names = ", ".join(f"`{name}`" for name in limits.languages)
-        raise refuse("E1005", "language", f"must be one of {names}, got `{row.name}`")
-    seconds = fields.get("timeout_seconds")
-    assert seconds is None or isinstance(seconds, int)
-    return code.code_request(fields["code"], row.name, {**limits.limits, "timeout_ms": limits.clamp(seconds)})
+    checked = check_arguments(given, CODE_ARGUMENTS, ("timeout_seconds",))
+    return code_call_request(checked, {"timeout_ms": requested_timeout_ms(checked, limits)}, limits)
 
 
 # --- a tool call, whole -----------------------------------------------------------------------------------------------

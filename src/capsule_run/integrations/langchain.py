@@ -17,22 +17,20 @@ from langchain_core.tools.base import ArgsSchema  # noqa: TC002  # pydantic look
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from capsule_run._base.errors import CapsuleError
-from capsule_run.agents.operator import MAX_TIMEOUT_SECONDS, MIN_TIMEOUT_SECONDS, Operator, operator
+from capsule_run.agents.arguments import ARGUMENTS
+from capsule_run.agents.operator import MIN_TIMEOUT_SECONDS, Operator, operator
 from capsule_run.agents.text import refusal_text
 from capsule_run.agents.tool import Answer, about_limits, execute_code, execute_code_async
 
 
 def arguments_schema(limits: Operator) -> type[BaseModel]:
-    """The arguments that a model may give; `timeout_seconds` outside its range is clamped, not refused."""
-    language: object = Literal.__getitem__(limits.languages)  # the names are the operator's
-    most = min(max(limits.max_timeout_ms // 1000, MIN_TIMEOUT_SECONDS), MAX_TIMEOUT_SECONDS)
-    fields: dict[str, Any] = {  # what pydantic says that it takes
-        "code": (str, Field(description="the whole program; what it prints is what you see")),
-        "language": (language, Field(default=limits.languages[0], description="the language of the code")),
-        "timeout_seconds": (
-            int | None,
-            Field(default=None, description=f"how long it may take, {MIN_TIMEOUT_SECONDS} to {most}"),
-        ),
+    """Build the model of a call's arguments. `timeout_seconds` has no bounds here: `Operator.clamp` brings it within them."""
+    language: object = Literal.__getitem__(limits.languages)
+    timeout = f"{ARGUMENTS['timeout_seconds'].description}, {MIN_TIMEOUT_SECONDS} to {limits.max_timeout_seconds}"
+    fields: dict[str, Any] = {  # the type that pydantic declares
+        "code": (str, Field(description=ARGUMENTS["code"].description)),
+        "language": (language, Field(default=limits.languages[0], description=ARGUMENTS["language"].description)),
+        "timeout_seconds": (int | None, Field(default=None, description=timeout)),
     }
     return create_model("SecureCodeExecutorArguments", __config__=ConfigDict(extra="forbid"), **fields)
 

@@ -7,12 +7,17 @@ Whatever a model says is one of the few arguments in the schemas; limits are the
 from __future__ import annotations
 
 from capsule_run._base.value import Value
-from capsule_run.agents.operator import MAX_TIMEOUT_SECONDS, MIN_TIMEOUT_SECONDS
-from capsule_run.engine.code import code_request
+from capsule_run.agents.arguments import (
+    CODE_ARGUMENTS,
+    arguments_schema,
+    call_fields,
+    check_arguments,
+    code_call_request,
+    requested_timeout_ms,
+)
+from capsule_run.agents.tool import EXECUTE_CODE, EXECUTE_CODE_ABOUT
 from capsule_run.model.request import READ_WRITE
-from capsule_run.request.languages import language
-from capsule_run.request.parse import check_object, request_from_mapping, with_defaults
-from capsule_run.request.validators import check_source, check_stdin, list_of, refuse, wrong_type
+from capsule_run.request.parse import request_from_mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,102 +25,41 @@ if TYPE_CHECKING:
 
     from capsule_run.agents.operator import Operator
     from capsule_run.model.request import Request
-    from capsule_run.request.validators import Checker
-
-
-def _text(given: object, label: str) -> str:
-    if not isinstance(given, str):
-        raise wrong_type(label, "a string", given)
-    if "\0" in given or not given.strip():
-        raise refuse("E1005", label, "must not be empty or hold a NUL")
-    return given
-
-
-def _seconds(given: object, label: str) -> float:
-    """Any number: too little or too much is brought within bounds, as every door does it."""
-    if isinstance(given, bool) or not isinstance(given, (int, float)):
-        raise wrong_type(label, "a number", given)
-    return min(max(given, MIN_TIMEOUT_SECONDS), MAX_TIMEOUT_SECONDS)
-
-
-def _files(given: object, label: str) -> dict[str, object]:
-    """Texts by path. The request's own form could name a file of the host, so nothing but text gets through here."""
-    if not isinstance(given, dict):
-        raise wrong_type(label, "an object of strings", given)
-    for path, content in given.items():
-        if not isinstance(content, str):
-            raise wrong_type(f"{label}[{path!r}]", "a string", content)
-    return given
-
-
-# What a call may say: its checker, and its schema without the words for the model.
-_ARGUMENTS: dict[str, tuple[Checker, dict[str, object]]] = {
-    "language": (_text, {"type": "string"}),
-    "code": (_text, {"type": "string"}),
-    "command": (_text, {"type": "string"}),
-    "stdin": (check_stdin, {"type": "string"}),
-    "files": (_files, {"type": "object", "additionalProperties": {"type": "string"}}),
-    "collect": (list_of(check_source), {"type": "array", "items": {"type": "string"}}),
-    "timeout_seconds": (_seconds, {"type": "number", "minimum": MIN_TIMEOUT_SECONDS}),
-}
-_ABOUT = {
-    "language": "The language the code is written in",
-    "code": "The program, complete; print what you want to know",
-    "command": "A command line for `sh`, such as `grep -c x data.txt | sort`",
-    "stdin": "What the program reads on standard input",
-    "files": "Files to put into the working directory first: relative path to text",
-    "collect": 'Which files of the working directory come back, as patterns such as "*.png" or "out/**"',
-    "timeout_seconds": "Seconds after which it is ended",
-}
 
 
 class Tool(Value):
-    """One tool; `request` makes of checked arguments what is run."""
+    """One tool. `request` builds what a call runs, from its checked arguments and its other request fields."""
 
     name: str
     title: str
-    about: str
+    description: str
     required: tuple[str, ...]
     optional: tuple[str, ...]
-    request: Callable[[Mapping[str, object], dict[str, object], Operator], Request]
+    request: Callable[[Mapping[str, object], Mapping[str, object], Operator], Request]
 
 
-def _code(given: Mapping[str, object], fields: dict[str, object], limits: Operator) -> Request:
-    row = language(given["language"], "arguments.language")
-    if row.name not in limits.languages:
-        known = ", ".join(limits.languages)
-        raise refuse("E1005", "arguments.language", f"must be one of {known}, got `{row.name}`")
-    return code_request(given["code"], row.name, _completed(fields, limits))
+def _command(checked: Mapping[str, object], fields: Mapping[str, object], limits: Operator) -> Request:
+    return request_from_mapping(call_fields({**fields, "command": ["sh", "-c", checked["command"]]}, limits))
 
 
-def _command(given: Mapping[str, object], fields: dict[str, object], limits: Operator) -> Request:
-    return request_from_mapping(_completed({**fields, "command": ["sh", "-c", given["command"]]}, limits))
-
-
-def _completed(fields: dict[str, object], limits: Operator) -> dict[str, object]:
-    completed = with_defaults(fields, limits.limits)
-    assert isinstance(completed, dict)
-    return completed
-
-
-_REST = ("stdin", "files", "collect", "timeout_seconds")
+_OPTIONAL = ("stdin", "files", "collect", "timeout_seconds")
 TOOLS = {
     tool.name: tool
     for tool in (
         Tool(
-            name="execute_code",
+            name=EXECUTE_CODE,
             title="Execute code",
-            about="Execute code in a secure sandbox",
-            required=("language", "code"),
-            optional=_REST,
-            request=_code,
+            description=EXECUTE_CODE_ABOUT,
+            required=CODE_ARGUMENTS,
+            optional=_OPTIONAL,
+            request=code_call_request,
         ),
         Tool(
             name="execute_command",
             title="Execute command",
-            about="Execute a shell command in a secure sandbox",
+            description="Execute a shell command in a secure sandbox",
             required=("command",),
-            optional=_REST,
+            optional=_OPTIONAL,
             request=_command,
         ),
     )
@@ -166,24 +110,13 @@ def world(limits: Operator) -> str:
 
 def described(tool: Tool, limits: Operator) -> dict[str, object]:
     """A tool as `tools/list` has it."""
-    properties = {
-        name: {**_ARGUMENTS[name][1], "description": _ABOUT[name]} for name in (*tool.required, *tool.optional)
-    }
-    if "language" in properties:
-        properties["language"]["enum"] = list(limits.languages)
-    properties["timeout_seconds"]["default"] = limits.timeout_ms / 1000
-    properties["timeout_seconds"]["maximum"] = limits.max_timeout_ms / 1000
+    schema = arguments_schema(tool.required, tool.optional, limits, described=True)
     writes, network = changes_host(limits), has_network(limits)
     return {
         "name": tool.name,
         "title": tool.title,
-        "description": f"{tool.about}. {world(limits)}",
-        "inputSchema": {
-            "type": "object",
-            "properties": properties,
-            "required": list(tool.required),
-            "additionalProperties": False,
-        },
+        "description": f"{tool.description}. {world(limits)}",
+        "inputSchema": {**schema, "additionalProperties": False},
         "outputSchema": OUTPUT_SCHEMA,
         "annotations": {
             "title": tool.title,
@@ -252,15 +185,9 @@ OUTPUT_SCHEMA: dict[str, object] = {
 
 def call_request(tool: Tool, arguments: object, limits: Operator) -> Request:
     """What a call runs. Raises CapsuleError E10xx for arguments that a model can correct."""
-    table = {name: _ARGUMENTS[name][0] for name in (*tool.required, *tool.optional)}
-    given = check_object(arguments, "arguments", table)
-    for name in tool.required:
-        if name not in given:
-            raise refuse("E1006", "arguments", f"the field `{name}` is missing")
-    fields: dict[str, object] = {name: given[name] for name in ("stdin", "files", "collect") if name in given}
-    seconds = given.get("timeout_seconds")
-    assert seconds is None or isinstance(seconds, (int, float))
-    fields["timeout_ms"] = limits.clamp(seconds)
-    if "collect" not in given and collects_all(limits):
+    checked = check_arguments(arguments, tool.required, tool.optional)
+    fields: dict[str, object] = {name: checked[name] for name in ("stdin", "files", "collect") if name in checked}
+    fields["timeout_ms"] = requested_timeout_ms(checked, limits)
+    if "collect" not in checked and collects_all(limits):
         fields["collect"] = ["**"]
-    return tool.request(given, fields, limits)
+    return tool.request(checked, fields, limits)

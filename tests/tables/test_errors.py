@@ -40,13 +40,13 @@ CATEGORIES = {
 }  # fmt: skip
 
 
-def test_published_codes_keep_their_meaning():
+def test_error_codes_published_keep_their_meaning():
     """The codes and their causes are those that were published."""
     assert PUBLISHED == {code: error_codes.entry(code).cause for code in error_codes.CODES}
 
 
 @pytest.mark.parametrize("code", PUBLISHED)
-def test_entry_follows_the_design(code):
+def test_error_code_category_exit_code_and_status_follow_the_design(code):
     """Category, exit code and status of every code are those of the README and of design section 5."""
     entry = error_codes.entry(code)
     expected = (
@@ -59,7 +59,7 @@ def test_entry_follows_the_design(code):
 
 
 @pytest.mark.parametrize("code", PUBLISHED)
-def test_texts_keep_the_style(code):
+def test_error_texts_keep_the_style(code):
     """Meanings and hints are lower case without a full stop, and a cause is one word."""
     entry = error_codes.entry(code)
     assert entry.meaning[0].islower()
@@ -70,12 +70,12 @@ def test_texts_keep_the_style(code):
     assert entry.cause.islower()
 
 
-def test_causes_are_unique():
+def test_error_causes_are_unique():
     """No two codes share a cause, so that either names the other."""
     assert len(error_codes.CODES) == len({error_codes.entry(code).cause for code in error_codes.CODES})
 
 
-def test_unknown_code_is_refused():
+def test_error_code_unknown_is_refused():
     """An error cannot be made with a code that the catalogue lacks."""
     with pytest.raises(KeyError):
         CapsuleError("E9999", "no such code")
@@ -96,14 +96,14 @@ def test_failure_prefers_what_the_raiser_knows():
     assert ("typo", "") == (failure.cause, failure.hint)
 
 
-def test_text_of_the_exception_names_code_and_hint():
+def test_error_str_names_code_and_hint():
     """A traceback shows code, message and hint."""
     error = CapsuleError("E1007", "no command is given")
     assert "E1007: no command is given" == str(error)
     assert ["hint: see `capsule-run --help`"] == error.__notes__
 
 
-def test_error_crosses_processes():
+def test_error_pickled_is_equal():
     """An error that was pickled is the same error."""
     error = CapsuleError("E2004", "cannot show `/x`", cause="missing", details={"path": "/x"}, hint="look")
     error.execution_id = "job-7"
@@ -111,7 +111,7 @@ def test_error_crosses_processes():
     assert (error.failure(), "job-7", str(error)) == (copy.failure(), copy.execution_id, str(copy))
 
 
-def test_details_are_the_errors_own():
+def test_error_details_are_a_copy():
     """What the raiser does to its mapping afterwards does not change the error."""
     details = {"field": "a"}
     error = CapsuleError("E1003", "wrong", details=details)
@@ -119,12 +119,12 @@ def test_details_are_the_errors_own():
     assert {"field": "a"} == error.details
 
 
-def test_document_is_the_catalogue():
+def test_errors_page_equals_the_catalogue():
     """`docs/errors.md` is what the catalogue says; `python -c "…catalogue_markdown()"` writes it anew."""
     assert error_codes.catalogue_markdown() == DOCUMENT.read_text(encoding="utf-8")
 
 
-def test_document_has_a_row_for_every_code():
+def test_errors_page_has_a_row_for_every_code():
     """No code is missing from the document."""
     lines = DOCUMENT.read_text(encoding="utf-8").splitlines()
     assert list(error_codes.CODES) == [line.split(" ")[1] for line in lines if line.startswith("| E")]

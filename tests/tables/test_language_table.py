@@ -18,13 +18,13 @@ def anything(_tools):
     return True
 
 
-def test_the_seeds_languages_come_first():
+def test_language_table_begins_with_the_readme_languages():
     """The seed's three are there."""
     assert set(SEED) <= LANGUAGES.keys()
 
 
 @pytest.mark.parametrize("row", LANGUAGES.values(), ids=LANGUAGES.keys())
-def test_a_row_holds_together(row):
+def test_language_row_is_consistent(row):
     """Every language has toolchains, a file whose suffix leads back to it, and a way to get it."""
     assert row is language_of_file(row.file)
     assert row is language(row.name)
@@ -34,7 +34,7 @@ def test_a_row_holds_together(row):
         assert (not tools.build) == any("{}" in word for word in tools.run)
 
 
-def test_no_name_means_two_languages():
+def test_language_names_and_suffixes_are_unique():
     """A name or suffix leads to one row."""
     names = [name for row in LANGUAGES.values() for name in (row.name, *row.also)]
     suffixes = [suffix for row in LANGUAGES.values() for suffix in row.suffixes]
@@ -45,26 +45,26 @@ def test_no_name_means_two_languages():
 @pytest.mark.parametrize(
     ("said", "meant"), [("js", "javascript"), ("C++", "c++"), ("cpp", "c++"), ("Python3", "python"), ("sh", "bash")]
 )
-def test_other_names(said, meant):
+def test_language_aliases_are_understood(said, meant):
     """What models and people write for a language is understood."""
     assert meant == language(said).name
 
 
 @pytest.mark.parametrize(("said", "guess"), [("pyton", "`python`"), ("javascrpt", "`javascript`")])
-def test_a_slip_is_guessed(said, guess):
+def test_language_unknown_names_the_nearest(said, guess):
     """An unknown name is refused with the one that was meant."""
     with pytest.raises(CapsuleError, match=f"E1005.*did you mean {guess}"):
         language(said)
 
 
 @pytest.mark.parametrize("said", [5, None, ["python"], "\0"])
-def test_what_is_no_name_is_refused(said):
+def test_language_that_is_no_text_is_refused(said):
     """A language is text."""
     with pytest.raises(CapsuleError, match=r"E100[35]"):
         language(said)
 
 
-def test_a_missing_language_names_what_to_install():
+def test_language_missing_is_e1010_with_what_to_install():
     """E1010 says which programs would do, and how to get them."""
     with pytest.raises(CapsuleError) as caught:
         toolchain(language("javascript"), having())
@@ -83,7 +83,7 @@ def test_a_missing_language_names_what_to_install():
         ("c", ("clang",), "sh"),
     ],
 )
-def test_the_first_toolchain_that_is_there(name, programs, first):
+def test_language_toolchain_first_present_is_used(name, programs, first):
     """Which programs are there decides; one of two is not enough."""
     works = having(*programs)
     if first is None:
@@ -93,21 +93,21 @@ def test_the_first_toolchain_that_is_there(name, programs, first):
         assert first == program("x", language(name), works).command[0]
 
 
-def test_interpreted():
+def test_language_interpreted_command_is_right():
     """The interpreter gets the file by name, then the arguments."""
     made = program("print(1)", language("python"), anything, arguments=["-c", "x"])
     assert ("python", "main.py", "-c", "x") == made.command
     assert {"main.py": "print(1)"} == made.files
 
 
-def test_compiled():
+def test_language_compiled_command_quotes_names():
     """The compiler runs inside, and no name is a part of the shell's line."""
     made = program("int main;", language("c"), having("cc"), arguments=["$(id)", "'"], file="a b$(id).c")
     command = ("sh", "-c", 'cc -O1 -o /tmp/main "$0" -lm && exec "$@"', "a b$(id).c", "/tmp/main", "$(id)", "'")
     assert command == made.command
 
 
-def test_a_file_that_looks_like_an_option():
+def test_language_file_name_cannot_be_an_option():
     """A file cannot be an option of its interpreter."""
     made = program("x", language("python"), anything, file="-c.py")
     assert ("python", "./-c.py") == made.command
@@ -124,13 +124,13 @@ def test_a_file_that_looks_like_an_option():
         ("", "main.js"),
     ],
 )
-def test_modules_of_javascript(code, file):
+def test_language_javascript_imports_make_a_module(code, file):
     """Code with `import` statements is a module, which Node tells from the file's name."""
     assert {file: code} == program(code, language("javascript"), anything).files
 
 
 @pytest.mark.parametrize(("path", "name"), [("a/b.py", "python"), ("x.tar.rs", "rust"), (".py", None), ("py", None)])
-def test_a_files_name_tells(path, name):
+def test_language_is_known_by_the_file_suffix(path, name):
     """The suffix says the language, where there is a name before it."""
     found = language_of_file(path)
     assert name == (found.name if found else None)

@@ -34,7 +34,7 @@ def refusal(*words):
     return caught.value
 
 
-def test_every_option_reaches_the_request():
+def test_option_reaches_its_request_field():
     """Each option that fills a field fills it, in its long form with the value apart."""
     words = (
         "--timeout 5000 --memory 256M --cpu 512 --max-output 1K --max-pids 5 --network --workdir /w --env A=1 --env B=x=y "
@@ -126,7 +126,7 @@ FORMS = [
 
 
 @pytest.mark.parametrize(("words", "changes", "command"), FORMS, ids=[" ".join(row[0]) for row in FORMS])
-def test_forms(words, changes, command):
+def test_option_forms_are_equivalent(words, changes, command):
     """Every way to write options is read the same; the first other word and `--` end them."""
     assert Options(**{**NOTHING, **changes, "command": tuple(command)}) == read_options(words)
 
@@ -186,13 +186,13 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("words", "code", "message"), REFUSED, ids=[" ".join(row[0])[:40] for row in REFUSED])
-def test_refused(words, code, message):
+def test_option_invalid_is_refused_with_code_and_name(words, code, message):
     """Each wrong command line is refused with its code and a message that names the option."""
     error = refusal(*words)
     assert (code, message) == (error.code, error.message)
 
 
-def test_env_without_value_keeps_the_word_secret():
+def test_option_env_without_value_is_not_shown():
     """What was given in place of KEY=VALUE may be a secret, and is not shown."""
     error = refusal("--env", "hunter2", "x")
     assert "hunter2" not in f"{error} {error.details} {error.hint}"
@@ -202,12 +202,12 @@ def test_env_without_value_keeps_the_word_secret():
     ("words", "expected"),
     [(["x"], False), (["--network", "x"], False), (["--workspace=d", "x"], True), (["--no-workspace", "x"], True)],
 )
-def test_workspace_given(words, expected):
+def test_option_workspace_given_is_known(words, expected):
     """The door can tell whether it is to fill in the current directory."""
     assert expected == read_options(words).workspace_given
 
 
-def test_options_are_defaults_for_a_json_request():
+def test_option_with_json_is_a_default():
     """With `--json` an option stands where the request says nothing, and gives way where it does."""
     options = read_options(["--json", "-t", "5", "--memory=1M", "-eA=1", "-eB=2", "--workspace=d"])
     text = b'{"command":["x"],"timeout_ms":9,"environment":{"A":"0"},"isolation":{"workspace":null}}'
@@ -307,13 +307,13 @@ def test_help_names_every_exit_code():
     assert catalogue == set(re.findall(r"\b\d+\b", paragraph)) - {"128"}
 
 
-def test_hints_name_options_that_exist():
+def test_hint_names_only_options_that_exist():
     """Every option that a hint of the catalogue names can be given."""
     named = {name for code in error_codes.CODES for name in re.findall(r"`(--[a-z-]+)", error_codes.entry(code).hint)}
     assert set() == named - {option.long for option in OPTIONS}
 
 
-def test_hints_name_fields_that_exist():
+def test_hint_names_only_fields_that_exist():
     """Every request field that a hint of the catalogue names can be given."""
     pattern = r"`((?:resources|isolation)\.\w+|timeout_ms|require)`"
     named = {name for code in error_codes.CODES for name in re.findall(pattern, error_codes.entry(code).hint)}
@@ -321,7 +321,7 @@ def test_hints_name_fields_that_exist():
 
 
 @given(st.lists(st.text(st.characters(max_codepoint=300), max_size=8), max_size=6))
-def test_a_plain_command_is_read_without_the_table_as_with_it(words):
+def test_fast_path_plain_command_gives_the_same_request(words):
     """`-- COMMAND` alone: the same request, or none where a checker might have something to say."""
     words = ["--", *words]
     plain = plain_request(words)
@@ -333,7 +333,7 @@ def test_a_plain_command_is_read_without_the_table_as_with_it(words):
     assert plain == read or (plain is None and not "".join(words).isascii())
 
 
-def test_a_plain_command_of_some_length_is_left_to_the_checkers():
+def test_fast_path_long_command_is_left_to_the_checkers():
     """And whatever does not begin with `--`."""
     assert plain_request(["--", "x" * 5000]) is None
     assert plain_request(["--json"]) is None

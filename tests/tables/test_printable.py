@@ -121,7 +121,7 @@ def test_printable_is_one_clean_and_bounded_line(text):
 
 @FAST
 @given(TEXTS)
-def test_errors_are_one_line(text):
+def test_printable_errors_are_one_line(text):
     """Message, hint, `str` and `repr` of an exception and of its value are clean; its details are exact."""
     error = CapsuleError("E3001", f"command not found: `{text}`", details={"command": text}, hint=f"show `{text}`")
     assert {"command": text} == error.details
@@ -132,7 +132,7 @@ def test_errors_are_one_line(text):
 
 @FAST
 @given(TEXTS)
-def test_every_verdict_is_one_line(text):
+def test_printable_verdicts_are_one_line(text):
     """Whatever a command prints last, or its processes are called, the sentence about its end is one line of ours."""
     ends = ({"exited": 3}, {"signalled": 11}, {"killed": "clock"}, {"killed": "memory"}, {"killed": "syscall"})
     for said in ends:
@@ -149,7 +149,7 @@ def test_every_verdict_is_one_line(text):
 
 @FAST
 @given(TEXTS)
-def test_the_command_line_prints_nothing_raw(said, text):
+def test_printable_command_line_writes_nothing_raw(said, text):
     """On stderr stand our own lines alone, and what `--json` prints is ASCII with exact data."""
     said.update({1: "", 2: ""})
     error = CapsuleError("E4005", f"full: {text}", details={"said": text}).failure()
@@ -174,7 +174,7 @@ def test_the_command_line_prints_nothing_raw(said, text):
 
 @FAST
 @given(TEXTS)
-def test_agents_read_nothing_raw(text):
+def test_printable_agent_texts_have_nothing_raw(text):
     """Tool texts and MCP answers have the program's words in fences only, and there nothing that reorders."""
     for error in (CapsuleError("E4005", f"full: {text}"), CapsuleError("E5001", f"by `{text}`")):
         result = result_of(text, error.failure())
@@ -204,7 +204,7 @@ def _strings(value):
 
 @FAST
 @given(TEXTS)
-def test_metrics_hold_no_text_from_inside(text):
+def test_printable_metrics_have_no_text_from_inside(text):
     """The file for Prometheus has figures and our own labels."""
     result = result_of(text, Failure(code="E3003", message=text, cause="exit_code", details={}, hint=text))
     clean(accumulated("", result, now=1.0))
@@ -212,7 +212,7 @@ def test_metrics_hold_no_text_from_inside(text):
 
 @FAST
 @given(TEXTS)
-def test_a_result_shows_nothing_raw(text):
+def test_printable_result_repr_has_nothing_raw(text):
     """`repr` of a result is one line, and its view in a notebook has lines in streams only."""
     result = result_of(text, CapsuleError("E4005", f"full: {text}").failure())
     clean(repr(result), lines=False)

@@ -16,26 +16,26 @@ def allowed(profile, architecture="x86_64"):
     return set(filters.allowed_calls(profile, architecture))
 
 
-def test_a_group_is_added_to_a_profile():
+def test_profile_plus_group_has_both():
     """NAME+GROUP has what both have."""
     added = allowed(from_spec("default+watch")) - allowed("default")
     assert {"inotify_init1", "inotify_add_watch", "inotify_rm_watch", "signalfd4"} == added
 
 
-def test_a_single_call_is_added_with_the_rule_that_some_group_has():
+def test_profile_plus_syscall_has_its_rule():
     """A call by name comes with its argument tests, where there are any."""
     rows = {row.name: row for row in filters.explain(from_spec("strict+chmod"), "x86_64")}
     assert ("refuse with EPERM if mode has S_ISUID or S_ISGID",) == rows["chmod"].arguments
 
 
-def test_a_call_is_removed():
+def test_profile_minus_syscall_is_enosys():
     """What a profile removes is answered ENOSYS."""
     recipe = from_table({"extends": "default", "remove": ["socket", "ptrace"]}, "mine")
     assert {"socket"} == allowed("default") - allowed(recipe)
     assert "ptrace" not in {row.name for row in filters.explain(recipe, "x86_64")}
 
 
-def test_nothing_extends_nothing_but_the_base():
+def test_profile_that_extends_none_has_the_base_only():
     """A profile that extends none begins with what the core itself needs, and keeps every kill."""
     bare = from_spec(ALONE)
     assert allowed(bare) < allowed("strict")
@@ -54,7 +54,7 @@ def test_nothing_extends_nothing_but_the_base():
         ("default+clone3", "`clone3` cannot be allowed by any profile"),
     ],
 )
-def test_what_a_name_may_not_say(spec, message):
+def test_profile_name_unknown_is_refused(spec, message):
     """An unknown word is refused with the nearest one, and what no profile may have by name."""
     with pytest.raises(CapsuleError, match="E1011") as caught:
         load(spec)
@@ -77,7 +77,7 @@ def test_what_a_name_may_not_say(spec, message):
         ('extends = "default"\nremove = ["write"]', "`write` cannot be removed"),
     ],
 )
-def test_what_a_file_may_not_say(tmp_path, text, message):
+def test_profile_file_invalid_is_refused_with_the_place(tmp_path, text, message):
     """A file that is wrong is refused with the place that is."""
     path = tmp_path / "mine.toml"
     path.write_text(text)
@@ -86,13 +86,13 @@ def test_what_a_file_may_not_say(tmp_path, text, message):
     assert message in caught.value.message
 
 
-def test_a_file_that_is_not_there():
+def test_profile_file_missing_is_refused():
     """A path that cannot be read is refused, not taken for a name."""
     with pytest.raises(CapsuleError, match="cannot read the file"):
         load("./nowhere.toml")
 
 
-def test_a_recipe_is_compiled_once():
+def test_profile_is_compiled_once():
     """The second run of a process pays for no compiler."""
     first = filters.program_hex(from_spec("default+watch"), architecture="x86_64", network=False)
     assert first is filters.program_hex(from_spec("default+watch"), architecture="x86_64", network=False)
@@ -112,19 +112,19 @@ def test_a_recipe_is_compiled_once():
         ("599", "default", ""),
     ],
 )
-def test_advice(call, profile, better):
+def test_profile_advice_names_an_option_that_helps(call, profile, better):
     """The option that is named would help, and where none would, none is."""
     assert better == allowing(call, profile)[1]
 
 
-def test_advice_helps():
+def test_profile_advice_lets_the_syscall_through():
     """Every profile that advice names lets the call through."""
     for row in filters.explain("build", "x86_64"):
         _group, better = allowing(row.name, "default")
         assert not better or row.name in allowed(load(better) or better)
 
 
-def test_closed_calls_are_closed():
+def test_profile_groups_never_open_forbidden_syscalls():
     """No group that a profile may name lets through what no profile may have."""
     everything = from_spec(
         "+".join(
@@ -141,7 +141,7 @@ def says(capfd, *words):
 
 
 @pytest.mark.parametrize(("profile", "most"), [("strict", 55), ("default", 140)])
-def test_show_counts(capfd, profile, most):
+def test_policy_show_prints_counts_within_budget(capfd, profile, most):
     """`policy show` prints the number of calls of each architecture, and they keep to the budget."""
     status, said = says(capfd, "show", profile)
     counts = [int(word.split()[0]) for word in said.splitlines()[0].split(": ")[1].split(" allowed")[0].split(", ")]
@@ -149,13 +149,13 @@ def test_show_counts(capfd, profile, most):
     assert max(counts) <= most
 
 
-def test_show_all_names_every_group(capfd):
+def test_policy_show_lists_profiles_and_groups(capfd):
     """Without a name, profiles and groups are listed."""
     _status, said = says(capfd, "show")
     assert {"strict", "default", "build", "watch", "timers"} <= {line.split()[0] for line in said.splitlines()}
 
 
-def test_diff(capfd):
+def test_policy_diff_names_each_difference(capfd):
     """`policy diff` names each call that differs, both ways."""
     assert (0, "default -> default+pidfd: 2 calls differ") == (
         (said := says(capfd, "diff", "--arch", "x86_64", "default", "default+pidfd"))[0],
@@ -163,7 +163,7 @@ def test_diff(capfd):
     )
 
 
-def test_expectations(capfd, tmp_path):
+def test_policy_test_checks_expectations(capfd, tmp_path):
     """`policy test` holds expectations against a profile, and its exit code is that of the worst."""
     file = tmp_path / "expected"
     file.write_text("allow openat # reads\nrefuse ptrace\nkill ioctl 0 0x5412\nallow mount\n")
@@ -172,7 +172,7 @@ def test_expectations(capfd, tmp_path):
     assert (0, "1 of 1 hold for strict\n") == says(capfd, "test", str(file), "--profile", "strict")
 
 
-def test_expectations_take_numbers_as_strace_prints_them(capfd, tmp_path):
+def test_policy_test_reads_numbers_as_strace_prints_them(capfd, tmp_path):
     """An argument is decimal, hexadecimal, or octal as in C; what is none of them is refused with its line."""
     file = tmp_path / "expected"
     file.write_text("refuse chmod 0 04755\nrefuse chmod 0 0x9ed\nrefuse chmod 0 2541\nallow chmod 0 0\n")
@@ -182,6 +182,6 @@ def test_expectations_take_numbers_as_strace_prints_them(capfd, tmp_path):
 
 
 @pytest.mark.parametrize("words", [["shew"], ["show", "--no"], ["test"], ["learn"], ["show", "--arch", "sparc"]])
-def test_a_wrong_word_is_refused(capfd, words):
+def test_policy_unknown_word_is_refused(capfd, words):
     """The subcommand refuses what it does not know."""
     assert 2 == says(capfd, *words)[0]

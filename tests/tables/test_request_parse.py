@@ -77,7 +77,7 @@ def refusal(given):
     return caught.value
 
 
-def test_seed_request():
+def test_request_of_the_readme_is_parsed():
     """The README's request is read, every field of it."""
     expected = Request(
         command=("python", "-c", "print('Hello from sandbox')"),
@@ -91,13 +91,13 @@ def test_seed_request():
     assert expected == request_parse.parse_request(SEED)
 
 
-def test_what_is_not_given_is_none():
+def test_request_field_absent_is_none():
     """A request of a command alone leaves every other field open for `policy` to fill."""
     assert Request(command=("true",)) == request_parse.parse_request(b'{"command":["true"]}')
 
 
 @pytest.mark.parametrize("request_", [FULL, Request(command=("true",)), replace(FULL, stdin=b"")])
-def test_mapping_and_request_are_each_others_inverse(request_):
+def test_request_to_mapping_and_back_is_equal(request_):
     """A request survives being made a mapping and back, zeros and empty values included."""
     assert request_ == request_parse.request_from_mapping(request_parse.request_to_mapping(request_))
 
@@ -111,14 +111,14 @@ HAND_MADE = [
 
 
 @pytest.mark.parametrize(("made", "message"), HAND_MADE)
-def test_hand_made_request_is_checked(made, message):
+def test_request_built_by_hand_is_validated(made, message):
     """A request that a program made without any door is refused for what a door would refuse."""
     with pytest.raises(CapsuleError) as caught:
         request_parse.check_request(made)
     assert message == caught.value.message
 
 
-def test_hand_made_request_that_is_right():
+def test_request_built_by_hand_valid_is_unchanged():
     """A right request passes unchanged."""
     assert FULL == request_parse.check_request(FULL)
 
@@ -134,7 +134,7 @@ def test_hand_made_request_that_is_right():
     ],
     ids=["request", "resources", "isolation", "bind", "workspace"],
 )
-def test_tables_have_the_fields_of_the_model(table, model, extra):
+def test_request_fields_have_a_checker_each(table, model, extra):
     """Every field of a value has a checker, and no checker is for a field that is not there."""
     assert set(model._fields) | extra == set(table)
 
@@ -156,7 +156,7 @@ ACCEPTED = [
 
 
 @pytest.mark.parametrize(("fields", "name", "value"), ACCEPTED)
-def test_accepted_field(fields, name, value):
+def test_request_field_valid_is_accepted(fields, name, value):
     """What may be in a field arrives in the request as it is meant."""
     assert value == getattr(parse(**fields), name)
 
@@ -179,7 +179,7 @@ ISOLATION_ACCEPTED = [
 
 
 @pytest.mark.parametrize(("fields", "name", "value"), ISOLATION_ACCEPTED)
-def test_accepted_isolation(fields, name, value):
+def test_isolation_field_valid_is_accepted(fields, name, value):
     """Defaults of binds and workspaces, the shortest spelling of paths, and the edges."""
     assert value == getattr(parse(isolation=fields).isolation, name)
 
@@ -326,7 +326,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("fields", "code", "message"), REFUSED, ids=[str(row[0])[:50] for row in REFUSED])
-def test_refused(fields, code, message):
+def test_request_invalid_is_refused_with_code_and_place(fields, code, message):
     """Each wrong request is refused with its code and a message that names the place and the thing."""
     error = refusal({"command": ["true"], **fields})
     assert (code, message) == (error.code, error.message)
@@ -360,7 +360,7 @@ RANGES = [
 
 
 @pytest.mark.parametrize(("name", "low", "high"), RANGES)
-def test_ranges(name, low, high):
+def test_request_number_outside_its_range_is_refused(name, low, high):
     """The first and the last number of a range are accepted, their neighbours outside are not."""
     for number in (low, high):
         assert number == getattr(parse(resources={name: number}).resources, name)
@@ -370,24 +370,24 @@ def test_ranges(name, low, high):
 
 
 @pytest.mark.parametrize("given", [None, [], "x", 5, True])
-def test_request_is_an_object(given):
+def test_request_that_is_no_object_is_refused(given):
     """Anything but an object is refused as such."""
     error = refusal(given)
     assert ("E1003", "request: must be an object, got ") == (error.code, error.message[:32])
 
 
-def test_command_is_needed():
+def test_request_without_command_is_refused():
     """A request without a command is refused."""
     error = refusal({})
     assert ("E1006", "request: the field `command` is missing") == (error.code, error.message)
 
 
-def test_unknown_field_lists_the_known():
+def test_request_unknown_field_hint_lists_known_fields():
     """The hint for an unknown field lists those that exist there."""
     assert "known fields: source, mode" == refusal({"command": ["x"], "isolation": {"workspace": {"path": 1}}}).hint
 
 
-def test_secrets_stay_out_of_messages():
+def test_request_errors_show_no_values():
     """The value of a variable, an argument or stdin appears in no error."""
     for wrong in (
         {"environment": {"TOKEN": "hunter2\0"}},
@@ -400,7 +400,7 @@ def test_secrets_stay_out_of_messages():
         assert "hunter2" not in f"{error} {error.details} {error.hint}"
 
 
-def test_command_of_exactly_one_mebibyte():
+def test_command_size_one_mebibyte_is_the_most():
     """Arguments and environment may hold 1 MiB together, and not a byte more."""
     words = ["cat", *["x" * 1024] * 1023, "x" * (1024 - 3 - 4)]
     given = {"command": words, "environment": {"AB": "é"[:1]}}
@@ -412,7 +412,7 @@ def test_command_of_exactly_one_mebibyte():
     assert ("E1008", expected) == (error.code, error.message)
 
 
-def test_command_of_too_many_words():
+def test_command_word_count_too_large_is_refused():
     """So many words that their pointers alone would be too much for the kernel are refused."""
     error = refusal({"command": ["x"] * 65_537})
     assert ("E1008", "command: at most 65536 words and variables together, got 65537") == (error.code, error.message)
@@ -429,14 +429,14 @@ TEXTS = [
 
 
 @pytest.mark.parametrize(("text", "code", "message"), TEXTS)
-def test_refused_text(text, code, message):
+def test_request_text_malformed_is_refused_with_the_place(text, code, message):
     """What is not one JSON text in UTF-8 is refused with the place."""
     with pytest.raises(CapsuleError) as caught:
         request_parse.parse_request(text)
     assert (code, message) == (caught.value.code, caught.value.message)
 
 
-def test_oversized_text(monkeypatch):
+def test_request_text_oversized_is_refused_unread(monkeypatch):
     """A request above the limit is refused before it is read."""
     monkeypatch.setattr(request_parse, "MAX_REQUEST_BYTES", 10)
     with pytest.raises(CapsuleError) as caught:
@@ -453,7 +453,7 @@ def test_oversized_text(monkeypatch):
         (b"[]", None),
     ],
 )
-def test_refusal_carries_the_execution_id(text, expected):
+def test_request_invalid_response_has_the_execution_id(text, expected):
     """A request that is refused can be matched to its refusal, if its id could be read."""
     with pytest.raises(CapsuleError) as caught:
         request_parse.parse_request(text)
@@ -477,14 +477,14 @@ DEFAULTS = [
 
 
 @pytest.mark.parametrize(("given", "defaults", "merged"), DEFAULTS)
-def test_with_defaults(given, defaults, merged):
+def test_request_defaults_fill_missing_fields(given, defaults, merged):
     """The request wins field by field; objects are completed, lists and single values are never mixed."""
     before = json.dumps([given, defaults])
     assert merged == request_parse.with_defaults(given, defaults)
     assert before == json.dumps([given, defaults])
 
 
-def test_parse_request_completes_from_defaults():
+def test_request_defaults_are_validated_like_the_request():
     """Defaults stand where the request says nothing, and are checked like the request."""
     defaults = {"timeout_ms": 7, "resources": {"max_pids": 3}}
     expected = Request(command=("x",), timeout_ms=7, resources=Resources(max_pids=4))
@@ -506,7 +506,7 @@ NEAREST = [
 
 
 @pytest.mark.parametrize(("word", "expected"), NEAREST)
-def test_nearest(word, expected):
+def test_nearest_name_is_found_for_small_slips(word, expected):
     """A slip of one letter in three, a swap, or the beginning of a name finds the name; nothing else does."""
     assert expected == nearest(word, ["command", "environment", "network", "timeout_ms"])
 
@@ -523,7 +523,7 @@ SHOWN = [
 
 
 @pytest.mark.parametrize(("value", "text"), SHOWN)
-def test_shown(value, text):
+def test_message_value_is_short_and_printable(value, text):
     """A value in a message is short, and no control character gets to the reader's terminal."""
     assert text == shown(value)
 
@@ -531,7 +531,7 @@ def test_shown(value, text):
 # The SDK's arguments
 
 
-def test_arguments_make_the_same_request():
+def test_arguments_of_run_make_the_same_request():
     """The SDK's arguments make the request that the fields make; sizes may be words, mappings and tuples will do."""
     made = sdk_arguments.request_from_arguments(
         command=["cat"],
@@ -565,7 +565,7 @@ class BytesPath:
         return b"/b/\xff"
 
 
-def test_arguments_take_path_objects():
+def test_arguments_of_run_accept_path_objects():
     """Wherever a path is a string, an `os.PathLike` is taken too: also in the command and in the environment."""
     path, made = Path("/a/b"), BytesPath()
     request = sdk_arguments.request_from_arguments(
@@ -600,7 +600,7 @@ def test_arguments_take_path_objects():
     assert (InputFile(path="in.txt", source="/a/b"),) == request.files
 
 
-def test_arguments_take_our_values():
+def test_arguments_of_run_accept_value_classes():
     """Where a mapping is taken, the value of ours that stands for it is taken too."""
     workspace, upper = Workspace(source="/w", mode="ro"), WorkspaceUpper(directory="/u", bytes=1 << 20)
     file = InputFile(path="elsewhere", content=b"x", mode=0o755)
@@ -618,7 +618,7 @@ def test_arguments_take_our_values():
     assert (parts["resources"], parts["isolation"]) == (made.resources, made.isolation)
 
 
-def test_value_of_another_kind_is_refused():
+def test_arguments_of_run_wrong_value_class_is_refused():
     """A value of ours in the wrong place is refused like a mapping with its fields."""
     with pytest.raises(CapsuleError, match="workspace: must be a path, an object or null"):
         sdk_arguments.request_from_arguments(command=["true"], workspace=Resources())
@@ -637,20 +637,20 @@ ARGUMENTS_REFUSED = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), ARGUMENTS_REFUSED)
-def test_refused_argument_is_named(arguments, message):
+def test_arguments_of_run_invalid_one_is_named(arguments, message):
     """An error about an argument of the SDK names the argument, not the JSON field."""
     with pytest.raises(CapsuleError) as caught:
         sdk_arguments.request_from_arguments(**{"command": ["true"], **arguments})
     assert message == caught.value.message
 
 
-def test_every_argument_of_run_is_known():
+def test_arguments_of_run_are_all_in_the_table():
     """The table of arguments has exactly those of `capsule_run.run`, and each fills a field of the request."""
     assert list(inspect.signature(capsule_run.run).parameters.keys() ^ sdk_arguments.ARGUMENTS.keys()) == []
     assert set() == set(sdk_arguments.ARGUMENTS.values()) - request_parse.FIELDS.keys()
 
 
-def test_run_hands_on_every_argument(monkeypatch):
+def test_arguments_of_run_all_reach_their_field(monkeypatch):
     """Each argument of `capsule_run.run` reaches its field: none is dropped on the way or given for another."""
     seen = {}
     monkeypatch.setattr(capsule_run.api, "fields_from_arguments", lambda **given: seen.update(given))
@@ -693,7 +693,7 @@ def never_ran(error):
     )
 
 
-def test_response_of_a_clean_run():
+def test_response_of_success_has_every_field_in_order():
     """A clean run's response has every field in order, only measured metrics, and neither signal nor error."""
     expected = {
         "execution_id": "job-7",
@@ -724,7 +724,7 @@ def test_response_keeps_exact_bytes():
     assert "stderr_base64" not in response
 
 
-def test_response_of_a_killed_run_keeps_the_output():
+def test_response_of_a_killed_run_has_the_output():
     """A run that a limit ended has its error beside what it wrote until then."""
     error = Failure(code="E4001", message="out of memory", cause="memory", details={"limit_bytes": 1}, hint="")
     killed = replace(CLEAN, status="killed", exit_code=137, signal="SIGKILL", error=error)
@@ -740,7 +740,7 @@ def test_response_of_a_killed_run_keeps_the_output():
     assert expected == response["error"]
 
 
-def test_response_of_a_request_that_never_ran():
+def test_response_of_an_invalid_request_has_only_the_error():
     """A refused request's response has an error with its hint, and nothing that did not happen."""
     error = CapsuleError("E1006", "the field `command` is missing", details={"field": "request"}, hint="add it")
     expected = {
@@ -760,7 +760,7 @@ def test_response_of_a_request_that_never_ran():
     assert expected == never_ran(error).to_dict()
 
 
-def test_langchain_reader():
+def test_readme_langchain_lines_read_success_and_error():
     """The README's LangChain lines work on a success and on a refusal alike."""
 
     def reader(response):

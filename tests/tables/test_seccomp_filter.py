@@ -72,7 +72,9 @@ def meant(action: Action, profile: str) -> str:
 
 
 @variants
-def test_every_rule_both_ways(profile: str, architecture: str, network: bool, root_inside: bool) -> None:
+def test_seccomp_rule_matches_and_does_not_match(
+    profile: str, architecture: str, network: bool, root_inside: bool
+) -> None:
     """Each combination of tests that a rule makes gets its action, whatever the high halves of the arguments hold."""
     rules = loaded(profile, architecture, network=network, root_inside=root_inside)
     wrong = []
@@ -88,7 +90,7 @@ def test_every_rule_both_ways(profile: str, architecture: str, network: bool, ro
 
 
 @variants
-def test_every_other_number_does_not_exist(profile: str, architecture: str, network: bool, root_inside: bool) -> None:
+def test_seccomp_unnamed_number_is_enosys(profile: str, architecture: str, network: bool, root_inside: bool) -> None:
     """Numbers that the profile does not name, old, new and absurd, are answered ENOSYS."""
     rules = loaded(profile, architecture, network=network, root_inside=root_inside)
     arch = audit_arch_of(architecture)
@@ -100,7 +102,7 @@ def test_every_other_number_does_not_exist(profile: str, architecture: str, netw
 
 
 @variants
-def test_foreign_entries_end_the_run(profile: str, architecture: str, network: bool, root_inside: bool) -> None:
+def test_seccomp_foreign_architecture_kills(profile: str, architecture: str, network: bool, root_inside: bool) -> None:
     """A call through any other architecture's entry kills, also when its number is a harmless one."""
     rules = loaded(profile, architecture, network=network, root_inside=root_inside)
     i386, arm, other = 0x40000003, 0x40000028, audit_arch_of("aarch64" if architecture == "x86_64" else "x86_64")
@@ -111,7 +113,7 @@ def test_foreign_entries_end_the_run(profile: str, architecture: str, network: b
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_x32_numbers_end_the_run(profile: str) -> None:
+def test_seccomp_x32_number_kills(profile: str) -> None:
     """On x86_64 a number with the x32 bit kills; only -1, which no table holds, does not exist."""
     rules = loaded(profile, "x86_64")
     arch = audit_arch_of("x86_64")
@@ -216,7 +218,7 @@ PROMISES = [
 
 @architectures
 @pytest.mark.parametrize(("profile", "column"), [("default", 2), ("strict", 3)])
-def test_promises(architecture: str, profile: str, column: int) -> None:
+def test_seccomp_promised_answers_hold(architecture: str, profile: str, column: int) -> None:
     """The hand-written table of calls and answers holds on both architectures."""
     known = numbers_of(architecture)
     rows = [row for row in PROMISES if row[0] in known]
@@ -227,7 +229,7 @@ def test_promises(architecture: str, profile: str, column: int) -> None:
 
 @architectures
 @pytest.mark.parametrize("profile", ["default", "build"])
-def test_on_violation_softens_only_violations(architecture: str, profile: str) -> None:
+def test_seccomp_on_violation_refuse_turns_only_kills_into_eperm(architecture: str, profile: str) -> None:
     """`refuse` turns the kill of each escape-class call into EPERM, and changes nothing else."""
     hard, soft = loaded(profile, architecture), loaded(profile, architecture, on_violation="refuse")
     changes = set()
@@ -244,7 +246,7 @@ def test_on_violation_softens_only_violations(architecture: str, profile: str) -
 
 @architectures
 @pytest.mark.parametrize("profile", PROFILES)
-def test_without_shared_places_only_the_mode_of_open_is_free(architecture: str, profile: str) -> None:
+def test_seccomp_without_writable_share_frees_only_the_mode_of_open(architecture: str, profile: str) -> None:
     """Where nothing of the host's is writable, `open` may name a set-ID mode, and every other answer is the same."""
     whole, private = loaded(profile, architecture), loaded(profile, architecture, shared=False)
     changes = set()
@@ -260,7 +262,7 @@ def test_without_shared_places_only_the_mode_of_open_is_free(architecture: str, 
 
 @architectures
 @pytest.mark.parametrize("profile", PROFILES)
-def test_chown_by_root_inside_succeeds_without_effect(architecture: str, profile: str) -> None:
+def test_seccomp_chown_as_root_inside_answers_zero(architecture: str, profile: str) -> None:
     """With root inside the chown family is answered 0 and never reaches the kernel."""
     rules = loaded(profile, architecture, root_inside=True)
     family = [name for name in ("chown", "fchown", "lchown", "fchownat") if name in numbers_of(architecture)]
@@ -271,7 +273,7 @@ def test_chown_by_root_inside_succeeds_without_effect(architecture: str, profile
 @pytest.mark.parametrize("profile", PROFILES)
 @architectures
 @pytest.mark.parametrize("shared", [False, True])
-def test_allowed_calls_are_found_without_arguments(profile: str, architecture: str, shared: bool) -> None:
+def test_seccomp_allowed_syscall_needs_no_argument_test(profile: str, architecture: str, shared: bool) -> None:
     """A call that is always allowed is decided from architecture and number alone, so that the kernel can cache it."""
     rules = loaded(profile, architecture, shared=shared)
     uncached = []
@@ -286,7 +288,7 @@ def test_allowed_calls_are_found_without_arguments(profile: str, architecture: s
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_what_honest_programs_ask_all_the_time_is_not_told(profile: str) -> None:
+def test_seccomp_frequent_refusals_are_not_notified(profile: str) -> None:
     """Calls of every start, thread or file copy are answered by the filter; whoever else is refused, the launcher hears of."""
     rules = loaded(profile, "x86_64")
     numbers, arch = numbers_of("x86_64"), audit_arch_of("x86_64")
@@ -299,7 +301,7 @@ def test_what_honest_programs_ask_all_the_time_is_not_told(profile: str) -> None
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_without_a_listener_the_program_says_the_same(profile: str) -> None:
+def test_seccomp_without_listener_answers_the_same(profile: str) -> None:
     """What the core loads where nobody can be asked gives every answer itself, and the same one."""
     assert "060000000000ff7f" == filters.without_listener("06000000feffc07f")  # told to the ledger, and let go on
     asking = filters.program_hex(profile, architecture="x86_64", network=False)

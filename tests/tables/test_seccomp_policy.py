@@ -25,12 +25,12 @@ BITS = {"A": 1, "B": 2}
 @pytest.mark.parametrize(
     ("profile", "network", "most"), [("strict", False, 55), ("default", False, 140), ("default", True, 140)]
 )
-def test_budgets(architecture: str, profile: str, network: bool, most: int) -> None:
+def test_seccomp_profile_keeps_its_budget(architecture: str, profile: str, network: bool, most: int) -> None:
     """A profile lets through no more calls than we say in public."""
     assert most >= len(filters.allowed_calls(profile, architecture, network=network))
 
 
-def test_counts_on_the_page() -> None:
+def test_seccomp_page_counts_are_right() -> None:
     """The page says how many calls each profile allows, and it is right."""
     page = Path(__file__).parents[2].joinpath("docs", "syscall-policy.md").read_text()
     for profile in PROFILES:
@@ -42,7 +42,7 @@ def test_counts_on_the_page() -> None:
 
 
 @architectures
-def test_profiles_grow(architecture: str) -> None:
+def test_seccomp_profiles_contain_each_other(architecture: str) -> None:
     """What `strict` allows `default` allows, and what that allows `build` allows."""
     strict, default, build = (set(filters.allowed_calls(each, architecture)) for each in PROFILES)
 
@@ -52,7 +52,7 @@ def test_profiles_grow(architecture: str) -> None:
 @architectures
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("root_inside", [False, True])
-def test_every_row_explains_itself(profile: str, architecture: str, root_inside: bool) -> None:
+def test_seccomp_rule_row_is_complete(profile: str, architecture: str, root_inside: bool) -> None:
     """Each row has a number, an action, a group that exists and a reason that is a phrase, and no call appears twice."""
     rows = filters.explain(profile, architecture, root_inside=root_inside)
 
@@ -60,7 +60,7 @@ def test_every_row_explains_itself(profile: str, architecture: str, root_inside:
     assert ([], len(rows)) == (incomplete, len({row.number for row in rows}))
 
 
-def test_explain_in_words() -> None:
+def test_seccomp_conditional_rule_is_explained() -> None:
     """A conditional rule is told in words that a reader of man pages knows."""
     rows = {row.name: row for row in filters.explain("default", "x86_64")}
 
@@ -68,7 +68,7 @@ def test_explain_in_words() -> None:
     assert rows["openat"].arguments[0].endswith("S_ISGID, where something of the host's is writable")
 
 
-def test_every_group_is_used() -> None:
+def test_seccomp_group_is_used_by_a_profile() -> None:
     """No group lies in the data that no profile names, and no profile names a group that is not there."""
     named = {
         group
@@ -85,14 +85,14 @@ def test_every_group_is_used() -> None:
 @architectures
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("shared", [False, True])
-def test_tables_are_up_to_date(architecture: str, profile: str, shared: bool) -> None:
+def test_seccomp_tables_are_up_to_date(architecture: str, profile: str, shared: bool) -> None:
     """The shipped filters are what the rules compile to today: else run `python -m capsule_run.seccomp.generate`."""
     shipped = filters._shipped(architecture, profile, shared=shared)
     assert generate.table(architecture, profile, shared=shared) == shipped
 
 
 @architectures
-def test_program_hex_falls_back_to_compiling(architecture: str) -> None:
+def test_seccomp_combination_without_table_is_compiled(architecture: str) -> None:
     """A combination that no table holds is compiled, and is another program than the shipped one."""
     program = filters.program_hex("default", architecture=architecture, network=False, on_violation="refuse")
     shipped = filters.program_hex("default", architecture=architecture, network=False)
@@ -110,7 +110,7 @@ def test_program_hex_falls_back_to_compiling(architecture: str) -> None:
         ("strict", "x86_64", "refuse", "always kills"),
     ],
 )
-def test_unknown_combinations(profile: str, architecture: str, on_violation: str, named: str) -> None:
+def test_seccomp_unknown_combination_is_refused(profile: str, architecture: str, on_violation: str, named: str) -> None:
     """A combination that does not exist is refused with its name, never replaced by another."""
     with pytest.raises(ValueError, match=named):
         filters.program_hex(profile, architecture=architecture, network=False, on_violation=on_violation)
@@ -131,7 +131,7 @@ def test_unknown_combinations(profile: str, architecture: str, on_violation: str
         ("open_tree_attr", 467, 467),
     ],
 )
-def test_syscall_numbers(name: str, number_x86_64: int, number_aarch64: int) -> None:
+def test_seccomp_syscall_numbers_are_right(name: str, number_x86_64: int, number_aarch64: int) -> None:
     """Spot checks of the number tables against the kernel's documents."""
     assert (number_x86_64, number_aarch64) == (syscalls_x86_64.NUMBERS[name], syscalls_aarch64.NUMBERS[name])
 
@@ -166,7 +166,7 @@ def bad_rule(*cases: object, reason: str = "a reason") -> Rule:
         ),
     ],
 )
-def test_senseless_rules_are_refused(rule: Rule, message: str) -> None:
+def test_seccomp_rule_without_effect_is_refused(rule: Rule, message: str) -> None:
     """A rule with a part that no call could notice does not compile."""
     with pytest.raises(ruleset.PolicyError, match=message):
         ruleset.sense(rule)
@@ -175,13 +175,13 @@ def test_senseless_rules_are_refused(rule: Rule, message: str) -> None:
 @pytest.mark.parametrize(
     ("names", "message"), [(["read", "read"], "listed twice"), (["read", "reed"], "no syscall of any")]
 )
-def test_senseless_lists_are_refused(names: list[str], message: str) -> None:
+def test_seccomp_list_with_duplicate_or_unknown_is_refused(names: list[str], message: str) -> None:
     """A call named twice, or unknown to both architectures, does not compile."""
     with pytest.raises(ruleset.PolicyError, match=message):
         ruleset.names(names, [syscalls_x86_64.NUMBERS, syscalls_aarch64.NUMBERS])
 
 
-def test_far_jumps_reach_their_target() -> None:
+def test_seccomp_far_jump_reaches_its_target() -> None:
     """Branches over more than 255 instructions arrive where they should, through trampolines."""
     graph = Graph()
     wanted = range(0, 4000, 2)
@@ -196,7 +196,7 @@ def test_far_jumps_reach_their_target() -> None:
     assert [1 if number in wanted else 4 for number in range(4000)] == answers
 
 
-def test_too_long_programs_are_refused() -> None:
+def test_seccomp_program_too_long_is_refused() -> None:
     """A program beyond the kernel's limit is an error of ours, not of the kernel at start."""
     graph = Graph()
     node = graph.answer(0)
@@ -207,7 +207,7 @@ def test_too_long_programs_are_refused() -> None:
         assemble(graph, node)
 
 
-def test_equal_code_is_made_once() -> None:
+def test_seccomp_equal_code_is_shared() -> None:
     """Two rules with the same tail share it, and a branch whose ways are one place is no instruction."""
     graph = Graph()
     same = graph.answer(0)

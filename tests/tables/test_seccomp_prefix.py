@@ -20,7 +20,7 @@ def plain(architecture, profile="default"):
 
 @pytest.mark.parametrize("architecture", TABLES)
 @pytest.mark.parametrize("profile", PROFILES)
-def test_told_calls_are_allowed_whatever_their_arguments(architecture, profile):
+def test_seccomp_prefix_notified_syscalls_are_unconditionally_allowed(architecture, profile):
     """Nobody judges a call that goes on, so only calls that no profile judges may be among them."""
     table, program = TABLES[architecture], Filter(bytes.fromhex(plain(architecture, profile)))
     for name in TOLD:
@@ -30,7 +30,7 @@ def test_told_calls_are_allowed_whatever_their_arguments(architecture, profile):
 
 
 @pytest.mark.parametrize("architecture", TABLES)
-def test_every_other_call_is_judged_as_before(architecture):
+def test_seccomp_prefix_leaves_other_syscalls_to_the_filter(architecture):
     """The instructions before the filter answer for the told calls alone, and for no foreign architecture."""
     table = TABLES[architecture]
     before = Filter(bytes.fromhex(plain(architecture)))

@@ -28,13 +28,13 @@ def program(*instructions: tuple[int, int, int, int]) -> bytes:
         pytest.param(program(*[RETURN_ALLOW] * 4097), id="too long"),
     ],
 )
-def test_refuses_programs_that_no_kernel_loads(bad: bytes) -> None:
+def test_bpf_simulator_refuses_malformed_programs(bad: bytes) -> None:
     """A malformed program is refused as a whole, whichever path a call would take."""
     with pytest.raises(BadProgramError):
         Filter(bad)
 
 
-def test_takes_the_branch_that_the_data_says() -> None:
+def test_bpf_simulator_takes_the_right_branch() -> None:
     """A branch compares the loaded word without sign and goes its yes or no way."""
     loaded = Filter(program((0x20, 0, 0, 16), (0x35, 0, 1, 0x80000000), (0x06, 0, 0, 1), (0x06, 0, 0, 2)))
 

@@ -19,14 +19,14 @@ def found_in(directory, *unmask):
     return dict(secrets.secrets_in([survey.look(str(directory))], unmask)[str(directory)].found)
 
 
-def test_nothing_is_found_where_nothing_is(directory):
+def test_secret_names_ordinary_project_has_none(directory):
     """An ordinary project has no secrets."""
     directory.joinpath("main.py").write_text("")
     assert {} == found_in(directory)
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_each_name_is_found(directory, name):
+def test_secret_names_are_each_found(directory, name):
     """As a file in the places that it has, and unless it is asked for by name."""
     path = directory / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def test_each_name_is_found(directory, name):
     assert {} == found_in(directory, name)
 
 
-def test_a_link_is_what_it_leads_to(directory):
+def test_secret_names_link_is_resolved(directory):
     """Where that lies in the directory."""
     directory.joinpath("keys").mkdir()
     directory.joinpath(".ssh").symlink_to("keys")
@@ -43,7 +43,7 @@ def test_a_link_is_what_it_leads_to(directory):
     assert {"keys": True} == found_in(directory)
 
 
-def test_a_directory_that_may_not_be_listed_is_asked(directory, monkeypatch):
+def test_secret_names_unlistable_directory_is_probed(directory, monkeypatch):
     """Nothing is taken for absent because nobody could look."""
     directory.joinpath(".env").write_text("")
 
@@ -54,7 +54,7 @@ def test_a_directory_that_may_not_be_listed_is_asked(directory, monkeypatch):
     assert {".env": False} == found_in(directory)
 
 
-def test_case_does_not_hide_a_name(directory, monkeypatch):
+def test_secret_names_case_insensitive_directory_is_covered(directory, monkeypatch):
     """A directory in which case does not matter lists a name as it was written, and gives it by any other."""
     directory.joinpath(".env").write_text("")
     monkeypatch.setattr(secrets.posix, "listdir", lambda _path: [".ENV"])

@@ -29,7 +29,7 @@ PARSED = [
 
 
 @pytest.mark.parametrize(("text", "size"), PARSED)
-def test_parse_size(text, size):
+def test_size_with_unit_is_parsed(text, size):
     """Units are powers of 1024 in any case and spelling, and a fraction is rounded down to a whole byte."""
     assert size == parse_size(text)
 
@@ -60,7 +60,7 @@ NOT_SIZES = [
 
 
 @pytest.mark.parametrize("text", NOT_SIZES)
-def test_not_a_size(text):
+def test_size_invalid_is_refused_with_an_example(text):
     """What is not a number and a unit is refused with an example of what is."""
     with pytest.raises(CapsuleError) as caught:
         parse_size(text, label="--memory")
@@ -69,7 +69,7 @@ def test_not_a_size(text):
 
 
 @pytest.mark.parametrize("text", ["-1", "-256M", "-1.5K", "8388608T", str(MAX_BYTES + 1), "9" * 5000])
-def test_size_out_of_range(text):
+def test_size_out_of_range_is_refused(text):
     """A negative size and one above 2^63-1 are refused as such."""
     with pytest.raises(CapsuleError) as caught:
         parse_size(text, label="--disk")
@@ -90,14 +90,14 @@ FORMATTED = [
 
 
 @pytest.mark.parametrize(("size", "text"), FORMATTED)
-def test_format_size(size, text):
+def test_size_is_formatted_in_its_largest_unit(size, text):
     """A size is written in its largest unit with at most one decimal, never larger than it is."""
     assert text == format_size(size)
 
 
 @settings(max_examples=50, database=None, deadline=None, derandomize=True)
 @given(st.integers(0, MAX_BYTES))
-def test_formatted_size_reads_back_at_most_a_tenth_smaller(size):
+def test_size_formatted_reads_back_at_most_a_tenth_smaller(size):
     """What we write we can read, and it is the size but for the digits not shown."""
     number, unit = format_size(size).split()
     back = parse_size(number + unit.removesuffix("s").removesuffix("yte"))

@@ -70,7 +70,7 @@ def refusal(text):
 
 @PROPERTY
 @given(values)
-def test_round_trip(value):
+def test_json_dumps_then_loads_is_equal(value):
     """What `dumps` writes, `loads` reads back, and it is ASCII."""
     text = strict_json.dumps(value, indent=None)
     assert text.isascii()
@@ -79,7 +79,7 @@ def test_round_trip(value):
 
 @PROPERTY
 @given(values, st.sampled_from([0, 1, 2, 4]))
-def test_dumps_equals_json(value, indent):
+def test_json_dumps_equals_the_standard_library(value, indent):
     """On one line and indented, the text is the one that `json` writes."""
     assert json.dumps(value, separators=(",", ":")) == strict_json.dumps(value, indent=None)
     assert json.dumps(value, indent=indent) == strict_json.dumps(value, indent=indent)
@@ -87,7 +87,7 @@ def test_dumps_equals_json(value, indent):
 
 @PROPERTY
 @given(values, st.data())
-def test_damaged_text_gets_the_verdict_of_json(value, data):
+def test_json_damaged_text_is_judged_as_the_standard_library_does(value, data):
     """Of a JSON text in which one letter was changed we think what `json` thinks, but for the extra strictness."""
     text = json.dumps(value)
     position = data.draw(st.integers(0, len(text)))
@@ -97,14 +97,14 @@ def test_damaged_text_gets_the_verdict_of_json(value, data):
 
 @PROPERTY
 @given(st.text(JSONISH, max_size=30))
-def test_noise_gets_the_verdict_of_json(text):
+def test_json_noise_is_judged_as_the_standard_library_does(text):
     """Of arbitrary text made of JSON's letters we think what `json` thinks, but for the extra strictness."""
     assert verdict(json_with_our_rules, text) == verdict(strict_json.loads, text)
 
 
 @PROPERTY
 @given(values)
-def test_slow_and_fast_agree(value):
+def test_json_fallback_and_accelerator_agree(value):
     """The fall-back reads and writes the same as the accelerator."""
     text = json.dumps(value)
     assert strict_json.loads(text) == strict_json._slow_loads(text)
@@ -134,12 +134,12 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("text", "message"), REFUSED, ids=[repr(text[:20]) for text, _ in REFUSED])
-def test_refusal_says_where_and_why(text, message):
+def test_json_error_names_line_column_and_reason(text, message):
     """A refused text is refused with line, column and reason."""
     assert message == refusal(text)
 
 
-def test_position_is_in_the_details():
+def test_json_error_details_have_line_and_column():
     """Line and column are there for machines too."""
     with pytest.raises(CapsuleError) as caught:
         strict_json.loads('{"a": 1,\n"a": 2}')
@@ -156,12 +156,12 @@ ACCEPTED = [
 
 
 @pytest.mark.parametrize(("text", "value"), ACCEPTED)
-def test_accepted(text, value):
+def test_json_valid_text_is_accepted(text, value):
     """White space around, equal keys of different objects and escaped lone surrogates are JSON."""
     assert value == strict_json.loads(text)
 
 
-def test_refusal_takes_linear_time():
+def test_json_error_takes_linear_time():
     """Half a megabyte of keys before the mistake is refused in well under a second."""
     text = "{" + ",".join(f'"k{n}": "v"' for n in range(30_000)) + ', "k0": NaN}'
     before = time.process_time()
@@ -174,13 +174,13 @@ UNWRITABLE = [(math.nan, ValueError), ([math.inf], ValueError), ({"a": object()}
 
 @pytest.mark.parametrize("indent", [None, 2])
 @pytest.mark.parametrize(("value", "error"), UNWRITABLE)
-def test_dumps_refuses_what_is_not_json(value, error, indent):
+def test_json_dumps_refuses_values_json_lacks(value, error, indent):
     """NaN, infinity and objects are never written."""
     with pytest.raises(error):
         strict_json.dumps(value, indent=indent)
 
 
-def test_dumps_refuses_a_circle():
+def test_json_dumps_refuses_a_circular_value():
     """A list that holds itself is refused instead of being written for ever."""
     circle = []
     circle.append(circle)
@@ -194,7 +194,7 @@ def isolated(script):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def test_good_path_uses_the_accelerator():
+def test_json_valid_text_does_not_import_json():
     """Reading and writing good JSON never imports `json` or `re`."""
     script = (
         "from capsule_run._base import strict_json\n"
@@ -205,7 +205,7 @@ def test_good_path_uses_the_accelerator():
     assert '{"a":[1,2.5,null]} 41\n[]\n' == isolated(script)
 
 
-def test_fall_back_without_the_accelerator():
+def test_json_fallback_without_accelerator_is_as_strict():
     """On a Python without `_json`, `json` does the same work, with the same strictness."""
     script = (
         "sys.modules['_json'] = None\n"
@@ -219,7 +219,7 @@ def test_fall_back_without_the_accelerator():
     assert '{"a":[1,2.5,null]} 41 True\n' + "E1001\n" * 4 == isolated(script)
 
 
-def test_fall_back_when_the_accelerator_has_changed():
+def test_json_fallback_with_changed_accelerator_works():
     """On a Python whose `_json` takes other arguments, `json` does the work."""
     script = (
         "import types\n"

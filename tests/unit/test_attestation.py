@@ -34,7 +34,7 @@ def ended(own=None, caller=None, room=None, *, network=False):
     )
 
 
-def test_what_holds_is_no_error():
+def test_attestation_matches_policy_has_no_error():
     """An account as it should be has all facts and no error."""
     facts, error = attest(ended())
     assert error is None
@@ -68,19 +68,19 @@ def _changed(at, value):
         ("cgroups", _changed(21, 99)),
     ],
 )
-def test_a_difference_is_named(fact, own):
+def test_attestation_one_fact_differs_is_e6004_that_names_it(fact, own):
     """One fact that is not as the policy has it makes E6004, which names it."""
     _facts, error = attest(ended(own))
     assert ("E6004", fact) == (error.code, error.details["fact"])
 
 
-def test_the_hosts_network_must_be_what_was_asked_for():
+def test_attestation_network_namespace_must_be_the_one_asked_for():
     """With `network` the host's network namespace is right, and a private one is not what was asked for."""
     assert attest(ended(_changed(11, 4), network=True))[1] is None
     assert "shared_namespaces" == attest(ended(network=True))[1].details["fact"]
 
 
-def test_a_difference_is_an_error_of_the_short_result_too():
+def test_attestation_fact_differs_is_an_error_in_the_short_result():
     """Who shows nothing of what a run stood on is told all the same where it did not stand on it."""
     how = {"execution_id": "one", "started_at": "then"}
     assert ("success", 0, None) == _end_of(short_result_of(ended(), how))
@@ -93,7 +93,7 @@ def _end_of(result):
 
 
 @pytest.mark.parametrize("name", ["attest", "attest-caller", "attest-room"])
-def test_no_account_is_an_error(name):
+def test_attestation_missing_or_cut_is_an_error(name):
     """A run whose account is missing, cut or doubled is not taken on trust."""
     whole = ended()
     for rows in (

@@ -51,7 +51,7 @@ print(*sorted({*os.listdir(".")} - {"filler"}), *(open(name).read() for name in 
 
 
 @pytest.mark.parametrize("errno", NO_WRITE)
-def test_a_write_that_fails_leaves_what_was_there(tmp_path, needs, errno):
+def test_write_fails_leaves_the_old_file(tmp_path, needs, errno):
     """Whatever stops a write, the file that was there keeps its content, and nothing new lies beside it."""
     script = WRITERS.replace("NO_WRITE", NO_WRITE[errno])
     words = [sys.executable, "-c", script, str(tmp_path)]
@@ -66,7 +66,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, needs, errno):
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077])
-def test_a_new_file_has_its_mode_less_the_umask(tmp_path, umask):
+def test_new_file_mode_respects_the_umask(tmp_path, umask):
     """What is made is as readable as any program would make it."""
     before = os.umask(umask)
     try:
@@ -77,7 +77,7 @@ def test_a_new_file_has_its_mode_less_the_umask(tmp_path, umask):
     assert 0o644 & ~umask == stat.S_IMODE((tmp_path / "new").stat().st_mode)
 
 
-def test_a_replaced_file_gives_its_mode_and_owner(tmp_path):
+def test_replaced_file_keeps_mode_and_owner(tmp_path):
     """What is replaced stays as readable as it was, for whom it was."""
     (tmp_path / "old").write_text("before")
     (tmp_path / "old").chmod(0o640)
@@ -93,7 +93,7 @@ def test_a_replaced_file_gives_its_mode_and_owner(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["/", ".", "missing/file", "file/file", "\udcff/x", "n" * 300, "d/" * 3000 + "x"])
-def test_a_path_that_leads_nowhere_is_an_error_of_the_system(tmp_path, monkeypatch, path):
+def test_path_unusable_is_an_oserror(tmp_path, monkeypatch, path):
     """The root, a directory, what is beneath a file, and names that are too long: OSError, and nothing is made."""
     (tmp_path / "file").write_text("f")
     monkeypatch.chdir(tmp_path)
@@ -103,14 +103,14 @@ def test_a_path_that_leads_nowhere_is_an_error_of_the_system(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("path", ["a/b/c", "a//b/./c/", "../{here}/a/b/c", "{here}/../a/b/c"])
-def test_directories_are_made_with_their_parents(tmp_path, monkeypatch, path):
+def test_output_directory_missing_is_made_with_parents(tmp_path, monkeypatch, path):
     """A directory to write to is made where it is missing, however it is spelled."""
     monkeypatch.chdir(tmp_path)
     os.close(caller_files.open_directory(path.format(here=tmp_path.name), make=True))
     assert (tmp_path / "a" / "b" / "c").is_dir()
 
 
-def test_a_loop_of_links_ends(tmp_path):
+def test_link_loop_is_an_error(tmp_path):
     """Links that lead to each other are an error, not a loop."""
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")

@@ -25,12 +25,12 @@ def nothing_known(monkeypatch):
         ({"require": ("cgroup1",)}, False),
     ],
 )
-def test_it_can_wait_where_another_rung_would_do(nothing_known, fields, can_wait):
+def test_cgroup_search_is_deferred_if_another_mechanism_would_do(nothing_known, fields, can_wait):
     """What only a group holds is refused before anything is begun."""
     assert can_wait == discover.can_wait(Request(command=("true",), **fields))
 
 
-def test_what_is_known_need_not_wait(nothing_known, monkeypatch):
+def test_cgroup_search_without_memory_hierarchy_v1_is_not_deferred(nothing_known, monkeypatch):
     """Nor has a host that has no memory hierarchy of version 1 anything to put off."""
     monkeypatch.setattr(discover, "exists", lambda _path: False)
     assert not discover.can_wait(Request(command=("true",)))

@@ -31,7 +31,7 @@ VERSION_1 = lines(
 )
 
 
-def test_version_2():
+def test_counters_v2_are_all_read():
     """Every counter of version 2, sums over devices included."""
     expected = Counters(
         memory_peak_bytes=100 << 20, oom_kills=1, refused_forks=12, most_tasks=21, cpu_us=412345, throttled_us=5500,
@@ -41,7 +41,7 @@ def test_version_2():
     assert expected == counters(VERSION_2)
 
 
-def test_version_1():
+def test_counters_v1_are_read_in_their_units():
     """The same of version 1, in its units; what it does not have is None."""
     expected = Counters(
         memory_peak_bytes=100 << 20, oom_kills=1, refused_forks=12, most_tasks=None, cpu_us=412345, throttled_us=5500,
@@ -50,7 +50,7 @@ def test_version_1():
     assert expected == counters(VERSION_1)
 
 
-def test_a_run_without_groups_has_no_counters():
+def test_counters_without_cgroups_are_absent():
     """No line of a group, no counter; a file that the kernel leaves empty is none either."""
     assert NONE == counters([["setup", "1", "2"]])
     assert Counters() == counters(lines(io__pressure="", memory__peak=""))

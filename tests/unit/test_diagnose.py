@@ -44,7 +44,7 @@ def found(check, trial=RAN, **changes):
     return next(one for one in diagnose(replace(GOOD, **changes), trial) if one.check == check)
 
 
-def test_a_good_host_has_nothing_to_do():
+def test_diagnose_good_host_has_no_remedies():
     """Every finding of a host that has everything is `ok`, and none has a remedy."""
     findings = diagnose(GOOD, RAN)
     assert OK == worst(findings)
@@ -75,7 +75,7 @@ CASES = (
 
 
 @pytest.mark.parametrize(("check", "state", "remedy", "trial", "changes"), CASES)
-def test_a_lack_is_named_with_its_remedy(check, state, remedy, trial, changes):
+def test_diagnose_missing_feature_is_named_with_its_remedy(check, state, remedy, trial, changes):
     """What a host lacks has its severity, and the remedy names the very switch, flag or file."""
     finding = found(check, trial, **changes)
     assert state == finding.state
@@ -100,7 +100,7 @@ WEAKER = (
 
 
 @pytest.mark.parametrize(("check", "remedy", "isolation", "changes"), WEAKER)
-def test_a_weaker_layer_is_a_warning(check, remedy, isolation, changes):
+def test_diagnose_missing_layer_is_a_warning(check, remedy, isolation, changes):
     """A run that works with a layer less is no problem, and no silence either."""
     finding = found(check, replace(RAN, isolation={**ISOLATION, **isolation}), **changes)
     assert WARNING == finding.state
@@ -119,7 +119,7 @@ def test_a_weaker_layer_is_a_warning(check, remedy, isolation, changes):
         ({"version": "Linux version 4.4.0 #1 SMP Sun Jan 10 15:06:54 PST 2016", "docker": True}, "gvisor"),
     ],
 )
-def test_what_we_run_in_is_told_by_its_marks(marks, kind):
+def test_container_kind_is_recognised_by_its_marks(marks, kind):
     """Each kind of container has its mark, and what is inside of another wins."""
     given = {"named": "", "docker": False, "podman": False, "kubernetes": False, "version": "Linux version 6.8.0"}
     assert kind == container_kind(**{**given, **marks})
@@ -128,12 +128,12 @@ def test_what_we_run_in_is_told_by_its_marks(marks, kind):
 @pytest.mark.parametrize(
     ("release", "version"), [("6.8.0-45-generic", (6, 8)), ("6.1-rc2", (6, 1)), ("5.10", (5, 10)), ("7", (7, 0))]
 )
-def test_releases_are_read(release, version):
+def test_kernel_release_in_any_spelling_is_parsed(release, version):
     """Distributions write releases in many ways."""
     assert version == kernel_version(release)
 
 
-def test_mounts_are_read():
+def test_mountinfo_lines_are_parsed():
     """Place, type and options of the file system, with optional fields between them or without."""
     text = (
         "22 27 0:21 / /proc rw,relatime - proc proc rw\n"
@@ -142,7 +142,7 @@ def test_mounts_are_read():
     assert [("/proc", "proc", "rw"), ("/proc/kcore", "tmpfs", "rw,size=65536k")] == mounts(text)
 
 
-def test_the_apparmor_profile_names_the_core_alone():
+def test_apparmor_profile_names_the_core_only():
     """The profile allows user namespaces to one path, whatever letters are in it."""
     assert '"/opt/my capsule/_core" flags=(unconfined) {\n  userns,' in apparmor.profile("/opt/my capsule/_core")
     assert '"/opt/a\\*b\\{c\\}/_core"' in apparmor.profile("/opt/a*b{c}/_core")
@@ -153,7 +153,7 @@ def test_the_apparmor_profile_names_the_core_alone():
     "core",
     ["/opt/my capsule/_core", "/opt/a*b{c}/_core", '/opt/"a\\b"/_core', "/opt/@{HOME}^[x]?/_core", "/opt/a,b#c/_core"],
 )
-def test_the_apparmor_profile_is_well_formed(core):
+def test_apparmor_profile_is_accepted_by_the_parser(core):
     """AppArmor's own parser takes it, whatever letters are in the path; releases before 4.0 know neither `userns` nor its ABI."""
     text = apparmor.profile(core)
     if not Path("/etc/apparmor.d/abi/4.0").exists():

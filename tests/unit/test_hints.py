@@ -36,19 +36,19 @@ def policy(*, network=False):
 
 
 @pytest.mark.parametrize(("line", "option"), LINES)
-def test_the_hint_names_the_option(line, option):
+def test_hint_for_mounts_and_namespaces_names_the_option(line, option):
     """A wall of mounts or namespaces is recognised by the words of libc, Python and Node; nothing else makes a hint."""
     said = hint(line, policy())
     assert (bool(option), True) == (bool(said), option in said)
 
 
-def test_no_network_is_no_news_where_there_is_one():
+def test_hint_for_failed_lookup_with_network_is_absent():
     """With the host's network a name that does not resolve is the program's own business."""
     assert "" == hint("curl: (6) Could not resolve host: example.com", policy(network=True))
 
 
 @pytest.mark.parametrize(("line", "_option"), LINES)
-def test_nothing_of_the_line_is_repeated(line, _option):
+def test_hint_repeats_nothing_the_program_wrote(line, _option):
     """A program cannot make us recommend a path of its choice."""
     said = hint(line, policy())
     assert not [

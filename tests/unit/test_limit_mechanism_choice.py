@@ -31,18 +31,18 @@ def decided(places, required=(), disks=(), **resources):
 
 
 @pytest.mark.parametrize(("places", "expected"), LADDERS)
-def test_each_limit_stands_on_its_highest_rung(places, expected):
+def test_limit_uses_the_best_mechanism_available(places, expected):
     """Version 2 before version 1 before what is left, for each limit by itself."""
     assert dict(zip(("memory", "processes", "cpu_shares"), expected, strict=True)) == dict(decided(places).mechanisms)
 
 
 @pytest.mark.parametrize(("shares", "weight"), [(2, 1), (1024, 39), (262_144, 10_000)])
-def test_shares_become_weights_on_the_usual_curve(shares, weight):
+def test_cpu_shares_become_weights_on_the_usual_curve(shares, weight):
     """2 to 262144 shares are weights 1 to 10000, as with container engines."""
     assert weight == limits.weight(shares)
 
 
-def test_every_knob_is_written():
+def test_cgroup_settings_without_limit_are_written_too():
     """Also what is not limited is written, so that nothing of before can linger."""
     (group,) = decided((SECOND,), memory_bytes=1 << 26, max_pids=10).groups
     assert {
@@ -54,7 +54,7 @@ def test_every_knob_is_written():
 @pytest.mark.parametrize(("places", "has_peak"), [
     ((SECOND,), True), ((OLD,), False), ((OLD, *FIRST), False), ((), True), (FIRST, True),
 ])  # fmt: skip
-def test_a_kernel_without_a_peak_is_not_asked_for_one(places, has_peak):
+def test_memory_peak_without_kernel_file_is_not_read(places, has_peak):
     """Where the group that holds the memory keeps no peak, its file is not read, and the launcher's looks stand in."""
     decision = decided(places)
     assert has_peak == decision.has_peak
@@ -64,14 +64,14 @@ def test_a_kernel_without_a_peak_is_not_asked_for_one(places, has_peak):
 
 
 @pytest.mark.parametrize("resources", [{"cpu_quota": 0.5}, {"io_read_bps": 4096}])
-def test_what_only_a_group_can_hold_is_refused_without(resources):
+def test_limit_that_needs_a_cgroup_without_one_is_e2007(resources):
     """A quota, or a limit of io, is E2007 where there is no group, with what the host's owner would have to do."""
     with pytest.raises(CapsuleError) as refused:
         decided((), disks=("8:0",), **resources)
     assert ("E2007", "do this") == (refused.value.code, refused.value.hint)
 
 
-def test_io_is_written_for_every_disk():
+def test_io_limit_is_written_for_every_disk():
     """One line for each disk, with the rates that were asked for and no other."""
     (group,) = decided((SECOND,), disks=("8:0", "8:16"), io_read_bps=4096, io_write_iops=7).groups
     assert ["8:0 rbps=4096 wiops=7", "8:16 rbps=4096 wiops=7"] == [
@@ -83,7 +83,7 @@ def test_io_is_written_for_every_disk():
     ((SECOND,), "cgroup2", True), (FIRST, "cgroup1", True), (FIRST, "cgroup2", False),
     ((SECOND_WITHOUT_CPU,), "cgroup2", False), ((), "cgroup1", False),
 ])  # fmt: skip
-def test_a_required_rung(places, name, passes):
+def test_required_mechanism_is_in_force_or_e2007(places, name, passes):
     """`require` passes where every limit stands on it, and is E2007 else."""
     if passes:
         decided(places, required=(name,))
@@ -94,7 +94,7 @@ def test_a_required_rung(places, name, passes):
 
 
 @pytest.mark.parametrize(("places", "taken"), [(FIRST, True), ((SECOND,), False), ((), False)])
-def test_files_that_are_brought_are_taken_off(places, taken):
+def test_memory_limit_v1_is_reduced_by_input_files(places, taken):
     """A group of version 1 is entered beside files that are memory: its limit is what they leave; others count them."""
     before = decided(places, memory_bytes=64 << 20)
     after = limits.beside(before, 64 << 20, 24 << 20)
@@ -121,7 +121,7 @@ TOGETHER = Place(version=1, path="/one/cpu,cpuacct", controllers=("cpu", "cpuacc
     ((*FIRST, ACCOUNT, SECOND), []),
     (FIRST, []),
 ])  # fmt: skip
-def test_processor_time_that_is_limited_is_counted_by_a_group(places, counting):
+def test_cpu_time_limit_v1_uses_a_counting_cgroup(places, counting):
     """A hierarchy of version 1 for counting alone is used for a run with such a limit; version 2 counts by itself."""
     made = decided(places, cpu_time_ms=500).groups
     assert counting == [group.parent for group in made if "cpuacct.usage" in group.files and "cpuacct" in group.parent]
@@ -130,7 +130,7 @@ def test_processor_time_that_is_limited_is_counted_by_a_group(places, counting):
 
 
 @pytest.mark.parametrize(("controllers", "read"), [(("cpu",), False), (("cpu", "cpuacct"), True)])
-def test_the_count_of_processor_time_is_read_where_it_is(controllers, read):
+def test_cpu_time_counter_v1_is_read_from_the_right_hierarchy(controllers, read):
     """Version 1 keeps it with the shares where both are one hierarchy; elsewhere the file is not there, and nobody looks."""
     place = Place(version=1, path="/one/cpu", controllers=controllers)
     made = decided((*FIRST[:2], place)).groups

@@ -33,14 +33,14 @@ DOUBTS = {
 
 
 @pytest.mark.parametrize("name", DOUBTS)
-def test_doubts(name):
+def test_measurement_disturbance_beyond_threshold_is_named(name):
     """Each disturbance beyond its threshold is named, and only then the timing is not to be trusted."""
     later, measured, expected = DOUBTS[name]
     found = measurement(BEFORE, later, measured)
     assert (expected, not expected) == (found["doubts"], found["trustworthy"])
 
 
-def test_figures_are_differences():
+def test_measurement_figures_are_differences_of_two_samples():
     """Between the samples: milliseconds of steal and of waiting, and nothing that only one of them has."""
     found = measurement(BEFORE, after(steal=7, cpu_some=1500, cpu_full=3), metrics(4))
     expected = {
@@ -50,7 +50,7 @@ def test_figures_are_differences():
     assert expected == found
 
 
-def test_a_sample_of_this_host():
+def test_host_load_sample_can_be_taken():
     """The host's own counters can be read, and time goes on between two samples."""
     first, second = sample(), sample()
     assert first.processors >= 1

@@ -33,7 +33,7 @@ def samples(text):
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines() if line[0] != "#"}
 
 
-def test_runs_add_up():
+def test_prometheus_runs_add_up():
     """Each run adds to the figures that were there, by status and code."""
     text = ""
     for run in (result(), result(), result("killed", "E4001", wall_ms=2000.0, hits=["E4005"])):
@@ -50,7 +50,7 @@ def test_runs_add_up():
     assert expected.items() <= found.items()
 
 
-def test_the_format_is_prometheus_own():
+def test_prometheus_file_has_the_exposition_format():
     """Every line is a comment or a sample, and each family is described once, before its samples."""
     lines = accumulated("", result(hits=["E4002"]), now=1.0).splitlines()
     sample = re.compile(r'[a-z_]+(\{[a-z]+="[^"\n]*"(,[a-z]+="[^"\n]*")*\})? [0-9.]+')
@@ -60,7 +60,7 @@ def test_the_format_is_prometheus_own():
 
 
 @pytest.mark.parametrize("text", ["other_metric 1\n", f"{HEAD}\nnot a number x\n", "\0"])
-def test_a_file_that_is_not_ours_stays(tmp_path, text):
+def test_prometheus_foreign_file_is_not_replaced(tmp_path, text):
     """Somebody else's file, or a broken one, is refused and not replaced."""
     path = tmp_path / "m.prom"
     path.write_text(text)
@@ -69,7 +69,7 @@ def test_a_file_that_is_not_ours_stays(tmp_path, text):
     assert (text, ["m.prom"]) == (path.read_text(), os.listdir(tmp_path))
 
 
-def test_figures_of_parallel_runs_are_all_there(tmp_path):
+def test_prometheus_parallel_runs_are_all_counted(tmp_path):
     """No run is lost between reading and replacing, and nothing else is left in the directory."""
     path = tmp_path / "m.prom"
     with ThreadPoolExecutor(8) as pool:
@@ -78,7 +78,7 @@ def test_figures_of_parallel_runs_are_all_there(tmp_path):
     assert ["m.prom"] == os.listdir(tmp_path)
 
 
-def test_lines_of_parallel_runs_are_whole(tmp_path):
+def test_audit_log_parallel_lines_are_whole(tmp_path):
     """Long lines from many writers are never torn or mixed."""
     path = str(tmp_path / "a.jsonl")
     with ThreadPoolExecutor(8) as pool:
@@ -89,13 +89,13 @@ def test_lines_of_parallel_runs_are_whole(tmp_path):
     assert all(len(set(row["text"])) == 1 for row in rows)
 
 
-def test_the_log_is_for_its_owner(tmp_path):
+def test_audit_log_is_readable_by_its_owner_only(tmp_path):
     """What ran may be a secret: nobody else can read a new log."""
     audit_log.append_line(str(tmp_path / "a"), {})
     assert 0o600 == (tmp_path / "a").stat().st_mode & 0o777
 
 
-def test_a_link_is_not_followed(tmp_path):
+def test_audit_log_link_is_refused(tmp_path):
     """A link that stands where the log should be is refused."""
     (tmp_path / "a").symlink_to(tmp_path / "b")
     with pytest.raises(CapsuleError, match="E6005"):
@@ -103,7 +103,7 @@ def test_a_link_is_not_followed(tmp_path):
     assert not (tmp_path / "b").exists()
 
 
-def test_a_lock_that_nobody_gives_back_is_an_error(tmp_path, monkeypatch):
+def test_audit_log_lock_held_forever_is_an_error(tmp_path, monkeypatch):
     """Whoever holds the lock for ever does not hold up runs for ever."""
     monkeypatch.setattr(audit_log, "LOCK_PATIENCE_S", 0.05)
     with open(tmp_path / "a", "w") as held:
@@ -116,7 +116,7 @@ def hash_of(**fields):
     return audit_log.policy_hash(prepare(Request(**{"command": ("true",), **fields}))[1])
 
 
-def test_equal_policies_have_equal_hashes():
+def test_policy_hash_is_equal_for_equal_policies():
     """The command and its variables are not the policy; a limit and the network are."""
     assert hash_of() == hash_of(command=("cat", "x"), environment=(("A", "1"),), stdin=b"x")
     assert hash_of() != hash_of(timeout_ms=5)

@@ -42,7 +42,7 @@ LIKE = {
 
 
 @pytest.mark.parametrize("name", LIKE)
-def test_the_same_terms_give_the_policy_that_would_be_made(name):
+def test_plan_cache_equal_request_gives_an_equal_policy(name):
     """Whatever differs is taken over."""
     keep(FIRST)
     found, fresh = find(LIKE[name]), prepare(LIKE[name])[1]
@@ -63,7 +63,7 @@ OTHER = {
 
 
 @pytest.mark.parametrize("name", OTHER)
-def test_other_terms_are_not_those(name):
+def test_plan_cache_different_request_is_a_miss(name):
     """Everything but command, input and name makes terms of its own."""
     keep(FIRST)
     assert find(FIRST)
@@ -84,13 +84,13 @@ NAMING = {
 
 
 @pytest.mark.parametrize("name", NAMING)
-def test_what_names_something_of_the_host_s_is_never_kept(name):
+def test_plan_cache_request_that_names_host_paths_is_not_kept(name):
     """A directory may be another one by the next run: it is looked at each time."""
     plan_cache.keep(NAMING[name], prepare(FIRST)[1], ((), b""), (), streams_stdin=False)
     assert () == plan_cache._kept
 
 
-def test_facts_that_are_looked_at_anew_end_the_terms():
+def test_plan_cache_new_host_facts_invalidate_it():
     """What is kept is no older than what `host` keeps."""
     keep(FIRST)
     survey.forget()
@@ -99,33 +99,33 @@ def test_facts_that_are_looked_at_anew_end_the_terms():
     assert None is find(FIRST)
 
 
-def test_what_the_host_has_refused_meanwhile_ends_the_terms():
+def test_plan_cache_unsupported_mechanism_invalidates_it():
     """The next rung is other terms."""
     keep(FIRST)
     assert None is find(FIRST, {"overlay"})
 
 
-def test_a_stream_for_input_is_other_terms():
+def test_plan_cache_stdin_descriptor_is_a_miss():
     """A descriptor instead of bytes."""
     keep(FIRST)
     assert None is find(FIRST, streams_stdin=True)
 
 
-def test_another_caller_has_other_terms():
+def test_plan_cache_other_caller_id_is_a_miss():
     """A process that gives up root does not go on with root's sandbox."""
     keep(FIRST)
     identity = replace(identify(), uid=12345, privileged=False)
     assert None is plan_cache.find(FIRST, identity, frozenset(), streams_stdin=False)
 
 
-def test_few_are_kept():
+def test_plan_cache_size_is_bounded():
     """A caller with ever new terms does not fill its memory."""
     for number in range(20):
         keep(replace(FIRST, timeout_ms=1000 + number))
     assert plan_cache.MOST_KEPT == len(plan_cache._kept)
 
 
-def test_each_run_has_ids_of_its_own():
+def test_plan_cache_hit_still_gets_its_own_ids():
     """Two sandboxes of root under the same terms are still strangers to each other."""
     keep(FIRST)
     identities = {find(FIRST).identity.outside_uid for _ in range(8)}

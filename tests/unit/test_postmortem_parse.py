@@ -22,7 +22,7 @@ RECORD = [
 ]
 
 
-def test_threads_are_told_with_those_that_computed_most_first():
+def test_postmortem_threads_are_sorted_by_cpu_time():
     """Each thread has what was seen of it, and nothing that was not."""
     found = postmortem([*RECORD, ["threads-told"]], "x86_64")
     expected = [
@@ -35,18 +35,18 @@ def test_threads_are_told_with_those_that_computed_most_first():
     assert {"threads": expected, "complete": True} == found
 
 
-def test_a_look_that_was_cut_short_says_so():
+def test_postmortem_cut_short_is_not_complete():
     """Without the launcher's last line there may have been more."""
     assert False is postmortem(RECORD, "x86_64")["complete"]
 
 
-def test_numbers_of_calls_are_the_architecture_s():
+def test_postmortem_syscall_names_follow_the_architecture():
     """260 is wait4 on aarch64."""
     found = postmortem([thread((3, 3), "sh", "S", 0, ("260%200x3", "0"))], "aarch64")
     assert "wait4" == found["threads"][0]["syscall"]
 
 
-def test_words_for_people():
+def test_postmortem_in_words_has_at_most_three_lines():
     """Three lines at the most, each with who, what and how long."""
     lines = in_words(postmortem(RECORD, "x86_64"))
     assert [

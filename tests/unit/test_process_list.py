@@ -18,7 +18,7 @@ def line(moment, words="sh\0", *, code=0, outside=501, inside=4, started=4321, n
     return ["process", *map(str, numbers), escaped(name), escaped(words)]
 
 
-def test_a_look_is_read_back():
+def test_process_entry_is_parsed_with_odd_names():
     """A name with brackets, an empty word and blanks come back as they were."""
     expected = {
         "outside": 501, "pid": 4, "parent_outside": 500, "command": "a b) R", "argv": ["sh", "-c", "", "a b"], "now": True,
@@ -27,12 +27,12 @@ def test_a_look_is_read_back():
     assert expected == _seen(line(1, "sh\0-c\0\0a b\0", name="a b) R"))
 
 
-def test_before_a_program_is_executed_nothing_is_said_of_its_use():
+def test_process_usage_before_exec_is_not_reported():
     """What the process used until then, and its peak, are not those of the program that it becomes."""
     assert {"user_ms", "system_ms", "max_memory_bytes"}.isdisjoint(_seen(line(0)))
 
 
-def test_a_long_command_line_says_that_it_is_cut():
+def test_process_argv_long_is_marked_as_truncated():
     """768 bytes are read, 64 words are kept."""
     assert _seen(line(1, "x" * 768))["argv_truncated"]
     many = _seen(line(1, "w\0" * 70))
@@ -52,7 +52,7 @@ USE = {"command": "sleep", "user_ms": 250.0, "system_ms": 70.0}
         ("1", "9", "1", {**USE, "signal": 9}),
     ],
 )
-def test_an_end_that_nobody_saw(known, wait_status, zombie, expected):
+def test_process_end_unseen_is_read_from_the_kernel_or_zombie(known, wait_status, zombie, expected):
     """As the kernel remembers it; a zombie has its use as well."""
     assert expected == _end(["process-ended", "1000", "501", known, wait_status, zombie, "25", "7", "sleep"])
 
@@ -67,19 +67,19 @@ def told(*lines):
 KILLED = ["process-ended", "5001000", "501", "1", "9", "0", "0", "0", "%"]
 
 
-def test_what_was_killed_before_a_look_has_the_words_of_its_parent():
+def test_process_killed_before_a_sample_has_its_parents_argv():
     """What it executed is not known: nobody has looked since; that it ended, and how, is."""
     _first, killed = told(line(0), KILLED)
     assert {"pid": 4, "parent": 3, "started_ms": 0.0, "argv_before": ["sh"], "ended_ms": 5.0, "signal": 9} == killed
 
 
-def test_a_later_look_tells_what_it_became():
+def test_process_sampled_later_has_its_new_argv():
     """Its own words, and no use: that of a process which goes on is not its last."""
     _first, living = told(line(0), line(2, "sleep\x0060\0", name="sleep"))
     assert {"pid": 4, "parent": 3, "started_ms": 0.0, "command": "sleep", "argv": ["sleep", "60"]} == living
 
 
-def test_a_number_that_comes_again_is_another_process():
+def test_pid_reused_is_another_process():
     """The end of the first is not the end of the second."""
     _first, old, new = told(line(0), KILLED, line(0, inside=5, started=4399))
     assert (4, 9, 5, None) == (old["pid"], old["signal"], new["pid"], new.get("signal"))

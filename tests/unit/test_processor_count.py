@@ -16,16 +16,16 @@ def variables(quota, **environment):
 
 
 @pytest.mark.parametrize(("quota", "count"), [(1, "1"), (1.5, "2"), (2.0, "2"), (0.25, "1"), (64, "64")])
-def test_a_quota_is_what_programs_count(quota, count):
+def test_cpu_quota_sets_processor_count_variables(quota, count):
     """Each of the variables is the quota, rounded up, and never none at all."""
     assert {count} == {variables(quota)[name] for name in PROCESSOR_COUNTS}
 
 
-def test_without_a_quota_nothing_is_set():
+def test_cpu_quota_absent_sets_no_variables():
     """Without a quota none of the variables is there."""
     assert set() == set(PROCESSOR_COUNTS) & set(variables(None))
 
 
-def test_the_request_s_word_wins():
+def test_cpu_quota_variables_of_the_request_win():
     """A variable that the request gives stays as it is."""
     assert "7" == variables(1, OMP_NUM_THREADS="7")["OMP_NUM_THREADS"]

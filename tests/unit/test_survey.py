@@ -19,7 +19,7 @@ def copied(tmp_path, monkeypatch):
     return said_of
 
 
-def test_what_everybody_may_read_is_copied(tmp_path, copied):
+def test_host_file_world_readable_is_copied(tmp_path, copied):
     """Also where a link leads to it; the copy lies where the link is."""
     table = tmp_path / "table"
     table.write_text("some\n")
@@ -29,7 +29,7 @@ def test_what_everybody_may_read_is_copied(tmp_path, copied):
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o660])
-def test_what_is_kept_from_others_is_not_copied(tmp_path, copied, mode):
+def test_host_file_readable_by_root_only_is_not_copied(tmp_path, copied, mode):
     """What root alone may read is not shown to a sandbox of root's."""
     table = tmp_path / "table"
     table.write_text("secret\n")
@@ -37,6 +37,6 @@ def test_what_is_kept_from_others_is_not_copied(tmp_path, copied, mode):
     assert [] == copied(table)
 
 
-def test_what_is_no_file_is_not_copied(tmp_path, copied):
+def test_host_file_missing_or_directory_is_not_copied(tmp_path, copied):
     """A directory, or nothing at all."""
     assert [] == copied(tmp_path) == copied(tmp_path / "none")

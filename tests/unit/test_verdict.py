@@ -98,7 +98,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("name", ENDS)
-def test_one_cause_for_each_end(name):
+def test_verdict_has_one_cause_for_each_end(name):
     """The first reason is the cause, and what a program says is none."""
     run, expected = ENDS[name]
     status, exit_code, _signal, failure = verdict.judge(run)
@@ -141,7 +141,7 @@ DETAILS = {
 
 
 @pytest.mark.parametrize("name", DETAILS)
-def test_details_are_the_evidence(name):
+def test_verdict_details_are_the_evidence(name):
     """Limit, observation, and who counted."""
     assert DETAILS[name] == verdict.judge(ENDS[name][0])[3].details
 
@@ -159,7 +159,7 @@ HITS = {
 
 
 @pytest.mark.parametrize("name", HITS)
-def test_limits_that_were_survived(name):
+def test_verdict_lists_limits_reached_without_ending_the_run(name):
     """What was reached and did not end the run is listed, with its evidence, and nothing else."""
     run, expected = HITS[name]
     failure = verdict.judge(run)[3]

@@ -51,27 +51,27 @@ def chosen(manager):
         ("system\n", ""),
     ],
 )
-def test_the_managers_own_file(manager, own, version):
+def test_shim_version_is_read_from_the_managers_file(manager, own, version):
     """The version file of the manager: exact, a prefix for its latest, several, one without the tool, none that is there."""
     manager.joinpath("version").write_text(own)
     assert version == chosen(manager)
 
 
-def test_a_file_above_the_directory_wins(manager):
+def test_shim_version_file_of_the_project_wins(manager):
     """A version file in the project is before the manager's own."""
     manager.joinpath("version").write_text("2.0\n")
     manager.parent.joinpath("project", MANAGERS[manager.name][1]).write_text("1.2.9\n")
     assert "1.2.9" == chosen(manager)
 
 
-def test_the_variable_wins(manager, monkeypatch):
+def test_shim_version_variable_wins(manager, monkeypatch):
     """The manager's variable is before any file."""
     manager.parent.joinpath("project", MANAGERS[manager.name][1]).write_text("1.2.9\n")
     monkeypatch.setenv(MANAGERS[manager.name][0], "2.0")
     assert "2.0" == chosen(manager)
 
 
-def test_what_is_no_shim_is_itself(tmp_path):
+def test_shim_ordinary_program_is_returned_unchanged(tmp_path):
     """A program anywhere else stands for itself."""
     program = tmp_path / "bin" / "tool"
     program.parent.mkdir()
@@ -79,7 +79,7 @@ def test_what_is_no_shim_is_itself(tmp_path):
     assert str(program) == seen_through(str(program), home=str(tmp_path), directory=str(tmp_path))
 
 
-def test_a_manager_without_versions_must_be_asked(tmp_path):
+def test_shim_of_asdf_is_an_error_with_the_command_to_ask(tmp_path):
     """asdf's shims say nothing: the error has the command that asks."""
     tmp_path.joinpath(".asdf", "shims").mkdir(parents=True)
     with pytest.raises(CapsuleError) as caught:
@@ -90,7 +90,7 @@ def test_a_manager_without_versions_must_be_asked(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "variable", "found"), [("stable", "", "stable-x"), ("stable", "nightly", "nightly-x"), ("", "", "")]
 )
-def test_a_toolchain_of_rustup(tmp_path, monkeypatch, setting, variable, found):
+def test_shim_of_rustup_is_resolved_to_the_toolchain(tmp_path, monkeypatch, setting, variable, found):
     """rustup's default toolchain, or the one that RUSTUP_TOOLCHAIN names; without either the proxy stays what it is."""
     monkeypatch.delenv("RUSTUP_HOME", raising=False)
     monkeypatch.setenv("RUSTUP_TOOLCHAIN", variable)

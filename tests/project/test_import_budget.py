@@ -14,7 +14,21 @@ PACKAGE = Path(capsule_run.__file__).parent
 
 # Standard modules that are built in, frozen, or a small shared object: each was measured to cost less than 0.2 ms.
 FREE = {
-    *("posix", "sys", "builtins", "marshal", "time", "gc", "errno", "_signal", "_socket", "fcntl", "binascii", "_json"),
+    *(
+        "posix",
+        "sys",
+        "builtins",
+        "marshal",
+        "time",
+        "gc",
+        "errno",
+        "_stat",
+        "_signal",
+        "_socket",
+        "fcntl",
+        "binascii",
+        "_json",
+    ),
     *(
         "__future__",
         "__main__",

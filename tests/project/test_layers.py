@@ -35,7 +35,7 @@ LAYERS = layers()
 # All that pure packages may import besides each other: nothing here can touch a file, a clock, a process or the network.
 PURE = {
     "__future__", "_json", "_sha2", "_sha256",  # what hashlib wraps
-    "binascii", "mmap", "collections", "collections.abc", "enum", "functools", "itertools", "json", "math",
+    "binascii", "mmap", "collections", "collections.abc", "enum", "errno", "functools", "itertools", "json", "math",
     "operator", "re", "struct", "typing",
 }  # fmt: skip
 DEVELOPERS = {"seccomp.generate", "_base.lazy"}  # writes the compiled tables; imports modules by name

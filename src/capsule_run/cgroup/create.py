@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import posix
+from errno import EBUSY, ENOENT
 
-from capsule_run.cgroup.discover import _DIRECTORY, EBUSY, ENOENT, _unswept, _write
+from capsule_run.cgroup.discover import _DIRECTORY, _unswept, _write
 from capsule_run.host.owner_tag import PREFIX, is_of_the_dead, own_name
 
 TYPE_CHECKING = False

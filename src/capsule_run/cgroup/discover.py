@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from capsule_run.model.request import Request
 
 
-ENOENT, EBUSY = 2, 16
 _NAMES1 = {"memory": MEMORY, "pids": PROCESSES, "cpu": CPU, "cpuacct": ACCOUNT, "blkio": IO}
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _lock = _thread.allocate_lock()  # the two places where something is changed once for a whole process

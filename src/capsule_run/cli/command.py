@@ -9,6 +9,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # typeshed has only `signal`, which costs 4 ms (enum)
 import posix
 import sys
+from errno import EPIPE
 
 from capsule_run import __version__, launcher
 from capsule_run._base import secret_names
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from capsule_run.model.result import Result
 
 USAGE_EXIT = 2
-EPIPE = 32
 # What the first word may be instead of an option or `--`: the module of `cli` whose `main` takes the words behind it. A
 # command of that name is run with `--` before it.
 SUBCOMMANDS = {"doctor": "doctor", "exec": "exec", "mcp": "mcp", "policy": "policy"}

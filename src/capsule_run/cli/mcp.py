@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # typeshed has only `signal`, which costs 4 ms (enum)
 import posix
+from errno import EPIPE
 
 from capsule_run import __version__
 from capsule_run._base.errors import BROKEN_PIPE_EXIT, CapsuleError
 from capsule_run.agents.operator import operator
-from capsule_run.cli.output import EPIPE, write_all
+from capsule_run.cli.output import write_all
 from capsule_run.engine.variables import MONITORING, NOT_HERE
 from capsule_run.mcp import session
 from capsule_run.request.fast_path import HELP, VERSION

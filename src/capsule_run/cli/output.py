@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posix
 import time
+from errno import EPIPE
 
 from capsule_run._base import strict_json
 from capsule_run._base.errors import BROKEN_PIPE_EXIT, exit_status
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 MOST_LINE = 1 << 16  # characters
 OUR_NAME = "capsule-run: "
-EPIPE = 32
 STDERR_PATIENCE_MS = 1000
 READER_PATIENCE_MS, READER_STEP_MS = 1000, 20
 

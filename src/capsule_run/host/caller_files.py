@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import posix
 import select
+from _stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFSOCK, S_ISREG
+from errno import EBADF, EEXIST, EINVAL, EISDIR, ELOOP, ETIMEDOUT
 
 from capsule_run.host import path_resolution
 
@@ -19,12 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-EBADF, EEXIST, EINVAL, EISDIR, ETIMEDOUT = 9, 17, 22, 21, 110
 PATIENCE_S = 10.0  # between two pieces of what comes through a pipe of the caller's
-_KIND, _PLAIN = 0o170000, 0o100000
 _KINDS = {
-    0o010000: "a FIFO", 0o140000: "a socket", 0o020000: "a device", 0o060000: "a device", 0o040000: "a directory",
-    0o120000: "a symbolic link",
+    S_IFIFO: "a FIFO", S_IFSOCK: "a socket", S_IFCHR: "a device", S_IFBLK: "a device", S_IFDIR: "a directory",
+    S_IFLNK: "a symbolic link",
 }  # fmt: skip
 _OBJECT = posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _DIRECTORY = _OBJECT | posix.O_DIRECTORY
@@ -59,9 +59,7 @@ def resolve(path: str) -> str:
         for link, _target in links:
             if who := path_resolution.maker(link):
                 why = f"it leads through the symbolic link `{link}` to `{real}`, and {who}"
-                raise RefusedPathError(
-                    path_resolution.ELOOP, why, path, f"name `{real}` itself, if that is what you mean"
-                )
+                raise RefusedPathError(ELOOP, why, path, f"name `{real}` itself, if that is what you mean")
     return real
 
 
@@ -141,7 +139,7 @@ def read(path: str, most: int) -> bytes:
 def _content(fd: int, most: int) -> bytes:
     """What a descriptor gives, at most `most` bytes and one; closes it."""
     try:
-        waits = posix.fstat(fd).st_mode & _KIND != _PLAIN
+        waits = not S_ISREG(posix.fstat(fd).st_mode)
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         parts, left = [], most + 1
@@ -184,9 +182,9 @@ class Place:
         return seen
 
     def _check(self, seen: posix.stat_result) -> None:
-        kind = seen.st_mode & _KIND
-        if kind != _PLAIN:
-            raise RefusedPathError(EINVAL, f"it is {_KINDS.get(kind, 'no file')}, not a plain file", self._path)
+        if not S_ISREG(seen.st_mode):
+            kind = _KINDS.get(S_IFMT(seen.st_mode), "no file")
+            raise RefusedPathError(EINVAL, f"it is {kind}, not a plain file", self._path)
 
     def open(self, flags: int) -> int:
         """Open the plain file that is there. What it is, is asked of the very object that is then opened."""

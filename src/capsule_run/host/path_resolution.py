@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import posix
 import sys
+from _stat import S_ISDIR, S_ISREG, S_ISVTX
+from errno import EINVAL, ELOOP, ENOENT, ENOTDIR
 
 from capsule_run._base.lexical_paths import normal
 
@@ -49,10 +51,9 @@ def _upwards(path: str) -> list[str]:
 def _is_roots(directory: str) -> bool:
     """Root's, and in it nobody else can put another thing in the place of one of root's (in a sticky one nobody can)."""
     seen = posix.stat(directory)
-    return seen.st_uid == 0 and (not seen.st_mode & 0o022 or bool(seen.st_mode & 0o1000))
+    return seen.st_uid == 0 and (not seen.st_mode & 0o022 or bool(seen.st_mode & S_ISVTX))
 
 
-ENOENT, ELOOP = 2, 40
 MOST_LINKS = 40  # path_resolution(7)
 # For opening by name what somebody may have prepared: no link is followed, and nothing is waited for.
 READ_FLAGS = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
@@ -87,7 +88,7 @@ def real_and_links(path: str) -> tuple[str, list[tuple[str, str]]]:
         try:
             target = posix.readlink(f"{done}/{part}")
         except OSError as error:
-            if error.errno not in (22, ENOENT, 20):  # EINVAL: no link; ENOTDIR: beneath a file, nothing can be
+            if error.errno not in (EINVAL, ENOENT, ENOTDIR):  # EINVAL: not a link
                 raise
             done = f"{done}/{part}"
             continue
@@ -112,7 +113,7 @@ def exists(path: str, *, follow: bool = True) -> bool:
 def is_directory(path: str) -> bool:
     """Whether `path` leads to a directory."""
     try:
-        return posix.stat(path).st_mode & 0o170000 == 0o040000
+        return S_ISDIR(posix.stat(path).st_mode)
     except OSError:
         return False
 
@@ -120,7 +121,7 @@ def is_directory(path: str) -> bool:
 def is_executable(path: str) -> bool:
     """Whether `path` is a file that the caller may execute."""
     try:
-        plain = posix.stat(path).st_mode & 0o170000 == 0o100000
+        plain = S_ISREG(posix.stat(path).st_mode)
     except OSError:
         return False
     return plain and posix.access(path, posix.X_OK)

@@ -6,6 +6,7 @@ Rank 2: looks at the host, decides nothing but by name. Called by `host.survey.s
 from __future__ import annotations
 
 import posix
+from _stat import S_IFDIR, S_IMODE, S_ISDIR, S_ISLNK
 
 from capsule_run._base.lexical_paths import within
 from capsule_run._base.secret_names import SECRETS
@@ -20,14 +21,13 @@ if TYPE_CHECKING:
     from capsule_run.model.host import Source
 
 
-_KIND, _DIRECTORY, _LINK, _MODE = 0o170000, 0o040000, 0o120000, 0o7777
 _NAMES: dict[str, list[str]] = {}  # by the first part of their paths
 for _name in SECRETS:
     _NAMES.setdefault(_name.partition("/")[0], []).append(_name)
 _SMALL = 4096  # bytes of a directory that has few names, on every file system
 _MOST_LINKS = 40
 _MOST_MOUNTS = 1 << 24  # bytes of the kernel's list of mounts
-_MADE = 0o040755  # the mode of a directory that the host does not have
+_MADE = S_IFDIR | 0o755  # the mode of a directory that the host does not have
 
 
 def secrets_in(sources: Iterable[Source], unmask: tuple[str, ...]) -> dict[str, Secrets]:
@@ -97,9 +97,9 @@ class _Search:
 
     def _own_mode(self) -> int:
         try:
-            return posix.stat(self._directory).st_mode & _MODE
+            return S_IMODE(posix.stat(self._directory).st_mode)
         except OSError:  # gone meanwhile: the core will say so
-            return _MADE & _MODE
+            return S_IMODE(_MADE)
 
     def _mode(self, place: str) -> int:
         if place not in self._modes:
@@ -130,7 +130,7 @@ class _Search:
             if not mode:
                 self._absent[place] = None
                 return
-            if mode & _KIND == _LINK:
+            if S_ISLNK(mode):
                 links += 1
                 rest = self._follow(place)
                 if rest is None or links > _MOST_LINKS:
@@ -139,10 +139,10 @@ class _Search:
                     at = ""
                 left += rest.split("/")[::-1]
             elif not left:
-                self._found[place] = mode & _KIND == _DIRECTORY
+                self._found[place] = S_ISDIR(mode)
                 return
-            elif mode & _KIND == _DIRECTORY:
-                self._directories[place] = mode & _MODE
+            elif S_ISDIR(mode):
+                self._directories[place] = S_IMODE(mode)
                 at = place
             else:
                 return

@@ -7,6 +7,7 @@ Rank 2: looks at the directory through descriptors and follows no link; what is 
 from __future__ import annotations
 
 import posix
+from _stat import S_ISDIR, S_ISLNK, S_ISREG
 
 from capsule_run.host.path_resolution import DIRECTORY_FLAGS
 from capsule_run.host.tree_walk import TreeCursor
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 MOST_BYTES, MOST_ENTRIES = 64 << 20, 2000
 MOST_DEPTH, MOST_PATH_BYTES = 64, 2048  # what is made of it is made by its path, beneath another one
-_KIND, _PLAIN, _DIRECTORY, _LINK = 0o170000, 0o100000, 0o040000, 0o120000
 _PAGE = 4096
 
 
@@ -64,12 +64,11 @@ class _Copying:
     def _take(self, place: TreeCursor, name: str, path: str) -> bool:
         """Note one thing down, and go into it if it is a directory. Whether it is within the limits."""
         seen = posix.stat(name, dir_fd=place.fd, follow_symlinks=False)
-        kind = seen.st_mode & _KIND
-        if kind == _LINK:
+        if S_ISLNK(seen.st_mode):
             self.links.append((path, posix.readlink(name, dir_fd=place.fd)))
-        elif kind == _DIRECTORY:
+        elif S_ISDIR(seen.st_mode):
             return seen.st_dev != self._source.device or self._enter(place, name, path, seen.st_mode)
-        elif kind == _PLAIN and posix.access(name, posix.R_OK, dir_fd=place.fd, effective_ids=True):
+        elif S_ISREG(seen.st_mode) and posix.access(name, posix.R_OK, dir_fd=place.fd, effective_ids=True):
             self._left -= max(-(-seen.st_size // _PAGE), 1) * _PAGE
             whole = f"{self._source.path}/{path}"
             self.files.append(

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import posix
 import time
+from _stat import S_IROTH, S_ISDIR, S_ISLNK, S_ISREG
+from errno import EIO, ELOOP
 
 from capsule_run._base.lexical_paths import normal
 from capsule_run._base.value import Value
@@ -26,9 +28,6 @@ if TYPE_CHECKING:
     from capsule_run.model.request import Request
 
 
-ELOOP = 40
-
-
 # Where the system's own directories lead, asked once for each process: should one change, the core sees it and refuses.
 _real: dict[str, str] = {}
 
@@ -41,11 +40,11 @@ def _system_look(path: str) -> tuple[str, posix.stat_result | None, int]:
     plain = f"{_real[parent]}/{name}" if parent else path
     try:
         seen = posix.lstat(plain)
-        if seen.st_mode & 0o170000 == 0o120000:
+        if S_ISLNK(seen.st_mode):
             plain = path_resolution.real(plain)
             seen = posix.stat(plain)
     except OSError as error:
-        return plain, None, error.errno or 5
+        return plain, None, error.errno or EIO
     return plain, seen, 0
 
 
@@ -66,7 +65,7 @@ def look(path: str, *, directory: str | None = None) -> Source:
         try:
             seen = posix.stat(real)
         except OSError as error:
-            return _unseen(path, real, error.errno or 5)
+            return _unseen(path, real, error.errno or EIO)
     else:
         real, found, error_number = _system_look(path)
         if found is None:
@@ -77,7 +76,7 @@ def look(path: str, *, directory: str | None = None) -> Source:
         path=real,
         device=seen.st_dev,
         inode=seen.st_ino,
-        is_directory=seen.st_mode & 0o170000 == 0o040000,
+        is_directory=S_ISDIR(seen.st_mode),
         owner=seen.st_uid,
         group=seen.st_gid,
         error=0,
@@ -125,7 +124,7 @@ def _copied() -> tuple[CopiedFile, ...]:
     found = []
     for place in ETC_COPIED:
         path, seen, _error = _system_look(place)
-        if seen is not None and seen.st_mode & 0o170004 == 0o100004:
+        if seen is not None and S_ISREG(seen.st_mode) and seen.st_mode & S_IROTH:
             found.append(CopiedFile(place=place, path=path, device=seen.st_dev, inode=seen.st_ino, size=seen.st_size))
     return tuple(found)
 

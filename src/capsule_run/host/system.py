@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import posix
 import sys
+from _stat import S_ISDIR
+from errno import EMFILE, ENFILE
 
 from capsule_run._base.lexical_paths import trees_of, within
 from capsule_run.host import path_resolution
@@ -14,7 +16,6 @@ from capsule_run.host.known_paths import GITCONFIG, OCI_MASKED, PROC_MASKED
 
 KEPT_NS = 1_000_000_000  # facts of the host are asked again after a second
 _AT_A_TIME = 1 << 13  # bytes; more would be memory that Python takes and gives back for each small file
-ENFILE, EMFILE = 23, 24
 SYSTEM_LINKS = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 
 
@@ -129,7 +130,7 @@ def proc_masked() -> tuple[tuple[str, bool], ...]:
         except OSError:
             continue
         if mode & 0o007 or name in OCI_MASKED:
-            found.append((name, mode & 0o170000 == 0o040000))
+            found.append((name, S_ISDIR(mode)))
     return tuple(found)
 
 

@@ -8,6 +8,7 @@ its shape: a link, a `#!` line or a `pyvenv.cfg` may have been planted by an ear
 from __future__ import annotations
 
 import posix
+from errno import ELOOP
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.lexical_paths import (
@@ -211,11 +212,9 @@ class _Search:
             # as for every path to show: a link may be an earlier run's
             raise self.refusal(
                 f"`{path}` leads through a symbolic link to `{source.path}`"
-                if source.error == path_resolution.ELOOP
+                if source.error == ELOOP
                 else f"cannot show `{path}`: {posix.strerror(source.error).lower()}",
-                hint=f"name `{source.path}` itself, if that is what you mean"
-                if source.error == path_resolution.ELOOP
-                else None,
+                hint=f"name `{source.path}` itself, if that is what you mean" if source.error == ELOOP else None,
                 path=source.path,
             )
         if not self.is_shown(source.path):

@@ -7,6 +7,8 @@ going down opens a name, going up opens `..` and compares it with what was left.
 from __future__ import annotations
 
 import posix
+from _stat import S_ISDIR
+from errno import ESTALE, EXDEV
 
 from capsule_run.host.path_resolution import DIRECTORY_FLAGS
 
@@ -15,9 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-EISDIR, ESTALE, EXDEV = 21, 116, 18
 BLOCK, NAMES_AT_A_TIME = 512, 1000
-_KIND, _IS_DIRECTORY = 0o170000, 0o040000
 
 
 def _identity(seen: posix.stat_result) -> tuple[int, int]:
@@ -103,7 +103,7 @@ def used_bytes(root: int, enough: int, *, stop: Callable[[], bool] = lambda: Fal
                 try:
                     seen = posix.stat(name, dir_fd=place.fd, follow_symlinks=False)
                     used += seen.st_blocks * BLOCK
-                    if seen.st_mode & _KIND != _IS_DIRECTORY:
+                    if not S_ISDIR(seen.st_mode):
                         continue
                     place.enter(name)
                 except FileNotFoundError:  # gone meanwhile

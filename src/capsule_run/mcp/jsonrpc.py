@@ -10,6 +10,7 @@ import posix
 import select
 import threading
 from _queue import SimpleQueue
+from errno import EIO
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.printable import printable
@@ -26,7 +27,6 @@ PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR =
 MAX_LINE_BYTES = 32 << 20  # a call carries code and input in it; a line without an end must not eat the host's memory
 MAX_BATCH = 100
 _CHUNK = 1 << 16
-EIO = 5
 _FLUSH_SECONDS = 2.0  # for what is still to be written when all is over: nobody may be there to read it
 
 

@@ -16,6 +16,8 @@ import fcntl
 import posix
 import select
 import time
+from _stat import S_ISREG
+from errno import EFBIG, ENOSPC, ETIMEDOUT
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.statuses import ERROR
@@ -39,8 +41,6 @@ if TYPE_CHECKING:
     from capsule_run.model.result import Result
 
 LOCK_PATIENCE_S = 2.0
-ENOSPC, EFBIG, ETIMEDOUT = 28, 27, 110
-_KIND, _PLAIN = 0o170000, 0o100000
 MOST_METRICS_BYTES = 1 << 20
 MOST_WORDS, MOST_WORD_BYTES = 64, 1024  # of a command in the log
 # What differs from run to run under one policy, or only says where this host keeps things.
@@ -111,7 +111,7 @@ def append_line(path: str, entry: dict[str, object]) -> None:
     try:
         fd = _open_log(path)
         try:
-            if posix.fstat(fd).st_mode & _KIND == _PLAIN:
+            if S_ISREG(posix.fstat(fd).st_mode):
                 _lock(fd)
                 _write_whole(fd, line, before=posix.fstat(fd).st_size)
                 posix.fdatasync(fd)

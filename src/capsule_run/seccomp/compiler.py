@@ -5,8 +5,10 @@ Pure; called when no shipped table has the combination, and by `generate`, which
 
 from __future__ import annotations
 
+from errno import ENOSYS
+
 from capsule_run.seccomp.assembler import IF_ANY_BIT, IF_AT_LEAST, IF_EQUAL, IF_GREATER, Graph, assemble
-from capsule_run.seccomp.rule import ALL_BITS, ENOSYS, refuse
+from capsule_run.seccomp.rule import ALL_BITS, refuse
 from capsule_run.seccomp.ruleset import audit_arch_of, grouped_rules, numbers_of, settled
 
 TYPE_CHECKING = False

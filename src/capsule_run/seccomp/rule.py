@@ -9,6 +9,8 @@ Every test looks at 32 bits: the low half of an argument (0 to 5), or the high h
 
 from __future__ import annotations
 
+from errno import EAFNOSUPPORT, EINVAL, ENOSYS, ENOTTY, EOPNOTSUPP, EPERM, EPROTONOSUPPORT
+
 from capsule_run._base.value import Value
 
 TYPE_CHECKING = False
@@ -18,8 +20,7 @@ if TYPE_CHECKING:
 ALL_BITS = 0xFFFFFFFF
 HIGH_HALF = 6
 
-EPERM, EINVAL, ENOTTY, ENOSYS = 1, 22, 25, 38
-EPROTONOSUPPORT, EOPNOTSUPP, EAFNOSUPPORT = 93, 95, 97
+# The errno values that a filter may answer; `errno.errorcode` has another name for EOPNOTSUPP.
 ERRNO_NAMES = {
     EPERM: "EPERM",
     EINVAL: "EINVAL",

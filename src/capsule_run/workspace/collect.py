@@ -8,10 +8,12 @@ one file and of all, where the bytes of a file are those that it claims to have.
 from __future__ import annotations
 
 import posix
+from _stat import S_ISDIR, S_ISLNK, S_ISREG
+from errno import EXDEV
 
 from capsule_run._base.value import Value
 from capsule_run.host.path_resolution import READ_FLAGS
-from capsule_run.host.tree_walk import EXDEV, TreeCursor
+from capsule_run.host.tree_walk import TreeCursor
 from capsule_run.model.result_parts import CollectedFile, NotCollected
 from capsule_run.request.file_fields import MOST_NAMES, advance
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 MOST_ENTRIES = 200_000  # names looked at in all
 MOST_REFUSED = 1000  # that are told one by one
 MAP_FROM = 1 << 20  # bytes: smaller files are read
-_KIND, _PLAIN, _DIRECTORY, _LINK = 0o170000, 0o100000, 0o040000, 0o120000
 _WILD = frozenset("*?[")
 
 
@@ -131,19 +132,18 @@ class _Collection:
             seen = posix.stat(name, dir_fd=place.fd, follow_symlinks=False)
         except OSError:
             return []  # a name that a pattern spells out and that is not there
-        kind = seen.st_mode & _KIND
         if path in self._mount_points:
             self.refuse(path, "mount")
-        elif kind == _DIRECTORY:
+        elif S_ISDIR(seen.st_mode):
             deeper = [rest for rest in rests if rest]
             if deeper:
                 return deeper if self._enter(place, path) else []
             if any(tuple(rest) == (name,) for rest in states):
                 self.refuse(path, "directory")
-        elif named and kind == _PLAIN:
+        elif named and S_ISREG(seen.st_mode):
             self._take(place.fd, name, path)
         elif named:
-            self.refuse(path, "symlink" if kind == _LINK else "special")
+            self.refuse(path, "symlink" if S_ISLNK(seen.st_mode) else "special")
         return []
 
     def _enter(self, place: TreeCursor, path: str) -> bool:
@@ -166,7 +166,7 @@ class _Collection:
         try:
             seen = posix.fstat(file)
             size = seen.st_size
-            if seen.st_mode & _KIND != _PLAIN:
+            if not S_ISREG(seen.st_mode):
                 self.refuse(path, "special")
             elif size > self._limits.file_bytes:
                 self.refuse(path, "file_limit", size)

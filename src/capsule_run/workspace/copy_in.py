@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import posix
 import select
+from errno import EIO, ESTALE
 
 from capsule_run.host.input_files import open_plain, unreadable
 
@@ -66,7 +67,7 @@ class Stream:
         try:
             seen = posix.fstat(fd)
             if (seen.st_dev, seen.st_ino) != (file.device, file.inode):
-                raise unreadable(file.source, "another file has taken its place", 116)
+                raise unreadable(file.source, "another file has taken its place", ESTALE)
             left = file.size
             while left > 0:
                 try:
@@ -76,7 +77,7 @@ class Stream:
                         return False
                     continue
                 if moved == 0:
-                    raise unreadable(file.source, "it became shorter while it was read", 5)
+                    raise unreadable(file.source, "it became shorter while it was read", EIO)
                 left -= moved
         finally:
             posix.close(fd)

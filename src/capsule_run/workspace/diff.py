@@ -8,6 +8,7 @@ marks what is gone by a device numbered 0/0 (a whiteout) and a directory that hi
 from __future__ import annotations
 
 import posix
+from _stat import S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 
 from capsule_run._base.value import Value
 from capsule_run.host.path_resolution import READ_FLAGS
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 
     from capsule_run.model.result_parts import ChangeKind, FileType
 
-_KIND, _PLAIN, _DIRECTORY, _LINK, _DEVICE = 0o170000, 0o100000, 0o040000, 0o120000, 0o020000
-_TYPES: dict[int, FileType] = {_PLAIN: "file", _DIRECTORY: "directory", _LINK: "symlink"}
+_TYPES: dict[int, FileType] = {S_IFREG: "file", S_IFDIR: "directory", S_IFLNK: "symlink"}
 _MODE = 0o777
 _BLOCK = 1 << 20
 MOST_DEPTH = 128  # deeper than that nothing is looked into
@@ -53,7 +53,7 @@ def lstat(name: str, directory: int | None) -> posix.stat_result | None:
 
 
 def _kind(seen: posix.stat_result | None) -> int:
-    return seen.st_mode & _KIND if seen is not None else 0
+    return S_IFMT(seen.st_mode) if seen is not None else 0
 
 
 def _change(path: str, kind: ChangeKind, seen: posix.stat_result) -> Change:
@@ -65,9 +65,9 @@ def _same(name: str, upper: int, lower: int, now: posix.stat_result, before: pos
     """Whether a file that was copied up was not changed after all: a program that opens for writing need not write."""
     if (now.st_mode, now.st_size) != (before.st_mode, before.st_size):
         return False
-    if _kind(now) == _LINK:
+    if _kind(now) == S_IFLNK:
         return posix.readlink(name, dir_fd=upper) == posix.readlink(name, dir_fd=lower)
-    return _kind(now) == _PLAIN and _same_content(name, upper, lower)
+    return _kind(now) == S_IFREG and _same_content(name, upper, lower)
 
 
 def _same_content(name: str, upper: int, lower: int) -> bool:
@@ -193,11 +193,11 @@ class Comparison:
         now, before = lstat(name, upper), lstat(name, lower)
         if now is None or path in self._known.mount_points:
             return
-        if _kind(now) == _DEVICE and now.st_rdev == 0:
+        if _kind(now) == S_IFCHR and now.st_rdev == 0:
             if before is not None:
                 yield _change(path, DELETED, before)
-        elif _kind(now) == _DIRECTORY:
-            if _kind(before) != _DIRECTORY:
+        elif _kind(now) == S_IFDIR:
+            if _kind(before) != S_IFDIR:
                 if before is not None:
                     yield _change(path, DELETED, before)
                 if path not in self._known.directories:
@@ -207,7 +207,7 @@ class Comparison:
             return
         elif before is None:
             yield _change(path, CREATED, now)
-        elif _kind(before) == _DIRECTORY:
+        elif _kind(before) == S_IFDIR:
             yield _change(path, DELETED, before)
             yield _change(path, CREATED, now)
         elif lower is not None and not _same(name, upper, lower, now, before):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _thread
 import posix
+from _stat import S_ISVTX
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.statuses import KILLED
@@ -106,7 +107,7 @@ class UpperDirectory:
         seen = posix.fstat(self._parent)
         if (seen.st_dev, seen.st_ino) != (found.source.device, found.source.inode):
             raise _refused(found.directory, f"`{found.directory}` was replaced just now", code="E2004")
-        if seen.st_mode & 0o022 and not seen.st_mode & 0o1000:
+        if seen.st_mode & 0o022 and not seen.st_mode & S_ISVTX:
             raise _refused(
                 found.directory,
                 f"others may rename what is in `{found.directory}`",

@@ -6,6 +6,8 @@ Rank 2. `outlet` writes; here is what is written in which order, and the account
 from __future__ import annotations
 
 import posix
+from _stat import S_ISREG
+from errno import EACCES, EBUSY, EISDIR, ELOOP, ENOENT, ENOTDIR, EXDEV
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run.host.caller_files import link_beside, open_directory, reason_of, write_beside
@@ -69,8 +71,6 @@ def save_files(files: Iterable[CollectedFile], place: int) -> list[NotApplied]:
     return refused
 
 
-EISDIR, ENOTDIR, ENOENT, ELOOP, EXDEV, EBUSY = 21, 20, 2, 40, 18, 16
-_KIND, _PLAIN, _DIRECTORY = 0o170000, 0o100000, 0o040000
 _AT_A_TIME = 1 << 30
 _MAPPED_AT_A_TIME, _PAGE, _DONTNEED = 1 << 24, 1 << 16, 4  # bytes, a multiple of every page, and MADV_DONTNEED
 
@@ -224,7 +224,7 @@ def transfer(change: Change, layer: int, outlet: Outlet) -> None:
             at = inner
         _transfer_from(at, name, change, outlet)
     except OSError as error:
-        raise RefusedError("unwritable" if error.errno not in (ENOENT, 13) else "unreadable") from None
+        raise RefusedError("unwritable" if error.errno not in (ENOENT, EACCES) else "unreadable") from None
     finally:
         posix.close(at)
 
@@ -239,7 +239,7 @@ def _transfer_from(at: int, name: str, change: Change, outlet: Outlet) -> None:
     fd = posix.open(name, READ_FLAGS, dir_fd=at)
     try:
         seen = posix.fstat(fd)
-        if seen.st_mode & _KIND != _PLAIN:
+        if not S_ISREG(seen.st_mode):
             raise RefusedError("special")
         outlet.file(change.path, fd, seen.st_mode, seen.st_mtime_ns)
     finally:

@@ -7,11 +7,11 @@ open at a time: a directory with something in it is moved up to the top, and emp
 from __future__ import annotations
 
 import posix
+from _stat import S_ISDIR
 
 from capsule_run.host.owner_tag import is_of_the_dead
 from capsule_run.host.path_resolution import DIRECTORY_FLAGS
 
-_KIND, _DIRECTORY = 0o170000, 0o040000
 _OWN_FLAGS = posix.O_PATH | posix.O_NOFOLLOW | posix.O_DIRECTORY | posix.O_CLOEXEC
 
 
@@ -49,7 +49,7 @@ def _empty(directory: int, top: int, waiting: list[str]) -> None:
     with posix.scandir(directory) as entries:
         names = [entry.name for entry in entries]
     for name in names:
-        if posix.stat(name, dir_fd=directory, follow_symlinks=False).st_mode & _KIND != _DIRECTORY:
+        if not S_ISDIR(posix.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
             posix.unlink(name, dir_fd=directory)
             continue
         try:
@@ -69,7 +69,7 @@ def sweep(directory: int) -> list[str]:
     for name in names:
         try:
             seen = posix.stat(name, dir_fd=directory, follow_symlinks=False)
-            if seen.st_uid == posix.geteuid() and seen.st_mode & _KIND == _DIRECTORY:
+            if seen.st_uid == posix.geteuid() and S_ISDIR(seen.st_mode):
                 remove(name, directory)
                 removed.append(name)
         except OSError:  # its sandbox is still ending, or somebody else sweeps it

@@ -6,15 +6,10 @@ A call that no group of a profile names is answered ENOSYS, which is what progra
 
 from __future__ import annotations
 
+from errno import EAFNOSUPPORT, EINVAL, ENOSYS, ENOTTY, EOPNOTSUPP, EPERM, EPROTONOSUPPORT
+
 from capsule_run.seccomp.rule import (
     ALLOW,
-    EAFNOSUPPORT,
-    EINVAL,
-    ENOSYS,
-    ENOTTY,
-    EOPNOTSUPP,
-    EPERM,
-    EPROTONOSUPPORT,
     PRETEND,
     VIOLATION,
     Action,

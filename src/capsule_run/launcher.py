@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import posix
+from _stat import S_ISSOCK
+from errno import EACCES, EBADF, EMFILE, EMSGSIZE, ENOBUFS, ENOENT, ENOTDIR, EPERM
 
 from capsule_run._base.errors import CapsuleError
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-SIGTERM = 15
+SIGTERM = 15  # signal(7); `signal` would import `enum`
 
 
 class Cancel:
@@ -42,7 +44,6 @@ PATH = (__file__ if __file__.startswith("/") else f"{posix.getcwd()}/{__file__}"
 _REPORT_BYTES = 4096
 _MESSAGE_BYTES = 1 << 16  # of a half that is sent in a message, word included (core/launcher.c)
 _MOST_FDS = 2
-EPERM, ENOENT, EBADF, EACCES, ENOTDIR, EMFILE, EMSGSIZE, ENOBUFS = 1, 2, 9, 13, 20, 24, 90, 105
 MSG_NOSIGNAL = 0x4000
 NEVER_RAN = 127 << 8  # the wait status of an early core whose file could not be executed (core/command.c)
 
@@ -244,7 +245,7 @@ def adopt(option: object) -> None:
     fd, _colon, pid = option.partition(":")
     try:
         control, child = int(fd), int(pid)
-        if posix.fstat(control).st_mode & 0o170000 == 0o140000:  # a socket
+        if S_ISSOCK(posix.fstat(control).st_mode):
             posix.set_inheritable(control, False)  # noqa: FBT003  # it takes no keyword
             _early.append((child, control))
     except (ValueError, OSError):

@@ -5,19 +5,41 @@ Rank 0. `os.strerror` has no place in pure modules, and says less. Imported by w
 
 from __future__ import annotations
 
+import errno
+
 _WORDS = {
-    1: "operation not permitted", 2: "no such file or directory", 5: "input/output error", 7: "argument list too long",
-    8: "exec format error", 9: "not open for it", 11: "resource temporarily unavailable", 12: "out of memory",
-    13: "permission denied", 17: "file exists", 19: "no such device", 20: "not a directory", 21: "is a directory",
-    22: "invalid argument", 23: "too many open files on the host", 24: "too many open files", 27: "file too large",
-    28: "no space left", 30: "read-only file system", 32: "broken pipe", 36: "name too long", 38: "not in this kernel",
-    40: "a symbolic link stands where none may", 95: "not supported", 104: "connection reset",
-    116: "another object has taken its place", 122: "disk quota exceeded",
-}  # fmt: skip
-EFBIG = 27
+    errno.EPERM: "operation not permitted",
+    errno.ENOENT: "no such file or directory",
+    errno.EIO: "input/output error",
+    errno.E2BIG: "argument list too long",
+    errno.ENOEXEC: "exec format error",
+    errno.EBADF: "not open for it",
+    errno.EAGAIN: "resource temporarily unavailable",
+    errno.ENOMEM: "out of memory",
+    errno.EACCES: "permission denied",
+    errno.EEXIST: "file exists",
+    errno.ENODEV: "no such device",
+    errno.ENOTDIR: "not a directory",
+    errno.EISDIR: "is a directory",
+    errno.EINVAL: "invalid argument",
+    errno.ENFILE: "too many open files on the host",
+    errno.EMFILE: "too many open files",
+    errno.EFBIG: "file too large",
+    errno.ENOSPC: "no space left",
+    errno.EROFS: "read-only file system",
+    errno.EPIPE: "broken pipe",
+    errno.ENAMETOOLONG: "name too long",
+    errno.ENOSYS: "not in this kernel",
+    errno.ELOOP: "a symbolic link stands where none may",
+    errno.EOPNOTSUPP: "not supported",
+    errno.ECONNRESET: "connection reset",
+    errno.ESTALE: "another object has taken its place",
+    errno.EDQUOT: "disk quota exceeded",
+}
+EFBIG = errno.EFBIG
 FILE_SIZE_HINT = "raise the file size limit of this process (`ulimit -f`)"
 
 
-def errno_words(errno: int) -> str:
-    """What an errno means, for a message."""
-    return _WORDS.get(errno, f"errno {errno}")
+def errno_words(number: int) -> str:
+    """Return the words for an errno value, for a message."""
+    return _WORDS.get(number, f"errno {number}")

@@ -5,6 +5,8 @@ Rank 0. The catalogue itself (`codes`) is read when something has failed: most r
 
 from __future__ import annotations
 
+from errno import EMFILE, ENFILE, ENOMEM, ETOOMANYREFS
+
 from capsule_run._base import error_codes
 from capsule_run._base import printable as base_printable
 from capsule_run._base.statuses import CATEGORIES
@@ -96,9 +98,8 @@ def _printable(text: str) -> str:
     return base_printable.printable(text)
 
 
-# What a process gets that has nothing left. All of it is here, since without a descriptor no module can be loaded.
-ENOMEM, ENFILE, EMFILE = 12, 23, 24
-ETOOMANYREFS = 109  # unix(7): the descriptors that a user has under way count against the limit of whoever sends one
+# The errno values of exhausted memory and descriptors. Their words are here and not in `errno_words`, since no module can be
+# imported without a descriptor.
 EXHAUSTED = {
     ENOMEM: "out of memory",
     ENFILE: "too many open files on the host",
@@ -126,6 +127,7 @@ def exhaustion(errno: int, what: str = "", *, sources: int = 0) -> CapsuleError:
 def exhausted(error: OSError | ImportError | MemoryError) -> CapsuleError | None:
     """E6003 for a call, or an import, that failed because nothing was left to give; None for any other."""
     number = getattr(error, "errno", None)
+    # unix(7): the descriptors in flight of a user count against the limit of each sender
     if number == ETOOMANYREFS or any(words in str(error) for words in _OF_DLOPEN):
         number = EMFILE
     return exhaustion(number) if number in EXHAUSTED else None

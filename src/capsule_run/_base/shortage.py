@@ -5,11 +5,12 @@ Rank 0. Imported only when something failed.
 
 from __future__ import annotations
 
-from capsule_run._base.errno_words import EFBIG, FILE_SIZE_HINT, errno_words
+from errno import EAGAIN, EDQUOT, EFBIG, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC
+
+from capsule_run._base.errno_words import FILE_SIZE_HINT, errno_words
 from capsule_run._base.errors import CapsuleError, exhausted
 
-# EAGAIN ENOMEM ENFILE EMFILE EFBIG ENOSPC ENOBUFS EDQUOT
-_SHORT_OF = {11, 12, 23, 24, EFBIG, 28, 105, 122}
+_SHORT_OF = frozenset((EAGAIN, ENOMEM, ENFILE, EMFILE, EFBIG, ENOSPC, ENOBUFS, EDQUOT))
 
 
 def shortage(error: OSError | ImportError | MemoryError) -> CapsuleError | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import posix
 import time
+from errno import EMFILE
 
 from capsule_run._base import shortage as base_shortage
-from capsule_run._base.errors import EMFILE, LEAST_DESCRIPTORS, CapsuleError, exhausted, exhaustion
+from capsule_run._base.errors import LEAST_DESCRIPTORS, CapsuleError, exhausted, exhaustion
 from capsule_run.engine import build_result, prefetch
 from capsule_run.engine.attempt import Call, attempt
 from capsule_run.engine.fallbacks import STALE_FACTS, RetryAttemptError

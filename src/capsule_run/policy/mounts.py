@@ -5,6 +5,8 @@ Rank 1: pure. Called by `policy.resolve.resolve`, which raises what is refused h
 
 from __future__ import annotations
 
+from errno import EACCES, ELOOP, ENOENT
+
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.lexical_paths import (
     HELD_TREES,
@@ -32,9 +34,6 @@ if TYPE_CHECKING:
     from capsule_run.model.request import Request
 
 
-ELOOP = 40
-
-
 def _existing(host: Host, asked: str, field: str) -> Source:
     source = host.sources[asked]
     if source.error == ELOOP:
@@ -45,7 +44,9 @@ def _existing(host: Host, asked: str, field: str) -> Source:
             hint=f"name `{source.path}` itself, if that is what you mean",
         )
     if source.error:
-        reason = {2: "no such file or directory", 13: "permission denied"}.get(source.error, f"errno {source.error}")
+        reason = {ENOENT: "no such file or directory", EACCES: "permission denied"}.get(
+            source.error, f"errno {source.error}"
+        )
         raise CapsuleError(
             "E2004", f"{field}: cannot show `{asked}`: {reason}", details={"path": source.path, "errno": source.error}
         )

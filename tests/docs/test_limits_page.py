@@ -26,7 +26,7 @@ DEFAULTS = {
     "output, each stream": format_size(model_request.DEFAULT_MAX_OUTPUT_BYTES),
     "processes and threads": str(model_request.DEFAULT_MAX_PIDS),
     "CPU weight": str(model_request.DEFAULT_CPU_SHARES),
-    "open files of a process": str(resolve.DEFAULT_MAX_OPEN_FILES),
+    "open files of a process": str(model_request.DEFAULT_MAX_OPEN_FILES),
 }
 # The names in `isolation.limits`, and the row that tells of each.
 IN_FORCE = {

@@ -292,3 +292,17 @@ def test_the_checks_can_fail(tmp_path, monkeypatch):
     source = tmp_path / "long.c"
     source.write_text("static int f(int a,\n\tint b)\n{\n" + "\treturn 0;\n" * 60 + "}\n")
     assert {"static int f(int a,": 64} == c_functions(source)
+
+
+PRINTS_DEFAULTS = {"cli.help", "request.options"}
+
+
+def test_default_is_filled_in_policy():
+    """Only `policy` fills what a request does not give: no other package uses a default but to print it."""
+    users = set()
+    for path in MODULES:
+        froms = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.ImportFrom)]
+        names = [alias.name for node in froms if node.module == "capsule_run.model.request" for alias in node.names]
+        if any(name.startswith("DEFAULT_") for name in names):
+            users.add(name_of(path))
+    assert set() == {name for name in users if top(name) not in ("model", "policy")} - PRINTS_DEFAULTS

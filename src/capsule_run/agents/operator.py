@@ -6,7 +6,7 @@ from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import Value
 from capsule_run.engine import variables as engine_variables
 from capsule_run.host.path_resolution import variables
-from capsule_run.model.request import DEFAULT_TIMEOUT_MS
+from capsule_run.policy import limits as policy_limits
 from capsule_run.request.languages import language
 from capsule_run.request.parse import request_from_mapping
 
@@ -75,7 +75,7 @@ def operator(
     names = [language(name, "languages").name for name in languages]
     return Operator(
         limits=given,
-        timeout_ms=min(request.timeout_ms or DEFAULT_TIMEOUT_MS, ceiling),
+        timeout_ms=min(policy_limits.timeout_ms(request), ceiling),
         max_timeout_ms=ceiling,
         languages=tuple(dict.fromkeys(names)),
         shown_bytes=shown_bytes,

@@ -29,7 +29,7 @@ from capsule_run.agents.arguments import (
 from capsule_run.agents.operator import MAX_TIMEOUT_SECONDS
 from capsule_run.agents.text import not_set_up_text, refusal_text, tool_text
 from capsule_run.engine import execute
-from capsule_run.model.request import DEFAULT_MEMORY_BYTES
+from capsule_run.policy import limits as policy_limits
 from capsule_run.request.parse import request_from_mapping
 from capsule_run.request.sizes import format_size
 from capsule_run.request.validators import refuse, shown
@@ -79,7 +79,7 @@ def execute_code_schema(limits: Operator) -> dict[str, object]:
 def about_limits(limits: Operator) -> str:
     """What a model should know before its first call, in a few sentences: an operator's words would go stale."""
     request = request_from_mapping({"command": ["true"], **limits.limits})
-    memory = format_size(request.resources.memory_bytes or DEFAULT_MEMORY_BYTES)
+    memory = format_size(policy_limits.limits(request.resources).memory_bytes)
     network = "with the host's network" if request.isolation.network else "without network"
     most = limits.max_timeout_ms / 1000
     return (

@@ -18,7 +18,8 @@ from capsule_run.host import secrets as host_secrets
 from capsule_run.host.known_paths import DEVICES, ETC_COPIED, ETC_PATHS
 from capsule_run.host.system import KEPT_NS
 from capsule_run.model.host import CopiedFile, Host, Identity, Source
-from capsule_run.model.request import COPY_ON_WRITE, DEFAULT_MEMORY_BYTES
+from capsule_run.model.request import COPY_ON_WRITE
+from capsule_run.policy.limits import given_or, limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ def _copy(
     if ids is not None and (mapped or (shared.owner, shared.group) == ids):
         return None
 
-    return snapshot.copy_of(shared, (resources.disk_bytes or resources.memory_bytes or DEFAULT_MEMORY_BYTES) // 2)
+    return snapshot.copy_of(shared, given_or(resources.disk_bytes, limits(resources).memory_bytes) // 2)
 
 
 def identify() -> Identity:

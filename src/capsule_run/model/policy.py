@@ -36,14 +36,17 @@ class Group(Value):
 
 
 class Limits(Value):
-    """What a cgroup can hold. `cpu_quota` is in processors, None for no quota; `io` has only the rates that were asked for."""
+    """The limits of a request with their defaults. The first six are held by cgroups where the host has them."""
 
     memory_bytes: int
     max_pids: int
     cpu_shares: int
-    cpu_quota: float | None
-    io: tuple[tuple[str, int], ...]
-    counts_cpu: bool = False  # processor time is limited, so all of it must be counted
+    cpu_quota: float | None  # processors; None: no quota
+    io: tuple[tuple[str, int], ...]  # only the rates that the request gives
+    counts_cpu: bool = False  # CPU time is limited, so all of it must be counted
+    disk_bytes: int
+    max_output_bytes: int
+    max_open_files: int
 
 
 class Decision(Value):

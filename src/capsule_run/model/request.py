@@ -31,8 +31,12 @@ DEFAULT_MEMORY_BYTES = 256 << 20
 DEFAULT_CPU_SHARES = 1024
 DEFAULT_MAX_OUTPUT_BYTES = 1 << 20
 DEFAULT_MAX_PIDS = 100
+DEFAULT_MAX_OPEN_FILES = 1024
 DEFAULT_COLLECT_BYTES = 64 << 20
 DEFAULT_WORKING_DIRECTORY = "/workspace"
+DEFAULT_USER = 1000
+DEFAULT_HOSTNAME = "capsule"
+DEFAULT_PROFILE = "default"
 
 KILL: Literal["kill"] = "kill"
 TRUNCATE: Literal["truncate"] = "truncate"
@@ -201,6 +205,3 @@ class Request(Value):
     """Whether the changes are applied to the shared directory."""
     save_changes: str | None = None
     """A host directory that changed files are written to."""
-
-
-DEFAULT_USER = 1000

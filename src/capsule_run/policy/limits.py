@@ -9,7 +9,14 @@ from __future__ import annotations
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import replace
 from capsule_run.model.policy import _USAGE, Decision, Group, Limits, Setting
-from capsule_run.model.request import DEFAULT_CPU_SHARES, DEFAULT_MAX_PIDS, DEFAULT_MEMORY_BYTES
+from capsule_run.model.request import (
+    DEFAULT_CPU_SHARES,
+    DEFAULT_MAX_OPEN_FILES,
+    DEFAULT_MAX_OUTPUT_BYTES,
+    DEFAULT_MAX_PIDS,
+    DEFAULT_MEMORY_BYTES,
+    DEFAULT_TIMEOUT_MS,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,12 +54,19 @@ _FILES1 = {
 }
 
 
-def _given(asked: int | None, default: int) -> int:
-    return default if asked is None else asked
+def given_or(value: int | None, default: int) -> int:
+    """Return a field of a request, or its default if it was not given."""
+    return default if value is None else value
+
+
+def timeout_ms(request: Request) -> int:
+    """Return the wall-clock limit of a request: the only place with its default."""
+    return given_or(request.timeout_ms, DEFAULT_TIMEOUT_MS)
 
 
 def limits(resources: Resources) -> Limits:
-    """The request's limits, with the defaults for those that always hold."""
+    """Return the limits of a request: the only place with the defaults of `resources`."""
+    memory_bytes = given_or(resources.memory_bytes, DEFAULT_MEMORY_BYTES)
     asked = (
         ("rbps", resources.io_read_bps),
         ("wbps", resources.io_write_bps),
@@ -60,12 +74,16 @@ def limits(resources: Resources) -> Limits:
         ("wiops", resources.io_write_iops),
     )
     return Limits(
-        memory_bytes=_given(resources.memory_bytes, DEFAULT_MEMORY_BYTES),
-        max_pids=_given(resources.max_pids, DEFAULT_MAX_PIDS),
-        cpu_shares=_given(resources.cpu_shares, DEFAULT_CPU_SHARES),
+        memory_bytes=memory_bytes,
+        max_pids=given_or(resources.max_pids, DEFAULT_MAX_PIDS),
+        cpu_shares=given_or(resources.cpu_shares, DEFAULT_CPU_SHARES),
         cpu_quota=resources.cpu_quota,
         io=tuple((name, rate) for name, rate in asked if rate is not None),
         counts_cpu=resources.cpu_time_ms is not None,
+        # files are memory: the disk has to be full before the memory is
+        disk_bytes=given_or(resources.disk_bytes, memory_bytes // 8 * 7),
+        max_output_bytes=given_or(resources.max_output_bytes, DEFAULT_MAX_OUTPUT_BYTES),
+        max_open_files=given_or(resources.max_open_files, DEFAULT_MAX_OPEN_FILES),
     )
 
 

@@ -1,7 +1,7 @@
-"""From what was asked and what the host offers to what will be enforced, with nothing left open.
+"""Resolve a request and the facts about the host to a `Policy`: everything that will be enforced.
 
-Rank 1: pure. Every default is filled here, every refusal that needs the host is raised here, and nothing behind this
-module is optional.
+Pure. Fills every default (`limits.limits` fills those of `resources`, `workspace` those of collected files) and raises every
+error that depends on the host. No field is optional after this.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from capsule_run.model.policy import COPY, UNCOVERED, Calls, Policy, Watched
 from capsule_run.model.request import (
     COPY_ON_WRITE,
     DEFAULT_CPU_SHARES,
-    DEFAULT_MAX_OUTPUT_BYTES,
-    DEFAULT_TIMEOUT_MS,
+    DEFAULT_HOSTNAME,
+    DEFAULT_PROFILE,
     DEFAULT_USER,
     DEFAULT_WORKING_DIRECTORY,
     KILL,
@@ -32,11 +32,7 @@ if TYPE_CHECKING:
     from capsule_run.model.request import Request
 
 
-DEFAULT_MAX_OPEN_FILES = 1024
-
-
-DEFAULT_PROFILE, STRICT = "default", "strict"
-DEFAULT_HOSTNAME = "capsule"
+STRICT = "strict"
 # What programs ask for the number of processors before they ask the kernel: nproc, OpenMP and numeric libraries; Python
 # from 3.13 on; Go. With a quota it is the quota, rounded up (docs/decisions/processor-count.md).
 PROCESSOR_COUNTS = ("OMP_NUM_THREADS", "PYTHON_CPU_COUNT", "GOMAXPROCS")
@@ -58,10 +54,6 @@ def _environment(request: Request, path: tuple[str, ...], user: int) -> tuple[tu
         variables.update(dict.fromkeys(PROCESSOR_COUNTS, str(max(1, -int(-quota // 1)))))
     variables.update(request.environment)
     return tuple(variables.items())
-
-
-def _given(asked: int | None, default: int) -> int:
-    return default if asked is None else asked
 
 
 def _watched(request: Request, host: Host) -> Watched:
@@ -100,11 +92,10 @@ def resolve(
     directory = normal(isolation.working_directory or DEFAULT_WORKING_DIRECTORY)
     kind, workspace, workspace_idmap = mounts.workspace(request, host)
     limits, limit_mechanisms = policy_limits.of_request(request, cgroups)
-    disk_bytes = _given(resources.disk_bytes, limits.memory_bytes // 8 * 7)  # files are memory: it is to be full first
     cover = _cover(host, kind, binds, workspace)
-    files = policy_workspace.resolve(request, host, kind, cover.places(binds), disk_bytes)
+    files = policy_workspace.resolve(request, host, kind, cover.places(binds), limits)
     upper = policy_workspace.upper(host, kind, workspace, binds)
-    private_bytes = disk_bytes if upper is None else max(disk_bytes, upper.bytes)
+    private_bytes = limits.disk_bytes if upper is None else max(limits.disk_bytes, upper.bytes)
     return Policy(
         architecture=host.architecture,
         command=request.command,
@@ -112,18 +103,18 @@ def resolve(
         environment=environment,
         working_directory=directory,
         has_stdin=streams_stdin or request.stdin is not None,
-        timeout_ms=_given(request.timeout_ms, DEFAULT_TIMEOUT_MS),
+        timeout_ms=policy_limits.timeout_ms(request),
         watched=_watched(request, host),
         memory_bytes=limits.memory_bytes,
         cpu_shares=limits.cpu_shares,
         nice=0 if limit_mechanisms.holds("cpu_shares") else _nice(limits.cpu_shares),
         limit_mechanisms=policy_limits.beside(limit_mechanisms, limits.memory_bytes, files.brought_bytes),
-        max_output_bytes=_given(resources.max_output_bytes, DEFAULT_MAX_OUTPUT_BYTES),
+        max_output_bytes=limits.max_output_bytes,
         on_output_limit=request.on_output_limit or KILL,
         max_pids=limits.max_pids,
-        max_open_files=_given(resources.max_open_files, DEFAULT_MAX_OPEN_FILES),
-        max_file_bytes=_given(resources.max_file_bytes, private_bytes + BEYOND_DISK),
-        disk_bytes=disk_bytes,
+        max_open_files=limits.max_open_files,
+        max_file_bytes=policy_limits.given_or(resources.max_file_bytes, private_bytes + BEYOND_DISK),
+        disk_bytes=limits.disk_bytes,
         network=bool(isolation.network),
         user=user,
         group=group,

@@ -8,25 +8,25 @@ from __future__ import annotations
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.lexical_paths import WORKSPACE, normal, within
 from capsule_run.model.policy import COPY, PAGE, PRIVATE, TRANSIENT, Transfer
-from capsule_run.model.request import COPY_ON_WRITE, DEFAULT_COLLECT_BYTES, DEFAULT_MEMORY_BYTES
+from capsule_run.model.request import COPY_ON_WRITE, DEFAULT_COLLECT_BYTES
+from capsule_run.policy.limits import given_or
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from capsule_run.model.host import Delivery, Host, Source, Upper
-    from capsule_run.model.policy import BoundPath
+    from capsule_run.model.policy import BoundPath, Limits
     from capsule_run.model.request import Request
 
 
-def resolve(request: Request, host: Host, kind: str, covered: tuple[str, ...], disk_bytes: int) -> Transfer:
+def resolve(request: Request, host: Host, kind: str, covered: tuple[str, ...], limits: Limits) -> Transfer:
     """Decide, for a workspace of this kind, in which something else is shown at the places `covered`.
 
     Raises CapsuleError E1009 for what has no place in it.
     """
-    total, each = request.collect_bytes, request.collect_file_bytes
-    total = DEFAULT_COLLECT_BYTES if total is None else total
+    collect_bytes = given_or(request.collect_bytes, DEFAULT_COLLECT_BYTES)
     start = f"{WORKSPACE}/"
     _check_changes(request, kind)
-    deliveries = _deliveries(request, host, kind, covered, disk_bytes)
+    deliveries = _deliveries(host, kind, covered, limits)
     mount_points = frozenset([place[len(start) :] for place in covered if place.startswith(start)])
     shared = host.secrets.get(_source(request, host))
     secrets = [name for name, _is_directory in shared.found] if shared is not None else []
@@ -39,8 +39,8 @@ def resolve(request: Request, host: Host, kind: str, covered: tuple[str, ...], d
         links=copy.links if copy else (),
         copied=copy.paths if copy else frozenset(),
         collect=request.collect,
-        collect_bytes=total,
-        collect_file_bytes=total if each is None else each,
+        collect_bytes=collect_bytes,
+        collect_file_bytes=given_or(request.collect_file_bytes, collect_bytes),
         collect_to=_absolute(request.collect_to, host),
         lists_changes=kind in (COPY, COPY_ON_WRITE) if request.changes is None else request.changes,
         applies_changes=request.apply_changes,
@@ -111,9 +111,7 @@ def _check_changes(request: Request, kind: str) -> None:
         )
 
 
-def _deliveries(
-    request: Request, host: Host, kind: str, covered: tuple[str, ...], disk_bytes: int
-) -> tuple[Delivery, ...]:
+def _deliveries(host: Host, kind: str, covered: tuple[str, ...], limits: Limits) -> tuple[Delivery, ...]:
     """The files that the request brings, if there is a place for them."""
     if not host.deliveries:
         return ()
@@ -125,8 +123,8 @@ def _deliveries(
         )
     if host.upper is not None:
         disk_bytes = memory_bytes = host.upper.bytes
-    else:
-        memory_bytes = request.resources.memory_bytes or DEFAULT_MEMORY_BYTES  # what lies in the workspace counts
+    else:  # files in the workspace are memory
+        disk_bytes, memory_bytes = limits.disk_bytes, limits.memory_bytes
     total = sum([max(-(-delivery.size // PAGE), 1) * PAGE for delivery in host.deliveries])
     if total > min(disk_bytes, memory_bytes):
         limit = f"disk limit is {disk_bytes}" if total > disk_bytes else f"memory limit is {memory_bytes}"

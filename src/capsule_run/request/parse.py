@@ -64,7 +64,7 @@ MAX_COMMAND_STRINGS = 1 << 16
 def check_object(value: object, label: str, table: Mapping[str, Checker]) -> dict[str, object]:
     """The fields of an object, each passed by its checker; an unknown one is refused."""
     if isinstance(value, Value):  # one of ours, such as `Resources`, stands for what it was given
-        value = _given(value, value.__dict__)
+        value = _given_fields(value, value.__dict__)
     if not isinstance(value, dict):
         raise wrong_type(label, "an object", value)
     for key in value:
@@ -318,21 +318,21 @@ def check_request(request: Request) -> Request:
 
 def request_to_mapping(request: Request) -> dict[str, object]:
     """The mapping that `request_from_mapping` makes this request of; what was not given is absent."""
-    isolation = _given(request.isolation, _ISOLATION)
+    isolation = _given_fields(request.isolation, _ISOLATION)
     if request.isolation.binds:
-        isolation["binds"] = [_given(bind, _BIND) for bind in request.isolation.binds]
+        isolation["binds"] = [_given_fields(bind, _BIND) for bind in request.isolation.binds]
     if request.isolation.workspace is not None:
-        isolation["workspace"] = _given(request.isolation.workspace, _WORKSPACE)
+        isolation["workspace"] = _given_fields(request.isolation.workspace, _WORKSPACE)
     if request.isolation.workspace_upper is not None:
-        isolation["workspace_upper"] = _given(request.isolation.workspace_upper, ("directory", "bytes"))
-    resources = _given(request.resources, _RESOURCES)
-    mapping = _given(request, [name for name in _REQUEST if name != "stdin_base64"])
+        isolation["workspace_upper"] = _given_fields(request.isolation.workspace_upper, ("directory", "bytes"))
+    resources = _given_fields(request.resources, _RESOURCES)
+    mapping = _given_fields(request, [name for name in _REQUEST if name != "stdin_base64"])
     mapping.update(environment=dict(request.environment), resources=resources, isolation=isolation)
     if request.files:
         mapping["files"] = file_fields.files_to_mapping(request.files)
     return {name: field for name, field in mapping.items() if field != {}}
 
 
-def _given(value: object, names: Iterable[str]) -> dict[str, object]:
+def _given_fields(value: object, names: Iterable[str]) -> dict[str, object]:
     fields = {name: getattr(value, name) for name in names}
     return {name: field for name, field in fields.items() if field is not None and field != ()}

@@ -171,11 +171,11 @@ def use() -> Bundle | None:
     return bundle
 
 
-_LAST_WORDS = b"capsule-run: E6007: an error that nobody expected\n"
+_LAST_WORDS = b"capsule-run: E6007: an unexpected internal error\n"
 _NO_MEMORY = b"capsule-run: E6003: capsule-run itself is out of memory\n"
 _LAST_ANSWER = (
     b'{"execution_id":"00000000-0000-4000-8000-000000000000","status":"error","error":{"code":"E6007","category":"system",'
-    b'"message":"an error that nobody expected","cause":"internal","details":{}}}\n'
+    b'"message":"an unexpected internal error","cause":"internal","details":{}}}\n'
 )
 
 

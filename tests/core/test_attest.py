@@ -35,9 +35,9 @@ def lying(core_path, tmp_path):
 
 
 LIES = {
-    "capset": ("a capability is left", {}),
-    "seccomp": ("the system call filter is not on", {}),
-    "setns": ("a namespace is the caller's", {}),  # that of the network, which is made aside and then joined
+    "capset": ("a capability remains", {}),
+    "seccomp": ("the system call filter is not active", {}),
+    "setns": ("a namespace is shared with the caller", {}),  # that of the network, which is made aside and then joined
 }
 
 

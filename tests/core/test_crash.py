@@ -67,7 +67,8 @@ def test_unexpected_exception_is_one_line_and_exit_code_125(package, raised, pla
     assert [] == [
         line
         for line in lines[1:]
-        if line and not line.startswith(("hint: this is our bug", "hint: free some", "hint: raise the limit"))
+        if line
+        and not line.startswith(("hint: this is a bug in capsule-run", "hint: free some", "hint: raise the limit"))
     ]
 
 

@@ -31,12 +31,12 @@ _STATUSES = {"E3006": TIMEOUT, "E3007": KILLED, "E4": KILLED, "E5": KILLED}
 # empty where there is nothing to do that the message does not say.
 _ROWS: dict[str, tuple[str, str, str, str]] = {
     "E1001": ("malformed_json", REQUEST, "the request is not valid JSON", "send one JSON object, encoded as UTF-8"),
-    "E1002": ("unknown_field", REQUEST, "a field that does not exist", ""),
+    "E1002": ("unknown_field", REQUEST, "the request has an unknown field", ""),
     "E1003": ("wrong_type", REQUEST, "a field has the wrong type", ""),
     "E1004": ("out_of_range", REQUEST, "a number is outside its range", ""),
-    "E1005": ("bad_value", REQUEST, "a value is empty, not one of the accepted ones, or wrongly written", ""),
+    "E1005": ("bad_value", REQUEST, "a value is empty, malformed, or not one of the accepted values", ""),
     "E1006": ("missing_field", REQUEST, "a required field is missing", ""),
-    "E1007": ("usage", REQUEST, "the command line is wrong", "see `capsule-run --help`"),
+    "E1007": ("usage", REQUEST, "the command line is invalid", "see `capsule-run --help`"),
     "E1008": ("too_large", REQUEST, "the request, a path or the command is too large", ""),
     "E1009": ("contradiction", REQUEST, "two parts of the request contradict each other", "keep one of the two"),
     "E1010": (
@@ -48,15 +48,15 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
     "E1011": (
         "syscall_profile",
         REQUEST,
-        "a syscall profile is unknown, unreadable or wrongly written",
+        "a syscall profile is unknown, unreadable or malformed",
         "`capsule-run policy show` lists profiles and groups",
     ),
     "E2001": (
         "user_namespaces",
         HOST,
-        "the host refuses user namespaces",
+        "the host does not allow user namespaces",
         (
-            "let this account make user namespaces: `sysctl kernel.apparmor_restrict_unprivileged_userns=0` on Ubuntu, "
+            "allow this account to create user namespaces: `sysctl kernel.apparmor_restrict_unprivileged_userns=0` on Ubuntu, "
             "`user.max_user_namespaces` above 0; in a container, a seccomp profile that permits `unshare` and `mount`"
         ),
     ),
@@ -64,44 +64,44 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
         "setup_step",
         HOST,
         "a step of building the sandbox failed",
-        "`capsule-run --dry-run` prints the steps in words",
+        "`capsule-run --dry-run` prints the steps",
     ),
     "E2003": (
         "core_missing",
         OURS,
         "the core program is missing or cannot be executed",
-        "install again, on a file system that is not mounted noexec",
+        "reinstall capsule-run on a file system that is not mounted `noexec`",
     ),
     "E2004": (
         "bind_source",
         REQUEST,
-        "a host path to show, read or write is missing, not accessible, or leads through a link",
-        "name a path that exists and that the calling account may open",
+        "a host path to share, read or write is missing, not accessible, or contains a symbolic link",
+        "use a path that exists and that the calling account can open",
     ),
-    "E2005": ("kernel", HOST, "the kernel lacks a needed call", "Linux 5.10 or newer is needed"),
+    "E2005": ("kernel", HOST, "the kernel lacks a required system call", "Linux 5.10 or newer is required"),
     "E2006": (
         "setup_timeout",
         HOST,
         "building the sandbox took too long",
-        "the host is overloaded, or a path to show inside is on a file system that does not answer",
+        "the host is overloaded, or a shared path is on a file system that does not respond",
     ),
     "E2007": (
         "requirement",
         HOST,
         "the host lacks what the request requires",
-        "run on a host that has it, or take the name out of `require` to accept the next best mechanism",
+        "run on a host that has it, or remove the name from `require` to accept the next mechanism",
     ),
     "E2008": (
         "workspace",
         HOST,
-        "the workspace directory cannot be shared in the asked mode",
-        "ask for mode `ro` or `rw`, or no workspace",
+        "the workspace directory cannot be shared in the requested mode",
+        "request mode `ro` or `rw`, or no workspace",
     ),
     "E2009": (
         "ownership",
         HOST,
-        "a path cannot be shared writable, because what is written there would belong to nobody",
-        "run as the ordinary user who owns it",
+        "a path cannot be shared writable, because files written there would have no owner on the host",
+        "run as the ordinary user that owns it",
     ),
     "E3001": (
         "not_found",
@@ -115,32 +115,32 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
         "the command cannot be executed",
         "check its permissions and its `#!` line, or give its interpreter as the first word",
     ),
-    "E3003": ("exit_code", PROGRAM, "the command ended with a non-zero exit code", ""),
+    "E3003": ("exit_code", PROGRAM, "the command exited with a non-zero code", ""),
     "E3004": (
         "not_visible",
         REQUEST,
-        "the command exists on the host but is not visible inside",
-        "show it with `--tool` (`isolation.tools`)",
+        "the command exists on the host but is not visible in the sandbox",
+        "share it with `--tool` (`isolation.tools`)",
     ),
-    "E3005": ("signal", PROGRAM, "the command was ended by a signal of its own", ""),
+    "E3005": ("signal", PROGRAM, "the command was terminated by a signal that capsule-run did not send", ""),
     "E3006": (
         "timeout",
         PROGRAM,
         "the command ran longer than its time limit",
-        "raise `--timeout` (`timeout_ms`), or give it less to do",
+        "raise `--timeout` (`timeout_ms`), or reduce the work",
     ),
     "E3007": ("cancelled", REQUEST, "the caller cancelled the run, by a signal or by closing it", ""),
     "E3008": (
         "arguments_too_long",
         REQUEST,
         "the arguments and the environment are too long for the kernel",
-        "one argument can hold 128 KiB; pass more through stdin or a file",
+        "one argument can have at most 128 KiB; pass larger data through stdin or a file",
     ),
     "E3009": (
         "working_directory",
         REQUEST,
-        "the working directory does not exist inside",
-        "show it with `--bind`, or leave it out to start in the workspace",
+        "the working directory does not exist in the sandbox",
+        "share it with `--bind`, or omit the option to start in the workspace",
     ),
     "E4001": ("memory", PROGRAM, "the memory limit was reached", "raise `--memory` (`resources.memory_bytes`)"),
     "E4002": ("processes", PROGRAM, "the process limit was reached", "raise `--max-pids` (`resources.max_pids`)"),
@@ -148,13 +148,13 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
         "output",
         PROGRAM,
         "the output limit was reached",
-        "raise `--max-output` (`resources.max_output_bytes`), or let it run on with `--on-output-limit truncate`",
+        "raise `--max-output` (`resources.max_output_bytes`), or keep the command running with `--on-output-limit truncate`",
     ),
     "E4004": (
         "cpu_time",
         PROGRAM,
         "the CPU time limit was reached",
-        "raise `--cpu-time` (`resources.cpu_time_ms`), or give it less to compute",
+        "raise `--cpu-time` (`resources.cpu_time_ms`), or reduce the computation",
     ),
     "E4005": ("disk", PROGRAM, "the disk limit was reached", "raise `--disk` (`resources.disk_bytes`)"),
     "E4006": (
@@ -167,24 +167,29 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
         "forbidden_syscall",
         PROGRAM,
         "the command made a system call that the sandbox forbids",
-        "`details` names the call; `--on-violation refuse` (`on_violation`) lets the run go on, without the call",
+        "`details` names the call; `--on-violation refuse` (`on_violation`) fails the call and lets the run continue",
     ),
     "E5002": (
         "cover_lifted",
         HOST,
-        "what covered a path in a directory shared `rw` was lifted, since the host replaced, moved or removed the path",
+        "a mask in a directory shared `rw` was removed, because the host replaced, moved or removed the masked path",
         (
-            "share the directory `ro` or copy-on-write, or leave the path alone during the run; "
-            "what lies there may have been read, and be in the output"
+            "share the directory `ro` or copy-on-write, or do not change the path during the run; "
+            "the command may have read its contents, and the output may contain them"
         ),
     ),
     "E6001": (
         "protocol",
         OURS,
-        "the core and Python do not understand each other",
-        "this is our bug: please report it",
+        "protocol error between the core and Python",
+        "this is a bug in capsule-run: please report it",
     ),
-    "E6002": ("core_died", OURS, "the core ended before it reported", "if nobody killed it, please report it"),
+    "E6002": (
+        "core_died",
+        OURS,
+        "the core exited before it sent its report",
+        "if it was not killed by anyone, please report it",
+    ),
     "E6003": (
         "host_exhausted",
         HOST,
@@ -194,8 +199,8 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
     "E6004": (
         "attestation",
         OURS,
-        "what the kernel says was in force is not what had to be",
-        "do not trust what the command did, and report it to us with `capsule-run doctor`'s output",
+        "the protections that the kernel reports are not the required ones",
+        "do not trust the result; please report it with the output of `capsule-run doctor`",
     ),
     "E6005": (
         "monitoring",
@@ -206,14 +211,14 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
     "E6006": (
         "streams",
         HOST,
-        "a stream that the caller gave to the command cannot be written or read",
-        "free space where the output goes, or give another stream; what the command did besides is in the result",
+        "a stream that the caller passed to the command cannot be read or written",
+        "free space where the output is written, or pass another stream; the result has the rest of the run",
     ),
     "E6007": (
         "internal",
         OURS,
-        "an error that nobody expected",
-        "this is our bug: please report it, with what `CAPSULE_RUN_TRACEBACK=1` in the environment adds",
+        "an unexpected internal error",
+        "this is a bug in capsule-run: please report it with the traceback that `CAPSULE_RUN_TRACEBACK=1` prints",
     ),
 }
 
@@ -257,10 +262,10 @@ _HEAD = """\
 
 Generated from `src/capsule_run/_base/error_codes.py`; do not edit by hand.
 A code, once published, keeps its meaning.
-The fault says whose it is: the request's (or its caller's), the host's, the program's that ran, or ours.
-The exit code is the command line's.
-*own* is the command's own, or 128+N where signal N ended the command or the caller.
-The hint is what to do when the place that failed knows nothing better."""
+`Fault` names the origin: `request` (or its caller), `host`, `program` (the command) or `ours` (a bug in capsule-run).
+`Exit code` is the exit code of the command line.
+`own` means the command's own exit code, or 128+N if signal N terminated the command or the caller.
+`Hint` is the default; a more specific hint replaces it where the failing step knows one."""
 
 
 def catalogue_markdown() -> str:

@@ -19,7 +19,7 @@ def as_error(error: BaseException) -> CapsuleError:
     if isinstance(error, CapsuleError):
         return error
     known = shortage(error) if isinstance(error, (OSError, ImportError, MemoryError)) else None
-    return known or CapsuleError("E6007", f"an error that nobody expected: {type(error).__name__}: {error}")
+    return known or CapsuleError("E6007", f"unexpected internal error: {type(error).__name__}: {error}")
 
 
 def _wants_traceback(words: list[str]) -> bool:

@@ -170,12 +170,12 @@ def need_ownership(source: Source, host: Host, field: str) -> None:
     if host.identity.outside_uid == host.identity.uid or shown_as_own(source, host):
         return
     if not host.identity.privileged:
-        lacks, hint = "CAP_SYS_ADMIN", "give the container CAP_SYS_ADMIN, or run as the ordinary user who owns it"
+        lacks, hint = "CAP_SYS_ADMIN", "give the container CAP_SYS_ADMIN, or run as the ordinary user that owns it"
     elif host.kernel < (5, 12):
-        lacks, hint = "Linux 5.12", "run as the ordinary user who owns it"
+        lacks, hint = "Linux 5.12", "run as the ordinary user that owns it"
     else:
         lacks = "a file system with id-mapped mounts"
-        hint = "run as the ordinary user who owns it, or share a directory on ext4, xfs, btrfs or tmpfs"
+        hint = "run as the ordinary user that owns it, or share a directory on ext4, xfs, btrfs or tmpfs"
     raise CapsuleError(
         "E2009",
         f"{field}: `{source.path}` cannot be shared writable by root: an id map needs {lacks}",

@@ -111,7 +111,7 @@ def clock(ended: FinishedRun) -> CapsuleError:
     policy, used = ended.policy, cpu_ms(ended)
     return CapsuleError(
         "E3006",
-        f"the command was ended after {policy.timeout_ms} ms, of which it computed for {used:.0f} ms",
+        f"timed out after {policy.timeout_ms} ms (used {used:.0f} ms of CPU time)",
         details={"limit_ms": policy.timeout_ms, "observed_ms": wall_ms(ended), "source": "timer", "cpu_ms": used},
     )
 
@@ -151,7 +151,7 @@ def cpu_time(ended: FinishedRun, source: str) -> CapsuleError:
     limit, used = ended.policy.watched.cpu_time_ms, cpu_ms(ended)
     return CapsuleError(
         "E4004",
-        f"the command and its children used {used:.0f} ms of processor time, the limit is {limit} ms",
+        f"the command and its children used {used:.0f} ms of CPU time, the limit is {limit} ms",
         details={"limit_ms": limit, "observed_ms": used, "source": source, "wall_ms": wall_ms(ended)},
     )
 
@@ -162,7 +162,7 @@ def own_signal(ended: FinishedRun, number: int) -> CapsuleError | None:
     if number == SIGXFSZ:
         return CapsuleError(
             "E4006",
-            f"the command wrote a file beyond {count(policy.max_file_bytes, 'bytes')}",
+            f"the command wrote a file larger than {count(policy.max_file_bytes, 'bytes')}",
             details={"limit_bytes": policy.max_file_bytes, "signal": "SIGXFSZ", "source": "rlimit"},
         )
     if (
@@ -220,7 +220,7 @@ def fork_storm(ended: FinishedRun) -> CapsuleError | None:
     own = {} if ended.report.exited is None and ended.report.signalled is None else _own(ended)
     return CapsuleError(
         "E4002",
-        f"the command and its children went on starting processes beyond {limit}: {refused} were refused",
+        f"the command and its children kept starting processes beyond the limit of {limit}: {refused} were refused",
         details={
             "limit": limit,
             **proof,
@@ -253,7 +253,7 @@ def own_end(ended: FinishedRun) -> CapsuleError | None:
     if details is not None and (said or details["source"] == "cgroup"):
         return CapsuleError(
             "E4002",
-            f"the command could not start another process beside {ended.policy.max_pids}{said}",
+            f"the command could not start another process, the limit is {ended.policy.max_pids}{said}",
             details={**details, **_own(ended)},
         )
     return None

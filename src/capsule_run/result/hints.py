@@ -36,15 +36,15 @@ def hint(line: str, policy: Policy) -> str:
     """The option that would have let the command pass where its last line names such a wall, or an empty string."""
     if any(words in line for words in _READ_ONLY):
         return (
-            f"only {WORKSPACE}, /tmp, /dev/shm and what is shared writable can be written to; "
-            "`--writable PATH` (`isolation.writable_paths`) shares a path of the host for writing"
+            f"only {WORKSPACE}, /tmp, /dev/shm and paths shared writable can be written to; "
+            "`--writable PATH` (`isolation.writable_paths`) shares a host path for writing"
         )
     if not policy.network and any(words in line for words in _NO_NETWORK):
         return "the sandbox has no network; `--network` (`isolation.network`) shares the host's"
     if any(words in line for words in _ABSENT) and any(_is_outside(word, policy) for word in _words(line)):
         return (
-            "the path lies outside of what the sandbox shows; where it is the host's, "
-            "`--readonly PATH` (`isolation.readonly_paths`) shows it"
+            "the path is not visible in the sandbox; if it exists on the host, "
+            "`--readonly PATH` (`isolation.readonly_paths`) shares it"
         )
     return ""
 

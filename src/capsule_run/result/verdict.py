@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 KILLED_EXIT = 137
 # Behind the message of a run that was ended before anything reached stdout.
-LOST_OUTPUT = "; nothing was written to stdout, and what the program may have buffered is lost"
+LOST_OUTPUT = "; nothing was written to stdout, and any buffered output is lost"
 # signal(7), the numbers that x86_64 and aarch64 share.
 SIGNALS = {
     1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE",
@@ -39,10 +39,10 @@ ENOTDIR, EPIPE, EPROTO, EOPNOTSUPP = 20, 32, 71, 95
 
 # What `act_attest` in core/attest.c found, by its errno.
 _ATTESTED = {
-    EPERM: "a capability is left",
+    EPERM: "a capability remains",
     EACCES: "no_new_privs is not set",
-    EINVAL: "the system call filter is not on",
-    17: "a namespace is the caller's, or the caller's is not known",
+    EINVAL: "the system call filter is not active",
+    17: "a namespace is shared with the caller, or the caller's is unknown",
     34: "an id map holds more than one id",
 }
 
@@ -66,19 +66,19 @@ def room_error(report: Report, plan: Plan) -> CapsuleError:
         limit_ms = next((int(step[1]) for step in plan.room if step[0] == "setup-clock"), 0)
         return CapsuleError("E2006", f"setting up the sandbox took longer than {limit_ms / 1000:g} s")
     if report.killed == "memory":
-        return CapsuleError("E4001", "the memory limit was reached before the command began")
+        return CapsuleError("E4001", "the memory limit was reached before the command started")
     if report.killed == "guard":
         guarded = [step for step in plan.room if step[0] == "guard"][report.lifted or 0]
         return _lifted(guarded[1] + guarded[4])
     if report.killed == "lost":
-        return CapsuleError("E6002", "the sandbox's first process ended during set-up, without a word")
-    return CapsuleError("E6001", f"the core ended without a reason (`{report.killed or 'none'}`)")
+        return CapsuleError("E6002", "the sandbox's init process exited during setup without a report")
+    return CapsuleError("E6001", f"the core exited without a valid reason (`{report.killed or 'none'}`)")
 
 
 def _lifted(path: str) -> CapsuleError:
     return CapsuleError(
         "E5002",
-        f"`{path}` was replaced, moved or removed from outside during the run, and what covered it in the sandbox with it",
+        f"`{path}` was replaced, moved or removed on the host during the run, which removed its mask in the sandbox",
         details={"path": path},
     )
 
@@ -95,12 +95,14 @@ def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
     if verb == "cwd":
         return CapsuleError("E3009", f"working directory `{step[1]}`: {why}", details={"path": step[1], "errno": errno})
     if verb == "landlock-required":
-        return CapsuleError("E2007", "required `landlock`, but this kernel has none, or it is off", details=details)
+        return CapsuleError(
+            "E2007", "required `landlock`, but the kernel does not support it or has it disabled", details=details
+        )
     if verb == "filter" and errno == EOPNOTSUPP:
-        why = "required `seccomp_notify`, but refused calls cannot be seen here: a container around us sees them itself"
+        why = "required `seccomp_notify`, but denied calls cannot be observed here: the surrounding container does that"
         return CapsuleError("E2007", why, details=details)
     if verb == "attest":
-        what = _ATTESTED.get(errno, f"its account could not be read ({why})")
+        what = _ATTESTED.get(errno, f"its status could not be read ({why})")
         return CapsuleError("E6004", f"the kernel does not confirm the sandbox: {what}", details=details)
     if verb in ("source", "inner-source"):
         return CapsuleError("E2004", f"cannot show `{step[1]}`: {why}", details={"path": step[1], "errno": errno})
@@ -111,8 +113,8 @@ def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
             "E2002",
             f"{plan_describe.describe(step, plan)}: {why}",
             details=details,
-            hint="the kernel gives a new /proc only where the caller's own is unmasked; "
-            "in Docker start the container with `--security-opt systempaths=unconfined`",
+            hint="the kernel allows a new /proc only if the caller's /proc is unmasked; "
+            "in Docker, start the container with `--security-opt systempaths=unconfined`",
         )
     if verb == "bind" and errno in (ENOENT, ENOTDIR):
         place = step[2].removeprefix("/new")
@@ -120,7 +122,7 @@ def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
             "E2002",
             f"{plan_describe.describe(step, plan)}: {why}",
             details=details,
-            hint=f"`{place}` lies in something else that is shown, and must be there: make it on the host, a file for a file "
+            hint=f"`{place}` is below another shared path and must already exist: create it on the host, a file for a file "
             "and a directory for a directory",
         )
     code = "E2005" if errno == ENOSYS else "E2002"
@@ -131,19 +133,19 @@ def _guard_error(step: tuple[str, ...], errno: int) -> CapsuleError:
     path, why = step[1] + step[4], base_errno_words.errno_words(errno)
     details: dict[str, object] = {"step": "guard", "path": path, "errno": errno}
     if errno == ENOSPC or errno in EXHAUSTED:
-        hint = "raise the sysctls `fs.inotify.max_user_instances` and `fs.inotify.max_user_watches`, or run fewer at a time"
+        hint = "raise the sysctls `fs.inotify.max_user_instances` and `fs.inotify.max_user_watches`, or run fewer sandboxes at a time"
         return CapsuleError("E6003", f"cannot watch `{path}`: {why}", details=details, hint=hint)
     hint = "share the directory `ro` or copy-on-write, where a mask needs no watch"
     return CapsuleError(
-        "E2004", f"cannot watch `{path}`, which is covered in the sandbox: {why}", details=details, hint=hint
+        "E2004", f"cannot watch `{path}`, which is masked in the sandbox: {why}", details=details, hint=hint
     )
 
 
 def _unheld(errno: int, sources: int = 0) -> CapsuleError:
     """Why the core could not go on, where no step of the plan failed."""
-    what = "the sandbox could not be kept going"
+    what = "the sandbox could not continue"
     if errno == EPROTO:
-        return CapsuleError("E6002", "a process that builds the sandbox was ended during set-up")
+        return CapsuleError("E6002", "a process that builds the sandbox was killed during setup")
     if errno in EXHAUSTED:
         return exhaustion(errno, what, sources=sources)
     code = "E6003" if errno in (EAGAIN, ENOSPC) else "E2002"
@@ -226,8 +228,8 @@ def _judge_unclean(ended: FinishedRun, *, left_behind: bool) -> tuple[Status, in
             return KILLED, KILLED_EXIT, "SIGKILL", evidence.memory(ended).failure()
         error = CapsuleError(
             "E6002",
-            "the sandbox's first process was ended from outside: nothing is left running",
-            hint="most often the kernel ran out of memory: see the host's kernel log",
+            "the sandbox's init process was killed from outside: no process is left running",
+            hint="the usual cause is that the host ran out of memory: check its kernel log",
         )
         return ERROR, 125, None, error.failure()
     return _own_end(ended)
@@ -261,9 +263,7 @@ def _own_end(ended: FinishedRun) -> tuple[Status, int, str | None, Failure | Non
     error = evidence.own_signal(ended, number) or evidence.own_end(ended)
     if error is not None:
         return KILLED, KILLED_EXIT, name, error.failure()
-    error = CapsuleError(
-        "E3005", f"the command was ended by its own {name}", details={"signal": name, "number": number}
-    )
+    error = CapsuleError("E3005", f"the command was terminated by {name}", details={"signal": name, "number": number})
     return ERROR, 128 + number, name, error.failure()
 
 

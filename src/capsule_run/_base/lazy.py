@@ -15,30 +15,34 @@ if TYPE_CHECKING:
 class _Waiting:
     """Stands for a module until that is imported, and then hands everything on to it."""
 
-    __slots__ = ("_module_name",)
+    __slots__ = ("_module", "_module_name")
+    _module: object | None
     _module_name: str
 
     def __init__(self, name: str) -> None:
+        object.__setattr__(self, "_module", None)
         object.__setattr__(self, "_module_name", name)
 
     def __getattr__(self, attribute: str) -> object:
-        return getattr(_loaded(self._module_name), attribute)
+        return getattr(_loaded(self), attribute)
 
     def __setattr__(self, attribute: str, value: object) -> None:
-        setattr(_loaded(self._module_name), attribute, value)
+        setattr(_loaded(self), attribute, value)
 
     def __delattr__(self, attribute: str) -> None:
-        delattr(_loaded(self._module_name), attribute)
+        delattr(_loaded(self), attribute)
 
     def __dir__(self) -> list[str]:
-        return dir(_loaded(self._module_name))
+        return dir(_loaded(self))
 
 
-def _loaded(name: str) -> object:
-    module = sys.modules.get(name)
+def _loaded(waiting: _Waiting) -> object:
+    module = waiting._module  # noqa: SLF001  # its own file
     if module is None:
-        __import__(name)
-        module = sys.modules[name]
+        # Not `sys.modules` alone: that has a module before it is complete, and only an import waits for another thread's.
+        __import__(waiting._module_name)  # noqa: SLF001
+        module = sys.modules[waiting._module_name]  # noqa: SLF001
+        object.__setattr__(waiting, "_module", module)
     return module
 
 

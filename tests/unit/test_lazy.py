@@ -1,0 +1,33 @@
+"""Modules that are loaded when they are used (`_base/lazy.py`)."""
+
+import sys
+import threading
+import types
+
+from capsule_run._base.lazy import loaded_when_used
+
+
+def test_lazy_module_used_by_two_threads_is_complete_for_both(tmp_path, monkeypatch):
+    """A thread that uses a module while another one is importing it waits until the import is complete."""
+    gate = types.ModuleType("lazy_gate")
+    gate.entered, gate.go = threading.Event(), threading.Event()
+    monkeypatch.setitem(sys.modules, "lazy_gate", gate)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "lazy_package").mkdir()
+    (tmp_path / "lazy_package" / "__init__.py").write_text("")
+    (tmp_path / "lazy_package" / "slow.py").write_text(
+        "import lazy_gate\nlazy_gate.entered.set()\nlazy_gate.go.wait(30)\nvalue = 1\n"
+    )
+    slow = loaded_when_used("lazy_package", {"slow": "a test uses it"})("slow")
+    values = []
+    threads = [threading.Thread(target=lambda: values.append(getattr(slow, "value", "absent"))) for _ in range(2)]
+    threads[0].start()
+    assert gate.entered.wait(30)
+    threads[1].start()
+    threads[1].join(0.2)  # long enough to see the half of a module, if it can be seen
+    gate.go.set()
+    for thread in threads:
+        thread.join(30)
+    for name in ("lazy_package", "lazy_package.slow"):
+        monkeypatch.delitem(sys.modules, name)
+    assert [1, 1] == values

@@ -133,7 +133,9 @@ def _guard_error(step: tuple[str, ...], errno: int) -> CapsuleError:
     path, why = step[1] + step[4], base_errno_words.errno_words(errno)
     details: dict[str, object] = {"step": "guard", "path": path, "errno": errno}
     if errno == ENOSPC or errno in EXHAUSTED:
-        hint = "raise the sysctls `fs.inotify.max_user_instances` and `fs.inotify.max_user_watches`, or run fewer sandboxes at a time"
+        hint = (
+            "raise `fs.inotify.max_user_instances` and `fs.inotify.max_user_watches`, or run fewer sandboxes at a time"
+        )
         return CapsuleError("E6003", f"cannot watch `{path}`: {why}", details=details, hint=hint)
     hint = "share the directory `ro` or copy-on-write, where a mask needs no watch"
     return CapsuleError(

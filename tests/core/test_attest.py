@@ -43,7 +43,7 @@ LIES = {
 
 @pytest.mark.needs("strace")
 @pytest.mark.parametrize("names", LIES)
-def test_a_measure_that_is_not_in_force_stops_the_run(lying, names):
+def test_attestation_measure_not_in_force_stops_the_run(lying, names):
     """Where a call only pretended to work, the kernel's own account shows it, and the command is never started."""
     what, isolation = LIES[names]
     result = lying(names, **isolation)
@@ -52,7 +52,7 @@ def test_a_measure_that_is_not_in_force_stops_the_run(lying, names):
 
 
 @pytest.mark.needs("strace")
-def test_strace_alone_stops_nothing(lying):
+def test_attestation_under_strace_alone_passes(lying):
     """The check above can pass: a core beneath strace whose calls go through starts the command."""
     assert "I ran\n" == lying("acct").stdout
 
@@ -66,7 +66,7 @@ def _rows(talk):
 
 
 @pytest.mark.parametrize("command", [("true",), ("sleep", "0.05")], ids=["gone at once", "stays"])
-def test_the_account_is_there_however_short_the_command(core_path, command):
+def test_attestation_of_a_short_command_is_present(core_path, command):
     """The account is that of before exec, so that a command which is over at once has one as well."""
     plan = compiled(*command)
     with Talk(core_path) as talk:
@@ -79,7 +79,7 @@ def test_the_account_is_there_however_short_the_command(core_path, command):
     assert rows["attest"][7] == rows["attest-caller"][7] + 1
 
 
-def test_the_callers_account_is_the_callers(core_path):
+def test_attestation_baseline_is_that_of_the_caller(core_path):
     """What the payload is compared with is what the kernel says of this process."""
     plan = compiled("true")
     with Talk(core_path) as talk:
@@ -92,7 +92,7 @@ def test_the_callers_account_is_the_callers(core_path):
     assert set() == set(rows["attest-caller"][8:]) & set(rows["attest"][8:15])
 
 
-def test_the_namespaces_are_those_that_the_command_is_in(core_path):
+def test_attestation_namespaces_are_those_of_the_command(core_path):
     """What was attested before exec is what the command finds."""
     names = ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup")
     plan = compiled("stat", "-L", "-c", "%i", *(f"/proc/self/ns/{name}" for name in names))
@@ -103,7 +103,7 @@ def test_the_namespaces_are_those_that_the_command_is_in(core_path):
         assert list(map(int, talk.out.split())) == _rows(talk)["attest"][8:15]
 
 
-def test_the_hash_is_that_of_the_filter_that_was_sent():
+def test_attestation_filter_hash_is_that_of_the_program_sent():
     """`sha256` is of the bytes of the program, as any tool would compute it."""
     import hashlib
 

@@ -57,7 +57,7 @@ def start(package, *words, shell='exec "$@"', **options):
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("raised", RAISES)
-def test_unexpected_exception_is_one_line_and_exit_code_125(package, raised, place):
+def test_crash_is_one_line_and_exit_code_125(package, raised, place):
     """Whatever is raised, wherever: a line with a code, a hint, and nothing on stdout."""
     broken(package, RAISES[raised], PLACES[place])
     done = start(package, "--no-workspace", "--", "true")
@@ -74,7 +74,7 @@ def test_unexpected_exception_is_one_line_and_exit_code_125(package, raised, pla
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("raised", RAISES)
-def test_unexpected_exception_is_one_json_response(package, raised, place):
+def test_crash_with_json_is_one_response(package, raised, place):
     """With `--json` stdout has exactly one response, with an error, and stderr has nothing."""
     broken(package, RAISES[raised], PLACES[place])
     done = start(package, "--json")
@@ -84,7 +84,7 @@ def test_unexpected_exception_is_one_json_response(package, raised, place):
     assert {"execution_id", "status", "error"} <= response.keys()
 
 
-def test_exception_after_the_answer_adds_no_second_one(package):
+def test_crash_after_the_response_adds_no_second_one(package):
     """What fails once the response is out goes to stderr: stdout has one object."""
     source = package / "cli" / "command.py"
     text = source.read_text()
@@ -102,7 +102,7 @@ def test_exception_after_the_answer_adds_no_second_one(package):
 @pytest.mark.parametrize(
     "shell", ['exec "$@" 2>&-', 'exec "$@" 2>/dev/full', 'exec "$@" >/dev/full 2>&1', 'exec "$@" >&- 2>&-']
 )
-def test_exception_that_cannot_be_told_has_its_exit_code(package, shell, words, raised):
+def test_crash_with_closed_stderr_has_its_exit_code(package, shell, words, raised):
     """With stderr or stdout closed or full the exit code still tells, and nothing lands where it does not belong."""
     broken(package, RAISES.get(raised, "raise KeyboardInterrupt"))
     done = start(package, *words, shell=shell)
@@ -112,7 +112,7 @@ def test_exception_that_cannot_be_told_has_its_exit_code(package, shell, words, 
 
 
 @pytest.mark.parametrize(("words", "told"), [(("--", "true"), b""), (("--json",), b"E6007")])
-def test_last_words_need_no_module(package, words, told):
+def test_crash_report_needs_no_module(package, words, told):
     """Where even the module for it is broken, as without memory, there is one line or one response all the same."""
     broken(package, "raise MemoryError")
     (package / "cli" / "crash.py").write_text("raise MemoryError")
@@ -128,7 +128,7 @@ def test_last_words_need_no_module(package, words, told):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_interrupt_is_130_and_silence(package, place):
+def test_crash_interrupt_is_130_without_output(package, place):
     """KeyboardInterrupt is no error: nothing is said, wherever it comes."""
     broken(package, "raise KeyboardInterrupt", PLACES[place])
     done = start(package, "--no-workspace", "--", "true")
@@ -136,7 +136,7 @@ def test_interrupt_is_130_and_silence(package, place):
 
 
 @pytest.mark.parametrize("words", [("-v",), ()])
-def test_traceback_is_shown_when_asked_for(package, words):
+def test_crash_traceback_is_shown_on_request(package, words):
     """`-v` or a variable shows where it was, on stderr, beside the line."""
     broken(package, RAISES["ValueError"])
     variables = {} if words else {"CAPSULE_RUN_TRACEBACK": "1"}
@@ -148,7 +148,7 @@ def test_traceback_is_shown_when_asked_for(package, words):
 
 
 @pytest.mark.parametrize("words", [("doctor",), ("policy", "show"), ("exec", "--lang", "bash"), ("mcp",), ("--help",)])
-def test_every_subcommand_ends_with_one_line(package, words):
+def test_crash_in_a_subcommand_is_one_line(package, words):
     """A subcommand that fails unexpectedly ends as a run does."""
     for module in ("seccomp/catalogue.py", "doctor/diagnose.py", "engine/code.py", "mcp/session.py", "cli/help.py"):
         source = package / module

@@ -72,20 +72,20 @@ def counting(prefix, body='exec -a capsule-core "$(dirname "$0")/real"'):
 
 
 @pytest.mark.parametrize("words", [["--", "true"], ["--json"], ["--memory", "64M", "--", "true"]])
-def test_a_run_has_its_core_before_python_is_there(telling, words):
+def test_early_core_is_started_before_python(telling, words):
     """It is the package's own, knows nothing of the caller's environment, and ends when the socket is closed. Words are bytes."""
     done = run(telling, *words)
     assert (done.stderr, done.stdout.splitlines()) == ("", [repr(words), "True True 1", "0"])
 
 
 @pytest.mark.parametrize("words", [[], ["-h"], ["--help"], ["-V"], ["--version"], ["doctor"], ["policy", "show"], [""]])
-def test_no_core_for_what_is_no_run(telling, words):
+def test_early_core_is_not_started_without_a_run(telling, words):
     """Help, the version and subcommands start none."""
     done = run(telling, *words)
     assert (done.stderr, done.stdout.splitlines()) == ("", [repr(words)])
 
 
-def test_no_core_on_a_standard_stream(telling):
+def test_early_core_with_closed_stdin_takes_no_standard_descriptor(telling):
     """With standard input closed its number would be the socket's, and so the command's input."""
     done = subprocess.run(
         ["sh", "-c", f"exec {telling}/bin/capsule-run -- true <&-"], capture_output=True, text=True, check=False
@@ -93,7 +93,7 @@ def test_no_core_on_a_standard_stream(telling):
     assert (done.stderr, done.stdout.splitlines()) == ("", ["['--', 'true']"])
 
 
-def test_python_takes_it_over(prefix):
+def test_early_core_is_used_by_python(prefix):
     """One run, one core."""
     starts = counting(prefix)
     done = run(prefix, "--", "echo", "hi", cwd="/")
@@ -101,7 +101,7 @@ def test_python_takes_it_over(prefix):
 
 
 @pytest.mark.parametrize("words", [["--dry-run", "--", "true"], ["--no-such-option", "--", "true"], ["--"]])
-def test_one_that_nobody_wants_is_gone_with_the_command(prefix, words):
+def test_early_core_exits_if_no_run_follows(prefix, words):
     """Words that turn out to ask for no run leave no process, not for an instant: the leftover check sees to it."""
     starts = counting(prefix)
     run(prefix, *words, cwd="/")
@@ -109,7 +109,7 @@ def test_one_that_nobody_wants_is_gone_with_the_command(prefix, words):
 
 
 @pytest.mark.parametrize("late", ["", "sleep 0.5; "])
-def test_one_that_could_not_be_run_is_replaced(prefix, late):
+def test_early_core_that_cannot_start_is_replaced(prefix, late):
     """What is not the core yet says so by its exit code, also where Python has taken it over by then."""
     first = f'[ "$(wc -l <"$0.starts")" = 1 ] && {{ {late}exit 127; }}\n'
     starts = counting(prefix, body=f'{first}exec -a capsule-core "$(dirname "$0")/real"')
@@ -117,7 +117,7 @@ def test_one_that_could_not_be_run_is_replaced(prefix, late):
     assert (done.stdout, starts.read_text()) == ("hi\n", "\n\n")
 
 
-def test_without_a_core_the_refusal_is_python_s(prefix):
+def test_early_core_missing_is_e2003(prefix):
     """A missing core is E2003, with its path, as for the SDK."""
     core = package_of(prefix) / "_core"
     core.unlink()
@@ -127,7 +127,7 @@ def test_without_a_core_the_refusal_is_python_s(prefix):
 
 
 @pytest.mark.parametrize("option", ["", "x", "1", "999999:1", "-1:1", "0:x"])
-def test_an_option_that_is_none_of_ours_is_passed_over(prefix, option):
+def test_early_core_option_that_is_foreign_is_ignored(prefix, option):
     """Whoever starts Python by hand with something else there gets a run with a core of its own."""
     command = [sys.executable, "-I", "-S", "-X", f"capsule-core={option}", package_of(prefix) / "__main__.py"]
     done = subprocess.run(
@@ -136,7 +136,7 @@ def test_an_option_that_is_none_of_ours_is_passed_over(prefix, option):
     assert (done.returncode, done.stdout) == (0, "hi\n"), done.stderr
 
 
-def test_a_killed_python_takes_it_along(telling):
+def test_early_core_exits_if_python_is_killed(telling):
     """Nobody has told it anything yet: the closed socket is word enough."""
     main = package_of(telling) / "_bundle.py"
     main.write_text(
@@ -148,14 +148,14 @@ def test_a_killed_python_takes_it_along(telling):
 
 
 @pytest.mark.parametrize("words", [["--", "true"], ["--file", "f=/usr/bin/env", "--save-changes", ".", "--", "true"]])
-def test_a_core_that_dies_before_the_room_is_ready_is_an_error_and_no_traceback(prefix, words):
+def test_early_core_killed_during_setup_is_e6002(prefix, words):
     """Whoever ends the core during set-up gets E6002 and exit code 125, with whatever files and changes were asked for."""
     counting(prefix, "exit 1")
     done = run(prefix, *words, cwd=prefix)
     assert (125, "", True) == (done.returncode, done.stdout, done.stderr.startswith("capsule-run: E6002: "))
 
 
-def test_a_directory_as_standard_input_is_refused_in_our_words(prefix):
+def test_stdin_is_a_directory_is_refused(prefix):
     """`capsule-run < DIRECTORY`, with which no Python starts, is a wrong request and says so."""
     with_directory = os.open(prefix, os.O_RDONLY)
     try:

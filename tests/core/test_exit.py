@@ -11,7 +11,7 @@ pytestmark = pytest.mark.sandbox
 
 
 @pytest.mark.parametrize("first", range(0, 256, 32))
-def test_every_exit_code_comes_through(core_path, first):
+def test_exit_code_of_the_command_is_reported(core_path, first):
     """All 256 exit codes are the command's own: none has a meaning of ours."""
     plans = {code: compiled("sh", "-c", f"exit {code}") for code in (first, first + 31)}
     for code in range(first, first + 32):
@@ -28,7 +28,7 @@ HARMLESS = [signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH]
 
 
 @pytest.mark.parametrize("number", [*FATAL, 34, 50, 63, 64])
-def test_every_signal_of_its_own_comes_through(core_path, number):
+def test_exit_signal_of_the_command_is_reported(core_path, number):
     """A command that ends itself by a signal was ended by that signal."""
     report, out, _err = run_python(
         core_path, f"import os; os.write(1, b'before'); os.kill(os.getpid(), {number}); os._exit(9)"
@@ -40,14 +40,14 @@ def test_every_signal_of_its_own_comes_through(core_path, number):
 
 
 @pytest.mark.parametrize("number", HARMLESS)
-def test_signals_without_effect_have_none(core_path, number):
+def test_exit_signal_without_effect_is_ignored(core_path, number):
     """Nothing of ours gives a meaning to a signal that has none: the command goes on."""
     report, *_ = run_python(core_path, f"import os; os.kill(os.getpid(), {number}); os._exit(9)")
     assert (9, None) == (report.exited, report.signalled)
 
 
 @pytest.mark.parametrize("how", ["abort", "segv", "illegal", "fpe"])
-def test_a_crash_is_a_signal_and_leaves_no_core(core_path, how):
+def test_exit_by_crash_is_a_signal_without_core_file(core_path, how):
     """A crash is reported as the signal it was, and no core file is written."""
     script = {
         "abort": "import os; os.abort()",
@@ -60,7 +60,7 @@ def test_a_crash_is_a_signal_and_leaves_no_core(core_path, how):
 
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU])
-def test_a_stopped_command_has_not_ended(core_path, number):
+def test_exit_of_a_stopped_command_is_not_reported(core_path, number):
     """A command that stops itself goes on counting against its clock, and nobody takes the stop for an end."""
     report, *_ = run_python(
         core_path,
@@ -71,7 +71,7 @@ def test_a_stopped_command_has_not_ended(core_path, number):
     assert ("clock" if number == signal.SIGSTOP else "") == report.killed
 
 
-def test_a_stopped_command_can_be_continued_by_its_child(core_path):
+def test_exit_of_a_continued_command_is_its_own(core_path):
     """A command may stop and be continued; its end is its own."""
     script = """if True:
         import os, signal, time
@@ -85,7 +85,7 @@ def test_a_stopped_command_can_be_continued_by_its_child(core_path):
     assert (6, "") == (report.exited, report.killed)
 
 
-def test_a_daemon_ends_with_the_command(core_path):
+def test_exit_ends_daemons(core_path):
     """A grandchild that left the session, closed everything and ignores signals does not outlive the command."""
     script = """if True:
         import os, signal, time
@@ -108,14 +108,14 @@ def test_a_daemon_ends_with_the_command(core_path):
     assert (3, "") == (report.exited, report.killed)
 
 
-def test_a_grandchild_that_holds_stdout_does_not_delay_the_end(core_path):
+def test_exit_is_not_delayed_by_a_grandchild_with_stdout(core_path):
     """The run ends with the direct child; what holds its output gets the drain time and no more."""
     report, out, _err = run_command(core_path, "sh", "-c", "(setsid sleep 1000 &); echo done; exit 5")
     assert (5, "", b"done\n") == (report.exited, report.killed, out)
     assert report.times["reported"] - report.times["ended"] < 5_000_000_000
 
 
-def test_what_a_grandchild_writes_in_the_drain_time_is_kept(core_path):
+def test_drain_keeps_output_of_a_grandchild(core_path):
     """Output that is on its way when the command ends is not lost."""
     script = """if True:
         import os
@@ -130,7 +130,7 @@ def test_what_a_grandchild_writes_in_the_drain_time_is_kept(core_path):
     assert (0, b"from the child") == (report.exited, out)
 
 
-def test_a_command_that_ends_while_its_output_waits_loses_none(core_path):
+def test_drain_keeps_output_that_waits_in_pipes(core_path):
     """Everything that the command wrote before its end is there, however full the pipes were."""
     report, out, err = run_command(
         core_path, "sh", "-c", "head -c 900000 /dev/zero; head -c 800000 /dev/zero >&2; exit 1"
@@ -138,7 +138,7 @@ def test_a_command_that_ends_while_its_output_waits_loses_none(core_path):
     assert (1, 900_000, 800_000) == (report.exited, len(out), len(err))
 
 
-def test_orphans_are_reaped(core_path):
+def test_init_reaps_orphans(core_path):
     """A thousand orphans, more than there may be processes at a time: each is reaped, so none counts any more."""
     script = """if True:
         import os, time
@@ -175,7 +175,7 @@ def test_init_survives_kill_of_everything(core_path, number):
     assert out in (b"S", b"R")
 
 
-def test_the_command_is_not_process_1(core_path):
+def test_command_is_not_process_1(core_path):
     """Process 1 is ours, and reaps: the command starts as an ordinary process, whose session and group are its own."""
     script = """if True:
         import os
@@ -185,13 +185,13 @@ def test_the_command_is_not_process_1(core_path):
     assert b"1 True True\n" == out
 
 
-def test_end_by_exec_of_another_program_is_the_end_of_the_command(core_path):
+def test_exit_code_after_exec_is_reported(core_path):
     """exec keeps the process, and so its exit code counts."""
     report, *_ = run_command(core_path, "sh", "-c", "exec sh -c 'exit 44'")
     assert 44 == report.exited
 
 
-def test_a_thread_group_whose_leader_is_gone_has_not_ended(core_path):
+def test_exit_of_the_leading_thread_is_not_the_end(core_path):
     """The command ends with its last thread, not with its first."""
     script = """if True:
         import ctypes, os, threading, time

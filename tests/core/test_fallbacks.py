@@ -107,7 +107,7 @@ def run_of(*command, fields=""):
 
 
 @each_and_all
-def test_a_command_runs(hidden, names):
+def test_fallback_runs_a_command(hidden, names):
     """A sandbox can be had without the call, and Landlock is reported as absent exactly where it is."""
     exited, _signalled, killed, failed, abi, out, _err = hidden(names, run_of("sh", "-c", "id -u; exit 3"))
     assert (3, "", None, "1000\n") == (exited, killed, failed, out)
@@ -141,7 +141,7 @@ PROBE = """if True:
 
 
 @each_and_all
-def test_mounts_keep_their_flags(hidden, names):
+def test_fallback_mounts_keep_their_flags(hidden, names):
     """Read-only stays read-only, nothing honours set-user-id or device nodes, and no descriptor of ours is left."""
     said = hidden(names, run_of("python3", "-I", "-S", "-c", PROBE))
     assert [0, None, "", None] == said[:4]
@@ -149,7 +149,7 @@ def test_mounts_keep_their_flags(hidden, names):
 
 
 @each_and_all
-def test_what_is_mounted_beneath_a_bind_is_read_only_too(hidden, names, tmp_path, needs):
+def test_fallback_submount_of_a_bind_is_read_only(hidden, names, tmp_path, needs):
     """A mount beneath a read-only path of the caller is read-only as well, or it is not there."""
     needs("root")
     tmp_path.joinpath("under").mkdir()
@@ -169,7 +169,7 @@ said += [result.status, result.stdout]
 
 
 @each_and_all
-def test_descriptors_of_the_caller_are_closed(hidden, names):
+def test_fallback_closes_descriptors_of_the_caller(hidden, names):
     """What the caller left open is closed in the launcher, by whatever means it has."""
     script = """
 kept = [os.open("/etc/passwd", os.O_RDONLY), *os.pipe()] + [os.open("/", os.O_RDONLY) for _ in range(200)]
@@ -206,7 +206,7 @@ for name in ("/link", "/real/deep", "/real", ""): (os.unlink if name == "/link" 
 
 
 @each_and_all
-def test_sources_are_checked(hidden, names):
+def test_fallback_checks_sources(hidden, names):
     """A swapped source, a link as source, on the way or magic, a missing one: each is refused as it is with the newer call."""
     expected = [errno.ESTALE, errno.ELOOP, errno.ELOOP, errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP]
     assert expected == hidden(names, SOURCES)
@@ -225,20 +225,20 @@ for path in ("/new/dev/fd/x", "/new/none/x", "/new/etc/hostname/x"):
 
 
 @each_and_all
-def test_places_are_resolved_beneath_the_root(hidden, names):
+def test_fallback_resolves_places_beneath_the_root(hidden, names):
     """No link and no missing parent is passed when things are made."""
     assert [True, True, True] == hidden(names, PLACES)
 
 
 @each_and_all
-def test_everything_ends_with_the_run(hidden, names):
+def test_fallback_kill_reaches_every_process(hidden, names):
     """The kill reaches the whole tree, whichever call made it."""
     script = run_of("sh", "-c", "(setsid sleep 1000 &); sleep 1000", fields="timeout_ms=100")
     assert [None, None, "clock", None] == hidden(names, script)[:4]
 
 
 @each_and_all
-def test_workspaces_keep_their_promise(hidden, names, tmp_path):
+def test_fallback_workspace_does_not_change_the_host(hidden, names, tmp_path):
     """Copy-on-write or read-only, as the host allows: the caller does not see what the command does to its directory."""
     tmp_path.chmod(0o755)
     tmp_path.joinpath("ours").mkdir(mode=0o777)
@@ -266,7 +266,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_refusal_is_no_absence(hidden, name):
+def test_fallback_is_not_taken_on_eperm(hidden, name):
     """EPERM in the place of ENOSYS is a "no" of the host: the run fails and names the step, and no fall-back is taken."""
     script = """
 plan = handwritten_plans.compiled("true")
@@ -280,7 +280,7 @@ said += [half, (plan.room if half == "room" else plan.payload)[step][0].removepr
     assert step in steps
 
 
-def test_a_refused_close_range_ends_the_core_before_it_reads_anything(hidden):
+def test_close_range_denied_ends_the_core_before_it_reads(hidden):
     """The core does not run with descriptors that it could not close, and reports it; there is no plan yet, and so no step."""
     script = """
 with handwritten_plans.Talk(core) as talk:
@@ -292,7 +292,7 @@ with handwritten_plans.Talk(core) as talk:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_refusal_is_an_error_with_words(hidden, name):
+def test_fallback_not_taken_is_a_setup_error(hidden, name):
     """What the caller of the product gets is an error of the set-up, and nothing has run."""
     script = """
 from capsule_run.model.request import Request
@@ -319,7 +319,7 @@ said += [dict(one) for one in run.processes if one["pid"] != run.processes[0]["p
 """
 
 
-def test_the_end_of_a_process_is_known_from_its_zombie(hidden):
+def test_fallback_process_end_is_read_from_the_zombie(hidden):
     """Before Linux 6.15 nobody remembers how a process ended but the process itself, until its parent waits for it."""
     ioctl = {"x86_64": 16, "aarch64": 29}[os.uname().machine]
     killed = hidden([], NO_EXIT.format(ioctl=ioctl, error=int(errno.ENOTTY)))

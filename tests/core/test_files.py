@@ -32,7 +32,7 @@ def talk_with_pipe(talk, steps, content):
         os.close(inner)
 
 
-def test_files_are_cut_from_the_pipe_by_their_sizes(core_path):
+def test_input_files_are_cut_from_the_pipe_by_size(core_path):
     """Each step takes the bytes that it names and no more, an empty file takes none, and modes are as given."""
     plan = compiled("sh", "-c", "cat a c; stat -c '%a %s' a b c")
     files = {"a": ("0600", "3"), "b": ("0755", "0"), "c": ("0444", "4")}
@@ -52,7 +52,7 @@ def test_files_are_cut_from_the_pipe_by_their_sizes(core_path):
         pytest.param("/new/dev/fd/f", 1, errno.ELOOP, id="a link on the way"),
     ],
 )
-def test_a_file_that_cannot_be_made_fails_its_step(core_path, place, size, wrong):
+def test_input_file_that_cannot_be_made_fails_its_step(core_path, place, size, wrong):
     """Nothing runs with a file that is missing, short, or elsewhere than it was to be."""
     plan = compiled("true")
     room = room_with(plan, ("fill", "0", place, "0644", str(size)))
@@ -63,7 +63,7 @@ def test_a_file_that_cannot_be_made_fails_its_step(core_path, place, size, wrong
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "socket"])
-def test_only_a_pipe_is_read(core_path, tmp_path, kind):
+def test_input_files_from_another_descriptor_are_refused(core_path, tmp_path, kind):
     """Another descriptor than a pipe's is refused by the kernel, and the step fails."""
     plan = compiled("true")
     room = room_with(plan, ("fill", "0", "/workspace/f", "0644", "1"))
@@ -83,7 +83,7 @@ def test_only_a_pipe_is_read(core_path, tmp_path, kind):
     assert ("room", number_of(room, "fill"), errno.EINVAL) == report.failed
 
 
-def test_the_layer_of_an_overlay_is_handed_out(core_path, tmp_path):
+def test_offer_layer_hands_out_the_overlay_layer(core_path, tmp_path):
     """`offer` and `offer-layer` give two directories, in this order: what the command sees, and what it wrote."""
     (tmp_path / "below").write_text("b")
     plan = compiled("sh", "-c", "echo x > above", isolation=Isolation(workspace=Workspace(source=str(tmp_path))))
@@ -100,7 +100,7 @@ def test_the_layer_of_an_overlay_is_handed_out(core_path, tmp_path):
                 os.close(fd)
 
 
-def test_no_descriptor_of_the_pipe_reaches_the_command(core_path):
+def test_input_file_descriptors_do_not_reach_the_command(core_path):
     """The command has 0, 1, 2 and what it opens: neither the pipe nor an offered directory."""
     plan = compiled("sh", "-c", "ls /proc/self/fd | wc -l")
     room = room_with(plan, ("fill", "0", "/workspace/f", "0644", "1"))
@@ -126,7 +126,7 @@ def copy_of(path, place="/workspace/f", mode="0640"):
     return ("copy", str(path), str(seen.st_dev), str(seen.st_ino), place, mode)
 
 
-def test_a_copy_holds_what_the_file_held(core_path, public_tmp):
+def test_copied_file_has_content_and_given_mode(core_path, public_tmp):
     """All of it, with the mode that the plan says, whatever the file's own."""
     (public_tmp / "file").write_bytes(CONTENT * 300)
     (public_tmp / "file").chmod(0o444)
@@ -149,7 +149,7 @@ def test_a_copy_holds_what_the_file_held(core_path, public_tmp):
         pytest.param("secret", errno.EACCES, id="what root alone may read", marks=pytest.mark.needs("root")),
     ],
 )
-def test_what_is_no_file_that_python_saw_is_not_copied(core_path, public_tmp, lies_there, wrong):
+def test_copied_file_swapped_or_special_fails_its_step(core_path, public_tmp, lies_there, wrong):
     """Nobody waits for it, and root's rights are not used for it: the step fails."""
     path = public_tmp / "file"
     path.write_bytes(CONTENT)

@@ -13,13 +13,13 @@ pytestmark = pytest.mark.sandbox
 REPORT = "times 1 2 3 4 5 6 7\\nkilled clock\\nstarted 6\\nexited 0\\nstdout 0 0 0\\nstderr 0 0 0\\nend\\n"
 
 
-def test_no_descriptor_but_the_streams_is_open(core_path):
+def test_descriptors_of_the_command_are_its_streams(core_path):
     """The command has 0, 1 and 2 (and the one that lists them), whatever we had."""
     _report, out, _err = run_python(core_path, "import os; print(sorted(map(int, os.listdir('/proc/self/fd'))))")
     assert b"[0, 1, 2, 3]\n" == out  # 3 is the listing itself
 
 
-def test_a_report_written_to_every_descriptor_number_changes_nothing(core_path):
+def test_forged_report_on_any_descriptor_changes_nothing(core_path):
     """A report-like text goes to every number that a descriptor can have; it is output where it is anything."""
     script = f"""if True:
         import os
@@ -33,7 +33,7 @@ def test_a_report_written_to_every_descriptor_number_changes_nothing(core_path):
     assert (7, "", text, text) == (report.exited, report.killed, out, err)
 
 
-def test_link_messages_written_to_every_descriptor_number_change_nothing(core_path):
+def test_forged_link_message_on_any_descriptor_changes_nothing(core_path):
     """The same with the binary messages of process 1."""
     script = """if True:
         import os, socket, struct
@@ -84,7 +84,7 @@ ATTACKS = {
 
 @pytest.mark.parametrize("user", [1000, 0])
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_process_1_cannot_be_touched(core_path, attack, user):
+def test_init_cannot_be_traced_or_limited(core_path, attack, user):
     """The command, root inside or not, can neither read, change, slow nor limit the process that reports on it."""
     script = f"""if True:
         import ctypes, os
@@ -106,7 +106,7 @@ def test_process_1_cannot_be_touched(core_path, attack, user):
     assert (b"refused\n", None) == (out, report.signalled) or (b"", 31) == (out, report.signalled)
 
 
-def test_the_parent_of_the_command_is_no_way_out(core_path):
+def test_signal_to_the_parent_stays_inside(core_path):
     """Signals to the parent, the group 0 and all others do not reach beyond the wall or change the end."""
     script = """if True:
         import os
@@ -119,7 +119,7 @@ def test_the_parent_of_the_command_is_no_way_out(core_path):
     assert (7, "") == (report.exited, report.killed)
 
 
-def test_a_fake_end_of_a_child_is_not_taken_for_the_command_s(core_path):
+def test_forged_sigchld_is_not_the_end(core_path):
     """Process 1 learns of ends from wait and not from what a SIGCHLD says, which anybody may send."""
     script = """if True:
         import ctypes, os
@@ -135,7 +135,7 @@ def test_a_fake_end_of_a_child_is_not_taken_for_the_command_s(core_path):
     assert (7, b"still here") == (report.exited, out) or 31 == report.signalled
 
 
-def test_no_socket_leads_out(core_path):
+def test_sockets_of_the_host_cannot_be_connected(core_path):
     """Sockets of the host, abstract ones, and every descriptor's peer: none can be connected to."""
     script = """if True:
         import os, socket
@@ -154,7 +154,7 @@ def test_no_socket_leads_out(core_path):
 
 
 @pytest.mark.parametrize("code", [124, 125, 126, 127, 137, 159, 2, 99])
-def test_an_exit_code_claims_nothing(core_path, code):
+def test_exit_code_of_ours_used_by_the_command_is_its_own(core_path, code):
     """Exit codes that the command line uses for our own words are the command's own when it uses them."""
     request = Request(command=("sh", "-c", f"echo 'timed out after 30000 ms' >&2; exit {code}"))
     result = execute(request, core_path=str(core_path))
@@ -162,7 +162,7 @@ def test_an_exit_code_claims_nothing(core_path, code):
 
 
 @pytest.mark.parametrize("number", [9, 15])
-def test_a_signal_of_its_own_claims_nothing(core_path, number):
+def test_exit_signal_of_the_command_is_no_limit(core_path, number):
     """A command that kills itself was not ended by a limit, nor by the clock."""
     result = execute(Request(command=("sh", "-c", f"kill -{number} $$")), core_path=str(core_path))
     assert ("error", "E3005") == (result.status, result.error.code)
@@ -186,7 +186,7 @@ def test_init_cannot_be_made_to_look_lost(core_path):
     assert (7, "") == (report.exited, report.killed)
 
 
-def test_the_command_line_of_our_processes_says_nothing(core_path):
+def test_init_command_line_is_one_word(core_path):
     """What can be read of process 1 is one word."""
     _report, out, _err = run_command(core_path, "sh", "-c", "cat /proc/1/cmdline /proc/1/comm")
     assert out.split(b"\0")[0] in (b"capsule-core", b"") or out == b"capsule-core\n"

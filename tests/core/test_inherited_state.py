@@ -77,7 +77,7 @@ for fd in kept: os.set_inheritable(fd, True)
 """
 
 
-def test_descriptors_of_the_caller_do_not_get_in(odd_caller):
+def test_inherited_descriptors_do_not_get_in(odd_caller):
     """Files, directories, sockets, pipes and namespaces of the caller, inheritable and at high numbers, end at the wall."""
     answer = odd_caller(OPEN_EVERYTHING, *python("import os; print(sorted(map(int, os.listdir('/proc/self/fd'))))"))
     assert (FINE, "[0, 1, 2, 3]\n") == (answer.end, answer.out)
@@ -94,7 +94,7 @@ with handwritten_plans.Talk({core!r}) as talk:
 """
 
 
-def test_the_launcher_holds_nothing_of_the_caller_either(odd_caller, core_path):
+def test_inherited_state_is_not_held_by_the_launcher(odd_caller, core_path):
     """Descriptors, environment and arguments of the caller are not in the launcher: it cannot pass on what it has not."""
     answer = odd_caller(
         OPEN_EVERYTHING + LOOK_AT_LAUNCHER.format(core=str(core_path)), "true", env={**os.environ, "SECRET": "x"}
@@ -108,7 +108,7 @@ BLOCK_ALL = "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n"
 
 
 @pytest.mark.parametrize("setup", [IGNORE_ALL, BLOCK_ALL, IGNORE_ALL + BLOCK_ALL], ids=["ignored", "blocked", "both"])
-def test_signal_dispositions_and_masks_do_not_get_in(odd_caller, setup):
+def test_inherited_signal_state_does_not_get_in(odd_caller, setup):
     """Whatever the caller ignores (SIGCHLD, SIGPIPE) or blocks, the command starts with every signal as it is by default."""
     answer = odd_caller(setup, "cat", "/proc/self/status")
     words = "SigPnd ShdPnd SigBlk SigIgn SigCgt".split()
@@ -116,13 +116,13 @@ def test_signal_dispositions_and_masks_do_not_get_in(odd_caller, setup):
     assert (FINE, [f"{word}:\t{0:016x}" for word in words]) == (answer.end, said)
 
 
-def test_a_pipe_that_closes_ends_the_command_though_the_caller_ignores_sigpipe(odd_caller):
+def test_inherited_ignored_sigpipe_does_not_get_in(odd_caller):
     """The usual case of the above: Python ignores SIGPIPE, and `yes | head` must end all the same."""
     answer = odd_caller("", "sh", "-c", "yes | head -1; echo ${PIPESTATUS:-done}")
     assert (FINE, "y\ndone\n") == (answer.end, answer.out)
 
 
-def test_umask_does_not_get_in(odd_caller):
+def test_inherited_umask_does_not_get_in(odd_caller):
     """A caller's umask neither makes the sandbox's own files unreadable nor the command's."""
     answer = odd_caller(
         "os.umask(0o777)",
@@ -145,7 +145,7 @@ PRIORITY = "rest = open('/proc/self/stat').read().rpartition(')')[2].split(); pr
         pytest.param("os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))", "0 5", id="idle"),
     ],
 )
-def test_a_caller_that_is_less_urgent_stays_so(odd_caller, setup, expected):
+def test_inherited_low_priority_is_kept(odd_caller, setup, expected):
     """Nobody becomes more urgent by starting a sandbox."""
     answer = odd_caller(setup, *python(PRIORITY))
     assert (FINE, expected + "\n") == (answer.end, answer.out)
@@ -160,7 +160,7 @@ def test_a_caller_that_is_less_urgent_stays_so(odd_caller, setup, expected):
         pytest.param("os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))", id="rr"),
     ],
 )
-def test_urgency_does_not_get_in(odd_caller, setup):
+def test_inherited_high_priority_does_not_get_in(odd_caller, setup):
     """A command is never more urgent than usual, though its caller is."""
     answer = odd_caller(setup, *python(PRIORITY))
     assert (FINE, "0 0\n") == (answer.end, answer.out)
@@ -170,7 +170,7 @@ IOPRIO = {"x86_64": (251, 252), "aarch64": (30, 31)}
 
 
 @pytest.mark.root
-def test_real_time_priority_of_input_and_output_does_not_get_in(odd_caller, core_path):
+def test_inherited_io_priority_does_not_get_in(odd_caller, core_path):
     """The caller's real-time class for disks is its own: the room's processes have the usual one."""
     set_number, get_number = IOPRIO[os.uname().machine]
     look = f"""
@@ -198,7 +198,7 @@ RLIMITS = {
 
 
 @pytest.mark.parametrize("name", RLIMITS)
-def test_low_or_high_limits_of_the_caller_are_not_the_command_s(odd_caller, name):
+def test_inherited_soft_limits_do_not_get_in(odd_caller, name):
     """The sandbox works, and the command has the limits of its plan, whatever soft limits its caller has."""
     answer = odd_caller(RLIMITS[name], "cat", "/proc/self/limits")
     said = {line[:25].strip(): line[25:].split()[:2] for line in answer.out.splitlines()}
@@ -207,35 +207,35 @@ def test_low_or_high_limits_of_the_caller_are_not_the_command_s(odd_caller, name
     assert [planned["4"], planned["7"]] == [said["Max core file size"], said["Max open files"]]
 
 
-def test_a_hard_limit_of_descriptors_is_kept_and_does_not_break_the_room(odd_caller):
+def test_inherited_hard_limit_of_descriptors_is_kept(odd_caller):
     """A caller that may have 64 descriptors at most gets a sandbox that has no more."""
     setup = "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))"
     answer = odd_caller(setup, "grep", "open files", "/proc/self/limits")
     assert (FINE, ["64", "64"]) == (answer.end, answer.out[25:].split()[:2])
 
 
-def test_personality_does_not_get_in(odd_caller):
+def test_inherited_personality_does_not_get_in(odd_caller):
     """A caller without address space randomisation does not take it from the command."""
     setup = "assert libc.personality(0x0040000 | 0x0400000 | 0x0100000) >= 0"
     answer = odd_caller(setup, "cat", "/proc/self/personality")
     assert (FINE, "00000000\n") == (answer.end, answer.out)
 
 
-def test_addresses_differ_from_run_to_run(odd_caller):
+def test_aslr_addresses_differ_between_runs(odd_caller):
     """The point of the above, as an attacker would see it."""
     setup = "assert libc.personality(0x0040000) >= 0"
     said = {odd_caller(setup, "grep", "stack", "/proc/self/maps").out for _ in range(3)}
     assert 3 == len(said)
 
 
-def test_environment_does_not_get_in(odd_caller):
+def test_inherited_environment_does_not_get_in(odd_caller):
     """No variable of the caller is seen inside, neither by the command nor in any process's file."""
     command = ("sh", "-c", "env | cut -d= -f1 | sort; cat /proc/[0-9]*/environ | grep -c LEAKED")
     answer = odd_caller("", *command, env={**os.environ, "SECRET": "LEAKED", "LD_PRELOAD": "", "IFS": "LEAKED"})
     assert ["HOME", "LANG", "PATH", "PWD", "PYTHONUNBUFFERED", "TMPDIR", "USER", "0"] == answer.out.split()
 
 
-def test_the_terminal_of_the_caller_cannot_be_reached(odd_caller):
+def test_inherited_terminal_cannot_be_reached(odd_caller):
     """From a caller with a controlling terminal: /dev/tty does not open, no stream is a terminal, no TIOCSTI."""
     master, slave = pty.openpty()
     script = """if True:
@@ -253,7 +253,7 @@ def test_the_terminal_of_the_caller_cannot_be_reached(odd_caller):
     assert (FINE, "6\n[False, False, False]\n0\n") == (answer.end, answer.out)
 
 
-def test_a_working_directory_that_is_gone_does_no_harm(odd_caller):
+def test_inherited_working_directory_deleted_is_harmless(odd_caller):
     """A caller whose directory was removed can still run something."""
     setup = "place = tempfile.mkdtemp(); os.chdir(place); os.rmdir(place)"
     answer = odd_caller(setup, "pwd")
@@ -263,14 +263,14 @@ def test_a_working_directory_that_is_gone_does_no_harm(odd_caller):
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)])
-def test_closed_streams_of_the_caller_do_no_harm(odd_caller, closed):
+def test_inherited_closed_streams_are_harmless(odd_caller, closed):
     """With any of 0, 1, 2 closed, descriptors of ours land there; each still arrives where it belongs."""
     setup = "".join(f"os.close({fd});" for fd in closed)
     answer = odd_caller(setup, "sh", "-c", "cat; echo out; echo err >&2; exit 3")
     assert ((3, None, "", None), "out\n", "err\n") == (answer.end, answer.out, answer.err)
 
 
-def test_no_new_privs_of_the_caller_does_no_harm(odd_caller):
+def test_inherited_no_new_privs_is_harmless(odd_caller):
     """A caller that has given up privileges can still make a sandbox."""
     answer = odd_caller("assert libc.prctl(38, 1, 0, 0, 0) == 0", "id", "-u")
     assert (FINE, "1000\n") == (answer.end, answer.out)
@@ -282,19 +282,19 @@ for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF): si
 """
 
 
-def test_timers_do_not_get_in(odd_caller):
+def test_inherited_timers_do_not_get_in(odd_caller):
     """A caller's alarm rings for the caller, and interrupts nothing of ours on either side."""
     answer = odd_caller(TIMERS, "sh", "-c", "sleep 0.3; echo slept")
     assert (FINE, "slept\n") == (answer.end, answer.out)
 
 
-def test_a_death_signal_of_the_caller_does_not_get_in(odd_caller):
+def test_inherited_parent_death_signal_does_not_get_in(odd_caller):
     """The caller's own parent-death signal is not the sandbox's."""
     answer = odd_caller("assert libc.prctl(1, 9, 0, 0, 0) == 0", "true")
     assert FINE == answer.end
 
 
-def test_the_thread_that_started_a_run_may_end(odd_caller, core_path):
+def test_run_survives_the_end_of_its_thread(odd_caller, core_path):
     """A core outlives the thread that spawned it: a parent-death signal is a thread's, and we use none there."""
     setup = f"""
 talks = []
@@ -308,7 +308,7 @@ talks[0].__exit__()
 
 
 @pytest.mark.root
-def test_capabilities_and_groups_of_root_do_not_get_in(odd_caller):
+def test_inherited_capabilities_and_groups_do_not_get_in(odd_caller):
     """Inheritable and ambient capabilities, keep-caps and supplementary groups of a root caller end at the wall."""
     setup = """
 os.setgroups([0, 4, 27, 100])
@@ -330,7 +330,7 @@ assert libc.prctl(47, 2, 0, 0, 0) == 0 and libc.prctl(8, 1, 0, 0, 0) == 0
 
 
 @pytest.mark.root
-def test_an_oom_score_of_the_caller_does_not_get_in(odd_caller):
+def test_inherited_oom_score_does_not_get_in(odd_caller):
     """A caller that the kernel spares does not spare the command: the sandbox goes first."""
     setup = """
 score = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
@@ -342,7 +342,7 @@ os.close(score)
     assert (FINE, "1000\n") == (answer.end, answer.out)
 
 
-def test_pending_signals_do_not_get_in(odd_caller):
+def test_inherited_pending_signals_do_not_get_in(odd_caller):
     """A signal that waits for the caller is not delivered to the command."""
     setup = "signal.pthread_sigmask(signal.SIG_BLOCK, {10, 15, 34}); [os.kill(os.getpid(), number) for number in (10, 15, 34)]"
     answer = odd_caller(setup, "sh", "-c", "echo fine")

@@ -75,7 +75,7 @@ def measured(record_property, times):
 
 
 @pytest.mark.parametrize("part", range(5))
-def test_the_caller_is_killed(core_path, part, record_property):
+def test_caller_killed_ends_every_sandbox(core_path, part, record_property):
     """kill -9 of a Python process that runs sandboxes in two threads, at a random moment: all of them end (20 rounds)."""
     path = [str(Path(capsule_run.__file__).parent.parent)]
     script = CALLER.format(path=path, tree=TREE, core=str(core_path))
@@ -115,7 +115,7 @@ def begin(core_path, plan, chance):
 
 @pytest.mark.parametrize("part", range(4))
 @pytest.mark.parametrize("victim", ["launcher", "init", "socket"])
-def test_one_of_ours_is_killed(core_path, victim, part, record_property):
+def test_launcher_or_init_killed_ends_everything(core_path, victim, part, record_property):
     """kill -9 of launcher or init, or letting go of the socket, at a random moment: everything ends (25 rounds).
 
     On a crowded machine there may be no init yet in any of them: then more, until one has been there.
@@ -154,7 +154,7 @@ def test_one_of_ours_is_killed(core_path, victim, part, record_property):
     assert [] == leftovers_of_processes()
 
 
-def test_the_launcher_is_stopped(core_path):
+def test_launcher_stopped_then_killed_ends_everything(core_path):
     """A launcher that is stopped and then killed ends its sandbox like one that is killed at once."""
     plan = compiled("sh", "-c", "echo ready; " + TREE, on_output_limit="truncate")
     with Talk(core_path) as talk:
@@ -172,7 +172,7 @@ def test_the_launcher_is_stopped(core_path):
             os.close(init)
 
 
-def test_a_room_that_waits_is_let_go(core_path):
+def test_room_waiting_ends_with_its_owner(core_path):
     """A room on a shelf ends with its owner as a running one does."""
     plan = compiled("true")
     talks = [Talk(core_path) for _ in range(8)]
@@ -190,7 +190,7 @@ def test_a_room_that_waits_is_let_go(core_path):
             os.close(init)
 
 
-def test_an_offered_directory_keeps_nothing_alive(core_path):
+def test_offered_directory_held_keeps_no_process_alive(core_path):
     """A descriptor of the workspace that Python still holds does not hold the processes."""
     plan = compiled("sleep", "1000")
     with Talk(core_path) as talk:

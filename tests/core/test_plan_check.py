@@ -99,13 +99,13 @@ def with_host_network(steps):
     return changed(steps, "namespace", ("namespace", "cgroup"), ("host-net",), which=5)
 
 
-def test_the_tables_of_these_tests_are_the_core_s(language):
+def test_plan_tables_of_the_tests_have_every_verb(language):
     """No verb of the core is missing from the tables that these tests go through."""
     assert [(verb.half, verb.name) for verb in language] == EVERY_VERB
 
 
 @pytest.mark.parametrize("half", HALVES)
-def test_smallest_plan_is_accepted(core_path, half):
+def test_plan_smallest_is_accepted(core_path, half):
     """The smallest plan above the floor is accepted, so that each refusal below has one reason."""
     assert "ok" == check(core_path, half, SMALLEST[half])
 
@@ -136,20 +136,20 @@ def test_plan_with_every_verb_is_accepted(core_path, language, half):
         pytest.param("half", b"capsule-plan\0" + b"1\0\0end\0", id="empty half"),
     ],
 )
-def test_wrong_header_is_refused(core_path, half, said, text):
+def test_plan_header_wrong_is_refused(core_path, half, said, text):
     """Nothing is read behind a header that is not ours."""
     assert f"refused 0 {said}" == check(core_path, half, text)
 
 
 @pytest.mark.parametrize("half", HALVES)
-def test_the_other_half_is_refused(core_path, half):
+def test_plan_other_half_is_refused(core_path, half):
     """A payload is no room and a room is no payload, though each is well formed."""
     other = HALVES[half == "room"]
     assert "refused 0 half" == check(core_path, half, encode(other, SMALLEST[other]))
 
 
 @pytest.mark.parametrize("half", HALVES)
-def test_a_plan_cut_anywhere_is_refused(core_path, language, half):
+def test_plan_cut_anywhere_is_refused(core_path, language, half):
     """A plan that lacks its tail, at whatever byte, is refused as cut (or as no plan, while the header is cut)."""
     text = encode(half, full(half, language))
     header = len(encode(half, (), end=()))
@@ -165,20 +165,20 @@ def test_a_plan_cut_anywhere_is_refused(core_path, language, half):
 @pytest.mark.parametrize(
     "word", ["", "nonsense", "END", "capsule-plan", "Namespace", "i", "namespac", "namespaces", "\xff"]
 )
-def test_unknown_verb_is_refused(core_path, half, word):
+def test_plan_unknown_verb_is_refused(core_path, half, word):
     """A word that is no verb of this half is refused where it stands."""
     assert "refused 1 verb" == check(core_path, half, (SMALLEST[half][0], (word,), *SMALLEST[half][1:]))
 
 
 @pytest.mark.parametrize(("half", "name"), EVERY_VERB)
-def test_a_verb_of_the_other_half_is_refused(core_path, half, name):
+def test_plan_verb_of_the_other_half_is_refused(core_path, half, name):
     """Each half has its own verbs: what builds a room cannot be asked of a payload, nor the reverse."""
     other = HALVES[half == "room"]
     assert "refused 0 verb" == check(core_path, other, (step_of(half, name), *SMALLEST[other]))
 
 
 @pytest.mark.parametrize(("half", "name"), EVERY_VERB)
-def test_a_step_with_a_field_too_many_is_refused(core_path, language, half, name):
+def test_plan_step_with_extra_field_is_refused(core_path, language, half, name):
     """The number of fields is fixed: one more is read as a verb, which it is not."""
     steps = full(half, language) if name != "host-net" else with_host_network(full(half, language))
     at = max(index for index, step in enumerate(steps) if step[0] == name)
@@ -187,7 +187,7 @@ def test_a_step_with_a_field_too_many_is_refused(core_path, language, half, name
 
 
 @pytest.mark.parametrize(("half", "name"), [(half, name) for half, name in EVERY_VERB if len(step_of(half, name)) > 1])
-def test_a_step_with_a_field_too_few_is_refused(core_path, half, name):
+def test_plan_step_with_missing_field_is_refused(core_path, half, name):
     """A missing last field cannot be made up by what follows it: the plan ends before it is whole."""
     text = encode(half, (step_of(half, name)[:-1],), end=())
     if name in ("bind", "idmap"):  # they need a source before them
@@ -196,7 +196,7 @@ def test_a_step_with_a_field_too_few_is_refused(core_path, half, name):
 
 
 @pytest.mark.parametrize("half", HALVES)
-def test_steps_out_of_order_are_refused(core_path, language, half):
+def test_plan_steps_out_of_order_are_refused(core_path, language, half):
     """For each pair of neighbouring ranks, the later step before the earlier one is refused."""
     steps = full(half, language)
     rank = {verb.name: verb.rank for verb in language if verb.half == half}
@@ -210,7 +210,7 @@ def test_steps_out_of_order_are_refused(core_path, language, half):
 
 
 @pytest.mark.parametrize(("half", "name"), EVERY_VERB)
-def test_no_step_comes_after_the_last_rank(core_path, language, half, name):
+def test_plan_step_after_the_last_rank_is_refused(core_path, language, half, name):
     """Every verb is refused behind the last one of its half: an order that is only checked between neighbours is none."""
     last = [verb for verb in language if verb.half == half][-1]
     steps = (*full(half, language), step_of(half, name))
@@ -221,7 +221,7 @@ def test_no_step_comes_after_the_last_rank(core_path, language, half, name):
 
 
 @pytest.mark.parametrize(("half", "name"), EVERY_VERB)
-def test_only_verbs_of_a_list_may_be_repeated(core_path, language, half, name):
+def test_plan_repeated_verb_is_refused(core_path, language, half, name):
     """A verb that stands for one fact may stand once: there is no last one that wins."""
     verb = next(verb for verb in language if (verb.half, verb.name) == (half, name))
     steps = full(half, language) if name != "host-net" else with_host_network(full(half, language))
@@ -245,26 +245,26 @@ FLOOR = {
 
 
 @pytest.mark.parametrize("half", HALVES)
-def test_the_floor_is_the_one_we_promise(language, half):
+def test_plan_floor_is_the_promised_one(language, half):
     """Nobody lowers the floor by a number in a table."""
     assert FLOOR[half] == [verb.name for verb in language if verb.half == half and verb.least > 0]
 
 
 @pytest.mark.parametrize(("half", "name"), [(half, name) for half in HALVES for name in FLOOR[half]])
-def test_a_plan_below_the_floor_is_refused(core_path, half, name):
+def test_plan_below_the_floor_is_refused(core_path, half, name):
     """Without any one of the steps of the floor nothing runs, and the refusal names it."""
     steps = tuple(step for step in SMALLEST[half] if step[0] != name)
     assert f"refused {len(steps)} {name}" == check(core_path, half, steps)
 
 
 @pytest.mark.parametrize("missing", range(6))
-def test_each_namespace_is_part_of_the_floor(core_path, missing):
+def test_plan_without_any_namespace_is_refused(core_path, missing):
     """A room that would share any one namespace with the host is refused."""
     steps = changed(ROOM, "namespace", which=missing)
     assert f"refused {len(steps)} namespace" == check(core_path, "room", steps)
 
 
-def test_the_host_s_network_must_be_asked_for(core_path):
+def test_plan_host_network_must_be_asked_for(core_path):
     """`host-net` stands in the place of a network of its own: with both, or with neither, nothing runs."""
     both = changed(ROOM, "namespace", ("namespace", "cgroup"), ("host-net",), which=5)
     neither = changed(ROOM, "network")
@@ -429,20 +429,20 @@ def in_words(case):
 
 
 @pytest.mark.parametrize(("half", "step", "text"), BAD_FIELDS, ids=map(in_words, BAD_FIELDS))
-def test_a_bad_field_is_refused(core_path, half, step, text):
+def test_plan_field_invalid_is_refused(core_path, half, step, text):
     """Every kind of field has one spelling, and any other is refused at its step."""
     at, steps = put(half, step, text)
     assert f"refused {at} field" == check(core_path, half, steps)
 
 
 @pytest.mark.parametrize(("half", "step", "text"), GOOD_FIELDS, ids=map(in_words, GOOD_FIELDS))
-def test_a_good_field_is_accepted(core_path, half, step, text):
+def test_plan_field_at_its_bounds_is_accepted(core_path, half, step, text):
     """The bounds of each kind are part of it."""
     _at, steps = put(half, step, text)
     assert "ok" == check(core_path, half, steps)
 
 
-def test_at_most_192_sources(core_path):
+def test_plan_source_193_is_refused(core_path):
     """The table of sources has 192 places: the 193rd source is refused, whichever verb it comes with."""
     at = next(at for at, step in enumerate(ROOM) if step[0] == "root")
     source, inner = ("source", "/usr", "1", "2"), ("inner-source", "/usr", "1", "2")
@@ -451,7 +451,7 @@ def test_at_most_192_sources(core_path):
         assert f"refused {at + 192} repeat" == check(core_path, "room", (*ROOM[:at], *many, inner, *ROOM[at:]))
 
 
-def test_a_source_is_named_only_behind_it(core_path):
+def test_plan_source_named_before_it_is_refused(core_path):
     """`bind` and `idmap` name sources by number, and none that is still to come."""
     at = next(at for at, step in enumerate(ROOM) if step[0] == "root")
     steps = (
@@ -466,31 +466,31 @@ def test_a_source_is_named_only_behind_it(core_path):
 
 @pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("more", [b"\0", b"x", b"end\0", b"namespace\0" + b"user\0"])
-def test_bytes_behind_the_end_are_refused(core_path, half, more):
+def test_plan_bytes_after_the_end_are_refused(core_path, half, more):
     """`end` is the end: nothing can hide behind it."""
     assert f"refused {len(SMALLEST[half])} end" == check(core_path, half, encode(half, SMALLEST[half]) + more)
 
 
 @pytest.mark.parametrize("half", HALVES)
-def test_a_plan_without_its_end_is_refused(core_path, half):
+def test_plan_without_end_is_refused(core_path, half):
     """A plan that stops between two steps was cut, however complete it looks."""
     assert f"refused {len(SMALLEST[half])} cut" == check(core_path, half, encode(half, SMALLEST[half], end=()))
 
 
-def test_an_early_end_is_below_the_floor(core_path):
+def test_plan_early_end_is_below_the_floor(core_path):
     """`end` as the first step is the floor's refusal and not a plan that asks for nothing."""
     assert "refused 0 namespace" == check(core_path, "room", ())
     assert "refused 0 id" == check(core_path, "payload", ())
 
 
-def test_a_plan_of_4_mib_is_read_and_no_byte_more(core_path):
+def test_plan_of_4_mib_is_the_largest(core_path):
     """Plans end at 4 MiB: the largest is accepted, and one byte more is cut and so refused."""
     room = (4 << 20) - len(encode("payload", changed(PAYLOAD, "arg", ("arg", ""))))
     assert "ok" == check(core_path, "payload", changed(PAYLOAD, "arg", ("arg", "x" * room)))
     assert "refused 15 cut" == check(core_path, "payload", changed(PAYLOAD, "arg", ("arg", "x" * (room + 1))))
 
 
-def test_at_most_600_000_steps(core_path):
+def test_plan_of_600_000_steps_is_the_longest(core_path):
     """The number of steps is bounded, far above what a megabyte of one-byte arguments needs."""
     many = changed(PAYLOAD, "arg", *(("arg", ""),) * 600_000)
     assert "ok" == check(core_path, "payload", changed(PAYLOAD, "arg", *(("arg", "x"),) * 524_288))
@@ -498,7 +498,7 @@ def test_at_most_600_000_steps(core_path):
 
 
 @pytest.mark.parametrize(("nul", "at"), [*itertools.product(["\0", "\0\0"], [1, 2, 3])])
-def test_nul_within_a_field_shifts_the_rest_and_is_refused(core_path, nul, at):
+def test_plan_nul_within_a_field_is_refused(core_path, nul, at):
     """A NUL that got into a field makes another plan, and that one is refused."""
     step = ["file", "/f", "0644", "text"]
     step[at] += nul + "x"
@@ -543,7 +543,7 @@ REQUESTS = {
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_what_the_product_compiles_is_accepted(core_path, name):
+def test_plan_of_the_product_is_accepted(core_path, name):
     """Every plan that Python makes passes the checker, both halves."""
     plan = compile_plan(prepare(REQUESTS[name])[1])
     assert {"room": "ok", "payload": "ok"} == {
@@ -552,7 +552,7 @@ def test_what_the_product_compiles_is_accepted(core_path, name):
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_what_an_ordinary_or_a_privileged_caller_would_send_is_accepted(core_path, name):
+def test_plan_of_root_and_of_ordinary_user_is_accepted(core_path, name):
     """The plans of the other kind of caller (root or not) pass the checker as well, whoever runs this test."""
     policy = prepare(REQUESTS[name])[1]
     other = 0 if policy.identity.uid else 1001
@@ -563,7 +563,7 @@ def test_what_an_ordinary_or_a_privileged_caller_would_send_is_accepted(core_pat
     }
 
 
-def test_the_product_s_encoding_is_the_one_written_here():
+def test_plan_encoding_of_the_product_equals_the_tests():
     """Two encoders, one format: the product's and the one of these tests."""
     plan = compiled("true", "a", "", "\udcff")
     assert encode("room", plan.room) == encode_by_product("room", plan.room)
@@ -573,14 +573,14 @@ def test_the_product_s_encoding_is_the_one_written_here():
 @pytest.mark.parametrize(
     "arguments", [[], ["--check"], ["--check", "room", "more"], ["--verbs", "more"], ["--help"], ["-c", "x"]]
 )
-def test_the_core_by_hand_runs_nothing(core_path, arguments):
+def test_core_started_by_hand_runs_nothing(core_path, arguments):
     """Started by hand under any name with any argument, the core does nothing but list and check."""
     done = subprocess.run([core_path, *arguments], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
     assert (2, b"") == (done.returncode, done.stdout)
     assert done.stderr.startswith(b"capsule-core: run by capsule-run")
 
 
-def test_a_plan_that_cannot_be_read_is_no_refusal(core_path):
+def test_plan_unreadable_has_its_own_exit_code(core_path):
     """An error of reading has its own exit code: it says nothing about a plan."""
     directory = os.open("/", os.O_RDONLY)
     try:

@@ -21,7 +21,7 @@ def table(heading):
     return rows[2:]
 
 
-def test_the_document_has_every_verb_as_the_core_has_it(core_path):
+def test_plan_page_has_every_verb_of_the_core(core_path):
     """Half, phase, rank, how often and fields of each verb stand in the document as in the core, in the same order."""
     said = [
         [
@@ -37,14 +37,14 @@ def test_the_document_has_every_verb_as_the_core_has_it(core_path):
     assert said == [row[:6] for row in table("Verbs")]
 
 
-def test_the_document_explains_every_kind_of_field(core_path):
+def test_plan_page_explains_every_field_kind(core_path):
     """Each letter that a verb uses is explained once, and none that no verb uses."""
     used = {kind for verb in verbs(core_path) for kind in verb.kinds}
     explained = [row[0].strip("`") for row in table("Fields")]
     assert sorted(used) == sorted(explained)
 
 
-def test_every_verb_has_words(core_path):
+def test_plan_verb_has_a_description(core_path):
     """`--dry-run` and errors have a sentence for each verb, with as many gaps as there are fields at the most."""
     language = {verb.name: verb for verb in verbs(core_path)}
     assert sorted(language) == sorted(describe._WORDS)
@@ -56,14 +56,14 @@ def test_every_verb_has_words(core_path):
 
 
 @pytest.mark.parametrize("row", [row[0].strip("`").split()[0] for row in table("Report")])
-def test_every_line_of_the_report_is_read(row):
+def test_report_lines_on_the_page_are_parsed(row):
     """What the document says of the report, the parser knows by name."""
     source = Path(report.__file__).read_text()
     name = row.removesuffix("-room").removesuffix("-payload")
     assert f'"{name}' in source
 
 
-def test_every_line_of_the_record_is_explained():
+def test_record_lines_are_explained_on_the_page():
     """What the core writes down stands in the document, and nothing else does."""
     core = Path(__file__).resolve().parents[2] / "core"
     written = {name for file in core.glob("*.c") for name in re.findall(r'record_line\("([a-z-]+)"', file.read_text())}

@@ -34,7 +34,7 @@ def until_born(talk):
         time.sleep(0.001)
 
 
-def test_a_room_goes_on_where_its_birth_ended(core_path, plan):
+def test_preamble_then_room_then_payload_runs_the_command(core_path, plan):
     """Birth, room, payload: the command runs as it does without the first."""
     with Talk(core_path) as talk:
         talk.send_bytes("birth", encode("room", beginning(plan.room)))
@@ -45,7 +45,7 @@ def test_a_room_goes_on_where_its_birth_ended(core_path, plan):
     assert 0 < report.times["received"] < report.times["cloned"] < report.times["mapped"] < report.times["furnished"]
 
 
-def test_init_is_born_before_the_room_is_known(core_path, plan):
+def test_preamble_starts_init_before_the_room_is_sent(core_path, plan):
     """That is what it is for: the process is there while Python still plans."""
     with Talk(core_path) as talk:
         talk.send_bytes("birth", encode("room", beginning(plan.room)))
@@ -55,7 +55,7 @@ def test_init_is_born_before_the_room_is_known(core_path, plan):
         assert 0 == talk.report().exited
 
 
-def test_nothing_remains_of_a_birth_without_a_room(core_path, plan):
+def test_preamble_without_room_leaves_nothing(core_path, plan):
     """A caller that lets go, or dies, takes the newborn with it; the check behind every test looks for it."""
     with Talk(core_path) as talk:
         talk.send_bytes("birth", encode("room", beginning(plan.room)))
@@ -76,7 +76,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_a_room_that_begins_otherwise_is_refused(core_path, kind):
+def test_preamble_room_with_another_beginning_is_refused(core_path, kind):
     """What was done ahead is what the whole room, as it was checked, says: not a word more or less."""
     room = compiled("true").room
     room = tuple(step for step in room if step[0] != "drop-groups")
@@ -87,7 +87,7 @@ def test_a_room_that_begins_otherwise_is_refused(core_path, kind):
     assert (("room", 0, "birth"), "refused") == (report.refused, report.killed)
 
 
-def test_a_room_that_the_checker_refuses_is_refused_behind_a_birth(core_path, plan):
+def test_preamble_room_invalid_is_refused_with_its_step(core_path, plan):
     """The newborn ends, and the report says which step it was."""
     room = changed(plan.room, "pivot")
     with Talk(core_path) as talk:
@@ -96,7 +96,7 @@ def test_a_room_that_the_checker_refuses_is_refused_behind_a_birth(core_path, pl
         assert "pivot" == talk.report().refused[2]
 
 
-def test_there_is_one_birth(core_path, plan):
+def test_preamble_second_one_is_refused(core_path, plan):
     """A second one is no room."""
     with Talk(core_path) as talk:
         for _ in range(2):
@@ -104,14 +104,14 @@ def test_there_is_one_birth(core_path, plan):
         assert "message" == talk.report().refused[2]
 
 
-def test_a_birth_must_be_sealed(core_path, plan):
+def test_preamble_unsealed_is_refused(core_path, plan):
     """Like every plan: what could change behind the check was not checked."""
     with Talk(core_path) as talk:
         talk.send_bytes("birth", encode("room", beginning(plan.room)), sealed=False)
         assert "seals" == talk.report().refused[2]
 
 
-def test_descriptors_of_a_birth_are_let_go(core_path, plan, tmp_path):
+def test_preamble_descriptors_are_closed(core_path, plan, tmp_path):
     """They come again with the room, so the launcher does not keep the first ones."""
     mine = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     room = changed(plan.room, "pivot")  # refused, but only behind the birth
@@ -127,7 +127,7 @@ def test_descriptors_of_a_birth_are_let_go(core_path, plan, tmp_path):
         os.close(mine)
 
 
-def test_no_verb_behind_those_of_a_birth_is_taken(core_path):
+def test_preamble_with_later_verb_is_refused(core_path):
     """A source, say, needs the whole room to be checked."""
     steps = beginning(ROOM)
     assert "ok" == check(core_path, "birth", encode("room", steps))
@@ -136,7 +136,7 @@ def test_no_verb_behind_those_of_a_birth_is_taken(core_path):
 
 
 @pytest.mark.parametrize("name", ["namespace", "uid-map", "gid-map"])
-def test_a_birth_has_a_floor(core_path, name):
+def test_preamble_below_the_floor_is_refused(core_path, name):
     """Six namespaces and both maps: less is not born."""
     assert name in check(core_path, "birth", encode("room", changed(beginning(ROOM), name)))
 
@@ -148,7 +148,7 @@ REQUESTS = {
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_what_python_sends_ahead_is_how_the_room_begins(core_path, name):
+def test_preamble_of_the_product_is_a_prefix_of_its_room(core_path, name):
     """The product's own birth is a prefix of the product's own room, and passes the checker."""
     from capsule_run.plan.room import room_steps
 

@@ -36,7 +36,7 @@ def source_verb(plan):
 
 
 @pytest.mark.parametrize("word", ["", "r", "rooms", "Room", "payload", "kill", "signal"])
-def test_a_first_message_that_is_no_room_is_refused(core_path, word):
+def test_protocol_first_message_that_is_no_room_is_refused(core_path, word):
     """The first word must be `room`; an empty message is a caller that is gone."""
     with Talk(core_path) as talk:
         talk.send_bytes(word, encode("room", ROOM))
@@ -46,7 +46,7 @@ def test_a_first_message_that_is_no_room_is_refused(core_path, word):
             assert b"" == talk.core.receive()
 
 
-def test_a_first_message_that_is_too_long_ends_the_core(core_path):
+def test_protocol_first_message_too_long_ends_the_core(core_path):
     """A message beyond the protocol's longest is garbage, and nobody is left to report to."""
     with Talk(core_path) as talk:
         talk.send_bytes("room" * 20_000, encode("room", ROOM))
@@ -55,7 +55,7 @@ def test_a_first_message_that_is_too_long_ends_the_core(core_path):
 
 
 @pytest.mark.parametrize("word", ["room", "nonsense"])
-def test_a_room_without_its_descriptor_is_refused(core_path, word):
+def test_protocol_room_without_descriptor_is_refused(core_path, word):
     """A plan travels as a descriptor or behind its word; without either there is nothing to check."""
     with Talk(core_path) as talk:
         talk.core.send(word)
@@ -63,7 +63,7 @@ def test_a_room_without_its_descriptor_is_refused(core_path, word):
 
 
 @pytest.mark.parametrize("more", [0, 2000], ids=["in a message", "too long for one"])
-def test_a_half_may_come_in_its_message(core_path, more):
+def test_protocol_half_inline_is_accepted(core_path, more):
     """Where no descriptor goes with it; one that is too long comes in a file all the same."""
     plan = compiled("true")
     steps = before(plan.room, "bind", *[("dir", f"/new/{number:060d}", "0755") for number in range(more)])
@@ -78,14 +78,14 @@ def test_a_half_may_come_in_its_message(core_path, more):
     ("text", "reason"),
     [(b"", "message"), (b"junk", "header"), (b"\0".join((b"capsule-plan", b"1", b"room", b"end")), "cut")],
 )
-def test_a_half_in_a_message_is_checked(core_path, text, reason):
+def test_protocol_half_inline_is_checked(core_path, text, reason):
     """As one in a file is, to its last byte."""
     with Talk(core_path) as talk:
         talk.core.send_half("room", text)
         assert ("room", 0, reason) == talk.report().refused
 
 
-def test_an_unsealed_plan_is_refused(core_path):
+def test_protocol_unsealed_plan_is_refused(core_path):
     """A plan that could change after the check is not read."""
     with Talk(core_path) as talk:
         talk.send_bytes("room", encode("room", ROOM), sealed=False)
@@ -93,7 +93,7 @@ def test_an_unsealed_plan_is_refused(core_path):
 
 
 @pytest.mark.parametrize("missing", ["F_SEAL_WRITE", "F_SEAL_SHRINK", "F_SEAL_GROW"])
-def test_each_seal_is_needed(core_path, missing):
+def test_protocol_plan_with_a_seal_missing_is_refused(core_path, missing):
     """Written, cut short or grown: each would change a plan behind the check, so each seal is asked for."""
     import fcntl
 
@@ -110,7 +110,7 @@ def test_each_seal_is_needed(core_path, missing):
 
 
 @pytest.mark.parametrize("kind", ["directory", "pipe", "device", "socket", "file"])
-def test_a_plan_that_is_no_memory_file_is_refused(core_path, kind, tmp_path):
+def test_protocol_plan_in_another_file_is_refused(core_path, kind, tmp_path):
     """Only a sealed memory file is a plan; anything else is refused before it is read."""
     tmp_path.joinpath("plan").write_bytes(encode("room", ROOM))
     ends = [*os.pipe(), *(end.detach() for end in socket.socketpair())]
@@ -126,7 +126,7 @@ def test_a_plan_that_is_no_memory_file_is_refused(core_path, kind, tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, (4 << 20) + 1])
-def test_a_plan_of_no_byte_or_of_more_than_4_mib_is_refused(core_path, size):
+def test_protocol_plan_empty_or_over_4_mib_is_refused(core_path, size):
     """The bounds of a plan are checked before it is mapped."""
     with Talk(core_path) as talk:
         talk.send_bytes("room", b"\0" * size)
@@ -134,7 +134,7 @@ def test_a_plan_of_no_byte_or_of_more_than_4_mib_is_refused(core_path, size):
 
 
 @pytest.mark.parametrize("half", ["room", "payload"])
-def test_a_refused_plan_names_its_half_step_and_reason(core_path, half):
+def test_protocol_invalid_plan_report_names_half_step_and_reason(core_path, half):
     """The checker's words come through in the report, and nothing was started."""
     plan = compiled(ALONE)
     with Talk(core_path) as talk:
@@ -148,14 +148,14 @@ def test_a_refused_plan_names_its_half_step_and_reason(core_path, half):
     assert (wanted, False, None) == (report.refused, report.started, report.exited)
 
 
-def test_a_room_with_too_many_descriptors_ends_the_core(core_path):
+def test_protocol_room_with_too_many_descriptors_ends_the_core(core_path):
     """What does not fit the table of descriptors is not cut to fit."""
     with Talk(core_path) as talk:
         talk.send_bytes("room", encode("room", ROOM), [talk.stdout] * 16)
         assert b"" == talk.core.receive()
 
 
-def test_a_payload_with_too_many_descriptors_ends_the_sandbox(core_path):
+def test_protocol_payload_with_too_many_descriptors_ends_the_sandbox(core_path):
     """The same later on: garbage ends everything, without a report."""
     plan = compiled("sleep", "1000")
     with Talk(core_path) as talk:
@@ -165,7 +165,7 @@ def test_a_payload_with_too_many_descriptors_ends_the_sandbox(core_path):
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_a_payload_that_names_descriptors_that_did_not_come_is_refused(core_path, count):
+def test_protocol_payload_with_unsent_descriptor_is_refused(core_path, count):
     """A descriptor number in a plan must be one that came with it."""
     plan = compiled(ALONE)
     with Talk(core_path) as talk:
@@ -176,7 +176,7 @@ def test_a_payload_that_names_descriptors_that_did_not_come_is_refused(core_path
 
 
 @pytest.mark.parametrize("sent", ["nothing", "unsealed"])
-def test_a_payload_without_a_plan_is_refused(core_path, sent):
+def test_protocol_payload_without_plan_is_refused(core_path, sent):
     """The payload's plan is taken in the same form as the room's."""
     plan = compiled(ALONE)
     with Talk(core_path) as talk:
@@ -189,7 +189,7 @@ def test_a_payload_without_a_plan_is_refused(core_path, sent):
     assert (("payload", 0, "descriptors"), "refused") == (report.refused, report.killed)
 
 
-def test_a_second_payload_is_refused_and_ends_the_first(core_path):
+def test_protocol_second_payload_ends_the_first(core_path):
     """One payload a room: a confused caller must not keep a sandbox."""
     plan = compiled("sleep", "1000")
     with Talk(core_path) as talk:
@@ -207,7 +207,7 @@ def test_a_second_payload_is_refused_and_ends_the_first(core_path):
         "signal  1", "signal 123", "signal 1 2", "x" * 63, "x" * 64, "x" * 5000,
     ],
 )  # fmt: skip
-def test_garbage_ends_everything(core_path, word):
+def test_protocol_garbage_ends_everything(core_path, word):
     """A message that is not in the protocol ends the sandbox at once and without a report."""
     plan = compiled("sleep", "1000")
     with Talk(core_path) as talk:
@@ -224,7 +224,7 @@ def test_garbage_ends_everything(core_path, word):
 @pytest.mark.parametrize(
     "moment", ["spawned", "room sent", "room ready", "payload sent", "payload runs", "output waits"]
 )
-def test_closing_the_socket_ends_everything_at_every_moment(core_path, moment):
+def test_protocol_closed_socket_ends_everything_at_every_moment(core_path, moment):
     """Letting go is enough, whatever the core is doing: it ends by itself, and the leftover check finds nothing."""
     plan = compiled("sh", "-c", "echo started; (setsid sleep 1000 &); sleep 1000")
     with Talk(core_path) as talk:
@@ -241,7 +241,7 @@ def test_closing_the_socket_ends_everything_at_every_moment(core_path, moment):
         assert 0 == talk.close()
 
 
-def test_kill_ends_everything_and_is_reported(core_path):
+def test_kill_message_ends_everything_and_is_reported(core_path):
     """`kill` is answered with a report that says whose wish it was."""
     plan = compiled("sh", "-c", "echo started; (setsid sleep 1000 &) ; sleep 1000")
     with Talk(core_path) as talk:
@@ -255,7 +255,7 @@ def test_kill_ends_everything_and_is_reported(core_path):
 
 
 @pytest.mark.parametrize("with_payload", [False, True])
-def test_kill_before_anything_runs_is_reported(core_path, with_payload):
+def test_kill_message_before_the_command_is_reported(core_path, with_payload):
     """A room that is not built yet, or waits, is ended as well."""
     plan = compiled("sleep", "1000")
     with Talk(core_path) as talk:
@@ -275,7 +275,7 @@ wait $!; wait $!; echo gone $?
 """
 
 
-def test_signal_reaches_the_whole_process_group_of_the_command(core_path):
+def test_signal_message_reaches_the_process_group(core_path):
     """`signal N` is what a terminal's Ctrl-C would be: the command and its children in its group get it."""
     plan = compiled("sh", "-c", GROUP)
     with Talk(core_path) as talk:
@@ -289,7 +289,7 @@ def test_signal_reaches_the_whole_process_group_of_the_command(core_path):
 
 
 @pytest.mark.parametrize("number", [1, 2, 15, 9, 34, 64])
-def test_signal_that_ends_the_command_is_reported_as_its_end(core_path, number):
+def test_signal_message_that_ends_the_command_is_its_end(core_path, number):
     """A command that lets a forwarded signal end it was ended by that signal, and not by us."""
     plan = compiled("sh", "-c", "echo ready; exec sleep 1000")
     with Talk(core_path) as talk:
@@ -301,7 +301,7 @@ def test_signal_that_ends_the_command_is_reported_as_its_end(core_path, number):
     assert (number, "", None) == (report.signalled, report.killed, report.exited)
 
 
-def test_signals_that_are_none_or_come_too_early_do_nothing(core_path):
+def test_signal_message_invalid_or_early_does_nothing(core_path):
     """A number without a signal, and a signal before there is a command, hurt nobody."""
     plan = compiled("sh", "-c", "exit 3")
     with Talk(core_path) as talk:
@@ -336,7 +336,7 @@ def failing_room(core_path, room):
         pytest.param("/usr", errno.ESTALE, id="another object than Python saw"),
     ],
 )
-def test_a_source_that_cannot_be_opened_as_seen_fails_its_step(core_path, path, wrong):
+def test_source_changed_since_the_survey_fails_its_step(core_path, path, wrong):
     """The number of the step and the reason come through, for a source that is not what it was when Python looked."""
     plan = compiled(ALONE)
     verb = source_verb(plan)
@@ -345,7 +345,7 @@ def test_a_source_that_cannot_be_opened_as_seen_fails_its_step(core_path, path, 
 
 
 @pytest.mark.parametrize("where", ["last", "middle"])
-def test_a_source_with_a_link_in_its_path_is_refused(core_path, tmp_path, where):
+def test_source_with_link_in_its_path_is_refused(core_path, tmp_path, where):
     """Python resolved the honest links; one that is there now was put there since, and is another object at best."""
     tmp_path.joinpath("real").mkdir()
     tmp_path.joinpath("real", "deep").mkdir()
@@ -360,7 +360,7 @@ def test_a_source_with_a_link_in_its_path_is_refused(core_path, tmp_path, where)
     assert failed[2] in (errno.ELOOP, errno.ESTALE)
 
 
-def test_a_link_is_no_source_even_if_python_saw_it(core_path, tmp_path):
+def test_source_that_is_a_link_is_refused(core_path, tmp_path):
     """A link that is itself the object that the plan names is refused as a link: nothing is mounted from it."""
     tmp_path.joinpath("link").symlink_to("/usr")
     path, seen = tmp_path / "link", tmp_path.joinpath("link").lstat()
@@ -375,7 +375,7 @@ def test_a_link_is_no_source_even_if_python_saw_it(core_path, tmp_path):
     assert b"failed-room %d %d" % (number_of(room, verb, str(path)), errno.ELOOP) in message
 
 
-def test_a_source_that_was_swapped_is_refused(core_path, tmp_path):
+def test_source_swapped_is_estale(core_path, tmp_path):
     """The same path with another inode is another object (ESTALE): a race that the sandbox's neighbour cannot win."""
     place = tmp_path / "place"
     place.mkdir()
@@ -402,7 +402,7 @@ def test_a_source_that_was_swapped_is_refused(core_path, tmp_path):
         pytest.param("symlink", [("symlink", "/none", "")], errno.ENOENT, id="link to nothing"),
     ],
 )  # fmt: skip
-def test_a_thing_that_cannot_be_made_fails_its_step(core_path, verb, steps, wrong):
+def test_step_make_that_fails_is_reported(core_path, verb, steps, wrong):
     """What is made lies on our own tmpfs and nowhere else, and what cannot be made is said."""
     room = after(compiled(ALONE).room, "symlink", *steps)
     at = max(index for index, step in enumerate(room) if step == steps[-1])
@@ -426,7 +426,7 @@ def test_a_thing_that_cannot_be_made_fails_its_step(core_path, verb, steps, wron
         pytest.param(("overlay", *("/" + name * 2000 for name in "abcd"), "/new/tmp"), errno.ENAMETOOLONG, id="overlay too long"),
     ],
 )  # fmt: skip
-def test_a_mount_that_cannot_be_made_fails_its_step(core_path, step, wrong):
+def test_step_mount_that_fails_is_reported(core_path, step, wrong):
     """Every place is resolved beneath the new root and through no link."""
     plan = compiled(ALONE)
     room = before(plan.room, "bind", step)
@@ -439,7 +439,7 @@ def test_a_mount_that_cannot_be_made_fails_its_step(core_path, step, wrong):
 
 
 @pytest.mark.parametrize(("verb", "end"), [("bind", "place"), ("inner-bind", "source"), ("inner-bind", "place")])
-def test_nothing_is_mounted_at_or_from_a_link(core_path, verb, end):
+def test_mount_at_or_from_a_link_is_refused(core_path, verb, end):
     """A link at the end of a place is refused like one on the way: nobody may steer a mount, or be mounted as one."""
     plan = compiled(ALONE)
     null = next(step[1] for step in plan.room if step[0] == "bind" and step[2] == "/new/dev/null")
@@ -467,7 +467,7 @@ def test_nothing_is_mounted_at_or_from_a_link(core_path, verb, end):
         pytest.param("root", ("root", "4096", "100"), None, id="root that is too small"),
     ],
 )
-def test_other_steps_of_a_room_that_fail(core_path, verb, step, wrong):
+def test_step_of_a_room_that_fails_is_reported(core_path, verb, step, wrong):
     """Every step that can fail is reported with its number."""
     room = changed(compiled(ALONE).room, verb, step)
     if wrong is None:  # what does not fit is the step that fails
@@ -476,7 +476,7 @@ def test_other_steps_of_a_room_that_fail(core_path, verb, step, wrong):
         assert ("room", number_of(room, verb), wrong) == failing_room(core_path, room)
 
 
-def test_an_offer_of_what_is_not_there_fails_its_step(core_path):
+def test_step_offer_of_missing_directory_is_reported(core_path):
     """Only a directory of the new root can be handed out."""
     plan = compiled(ALONE)
     for path, wrong in (("/none", errno.ENOENT), ("/etc/passwd", errno.ENOTDIR), ("/dev/fd", errno.ENOTDIR)):
@@ -487,7 +487,7 @@ def test_an_offer_of_what_is_not_there_fails_its_step(core_path):
 
 
 @pytest.mark.parametrize("verb", ["uid-map", "gid-map"])
-def test_an_id_map_that_is_not_the_caller_s_to_make_fails_its_step(core_path, verb):
+def test_step_id_map_not_permitted_is_reported(core_path, verb):
     """An outside id beyond what this caller may map is refused by the kernel, and the step says so."""
     plan = compiled(ALONE)
     room = changed(plan.room, verb, (verb, "1", plan.room[number_of(plan.room, verb)][2]))
@@ -519,7 +519,7 @@ def failing_payload(core_path, payload, plan):
         pytest.param(("filter", "ff" * 8), errno.EINVAL, id="filter that the kernel refuses"),
     ],
 )
-def test_a_step_of_a_payload_that_fails(core_path, step, wrong, needs):
+def test_step_of_a_payload_that_fails_is_reported(core_path, step, wrong, needs):
     """Nothing runs when any measure cannot be taken, and the report says which."""
     if step[0] == "landlock-allow":
         needs("landlock", present=landlock_abi() > 0)
@@ -539,7 +539,7 @@ def test_a_step_of_a_payload_that_fails(core_path, step, wrong, needs):
         pytest.param(["/etc/passwd", "/usr/bin/none"], 1, errno.EACCES, id="not executable, then missing"),
     ],
 )
-def test_a_command_that_cannot_be_executed_fails_its_step(core_path, paths, which, wrong):
+def test_exec_of_missing_command_fails_its_step(core_path, paths, which, wrong):
     """A command that is not there, or may not be executed, never counts as one that ran."""
     plan = compiled(ALONE)
     payload = tuple(step for step in plan.payload if step[0] != "exe")
@@ -547,7 +547,7 @@ def test_a_command_that_cannot_be_executed_fails_its_step(core_path, paths, whic
     assert ("payload", number_of(payload, "exe", paths[which]), wrong) == failing_payload(core_path, payload, plan)
 
 
-def test_the_first_candidate_that_can_be_executed_is(core_path):
+def test_exec_takes_the_first_candidate_that_works(core_path):
     """Candidates are tried in the order of the plan, past those that are missing or may not be executed."""
     plan = compiled("echo", "it ran")
     candidates = [("exe", path) for path in ("/usr/none", "/etc/passwd", "/usr/bin/echo", "/usr/bin/false")]
@@ -559,7 +559,7 @@ def test_the_first_candidate_that_can_be_executed_is(core_path):
 
 
 @pytest.mark.parametrize("verb", ["stdout", "stderr", "stdin"])
-def test_any_descriptor_may_be_a_stream(core_path, verb, tmp_path):
+def test_stream_unusable_descriptor_ends_only_the_stream(core_path, verb, tmp_path):
     """A sink that cannot be written to, or a source that cannot be read, ends its stream and not the run."""
     directory = os.open(tmp_path, os.O_RDONLY)
     plan = compiled("sh", "-c", "cat; echo out; echo err >&2; exit 5")
@@ -579,7 +579,7 @@ def test_any_descriptor_may_be_a_stream(core_path, verb, tmp_path):
     )
 
 
-def test_a_report_is_never_lost_behind_an_unread_message(core_path):
+def test_report_is_delivered_before_an_unread_message(core_path):
     """A core that fails before it has read the payload still delivers its report, however the two processes are scheduled."""
     plan = compiled(ALONE)
     verb = source_verb(plan)
@@ -599,7 +599,7 @@ def test_a_report_is_never_lost_behind_an_unread_message(core_path):
 # ---- the clocks ----
 
 
-def test_the_clock_of_the_set_up_ends_a_room_that_is_not_ready(core_path):
+def test_setup_clock_ends_a_room_that_is_not_ready(core_path):
     """A set-up that hangs is ended by its own clock: here one that is shorter than any set-up."""
     plan = compiled("sleep", "1000")
     steps = [("file", f"/new/etc/f{number}", "0644", "x") for number in range(3000)]
@@ -609,7 +609,7 @@ def test_the_clock_of_the_set_up_ends_a_room_that_is_not_ready(core_path):
         assert "setup-clock" == talk.report().killed
 
 
-def test_the_payload_s_clock_does_not_run_during_set_up(core_path):
+def test_command_clock_does_not_run_during_setup(core_path):
     """A clock of 1 ms is the command's: it is never spent on building the room that it is to run in."""
     plan = compiled("sleep", "1000")
     for _ in range(5):
@@ -617,7 +617,7 @@ def test_the_payload_s_clock_does_not_run_during_set_up(core_path):
         assert "clock" == report.killed
 
 
-def test_the_payload_s_clock_does_not_replace_that_of_set_up(core_path):
+def test_command_clock_does_not_replace_the_setup_clock(core_path):
     """A long clock for the command leaves the set-up its own."""
     plan = compiled("sleep", "1000")
     steps = [("file", f"/new/etc/f{number}", "0644", "x") for number in range(3000)]
@@ -634,7 +634,7 @@ def with_halves(plan, **halves):
     return replace(plan, **halves)
 
 
-def test_the_clock_ends_the_command(core_path):
+def test_command_clock_ends_the_command(core_path):
     """The command's clock ends it and everything that it started, and the report says that it was the clock."""
     plan = compiled(
         "sh", "-c", "trap '' TERM INT HUP; echo out; (setsid sleep 1000 &); sleep 1000; sleep 1000", timeout_ms=100
@@ -662,7 +662,7 @@ def as_room_s_root(plan):
         libc.setfsuid(os.geteuid()), libc.setfsgid(os.getegid())
 
 
-def test_a_room_waits_for_its_payload_and_takes_files_before(core_path):
+def test_room_waits_for_payload_and_takes_files(core_path):
     """A ready room hands out a directory; what is put there before the payload is sent, the command finds."""
     plan = compiled("cat", "given/file")
     with Talk(core_path) as talk:
@@ -679,7 +679,7 @@ def test_a_room_waits_for_its_payload_and_takes_files_before(core_path):
         assert (0, b"from outside") == (talk.report().exited, talk.out)
 
 
-def test_the_offered_directory_is_the_room_s_own(core_path):
+def test_offered_directory_is_private_to_the_room(core_path):
     """The directory that comes out is a file system of the sandbox: nothing that is put there lands on the host's."""
     plan = compiled(ALONE)
     with Talk(core_path) as talk:
@@ -692,7 +692,7 @@ def test_the_offered_directory_is_the_room_s_own(core_path):
             os.close(fds[0])
 
 
-def test_a_ready_room_has_no_clock(core_path):
+def test_room_ready_has_no_clock(core_path):
     """The set-up's clock ends with the set-up: a room waits on its shelf for as long as it is kept."""
     plan = compiled("echo", "late")
     room = changed(plan.room, "setup-clock", ("setup-clock", "300"))
@@ -705,7 +705,7 @@ def test_a_ready_room_has_no_clock(core_path):
         assert (0, b"late\n") == (talk.report().exited, talk.out)
 
 
-def test_a_room_without_an_offer_says_nothing_until_its_end(core_path):
+def test_room_without_offer_sends_only_its_report(core_path):
     """There is one message for a one-shot run: the report."""
     plan = compiled(ALONE)
     with Talk(core_path) as talk:
@@ -729,7 +729,7 @@ def writable_cgroup2():
     return None
 
 
-def test_the_room_is_born_in_its_cgroup(core_path, needs):
+def test_cgroup_of_the_plan_holds_init_from_the_start(core_path, needs):
     """`cgroup` names the directory in which init is born, and the sandbox sees it as the root of the hierarchy."""
     place = writable_cgroup2()
     needs("cgroup2", present=place is not None)
@@ -770,7 +770,7 @@ def wait_until_empty(cgroup):
 
 
 @pytest.mark.parametrize("kind", ["no cgroup", "no directory"])
-def test_a_cgroup_that_is_none_fails_the_create_phase(core_path, kind, tmp_path):
+def test_cgroup_that_is_no_cgroup_fails_the_create_phase(core_path, kind, tmp_path):
     """A directory that is no cgroup, or none at all, ends the run before there is any process inside."""
     if kind == "no cgroup":
         tmp_path.joinpath("capsule").mkdir()
@@ -785,7 +785,7 @@ def test_a_cgroup_that_is_none_fails_the_create_phase(core_path, kind, tmp_path)
     assert ("room", number_of(room, "cgroup"), errno.EBADF if kind == "no cgroup" else errno.ENOENT) == report.failed
 
 
-def test_one_process_may_drive_many_rooms_at_once(core_path):
+def test_rooms_of_one_process_run_at_once(core_path):
     """Rooms do not know of each other: twenty wait together, and each runs its own payload."""
     talks = [Talk(core_path) for _ in range(20)]
     plan = compiled("cat")

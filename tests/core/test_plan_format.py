@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from handwritten_plans import verbs
 
+from capsule_run.model.report import Record
 from capsule_run.plan import describe
 from capsule_run.result import report
 
@@ -63,9 +64,67 @@ def test_report_lines_on_the_page_are_parsed(row):
     assert f'"{name}' in source
 
 
-def test_record_lines_are_explained_on_the_page():
-    """What the core writes down stands in the document, and nothing else does."""
-    core = Path(__file__).resolve().parents[2] / "core"
-    written = {name for file in core.glob("*.c") for name in re.findall(r'record_line\("([a-z-]+)"', file.read_text())}
-    explained = [word.split()[0] for row in table("Record") for word in row[0].split("`")[1::2]]
-    assert sorted(written) == sorted(explained)
+CORE = DOCUMENT.parents[1] / "core"
+FACTS = re.search(r"enum fact \{(.*?)\}", CORE.joinpath("capsule-core.h").read_text())[1]
+
+
+def constants():
+    """The numbers of `enum fact`, by name."""
+    numbers, following = {}, 0
+    for member in FACTS.split(","):
+        name, _equals, given = member.partition("=")
+        sums = [word.strip() for word in given.split("+") if word.strip()]
+        number = sum(int(word) if word.isdigit() else numbers[word] for word in sums) if sums else following
+        numbers[name.strip()], following = number, number + 1
+    return numbers
+
+
+def arguments(text):
+    """The arguments of a C call, from behind its opening bracket."""
+    found, depth = [""], 1
+    for letter in text:
+        depth += (letter in "([{") - (letter in ")]}")
+        if depth == 0:
+            return [argument.strip() for argument in found]
+        if letter == "," and depth == 1:
+            found.append("")
+        else:
+            found[-1] += letter
+    raise AssertionError(text)
+
+
+def written_lines():
+    """What the core writes into the record: the name of each line, and its counts of numbers and of texts."""
+    named = constants()
+    for file in sorted(CORE.glob("*.c")):
+        for rest in re.split(r"(?<!void )\brecord_line\(", file.read_text())[1:]:
+            name, _numbers, count, _texts, texts = arguments(rest)
+            yield name.strip('"'), named.get(count) or int(count), int(texts)
+
+
+def test_record_lines_of_the_parser_have_the_columns_that_the_core_writes():
+    """Name, numbers and texts of every line are those of the calls of `record_line` in the core, which calls it once for each."""
+    parsed = []
+    for name, (_field, row, _may_repeat) in report.RECORD_LINES.items():
+        names, numbers = report.columns(row)
+        parsed.append((name, numbers, len(names) - numbers))
+    assert sorted(written_lines()) == sorted(parsed)
+
+
+def test_record_lines_on_the_page_have_the_columns_that_the_core_writes():
+    """Every line of the record is explained once, with its counts; where it names its columns they are as many."""
+    explained = []
+    for line, numbers, texts, _meaning in table("Record"):
+        name, *columns = line.strip("`").split()
+        explained.append((name, int(numbers), int(texts)))
+        assert columns[-1:] in (["FACT…"], ["ID…"]) or int(numbers) + int(texts) == len(columns)
+    assert sorted(written_lines()) == sorted(explained)
+
+
+def test_record_lines_fill_every_field_of_the_record():
+    """Each field of `Record` is filled by a line, and its value has its numbers before its texts, as the core writes them."""
+    assert set(Record.__annotations__) == {field for field, _row, _may_repeat in report.RECORD_LINES.values()}
+    for _field, row, _may_repeat in report.RECORD_LINES.values():
+        kinds = [*getattr(row, "__annotations__", {}).values()]
+        assert sorted(kinds) == kinds
+        assert {"int", "str"} >= set(kinds)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capsule_run._base.errors import CapsuleError
+from capsule_run.model.report import DiskUse, Record
 from capsule_run.result.report import parse_record, record_text
 
 
@@ -40,8 +41,57 @@ def test_record_text_is_unescaped(raw):
     assert raw == record_text(word).encode("utf-8", "surrogateescape")
 
 
-@pytest.mark.parametrize("written", [b"denied 1", b"\xff\n", b"a\n\xc3"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        b"disk 1 2 3 4", b"\xff\n", b"listening\n\xc3", b"listening\n\n", b"denied 1\n",  # cut, foreign, unknown
+        b"disk 1 2 3\n", b"disk 1 2 3 4 5\n", b"listening 1\n", b"cgroup cpu.stat\n", b"disk  1 2 3\n",  # columns
+        b"disk 1 2 3 x\n", b"disk 1 2 3 -4\n", b"disk 1 2 3 1_0\n", b"spent 0x1\n", b"spent +1\n",  # numbers
+        b"cgroup cpu.stat a%2\n", b"cgroup cpu.stat %zz\n", b"cgroup cpu.stat %%\n",  # texts
+    ],
+)  # fmt: skip
 def test_record_malformed_is_refused(written):
-    """Cut or foreign bytes are an error of the core, and not read as if they were whole."""
+    """Cut or foreign bytes, unknown lines and other columns are an error of the core, and not read as if they were whole."""
     with pytest.raises(CapsuleError, match="E6001"):
         parse_record(written)
+
+
+FACTS = {
+    "attest": " ".join(["attest", *map(str, range(22))]),
+    "attest-caller": " ".join(["attest-caller", *map(str, range(15))]),
+    "attest-room": "attest-room 0 1 2 3 4 5",
+}
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_record_attestation_cut_or_doubled_is_refused(name):
+    """A kernel's account that is there twice, or not as a whole, is an error of the core."""
+    line = FACTS[name]
+    assert parse_record(f"{line}\n".encode()) != Record()
+    for written in (f"{line}\n{line}\n", f"{line.rpartition(' ')[0]}\n", f"{line} 1\n"):
+        with pytest.raises(CapsuleError, match="E6001"):
+            parse_record(written.encode())
+
+
+def test_record_lines_become_typed_values():
+    """A line becomes a value whose fields are its columns; lines that may repeat become a tuple, in the order of the record."""
+    written = (
+        b"disk 1 2 3 4\nrefused 165 1 10 11 12 13 14 15 a%20b %\nspent 7\nspent 8\ncgroup pids.events max%2012%0a\n"
+        b"process 0 1 2 3 4 5 6 7 8 9 sh sh%00-c%00%25\nprocess-ended 1 2 1 9 0 0 0 %\nlistening\nrefused-others 3\n"
+    )
+    record = parse_record(written)
+    assert DiskUse(used_bytes=1, free_bytes=2, files=3, free_files=4) == record.disk
+    assert ((10, 11, 12, 13, 14, 15), "a b", "") == (
+        record.refused[0].arguments,
+        record.refused[0].name,
+        record.refused[0].command_line,
+    )
+    assert ((7, 8), {"pids.events": "max 12\n"}, True, 3) == (
+        record.spent_us,
+        record.cgroup_files,
+        record.listening,
+        record.refused_others,
+    )
+    assert ["sh\0-c\0%", 9] == [record.process_events[0].command_line, record.process_events[1].wait_status]
+    assert (None, False, ()) == (record.setup, record.threads_complete, record.threads)
+    assert Record() == parse_record(b"")

@@ -29,6 +29,7 @@ from capsule_run.result.denied_syscalls import denied, forbidden
 from capsule_run.result.denied_syscalls import in_words as refusals_in_words
 from capsule_run.result.processes import in_words as threads_in_words
 from capsule_run.result.processes import postmortem
+from records import record
 
 # Whatever ends a line for some reader, moves a cursor, hides or reorders text, or is no text at all.
 HOSTILE = (
@@ -60,14 +61,14 @@ def ended(text, **said):
         "signalled": None, "stdout": (0, 0, False), "stderr": (0, 0, False), "memory_peak": 1, "record": (0, 0),
     }  # fmt: skip
     stat = word(f"4 ({text}) S 1 3 3 0 -1 4194560 100 0 0 0 25 0 0 0 20 0\n")
-    record = [
+    lines = [
         ["refused", "165", "65535", *["0"] * 6, word(text), word(text)],
         ["refused-count", "165", "65535", "1"],
         ["thread", "4", "4", stat, word("61 0x3\n"), word("x")],
     ]
     stderr = f"before\n{text}No space left {text}".encode("utf-8", "surrogatepass")
     return FinishedRun(
-        policy=POLICY, report=Report(**{**report, **said}), record=record, program="", cancelled_by=0, stdout=b"",
+        policy=POLICY, report=Report(**{**report, **said}), record=record(*lines), program="", cancelled_by=0, stdout=b"",
         stderr=stderr,
     )  # fmt: skip
 
@@ -139,7 +140,7 @@ def test_printable_verdicts_are_one_line(text):
         failure = verdict.judge(ended(text, **said))[3]
         clean(f"{failure.message}", lines=False)
     full = ended(text, exited=1)
-    clean(verdict.judge(replace(full, record=[["disk", "99", "0", "1", "1"]]))[3].message, lines=False)
+    clean(verdict.judge(replace(full, record=record(["disk", "99", "0", "1", "1"])))[3].message, lines=False)
     run = ended(text, killed="syscall")
     clean(forbidden(run).message, lines=False)
     clean(refusals_in_words(denied(run), "default", ended_well=False), lines=False)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from capsule_run.result.metrics import NONE, Counters, counters
+from records import record
 
 
 def lines(**files):
-    """A record with these files, escaped as the launcher does it."""
+    """The files of a record that has them, escaped as the launcher does it."""
     names = {name.replace("__", "."): text for name, text in files.items()}
-    return [["cgroup", name, text.replace("\n", "%0a").replace(" ", "%20")] for name, text in names.items()]
+    rows = [[name, text.replace("\n", "%0a").replace(" ", "%20") or "%"] for name, text in names.items()]
+    return record(*(["cgroup", *row] for row in rows)).cgroup_files
 
 
 VERSION_2 = lines(
@@ -52,5 +54,5 @@ def test_counters_v1_are_read_in_their_units():
 
 def test_counters_without_cgroups_are_absent():
     """No line of a group, no counter; a file that the kernel leaves empty is none either."""
-    assert NONE == counters([["setup", "1", "2"]])
+    assert NONE == counters(record(["setup", "1", "2", "0"]).cgroup_files)
     assert Counters() == counters(lines(io__pressure="", memory__peak=""))

@@ -6,16 +6,22 @@ from types import SimpleNamespace
 
 import pytest
 
+from capsule_run.model.report import ProcessEnded, ProcessSeen, Record
 from capsule_run.result.processes import _end, _seen, ledger
 
 
-def escaped(text):
-    return "".join(c if " " < c < "\x7f" and c != "%" else f"%{ord(c):02x}" for c in text)
-
-
 def line(moment, words="sh\0", *, code=0, outside=501, inside=4, started=4321, name="sh"):
-    numbers = [moment, 1000, outside, inside, 500, started, 25, 7, 1500, code]
-    return ["process", *map(str, numbers), escaped(name), escaped(words)]
+    return ProcessSeen(
+        moment=moment, at_ns=1000, outside=outside, inside=inside, parent_outside=500, started_ticks=started, user_ticks=25,
+        system_ticks=7, peak_kib=1500, code=code, name=name, command_line=words,
+    )  # fmt: skip
+
+
+def end(known, wait_status, zombie, *, at_ns=1000, ticks=(0, 0), name=""):
+    return ProcessEnded(
+        at_ns=at_ns, outside=501, is_known=known, wait_status=wait_status, is_zombie=zombie, user_ticks=ticks[0],
+        system_ticks=ticks[1], name=name,
+    )  # fmt: skip
 
 
 def test_process_entry_is_parsed_with_odd_names():
@@ -45,26 +51,27 @@ USE = {"command": "sleep", "user_ms": 250.0, "system_ms": 70.0}
 @pytest.mark.parametrize(
     ("known", "wait_status", "zombie", "expected"),
     [
-        ("1", "15", "0", {"signal": 15}),
-        ("1", "143", "0", {"signal": 15}),  # with a core
-        ("1", "1792", "0", {"exit_code": 7}),
-        ("0", "0", "0", {}),
-        ("1", "9", "1", {**USE, "signal": 9}),
+        (1, 15, 0, {"signal": 15}),
+        (1, 143, 0, {"signal": 15}),  # with a core
+        (1, 1792, 0, {"exit_code": 7}),
+        (0, 0, 0, {}),
+        (1, 9, 1, {**USE, "signal": 9}),
     ],
 )
 def test_process_end_unseen_is_read_from_the_kernel_or_zombie(known, wait_status, zombie, expected):
     """As the kernel remembers it; a zombie has its use as well."""
-    assert expected == _end(["process-ended", "1000", "501", known, wait_status, zombie, "25", "7", "sleep"])
+    assert expected == _end(end(known, wait_status, zombie, ticks=(25, 7), name="sleep"))
 
 
 def told(*lines):
     """The ledger of a command `sh`, number 3 inside and 500 outside, with these lines behind its first look."""
     report = SimpleNamespace(times={"started": 1000}, signalled=None)
     first = line(0, outside=500, inside=3, started=4300)
-    return ledger(SimpleNamespace(record=[first, *lines], report=report, policy=SimpleNamespace(command=("sh",))))
+    record = Record(process_events=(first, *lines))
+    return ledger(SimpleNamespace(record=record, report=report, policy=SimpleNamespace(command=("sh",))))
 
 
-KILLED = ["process-ended", "5001000", "501", "1", "9", "0", "0", "0", "%"]
+KILLED = end(1, 9, 0, at_ns=5_001_000)
 
 
 def test_process_killed_before_a_sample_has_its_parents_argv():

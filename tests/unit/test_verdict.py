@@ -10,6 +10,7 @@ from capsule_run.model.request import Request, Resources
 from capsule_run.policy.mounts import private_mounts
 from capsule_run.policy.resolve import DRAIN_MS, resolve
 from capsule_run.result import verdict
+from records import record
 
 MIB = 1 << 20
 RESOURCES = Resources(memory_bytes=64 * MIB, cpu_time_ms=1000, max_pids=20, disk_bytes=8 * MIB, max_output_bytes=10)
@@ -21,17 +22,17 @@ TIMES = {"received": 1, "cloned": 2, "mapped": 3, "ready": 4, "started": 5, "end
 FULL = ["disk", str(9 * MIB), "0", "70", "900"]
 ROOMY = ["disk", str(MIB), str(8 * MIB), "70", "900"]
 NO_FILES = ["disk", str(MIB), str(8 * MIB), "1000", "0"]
-AT_LIMIT, BELOW = ["tasks", "20"], ["tasks", "19"]
+AT_LIMIT, BELOW = ["tasks", "20", "0", "0"], ["tasks", "19", "0", "0"]
 OOM = ["cgroup", "memory.events", "low%200%0ahigh%200%0amax%2041%0aoom%201%0aoom_kill%203%0a"]
 NO_OOM = ["cgroup", "memory.events", "low%200%0aoom%200%0aoom_kill%200%0a"]
 REFUSED, NOT_REFUSED = ["cgroup", "pids.events", "max%2012%0a"], ["cgroup", "pids.events", "max%200%0a"]
 SOME_REFUSED = ["cgroup", "pids.events", "max%209%0a"]  # of 20 that may be
-HALF, FEW = ["tasks", "10"], ["tasks", "9"]
+HALF, FEW = ["tasks", "10", "0", "0"], ["tasks", "9", "0", "0"]
 AGAIN, EAGAIN = b"sh: 1: Cannot fork\n", b"read: Resource temporarily unavailable\n"
 LEFT_BEHIND = {**TIMES, "ended": TIMES["reported"] - DRAIN_MS * 1_000_000}
 
 
-def ended(*record, stderr=b"", on_output_limit=None, usage=None, **said):
+def ended(*lines, stderr=b"", on_output_limit=None, usage=None, **said):
     """A run that ended as `said`, with these lines in its record."""
     request = Request(command=("true",), resources=RESOURCES, timeout_ms=2000, on_output_limit=on_output_limit)
     report = {
@@ -41,7 +42,7 @@ def ended(*record, stderr=b"", on_output_limit=None, usage=None, **said):
         "record": (0, 0),
     }  # fmt: skip
     return FinishedRun(
-        policy=resolve(request, survey(request)), report=Report(**{**report, **said}), record=list(record), program="",
+        policy=resolve(request, survey(request)), report=Report(**{**report, **said}), record=record(*lines), program="",
         cancelled_by=0, stdout=b"", stderr=stderr,
     )  # fmt: skip
 

@@ -64,7 +64,7 @@ def ended_quietly(ended: FinishedRun) -> bool:
     report = ended.report
     if report.exited != 0 or report.killed or report.stdout[2] or report.stderr[2] or report.stream_errors:
         return False
-    return not any(words[0] == "refused" for words in ended.record)
+    return not ended.record.refused
 
 
 def short_result_of(ended: FinishedRun, named: Named) -> Result:
@@ -91,7 +91,7 @@ def result_of(ended: FinishedRun, named: Named, *, called_ns: int) -> Result:
     """What is told of a run: the verdict, and what it cost and stood on."""
     status, exit_code, signal, failure = verdict.judge(ended)
     denied: tuple[dict[str, object], ...] = ()
-    if any(words[0] == "refused" for words in ended.record):
+    if ended.record.refused:
         denied, failure = denied_syscalls.told(ended, failure)
     isolation = result_isolation.isolation_in_force(ended.policy, ended.report.landlock_abi)
     if ended.report.started:
@@ -138,7 +138,7 @@ def _looks(ended: FinishedRun) -> tuple[dict[str, object] | None, tuple[dict[str
     found = processes = None
     if ended.report.killed in ("clock", "cpu") and ended.policy.watched.postmortem:
         found = result_processes.postmortem(ended.record, ended.policy.architecture)
-    if ended.policy.watched.ledger and any(words[0] == "listening" for words in ended.record):
+    if ended.policy.watched.ledger and ended.record.listening:
         processes = result_processes.ledger(ended)
     return found, processes
 

@@ -1,4 +1,8 @@
-"""What the launcher reported and what is known of a finished run; `result` reads it."""
+"""What the launcher said of a run: its report, its record, and all that is known of a finished run. `result` reads it.
+
+A value that is one line of the record has the columns of that line as its fields, in their order: `int` is a number, `str` a
+text. See docs/plan-format.md; `result/report.py` has the table that names the lines.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,11 @@ if TYPE_CHECKING:
     from capsule_run.model.policy import Policy
     from capsule_run.model.result_parts import Change, CollectedFile, NotApplied, NotCollected
 
+_NO_FILES: Mapping[str, str] = {}
+
 
 class WorkspaceOutput(Value):
-    """What came out of the workspace of a run. `changes` is None where nobody looked."""
+    """What came out of the workspace of a run. `changes` is None if they were not asked for."""
 
     collected: tuple[CollectedFile, ...]
     not_collected: tuple[NotCollected, ...]
@@ -51,12 +57,196 @@ class Report(Value):
     stream_errors: tuple[tuple[str, int], ...] = ()  # caller's streams that failed: the name and the errno
 
 
+class PayloadFacts(Value):
+    """What the kernel said of the payload before it executed the command, behind its filter: core/attest.c.
+
+    Capability sets are bit masks, namespaces inode numbers; an id map is the inside id, the outside id and the count.
+    """
+
+    inheritable: int
+    permitted: int
+    effective: int
+    bounding: int
+    ambient: int
+    no_new_privs: int
+    seccomp_mode: int
+    seccomp_filters: int
+    user_namespace: int
+    mount_namespace: int
+    pid_namespace: int
+    net_namespace: int
+    ipc_namespace: int
+    uts_namespace: int
+    cgroup_namespace: int
+    uid_inside: int
+    uid_outside: int
+    uid_count: int
+    gid_inside: int
+    gid_outside: int
+    gid_count: int
+    cgroups: int
+
+
+class CallerFacts(Value):
+    """The same of the process that started the launcher, as far as it is compared."""
+
+    inheritable: int
+    permitted: int
+    effective: int
+    bounding: int
+    ambient: int
+    no_new_privs: int
+    seccomp_mode: int
+    seccomp_filters: int
+    user_namespace: int
+    mount_namespace: int
+    pid_namespace: int
+    net_namespace: int
+    ipc_namespace: int
+    uts_namespace: int
+    cgroup_namespace: int
+
+
+class RoomIdMaps(Value):
+    """The id maps of the room's first user namespace, as the host sees them."""
+
+    uid_inside: int
+    uid_outside: int
+    uid_count: int
+    gid_inside: int
+    gid_outside: int
+    gid_count: int
+
+
+class SetupTime(Value):
+    """Processor time that setting up took; `uncounted_us` of it was spent before the cgroups counted."""
+
+    user_us: int
+    system_us: int
+    uncounted_us: int
+
+
+class TaskPeak(Value):
+    """What the launcher's samples saw at most: processes and threads; the largest process, and its mapped files."""
+
+    most: int
+    largest_kib: int
+    largest_files_kib: int
+
+
+class DiskUse(Value):
+    """The room's memory file system after the end."""
+
+    used_bytes: int
+    free_bytes: int
+    files: int
+    free_files: int
+
+
+class SampledCpu(Value):
+    """Processor time without a cgroup that counts it: seen by samples, known to be lost, and whether some was not seen."""
+
+    seen_us: int
+    lost_us: int
+    untracked: int
+
+
+class RefusedCall(Value):
+    """The first refusal of its kind. `errno` 65535 stands for the end of the run."""
+
+    call: int
+    errno: int
+    argument_0: int
+    argument_1: int
+    argument_2: int
+    argument_3: int
+    argument_4: int
+    argument_5: int
+    name: str
+    command_line: str  # words end with a NUL
+
+    @property
+    def arguments(self) -> tuple[int, ...]:
+        """The six argument registers."""
+        first = self.argument_0, self.argument_1, self.argument_2
+        return (*first, self.argument_3, self.argument_4, self.argument_5)
+
+
+class RefusedCount(Value):
+    """How many refusals of a kind there were in the end."""
+
+    call: int
+    errno: int
+    count: int
+
+
+class ProcessSeen(Value):
+    """A process that was about to execute a program (`moment` 0) or to end (1), or went on after it executed one (2)."""
+
+    moment: int
+    at_ns: int
+    outside: int  # its number on the host
+    inside: int
+    parent_outside: int
+    started_ticks: int
+    user_ticks: int
+    system_ticks: int
+    peak_kib: int
+    code: int  # of exit_group(2)
+    name: str
+    command_line: str
+
+
+class ProcessEnded(Value):
+    """The end of a process that the launcher did not stop before it. Only of a zombie its use and name are known."""
+
+    at_ns: int
+    outside: int
+    is_known: int  # whether `wait_status` is
+    wait_status: int
+    is_zombie: int
+    user_ticks: int
+    system_ticks: int
+    name: str
+
+
+class ThreadSeen(Value):
+    """A thread shortly before the run was killed: the content of three files of procfs."""
+
+    pid: int
+    tid: int
+    stat: str
+    syscall: str
+    wchan: str
+
+
+class Record(Value):
+    """The launcher's record, line by line. What was not written is None, False or empty."""
+
+    attest: PayloadFacts | None = None
+    attest_caller: CallerFacts | None = None
+    attest_room: RoomIdMaps | None = None
+    setup: SetupTime | None = None
+    tasks: TaskPeak | None = None
+    disk: DiskUse | None = None
+    sampled_cpu: SampledCpu | None = None
+    spent_us: tuple[int, ...] = ()  # the processor time for which the run was killed; a race writes it twice
+    cgroup_files: Mapping[str, str] = _NO_FILES  # name to content
+    listening: bool = False  # the filter asks the launcher about calls that it refuses
+    refused: tuple[RefusedCall, ...] = ()
+    refused_counts: tuple[RefusedCount, ...] = ()
+    refused_others: int = 0  # refusals of kinds that were too many to be listed
+    process_events: tuple[ProcessSeen | ProcessEnded, ...] = ()
+    threads: tuple[ThreadSeen, ...] = ()
+    threads_complete: bool = False
+
+
 class FinishedRun(Value):
-    """All that is known of a run whose command started: verdict and accounts are made of this."""
+    """All that is known of a run whose command started: the verdict and the metrics are made of this."""
 
     policy: Policy
     report: Report
-    record: list[list[str]]  # see `parse_record`
+    record: Record
     program: str  # the filter as it went to the kernel, in hexadecimal
     cancelled_by: int  # the signal to us that ended it, or 0
     stdout: bytes

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.printable import name
-from capsule_run.result.report import record_text
 from capsule_run.seccomp.catalogue import allowing
 from capsule_run.seccomp.rule import ERRNO_NAMES
 from capsule_run.seccomp.ruleset import numbers_of
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from capsule_run._base.errors import Failure
-    from capsule_run.model.report import FinishedRun
+    from capsule_run.model.report import FinishedRun, RefusedCall
 
 # In the place of an errno: the call ended the run.
 END_OF_RUN = 0xFFFF
@@ -26,31 +25,30 @@ END_OF_RUN = 0xFFFF
 PROBES = ("spared", "probed", "")
 
 
-def _process(name: str, command_line: str) -> dict[str, object]:
+def _process(call: RefusedCall) -> dict[str, object]:
     process: dict[str, object] = {}
-    if record_text(name).strip():
-        process["name"] = record_text(name).strip()
-    if record_text(command_line):
-        process["argv"] = record_text(command_line).removesuffix("\0").split("\0")
+    if call.name.strip():
+        process["name"] = call.name.strip()
+    if call.command_line:
+        process["argv"] = call.command_line.removesuffix("\0").split("\0")
     return process
 
 
 def denied(ended: FinishedRun) -> tuple[dict[str, object], ...]:
     """The refusals of a run, in the order of their first time."""
-    counts = {tuple(words[1:3]): int(words[3]) for words in ended.record if words[0] == "refused-count"}
-    if not counts:
+    counts = {(kind.call, kind.errno): kind.count for kind in ended.record.refused_counts}
+    if not ended.record.refused:
         return ()
     names = {number: name for name, number in numbers_of(ended.policy.architecture).items()}
     return tuple(
         {
-            "syscall": names.get(int(words[1]), words[1]),
-            "errno": "killed" if int(words[2]) == END_OF_RUN else ERRNO_NAMES.get(int(words[2]), words[2]),
-            "count": counts[words[1], words[2]],
-            "first_args": [f"{int(word):#x}" for word in words[3:9]],
-            "process": _process(words[9], words[10]),
+            "syscall": names.get(call.call, str(call.call)),
+            "errno": "killed" if call.errno == END_OF_RUN else ERRNO_NAMES.get(call.errno, str(call.errno)),
+            "count": counts.get((call.call, call.errno), 1),  # a full record has no room for it
+            "first_args": [f"{argument:#x}" for argument in call.arguments],
+            "process": _process(call),
         }
-        for words in ended.record
-        if words[0] == "refused"
+        for call in ended.record.refused
     )
 
 

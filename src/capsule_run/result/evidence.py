@@ -12,7 +12,7 @@ from capsule_run._base.error_codes import entry
 from capsule_run._base.errors import CapsuleError
 from capsule_run.model.request import KILL, TRUNCATE
 from capsule_run.policy.mounts import private_mounts
-from capsule_run.result.metrics import counters, processor_ms, wall_ms
+from capsule_run.result.metrics import counters, is_full, processor_ms, wall_ms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from capsule_run.model.report import FinishedRun
 
 SIGKILL, SIGXCPU, SIGXFSZ = 9, 24, 25
-PAGE = 4096
 EIO, EBADF, EPIPE = 5, 9, 32
 # The command sees end-of-file: a terminal that was hung up, or whose foreground is another job, gives no more input, and
 # nohup(1) gives a stdin that cannot be read.
@@ -41,14 +40,9 @@ def count(size: int, unit: str) -> str:
     return f"{size:,} {unit}".replace(",", " ")
 
 
-def numbers(record: list[list[str]], name: str) -> tuple[int, ...]:
-    """The numbers of the one line of the record that has this name; empty where there is none."""
-    return next((tuple(map(int, words[1:])) for words in record if words[0] == name), ())
-
-
 def cpu_ms(ended: FinishedRun) -> float:
     """Processor time of the command and all its children."""
-    return processor_ms(ended, counters(ended.record))[2]
+    return processor_ms(ended, counters(ended.record.cgroup_files))[2]
 
 
 def _mib(size: int) -> int:
@@ -118,7 +112,7 @@ def clock(ended: FinishedRun) -> CapsuleError:
 
 def memory(ended: FinishedRun) -> CapsuleError:
     """The kernel's count of processes that it ended for the group's limit; else the launcher's own look at all of them."""
-    counted, limit = counters(ended.record), ended.policy.memory_bytes
+    counted, limit = counters(ended.record.cgroup_files), ended.policy.memory_bytes
     details: dict[str, object] = {"limit_bytes": limit}
     if counted.oom_kills is not None:  # 0 where everything was ended before the kernel had chosen whom to end
         observed = (
@@ -131,9 +125,8 @@ def memory(ended: FinishedRun) -> CapsuleError:
         observed = ended.report.memory_peak << 10
         details.update(observed_bytes=observed, source="watch")
         details["would_pass_with"] = {"resources.memory_bytes": _mib(observed)}
-    files = numbers(ended.record, "disk")
-    if files:
-        details["files_bytes"] = files[0]
+    if ended.record.disk is not None:
+        details["files_bytes"] = ended.record.disk.used_bytes
     return CapsuleError(
         "E4001",
         f"the command and its children used {count(observed, 'bytes')} of memory, the limit is {count(limit, 'bytes')}",
@@ -143,7 +136,7 @@ def memory(ended: FinishedRun) -> CapsuleError:
 
 def out_of_memory(ended: FinishedRun) -> bool:
     """Whether the kernel has ended a process for the group's limit."""
-    return bool(counters(ended.record).oom_kills)
+    return bool(counters(ended.record.cgroup_files).oom_kills)
 
 
 def cpu_time(ended: FinishedRun, source: str) -> CapsuleError:
@@ -175,23 +168,26 @@ def own_signal(ended: FinishedRun, number: int) -> CapsuleError | None:
 
 
 def _disk_full(ended: FinishedRun) -> dict[str, object] | None:
-    used, free, files, free_files = numbers(ended.record, "disk") or (0, PAGE, 0, 1)
-    if free >= PAGE and free_files > 0:
+    disk, limit = ended.record.disk, ended.policy.disk_bytes
+    if disk is None or not is_full(disk):
         return None
-    limit = ended.policy.disk_bytes
     return {
         "limit_bytes": limit,
-        "observed_bytes": min(used, limit),
+        "observed_bytes": min(disk.used_bytes, limit),
         "source": "tmpfs",
         "mounts": private_mounts(ended.policy),
-        "counter": {"free_bytes": free, "files": files, "free_files": free_files},
+        "counter": {"free_bytes": disk.free_bytes, "files": disk.files, "free_files": disk.free_files},
     }
+
+
+def _most_tasks(ended: FinishedRun) -> int:
+    return ended.record.tasks.most if ended.record.tasks is not None else 0
 
 
 def _processes(ended: FinishedRun) -> dict[str, object] | None:
     """A fork that the group counted as refused; else, that the watch saw as many processes and threads as there may be."""
-    limit, (most, *_) = ended.policy.max_pids, numbers(ended.record, "tasks") or (0,)
-    refused = counters(ended.record).refused_forks
+    limit, most = ended.policy.max_pids, _most_tasks(ended)
+    refused = counters(ended.record.cgroup_files).refused_forks
     if refused:
         counted: dict[str, object] = {"source": "cgroup", "counter": {"refused": refused}}
     elif refused is None and most >= limit:
@@ -207,8 +203,8 @@ def fork_storm(ended: FinishedRun) -> CapsuleError | None:
     Where no group counts, stderr must say so as often, and the watch must have seen half of what is allowed at once: in a
     storm some have just ended whenever it looks.
     """
-    limit, (most, *_) = ended.policy.max_pids, numbers(ended.record, "tasks") or (0,)
-    counted = counters(ended.record).refused_forks
+    limit, most = ended.policy.max_pids, _most_tasks(ended)
+    counted = counters(ended.record.cgroup_files).refused_forks
     refused = _refusals_said(ended) if counted is None else counted
     if not refused or 2 * refused < limit or (counted is None and 2 * most < limit):
         return None

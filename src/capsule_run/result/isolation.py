@@ -15,7 +15,7 @@ from capsule_run.seccomp import filters
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from capsule_run.model.policy import Policy
-    from capsule_run.model.report import FinishedRun
+    from capsule_run.model.report import CallerFacts, FinishedRun, PayloadFacts
 
 
 try:
@@ -25,9 +25,6 @@ except ImportError:
 
 
 SETS = ("inheritable", "permitted", "effective", "bounding", "ambient")
-NAMESPACES = ("user", "mount", "pid", "net", "ipc", "uts", "cgroup")
-# Where the numbers of an `attest` line begin, see core/capsule-core.h.
-_PRIVILEGES, _SPACES, _UID, _GID, _GROUPS, _END = 5, 8, 15, 18, 21, 22
 
 _hashes: dict[str, str] = {}
 
@@ -40,48 +37,65 @@ def filter_hash(program: str) -> str:
     return _hashes[program]
 
 
-def _numbers(ended: FinishedRun, name: str, count: int) -> list[int]:
-    rows = [row[1:] for row in ended.record if row[0] == name]
-    if len(rows) != 1 or len(rows[0]) != count or not all(word.isdigit() for word in rows[0]):
-        raise CapsuleError("E6004", f"what was in force while the command ran is not known: no `{name}` in the record")
-    return [int(word) for word in rows[0]]
-
-
 def _loaded(ended: FinishedRun) -> str:
     """The filter as it went to the kernel: one that asks the launcher, or where that cannot be, one that answers itself."""
-    if any(words[0] == "listening" for words in ended.record):
+    if ended.record.listening:
         return ended.program
-
     return filters.without_listener(ended.program)
 
 
-def _ids(own: list[int], room: list[int]) -> dict[str, int]:
-    """One id inside, and the host's: the payload's map leads to the room's root, and the room's map to the host."""
-    return {"inside": own[0], "host": room[1] + own[1] - room[0]}
+def _unknown(line: str) -> CapsuleError:
+    return CapsuleError("E6004", f"what was in force while the command ran is not known: no `{line}` in the record")
+
+
+def _capabilities(own: PayloadFacts) -> dict[str, int]:
+    return {
+        "inheritable": own.inheritable,
+        "permitted": own.permitted,
+        "effective": own.effective,
+        "bounding": own.bounding,
+        "ambient": own.ambient,
+    }
+
+
+def _namespaces(facts: PayloadFacts | CallerFacts) -> dict[str, int]:
+    return {
+        "user": facts.user_namespace,
+        "mount": facts.mount_namespace,
+        "pid": facts.pid_namespace,
+        "net": facts.net_namespace,
+        "ipc": facts.ipc_namespace,
+        "uts": facts.uts_namespace,
+        "cgroup": facts.cgroup_namespace,
+    }
 
 
 def _facts(ended: FinishedRun) -> dict[str, object]:
-    """The account by name. Raises CapsuleError E6004 where it is not there."""
-    own, caller = _numbers(ended, "attest", _END), _numbers(ended, "attest-caller", _UID)
-    room = _numbers(ended, "attest-room", 6)
-    spaces = dict(zip(NAMESPACES, own[_SPACES:_UID], strict=True))
+    """The kernel's account by name. Raises CapsuleError E6004 if a part of it is missing."""
+    own, caller, room = ended.record.attest, ended.record.attest_caller, ended.record.attest_room
+    if own is None:
+        raise _unknown("attest")
+    if caller is None:
+        raise _unknown("attest-caller")
+    if room is None:
+        raise _unknown("attest-room")
+    namespaces = _namespaces(own)
     return {
-        "capabilities": dict(zip(SETS, own[:_PRIVILEGES], strict=True)),
-        "no_new_privs": own[_PRIVILEGES] == 1,
+        "capabilities": _capabilities(own),
+        "no_new_privs": own.no_new_privs == 1,
         "seccomp": {
-            "mode": own[6],
-            "filters": own[7],
-            "filters_of_caller": caller[7],
+            "mode": own.seccomp_mode,
+            "filters": own.seccomp_filters,
+            "filters_of_caller": caller.seccomp_filters,
             "sha256": filter_hash(_loaded(ended)),
         },
-        "namespaces": spaces,
-        "shared_namespaces": [
-            name for name, theirs in zip(NAMESPACES, caller[_SPACES:], strict=True) if spaces[name] == theirs
-        ],
+        "namespaces": namespaces,
+        "shared_namespaces": [name for name, theirs in _namespaces(caller).items() if namespaces[name] == theirs],
         "landlock_abi": ended.report.landlock_abi,
-        "cgroups": own[_GROUPS],
-        "user": _ids(own[_UID:_GID], room[:3]),
-        "group": _ids(own[_GID:_GROUPS], room[3:]),
+        "cgroups": own.cgroups,
+        # the payload's map leads to an id of the room, and the room's map from there to the host
+        "user": {"inside": own.uid_inside, "host": room.uid_outside + own.uid_outside - room.uid_inside},
+        "group": {"inside": own.gid_inside, "host": room.gid_outside + own.gid_outside - room.gid_inside},
     }
 
 

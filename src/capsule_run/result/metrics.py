@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from capsule_run._base.value import Value
+from capsule_run.model.report import SetupTime, TaskPeak
 from capsule_run.model.result_parts import Metrics, Output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from capsule_run.model.report import FinishedRun, Sample
+    from capsule_run.model.report import DiskUse, FinishedRun, Sample
 
 
+PAGE = 4096
 ROUNDED_US = 20_000  # user and system time in /proc are each rounded down to a hundredth of a second
+_NO_SETUP = SetupTime(user_us=0, system_us=0, uncounted_us=0)
+_NO_TASKS = TaskPeak(most=0, largest_kib=0, largest_files_kib=0)
 SEEN_WHOLE = 0.99  # of the kernel's peak of a process: a look that has seen so much has seen its peak
 
 
@@ -46,14 +50,15 @@ def _memory(ended: FinishedRun, counted: Counters) -> tuple[int | None, str | No
     watch, largest = ended.report.memory_peak << 10, ended.report.usage["max_rss_kib"] << 10
     if not watch and not largest:
         return None, None
-    _tasks, seen_kib, files_kib = (*_row(ended, "tasks"), 0, 0, 0)[:3]
-    seen_whole = watch > 0 and seen_kib << 10 >= largest * SEEN_WHOLE
-    used = largest - (files_kib << 10)
+    tasks = ended.record.tasks or _NO_TASKS
+    seen_whole = watch > 0 and tasks.largest_kib << 10 >= largest * SEEN_WHOLE
+    used = largest - (tasks.largest_files_kib << 10)
     return (watch, "watch") if seen_whole or watch >= used else (used, "process")
 
 
-def _row(ended: FinishedRun, name: str) -> tuple[int, ...]:
-    return next((tuple(map(int, words[1:])) for words in ended.record if words[0] == name), ())
+def is_full(disk: DiskUse) -> bool:
+    """Whether another page or another file would not have fitted."""
+    return disk.free_bytes < PAGE or disk.free_files == 0
 
 
 def processor_ms(ended: FinishedRun, counted: Counters) -> tuple[float, float, float]:
@@ -62,14 +67,15 @@ def processor_ms(ended: FinishedRun, counted: Counters) -> tuple[float, float, f
     All is the group's own count where that is more: it also has children that nobody waited for. Without one, it is at
     least what the launcher's looks saw.
     """
-    usage, setup = ended.report.usage, (*_row(ended, "setup"), 0, 0, 0)
-    user, system = max(usage["user_us"] - setup[0], 0) / 1000, max(usage["system_us"] - setup[1], 0) / 1000
-    whole = ((counted.cpu_us or 0) - (setup[0] + setup[1] - setup[2])) / 1000  # the third went before the group counted
+    usage, setup = ended.report.usage, ended.record.setup or _NO_SETUP
+    setup_us = setup.user_us + setup.system_us
+    user, system = max(usage["user_us"] - setup.user_us, 0) / 1000, max(usage["system_us"] - setup.system_us, 0) / 1000
+    whole = ((counted.cpu_us or 0) - (setup_us - setup.uncounted_us)) / 1000
     seen = lost = 0.0
-    if not counted.cpu_us:
-        seen_us, lost_us, _untracked = (*_row(ended, "cpu-seen"), 0, 0, 0)[:3]
-        seen, lost = (seen_us - setup[0] - setup[1]) / 1000, lost_us / 1000
-    spent = (*_row(ended, "spent"), 0)[0] / 1000  # at which the run was ended
+    sampled = ended.record.sampled_cpu
+    if sampled is not None and not counted.cpu_us:
+        seen, lost = (sampled.seen_us - setup_us) / 1000, sampled.lost_us / 1000
+    spent = max(ended.record.spent_us, default=0) / 1000
     return round(user, 3), round(system, 3), round(max(user + system + lost, seen, whole, spent), 3)
 
 
@@ -77,11 +83,11 @@ def cpu_ms_complete(ended: FinishedRun, counted: Counters) -> bool | None:
     """Whether `cpu_ms` has all: yes by a group's count, no where looks saw more than was waited for, else nobody knows."""
     if counted.cpu_us:
         return True
-    seen = _row(ended, "cpu-seen")
-    if not seen:
+    sampled = ended.record.sampled_cpu
+    if sampled is None:
         return None
     waited_us = ended.report.usage["user_us"] + ended.report.usage["system_us"]
-    return False if seen[1] or seen[2] or seen[0] > waited_us + ROUNDED_US else None
+    return False if sampled.lost_us or sampled.untracked or sampled.seen_us > waited_us + ROUNDED_US else None
 
 
 def wall_ms(ended: FinishedRun) -> float:
@@ -93,13 +99,13 @@ def wall_ms(ended: FinishedRun) -> float:
 
 def metrics(ended: FinishedRun, called_ns: int) -> Metrics:
     """What the run cost, without the processor time of setting it up."""
-    report, counted = ended.report, counters(ended.record)
+    report, counted = ended.report, counters(ended.record.cgroup_files)
     usage = report.usage
     user, system, cpu = processor_ms(ended, counted)
     memory, source = _memory(ended, counted)
-    disk, tasks = _row(ended, "disk"), _row(ended, "tasks")
+    disk, tasks = ended.record.disk, ended.record.tasks
     # the group also counts our process 1; the watch does not
-    most = counted.most_tasks - 1 if counted.most_tasks else tasks[0] if tasks else None
+    most = counted.most_tasks - 1 if counted.most_tasks else tasks.most if tasks else None
     return Metrics(
         wall_ms=wall_ms(ended),
         user_ms=user,
@@ -119,7 +125,7 @@ def metrics(ended: FinishedRun, called_ns: int) -> Metrics:
         minor_page_faults=usage["minor_faults"],
         major_page_faults=usage["major_faults"],
         max_processes=most,
-        disk_bytes=disk[0] if disk else None,
+        disk_bytes=disk.used_bytes if disk else None,
         throttled_ms=None if counted.throttled_us is None else counted.throttled_us / 1000,
         pressure=counted.pressure,
         startup=startup_phases(report.times, called_ns),
@@ -147,11 +153,6 @@ class Counters(Value):
 
 
 NONE = Counters()
-
-
-def _plain(word: str) -> str:
-    """A text of the record, where it is a file of counters: nothing else than blanks and ends of lines is escaped in it."""
-    return word.replace("%20", " ").replace("%0a", "\n")
 
 
 def _table(text: str | None) -> dict[str, int]:
@@ -192,9 +193,8 @@ def _pressure(files: Mapping[str, str]) -> dict[str, dict[str, float]] | None:
     return found or None
 
 
-def counters(record: list[list[str]]) -> Counters:
-    """What the run's groups counted; `NONE` for a run that stood in no group."""
-    files = {words[1]: _plain(words[2]) for words in record if words[0] == "cgroup" and len(words) == 3}
+def counters(files: Mapping[str, str]) -> Counters:
+    """Read what the run's cgroups counted from their files, name to content; `NONE` for a run without cgroups."""
     if not files:
         return NONE
     cpu = _table(files.get("cpu.stat"))

@@ -9,79 +9,73 @@ and was killed.
 from __future__ import annotations
 
 from capsule_run._base.printable import name
-from capsule_run.result.report import record_text
+from capsule_run.model.report import ProcessSeen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from capsule_run.model.report import FinishedRun
+    from capsule_run.model.report import FinishedRun, ProcessEnded, Record, ThreadSeen
 
 
 MOST_WORDS = 64
 LONGEST = 768  # bytes of a text in the record: of a longer command line the rest is missing
 INIT = 1
-_EXECUTES, _ENDS = "0", "1"  # the moments at which a process stands still; the third is some time after a program began
+_EXECUTES, _ENDS = 0, 1  # the moments at which a process stands still; the third is some time after a program began
 _OF_THE_PROGRAM = ("command", "argv")
 _OF_THE_END = ("ended_ms", "exit_code", "signal", "user_ms", "system_ms", "max_memory_bytes")
 
 
-def _seen(words: list[str]) -> dict[str, object]:
-    """A line `process`: what was seen of it."""
-    moment, _time, outside, inside, parent, ticks, user, system, peak_kib, _code = words[1:11]
-    line = record_text(words[12])
+def _seen(event: ProcessSeen) -> dict[str, object]:
+    """What one event says of a process."""
+    line = event.command_line
     argv = line.split("\0")[:-1] if line.endswith("\0") else line.split("\0")
     found: dict[str, object] = {
-        "outside": int(outside),
-        "pid": int(inside),
-        "parent_outside": int(parent),
-        "command": record_text(words[11]),
+        "outside": event.outside,
+        "pid": event.inside,
+        "parent_outside": event.parent_outside,
+        "command": event.name,
         "argv": argv[:MOST_WORDS],
         "argv_truncated": len(argv) > MOST_WORDS or len(line.encode("utf-8", "surrogateescape")) >= LONGEST,
-        "ticks": int(ticks),
-        "now": moment != _EXECUTES,  # not what it was before it became another program
+        "ticks": event.started_ticks,
+        "now": event.moment != _EXECUTES,  # not what it was before it became another program
     }
-    if moment == _ENDS:
-        found.update(_use(user, system))
-        if peak_kib != "0":
-            found["max_memory_bytes"] = int(peak_kib) << 10
+    if event.moment == _ENDS:
+        found.update(_times(event))
+        if event.peak_kib:
+            found["max_memory_bytes"] = event.peak_kib << 10
     return found
 
 
-def _use(user: str, system: str) -> dict[str, object]:
-    return {"user_ms": float(int(user) * TICK_MS), "system_ms": float(int(system) * TICK_MS)}
+def _times(event: ProcessSeen | ProcessEnded) -> dict[str, object]:
+    return {"user_ms": float(event.user_ticks * TICK_MS), "system_ms": float(event.system_ticks * TICK_MS)}
 
 
-def _end(words: list[str]) -> dict[str, object]:
-    """A line `process-ended`: what is known of the end of a process that did not end before our eyes."""
-    known, wait_status, zombie, user, system = words[3:8]
-    found: dict[str, object] = {"command": record_text(words[8]), **_use(user, system)} if zombie == "1" else {}
-    if known == "1":
-        signal = int(wait_status) & 0x7F
-        found.update({"signal": signal} if signal else {"exit_code": int(wait_status) >> 8 & 0xFF})
+def _end(event: ProcessEnded) -> dict[str, object]:
+    """What is known of the end of a process that the launcher did not stop before it."""
+    found: dict[str, object] = {"command": event.name, **_times(event)} if event.is_zombie else {}
+    if event.is_known:
+        signal = event.wait_status & 0x7F
+        found.update({"signal": signal} if signal else {"exit_code": event.wait_status >> 8 & 0xFF})
     return found
 
 
 def ledger(ended: FinishedRun) -> tuple[dict[str, object], ...]:
     """Every process that was seen, in the order of their starts; what is not known of one is absent."""
-    seen: dict[tuple[object, object], dict[str, object]] = {}  # by number inside and start, since numbers come again
-    living: dict[object, dict[str, object]] = {}  # by number outside
-    for words in ended.record:
-        if words[0] == "process" and len(words) == 13:
-            found, at_ms = _seen(words), _milliseconds(words[2], ended)
-            key = (found["pid"], found["ticks"])
+    seen: dict[tuple[int, int], dict[str, object]] = {}  # by number inside and start, since numbers come again
+    living: dict[int, dict[str, object]] = {}  # by number outside
+    for event in ended.record.process_events:
+        at_ms = round(max(event.at_ns - ended.report.times["started"], 0) / 1e6, 3)
+        if isinstance(event, ProcessSeen):
+            found, key = _seen(event), (event.inside, event.started_ticks)
             found["first_ms"] = seen.get(key, {}).get("first_ms", at_ms)
-            if words[1] == _ENDS:
-                found.update(ended_ms=at_ms, exit_code=int(words[10]) & 0xFF)
-            seen[key] = living[found["outside"]] = found
-        elif words[0] == "process-ended" and len(words) == 9 and int(words[2]) in living:
-            living.pop(int(words[2])).update(ended_ms=_milliseconds(words[1], ended), **_end(words))
+            if event.moment == _ENDS:
+                found.update(ended_ms=at_ms, exit_code=event.code & 0xFF)
+            seen[key] = living[event.outside] = found
+        elif event.outside in living:
+            living.pop(event.outside).update(ended_ms=at_ms, **_end(event))
     entries = sorted(seen.values(), key=lambda entry: (_number(entry["ticks"]), _number(entry["pid"])))
     return tuple(_entry(entry, entries, ended) for entry in entries)
-
-
-def _milliseconds(time_ns: str, ended: FinishedRun) -> float:
-    return round(max(int(time_ns) - ended.report.times["started"], 0) / 1e6, 3)
 
 
 def _number(field: object) -> float:
@@ -145,23 +139,22 @@ def stat_fields(stat: str) -> tuple[str, list[str]]:
     return name, rest.split()
 
 
-def _thread(words: list[str], architecture: str) -> dict[str, object]:
-    stat, call, channel = map(record_text, words[3:6])
-    command, fields = stat_fields(stat)
-    seen: dict[str, object] = {"pid": int(words[1]), "tid": int(words[2]), "command": command}
+def _thread(thread: ThreadSeen, architecture: str) -> dict[str, object]:
+    command, fields = stat_fields(thread.stat)
+    seen: dict[str, object] = {"pid": thread.pid, "tid": thread.tid, "command": command}
     seen["state"] = _STATES.get(fields[0], fields[0])
-    seen.update(_call(call, architecture))
-    if channel not in ("", "0"):
-        seen["waits_in"] = channel
+    seen.update(_call(thread.syscall, architecture))
+    if thread.wchan not in ("", "0"):
+        seen["waits_in"] = thread.wchan
     seen["cpu_ms"] = float((int(fields[11]) + int(fields[12])) * TICK_MS)
     return seen
 
 
-def postmortem(record: list[list[str]], architecture: str) -> dict[str, object]:
+def postmortem(record: Record, architecture: str) -> dict[str, object]:
     """The threads that were seen, those that had computed most first, and whether they are all."""
-    threads = [_thread(words, architecture) for words in record if words[0] == "thread"]
+    threads = [_thread(thread, architecture) for thread in record.threads]
     threads.sort(key=lambda thread: -float(str(thread["cpu_ms"])))
-    return {"threads": threads, "complete": any(words[0] == "threads-told" for words in record)}
+    return {"threads": threads, "complete": record.threads_complete}
 
 
 def in_words(found: Mapping[str, object]) -> list[str]:

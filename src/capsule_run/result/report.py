@@ -1,13 +1,32 @@
-"""What the core says at the end of a run, read strictly: its report and its record.
+"""Parse the launcher's report and record, strictly: anything that is not as docs/plan-format.md has it is E6001.
 
-Rank 1: pure. What the core says is fact, but its grammar is checked: anything else is E6001. Nothing here is needed before the
-command runs.
+Not needed before the command runs.
 """
 
 from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
-from capsule_run.model.report import Report
+from capsule_run._base.value import Value, replace
+from capsule_run.model.report import (
+    CallerFacts,
+    DiskUse,
+    PayloadFacts,
+    ProcessEnded,
+    ProcessSeen,
+    Record,
+    RefusedCall,
+    RefusedCount,
+    Report,
+    RoomIdMaps,
+    SampledCpu,
+    SetupTime,
+    TaskPeak,
+    ThreadSeen,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Row = Value | int | bool | dict[str, str]  # what a line of the record becomes
 
 _TIMES = ("received", "cloned", "mapped", "furnished", "ready", "started", "ended", "reported")
 _USAGE = (
@@ -69,24 +88,94 @@ def parse_report(message: bytes) -> Report:
         raise _broken(message) from None
 
 
-def parse_record(written: bytes) -> list[list[str]]:
-    """The lines of a record, each its words: a name, numbers, texts. Raises CapsuleError E6001 for what is not one."""
-    try:
-        lines = written.decode("ascii").split("\n")
-    except UnicodeDecodeError:
-        raise _broken(written) from None
-    if lines.pop() != "":
+# The lines of a record, which core/ writes and docs/plan-format.md explains: the field of `Record`, what the line becomes, and
+# whether it may come more than once. A value has the line's columns as its fields. `bool` is a line that has nothing but its
+# name, `int` one number, and `dict` two texts: a name and what it stands for.
+RECORD_LINES: dict[str, tuple[str, type[Row], bool]] = {
+    "attest": ("attest", PayloadFacts, False),
+    "attest-caller": ("attest_caller", CallerFacts, False),
+    "attest-room": ("attest_room", RoomIdMaps, False),
+    "setup": ("setup", SetupTime, False),
+    "tasks": ("tasks", TaskPeak, False),
+    "disk": ("disk", DiskUse, False),
+    "cpu-seen": ("sampled_cpu", SampledCpu, False),
+    "spent": ("spent_us", int, True),
+    "cgroup": ("cgroup_files", dict, True),
+    "listening": ("listening", bool, False),
+    "refused": ("refused", RefusedCall, True),
+    "refused-count": ("refused_counts", RefusedCount, True),
+    "refused-others": ("refused_others", int, False),
+    "process": ("process_events", ProcessSeen, True),
+    "process-ended": ("process_events", ProcessEnded, True),
+    "thread": ("threads", ThreadSeen, True),
+    "threads-told": ("threads_complete", bool, False),
+}
+_EMPTY = Record()
+_columns: dict[type[Row], tuple[tuple[str, ...], int]] = {}  # of the rows that were met
+
+
+def columns(row: type[Row]) -> tuple[tuple[str, ...], int]:
+    """The names of a line's columns, numbers before texts, and how many of them are numbers."""
+    if not issubclass(row, Value):
+        return {bool: ((), 0), int: (("number",), 1), dict: (("name", "content"), 0)}[row]
+    kinds = row.__annotations__
+    return tuple(kinds), list(kinds.values()).count("int")
+
+
+def parse_record(written: bytes) -> Record:
+    """Read a record strictly. Raises CapsuleError E6001 for a line that is not as `RECORD_LINES` has it."""
+    *lines, rest = written.decode("ascii", "replace").split("\n")
+    if rest:
         raise _broken(written)
-    return [line.split(" ") for line in lines]
+    once: dict[str, object] = {}
+    often: dict[str, list[object]] = {}
+    files: dict[str, str] = {}
+    for line in lines:
+        name, *words = line.split(" ")
+        try:
+            field, row, may_repeat = RECORD_LINES[name]
+            value = _row(row, words)
+        except (KeyError, ValueError):
+            raise _broken(line) from None
+        if isinstance(value, dict):
+            files |= value
+        elif may_repeat:
+            often.setdefault(field, []).append(value)
+        elif field in once:
+            raise _broken(line)
+        else:
+            once[field] = value
+    fields: dict[str, object] = {name: tuple(values) for name, values in often.items()}
+    return replace(_EMPTY, cgroup_files=files, **once, **fields)
+
+
+def _row(row: type[Row], words: list[str]) -> Row:
+    """What a line becomes. Raises ValueError if its columns are not those of `row`."""
+    if row not in _columns:
+        _columns[row] = columns(row)
+    names, count = _columns[row]
+    numbers, texts = words[:count], words[count:]
+    if len(words) != len(names) or (numbers and not "".join(numbers).isdigit()):
+        raise ValueError(words)
+    if issubclass(row, Value):
+        return row(**dict(zip(names, [*map(int, numbers), *map(record_text, texts)], strict=True)))
+    if row is dict:
+        return {record_text(texts[0]): record_text(texts[1])}
+    return int(numbers[0]) if row is int else True
 
 
 def record_text(word: str) -> str:
-    """A text of the record as the bytes it stands for; what is not UTF-8 among them is kept as in file names."""
+    """Decode a text of the record. Bytes that are not UTF-8 become surrogates, as in file names."""
     if "%" not in word:
         return word
     if word == "%":
         return ""
-    first, *parts = word.split("%")
+    plain = word.replace("%20", " ").replace("%0a", "\n")  # all that cgroup files need, which every run has
+    if "%" not in plain:
+        return plain
+    first, *parts = plain.split("%")
+    if any(len(part) < 2 for part in parts):
+        raise _broken(word)
     try:
         raw = first.encode("ascii") + b"".join(bytes.fromhex(part[:2]) + part[2:].encode("ascii") for part in parts)
     except ValueError:

@@ -11,7 +11,7 @@ from capsule_run._base.statuses import ERROR, KILLED, SUCCESS, TIMEOUT
 from capsule_run._base.value import replace
 from capsule_run.plan import describe as plan_describe
 from capsule_run.policy.resolve import DRAIN_MS
-from capsule_run.result import evidence, hints
+from capsule_run.result import evidence, hints, metrics
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -272,22 +272,20 @@ def _own_end(ended: FinishedRun) -> tuple[Status, int, str | None, Failure | Non
 def _none_counted(file: str, content: str) -> bool:
     """Whether a group's file tells of no fork that was refused and no process that was ended for its memory."""
     if file == "pids.events":
-        return content.startswith("max%200")
-    return file not in ("memory.events", "memory.oom_control") or "oom_kill%200" in content
+        return content.startswith("max 0")
+    return file not in ("memory.events", "memory.oom_control") or "oom_kill 0" in content
 
 
 def limits_hit(ended: FinishedRun, failure: Failure | None) -> tuple[dict[str, object], ...]:
     """The limits that were reached and did not end the run. Most runs reach none, and that is seen here at once."""
-    policy = ended.policy
-    for words in ended.record:
-        if words[0] == "cgroup" and not _none_counted(words[1], words[2]):
-            break
-        if words[0] == "disk" and (int(words[2]) < 4096 or words[4] == "0"):
-            break
-        if words[0] == "tasks" and int(words[1]) >= policy.max_pids:
-            break
-    else:
-        if not (ended.report.stdout[2] or ended.report.stderr[2]):
-            return ()
-
+    record, report = ended.record, ended.report
+    is_near_a_limit = (
+        report.stdout[2]
+        or report.stderr[2]
+        or (record.disk is not None and metrics.is_full(record.disk))
+        or (record.tasks is not None and record.tasks.most >= ended.policy.max_pids)
+        or not all(_none_counted(file, content) for file, content in record.cgroup_files.items())
+    )
+    if not is_near_a_limit:
+        return ()
     return evidence.limits_hit(ended, failure.code if failure is not None else "")

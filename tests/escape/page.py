@@ -44,12 +44,12 @@ OWN_LAYERS = {
     "test_dirty_pipe_does_not_write_a_read_only_file": "filter (splice), the kernel's fix",
     "test_dirty_cow_has_no_way_in": "read-only procfs",
     "test_page_zero_cannot_be_mapped": "mmap_min_addr, no capability",
-    "test_signals_by_way_of_a_descriptors_owner_reach_nobody": "pid namespace, another user namespace",
-    "test_the_control_groups_path_is_not_told": "cgroup namespace",
-    "test_posix_shared_memory_does_not_join_two_sandboxes": "mount namespace: /dev/shm of its own",
-    "test_all_private_places_together_end_at_the_disk_limit": "one tmpfs with a size",
-    "test_a_whiteout_cannot_be_forged": "filter (mknod), no capability",
-    "test_memory_ends_at_its_limit": "memory cgroup or watch",
+    "test_fcntl_owner_signals_reach_nobody": "pid namespace, another user namespace",
+    "test_cgroup_path_of_the_host_is_hidden": "cgroup namespace",
+    "test_posix_shared_memory_is_private_to_a_sandbox": "mount namespace: /dev/shm of its own",
+    "test_disk_limit_bounds_all_private_places_together": "one tmpfs with a size",
+    "test_whiteout_cannot_be_forged": "filter (mknod), no capability",
+    "test_memory_taken_in_any_way_ends_at_its_limit": "memory cgroup or watch",
 }
 SEEN = {"SIGSYS": "the run is ended"}
 
@@ -114,7 +114,7 @@ def page():
         parts.append(f"| {_words(name)} | {_cell(story)} | {cves} | {layer} | `{file}.py::{name}` |\n")
     parts.append(
         "\n## System calls\n\nEach is stopped by its number, or by an argument that the filter can see, before the kernel "
-        "looks at anything else: `test_system_calls.py::test_the_call_is_stopped`.\n\n"
+        "looks at anything else: `test_system_calls.py::test_syscall_of_the_table_is_stopped`.\n\n"
         "| call | what the attacker sees | story | history |\n| --- | --- | --- | --- |\n"
     )
     for expected, call, story in calls:

@@ -71,7 +71,7 @@ LIMITS = {"memory": "1G", "disk": "512M", "max_pids": 50}
 
 
 @pytest.mark.sandbox
-def test_a_deleted_directory_is_deleted(tree, few_descriptors):
+def test_apply_deletes_a_directory_however_deep(tree, few_descriptors):
     """Applying the deletion of a directory of the host's deletes all of it, however deep it is."""
     make_here(tree, "deep", 1500, 255)
     result = capsule_run.run(["rm", "-rf", "deep"], workspace=str(tree), apply_changes=True, **LIMITS)
@@ -82,7 +82,7 @@ def test_a_deleted_directory_is_deleted(tree, few_descriptors):
 @pytest.mark.sandbox
 @deep
 @pytest.mark.parametrize("option", ["apply_changes", "save_changes"])
-def test_a_directory_that_was_made_is_written_as_far_as_it_is_looked_into(tree, few_descriptors, depth, length, option):
+def test_apply_deep_new_directory_is_written_to_the_bound(tree, few_descriptors, depth, length, option):
     """What lies deeper than is looked into is named in `not_applied`, and the list of changes says that it is not whole."""
     saved = tree.parent / "saved"
     value = str(saved) if option == "save_changes" else True
@@ -95,7 +95,7 @@ def test_a_directory_that_was_made_is_written_as_far_as_it_is_looked_into(tree, 
 
 @pytest.mark.sandbox
 @deep
-def test_what_lies_too_deep_is_not_collected(tree, few_descriptors, depth, length):
+def test_collect_too_deep_is_named_and_ends(tree, few_descriptors, depth, length):
     """Collecting everything comes to its end, and names the directory where it stopped."""
     command = make_inside(depth, length)
     result = capsule_run.run(command, collect=["**", "kept"], files={"kept": "k"}, **LIMITS)
@@ -104,7 +104,7 @@ def test_what_lies_too_deep_is_not_collected(tree, few_descriptors, depth, lengt
 
 
 @pytest.mark.sandbox
-def test_a_layer_on_disk_is_removed(place, few_descriptors):
+def test_disk_layer_deep_is_removed_with_the_run(place, few_descriptors):
     """An upper layer goes with the run, however deep what lies in it."""
     for name in ("disk", "tree"):
         (place / name).mkdir()
@@ -127,7 +127,7 @@ import time; time.sleep(20)
 
 @pytest.mark.sandbox
 @pytest.mark.parametrize("hide", ["", 'os.chdir("/workspace"); os.chmod("deep", 0)'], ids=["deep", "no right to look"])
-def test_what_hides_from_the_look_at_the_disk_is_counted(inside, place, hide):
+def test_disk_usage_counts_files_that_hide(inside, place, hide):
     """Files beyond the longest path, or in a directory that nobody may read, do not hide from an upper layer's bound."""
     (place / "disk").mkdir()
     os.chown(place / "disk", inside.uid, -1)
@@ -142,7 +142,7 @@ def test_what_hides_from_the_look_at_the_disk_is_counted(inside, place, hide):
 
 
 @deep
-def test_deleting_and_removing_come_to_their_end(tree, few_descriptors, depth, length):
+def test_tree_removal_of_any_depth_ends(tree, few_descriptors, depth, length):
     """Both ways to remove a tree need few descriptors, no long path and no recursion."""
     make_here(tree, "one", depth, length)
     make_here(tree, "two", depth, length)
@@ -156,7 +156,7 @@ def test_deleting_and_removing_come_to_their_end(tree, few_descriptors, depth, l
 
 
 @deep
-def test_used_bytes_are_those_of_the_whole_tree(tree, few_descriptors, depth, length):
+def test_disk_usage_of_a_deep_tree_is_whole(tree, few_descriptors, depth, length):
     """What a tree takes is counted to its last file."""
     make_here(tree, "deep", depth, length)
     directory = opened(tree)
@@ -171,7 +171,7 @@ def test_used_bytes_are_those_of_the_whole_tree(tree, few_descriptors, depth, le
     assert used >= cut
 
 
-def test_a_look_at_many_files_ends_when_it_must(tmp_path):
+def test_disk_usage_of_many_files_can_be_interrupted(tmp_path):
     """A look at a layer of many files holds up neither the end of the run nor the look at the disk."""
     for n in range(3000):
         (tmp_path / f"{n}").write_text("x")
@@ -186,14 +186,14 @@ def test_a_look_at_many_files_ends_when_it_must(tmp_path):
 
 
 @deep
-def test_a_copy_is_not_made_of_a_deep_tree(tree, few_descriptors, depth, length):
+def test_workspace_copy_of_a_deep_tree_is_refused(tree, few_descriptors, depth, length):
     """A private copy has a bound of depth, past which there is none."""
     make_here(tree, "deep", depth, length)
     assert snapshot.copy_of(survey.look(str(tree)), 1 << 30) is None
 
 
 @deep
-def test_a_comparison_stops_where_it_says(tree, few_descriptors, depth, length):
+def test_changes_of_deep_trees_stop_at_the_bound(tree, few_descriptors, depth, length):
     """A layer and a tree below, both deep: changes are found down to the bound, and the rest is named."""
     lower = tree.parent / "lower"
     lower.mkdir()
@@ -214,7 +214,7 @@ def test_a_comparison_stops_where_it_says(tree, few_descriptors, depth, length):
 # --- what the host does meanwhile -------------------------------------------------------------------------------------
 
 
-def test_a_place_that_is_moved_is_left_by_no_other_way(tmp_path):
+def test_tree_walk_in_a_moved_directory_ends(tmp_path):
     """A directory that somebody moves while a walk stands in it: the walk ends, and does not go on where `..` leads."""
     (tmp_path / "root" / "a" / "b").mkdir(parents=True)
     (tmp_path / "other").mkdir()
@@ -231,7 +231,7 @@ def test_a_place_that_is_moved_is_left_by_no_other_way(tmp_path):
 
 
 @pytest.mark.root
-def test_a_deletion_does_not_reach_into_a_mount(inside_as_caller, place):
+def test_deletion_does_not_reach_into_a_mount(inside_as_caller, place):
     """What is mounted in the shared directory is not seen inside, so deleting its mount point deletes nothing of it."""
     for name in ("tree/data", "precious"):
         (place / name).mkdir(parents=True)
@@ -246,7 +246,7 @@ def test_a_deletion_does_not_reach_into_a_mount(inside_as_caller, place):
     assert ("p", "new\n") == ((place / "precious/file").read_text(), (place / "tree/new").read_text())
 
 
-def test_a_deletion_that_fails_says_so(tree):
+def test_deletion_that_fails_is_reported(tree):
     """A directory that cannot be deleted is refused, not an exception of the kernel's."""
     make_here(tree, "deep", 3, 3)
     directory = opened(tree)

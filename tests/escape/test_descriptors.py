@@ -10,7 +10,7 @@ import pytest
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "writable", "socket", "path"])
-def test_a_leaked_descriptor_does_not_get_in(inside, place, kind):
+def test_descriptor_leaked_by_the_caller_does_not_get_in(inside, place, kind):
     """An inheritable descriptor of the caller is closed in every process inside (CVE-2016-9962, CVE-2024-21626)."""
     place.joinpath("secret").write_text("TOP")
     held = None
@@ -30,7 +30,7 @@ def test_a_leaked_descriptor_does_not_get_in(inside, place, kind):
             held.close()
 
 
-def test_many_leaked_descriptors_do_not_get_in(inside):
+def test_descriptors_leaked_by_the_hundred_do_not_get_in(inside):
     """Two hundred of them are closed as one is."""
     fds = [os.open("/", os.O_RDONLY) for _ in range(200)]
     try:
@@ -41,7 +41,7 @@ def test_many_leaked_descriptors_do_not_get_in(inside):
             os.close(fd)
 
 
-def test_the_working_directory_is_inside(inside, place):
+def test_working_directory_is_that_of_the_sandbox(inside, place):
     """Whatever the caller's directory is, /proc/self/cwd is the sandbox's."""
     place.joinpath("secret").write_text("TOP")
     seen = inside.says(["sh", "-c", "readlink /proc/self/cwd; ls"], process={"cwd": place})
@@ -49,13 +49,13 @@ def test_the_working_directory_is_inside(inside, place):
 
 
 @pytest.mark.parametrize("stream", [0, 1, 2])
-def test_a_standard_stream_does_not_name_the_host(inside, stream):
+def test_standard_stream_names_no_file_of_the_host(inside, stream):
     """/proc/self/fd/{0,1,2} are pipes or /dev/null of the sandbox, never a file of the host."""
     name = inside.python_says(f"import os; print(os.readlink('/proc/self/fd/{stream}'))", stdin="x")
     assert name.startswith("pipe:")
 
 
-def test_standard_input_cannot_be_reopened_for_writing_the_hosts_file(place, inside):
+def test_standard_input_reopened_does_not_write_the_host_file(place, inside):
     """In command mode a file given as standard input cannot be changed through /proc/self/fd/0."""
     target = place / "input"
     target.write_text("precious")
@@ -74,7 +74,7 @@ print(os.readlink("/proc/self/fd/0")[:5])
     assert "precious" == target.read_text()
 
 
-def test_standard_output_cannot_be_reopened_for_reading_the_hosts_file(place, inside):
+def test_standard_output_reopened_does_not_read_the_host_file(place, inside):
     """A file given as standard output cannot be read or truncated from inside."""
     target = place / "output"
     target.write_text("kept: ")

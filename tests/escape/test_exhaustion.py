@@ -49,7 +49,7 @@ UNSEEN = "shared, then untouched"
 
 
 @pytest.mark.parametrize("hog", HOGS)
-def test_memory_ends_at_its_limit(inside, needs, hog):
+def test_memory_taken_in_any_way_ends_at_its_limit(inside, needs, hog):
     """Whatever way memory is taken (one block, small ones, shared, files, children), 64 MiB end the run or refuse the rest."""
     response = inside.python(HOGS[hog], resources={"memory_bytes": 64 * MIB}, timeout_ms=8000)
     if hog == UNSEEN and response["isolation"]["limits"]["memory"] == "watch":
@@ -64,7 +64,7 @@ def test_memory_ends_at_its_limit(inside, needs, hog):
         ), response["stderr"]
 
 
-def test_a_fork_bomb_is_bounded_and_ends(inside, attack_folder):
+def test_fork_bomb_is_bounded_and_ends(inside, attack_folder):
     """At most `max_pids` processes exist at a time, the clock ends them all, and none is left; a group knows why it came to that."""
     bind = {"source": str(attack_folder), "destination": "/attack"}
     response = inside(
@@ -80,7 +80,7 @@ def test_a_fork_bomb_is_bounded_and_ends(inside, attack_folder):
     )  # fmt: skip
 
 
-def test_processes_and_threads_count_together(inside):
+def test_process_limit_counts_threads(inside):
     """The process limit holds for threads too, and children of children."""
     code = """
 import threading, time
@@ -125,7 +125,7 @@ def test_tcp_buffers_are_bounded_on_a_memory_group_of_version_1(inside, needs):
 
 
 @pytest.mark.parametrize("folder", ["/tmp", "/dev/shm", "/workspace"])
-def test_the_inode_table_is_bounded(inside, folder):
+def test_inodes_are_bounded(inside, folder):
     """Empty files run out before the kernel's memory does; the sandbox still ends cleanly."""
     code = f"""
 import os
@@ -144,7 +144,7 @@ except OSError as error:
     "folder",
     ["/", "/etc", "/dev", "/var", "/run", "/usr", "/dev/pts", "/proc", "/root", "/home", "/srv", "/mnt", "/opt"],
 )
-def test_nothing_else_can_be_filled(inside, folder):
+def test_writable_places_are_private_only(inside, folder):
     """Every place that is not the payload's own is read-only or not there, as root inside too."""
     for user in ("1000", "0"):
         response = inside(["sh", "-c", f"echo x > {folder}/x || mkdir {folder}/y"], options=("--user", user))
@@ -238,7 +238,7 @@ if hard != resource.RLIM_INFINITY:
     assert "" == inside.python_says(code)
 
 
-def test_a_crash_leaves_no_core_file(inside, place):
+def test_crash_leaves_no_core_file(inside, place):
     """A process that dumps core leaves none, in a folder of the host neither."""
     code = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
     response = inside.python(code, isolation={"workspace": {"source": str(place), "mode": "rw"}})
@@ -246,7 +246,7 @@ def test_a_crash_leaves_no_core_file(inside, place):
     assert [] == os.listdir(place)
 
 
-def test_a_crash_starts_no_program_of_the_host(inside):
+def test_crash_starts_no_program_of_the_host(inside):
     """The core limit is 1 byte, at which the kernel starts no core_pattern program either, and it cannot be lowered to 0 (core(5))."""
     code = """
 import resource
@@ -260,7 +260,7 @@ print(next(line.split()[4:6] for line in open("/proc/self/limits") if line.start
     assert "['1', '1']" == inside.python_says(code)
 
 
-def test_an_urgent_priority_cannot_be_had(inside):
+def test_priority_cannot_be_raised(inside):
     """nice below the start, real-time classes and real-time I/O are refused."""
     code = """
 import ctypes, os
@@ -277,7 +277,7 @@ print(libc.syscall(251, 1, 0, 1 << 13))  # ioprio_set: real time
     assert "-1" == inside.python_says(code)
 
 
-def test_stealing_the_own_output_does_not_spin_the_launcher(as_user):
+def test_output_stolen_by_the_payload_does_not_spin_the_launcher(as_user):
     """A payload that reads back its own standard output cannot make the launcher burn processor time."""
     code = """
 import os, threading, time

@@ -47,13 +47,13 @@ def tries(inside, path, **isolation):
     return dict(line.split() for line in lines)
 
 
-def test_leases_and_notices_are_refused(inside):
+def test_file_lease_and_notification_are_refused(inside):
     """A lease would hold up a program of the host that opens the file, and a notice would watch it: neither can be had."""
     answers = tries(inside, "/usr/bin/env")
     assert {"EINVAL"} == {answers[name] for name in ("lease-read", "lease-write", "notice")}
 
 
-def test_a_record_lock_that_excludes_readers_needs_a_writable_file(inside, file):
+def test_file_lock_for_writing_needs_a_writable_file(inside, file):
     """On a file that is shown read-only no write lock is had, neither a process's nor a descriptor's: only readers' locks."""
     answers = tries(inside, file, readonly_paths=[str(file)])
     assert {"EBADF"} == {answers[name] for name in ("posix-write", "ofd-write")}
@@ -61,7 +61,7 @@ def test_a_record_lock_that_excludes_readers_needs_a_writable_file(inside, file)
 
 
 @pytest.mark.parametrize("shared", ["readonly_paths", "writable_paths"])
-def test_locks_on_a_share_are_the_hosts(inside, file, shared):
+def test_file_lock_on_a_share_is_the_hosts(inside, file, shared):
     """Not prevented: a lock on a shared file is the host's lock, so that a payload can hold it, and learn that it is held."""
     with file.open("r+") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -73,7 +73,7 @@ def test_locks_on_a_share_are_the_hosts(inside, file, shared):
 
 
 @pytest.mark.parametrize("mode", [0o666, 0o444])
-def test_locks_on_a_copy_on_write_workspace_are_its_own(inside, file, mode):
+def test_file_lock_on_a_copy_on_write_workspace_is_private(inside, file, mode):
     """In a copy-on-write workspace no lock of the host's is met, whether the file was opened for writing or not."""
     isolation = {"workspace": str(file.parent)}
     with file.open("r+") as held:
@@ -84,7 +84,7 @@ def test_locks_on_a_copy_on_write_workspace_are_its_own(inside, file, mode):
     assert {"taken"} == {answers[name] for name in ("flock", "posix-read", "ofd-read")}
 
 
-def test_locks_end_with_the_run(inside, file):
+def test_file_lock_ends_with_the_run(inside, file):
     """A lock that is held when the clock ends a run is free when its result is there, whatever else it started."""
     code = (
         "import fcntl, os, time; fcntl.flock(os.open('{}', 0), fcntl.LOCK_EX); os.fork(); print('held'); time.sleep(60)"

@@ -46,7 +46,7 @@ def outside(tree):
 
 
 @pytest.mark.sandbox
-def test_changes_arrive(tree):
+def test_apply_writes_exactly_the_changes(tree):
     """What was created, modified and deleted arrives, with mode and time, and nothing else changes."""
     script = (
         "echo new > a; chmod 750 a; touch -d @1000000000 a; echo more >> kept; rm -r dir; mkdir -p x/y; echo 1 > x/y/z"
@@ -60,7 +60,7 @@ def test_changes_arrive(tree):
 
 
 @pytest.mark.sandbox
-def test_without_being_asked_nothing_arrives(tree):
+def test_apply_not_requested_writes_nothing(tree):
     """The same changes without `apply_changes` are told, and the host keeps what it had."""
     result = capsule_run.run(["sh", "-c", "echo new > a; rm kept; echo x > dir/file"], workspace=str(tree))
     assert [("a", "created", 4), ("dir/file", "modified", 2), ("kept", "deleted", 1)] == [
@@ -83,14 +83,14 @@ def test_without_being_asked_nothing_arrives(tree):
         "../../x",
     ],
 )
-def test_a_link_out_of_the_tree_does_not_arrive(tree, target):
+def test_apply_link_out_of_the_tree_is_refused(tree, target):
     """A link that is absolute, climbs out, or could by way of another link, stays inside."""
     result = apply(tree, f"ln -s {target} link")
     assert ({"link": "leaves_tree"}, False) == (refused(result), os.path.lexists(tree / "link"))
 
 
 @pytest.mark.sandbox
-def test_a_link_within_the_tree_arrives(tree):
+def test_apply_link_within_the_tree_is_written(tree):
     """A link to a neighbour, also upwards to one, arrives as a link."""
     result = apply(tree, "ln -s kept a; ln -s ../kept dir/b; ln -s dir c")
     assert ({}, "kept", "../kept", "dir") == (
@@ -106,13 +106,13 @@ def test_a_link_within_the_tree_arrives(tree):
         ("l", "/", True), ("l", "//etc", True), ("d/l", "../a/../../x", True), ("l", "a/...", False),
     ],
 )  # fmt: skip
-def test_which_links_leave(path, target, leaves):
+def test_link_target_that_leaves_the_tree_is_recognised(path, target, leaves):
     """Only leading dots are believed, and no more of them than there are directories above the link."""
     assert leaves is leaves_tree(path, target)
 
 
 @pytest.mark.sandbox
-def test_a_link_in_the_place_of_a_file_is_not_followed(tree):
+def test_apply_over_a_host_link_does_not_follow_it(tree):
     """A host link that the command replaces by a file is replaced, and what it leads to stays."""
     (tree / "link").symlink_to(tree.parent / "outside" / "secret")
     apply(tree, "rm link; echo mine > link")
@@ -120,7 +120,7 @@ def test_a_link_in_the_place_of_a_file_is_not_followed(tree):
 
 
 @pytest.mark.sandbox
-def test_a_directory_replaced_by_a_link_leads_nowhere(tree):
+def test_apply_directory_replaced_by_a_link_writes_nothing_elsewhere(tree):
     """A directory that became a link does not make what lay in it be written elsewhere."""
     apply(tree, "rm -r dir; ln -s ../outside dir; echo x > dir/secret 2>/dev/null; true")
     assert {"secret": SECRET} == outside(tree)
@@ -130,14 +130,14 @@ def test_a_directory_replaced_by_a_link_leads_nowhere(tree):
 @pytest.mark.parametrize(
     "make", ["mkfifo it", "python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"it\")'"]
 )
-def test_special_files_do_not_arrive(tree, make):
+def test_apply_special_files_are_refused(tree, make):
     """A FIFO and a socket are named, not made, and nobody waits for them."""
     result = apply(tree, make)
     assert ({"it": "special"}, False) == (refused(result), os.path.lexists(tree / "it"))
 
 
 @pytest.mark.sandbox
-def test_no_set_id_bit_arrives(tree):
+def test_apply_drops_set_id_bits(tree):
     """A mode arrives without the bits above the permissions, though a private copy lets open(2) set them."""
     script = "import os; os.write(os.open('t', os.O_CREAT | os.O_WRONLY, 0o6755), b'#!/bin/sh\\n')"
     result = apply(tree, f'cp /bin/true u; chmod 4755 u; python3 -c "{script}"', collect=["t"])
@@ -147,21 +147,21 @@ def test_no_set_id_bit_arrives(tree):
 
 @pytest.mark.sandbox
 @pytest.mark.parametrize("end", ["kill -9 $$", "sleep 60"])
-def test_a_run_that_was_cut_short_applies_nothing(tree, end):
+def test_apply_after_timeout_or_signal_writes_nothing(tree, end):
     """After a signal or a timeout the host keeps what it had, and the changes are told."""
     result = apply(tree, f"echo half > kept; {end}", timeout_ms=1000)
     assert (["kept"], "k") == ([one.path for one in result.changes], (tree / "kept").read_text())
 
 
 @pytest.mark.sandbox
-def test_hard_links_arrive_as_files(tree):
+def test_apply_hard_links_become_files(tree):
     """Two names of one file arrive as two files: a name can never tie the tree to something else."""
     apply(tree, "echo x > a; ln a b; ln kept c")
     assert [1, 1, 1] == [(tree / name).stat().st_nlink for name in "abc"]
 
 
 @pytest.mark.sandbox
-def test_a_hard_link_of_the_host_keeps_its_other_name(tree):
+def test_apply_over_a_hard_link_keeps_its_other_name(tree):
     """A host file with a second name outside is replaced in the tree only."""
     os.link(tree.parent / "outside" / "secret", tree / "tied")
     apply(tree, "echo mine > tied")
@@ -169,7 +169,7 @@ def test_a_hard_link_of_the_host_keeps_its_other_name(tree):
 
 
 @pytest.mark.sandbox
-def test_a_mount_point_is_not_a_change(tree):
+def test_apply_ignores_mount_points(tree):
     """What a bind put into the workspace does not arrive in the tree, nor does what was written to it."""
     shown = tree.parent / "shown"
     shown.mkdir()
@@ -187,7 +187,7 @@ def test_a_mount_point_is_not_a_change(tree):
 
 
 @pytest.mark.sandbox
-def test_what_was_brought_in_is_no_change_unless_it_was_touched(tree):
+def test_apply_ignores_input_files_unless_changed(tree):
     """An input file that the command leaves alone does not arrive; one that it writes to does."""
     files = {"same": "s", "deep/same": "s", "written": "w"}
     result = apply(tree, "echo >> written", files=files)
@@ -195,14 +195,14 @@ def test_what_was_brought_in_is_no_change_unless_it_was_touched(tree):
 
 
 @pytest.mark.sandbox
-def test_opened_for_writing_is_no_change(tree):
+def test_apply_ignores_files_only_opened_for_writing(tree):
     """A file that was opened, read through, or given the mode it had is as it was."""
     result = capsule_run.run(["sh", "-c", ": >> kept; chmod 600 kept; chmod 644 kept; touch kept"], workspace=str(tree))
     assert () == result.changes
 
 
 @pytest.mark.sandbox
-def test_a_change_behind_an_old_time_is_seen(tree):
+def test_apply_sees_content_changed_under_an_old_time(tree):
     """Content that changed under the same size, mode and time is a change."""
     script = 'old=$(stat -c %y kept); printf K > kept; touch -d "$old" kept'
     result = capsule_run.run(["sh", "-c", script], workspace=str(tree))
@@ -210,7 +210,7 @@ def test_a_change_behind_an_old_time_is_seen(tree):
 
 
 @pytest.mark.sandbox
-def test_many_changes_are_bounded_and_all_applied(tree):
+def test_apply_many_changes_are_all_written_and_the_list_bounded(tree):
     """A list has at most 1,000 entries and says that it is not whole; what is applied is."""
     result = apply(tree, "i=0; while [ $i -lt 1100 ]; do : > f$i; i=$((i+1)); done")
     assert (1000, True, 1102) == (len(result.changes), result.changes_truncated, len(os.listdir(tree)))
@@ -218,7 +218,7 @@ def test_many_changes_are_bounded_and_all_applied(tree):
 
 @pytest.mark.sandbox
 @pytest.mark.parametrize("workspace", [None, "ro", "rw"])
-def test_there_must_be_something_to_apply_to(tree, workspace):
+def test_apply_without_copy_on_write_directory_is_refused(tree, workspace):
     """Without a copy-on-write directory, applying is refused before anything runs."""
     isolation = {"workspace": {"source": str(tree), "mode": workspace}} if workspace else {}
     with pytest.raises(CapsuleError, match="E1009"):
@@ -230,7 +230,7 @@ def test_there_must_be_something_to_apply_to(tree, workspace):
 
 
 @pytest.mark.sandbox
-def test_saving_leaves_the_tree_alone(tree):
+def test_save_changes_leaves_the_shared_directory_unchanged(tree):
     """`save_changes` writes what is new or changed elsewhere; the shared directory and what was deleted stay out of it."""
     saved = tree.parent / "saved" / "here"
     result = capsule_run.run(
@@ -260,7 +260,7 @@ def layer(tmp_path):
         os.close(fd)
 
 
-def test_a_directory_swapped_for_a_link_is_not_entered(layer):
+def test_apply_directory_swapped_for_a_link_is_not_entered(layer):
     """Between the look and the write, a directory becomes a link to another place: nothing is written there."""
     place, upper, lower = layer
     changes = list(Comparison(NOTHING).changes(upper, lower))
@@ -273,7 +273,7 @@ def test_a_directory_swapped_for_a_link_is_not_entered(layer):
     )
 
 
-def test_a_deletion_does_not_follow_a_link(layer):
+def test_apply_deletion_does_not_follow_a_link(layer):
     """A directory to delete that has become a link loses the link, and what it leads to stays."""
     place, upper, lower = layer
     (place / "outside" / "precious").write_text("p")
@@ -283,7 +283,7 @@ def test_a_deletion_does_not_follow_a_link(layer):
     assert ([], ["precious"]) == (carry_over([gone], upper, lower, deletions=True), os.listdir(place / "outside"))
 
 
-def test_a_layer_that_changes_its_kind_is_refused(layer):
+def test_apply_file_that_became_a_fifo_is_refused(layer):
     """A file that is a FIFO by the time it is read is refused, and nobody waits for a writer."""
     place, upper, lower = layer
     (place / "layer" / "dir" / "file").unlink()
@@ -292,7 +292,7 @@ def test_a_layer_that_changes_its_kind_is_refused(layer):
     assert ("special", []) == (one.reason, os.listdir(place / "target" / "dir"))
 
 
-def test_a_write_that_fails_leaves_nothing(layer):
+def test_apply_write_that_fails_leaves_nothing(layer):
     """Where the host has a directory by now, the change is refused, and no half-written file stays beside it."""
     place, upper, lower = layer
     (place / "target" / "dir" / "file" / "more").mkdir(parents=True)
@@ -301,7 +301,7 @@ def test_a_write_that_fails_leaves_nothing(layer):
 
 
 @pytest.mark.parametrize("path", ["../outside/x", "dir/../../outside/x"])
-def test_no_path_climbs(layer, path):
+def test_apply_path_with_dot_dot_is_refused(layer, path):
     """A path with `..`, which no layer can hold, is refused all the same where it is written."""
     place, _upper, lower = layer
     with pytest.raises(RefusedError):
@@ -309,7 +309,7 @@ def test_no_path_climbs(layer, path):
     assert [] == os.listdir(place / "outside")
 
 
-def test_a_tree_that_changes_all_the_time_is_written_to_and_nothing_else(swapped):
+def test_apply_into_a_tree_swapped_all_the_time_stays_inside(swapped):
     """While a directory of the tree turns into a link to elsewhere and back, 500 rounds of changes reach only the tree."""
     place = swapped.parent
     (place / "layer" / "out").mkdir(parents=True)
@@ -336,7 +336,7 @@ def test_a_tree_that_changes_all_the_time_is_written_to_and_nothing_else(swapped
     assert all(refusals.values()), refusals
 
 
-def test_a_deletion_while_its_directory_is_swapped_deletes_nothing_else(tmp_path, exchanging):
+def test_apply_deletion_while_swapped_stays_inside(tmp_path, exchanging):
     """A directory that is being deleted turns into a link to elsewhere and back: what is elsewhere stays."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "precious").write_text("p")
@@ -362,7 +362,7 @@ def test_a_deletion_while_its_directory_is_swapped_deletes_nothing_else(tmp_path
 
 @pytest.mark.root
 @pytest.mark.parametrize("swap", [os.link, os.symlink], ids=["hard link", "symbolic link"])
-def test_a_directory_swapped_for_a_link_gives_no_file_away(tmp_path, monkeypatch, swap):
+def test_apply_chown_while_swapped_gives_no_file_away(tmp_path, monkeypatch, swap):
     """What root makes is given to its owner by descriptor: a file that takes its name in between keeps its own owner."""
     (tmp_path / "tree").mkdir()
     os.chown(tmp_path / "tree", 60322, 60322)

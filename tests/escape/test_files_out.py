@@ -33,14 +33,14 @@ def secret(tmp_path):
 @pytest.mark.parametrize(
     "target", ["{secret}", "/etc/passwd", "../../../../../..{secret}", "/proc/self/environ", "real"]
 )
-def test_a_link_is_not_followed(secret, target):
+def test_collect_link_is_not_followed(secret, target):
     """A symbolic link as the collected name brings nothing, wherever it leads, and is named as one."""
     result = out(f"echo inner > real; ln -s {target.format(secret=secret)} out.txt", ["out.txt"])
     assert ({}, {"out.txt": "symlink"}) == (result.files, reasons(result))
 
 
 @pytest.mark.parametrize("pattern", ["dir/secret", "dir/*", "**/secret", "dir/**"])
-def test_a_link_on_the_way_is_not_followed(secret, pattern):
+def test_collect_link_on_the_way_is_not_followed(secret, pattern):
     """A directory that is a symbolic link is not entered, by a spelled-out name or by a pattern."""
     result = out(f"ln -s {secret.parent} dir", [pattern])
     assert {} == result.files
@@ -54,44 +54,44 @@ def test_a_link_on_the_way_is_not_followed(secret, pattern):
         ("mkdir it", "directory"),
     ],
 )
-def test_special_files_are_refused_and_not_waited_for(make, reason):
+def test_collect_special_file_is_refused_without_waiting(make, reason):
     """A FIFO nobody writes to, a socket and a directory are named and not opened."""
     result = out(make, ["it"])
     assert ({}, {"it": reason}) == (result.files, reasons(result))
 
 
-def test_a_sparse_file_counts_as_what_it_claims():
+def test_collect_sparse_file_counts_with_its_size():
     """A file of a terabyte that holds nothing passes the limit of one file, at no cost."""
     result = out("truncate -s 200M bomb && echo small > small", ["*"], max_output="1M", disk="1G")
     assert (["small"], {"bomb": "total_limit"}) == (list(result.files), dict.fromkeys(reasons(result), "total_limit"))
 
 
-def test_many_files_pass_the_limit_of_all():
+def test_collect_total_limit_holds_for_many_files():
     """The total is kept, however it is cut into files; those that fit come out."""
     result = out("for i in 1 2 3 4; do head -c 400 /dev/zero > f$i; done", ["f*"], collect_bytes=1000)
     assert (["f1", "f2"], {"f3": "total_limit", "f4": "total_limit"}) == (list(result.files), reasons(result))
 
 
-def test_hard_links_are_counted_each():
+def test_collect_hard_links_are_counted_each():
     """A hard link can only lead to a file of the sandbox's own, and counts like a copy."""
     result = out("head -c 600 /dev/zero > a; ln a b; ln /etc/passwd c", ["*"], collect_bytes=1000)
     assert (["a"], {"b": "total_limit"}) == (list(result.files), reasons(result))
 
 
-def test_a_deep_tree_is_left_where_it_is_too_deep():
+def test_collect_deep_tree_ends_at_the_bound():
     """Directories in directories end the walk, not the stack."""
     deep = "import os\nfor i in range(900):\n os.mkdir('d'); os.chdir('d')\nopen('f', 'w')"
     result = capsule_run.run(["python3", "-c", deep], collect=["**"])
     assert ({}, ["too_deep"]) == (result.files, [one.reason for one in result.not_collected])
 
 
-def test_odd_names_come_out_as_they_are():
+def test_collect_names_of_any_bytes_are_kept():
     """A name of any bytes is a name: newlines, bytes that are not UTF-8, a dash in front."""
     result = out(r"""printf x > "$(printf 'a\nb')"; printf y > "$(printf '\377')"; printf z > -rf""", ["*"])
     assert {"a\nb": b"x", "\udcff": b"y", "-rf": b"z"} == {path: file.data for path, file in result.files.items()}
 
 
-def test_what_a_bind_showed_is_not_the_workspace_s(secret):
+def test_collect_does_not_read_through_a_bind(secret):
     """A host directory shown in the workspace does not come out through it, nor does a file that is shown there."""
     binds = [
         {"source": str(secret.parent), "destination": "/workspace/shown"},
@@ -102,7 +102,7 @@ def test_what_a_bind_showed_is_not_the_workspace_s(secret):
     assert (SECRET * 2, {}, {"shown": "mount", "file": "mount"}) == (result.stdout_data, result.files, reasons(result))
 
 
-def test_an_unreadable_file_is_named(as_user):
+def test_collect_unreadable_file_is_named(as_user):
     """For an ordinary caller a file without any right stays closed, and the result says so."""
     code = (
         "import capsule_run; r = capsule_run.run(['sh', '-c', 'echo x > f; chmod 0 f; mkdir d; chmod 0 d'],"
@@ -113,13 +113,13 @@ def test_an_unreadable_file_is_named(as_user):
 
 
 @pytest.mark.parametrize("end", ["sleep 60", "kill -9 $$", "exit 7"])
-def test_files_come_out_however_it_ends(end):
+def test_collect_after_timeout_or_signal_has_the_files(end):
     """After a timeout, a signal or an exit code, what was written by then is there."""
     result = out(f"echo done > part; {end}", ["part"], timeout_ms=1500)
     assert (b"done\n", False) == (result.files["part"].data, result.ok)
 
 
-def test_a_process_left_behind_writes_no_more():
+def test_collect_reads_after_every_process_has_ended():
     """What is collected does not change behind the result: everything inside is gone by then."""
     result = out("head -c 2000000 /dev/zero > big; (while :; do echo x >> big; done) & sleep 0.1", ["big"])
     data = result.files["big"].data

@@ -15,32 +15,32 @@ BY_INT80 = (
 
 
 @pytest.mark.parametrize("words", [words for _name, words in BY_INT80], ids=[name for name, _words in BY_INT80])
-def test_the_32_bit_gate_ends_the_run(attack, x86_64, words):
+def test_syscall_by_int80_ends_the_run(attack, x86_64, words):
     """`int 0x80` from a 64-bit program reaches no call at all (every allow-list that looks at numbers alone)."""
     assert "SIGSYS" == outcome(attack("int80", *words.split()))
 
 
 @pytest.mark.parametrize("words", ["39", "56 0x10000011", "165 bad bad bad", "520 bad bad bad", "101 16 1 0 0"])
-def test_the_x32_bit_ends_the_run(attack, x86_64, words):
+def test_syscall_with_the_x32_bit_ends_the_run(attack, x86_64, words):
     """Numbers with the x32 bit (0x40000000) reach no call at all."""
     assert "SIGSYS" == outcome(attack("x32", *words.split()))
 
 
 @pytest.mark.parametrize("request_number", ["0x5412", "0x541c", "0x541d"], ids=["TIOCSTI", "TIOCLINUX", "TIOCCONS"])
 @pytest.mark.parametrize("high", [0, 0x1, 0x8000_0000, 0xFFFF_FFFF], ids=hex)
-def test_typing_into_a_terminal_ends_the_run_whatever_the_high_bits(attack, request_number, high):
+def test_ioctl_tiocsti_with_any_high_bits_ends_the_run(attack, request_number, high):
     """TIOCSTI and its like end the run, high half of the register set or not (CVE-2017-5226, CVE-2019-10063)."""
     assert "E5001" == outcome(attack("sys", "ioctl", "0", str(high << 32 | int(request_number, 0)), "bad"))
 
 
 @pytest.mark.parametrize("domain", [1, 2, 16])
-def test_high_bits_do_not_change_a_socket_family(attack, domain):
+def test_socket_family_with_high_bits_is_still_refused(attack, domain):
     """A family with garbage in the high half is judged by the 32 bits that the kernel reads."""
     plain = outcome(attack("sys", "socket", str(domain), "3", "255"))
     assert not plain.startswith("ok")
     assert plain == outcome(attack("sys", "socket", str(1 << 32 | domain), "3", "255"))
 
 
-def test_high_bits_do_not_hide_a_namespace_flag(attack):
+def test_clone_namespace_flag_with_high_bits_is_still_refused(attack):
     """clone(CLONE_NEWUSER) is refused with garbage above, too."""
     assert "EPERM" == outcome(attack("sys", "clone", str(0xDEAD_0000_0000_0000 | 0x10000011), "0", "0", "0", "0"))

@@ -27,7 +27,7 @@ print(socket.socket(socket.AF_UNIX).connect_ex(b"\\0mark") != 0)
 """
 
 
-def test_two_at_a_time_do_not_see_each_other(inside):
+def test_sandboxes_at_once_do_not_see_each_other(inside):
     """Files in every writable place, processes and abstract sockets of one are not there for another that runs beside it."""
     seen = []
     other = threading.Thread(target=lambda: seen.append(inside.python(LEAVE)))
@@ -47,7 +47,7 @@ for place in places:
 """
 
 
-def test_nothing_carries_over(inside):
+def test_sandbox_leaves_nothing_for_the_next(inside):
     """Five runs after another see the same empty world."""
     for _ in range(5):
         assert "False False False" == inside.python_says(CARRY)
@@ -62,7 +62,7 @@ def test_nothing_carries_over(inside):
         "mq_open(b'/mark', 0o102, 0o666, None)",
     ],
 )
-def test_kernel_objects_that_outlive_processes_cannot_be_made(inside, call):
+def test_ipc_objects_that_outlive_processes_are_refused(inside, call):
     """SysV and POSIX objects are refused; were they not, they would lie in the sandbox's own namespace."""
     code = f"""
 import ctypes
@@ -76,7 +76,7 @@ for library in (None, "librt.so.1"):
     assert "-1" == inside.python_says(code)
 
 
-def test_the_session_key_ring_is_not_the_callers(inside):
+def test_key_ring_of_the_caller_is_out_of_reach(inside):
     """No key call is answered at all, and /proc/keys is masked."""
     code = """
 import ctypes, os

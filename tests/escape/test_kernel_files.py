@@ -53,18 +53,18 @@ for path in sys.argv[1:]:
 
 
 @pytest.mark.parametrize("user", ["1000", "0"])
-def test_no_order_can_be_given(inside, user):
+def test_kernel_settings_cannot_be_written(inside, user):
     """core_pattern, modprobe, sysrq, release_agent, raw devices and their like do not open for writing (CVE-2022-0492)."""
     assert "" == inside.says(["/usr/bin/python3", "-I", "-S", "-c", OPENS, *ORDERS], options=("--user", user))
 
 
 @pytest.mark.parametrize("user", ["1000", "0"])
-def test_no_secret_is_told(inside, user):
+def test_kernel_secrets_cannot_be_read(inside, user):
     """kcore, kallsyms, keys, the boot command line and their like are empty, masked or not there (CVE-2025-31133)."""
     assert "" == inside.says(["/usr/bin/python3", "-I", "-S", "-c", TELLS, *SECRETS], options=("--user", user))
 
 
-def test_a_mask_cannot_be_taken_off(inside):
+def test_kernel_file_mask_cannot_be_removed(inside):
     """What masks /proc is a mount: it can be neither removed, renamed nor unlinked."""
     code = """
 import os
@@ -83,13 +83,13 @@ for attempt in (os.unlink, os.rmdir, lambda path: os.rename(path, "/tmp/x"), lam
                                      "mount --bind /usr /tmp", "umount /proc", "umount -l /proc/keys", "mount -t cgroup2 none /tmp",
                                      "mount -t cgroup -o memory none /tmp", "mount -t sysfs none /tmp", "mount -t overlay -o lowerdir=/,upperdir=/tmp,workdir=/tmp none /tmp",
                                      "swapon /tmp/x", "pivot_root /tmp /tmp", "dmesg", "losetup -f"])  # fmt: skip
-def test_stock_tools_of_the_administrator_fail(inside, command):
+def test_administrator_tools_fail(inside, command):
     """The shell one-liners of every cheat sheet end with an error, as root inside too."""
     for user in ("1000", "0"):
         assert inside(["sh", "-c", command], options=("--user", user))["exit_code"] not in (0, None)
 
 
-def test_the_oom_killers_choice_cannot_be_moved(inside):
+def test_oom_score_cannot_be_lowered(inside):
     """Every process inside is the first that the kernel ends when the host runs out of memory, and stays so."""
     code = """
 try:

@@ -79,7 +79,7 @@ print(libc.mmap(None, ctypes.c_size_t(4096), 7, 0x32, -1, ctypes.c_long(0)) == -
     assert "True" == inside.python_says(code)
 
 
-def test_signals_by_way_of_a_descriptors_owner_reach_nobody(inside):
+def test_fcntl_owner_signals_reach_nobody(inside):
     """F_SETOWN and F_SETSIG make the kernel send signals for the payload: process 1 gets none that ends it, nobody else is there."""
     code = """
 import fcntl, os, signal, socket
@@ -100,7 +100,7 @@ print("alive", flush=True)
     assert ("success", "alive\n") == (response["status"], response["stdout"])
 
 
-def test_the_control_groups_path_is_not_told(inside):
+def test_cgroup_path_of_the_host_is_hidden(inside):
     """/proc/self/cgroup names the sandbox's own root: neither the host's slices nor its container are told (CVE-2022-0492 begins with them)."""
     code = "print({line.rstrip().split(':', 2)[2] for line in open('/proc/self/cgroup')} or {'/'})"
     assert "{'/'}" == inside.python_says(code)
@@ -122,7 +122,7 @@ except FileNotFoundError:
 """
 
 
-def test_posix_shared_memory_does_not_join_two_sandboxes(inside):
+def test_posix_shared_memory_is_private_to_a_sandbox(inside):
     """Memory and semaphores by a POSIX name (/dev/shm) are each sandbox's own: two that run at a time both make the same name."""
     seen = []
     runs = [threading.Thread(target=lambda: seen.append(inside(["/usr/bin/python3", "-c", SHARE]))) for _ in range(2)]
@@ -148,13 +148,13 @@ print(total >> 20)
 """
 
 
-def test_all_private_places_together_end_at_the_disk_limit(inside):
+def test_disk_limit_bounds_all_private_places_together(inside):
     """Every writable file system filled in turn: together they hold no more than the one limit, and the run ends cleanly."""
     filled = inside.python_says(FILL, resources={"disk_bytes": 16 << 20, "max_file_bytes": 4 << 20})
     assert 12 <= int(filled) <= 16
 
 
-def test_a_whiteout_cannot_be_forged(inside_as_caller, place):
+def test_whiteout_cannot_be_forged(inside_as_caller, place):
     """A character device 0:0 hides a file of the layer below in overlayfs: the payload can make none (CVE-2021-3493 began with overlay's trust)."""
     place.joinpath("file").write_text("seen")
     code = """

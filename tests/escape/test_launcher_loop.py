@@ -35,7 +35,7 @@ def _last_tick(stdout):
 
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("load", LOADS)
-def test_the_clock_is_kept_whatever_readers_of_proc_wait_for(inside, attack_folder, load, options):
+def test_launcher_clock_is_kept_under_any_procfs_load(inside, attack_folder, load, options):
     """mmap_lock held, page walks of seconds, a thousand threads, execs under way: the clock ends all of it at its time, with a
     ledger and a watch of processor time, too.
     """
@@ -47,7 +47,7 @@ def test_the_clock_is_kept_whatever_readers_of_proc_wait_for(inside, attack_fold
 
 
 @pytest.mark.parametrize("load", LOADS)
-def test_a_kill_of_the_caller_is_not_delayed(as_user, attack_folder, load):
+def test_launcher_kill_is_not_delayed_under_load(as_user, attack_folder, load):
     """SIGTERM to the command ends the run at once under every such load."""
     words = [*COMMAND, "--no-workspace", "--memory", "256M", "--max-pids", "1100", "--bind", f"{attack_folder}:/attack"]
     run = subprocess.Popen(
@@ -64,7 +64,7 @@ def test_a_kill_of_the_caller_is_not_delayed(as_user, attack_folder, load):
 
 
 @pytest.mark.parametrize("load", LOADS)
-def test_output_ends_at_its_cap_under_load(inside, attack_folder, load):
+def test_launcher_output_limit_holds_under_load(inside, attack_folder, load):
     """A stream that passes its cap ends the run then, and not when some reader is done."""
     code = f"/attack/stall {' '.join(LOADS[load])} > /dev/null 2>&1 & sleep 1; head -c 2000000 /dev/zero; sleep 60"
     fields = _fields(attack_folder, timeout_ms=20_000)
@@ -76,7 +76,7 @@ def test_output_ends_at_its_cap_under_load(inside, attack_folder, load):
 @pytest.mark.parametrize(
     "load", [LOADS["one memory of many mappings in many processes"], ["moved", "8", "512"]], ids=["mapped", "moved"]
 )
-def test_memory_is_limited_under_load(as_user, attack_folder, load):
+def test_launcher_memory_limit_holds_under_load(as_user, attack_folder, load):
     """While exact samples wait, a process beside that takes all it can get is ended before it has twice the limit."""
     response = Inside(as_user)(
         ["/attack/stall", *load, "1000"], **_fields(attack_folder, timeout_ms=30_000, on_output_limit="truncate")
@@ -85,7 +85,7 @@ def test_memory_is_limited_under_load(as_user, attack_folder, load):
     assert response["stderr"].count(".") < 512
 
 
-def test_shared_pages_of_a_fork_count_once(as_user):
+def test_memory_shared_after_fork_counts_once(as_user):
     """Twenty children that share 40 MiB, and a program that forks all the time, are not ended by a limit of 64 MiB."""
     code = """
 import os, time

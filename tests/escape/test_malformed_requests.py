@@ -39,7 +39,7 @@ BAD_TEXTS = {
 
 
 @pytest.mark.parametrize("name", BAD_TEXTS)
-def test_a_wrong_request_gets_one_response_and_runs_nothing(inside_as_caller, name):
+def test_request_malformed_gets_one_response_and_runs_nothing(inside_as_caller, name):
     """Malformed, mistyped, oversized and ambiguous requests are E1xxx, exit code 2, one JSON object on stdout, nothing run."""
     done = inside_as_caller.cli("--json", input=BAD_TEXTS[name])
     response = json.loads(done.stdout)
@@ -64,7 +64,7 @@ def test_a_wrong_request_gets_one_response_and_runs_nothing(inside_as_caller, na
         "--no-sandbox",
     ],
 )
-def test_a_command_that_looks_like_an_option_is_a_command(inside_as_caller, word):
+def test_command_that_looks_like_an_option_is_a_command(inside_as_caller, word):
     """CVE-2024-32462: behind `--`, and in a request's `command`, nothing is an option; argv arrives as it was given."""
     assert (127, b"") == ((done := inside_as_caller.cli("--", word)).returncode, done.stdout)
     assert 127 == inside_as_caller.cli("--json", input=json.dumps({"command": [word]}).encode()).returncode
@@ -95,14 +95,14 @@ def test_a_command_that_looks_like_an_option_is_a_command(inside_as_caller, word
         "~",
     ],
 )
-def test_an_argument_arrives_exactly(inside_as_caller, argument):
+def test_argument_arrives_exactly(inside_as_caller, argument):
     """No shell, no splitting, no globbing, no quoting: the argument inside is the argument outside."""
     code = "import os, sys; sys.stdout.buffer.write(os.fsencode(sys.argv[1]))"
     response = inside_as_caller(["/usr/bin/python3", "-I", "-S", "-c", code, argument])
     assert argument == response["stdout"]
 
 
-def test_an_argument_that_is_no_text_arrives_exactly(inside_as_caller):
+def test_argument_that_is_no_text_arrives_exactly(inside_as_caller):
     """Bytes that are not UTF-8 go through the command line unchanged."""
     done = inside_as_caller.cli("--", "printf", "%s", os.fsdecode(b"\xff\xfe\x80"))
     assert b"\xff\xfe\x80" == done.stdout
@@ -110,7 +110,7 @@ def test_an_argument_that_is_no_text_arrives_exactly(inside_as_caller):
 
 @pytest.mark.parametrize("name", ["LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "PYTHONPATH", "PYTHONSTARTUP", "BASH_ENV", "ENV", "IFS", "PATH", "GCONV_PATH", "MALLOC_CHECK_",
                                   "GLIBC_TUNABLES", "a b", "é", "x\n", "BASH_FUNC_id%%"])  # fmt: skip
-def test_a_variable_reaches_the_command_and_nobody_else(inside_as_caller, name, place):
+def test_environment_variable_reaches_only_the_command(inside_as_caller, name, place):
     """Any variable is the payload's; none of them, LD_PRELOAD among them, touches our own processes (CVE-2021-26910, CVE-2023-4911)."""
     response = inside_as_caller(["/usr/bin/env", "-0"], environment={name: "/workspace/evil"})
     if response["status"] == "success":
@@ -135,7 +135,7 @@ def test_a_variable_reaches_the_command_and_nobody_else(inside_as_caller, name, 
         "GLIBC_TUNABLES",
     ],
 )
-def test_the_callers_variables_do_not_get_in(inside_as_caller, name):
+def test_environment_of_the_caller_does_not_get_in(inside_as_caller, name):
     """A variable of the caller is in no process inside, and does not bend our interpreter (CVE-2016-10122)."""
     env = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", name: "/nowhere/secret-value"}
     done = inside_as_caller.cli(
@@ -146,7 +146,7 @@ def test_the_callers_variables_do_not_get_in(inside_as_caller, name):
     assert name.encode() not in done.stdout
 
 
-def test_a_refusal_shows_no_secret(inside_as_caller):
+def test_request_malformed_error_shows_no_secret(inside_as_caller):
     """The value of a variable is never in a message, however wrong the request."""
     for request in (
         {"command": ["true"], "environment": {"KEY": "s3cr3t\0"}},
@@ -156,14 +156,14 @@ def test_a_refusal_shows_no_secret(inside_as_caller):
     assert b"s3cr3t" not in inside_as_caller.cli("--env", "s3cr3t", "--", "true").stderr
 
 
-def test_a_large_request_is_carried(inside_as_caller):
+def test_request_large_is_carried(inside_as_caller):
     """One MiB of arguments and 32 MiB of standard input in one request arrive."""
     words = ["x" * 1000] * 900
     response = inside_as_caller(["sh", "-c", "echo $#; wc -c", "sh", *words], stdin="y" * (32 << 20))
     assert ["900", str(32 << 20)] == response["stdout"].split()
 
 
-def test_the_response_is_one_object_whatever_the_payload_prints(inside_as_caller):
+def test_response_is_one_object_for_any_output(inside_as_caller):
     """A payload that prints JSON, NUL bytes, control characters and broken UTF-8 cannot break out of its string."""
     code = r"""
 import sys
@@ -178,7 +178,7 @@ sys.exit(3)
     assert (3, "error", 3) == (done.returncode, response["status"], response["exit_code"])
 
 
-def test_closed_standard_streams_do_no_harm():
+def test_standard_streams_closed_are_harmless():
     """Started with 0, 1 and 2 closed, our own descriptors do not land there: nothing of ours is the payload's stream."""
     import subprocess
 

@@ -20,7 +20,7 @@ except OSError as error:
 
 
 @pytest.mark.parametrize("family", ["AF_INET", "AF_INET6"])
-def test_a_listener_on_the_hosts_loopback_is_out_of_reach(inside, family):
+def test_network_tcp_listener_on_host_loopback_is_out_of_reach(inside, family):
     """TCP to 127.0.0.1 and ::1 ends at the sandbox's own loopback, where nobody listens."""
     address = "127.0.0.1" if family == "AF_INET" else "::1"
     with socket.socket(getattr(socket, family)) as listener:
@@ -30,7 +30,7 @@ def test_a_listener_on_the_hosts_loopback_is_out_of_reach(inside, family):
     assert seen in ("ConnectionRefusedError", "OSError")
 
 
-def test_a_datagram_does_not_reach_the_host(inside):
+def test_network_udp_does_not_reach_the_host(inside):
     """UDP to the host's loopback arrives nowhere."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", 0))
@@ -41,7 +41,7 @@ def test_a_datagram_does_not_reach_the_host(inside):
             receiver.recv(10)
 
 
-def test_an_abstract_socket_of_the_host_is_out_of_reach(inside):
+def test_network_abstract_socket_of_the_host_is_out_of_reach(inside):
     """CVE-2020-15257: containerd's shim listened on an abstract socket of the network namespace."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(b"\0capsule-run-test-%d" % id(listener))
@@ -51,7 +51,7 @@ def test_an_abstract_socket_of_the_host_is_out_of_reach(inside):
         )
 
 
-def test_a_socket_file_in_the_copied_workspace_is_dead(inside, place):
+def test_network_socket_file_in_copied_workspace_is_dead(inside, place):
     """A host's socket in a directory shared copy-on-write answers nobody inside (docker.sock left in a project)."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(place / "s"))
@@ -64,7 +64,7 @@ def test_a_socket_file_in_the_copied_workspace_is_dead(inside, place):
     assert seen in ("ConnectionRefusedError", "FileNotFoundError")
 
 
-def test_a_listener_inside_is_not_seen_outside(inside):
+def test_network_listener_inside_is_invisible_outside(inside):
     """What listens inside, on every address, is not there for the host, nor is its abstract socket."""
     code = """
 import socket
@@ -102,7 +102,7 @@ except TimeoutError:
     assert [] == reached
 
 
-def test_only_loopback_is_there(inside):
+def test_network_has_only_loopback(inside):
     """One interface, up; no route, no address of the host's, no neighbour."""
     code = """
 import socket
@@ -113,7 +113,7 @@ print(len(open("/proc/net/route").read().splitlines()), open("/proc/net/arp").re
 
 
 @pytest.mark.parametrize("address", ["169.254.169.254", "8.8.8.8", "10.0.0.1", "192.168.0.1", "172.17.0.1"])
-def test_no_address_outside_has_a_route(inside, address):
+def test_network_address_outside_has_no_route(inside, address):
     """The cloud's metadata service, the internet, and the neighbours are "network unreachable"."""
     code = f"""
 import socket
@@ -127,7 +127,7 @@ for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
     assert {"Network is unreachable"} == set(inside.python_says(code).splitlines())
 
 
-def test_names_are_not_resolved(inside):
+def test_network_names_are_not_resolved(inside):
     """No name server is asked: no data leaves through DNS."""
     code = """
 import socket
@@ -150,7 +150,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("family", ODD)
-def test_odd_socket_families_are_refused(inside_as_caller, family):
+def test_network_unusual_socket_families_are_refused(inside_as_caller, family):
     """Only local, TCP and UDP sockets exist (CVE-2017-7308, CVE-2022-27666, CVE-2017-6074, CVE-2022-0435, nf_tables, vsock)."""
     numbers = ODD[family]
     code = f"""

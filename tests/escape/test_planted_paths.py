@@ -66,7 +66,7 @@ def victim(host):
 
 @pytest.mark.parametrize("place_of_link", ["last", "on the way", "to a name that is free"])
 @pytest.mark.parametrize("writer", WRITERS)
-def test_output_through_a_planted_link_is_refused(inside, host, writer, place_of_link):
+def test_planted_link_for_output_is_refused(inside, host, writer, place_of_link):
     """CVE-2024-42472's cousin: run 1 makes a link where run 2 writes its output; nothing is written where it leads."""
     is_directory = WRITERS[writer][1]
     target, rest = {
@@ -83,7 +83,7 @@ def test_output_through_a_planted_link_is_refused(inside, host, writer, place_of
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_input_through_a_planted_link_is_refused(inside, host, reader):
+def test_planted_link_for_input_is_refused(inside, host, reader):
     """A link where the next run reads a profile, a file or code brings nothing of what it leads to."""
     plant(inside, host, f"ln -s {host}/victim/secret in.toml")
     done = inside.cli(*READERS[reader](f"{host}/share/in.toml"), timeout=SECONDS)
@@ -101,7 +101,7 @@ SPECIAL = {
 
 @pytest.mark.parametrize("kind", SPECIAL)
 @pytest.mark.parametrize("reader", READERS)
-def test_input_that_is_no_plain_file_is_refused(inside, host, reader, kind):
+def test_planted_special_file_for_input_is_refused(inside, host, reader, kind):
     """A FIFO, a socket or a directory where the next run reads is named, and nobody waits for a writer."""
     plant(inside, host, SPECIAL[kind])
     done = inside.cli(*READERS[reader](f"{host}/share/it.toml"), timeout=SECONDS)
@@ -111,7 +111,7 @@ def test_input_that_is_no_plain_file_is_refused(inside, host, reader, kind):
 
 @pytest.mark.parametrize("kind", SPECIAL)
 @pytest.mark.parametrize("writer", ["metrics-file", "audit-log", "learn"])
-def test_output_that_is_no_plain_file_is_refused(inside, host, writer, kind):
+def test_planted_special_file_for_output_is_refused(inside, host, writer, kind):
     """A FIFO, a socket or a directory where the next run writes is named and stays, and nobody waits for a reader."""
     plant(inside, host, SPECIAL[kind])
     before = os.lstat(host / "share" / "it.toml")
@@ -123,7 +123,7 @@ def test_output_that_is_no_plain_file_is_refused(inside, host, writer, kind):
 
 @pytest.mark.parametrize("writer", ["collect-to", "save-changes", "upper"])
 @pytest.mark.parametrize("kind", ["mkfifo it", "echo > it"])
-def test_an_output_directory_that_is_none_is_refused(inside, host, writer, kind):
+def test_planted_file_as_output_directory_is_refused(inside, host, writer, kind):
     """A FIFO or a file in the place of an output directory is refused before anything runs."""
     plant(inside, host, kind)
     done = second_run(inside, host, writer, f"{host}/share/it")
@@ -131,7 +131,7 @@ def test_an_output_directory_that_is_none_is_refused(inside, host, writer, kind)
 
 
 @pytest.mark.parametrize("writer", ["metrics-file", "audit-log", "learn", "collect-to", "save-changes"])
-def test_a_planted_hard_link_keeps_its_other_name(inside, host, writer):
+def test_planted_hard_link_keeps_its_other_name(inside, host, writer):
     """A hard link where the next run writes: what else has that content keeps it."""
     plant(inside, host, "echo kept > other; mkdir out; ln other x; ln other out/x")
     path = "out" if WRITERS[writer][1] else "x"
@@ -141,7 +141,7 @@ def test_a_planted_hard_link_keeps_its_other_name(inside, host, writer):
 
 @pytest.mark.root
 @pytest.mark.parametrize("writer", ["metrics-file", "audit-log"])
-def test_a_device_is_not_written_to(inside_as_caller, place, writer):
+def test_device_as_output_is_refused(inside_as_caller, place, writer):
     """A device node where the output should go is refused, and not opened."""
     os.mknod(place / "null", 0o666 | 0o020000, os.makedev(1, 3))
     words = WRITERS[writer][0](str(place / "null"))
@@ -150,7 +150,7 @@ def test_a_device_is_not_written_to(inside_as_caller, place, writer):
 
 @pytest.mark.root
 @pytest.mark.parametrize(("owner", "mode"), [(0, 0o1777), (0, 0o775), (60322, 0o755)])
-def test_a_log_that_another_account_has_made_is_not_written_to(inside_as_caller, place, owner, mode):
+def test_audit_log_made_by_another_account_is_refused(inside_as_caller, place, owner, mode):
     """Where others may make files, an audit log that one of them has made is refused: they would read what is in it."""
     log = place / "shared" / "log"
     log.parent.mkdir()
@@ -162,7 +162,7 @@ def test_a_log_that_another_account_has_made_is_not_written_to(inside_as_caller,
     assert (True, "") == (b"it belongs to user 60322" in done.stderr, log.read_text()), done.stderr
 
 
-def test_a_caller_s_own_link_says_what_to_write_instead(inside, host):
+def test_link_of_the_caller_is_refused_with_its_target(inside, host):
     """A link that the caller made is refused like a planted one, and naming what it leads to works."""
     (host / "link").symlink_to(host / "tree")
     os.chown(host / "link", inside.uid, -1, follow_symlinks=False)
@@ -173,7 +173,7 @@ def test_a_caller_s_own_link_says_what_to_write_instead(inside, host):
 
 
 @pytest.mark.needs("var-run")
-def test_a_link_that_only_root_can_have_made_is_followed():
+def test_link_of_the_system_is_followed():
     """`/var/run` and its like are links of the system's."""
     assert "/run/lock" == caller_files.resolve("/var/run/lock")
 
@@ -182,13 +182,13 @@ def test_a_link_that_only_root_can_have_made_is_followed():
 
 
 @pytest.mark.parametrize("name", ["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"])
-def test_the_audit_log_goes_to_a_descriptor_of_the_caller_s(inside, name):
+def test_audit_log_to_a_descriptor_of_the_caller_works(inside, name):
     """A log for a container's collector goes to the caller's own stderr."""
     done = inside.cli("--no-workspace", "--audit-log", name, "--", "true")
     assert "success" == json.loads(done.stderr)["status"]
 
 
-def test_input_comes_from_a_descriptor_of_the_caller_s(inside, place):
+def test_input_from_a_descriptor_of_the_caller_works(inside, place):
     """A shell's `<(...)` is a pipe by the name of a descriptor, and is read; so is stdin."""
     inner, outer = os.pipe()
     os.write(outer, b"print(6 * 7)")
@@ -201,13 +201,13 @@ def test_input_comes_from_a_descriptor_of_the_caller_s(inside, place):
 
 
 @pytest.mark.parametrize("number", [3, 4, 5, 6, 7, 8, 9, 100])
-def test_a_descriptor_that_the_caller_did_not_pass_on_is_refused(inside, number):
+def test_descriptor_of_ours_by_number_is_refused(inside, number):
     """Our own descriptors, which lie above 2, can be named neither for reading nor for writing."""
     done = inside.cli("--no-workspace", "--audit-log", f"/dev/fd/{number}", "--", "true", timeout=SECONDS)
     assert f"descriptor {number} is not one that the caller has passed on".encode() in done.stderr
 
 
-def test_a_pipe_that_stays_silent_is_given_up(monkeypatch):
+def test_input_from_a_silent_pipe_times_out(monkeypatch):
     """A pipe of the caller's whose other end writes nothing is not waited for for ever."""
     monkeypatch.setattr(caller_files, "PATIENCE_S", 0.05)
     inner, outer = os.pipe()
@@ -223,7 +223,7 @@ def test_a_pipe_that_stays_silent_is_given_up(monkeypatch):
 # --- races -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_directory_swapped_for_a_link_while_we_open_it(swapped):
+def test_output_directory_swapped_while_opened_stays_inside(swapped):
     """A component that turns into a link to elsewhere, and back, 2,000 opens long: nothing is written elsewhere."""
     written = 0
     for _ in range(2000):
@@ -238,7 +238,7 @@ def test_a_directory_swapped_for_a_link_while_we_open_it(swapped):
     assert written
 
 
-def test_a_listener_is_not_connected_to(tmp_path):
+def test_socket_as_profile_is_not_connected(tmp_path):
     """A socket where a profile should be is not opened, and its owner notices nothing."""
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(tmp_path / "it"))

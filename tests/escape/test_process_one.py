@@ -14,7 +14,7 @@ UNREADABLE = ("exe", "cwd", "root", "fd", "environ", "mem", "maps", "map_files",
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_nothing_of_it_can_be_read(inside, name):
+def test_process_1_cannot_be_read(inside, name):
     """/proc/1/{exe,cwd,root,fd,environ,mem,…} answer "permission denied" (CVE-2016-10122, CVE-2024-21626)."""
     code = f"""
 import os
@@ -32,12 +32,12 @@ for attempt in (lambda: os.listdir(path), lambda: os.read(os.open(path, os.O_RDO
     assert not [line for line in seen if line.startswith("read")]
 
 
-def test_its_arguments_name_nothing_of_the_host(inside):
+def test_process_1_arguments_name_nothing_of_the_host(inside):
     """/proc/1/cmdline is one word, and says nothing of the caller."""
     assert "capsule-core\0" == inside.python_says("print(open('/proc/1/cmdline').read())")
 
 
-def test_signals_do_not_reach_it(inside):
+def test_process_1_ignores_every_signal(inside):
     """No signal, SIGKILL and SIGSTOP among them, does anything to process 1: the run goes on."""
     code = """
 import os, subprocess
@@ -52,7 +52,7 @@ print([line.split()[1] for line in open("/proc/1/status") if line.startswith("St
     assert ["reaped", "S"] == inside.python_says(code).splitlines()
 
 
-def test_kill_everything_is_survived(inside):
+def test_process_1_survives_kill_of_everything(inside):
     """kill(-1, SIGKILL) ends the payload's own processes and leaves process 1, which reports."""
     code = """
 import os, signal, subprocess
@@ -64,7 +64,7 @@ print(child.wait())
 
 
 @pytest.mark.parametrize("limit", ["NOFILE", "CPU", "FSIZE", "DATA", "AS", "NPROC", "CORE"])
-def test_its_limits_cannot_be_set(inside, limit):
+def test_process_1_limits_cannot_be_set(inside, limit):
     """prlimit(2) on process 1, which has the payload's own host id, is refused: it would blind or end it."""
     code = f"""
 import resource
@@ -78,7 +78,7 @@ except PermissionError:
 
 
 @pytest.mark.parametrize("which", ["PRIO_PROCESS, 1", "PRIO_USER, 0", "PRIO_PGRP, 1"])
-def test_it_cannot_be_slowed(inside, which):
+def test_process_1_priority_cannot_be_lowered(inside, which):
     """setpriority(2) does not make process 1, which watches the memory, less urgent."""
     code = f"""
 import os
@@ -91,7 +91,7 @@ print(os.getpriority(os.PRIO_PROCESS, 1))
     assert "0" == inside.python_says(code)
 
 
-def test_a_payload_cannot_pose_as_a_host_failure(inside):
+def test_process_1_attack_does_not_pose_as_a_host_failure(inside):
     """Whatever the payload does to process 1, the run's end is its own, never E6002 "ended from outside"."""
     code = """
 import os, resource, signal
@@ -110,7 +110,7 @@ for limit in range(16):
     assert ("success", "") == (response["status"], code_of(response))
 
 
-def test_children_with_a_deadly_exit_signal_do_not_slay_it(inside):
+def test_process_1_survives_children_with_a_deadly_exit_signal(inside):
     """An orphan whose exit signal is SIGKILL is given SIGCHLD for its new parent (the kernel's old "slaying init")."""
     code = """
 import ctypes, os, time
@@ -128,7 +128,7 @@ print("alive", flush=True)
     assert ("success", "alive\n") == (response["status"], response["stdout"])
 
 
-def test_the_core_cannot_be_overwritten(inside):
+def test_core_cannot_be_overwritten(inside):
     """CVE-2019-5736: the launcher's file is the same after an attack on /proc/1/exe and /proc/self/exe."""
     core = Path(capsule_run.__file__).parent / "_core"
     before = hashlib.sha256(core.read_bytes()).digest()
@@ -146,7 +146,7 @@ for path in ("/proc/1/exe", "/proc/self/exe", "/proc/thread-self/exe", "/usr/bin
     assert before == hashlib.sha256(core.read_bytes()).digest()
 
 
-def test_the_next_payloads_status_pipe_is_not_there(inside):
+def test_status_pipe_of_process_1_is_out_of_reach(inside):
     """Nothing that the payload finds in its own descriptors leads to process 1: no report can be forged."""
     code = """
 import os

@@ -41,7 +41,7 @@ def tree(tmp_path):
 
 @pytest.mark.sandbox
 @pytest.mark.parametrize("mode", ["cow", "ro", "rw"])
-def test_no_secret_of_the_list_is_readable(tree, mode):
+def test_secret_of_the_list_is_unreadable_in_a_workspace(tree, mode):
     """In a workspace of any mode, no file anywhere holds what the secrets hold, and the others are there."""
     result = run(f"grep -rl {SECRET} . ; cat open.txt", {"workspace": {"source": str(tree), "mode": mode}})
     assert "no secret" == result.stdout, result.stderr
@@ -49,7 +49,7 @@ def test_no_secret_of_the_list_is_readable(tree, mode):
 
 @pytest.mark.sandbox
 @pytest.mark.parametrize("how", ["readonly_paths", "writable_paths"])
-def test_nor_in_a_bind(tree, how):
+def test_secret_of_the_list_is_unreadable_in_a_bind(tree, how):
     """The same holds for a directory that is shown elsewhere."""
     result = run(f"grep -rl {SECRET} {tree}; cat {tree}/open.txt", {how: [str(tree)]})
     assert "no secret" == result.stdout, result.stderr
@@ -70,14 +70,14 @@ def test_nor_in_a_bind(tree, how):
         "cat /proc/self/root/workspace/.env /proc/self/cwd/.env",
     ],
 )
-def test_a_mask_holds(tree, attack):
+def test_secret_mask_cannot_be_removed(tree, attack):
     """A mask cannot be moved, removed, gone around or taken off."""
     result = run(attack, {"workspace": str(tree)})
     assert SECRET not in result.stdout + result.stderr
 
 
 @pytest.mark.sandbox
-def test_a_secret_comes_out_neither_collected_nor_as_a_change(tree):
+def test_secret_is_neither_collected_nor_a_change(tree):
     """What was masked is masked as well for who reads the workspace afterwards."""
     request = {"collect": ["**"], "changes": True, "resources": {"max_pids": 50}}
     result = run("rm -rf .env .ssh; true", {"workspace": str(tree)}, **request)
@@ -86,7 +86,7 @@ def test_a_secret_comes_out_neither_collected_nor_as_a_change(tree):
 
 
 @pytest.mark.sandbox
-def test_a_link_by_a_secret_s_name_is_followed(tree):
+def test_secret_behind_a_link_is_masked(tree):
     """Where `.env` is a link to a file of the tree, that file is masked."""
     (tree / ".env").unlink()
     (tree / "settings").mkdir()
@@ -96,7 +96,7 @@ def test_a_link_by_a_secret_s_name_is_followed(tree):
 
 
 @pytest.mark.sandbox
-def test_by_name_a_secret_is_shown(tree):
+def test_secret_named_in_unmask_is_shown(tree):
     """`unmask` shows the one that it names, and the others stay masked."""
     result = run("cat .env .netrc/key", {"workspace": str(tree), "unmask": [".env"]})
     assert SECRET == result.stdout
@@ -104,25 +104,25 @@ def test_by_name_a_secret_is_shown(tree):
 
 
 @pytest.mark.sandbox
-def test_what_the_request_brings_is_shown(tree):
+def test_secret_name_of_an_input_file_is_shown(tree):
     """A file of its own by a secret's name is the request's choice."""
     assert "mine" == run("cat .env", {"workspace": str(tree)}, files={".env": "mine"}).stdout
 
 
 @pytest.mark.sandbox
-def test_a_file_that_is_named_is_shown(tree):
+def test_secret_bound_by_name_is_shown(tree):
     """A bind whose source is the secret itself shows it, where the bind says."""
     binds = [{"source": str(tree / ".env"), "destination": "/workspace/.env"}]
     assert SECRET == run("cat .env", {"workspace": str(tree), "binds": binds}).stdout
 
 
-def test_an_unknown_name_is_refused():
+def test_unmask_unknown_name_is_refused():
     """A slip in `unmask` is refused, with the name that was meant."""
     with pytest.raises(CapsuleError, match=r"did you mean `.npmrc`"):
         request_from_mapping({"command": ["true"], "isolation": {"unmask": [".npmcr"]}})
 
 
-def test_the_page_lists_them():
+def test_secret_names_are_all_on_the_page():
     """docs/files.md has the names of the list, all of them and no other."""
     (paragraph,) = re.findall(r"<!-- names -->\n(.*)\.\n", PAGE.read_text())
     assert sorted(SECRETS) == sorted(re.findall(r"`([^`]+)`", paragraph))

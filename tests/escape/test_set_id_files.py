@@ -36,7 +36,7 @@ MAKERS = {
 
 @pytest.mark.parametrize("user", ["1000", "0"])
 @pytest.mark.parametrize("maker", MAKERS)
-def test_no_set_id_file_reaches_a_writable_folder_of_the_host(inside, place, maker, user):
+def test_set_id_file_cannot_be_left_in_a_share(inside, place, maker, user):
     """A payload cannot leave a set-ID or file-capability file in a folder of the host (linPEAS; CVE-2021-4034's helper)."""
     code = f"import ctypes, os\nlibc = ctypes.CDLL(None)\nopen('f', 'w').close()\ntry:\n    {MAKERS[maker]}\nexcept Exception:\n    pass\n"
     workspace = {"source": str(place), "mode": "rw"}
@@ -49,7 +49,7 @@ def test_no_set_id_file_reaches_a_writable_folder_of_the_host(inside, place, mak
 
 
 @pytest.mark.parametrize("program", ["su", "mount", "passwd", "chsh", "newgrp", "gpasswd", "sudo", "pkexec", "umount"])
-def test_a_set_id_program_gains_nothing(inside, program):
+def test_set_id_program_of_the_host_gains_nothing(inside, program):
     """The host's set-user-ID programs run with the payload's own id, if at all (CVE-2021-4034, CVE-2021-3156)."""
     code = f"""
 import os, shutil, subprocess
@@ -68,7 +68,7 @@ else:
     assert "True" == inside.python_says(code)
 
 
-def test_a_set_id_file_of_the_workspace_gains_nothing(inside_as_caller, place, needs):
+def test_set_id_file_in_a_share_gains_nothing(inside_as_caller, place, needs):
     """A set-user-ID root copy of id(1) in a shared folder runs as the payload: nosuid holds on binds."""
     needs("root")
     place.joinpath("id").write_bytes(Path("/usr/bin/id").read_bytes())
@@ -80,7 +80,7 @@ def test_a_set_id_file_of_the_workspace_gains_nothing(inside_as_caller, place, n
 
 
 @pytest.mark.parametrize("user", [1000, 0])
-def test_a_set_id_file_of_a_private_place_gains_nothing(inside_as_caller, user):
+def test_set_id_file_in_a_private_place_gains_nothing(inside_as_caller, user):
     """Made by open(2) where nothing of the host's is writable, a set-ID file runs as what made it: nosuid, and there is one id."""
     code = """
 import os, subprocess
@@ -95,7 +95,7 @@ for place in ("/workspace", "/tmp", "/dev/shm"):
 
 
 @pytest.mark.parametrize("mode", ["0o60660", "0o20660"], ids=["block", "character"])
-def test_no_device_node_can_be_made(inside, mode):
+def test_device_node_cannot_be_made(inside, mode):
     """mknod(2) makes no device, as user 0 neither."""
     code = f"""
 import os
@@ -110,7 +110,7 @@ for number in ((8, 0), (254, 0), (1, 1), (10, 229)):
         assert {"Operation not permitted"} == set(inside.python_says(code, options=("--user", user)).splitlines())
 
 
-def test_a_device_node_of_a_shared_folder_is_dead(inside_as_caller, place, needs):
+def test_device_node_in_a_share_does_not_open(inside_as_caller, place, needs):
     """A device node in a folder of the host does not open inside: nodev holds on binds."""
     needs("root")
     os.mknod(place / "zero", 0o20666, os.makedev(1, 5))
@@ -122,7 +122,7 @@ def test_a_device_node_of_a_shared_folder_is_dead(inside_as_caller, place, needs
         assert "Permission denied" in response["stderr"]
 
 
-def test_no_hard_link_leaves_a_read_only_mount(inside, place):
+def test_hard_link_out_of_a_read_only_mount_is_refused(inside, place):
     """A hard link from a read-only bind into a writable one of the same file system is refused."""
     place.joinpath("out").mkdir(mode=0o777)
     place.joinpath("out").chmod(0o777)
@@ -165,7 +165,7 @@ except PermissionError:
     assert "denied" == inside.python_says(code, options=("--user", "0"))
 
 
-def test_a_set_id_file_of_a_writable_folder_loses_its_bits_by_a_write(inside, place):
+def test_set_id_file_in_a_writable_share_loses_its_bits_on_write(inside, place):
     """What a payload writes into a set-ID file of the host runs with nobody's rights (docs: not what it writes to a mapping)."""
     program = place / "program"
     program.write_bytes(bytes(64))
@@ -191,7 +191,7 @@ RIGHTS = {
 
 @pytest.mark.parametrize("name", ["capsule-run", "capsule-core"])
 @pytest.mark.parametrize("rights", RIGHTS)
-def test_a_copy_of_our_program_with_rights_of_its_own_does_nothing(needs, core_path, place, rights, name):
+def test_set_id_copy_of_our_program_refuses_to_run(needs, core_path, place, rights, name):
     """Our command and core refuse to run set-ID or with file capabilities, which would open and write paths for anybody."""
     needs("root")
     if shutil.which(RIGHTS[rights][0]) is None:

@@ -16,7 +16,7 @@ def shared(place, mode="ro"):
 
 @pytest.mark.root
 @pytest.mark.parametrize("mode", ["ro", "rw"])
-def test_a_device_in_a_shared_path_does_not_open(inside, place, mode):
+def test_shared_device_does_not_open(inside, place, mode):
     """A device node that root left in a shared folder, or shares itself, cannot be opened: the mount is nodev."""
     node = place / "disk"
     os.mknod(node, 0o666 | 0o020000, os.makedev(1, 5))  # /dev/zero, which would be harmless to read
@@ -27,7 +27,7 @@ def test_a_device_in_a_shared_path_does_not_open(inside, place, mode):
         assert "Permission denied" in response["stderr"], response
 
 
-def test_a_pipe_in_a_shared_path_holds_nobody_up(inside, place):
+def test_shared_fifo_does_not_block_setup_or_end(inside, place):
     """A FIFO in a shared folder blocks whoever opens it until the clock, and neither set-up nor the end of the run."""
     os.mkfifo(place / "pipe")
     os.chmod(place / "pipe", 0o666)
@@ -36,7 +36,7 @@ def test_a_pipe_in_a_shared_path_holds_nobody_up(inside, place):
     assert "success" == inside(["test", "-p", "/data"], isolation=shared(place / "pipe"))["status"]
 
 
-def test_a_read_only_share_is_no_way_around_itself(inside, place):
+def test_shared_read_only_file_cannot_be_changed_another_way(inside, place):
     """A file of a read-only share is not changed through a hard link, a rename or a second, writable share beside it."""
     for name in ("ro", "rw"):
         place.joinpath(name).mkdir()
@@ -73,7 +73,7 @@ attempt(os.utime, "/ro/victim")
     assert ("as it was", 1) == (victim.read_text(), victim.stat().st_nlink)
 
 
-def test_a_socket_beside_a_shared_path_is_not_reached(inside, place):
+def test_shared_socket_is_reached_by_its_own_folder_only(inside, place):
     """A listening socket of the host's is reached only where its own folder is shared, by no name of its neighbour."""
     place.joinpath("shared").mkdir()
     place.joinpath("private").mkdir()
@@ -98,7 +98,7 @@ for path in ("/data/up", "/data/full", "/data/../private/socket", PATH):
         server.close()
 
 
-def test_a_mount_point_that_is_swapped_while_we_start(inside_as_caller, place):
+def test_shared_mount_point_swapped_during_start_stays_inside(inside_as_caller, place):
     """A destination in a writable share that turns into a link while runs start never lets a mount land elsewhere."""
     outer, inner, elsewhere = place / "outer", place / "inner", place / "elsewhere"
     for folder in (outer, inner, elsewhere):

@@ -120,13 +120,13 @@ def _check(attack, expected, call):
 
 
 @pytest.mark.parametrize(("expected", "call"), _rows(CALLS))
-def test_the_call_is_stopped(attack, expected, call):
+def test_syscall_of_the_table_is_stopped(attack, expected, call):
     """A system call of the table ends the run or is refused before its arguments are looked at."""
     _check(attack, expected, call)
 
 
 @pytest.mark.parametrize(("expected", "call"), _rows(X86_CALLS))
-def test_the_call_of_x86_is_stopped(attack, expected, call, x86_64):
+def test_syscall_of_x86_64_only_is_stopped(attack, expected, call, x86_64):
     """The same for calls that only x86_64 has."""
     _check(attack, expected, call)
 
@@ -143,6 +143,6 @@ print(libc.prctl(22, 2, program), libc.syscall(number, 0, 0, 0, 0, 0), ctypes.ge
 
 
 @pytest.mark.parametrize(("action", "errno"), [(0x7FC00000, 38), (0x00050001, 1)])
-def test_a_filter_of_the_commands_own_only_refuses(inside, action, errno):
+def test_syscall_filter_of_the_command_can_only_refuse(inside, action, errno):
     """A filter that the command adds can answer `mount` before ours does, by an errno or by asking: it is not made."""
     assert f"0 -1 {errno}" == inside.python_says(OWN_FILTER.replace("ACTION", str(action)))

@@ -31,7 +31,7 @@ while True:
 """
 
 
-def test_daemons_end_with_the_command(inside):
+def test_teardown_ends_daemons_with_the_command(inside):
     """Double-forked, own sessions, every signal ignored: none outlives the direct child (whose status is reported)."""
     mark = f"capsule-mark-{os.getpid()}-a"
     response = inside.python(DAEMON.format(first="os._exit(7)").replace("MARK", mark), timeout_ms=5000)
@@ -40,7 +40,7 @@ def test_daemons_end_with_the_command(inside):
 
 
 @pytest.mark.limit(240)  # thirty storms, which take all that a busy machine has left
-def test_forks_do_not_outrun_the_final_kill(attack_folder):
+def test_teardown_final_kill_outruns_forks(attack_folder):
     """Thirty kills in the middle of a fork storm: after each, no process of it is left."""
     for _ in range(30):
         request = {"command": ["/attack/attack", "fork-storm"], "timeout_ms": 60}
@@ -51,7 +51,7 @@ def test_forks_do_not_outrun_the_final_kill(attack_folder):
 
 
 @pytest.mark.parametrize("victim", ["python", "launcher"])
-def test_a_death_outside_ends_everything_inside(victim):
+def test_teardown_on_death_of_python_or_launcher_ends_everything(victim):
     """kill -9 of our Python or of the launcher at any moment (60 of them): no process of the run is left."""
     mark = f"capsule-mark-{os.getpid()}-{victim}"
     for attempt in range(60):
@@ -89,7 +89,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_killed_caller_whose_child_holds_its_descriptors_ends_everything_inside():
+def test_teardown_on_killed_caller_with_forked_child_ends_everything():
     """kill -9 of a program that has forked meanwhile: the child's copy of our socket keeps no process of the run alive."""
     mark = f"capsule-mark-{os.getpid()}-forked"
     program = subprocess.Popen(
@@ -119,7 +119,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_caller_killed_before_its_plan_leaves_no_launcher_although_its_child_lives():
+def test_teardown_on_caller_killed_before_its_plan_leaves_no_launcher():
     """kill -9 of a program that has started a core and told it nothing: the core ends, whoever holds the socket still."""
     program = subprocess.Popen([sys.executable, "-c", EARLY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
     try:
@@ -149,14 +149,14 @@ def _children(pid):
         return []
 
 
-def test_a_stopped_family_ends_in_time(inside):
+def test_teardown_of_stopped_processes_is_in_time(inside):
     """Processes that stopped themselves (SIGSTOP) do not hold the clock."""
     response = inside(["sh", "-c", "kill -STOP $$"], timeout_ms=300)
     assert "timeout" == response["status"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_to_us_ends_a_payload_that_ignores_it(inside_as_caller, number):
+def test_teardown_on_signal_ends_a_payload_that_ignores_it(inside_as_caller, number):
     """A payload that ignores SIGTERM and SIGINT ends all the same when the caller is told to."""
     mark = f"capsule-mark-{os.getpid()}-{number}"
     program = subprocess.Popen(
@@ -171,7 +171,7 @@ def test_a_signal_to_us_ends_a_payload_that_ignores_it(inside_as_caller, number)
     assert [] == descendants_named(mark)
 
 
-def test_a_grandchild_that_writes_late_adds_nothing(inside):
+def test_teardown_ignores_late_output_of_a_grandchild(inside):
     """What is written after the drain that follows the command's end is nobody's output."""
     began = time.monotonic()
     response = inside(["sh", "-c", "(sleep 40; echo late) & echo early"])

@@ -29,7 +29,7 @@ print("lived on")
 """
 
 
-def test_nothing_can_be_typed_into_it():
+def test_terminal_of_the_caller_takes_no_input():
     """With a terminal on all three streams, the payload has none, opens none, and TIOCSTI, by a child too, ends the run."""
     master, slave = pty.openpty()
     program = subprocess.Popen(

@@ -45,7 +45,7 @@ def outside(host):
 
 
 @pytest.mark.sandbox
-def test_a_hostile_layer_is_removed_and_not_followed(inside, host):
+def test_upper_layer_hostile_is_removed_without_following(inside, host):
     """Whiteouts, links, deep trees and what nobody may read all go; what they lead to keeps its content and its mode."""
     before = outside(host)
     isolation = {"workspace": str(host / "tree"), "workspace_upper": str(host / "disk")}
@@ -56,7 +56,7 @@ def test_a_hostile_layer_is_removed_and_not_followed(inside, host):
 
 
 @pytest.mark.sandbox
-def test_the_layer_cannot_be_reached_by_its_name(inside, host):
+def test_upper_layer_cannot_be_reached_by_name(inside, host):
     """Neither the layer's directory nor what lies beside it has a path inside, and no set-id bit gets into it."""
     script = f"ls {host / 'disk'} {host}; ls -a ..; cp /bin/sh s; chmod 4755 s; chmod 2755 s; stat -c %a s; ls /layer /work; true"
     isolation = {"workspace": str(host / "tree"), "workspace_upper": str(host / "disk")}
@@ -90,7 +90,7 @@ print(*seen, sep="\\n")
 
 @pytest.mark.sandbox
 @pytest.mark.parametrize("on_disk", [True, False])
-def test_overlay_attributes_are_not_planted(inside, host, on_disk):
+def test_upper_layer_attributes_cannot_be_planted(inside, host, on_disk):
     """No attribute or device by which overlayfs says what is gone or elsewhere can be made, and the changes are the true ones."""
     isolation = {"workspace": str(host / "tree")}
     if on_disk:
@@ -106,7 +106,7 @@ def test_overlay_attributes_are_not_planted(inside, host, on_disk):
 
 
 @pytest.mark.sandbox
-def test_an_open_file_without_a_name_is_given_back(inside, host):
+def test_upper_layer_deleted_open_file_is_freed(inside, host):
     """A file that is deleted and kept open takes the disk's space only until the run is over."""
     code = "import os; f = open('x', 'wb', 0); os.unlink('x'); f.write(bytes(1 << 20)); print(os.fstat(f.fileno()).st_nlink)"
     isolation = {"workspace_upper": {"directory": str(host / "disk"), "bytes": 4 << 20}}
@@ -114,7 +114,7 @@ def test_an_open_file_without_a_name_is_given_back(inside, host):
     assert [] == os.listdir(host / "disk")
 
 
-def test_a_planted_directory_is_not_swept(tmp_path):
+def test_upper_layer_planted_directory_is_not_swept(tmp_path):
     """A link by the name of a dead run's directory is left, and what it leads to is; so is a name that is not ours."""
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "file").write_text(SECRET)
@@ -131,7 +131,7 @@ def test_a_planted_directory_is_not_swept(tmp_path):
     assert SECRET == (tmp_path / "secret" / "file").read_text()
 
 
-def test_a_link_in_the_place_of_the_directory_is_not_removed_through(tmp_path):
+def test_upper_layer_replaced_by_a_link_is_not_followed(tmp_path):
     """What is to be removed has become a link: it is refused, and what it leads to stays."""
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "file").write_text(SECRET)

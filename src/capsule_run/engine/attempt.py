@@ -1,6 +1,6 @@
-"""One attempt at a request: start a launcher, build a room, run the payload in it, and build the result.
+"""Attempt a request once: start a launcher, build a room, run the payload in it, and build the result.
 
-The only process that Python makes is the launcher. Safe in threads, and beside a running event loop.
+The only process that Python makes is the launcher. Safe in threads and while an event loop runs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Call(Value):
-    """What a run was called with, the same for each attempt."""
+    """The arguments of a run, the same for each attempt."""
 
     request: Request
     streams: Streams
@@ -31,11 +31,14 @@ class Call(Value):
     core_path: str
     called_ns: int  # CLOCK_MONOTONIC
     began_ns: int  # CLOCK_REALTIME
-    short: bool  # nobody wants the measurements of a run that ends well
+    short: bool  # the caller needs no measurements if the run succeeds
 
 
 def attempt(call: Call, *, stale_ok: bool) -> Result:
-    """Run a request once. Raises CapsuleError, and RetryAttemptError if another attempt may go better."""
+    """Run a request once.
+
+    Raises CapsuleError, and RetryAttemptError if another attempt may succeed.
+    """
     if call.request.isolation.workspace_upper is None:
         return _attempt(call, call.on_start, stale_ok=stale_ok, layer=None)
 
@@ -48,8 +51,8 @@ def attempt(call: Call, *, stale_ok: bool) -> Result:
 def _attempt(
     call: Call, on_start: Callable[[Run], None] | None, *, stale_ok: bool, layer: UpperDirectory | None
 ) -> Result:
-    # The cgroups outlive the launcher, which stands in them; the launcher starts before anything is planned, since it
-    # makes namespaces on another processor meanwhile.
+    # The cgroups outlive the launcher, which is a member of them. The launcher starts before the plan is made, since it
+    # creates namespaces on another processor at the same time.
     with ControlGroups() as cgroups, Launcher(path=call.core_path) as launcher:
         streams_stdin = call.streams.stdin is not None
         with Room.build(call.request, launcher, cgroups, streams_stdin=streams_stdin, disk_layer=layer) as room:
@@ -60,6 +63,6 @@ def _attempt(
         result = build_result.build(
             finished, call.request, called_ns=call.called_ns, began_ns=call.began_ns, short=call.short
         )
-        # a launcher that started nothing need not know of the cgroups
+        # a launcher that started no command may not know the cgroups, and so may not have removed them
         cgroups.removed_by_launcher = launcher.close() == 0 and finished.report.started
         return result

@@ -1,6 +1,6 @@
-"""From code in some language to a request that runs it, on this host.
+"""Make the request that runs code in some language on this host.
 
-Rank 3: looks which toolchains the sandbox would find. Every door that takes code comes through here.
+Finds out which toolchains the sandbox would have. Every interface that takes code calls `code_request`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from capsule_run.request.languages import Language, Toolchain
 
 
-# Our own interpreter is always shown inside.
+# The sandbox always shows the interpreter that runs us.
 _ALWAYS = ("python", "python3")
-# What probes found, so that only the first request of a process pays for one.
+# Results of probes: only the first request of a process runs one.
 _probed: dict[tuple[str, ...], bool] = {}
 
 
 def working(request: Request) -> Callable[[Toolchain], bool]:
-    """Whether a toolchain works in the sandbox of `request`: all its programs are found there, and its probe succeeds."""
+    """Return the predicate of a toolchain: the sandbox of `request` has all its programs, and its probe succeeds."""
     shown = (folder for tool in of_request(request) for folder in tool.path)
     folders = (*shown, sys.executable.rpartition("/")[0], *SYSTEM_PATH)
 
@@ -60,10 +60,12 @@ def code_request(
     arguments: Sequence[str] = (),
     file: str | None = None,
 ) -> Request:
-    """The request for `code`. Raises CapsuleError E10xx, E1010 for a language that the sandbox does not have.
+    """Return the request that runs `code`.
 
-    :param fields: what else the request says (docs/json-api.md), without `command`.
-    :param arguments: words for the program. :param file: the name of the source in the workspace.
+    :param fields: the other fields of the request (docs/json-api.md), without `command`.
+    :param arguments: arguments of the program.
+    :param file: the name of the source file in the workspace.
+    :raises CapsuleError: E10xx for a wrong field, E1010 if the sandbox does not have the language.
     """
     text, row = check_string(code, "code"), language_row(language)
     base = request_from_mapping({**fields, "command": ["true"]})
@@ -88,12 +90,12 @@ def code_request(
 
 def _object(fields: Mapping[str, object], name: str) -> dict[str, object]:
     given = fields.get(name, {})
-    assert isinstance(given, dict)  # it has passed its checker
+    assert isinstance(given, dict)  # `request_from_mapping` has checked it
     return given
 
 
 def _with_tool(error: CapsuleError, row: Language) -> CapsuleError:
-    """The same error, with the better hint where the caller has a toolchain that the sandbox would only have to show."""
+    """Return the error with a hint to `--tool`, if the host has a toolchain that the sandbox does not show."""
     for tools in row.toolchains:
         hidden = [name for name in tools.programs if not _found(name, SYSTEM_PATH)]
         if error.code == "E1010" and hidden and all(_found(name, caller_path()) for name in hidden):

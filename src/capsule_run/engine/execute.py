@@ -1,4 +1,4 @@
-"""Run a request to its end: repeat the attempt while the host teaches something, and return errors as results."""
+"""Run a request: repeat the attempt without what the host does not support, and return errors as results."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from capsule_run.model.request import Request
     from capsule_run.model.result import Result
 
-_OPEN_MAX = 4  # of sysconf(3)
+_OPEN_MAX = 4  # _SC_OPEN_MAX of sysconf(3)
 
 
 def _attempts(call: Call) -> Result:
-    """Attempt the request until it was run: each attempt knows what the one before found out about the host."""
+    """Attempt the request until it has run. `fallbacks` keeps what each attempt found out about the host."""
     stale_ok = True
     while True:
         try:
@@ -43,13 +43,14 @@ def execute(
     on_start: Callable[[Run], None] | None = None,
     core_path: str = CORE_PATH,
 ) -> Result:
-    """Run one request to its end and return what happened.
+    """Run one request and return its result.
 
-    Every outcome is a result, also that the sandbox could not be set up; only a wrong request (E1xxx) is raised, as
-    CapsuleError. Blocks; an exception raised meanwhile (KeyboardInterrupt) ends the sandbox before it goes on.
+    Every outcome is a result, also a sandbox that could not be set up. Blocks until the run has ended. An exception that is
+    raised in the meantime (KeyboardInterrupt) ends the sandbox before it propagates.
 
-    :param streams: descriptors for the command's streams, instead of capturing them.
-    :param on_start: called with the running `Run` once the core has its plan.
+    :param streams: descriptors for the command's streams; None captures them.
+    :param on_start: called with the `Run` once the launcher has the plan of the room.
+    :raises CapsuleError: E1xxx if the request is wrong.
     """
     prefetch.load(prefetch.FOR_A_FAILED_RESULT)
     return perform(parse.check_request(request), streams=streams, on_start=on_start, core_path=core_path)
@@ -63,7 +64,10 @@ def perform(
     core_path: str = CORE_PATH,
     short: bool = False,
 ) -> Result:
-    """`execute`, for a request that `jsonapi` made and so has checked. `short`: without accounts of a quiet, good end."""
+    """Run a request that is checked already (`request.parse`); else like `execute`.
+
+    :param short: leave out the measurements if the run succeeds.
+    """
     call = Call(
         request=request,
         streams=streams or Streams(),
@@ -81,7 +85,7 @@ def perform(
         if raised.code.startswith("E1"):
             raise
         error = raised
-    except (OSError, ImportError, MemoryError) as failed:  # a module, too, needs a descriptor to be read
+    except (OSError, ImportError, MemoryError) as failed:  # importing a module needs a descriptor, too
         found = exhausted(failed)
         if found is None:
             found = base_shortage.shortage(failed)
@@ -90,5 +94,5 @@ def perform(
         error = found
     try:
         return build_result.failed_result(error, build_result.names(request, call.began_ns))
-    except (OSError, ImportError):  # not one descriptor is left to load them with
+    except (OSError, ImportError):  # no descriptor is left to import a module with
         raise error from None

@@ -1,4 +1,4 @@
-"""What this host turned out not to support, and whether another attempt without it may succeed."""
+"""Remember which optional mechanisms this host does not support, and decide whether to attempt a run again without them."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ if TYPE_CHECKING:
 
     RetryReason = Literal["unsupported", "stale facts", "launcher lost", "cgroup version 2"]
 
-# What this host has refused so far, so that only the first run of a process pays for finding out.
+# Optional mechanisms that failed on this host: only the first run of a process finds out.
 unsupported: set[str] = set()
 
-# Errors that say nothing of the host's mechanisms, and nothing of what lies at a path.
+# Errors that do not depend on a mechanism of the host or on the object at a path.
 _TRANSIENT = frozenset((errno.EINTR, errno.EAGAIN, errno.ENOSPC, *EXHAUSTED))
 
-UNSUPPORTED: RetryReason = "unsupported"  # an optional mechanism failed, and `unsupported` has it now
-STALE_FACTS: RetryReason = "stale facts"  # what was kept of the host is no longer so
-LAUNCHER_LOST: RetryReason = "launcher lost"  # the one that the native command had started was not executed
-CGROUP_VERSION_2: RetryReason = "cgroup version 2"  # init has to be cloned into one, and had been cloned before
+UNSUPPORTED: RetryReason = "unsupported"  # an optional mechanism failed and is in `unsupported` now
+STALE_FACTS: RetryReason = "stale facts"  # facts about the host that were kept have changed
+LAUNCHER_LOST: RetryReason = "launcher lost"  # the launcher that the native command started could not be executed
+CGROUP_VERSION_2: RetryReason = (
+    "cgroup version 2"  # init must be cloned into a cgroup, and was cloned before it was found
+)
 
 
 class RetryAttemptError(Exception):
-    """Another attempt may go better, for a reason that the next one knows of."""
+    """Raised when another attempt may succeed: the caller repeats the attempt, which reads what this one recorded."""
 
     def __init__(self, reason: RetryReason) -> None:
         super().__init__(reason)
@@ -41,7 +43,11 @@ class RetryAttemptError(Exception):
 
 
 def create_cgroups(cgroups: ControlGroups, wanted: tuple[Group, ...]) -> None:
-    """Create the cgroups of a run, unless they are there. If the host refuses, the next attempt does without."""
+    """Create the cgroups of a run, unless they exist already.
+
+    Raises RetryAttemptError if the host denies it: the next attempt uses no cgroups. Raises OSError if the host is out of
+    memory or descriptors.
+    """
     if cgroups.name:
         return
     try:
@@ -55,7 +61,7 @@ def create_cgroups(cgroups: ControlGroups, wanted: tuple[Group, ...]) -> None:
 
 
 def raise_retry(report: Report, plan: Plan, *, stale_ok: bool) -> None:
-    """Raise RetryAttemptError for a failed set-up that another attempt avoids: an optional mechanism, or stale facts."""
+    """Raise RetryAttemptError if set-up failed because of an optional mechanism or of stale facts."""
     if report.failed is None or report.failed[0] != "room" or report.failed[1] >= len(plan.room):
         return
     if report.failed[2] in _TRANSIENT:
@@ -70,7 +76,7 @@ def raise_retry(report: Report, plan: Plan, *, stale_ok: bool) -> None:
 
 
 def next_mechanism(report: Report, plan: Plan) -> str:
-    """The optional mechanism that this host has just refused, with a `:` and the device if it is one's; or an empty string."""
+    """Return the optional mechanism whose step failed, such as `overlay` or `idmap:DEVICE`; empty if it is not optional."""
     assert report.failed is not None
     failed = plan.room[report.failed[1]]
     devices = {str(slot): step[2] for slot, step in enumerate(step for step in plan.room if step[0] == "source")}

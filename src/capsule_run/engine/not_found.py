@@ -1,6 +1,6 @@
-"""Why a command was not found inside although the host has it, and the option that shows it.
+"""Explain why a command was not found in the sandbox although the host has it, and name the option that shows it.
 
-Rank 2: looks at the system. Imported only after a run has ended in "not found".
+Reads the file system. Imported only after a command was not found.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 def unstarted(report: Report, plan: Plan, request: Request, look: Callable[[], Host]) -> CapsuleError:
-    """Why a command never started."""
+    """Return the error of a command that never started. `look` surveys the host."""
     error = verdict.room_error(report, plan)
     return (not_visible(request, look()) if error.code == "E3001" else None) or error
 
 
 def not_visible(request: Request, host: Host) -> CapsuleError | None:
-    """E3004 for a command that the host has and the sandbox does not show, or whose interpreter it does not."""
+    """Return E3004 for a command that the host has and the sandbox does not show, or whose interpreter it does not show."""
     command = request.command[0]
     if "/" not in command:
         outside = next(
@@ -56,7 +56,7 @@ def _directory(request: Request) -> str:
 
 
 def _on_host(place: str, request: Request, host: Host) -> str:
-    """The host's path of what the sandbox shows at `place`; an empty string for what it does not show."""
+    """Return the host path that the sandbox shows at `place`; empty if it shows none."""
     shown = request.isolation.workspace
     if shown is not None and within(place, WORKSPACE):
         return host.sources[shown.source].path + place[len(WORKSPACE) :]
@@ -68,7 +68,7 @@ def _on_host(place: str, request: Request, host: Host) -> str:
 
 
 def _option(tool: str, host: Host) -> str:
-    """What to do to see `tool` inside: the option if it can be shown, else what stands in its way."""
+    """Return the hint that makes `tool` visible in the sandbox, or says why that is impossible."""
     try:
         find(tool, "--tool", search_path=host.search_path, home=host.home, directory=host.directory)
     except CapsuleError as error:
@@ -86,7 +86,7 @@ def _hidden(command: str, outside: str, host: Host) -> CapsuleError:
 
 
 def _lacks_interpreter(command: str, outside: str, host: Host) -> CapsuleError | None:
-    """The kernel's "not found" for a script that is there means its interpreter, which may be there on the host."""
+    """Return E3004 for a script whose interpreter the sandbox does not show: the kernel reports that as "not found"."""
     interpreter = interpreter_of(outside)
     if not interpreter or not path_resolution.is_executable(interpreter):
         return None

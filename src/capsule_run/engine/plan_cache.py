@@ -1,8 +1,8 @@
-"""What runs under the same terms have in common: a policy and the furnishing of its room, made once and kept for a second.
+"""Cache of resolved policies and room plans.
 
-Rank 3. A loop of short runs asks for the same sandbox each time, with another command. Nothing stale can be enforced by it:
-what is kept is made of facts that `host` keeps no longer, and of which the core refuses every one that has changed. A
-request that names anything of the host's (a directory, a file, a tool) is looked at anew each time.
+A loop of short runs asks for the same sandbox each time, with another command. An entry lives as long as the host facts it
+was made from, at most one second, and the launcher refuses a plan whose sources have changed since. A request that names
+anything on the host (a directory, a file, a tool) is never cached.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from capsule_run.model.policy import Policy
     from capsule_run.model.request import Request
 
-    # the steps of a room behind its birth, and their text
+    # the steps of a room after the preamble, and their text
     RoomSteps = tuple[tuple[tuple[str, ...], ...], bytes]
 
 MOST_KEPT = 4
 
 
 class Terms(Value):
-    """One policy, what it was made from, and the furnishing of its room as steps and as they are sent."""
+    """A cached policy and its room steps, with everything that they were made from."""
 
     shape: Request
     streams_stdin: bool
@@ -44,7 +44,7 @@ _kept: tuple[Terms, ...] = ()
 
 
 def _shape(request: Request) -> Request:
-    """All of a request that its terms depend on."""
+    """Return the part of a request that its policy depends on: the request without command, input and id."""
     return replace(request, command=("",), stdin=None if request.stdin is None else b"", execution_id=None)
 
 
@@ -63,14 +63,14 @@ def _names_nothing(request: Request) -> bool:
 
 
 def _like(identity: Identity) -> tuple[int, int, bool]:
-    """What of an identity is the same on each run: root's sandbox gets other ids each time."""
+    """Return the part of an identity that is the same for each run: a sandbox of root gets other ids each time."""
     return identity.uid, identity.gid, identity.privileged
 
 
 def find(
     request: Request, identity: Identity, refused: Iterable[str], *, streams_stdin: bool
 ) -> tuple[Policy, RoomSteps] | None:
-    """The policy for this request, and the furnishing of its room; None where its like is not known yet, or no longer."""
+    """Return the cached policy of a request, adapted to it, and the room steps; None if there is no valid entry."""
     static, groups, shape = survey.kept(), discover.find(), _shape(request)
     for terms in _kept:
         if (
@@ -89,7 +89,7 @@ def find(
 def keep(
     request: Request, policy: Policy, room_steps_known: RoomSteps, refused: Iterable[str], *, streams_stdin: bool
 ) -> None:
-    """Remember the terms of a request, if all that they depend on is kept too."""
+    """Cache the policy and the room steps of a request, if the host facts that they depend on are kept too."""
     global _kept  # noqa: PLW0603  # one tuple, replaced as a whole: a thread sees the old or the new one
     static = survey.kept()
     if static is None or not _names_nothing(request):

@@ -1,4 +1,4 @@
-"""What a run loads while others work, so that nobody waits for it. Names of modules, in the order in which they are needed."""
+"""Modules that a run imports while the launcher works, in the order in which they are needed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ _PACKAGE = __name__.partition(".")[0]
 
 WHILE_THE_ROOM_IS_BUILT = ("seccomp", "plan.payload")
 WHILE_THE_COMMAND_RUNS = ("result.isolation", "result.report", "engine.build_result")
-# Besides, for a result with all accounts.
+# In addition, for a result with measurements.
 FOR_A_FULL_RESULT = ("result.metrics", "workspace.diff", "host.load", "result.verdict")
-# A failure can be told also by a process that has no descriptor left to load these with.
+# Imported before the run: a process that has run out of descriptors can still return a failed result.
 FOR_A_FAILED_RESULT = ("_base.error_codes", "engine.build_result")
 
 

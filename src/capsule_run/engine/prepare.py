@@ -1,4 +1,4 @@
-"""Survey the host and resolve the policy of a request; nothing is started."""
+"""Survey the host and resolve the policy of a request, without starting anything."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ def prepare(
     upper: Upper | None = None,
     defer_cgroups: bool = False,
 ) -> tuple[Host, Policy]:
-    """What will be enforced, on this host; with `groups_later` but for control groups (`with_groups`). Raises CapsuleError."""
+    """Return the facts about this host and the policy of a request.
+
+    :param defer_cgroups: leave out cgroups; `policy.resolve.with_groups` adds them later.
+    :raises CapsuleError: this host cannot meet the request.
+    """
     if upper is None and request.isolation.workspace_upper is not None:
         upper = disk_layer.found_for(request.isolation.workspace_upper)
     tools: tuple[ToolMounts, ...] = ()
@@ -41,5 +45,5 @@ def prepare(
 
 
 def dry_run(request: Request) -> list[str]:
-    """The plan in words, a line a step; nothing is started. Raises CapsuleError."""
+    """Return the plan in words, one line for each step. Starts nothing. Raises CapsuleError."""
     return describe.lines(compile_plan(prepare(request)[1]))

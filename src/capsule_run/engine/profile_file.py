@@ -1,6 +1,6 @@
-"""A syscall profile by name, by NAME+GROUP, or from a TOML file.
+"""Load a syscall profile by name, by NAME+GROUP, or from a TOML file.
 
-Rank 2: reads the file. Imported only by who asks for a profile that is not shipped.
+Imported only if a request names a profile.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ MOST_DOTS = 100  # of a line: tomllib takes a dotted key of n parts in n * n ste
 
 
 def is_file(profile: str) -> bool:
-    """Whether the word names a file and not a profile."""
+    """Return whether the word names a file and not a profile."""
     return "/" in profile or profile.endswith(".toml")
 
 
 def load(profile: str) -> Recipe | None:
-    """The recipe that the word names; None for a shipped profile as it is. Raises CapsuleError E1011."""
+    """Return the recipe that the word names; None for a shipped profile.
+
+    Raises CapsuleError E1011.
+    """
     if profile in SHIPPED_PROFILES:
         return None
     if not is_file(profile):
         return from_spec(profile)
-    import tomllib  # noqa: PLC0415  # 10 ms, paid by who has such a file
+    import tomllib  # noqa: PLC0415  # 10 ms, only for a profile from a file
 
     try:
         text = read(profile, MAX_BYTES)
@@ -42,5 +45,5 @@ def load(profile: str) -> Recipe | None:
         raise wrong(profile, f"cannot read the file: {why}", hint=hint or "") from None
     except RecursionError:
         raise wrong(profile, "not valid TOML: nested too deeply") from None
-    except ValueError as error:  # of tomllib, of the decoding, or of a number with thousands of digits
+    except ValueError as error:  # from tomllib, from decoding, or from a number with thousands of digits
         raise wrong(profile, f"not valid TOML: {error}") from None

@@ -1,8 +1,8 @@
 """Build a sandbox and run a payload in it.
 
-A room is a sandbox that is built and waits for a payload. `Room.build` sends the first half of the plan and returns while
-the launcher still builds; `Room.run` sends the payload's half and waits for the report. A one-shot run is build, run,
-close (`attempt`). The launcher and the control groups belong to the caller, since they outlive the room.
+A room is a built sandbox that waits for a payload. `Room.build` sends the first half of the plan and returns while the
+launcher still builds; `Room.run` sends the payload's half and waits for the report. A one-shot run is build, run, close
+(`attempt`). The caller owns the launcher and the control groups, which outlive the room.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ class Payload(Value):
     request: Request
     streams: Streams
     on_start: Callable[[Run], None] | None  # called with the run before its command starts
-    short: bool  # nobody wants the measurements of a run that ends well
-    stale_ok: bool  # a set-up that failed for facts that were kept may be tried again
+    short: bool  # the caller needs no measurements if the run succeeds
+    stale_ok: bool  # retry if set-up failed because of facts about the host that were kept
 
 
 class Room:
-    """A sandbox that is being built, or waits for a payload. A context manager that gives up the workspace's files."""
+    """A sandbox that is being built or waits for a payload. A context manager; leaving it closes the workspace's files."""
 
     def __init__(
         self, *, launcher: Launcher, cgroups: ControlGroups, policy: Policy, steps: Steps, exchange: Exchange | None
@@ -77,14 +77,14 @@ class Room:
         streams_stdin: bool,
         disk_layer: UpperDirectory | None,
     ) -> Self:
-        """Have the launcher build the room that a request needs; return while it is building.
+        """Tell the launcher to build the room for a request, and return while it builds.
 
-        :param streams_stdin: whether the payload reads a descriptor of the caller's.
-        :param disk_layer: the directory that holds what is written to the workspace; None keeps it in memory.
+        :param streams_stdin: whether the payload's stdin is a descriptor of the caller.
+        :param disk_layer: the directory on disk for files written to the workspace; None keeps them in memory.
         :raises CapsuleError: this host cannot meet the request.
-        :raises RetryAttemptError: this host does not support what the plan needs.
+        :raises RetryAttemptError: this host does not support an optional mechanism of the plan.
         """
-        keeps_plans = kept() is not None  # a process that runs a single command has no use for them
+        keeps_plans = kept() is not None  # the first command of a process, mostly the only one, needs no cache
         defers_cgroups = not keeps_plans and discover.can_wait(request)  # find them while the room is built
         identity = identify()
         _send_preamble(request, launcher, cgroups, identity, defers_cgroups=defers_cgroups)
@@ -104,7 +104,7 @@ class Room:
             all_steps = _send_room(launcher, cgroups, policy, room_steps, exchange)
             if defers_cgroups:
                 policy = _with_cgroups(policy, request)
-            if exchange is None and policy.transfer.is_needed:  # one that brings nothing in can wait until here
+            if exchange is None and policy.transfer.is_needed:  # nothing to copy in: it can wait until here
                 exchange = transfer.Exchange(policy)
         except BaseException:
             if exchange is not None:
@@ -113,7 +113,7 @@ class Room:
         return cls(launcher=launcher, cgroups=cgroups, policy=policy, steps=all_steps, exchange=exchange)
 
     def run(self, payload: Payload) -> FinishedRun:
-        """Copy files in, run the payload's command, and take files out when it has ended.
+        """Copy files in, run the payload's command, and collect files after it has ended.
 
         Raises CapsuleError if the command could not be started, RetryAttemptError if another attempt may start it.
         """
@@ -150,9 +150,9 @@ class Room:
         return steps
 
     def _wait(self, plan: Plan, early_report: bytes, *, short: bool) -> tuple[Report, tuple[Sample, Sample] | None]:
-        """Wait for the report. Return it, and the host's load over the run if that lasted long enough to sample it."""
+        """Wait for the report; return it, and two samples of the host's load if the run was long enough to take them."""
         prefetch.load(prefetch.WHILE_THE_COMMAND_RUNS)
-        isolation.filter_hash(_filter_program(plan))  # kept for `isolation.attest`
+        isolation.filter_hash(_filter_program(plan))  # computed now, and kept for `isolation.attest`
         sweep_found()
         message = early_report or (self._exchange.ready(self._launcher) if self._exchange else b"")
         before = after = None
@@ -175,7 +175,7 @@ class Room:
         return self._exchange.take(by_itself=report.exited is not None and not report.killed)
 
     def close(self) -> None:
-        """Give up the workspace's files."""
+        """Close the workspace's files."""
         if self._exchange is not None:
             self._exchange.close()
 
@@ -190,7 +190,7 @@ class Room:
 
 
 def _preamble(cgroups: ControlGroups, identity: Identity, wanted: tuple[Group, ...], *, network: bool) -> Steps:
-    """The preamble's steps. Cgroups of version 2 are created now, since init is cloned into one; others can wait."""
+    """Return the preamble's steps. Creates cgroups of version 2, since init is cloned into one; others can wait."""
     if any(group.version == 2 for group in wanted):
         create_cgroups(cgroups, wanted)
     return preamble_steps(identity, wanted, network=network, name=cgroups.name)
@@ -199,9 +199,9 @@ def _preamble(cgroups: ControlGroups, identity: Identity, wanted: tuple[Group, .
 def _send_preamble(
     request: Request, launcher: Launcher, cgroups: ControlGroups, identity: Identity, *, defers_cgroups: bool
 ) -> None:
-    """Send the first steps of the room before the host is surveyed, so that namespaces are made meanwhile.
+    """Send the first steps of the room before the host is surveyed: the launcher creates namespaces in the meantime.
 
-    Not for a request that limits io: its cgroups depend on the disks that the survey finds.
+    Sends nothing if the request limits io: its cgroups depend on the disks that the survey finds.
     """
     if request.resources.has_io_limits:
         return
@@ -224,7 +224,7 @@ def _resolve(
     streams_stdin: bool,
     defers_cgroups: bool,
 ) -> Policy:
-    """Survey the host, and decide what will be enforced."""
+    """Survey the host and resolve the policy."""
     upper: Upper | None = None if disk_layer is None else disk_layer.facts
     return prepare(request, identity=identity, streams_stdin=streams_stdin, upper=upper, defer_cgroups=defers_cgroups)[
         1
@@ -234,7 +234,7 @@ def _resolve(
 def _send_room(
     launcher: Launcher, cgroups: ControlGroups, policy: Policy, room_steps: RoomSteps, exchange: Exchange | None
 ) -> Steps:
-    """Send the room's half, and return all its steps, of which the preamble's are the first."""
+    """Send the room's half of the plan; return all its steps, the preamble's first."""
     preamble = _preamble(cgroups, policy.identity, policy.limit_mechanisms.groups, network=policy.network)
     steps, text = room_steps
     fds = () if exchange is None else exchange.room_fds
@@ -243,7 +243,7 @@ def _send_room(
 
 
 def _with_cgroups(policy: Policy, request: Request) -> Policy:
-    """The policy with the cgroups that were looked for while the room is built."""
+    """Find cgroups while the room is built, and return the policy with them."""
     complete = with_groups(policy, request, discover.find())
     if any(group.version == 2 for group in complete.limit_mechanisms.groups):
         raise RetryAttemptError(CGROUP_VERSION_2)

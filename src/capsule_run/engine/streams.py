@@ -1,7 +1,4 @@
-"""Where a command's streams go, and what else goes along with a payload: descriptors of the caller's, and ours.
-
-Rank 3.
-"""
+"""Descriptors that are sent with a payload: the command's standard streams and the launcher's record."""
 
 from __future__ import annotations
 
@@ -16,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class Streams:
-    """Where the command's streams go instead of into the result: descriptors that stay the caller's; None captures.
+    """Descriptors for the command's streams. The caller keeps them; None captures the stream in the result.
 
-    `stdin` None means what the request says. A descriptor that may block for long (a terminal) should be non-blocking.
+    `stdin` None takes the input from the request. A descriptor that can block for long (a terminal) should be non-blocking.
     """
 
     __slots__ = ("stderr", "stdin", "stdout")
@@ -28,7 +25,7 @@ class Streams:
 
 
 class StdioTargets:
-    """The descriptors that go along with the payload, and the closing of those that are ours."""
+    """The descriptors that are sent with the payload. `close` closes those that this object opened."""
 
     def __init__(self, request: Request, streams: Streams) -> None:
         self._request, self._streams = request, streams
@@ -38,7 +35,7 @@ class StdioTargets:
         self.stdout = self.stderr = self.record = -1
 
     def open(self) -> list[int]:
-        """Make what is missing, and return all in the order that the plan of a payload has them in."""
+        """Open memory files for captured streams; return all descriptors in the order of `plan.payload.payload_steps`."""
         self.stdout = self._sink(self._streams.stdout, "capsule-stdout")
         self.stderr = self._sink(self._streams.stderr, "capsule-stderr")
         self.record = self._keep(memory_file("capsule-record"))
@@ -57,11 +54,11 @@ class StdioTargets:
         return self._keep(memory_file(name)) if given is None else given
 
     def content(self, fd: int, size: int) -> bytes:
-        """What was captured; empty for a stream that went elsewhere."""
+        """Return the captured bytes of a stream; empty if the caller gave its descriptor."""
         if fd not in self._own or size == 0:
             return b""
         parts, at = [], 0
-        while at < size and (part := posix.pread(fd, size - at, at)):  # the kernel gives 2 GiB at a time
+        while at < size and (part := posix.pread(fd, size - at, at)):  # the kernel reads at most 2 GiB at a time
             parts.append(part)
             at += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -1,8 +1,8 @@
-"""Options in the environment: `CAPSULE_RUN_` and an option's name, such as `CAPSULE_RUN_MAX_PIDS` for `--max-pids`.
+"""Read options from the environment: `CAPSULE_RUN_` and an option's name, such as `CAPSULE_RUN_MAX_PIDS` for `--max-pids`.
 
-Every interface that makes a request reads them, as defaults for what the request, the command line or the arguments do not
-give. A variable of this prefix that is no option is refused: a limit that is misspelt must not be a limit that is missing.
-Rank 4. Imported only if there is such a variable.
+Every interface that makes a request reads them, as defaults for fields that the request, the command line or the arguments
+do not give. A variable with this prefix that is no option is an error: a misspelt limit must not be a missing limit.
+Imported only if there is such a variable.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from capsule_run.request.options import Option
 
 
-# How a command line is answered, and what each call has of its own: nothing that could hold for all of them.
+# Options about the output of one command line, and options that differ for each run: not allowed as variables.
 NOT_HERE = ("--json", "--pretty", "--verbose", "--dry-run", "--execution-id", "--help", "--version")
-# Who writes a run down: the command line alone.
+# Only the command line writes metrics and audit logs.
 MONITORING = ("--metrics-file", "--audit-log", "--audit-required")
 
 
 def variable(option: Option) -> str:
-    """The variable of the environment for an option: `CAPSULE_RUN_MAX_PIDS` for `--max-pids`."""
+    """Return the name of the environment variable for an option: `CAPSULE_RUN_MAX_PIDS` for `--max-pids`."""
     return OUR_VARIABLES + option.long.removeprefix("--").replace("-", "_").upper()
 
 
@@ -37,9 +37,9 @@ _BY_NAME = {variable(option): option for option in OPTIONS if option.long not in
 
 
 def _words(name: str, text: str) -> list[str]:
-    """The words of a command line that one variable stands for.
+    """Return the command-line words for one variable.
 
-    An option that takes no value wants `1`, or `0` for not given; one that repeats takes a value a line.
+    An option without a value takes `1`, or `0` for not given; an option that repeats takes one value a line.
     """
     option = _BY_NAME.get(name)
     if option is None:
@@ -58,7 +58,7 @@ def _words(name: str, text: str) -> list[str]:
 
 
 def options_of(environment: Mapping[str, str]) -> Options:
-    """What the variables of this prefix say, as the command line that they stand for. Raises CapsuleError E10xx."""
+    """Return the options that the variables with this prefix set. Raises CapsuleError E10xx."""
     words: list[str] = []
     for name, text in environment.items():
         if not name.startswith(OUR_VARIABLES) or name == TRACEBACK:
@@ -74,7 +74,7 @@ def options_of(environment: Mapping[str, str]) -> Options:
 
 
 def with_variables(options: Options) -> Options:
-    """A command line, completed by the variables of this process. Raises CapsuleError E10xx."""
+    """Complete the options of a command line from the environment of this process. Raises CapsuleError E10xx."""
     found = options_of(variables())
     fields = with_defaults(options.fields, found.fields)
     assert isinstance(fields, dict)
@@ -88,7 +88,7 @@ def with_variables(options: Options) -> Options:
 
 
 def completed(fields: Mapping[str, object]) -> dict[str, object]:
-    """A request mapping, completed by the variables of this process. Raises CapsuleError E10xx."""
+    """Complete a request mapping from the environment of this process. Raises CapsuleError E10xx."""
     given = variables()
     for option in MONITORING:
         name = OUR_VARIABLES + option.removeprefix("--").replace("-", "_").upper()

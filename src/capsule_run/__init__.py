@@ -1,12 +1,11 @@
-r"""capsule-run: run an untrusted command on Linux so that it can hurt nobody, and get a result that says what happened.
+r"""Run untrusted commands in a Linux sandbox, and get a result that says what happened.
 
     import capsule_run
 
     result = capsule_run.run(["python", "-c", "print(42)"], timeout_ms=5000, memory="256M")
     assert result.ok and result.stdout == "42\n"
 
-Public names only; the logic lives in the modules. Names are resolved on first use, so that importing the package costs
-nothing that a caller does not need.
+This module has the public names only. Each is imported on first use, so that importing the package stays cheap.
 """
 
 from __future__ import annotations

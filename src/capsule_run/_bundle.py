@@ -1,23 +1,22 @@
-"""How the command begins: its modules, compiled and in one file, so that a one-shot run need not find each of them.
+"""Start the command with its compiled modules from one file, the bundle, instead of finding each module.
 
-Rank 4. Finding, opening and checking one module costs importlib a tenth of a millisecond, and a run needs twenty. The file
-lies in `__pycache__` beside the compiled modules that it repeats, and is trusted as they are: an entry is used only while
-its source has the time and size that it was compiled from, the owner of the package alone writes it, and without it
-everything works, later.
+importlib takes 0.1 ms to find, open and check a module, and a run needs twenty. The bundle lies in `__pycache__` beside the
+compiled modules that it repeats, and is trusted like them: an entry is used only if its source has the time and size that it
+was compiled from, and only the owner of the package writes the bundle. Without it everything works, but more slowly.
 
-`bundling` writes it. Layout: the interpreter's magic number, the length of the index (4 bytes, little-endian), the index
-(marshal: name to source, time, size, offset, length; what a run needs before its room is begun, each module behind those
-that it imports; the length of their code), their code (marshal, as one tuple), and the code of each other module (marshal).
-docs/decisions/bundle.md says why. Here alone nothing comes from `__future__`: that is a module as well, and would have to be
-found before there is a bundle.
+`_bundle_writer` writes it. Layout: the interpreter's magic number; the length of the index (4 bytes, little-endian); the
+index (marshal: name to source, time, size, offset, length; the modules that every run needs, each after those that it
+imports; the length of their code); their code (marshal, as one tuple); the code of each other module (marshal).
+docs/decisions/bundle.md has the reasons. This module imports nothing from `__future__`, which would have to be found before
+there is a bundle.
 """
 
 import gc
 import marshal
 import posix
 import sys
-from _frozen_importlib import ModuleSpec  # importlib.machinery has it, for 2 ms
-from _frozen_importlib_external import MAGIC_NUMBER, spec_from_file_location  # likewise
+from _frozen_importlib import ModuleSpec  # importing importlib.machinery costs 2 ms
+from _frozen_importlib_external import MAGIC_NUMBER, spec_from_file_location  # as above
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ PATH = f"{DIRECTORY}/__pycache__/bundle.{sys.implementation.cache_tag}"
 
 
 class Beside:
-    """Finds the package where we lie, without a look through every directory of the path."""
+    """Finder for our package in the directory of this file, without searching `sys.path`."""
 
     @staticmethod
     def find_spec(name: str, _path: object = None, _target: object = None) -> "ModuleSpec | None":
@@ -47,7 +46,7 @@ class Bundle:
     """Finder and loader of the modules in one file (importlib.abc.MetaPathFinder, importlib.abc.Loader)."""
 
     def __init__(self, fd: int) -> None:
-        """Keeps `fd`. Raises ValueError, EOFError or TypeError for what is no bundle of this interpreter."""
+        """Read the index; owns `fd`. Raises ValueError, EOFError or TypeError if it is no bundle of this interpreter."""
         self._fd = fd
         head = posix.pread(fd, _FIRST_READ, 0)
         size = int.from_bytes(head[4:_HEAD], "little")
@@ -56,24 +55,27 @@ class Bundle:
         self.index: dict[str, Entry]
         self.always: tuple[str, ...]
         self.index, self.always, self._together = marshal.loads(head[_HEAD : _HEAD + size])  # noqa: S302  # see above
-        self.imported: list[str] = []  # each behind those that it imports
-        self.is_behind = not self.always  # something of ours is not in it, or is not what it was
+        self.imported: list[str] = []  # each after those that it imports
+        self.is_behind = not self.always  # a module of ours is missing or out of date
         self._codes = _HEAD + size
         self._loaded: dict[str, CodeType] = {}
 
     def together(self) -> "dict[str, CodeType]":
-        """The codes of what a run needs at once. Raises OSError, ValueError, EOFError or TypeError where they are damaged."""
+        """Return the code of the modules that every run needs.
+
+        Raises OSError, ValueError, EOFError or TypeError if the bundle is damaged.
+        """
         codes = marshal.loads(posix.pread(self._fd, self._together, self._codes))  # noqa: S302  # see above
         return dict(zip(self.always, codes, strict=True))
 
     def load(self, name: str) -> "CodeType":
-        """The code of a module that is in the index by itself. Raises as `together` does."""
+        """Return the code of one other module. Raises as `together` does."""
         *_stamp, offset, length = self.index[name]
         code: CodeType = marshal.loads(posix.pread(self._fd, length, self._codes + offset))  # noqa: S302  # see above
         return code
 
     def _is_damaged(self) -> None:
-        self.index.clear()  # nothing of it is used any more, and `bundling` writes another
+        self.index.clear()  # use no more of it; `_bundle_writer` writes a new one
         self.is_behind = True
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
@@ -88,21 +90,21 @@ class Bundle:
                 self._is_damaged()
                 return None
         path = f"{DIRECTORY}/{entry[0]}"
-        spec = ModuleSpec(name, self, origin=path, is_package=path.endswith("/__init__.py"))  # type: ignore[arg-type]  # it is one by what it has
+        spec = ModuleSpec(name, self, origin=path, is_package=path.endswith("/__init__.py"))  # type: ignore[arg-type]  # it has the methods of a loader
         if spec.submodule_search_locations is not None:
             spec.submodule_search_locations.append(path.rpartition("/")[0])
-        spec.has_location = True  # so that `__file__` is set
+        spec.has_location = True  # sets `__file__`
         return spec
 
     def create_module(self, _spec: ModuleSpec) -> None:
-        """As every module is made."""
+        """Use the default: an empty module."""
 
     def exec_module(self, module: "ModuleType") -> None:
-        exec(self._loaded.pop(module.__name__), module.__dict__)  # noqa: S102  # what an import is
+        exec(self._loaded.pop(module.__name__), module.__dict__)  # noqa: S102  # as an import does
         self.imported.append(module.__name__)
 
     def _made(self, name: str) -> "ModuleType | None":
-        """A module as importlib makes it, not yet executed; None where its source is not what was compiled."""
+        """Return a module as importlib creates it, not yet executed; None if the bundle's entry is missing or out of date."""
         spec = self.find_spec(name)
         if spec is None:
             return None
@@ -114,16 +116,18 @@ class Bundle:
         return module
 
     def import_always(self) -> None:
-        """Import what a run needs at once, which importlib would find one by one, half of the time for itself.
+        """Import the modules that every run needs, without importlib, which would take as long again.
 
-        It stops where something is not as it was: the usual import goes on from there.
+        Stops at the first module that is out of date: the ordinary import continues from there.
         """
         try:
             self._loaded = self.together()
         except (OSError, ValueError, EOFError, TypeError):
             self._is_damaged()
             return
-        waiting: dict[str, ModuleType] = {}  # packages, for what is in them comes first
+        waiting: dict[
+            str, ModuleType
+        ] = {}  # packages that are created but not executed: their modules are executed before them
         for name in self.always:
             if name in sys.modules and name not in waiting:
                 continue
@@ -145,7 +149,7 @@ class Bundle:
 
 
 def stamp(source: str) -> tuple[int, int]:
-    """Time and size of a source; what no source has where it is gone."""
+    """Return time (ns) and size (bytes) of a source; (0, -1) if it is gone."""
     try:
         status = posix.stat(f"{DIRECTORY}/{source}")
     except OSError:
@@ -154,12 +158,12 @@ def stamp(source: str) -> tuple[int, int]:
 
 
 def use() -> Bundle | None:
-    """Take our modules from the bundle from now on, where there is one for this interpreter."""
+    """Import our modules from the bundle from now on; None if there is no valid one for this interpreter."""
     try:
         fd = posix.open(PATH, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
         return None
-    if fd < _FIRST_FREE:  # a standard stream is closed: its number is not ours, and may be put to its use
+    if fd < _FIRST_FREE:  # a standard stream is closed: a bundle with its number would be used as that stream
         posix.close(fd)
         return None
     try:
@@ -183,11 +187,11 @@ def _write(fd: int, text: bytes) -> None:
     try:
         posix.write(fd, text)
     except OSError:
-        pass  # there is nobody to tell
+        pass  # nobody reads it
 
 
 def crash(kind: type[BaseException], error: BaseException, _trace: object) -> None:
-    """sys.excepthook: end with one line, or one answer, whatever else fails. Standard output gets no traceback."""
+    """End with one line or one response, also if reporting fails (a `sys.excepthook`). Never prints a traceback to stdout."""
     status = 130
     if not issubclass(kind, KeyboardInterrupt):
         status = 125
@@ -195,9 +199,9 @@ def crash(kind: type[BaseException], error: BaseException, _trace: object) -> No
             from capsule_run.cli.crash import tell
 
             status = tell(error)
-        except SystemExit as end:  # the answer could not be written
+        except SystemExit as end:  # the response could not be written
             status = end.code if isinstance(end.code, int) else 125
-        except BaseException:  # noqa: BLE001  # nothing is left but this
+        except BaseException:  # noqa: BLE001  # the last resort
             answers = sys.modules.get("capsule_run.cli.output")
             if "--json" in sys.argv and not (answers and answers.progress.begun):
                 _write(1, _LAST_ANSWER)
@@ -207,11 +211,11 @@ def crash(kind: type[BaseException], error: BaseException, _trace: object) -> No
 
 
 def begin() -> None:
-    """The command, from here to its end."""
+    """Run the command; does not return."""
     sys.excepthook = crash
-    gc.disable()  # one short run makes no garbage that is worth looking for
+    gc.disable()  # a short run makes too little garbage to collect
     if PACKAGE not in sys.modules:
-        # the *end* of the path: nothing installed beside us can take the place of a standard module
+        # the *end* of the path: no package installed beside ours can replace a standard module
         sys.path.append(DIRECTORY.rpartition("/")[0])
         sys.meta_path.insert(0, Beside)
     bundle = use()
@@ -224,5 +228,5 @@ def begin() -> None:
         from capsule_run._bundle_writer import keep
 
         keep(bundle, PATH, stamp)
-    # everything is written and closed: skip the interpreter's own clearing up, which costs a millisecond
+    # everything is written and closed: skip the interpreter's finalization, which costs 1 ms
     posix._exit(status)  # noqa: SLF001  # its documented name

@@ -1,7 +1,6 @@
-"""How the bundle is written, and what tells the lines that it leaves out; `_bundle` uses it.
+"""Write the bundle of `_bundle`, and print tracebacks with the line numbers that the bundle leaves out.
 
-Rank 4. Imported at the end of a command that had to find a module of ours elsewhere, and for an exception that nobody
-expected: the others have nothing to do with it.
+Imported only at the end of a command that imported a module of ours from elsewhere, and for an unexpected exception.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import ast
 import marshal
 import posix
 import sys
-from _frozen_importlib_external import MAGIC_NUMBER, FileLoader  # importlib.machinery has them, for 2 ms
+from _frozen_importlib_external import MAGIC_NUMBER, FileLoader  # importing importlib.machinery costs 2 ms
 
 from capsule_run.engine.prefetch import WHILE_THE_ROOM_IS_BUILT
 
@@ -27,17 +26,17 @@ if TYPE_CHECKING:
 _DIRECTORY = __file__.rpartition("/")[0]
 _PACKAGE = __name__.partition(".")[0]
 _READER = f"{_PACKAGE}._bundle"
-# What a run imports while its room is being built begins with one of these; there is no run without the last.
+# The first module that a run imports while its room is built is one of these; every run imports the last.
 _AFTERWARDS = tuple([f"{_PACKAGE}.{name}" for name in ("workspace.transfer", *WHILE_THE_ROOM_IS_BUILT)])
 _COMMAND_LINE, _OPTIONS, _SUBCOMMAND = f"{_PACKAGE}.cli.command", f"{_PACKAGE}.request.options", f"{_PACKAGE}.cli.exec"
 _ANNOTATIONS = 0x1000000  # __future__.annotations.compiler_flag
 
 
 def keep(used: Bundle | None, path: str, stamp: Stamp) -> None:
-    """Write down what this process has imported of ours, if that is more than the bundle in use had. Never raises OSError.
+    """Write a bundle of the modules that this process has imported, if the bundle in use lacks some. Never raises OSError.
 
-    The first start that has all of it from a bundle and runs a command says what is wanted always, and in which order; after
-    a change of what is in the bundle another one does.
+    The first start that imports everything from the bundle and runs a command decides which modules every run needs, and
+    their order.
     """
     ours = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == _PACKAGE}
     fresh = [name for name, module in ours.items() if not _is_of(used, module) and name != _READER]
@@ -51,15 +50,15 @@ def keep(used: Bundle | None, path: str, stamp: Stamp) -> None:
             entries = _entries(ours, used, stamp)
             _write(path, _encoded(entries, tuple([name for name in always if name in entries])))
     except OSError:
-        return  # a read-only tree, a full disk: it will go on as before
+        return  # a read-only tree or a full disk: commands run as before
 
 
 def _first(imported: list[str]) -> tuple[str, ...]:
-    """What a run imported until its room was begun, but for what read its options; nothing where there was no run."""
+    """Return the modules that a run imported before its room was built, without those for options; empty if nothing ran."""
     if _AFTERWARDS[-1] not in imported or _SUBCOMMAND in imported:
         return ()
     first = imported[: min([imported.index(name) for name in _AFTERWARDS if name in imported])]
-    if _OPTIONS in first:  # asked for when the command line's imports are done, and behind all that it imports itself
+    if _OPTIONS in first:  # imported after the modules of the command line, and after everything that it imports itself
         del first[first.index(_COMMAND_LINE) + 1 : first.index(_OPTIONS) + 1]
     return tuple(first)
 
@@ -69,7 +68,7 @@ def _is_of(used: Bundle | None, module: ModuleType) -> bool:
 
 
 def _entries(ours: dict[str, ModuleType], used: Bundle | None, stamp: Stamp) -> dict[str, Stamped]:
-    """Those that are still right stay, with what was just compiled in addition or in their place."""
+    """Return the entries to write: the valid ones of the bundle in use, and newly compiled ones."""
     entries = {} if used is None else _still_right(used, stamp)
     for name, module in ours.items():
         path = module.__file__
@@ -88,54 +87,54 @@ def _still_right(used: Bundle, stamp: Stamp) -> dict[str, Stamped]:
         together = used.together()
         return {name: (*entry[:3], together.get(name) or used.load(name)) for name, entry in right}
     except (OSError, ValueError, EOFError, TypeError):
-        return {}  # what is needed of it is compiled again, in time
+        return {}  # damaged: later starts compile again what they need
 
 
 class _Lean(ast.NodeTransformer):
-    """Without what only checkers of types read, and the import of `__future__`, which is what `_ANNOTATIONS` says."""
+    """Remove what only type checkers read, and the import of `__future__`, which the flag `_ANNOTATIONS` replaces."""
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
-        """Without what is for TYPE_CHECKING."""
+        """Remove the block for TYPE_CHECKING."""
         self.generic_visit(node)
         if not (isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
             return node
         return node.orelse or ast.copy_location(ast.Pass(), node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        """Without the type of its value; nothing of ours asks for it."""
+        """Remove the return type; nothing reads it at run time."""
         node.returns = None
         return self.generic_visit(node)
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
-        """Likewise."""
+        """Remove the return type."""
         node.returns = None
         return self.generic_visit(node)
 
     def visit_arg(self, node: ast.arg) -> ast.AST:
-        """Without its type."""
+        """Remove the type."""
         node.annotation = None
         return node
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
-        """As it is, but for `__future__`."""
+        """Remove the import of `__future__`."""
         return None if node.module == "__future__" else node
 
 
 def _compiled(text: bytes, path: str) -> CodeType:
-    """Without documentation, which is a tenth of it, and annotations of functions, which are as much."""
+    """Compile without docstrings and annotations of functions, each a tenth of the code."""
     tree = _Lean().visit(ast.parse(text, path))
     code: CodeType = compile(tree, path, "exec", flags=_ANNOTATIONS, dont_inherit=True, optimize=2)
     return code
 
 
 def _without_lines(code: CodeType) -> CodeType:
-    """And without the table of line numbers, which is a quarter; `tell` finds them again."""
+    """Remove the line tables, a quarter of the code; `print_traceback` recomputes the lines."""
     inner = tuple(_without_lines(one) if hasattr(one, "co_code") else one for one in code.co_consts)
     return code.replace(co_linetable=b"", co_qualname=code.co_name, co_consts=inner)
 
 
 def _line(code: CodeType, instruction: int) -> int:
-    """The line of an instruction, from the source if the code has no table of its own; 0 where that is not to be had."""
+    """Return the line of an instruction, recomputed from the source if the code has no line table; 0 if that fails."""
     if code.co_linetable:
         codes = [code]
     else:
@@ -143,7 +142,7 @@ def _line(code: CodeType, instruction: int) -> int:
             codes = [_compiled(FileLoader(code.co_name, code.co_filename).get_data(code.co_filename), code.co_filename)]
         except (OSError, SyntaxError, ValueError):
             return 0
-    for one in codes:  # which grows
+    for one in codes:  # the list grows in the loop
         if (one.co_name, one.co_firstlineno, one.co_code) == (code.co_name, code.co_firstlineno, code.co_code):
             return next((line or 0 for start, end, line in one.co_lines() if start <= instruction < end), 0)
         codes += [inner for inner in one.co_consts if hasattr(inner, "co_code")]
@@ -151,8 +150,8 @@ def _line(code: CodeType, instruction: int) -> int:
 
 
 def tell(_kind: type[BaseException], error: BaseException, _trace: object) -> None:
-    """The traceback of an exception that nobody expected, with the lines that the bundle leaves out, on stderr."""
-    import traceback  # it has happened: time does not matter any more
+    """Print the traceback of an unexpected exception on stderr, with the line numbers that the bundle leaves out."""
+    import traceback  # only after a failure: time does not matter
 
     before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if before is not None:
@@ -168,7 +167,7 @@ def tell(_kind: type[BaseException], error: BaseException, _trace: object) -> No
 
 
 def _say(text: str) -> None:
-    """On stderr itself: `sys.stderr` is None where it was closed, and `print` would then write to stdout."""
+    """Write to descriptor 2: `sys.stderr` is None if it was closed, and `print` would then write to stdout."""
     posix.write(2, text.encode("utf-8", "backslashreplace"))
 
 
@@ -186,7 +185,7 @@ def _encoded(entries: dict[str, Stamped], always: tuple[str, ...]) -> bytes:
 
 
 def _write(path: str, data: bytes) -> None:
-    """Whole or not at all: a reader never sees half of it."""
+    """Write a file atomically: a reader never sees half of it."""
     unfinished = f"{path}.{posix.getpid()}"
     fd = posix.open(unfinished, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o644)
     try:

@@ -1,7 +1,7 @@
-"""Runs beside an event loop: awaiting one blocks nothing, and cancelling it ends its sandbox.
+"""Run commands from asyncio: awaiting a run does not block the event loop, and cancelling it ends its sandbox.
 
-Rank 4. Each run has a thread of its own, in which it waits for the core; the loop's default executor would hold runs
-back once it has no thread left. asyncio is imported by who awaits, never by the one-shot run.
+Each run waits for the launcher in a thread of its own: the loop's default executor would delay runs when all of its threads
+are in use. Only this module imports asyncio.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 async def execute(request: Request, *, core_path: str = CORE_PATH) -> Result:
-    """`engine.execute.execute` for coroutines. When the task is cancelled, the sandbox is gone before CancelledError goes on.
+    """Run one request, as `engine.execute.execute` does. If the task is cancelled, end the sandbox, then raise CancelledError.
 
     Raises CapsuleError E1xxx for a wrong request.
     """
@@ -39,7 +39,7 @@ async def execute(request: Request, *, core_path: str = CORE_PATH) -> Result:
 
 
 async def execute_checked(request: Request, *, core_path: str = CORE_PATH) -> Result:
-    """`execute`, for a request that `jsonapi` made and so has checked."""
+    """Run a request that is checked already (`request.parse`); else like `execute`."""
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[Result] = loop.create_future()
     cancel = Cancel()
@@ -47,7 +47,7 @@ async def execute_checked(request: Request, *, core_path: str = CORE_PATH) -> Re
     def work() -> None:
         try:
             result = perform(request, on_start=cancel.started, core_path=core_path)
-        except BaseException as error:  # noqa: BLE001  # it is raised again where it is awaited
+        except BaseException as error:  # noqa: BLE001  # raised again in the task that awaits it
             loop.call_soon_threadsafe(ended.set_exception, error)
         else:
             loop.call_soon_threadsafe(ended.set_result, result)
@@ -61,33 +61,33 @@ async def execute_checked(request: Request, *, core_path: str = CORE_PATH) -> Re
         await _settled(ended)
         raise
     finally:
-        thread.join()  # it has answered: what is left of it is its return
+        thread.join()  # the result is there: the thread only has to return
 
 
 async def _settled(ended: asyncio.Future[Result]) -> None:
-    """Wait for the end whatever happens: whoever cancels twice wants no sandbox left behind either."""
+    """Wait until the run has ended, also if the task is cancelled again: no sandbox may be left running."""
     while not ended.done():
         try:
             await asyncio.wait([ended])
         except asyncio.CancelledError:
             continue
-    ended.exception()  # looked at, so that the loop does not complain about it
+    ended.exception()  # retrieve it, else the loop logs an exception that was never retrieved
 
 
 async def _run(command: Sequence[str], **options: object) -> Result:
-    """`capsule_run.run` for coroutines: the same arguments, the same result. Cancelling it ends the sandbox."""
+    """Run a command, as `capsule_run.run` does, with the same arguments and result. Cancelling ends the sandbox."""
     return await execute_checked(request_from_mapping(fields_from_arguments(command=command, **options)))
 
 
 async def run_code(
     code: str, language: str = "python", arguments: Sequence[str] = (), file: str | None = None, **options: object
 ) -> Result:
-    """`capsule_run.run_code` for coroutines: the same arguments, the same result. Cancelling it ends the sandbox."""
+    """Run code, as `capsule_run.run_code` does, with the same arguments and result. Cancelling ends the sandbox."""
     fields = fields_from_arguments(**options)
     return await execute_checked(engine_code.code_request(code, language, fields, arguments=arguments, file=file))
 
 
-# As in `sdk`: a type checker knows the options from there.
+# As in `api`: type checkers take the options from `api.run`.
 if TYPE_CHECKING:
     run = _awaitable(_blocking_run)
 else:

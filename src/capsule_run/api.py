@@ -1,6 +1,6 @@
-"""The SDK's one call: keyword arguments in, a result out.
+"""The Python interface: `run` and `run_code` take keyword arguments and return a result.
 
-Rank 4, a door beside `cli`. What a program needs beyond these arguments it says in a `Request` (`engine.execute.execute`).
+For settings beyond these arguments, make a `Request` and call `engine.execute.execute`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Options = ParamSpec("Options")
 
     class CodeDoor(Protocol[Options]):
-        """Takes code, and the options of `run`."""
+        """A function that takes code and the options of `run`."""
 
         def __call__(
             self,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 def fields_from_arguments(**arguments: object) -> dict[str, object]:
-    """The request mapping of arguments, completed by the variables of the environment that are options (`variables`)."""
+    """Return the request mapping of keyword arguments, completed from the environment (`engine.variables`)."""
     fields = mapping_from_arguments(**arguments)
     if not variables():
         return fields
@@ -161,7 +161,7 @@ def run(
             ledger=ledger,
         )
         request = request_from_mapping(fields)
-    except (OSError, ImportError) as error:  # a module, too, needs a descriptor to be read
+    except (OSError, ImportError) as error:  # importing a module needs a descriptor, too
         raise exhausted(error) or error from None
     return perform(request)
 
@@ -185,7 +185,7 @@ def _run_code(
     return perform(engine_code.code_request(code, language, fields, arguments=arguments, file=file))
 
 
-# A type checker knows every option of `run_code` from `run`: twenty of them, written twice, would part.
+# Type checkers take the options of `run_code` from `run`, so that they are written once.
 if TYPE_CHECKING:
     run_code = _code_door_like(run)
 else:

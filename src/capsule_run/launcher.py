@@ -1,4 +1,7 @@
-"""Ending a run from another thread, also one that has not started yet. Rank 3; used by `aio` and `server`."""
+"""Start the launcher (the C core), send it the halves of a plan, receive its report, and cancel a run.
+
+The launcher is the only process that Python starts.
+"""
 
 from __future__ import annotations
 
@@ -19,37 +22,40 @@ SIGTERM = 15  # signal(7); `signal` would import `enum`
 
 
 class Cancel:
-    """The wish to end one run. `started` is its `on_start`; `cancel` may come before it, beside it or after its end."""
+    """Cancel one run from another thread, at any time: before it starts, while it runs or after it has ended.
+
+    Pass `started` as the run's `on_start`.
+    """
 
     def __init__(self) -> None:
         self._run: Run | None = None
         self.wanted = False
 
     def started(self, run: Run) -> None:
-        """Remember the run, and end it at once if that is wanted already."""
+        """Remember the run; end it now if `cancel` was called before."""
         self._run = run
         if self.wanted:
             run.cancel(SIGTERM)
 
     def cancel(self) -> None:
-        """End the run as soon as there is one."""
-        # Wanted first: `started` looks only after it has said which run it is. Both may send; one is enough.
+        """End the run, now or as soon as it starts."""
+        # `wanted` is set first: `started` reads it only after it has set `_run`. Both may cancel; once is enough.
         self.wanted = True
         if self._run is not None:
             self._run.cancel(SIGTERM)
 
 
-# Beside us, and never looked for elsewhere.
+# The core in this directory; no other place is searched.
 PATH = (__file__ if __file__.startswith("/") else f"{posix.getcwd()}/{__file__}").rpartition("/")[0] + "/_core"
 _REPORT_BYTES = 4096
-_MESSAGE_BYTES = 1 << 16  # of a half that is sent in a message, word included (core/launcher.c)
+_MESSAGE_BYTES = 1 << 16  # largest message with half of a plan, its first word included (core/launcher.c)
 _MOST_FDS = 2
 MSG_NOSIGNAL = 0x4000
 NEVER_RAN = 127 << 8  # the wait status of an early core whose file could not be executed (core/command.c)
 
 
 def memory_file(name: str, content: bytes = b"") -> int:
-    """A new descriptor of a file in memory with `content`, read from its start. The caller owns it."""
+    """Create a file in memory with `content`; return its descriptor, positioned at the start. The caller owns it."""
     fd = posix.memfd_create(name, posix.MFD_CLOEXEC | posix.MFD_ALLOW_SEALING)
     try:
         view = memoryview(content)
@@ -63,8 +69,8 @@ def memory_file(name: str, content: bytes = b"") -> int:
 
 
 def sealed_file(name: str, content: bytes) -> int:
-    """Like `memory_file`, and nobody can change it any more: the core takes its plans in no other form."""
-    import fcntl  # a run's first half goes without
+    """Create a memory file that nobody can change any more: the launcher accepts a plan in no other file."""
+    import fcntl  # not needed for the first half of a run
 
     fd = memory_file(name, content)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
@@ -72,16 +78,20 @@ def sealed_file(name: str, content: bytes) -> int:
 
 
 class Launcher:
-    """One running core. A context manager that owns its socket and reaps its process; leaving it ends the sandbox.
+    """A running launcher process. A context manager that owns its socket and reaps it; leaving it ends the sandbox.
 
-    What the native command has started is told its first half by plain writes: `_socket` is a fifth of a millisecond of
-    imports, which can be had while the sandbox is built.
+    An early launcher (started by the native command) gets its first half with write(2): importing `_socket` costs 0.2 ms,
+    which is spent while the sandbox is built.
     """
 
     def __init__(self, *, path: str = PATH, stderr: int | None = None) -> None:
-        """Spawn the core. Raises CapsuleError E2003 when its file is missing or may not run, E6003 without resources."""
+        """Start a launcher, or adopt the early one.
+
+        Raises CapsuleError E2003 if its file is missing or not executable, E2005 if a seccomp filter denies it, E6003 if the
+        host is out of resources.
+        """
         self.is_early = False
-        self._made: _socket.socket | None = None  # once anything but a first half is to be said
+        self._made: _socket.socket | None = None  # created for anything but the first half
         if _early and path == PATH and stderr is None:
             self._pid, self._fd = _early.pop()
             self.is_early = True
@@ -103,7 +113,7 @@ class Launcher:
             theirs.close()
 
     def _is_gone(self) -> bool:
-        """Whether one that has been told nothing yet has ended already: it could not be run, or was killed."""
+        """Return whether an early launcher has ended already: it could not be executed, or was killed."""
         try:
             return posix.waitid(posix.P_PID, self._pid, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT) is not None
         except OSError:
@@ -125,11 +135,11 @@ class Launcher:
         return self._pid
 
     def fileno(self) -> int:
-        """The control socket: readable when the core has something to say, or is gone."""
+        """Return the control socket: readable if a message waits or the launcher has ended."""
         return self._fd
 
     def send_half(self, half: str, text: bytes, fds: Sequence[int] = ()) -> None:
-        """Send one half of a plan, or a birth: in a message of its own, or in a sealed file where descriptors go along."""
+        """Send half of a plan, or its preamble (`birth`): as one message, or as a sealed file if descriptors are sent with it."""
         message = b"%s\0%s" % (half.encode(), text)
         if not fds and len(message) <= _MESSAGE_BYTES:
             try:
@@ -140,7 +150,7 @@ class Launcher:
             except (BrokenPipeError, ConnectionResetError):
                 return
             except OSError as error:
-                if error.errno not in (EMSGSIZE, ENOBUFS):  # what this host lets a message be
+                if error.errno not in (EMSGSIZE, ENOBUFS):  # larger than a message may be on this host
                     raise
             else:
                 return
@@ -151,7 +161,7 @@ class Launcher:
             posix.close(fd)
 
     def send(self, word: str, fds: Iterable[int] = ()) -> None:
-        """Send one message with descriptors; a core that is gone is found out by `receive`, which knows more."""
+        """Send one message with descriptors. Ignores that the launcher has ended: `receive` reports it."""
         import _socket
 
         packed = b"".join(fd.to_bytes(4, "little", signed=True) for fd in fds)
@@ -161,14 +171,14 @@ class Launcher:
         except (BrokenPipeError, ConnectionResetError):
             pass
         except OSError as error:
-            if error.errno != EBADF:  # closed meanwhile: whoever cancels from another thread may come late
+            if error.errno != EBADF:  # closed in the meantime: another thread may cancel late
                 raise
 
     def receive(self) -> bytes:
-        """The next message; empty when the core has ended.
+        """Return the next message; empty if the launcher has ended.
 
-        A core that ended without reading all of ours resets the socket, which the kernel tells before it gives what the
-        core said last: so ask again.
+        A launcher that ended with unread messages resets the socket. The kernel reports the reset before it delivers the
+        launcher's last message, so receive twice.
         """
         for _ in range(2):
             try:
@@ -178,7 +188,10 @@ class Launcher:
         return b""
 
     def receive_ready(self) -> tuple[bytes, list[int]]:
-        """Like `receive`, for the message that may bring descriptors; they are the caller's."""
+        """Receive the next message and its descriptors, which the caller owns.
+
+        Raises OSError EMFILE if this process cannot take the descriptors.
+        """
         import _socket
 
         fds: list[int] = []
@@ -191,14 +204,14 @@ class Launcher:
         for level, kind, packed in ancillary:
             if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
                 fds += [int.from_bytes(packed[at : at + 4], "little") for at in range(0, len(packed) - 3, 4)]
-        if flags & _socket.MSG_CTRUNC:  # of what we may receive there is only one cause
+        if flags & _socket.MSG_CTRUNC:  # with room for all of them, the only cause is our limit of open files
             while fds:
                 posix.close(fds.pop())
             raise OSError(EMFILE, posix.strerror(EMFILE))
         return message, fds
 
     def has_news(self, seconds: float) -> bool:
-        """Whether there is something to receive, or the core is gone; waits so long for it at the most."""
+        """Wait at most `seconds`; return whether a message waits or the launcher has ended."""
         import _socket
 
         self._socket.settimeout(seconds)
@@ -207,13 +220,13 @@ class Launcher:
         except TimeoutError:
             return False
         except ConnectionResetError:
-            return True  # told once, and `receive` asks again
+            return True  # the kernel reports the reset once; `receive` gets the message
         finally:
             self._socket.settimeout(None)
         return True
 
     def close(self) -> int:
-        """Let go: a sandbox that still lives ends with its core. Returns the core's wait status; a second call is 0."""
+        """Close the socket, which ends the sandbox, and reap the launcher. Return its wait status; 0 from the second call on."""
         if self._made is not None:
             self._made.close()
         elif self._fd >= 0:
@@ -224,7 +237,7 @@ class Launcher:
             return 0
         try:
             return posix.waitpid(pid, 0)[1]
-        except ChildProcessError:  # the embedding program reaps every child, or ignores SIGCHLD
+        except ChildProcessError:  # the calling program reaps every child, or ignores SIGCHLD
             return 0
 
     def __enter__(self) -> Self:
@@ -234,7 +247,7 @@ class Launcher:
         self.close()
 
 
-# The core that the native command started before us, if any: its process id and its control socket.
+# The launcher that the native command started before Python, if any: its process id and its control socket.
 _early: list[tuple[int, int]] = []
 
 
@@ -246,14 +259,14 @@ def adopt(option: object) -> None:
     try:
         control, child = int(fd), int(pid)
         if S_ISSOCK(posix.fstat(control).st_mode):
-            posix.set_inheritable(control, False)  # noqa: FBT003  # it takes no keyword
+            posix.set_inheritable(control, False)  # noqa: FBT003  # takes no keyword
             _early.append((child, control))
     except (ValueError, OSError):
         return
 
 
 def let_go() -> None:
-    """End a core that was started early and that nobody wanted: no run came of the words."""
+    """End the early launcher if no run used it."""
     while _early:
         pid, control = _early.pop()
         posix.close(control)
@@ -273,7 +286,7 @@ def _spawn(path: str, control: int, stderr: int | None) -> int:
         return posix.posix_spawn(path, ["capsule-core"], {}, file_actions=actions)
     except OSError as error:
         why = posix.strerror(error.errno or 0).lower()
-        if error.errno == EPERM:  # not the file's doing: libc could not make a process
+        if error.errno == EPERM:  # not because of the file: libc could not create a process
             hint = "a seccomp filter around this process refuses `clone3`: it has to answer ENOSYS, as newer container engines do"
             raise CapsuleError("E2005", f"cannot start the core: {why}", hint=hint) from None
         if error.errno in (ENOENT, EACCES, ENOTDIR):
@@ -282,7 +295,7 @@ def _spawn(path: str, control: int, stderr: int | None) -> int:
 
 
 class Run:
-    """One run under way. `cancel` may be called from a signal handler or another thread."""
+    """A run that has started. `cancel` may be called from a signal handler or another thread."""
 
     __slots__ = ("_core", "cancelled_by")
 
@@ -291,7 +304,7 @@ class Run:
         self.cancelled_by = 0
 
     def cancel(self, signal_number: int) -> None:
-        """End the sandbox now; the result says that `signal_number` did it."""
+        """End the sandbox now. The result reports `signal_number` as the cause."""
         self.cancelled_by = self.cancelled_by or signal_number
         self._core.send("kill")
 

@@ -1,6 +1,6 @@
-"""Where `python -m capsule_run` begins, and this file as a script; all else is `_bundle`'s.
+"""Start the command: `python -m capsule_run`, or this file as a script. `_bundle.begin` does the rest.
 
-The native command (core/command.c) does the same without a script, which Python would compile at each start.
+The native command (core/command.c) starts without a script, which Python would compile each time.
 """
 
 import sys

@@ -32,7 +32,7 @@ PACKAGE = "capsule_run"
 PATH = f"{DIRECTORY}/__pycache__/bundle.{sys.implementation.cache_tag}"
 
 
-class Beside:
+class PackageFinder:
     """Finder for our package in the directory of this file, without searching `sys.path`."""
 
     @staticmethod
@@ -56,7 +56,7 @@ class Bundle:
         self.always: tuple[str, ...]
         self.index, self.always, self._together = marshal.loads(head[_HEAD : _HEAD + size])  # noqa: S302  # see above
         self.imported: list[str] = []  # each after those that it imports
-        self.is_behind = not self.always  # a module of ours is missing or out of date
+        self.is_outdated = not self.always  # a module of ours is missing or out of date
         self._codes = _HEAD + size
         self._loaded: dict[str, CodeType] = {}
 
@@ -74,20 +74,20 @@ class Bundle:
         code: CodeType = marshal.loads(posix.pread(self._fd, length, self._codes + offset))  # noqa: S302  # see above
         return code
 
-    def _is_damaged(self) -> None:
+    def _discard(self) -> None:
         self.index.clear()  # use no more of it; `_bundle_writer` writes a new one
-        self.is_behind = True
+        self.is_outdated = True
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
         entry = self.index.get(name)
         if entry is None or stamp(entry[0]) != entry[1:3]:
-            self.is_behind |= name.startswith(f"{PACKAGE}.")
+            self.is_outdated |= name.startswith(f"{PACKAGE}.")
             return None
         if name not in self._loaded:
             try:
                 self._loaded[name] = self.load(name)
             except (OSError, ValueError, EOFError, TypeError):
-                self._is_damaged()
+                self._discard()
                 return None
         path = f"{DIRECTORY}/{entry[0]}"
         spec = ModuleSpec(name, self, origin=path, is_package=path.endswith("/__init__.py"))  # type: ignore[arg-type]  # it has the methods of a loader
@@ -103,7 +103,7 @@ class Bundle:
         exec(self._loaded.pop(module.__name__), module.__dict__)  # noqa: S102  # as an import does
         self.imported.append(module.__name__)
 
-    def _made(self, name: str) -> "ModuleType | None":
+    def _new_module(self, name: str) -> "ModuleType | None":
         """Return a module as importlib creates it, not yet executed; None if the bundle's entry is missing or out of date."""
         spec = self.find_spec(name)
         if spec is None:
@@ -123,7 +123,7 @@ class Bundle:
         try:
             self._loaded = self.together()
         except (OSError, ValueError, EOFError, TypeError):
-            self._is_damaged()
+            self._discard()
             return
         waiting: dict[
             str, ModuleType
@@ -133,11 +133,11 @@ class Bundle:
                 continue
             package, _dot, last = name.rpartition(".")
             if package and package not in sys.modules:
-                above = self._made(package)
+                above = self._new_module(package)
                 if above is None:
                     break
                 waiting[package] = sys.modules[package] = above
-            module = waiting.pop(name, None) or self._made(name)
+            module = waiting.pop(name, None) or self._new_module(name)
             if module is None:
                 break
             sys.modules[name] = module
@@ -175,9 +175,9 @@ def use() -> Bundle | None:
     return bundle
 
 
-_LAST_WORDS = b"capsule-run: E6007: an unexpected internal error\n"
+_LAST_MESSAGE = b"capsule-run: E6007: an unexpected internal error\n"
 _NO_MEMORY = b"capsule-run: E6003: capsule-run itself is out of memory\n"
-_LAST_ANSWER = (
+_LAST_RESPONSE = (
     b'{"execution_id":"00000000-0000-4000-8000-000000000000","status":"error","error":{"code":"E6007","category":"system",'
     b'"message":"an unexpected internal error","cause":"internal","details":{}}}\n'
 )
@@ -204,9 +204,9 @@ def crash(kind: type[BaseException], error: BaseException, _trace: object) -> No
         except BaseException:  # noqa: BLE001  # the last resort
             answers = sys.modules.get("capsule_run.cli.output")
             if "--json" in sys.argv and not (answers and answers.progress.begun):
-                _write(1, _LAST_ANSWER)
+                _write(1, _LAST_RESPONSE)
             else:
-                _write(2, _NO_MEMORY if issubclass(kind, MemoryError) else _LAST_WORDS)
+                _write(2, _NO_MEMORY if issubclass(kind, MemoryError) else _LAST_MESSAGE)
     posix._exit(status)  # noqa: SLF001  # its documented name
 
 
@@ -217,14 +217,14 @@ def begin() -> None:
     if PACKAGE not in sys.modules:
         # the *end* of the path: no package installed beside ours can replace a standard module
         sys.path.append(DIRECTORY.rpartition("/")[0])
-        sys.meta_path.insert(0, Beside)
+        sys.meta_path.insert(0, PackageFinder)
     bundle = use()
     if bundle is not None:
         bundle.import_always()
     from capsule_run.cli.command import main
 
     status = main()
-    if bundle is None or bundle.is_behind:
+    if bundle is None or bundle.is_outdated:
         from capsule_run._bundle_writer import keep
 
         keep(bundle, PATH, stamp)

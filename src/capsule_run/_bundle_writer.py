@@ -27,7 +27,7 @@ _DIRECTORY = __file__.rpartition("/")[0]
 _PACKAGE = __name__.partition(".")[0]
 _READER = f"{_PACKAGE}._bundle"
 # The first module that a run imports while its room is built is one of these; every run imports the last.
-_AFTERWARDS = tuple([f"{_PACKAGE}.{name}" for name in ("workspace.transfer", *WHILE_THE_ROOM_IS_BUILT)])
+_FIRST_WHILE_BUILDING = tuple([f"{_PACKAGE}.{name}" for name in ("workspace.transfer", *WHILE_THE_ROOM_IS_BUILT)])
 _COMMAND_LINE, _OPTIONS, _SUBCOMMAND = f"{_PACKAGE}.cli.command", f"{_PACKAGE}.request.options", f"{_PACKAGE}.cli.exec"
 _ANNOTATIONS = 0x1000000  # __future__.annotations.compiler_flag
 
@@ -39,7 +39,7 @@ def keep(used: Bundle | None, path: str, stamp: Stamp) -> None:
     their order.
     """
     ours = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == _PACKAGE}
-    fresh = [name for name, module in ours.items() if not _is_of(used, module) and name != _READER]
+    fresh = [name for name, module in ours.items() if not _is_from(used, module) and name != _READER]
     always: tuple[str, ...] = ()
     if used is not None and not any(name in used.index for name in fresh):
         always = used.always or _first(used.imported)
@@ -55,24 +55,24 @@ def keep(used: Bundle | None, path: str, stamp: Stamp) -> None:
 
 def _first(imported: list[str]) -> tuple[str, ...]:
     """Return the modules that a run imported before its room was built, without those for options; empty if nothing ran."""
-    if _AFTERWARDS[-1] not in imported or _SUBCOMMAND in imported:
+    if _FIRST_WHILE_BUILDING[-1] not in imported or _SUBCOMMAND in imported:
         return ()
-    first = imported[: min([imported.index(name) for name in _AFTERWARDS if name in imported])]
+    first = imported[: min([imported.index(name) for name in _FIRST_WHILE_BUILDING if name in imported])]
     if _OPTIONS in first:  # imported after the modules of the command line, and after everything that it imports itself
         del first[first.index(_COMMAND_LINE) + 1 : first.index(_OPTIONS) + 1]
     return tuple(first)
 
 
-def _is_of(used: Bundle | None, module: ModuleType) -> bool:
+def _is_from(used: Bundle | None, module: ModuleType) -> bool:
     return used is not None and getattr(module.__spec__, "loader", None) is used
 
 
 def _entries(ours: dict[str, ModuleType], used: Bundle | None, stamp: Stamp) -> dict[str, Stamped]:
     """Return the entries to write: the valid ones of the bundle in use, and newly compiled ones."""
-    entries = {} if used is None else _still_right(used, stamp)
+    entries = {} if used is None else _valid_entries(used, stamp)
     for name, module in ours.items():
         path = module.__file__
-        if (name in entries and _is_of(used, module)) or path is None or name == _READER:
+        if (name in entries and _is_from(used, module)) or path is None or name == _READER:
             continue
         source = path[len(_DIRECTORY) + 1 :]
         now = stamp(source)
@@ -81,7 +81,7 @@ def _entries(ours: dict[str, ModuleType], used: Bundle | None, stamp: Stamp) -> 
     return entries
 
 
-def _still_right(used: Bundle, stamp: Stamp) -> dict[str, Stamped]:
+def _valid_entries(used: Bundle, stamp: Stamp) -> dict[str, Stamped]:
     right = [(name, entry) for name, entry in used.index.items() if stamp(entry[0]) == entry[1:3]]
     try:
         together = used.together()
@@ -90,7 +90,7 @@ def _still_right(used: Bundle, stamp: Stamp) -> dict[str, Stamped]:
         return {}  # damaged: later starts compile again what they need
 
 
-class _Lean(ast.NodeTransformer):
+class _RuntimeOnly(ast.NodeTransformer):
     """Remove what only type checkers read, and the import of `__future__`, which the flag `_ANNOTATIONS` replaces."""
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
@@ -122,7 +122,7 @@ class _Lean(ast.NodeTransformer):
 
 def _compiled(text: bytes, path: str) -> CodeType:
     """Compile without docstrings and annotations of functions, each a tenth of the code."""
-    tree = _Lean().visit(ast.parse(text, path))
+    tree = _RuntimeOnly().visit(ast.parse(text, path))
     code: CodeType = compile(tree, path, "exec", flags=_ANNOTATIONS, dont_inherit=True, optimize=2)
     return code
 
@@ -149,24 +149,24 @@ def _line(code: CodeType, instruction: int) -> int:
     return 0
 
 
-def tell(_kind: type[BaseException], error: BaseException, _trace: object) -> None:
+def print_traceback(error: BaseException) -> None:
     """Print the traceback of an unexpected exception on stderr, with the line numbers that the bundle leaves out."""
     import traceback  # only after a failure: time does not matter
 
     before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if before is not None:
-        tell(type(before), before, None)
-        _say("\nThen this came of it:\n\n")
+        print_traceback(before)
+        _write_stderr("\nThen this came of it:\n\n")
     frames, trace = [], error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
         frames.append((code.co_filename, _line(code, trace.tb_lasti), code.co_name, None))
         trace = trace.tb_next
     lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)]
-    _say("".join([*lines, *traceback.format_exception_only(error)]))
+    _write_stderr("".join([*lines, *traceback.format_exception_only(error)]))
 
 
-def _say(text: str) -> None:
+def _write_stderr(text: str) -> None:
     """Write to descriptor 2: `sys.stderr` is None if it was closed, and `print` would then write to stdout."""
     posix.write(2, text.encode("utf-8", "backslashreplace"))
 
@@ -176,10 +176,10 @@ def _encoded(entries: dict[str, Stamped], always: tuple[str, ...]) -> bytes:
     index: dict[str, Entry] = {}
     codes, offset = [together], len(together)
     for name, (source, time, size, code) in entries.items():
-        by_itself = b"" if name in always else marshal.dumps(code)
-        index[name] = (source, time, size, offset, len(by_itself))
-        codes.append(by_itself)
-        offset += len(by_itself)
+        own_code = b"" if name in always else marshal.dumps(code)
+        index[name] = (source, time, size, offset, len(own_code))
+        codes.append(own_code)
+        offset += len(own_code)
     head = marshal.dumps((index, always, len(together)))
     return b"".join((MAGIC_NUMBER, len(head).to_bytes(4, "little"), head, *codes))
 

@@ -58,13 +58,13 @@ async def execute_checked(request: Request, *, core_path: str = CORE_PATH) -> Re
         return await asyncio.shield(ended)
     except asyncio.CancelledError:
         cancel.cancel()
-        await _settled(ended)
+        await _wait_until_ended(ended)
         raise
     finally:
         thread.join()  # the result is there: the thread only has to return
 
 
-async def _settled(ended: asyncio.Future[Result]) -> None:
+async def _wait_until_ended(ended: asyncio.Future[Result]) -> None:
     """Wait until the run has ended, also if the task is cancelled again: no sandbox may be left running."""
     while not ended.done():
         try:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Options = ParamSpec("Options")
 
-    class CodeDoor(Protocol[Options]):
+    class RunCode(Protocol[Options]):
         """A function that takes code and the options of `run`."""
 
         def __call__(
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
             **options: Options.kwargs,
         ) -> Result: ...
 
-    def _code_door_like(_run: Callable[Concatenate[Sequence[str], Options], Result]) -> CodeDoor[Options]: ...
+    def _run_code_like(_run: Callable[Concatenate[Sequence[str], Options], Result]) -> RunCode[Options]: ...
 
 
 def fields_from_arguments(**arguments: object) -> dict[str, object]:
@@ -187,7 +187,7 @@ def _run_code(
 
 # Type checkers take the options of `run_code` from `run`, so that they are written once.
 if TYPE_CHECKING:
-    run_code = _code_door_like(run)
+    run_code = _run_code_like(run)
 else:
     run_code = _run_code
     run_code.__name__ = run_code.__qualname__ = "run_code"

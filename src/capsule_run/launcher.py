@@ -51,7 +51,7 @@ _REPORT_BYTES = 4096
 _MESSAGE_BYTES = 1 << 16  # largest message with half of a plan, its first word included (core/launcher.c)
 _MOST_FDS = 2
 MSG_NOSIGNAL = 0x4000
-NEVER_RAN = 127 << 8  # the wait status of an early core whose file could not be executed (core/command.c)
+NEVER_RAN = 127 << 8  # the wait status of an early launcher whose file could not be executed (core/command.c)
 
 
 def memory_file(name: str, content: bytes = b"") -> int:
@@ -91,18 +91,18 @@ class Launcher:
         host is out of resources.
         """
         self.is_early = False
-        self._made: _socket.socket | None = None  # created for anything but the first half
+        self._control: _socket.socket | None = None  # created for anything but the first half
         if _early and path == PATH and stderr is None:
             self._pid, self._fd = _early.pop()
             self.is_early = True
-            if not self._is_gone():
+            if not self._has_ended():
                 return
             self.close()
             self.is_early = False
         import _socket
 
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
-        self._made, self._fd = ours, ours.fileno()
+        self._control, self._fd = ours, ours.fileno()
         self._pid = 0
         try:
             self._pid = _spawn(path, theirs.fileno(), stderr)
@@ -112,7 +112,7 @@ class Launcher:
         finally:
             theirs.close()
 
-    def _is_gone(self) -> bool:
+    def _has_ended(self) -> bool:
         """Return whether an early launcher has ended already: it could not be executed, or was killed."""
         try:
             return posix.waitid(posix.P_PID, self._pid, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT) is not None
@@ -121,13 +121,13 @@ class Launcher:
 
     @property
     def _socket(self) -> _socket.socket:
-        if self._made is None:
+        if self._control is None:
             import _socket
 
             if self._fd < 0:
                 raise OSError(EBADF, posix.strerror(EBADF))
-            self._made = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, self._fd)
-        return self._made
+            self._control = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, self._fd)
+        return self._control
 
     @property
     def pid(self) -> int:
@@ -143,10 +143,10 @@ class Launcher:
         message = b"%s\0%s" % (half.encode(), text)
         if not fds and len(message) <= _MESSAGE_BYTES:
             try:
-                if self._made is None:
+                if self._control is None:
                     posix.write(self._fd, message)
                 else:
-                    self._made.send(message, MSG_NOSIGNAL)
+                    self._control.send(message, MSG_NOSIGNAL)
             except (BrokenPipeError, ConnectionResetError):
                 return
             except OSError as error:
@@ -210,7 +210,7 @@ class Launcher:
             raise OSError(EMFILE, posix.strerror(EMFILE))
         return message, fds
 
-    def has_news(self, seconds: float) -> bool:
+    def wait_readable(self, seconds: float) -> bool:
         """Wait at most `seconds`; return whether a message waits or the launcher has ended."""
         import _socket
 
@@ -227,8 +227,8 @@ class Launcher:
 
     def close(self) -> int:
         """Close the socket, which ends the sandbox, and reap the launcher. Return its wait status; 0 from the second call on."""
-        if self._made is not None:
-            self._made.close()
+        if self._control is not None:
+            self._control.close()
         elif self._fd >= 0:
             posix.close(self._fd)
         self._fd = -1
@@ -252,7 +252,7 @@ _early: list[tuple[int, int]] = []
 
 
 def adopt(option: object) -> None:
-    """Take over the core of `-X capsule-core=SOCKET:PID`, which core/command.c gives; whatever else that is, is not one."""
+    """Adopt the early launcher of `-X capsule-core=SOCKET:PID` (core/command.c). Ignore any other value."""
     if not isinstance(option, str):
         return
     fd, _colon, pid = option.partition(":")
@@ -265,7 +265,7 @@ def adopt(option: object) -> None:
         return
 
 
-def let_go() -> None:
+def discard_early() -> None:
     """End the early launcher if no run used it."""
     while _early:
         pid, control = _early.pop()

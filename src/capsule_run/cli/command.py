@@ -265,7 +265,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         return _main(words)
     finally:
-        launcher.let_go()
+        launcher.discard_early()
 
 
 def _main(words: Sequence[str]) -> int:

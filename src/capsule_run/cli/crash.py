@@ -30,9 +30,9 @@ def tell(error: BaseException) -> int:
     """Say it, in the form that was asked for unless the answer is out already; the exit code."""
     words = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
     if _wants_traceback(words):
-        from capsule_run._bundle_writer import tell as tell_traceback  # noqa: PLC0415  # it loads much
+        from capsule_run._bundle_writer import print_traceback  # noqa: PLC0415  # it loads much
 
-        tell_traceback(type(error), error, None)
+        print_traceback(error)
     known = as_error(error)
     structured = ("--json" in words or "--pretty" in words) and not output.progress.begun
     if structured:

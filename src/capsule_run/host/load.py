@@ -47,4 +47,4 @@ def sample() -> Sample:
 
 def begin(core: Launcher) -> Sample | None:
     """Wait a moment for the report; a sample if it is not there by then, since the run lasts, or None."""
-    return None if core.has_news(PATIENCE_S) else sample()
+    return None if core.wait_readable(PATIENCE_S) else sample()

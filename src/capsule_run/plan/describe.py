@@ -1,7 +1,7 @@
-"""Each step of a plan in words, for `--dry-run`, `-v` and error messages.
+"""Describe each step of a plan in words, for `--dry-run`, `-v` and error messages.
 
-Rank 1: pure. The building place's `/new` is the root to be, so its name is left out.
-One row a verb; a test compares the rows with the core's own list of verbs.
+Pure. `/new` is the future root in the build directory, so it is left out. One row for each verb; a test compares the rows
+with the core's list of verbs.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _source(plan: Plan, slot: str) -> str:
 
 
 def describe(step: tuple[str, ...], plan: Plan) -> str:
-    """One step in words; `plan` is the whole that it belongs to, since steps name each other by number."""
+    """Return one step in words. `plan` is the plan that it belongs to, since steps refer to each other by number."""
     verb = step[0]
     fields = [field.removeprefix("/new") or "/" if field.startswith("/new") else field for field in step[1:]]
     extra = {}
@@ -134,5 +134,5 @@ def describe(step: tuple[str, ...], plan: Plan) -> str:
 
 
 def lines(plan: Plan) -> list[str]:
-    """The whole plan in words, one line a step."""
+    """Return the plan in words, one line for each step."""
     return [describe(step, plan) for step in (*plan.room, *plan.payload)]

@@ -1,6 +1,6 @@
-"""The payload's half of a plan: limits, identity, Landlock, the filter, and the command itself.
+"""Compile a policy to the payload's half of a plan: limits, identity, Landlock, the filter, and the command.
 
-Rank 1: pure. `plan` puts it behind the room's half.
+Pure. `room` compiles the first half.
 """
 
 from __future__ import annotations
@@ -19,35 +19,37 @@ if TYPE_CHECKING:
     Step = tuple[str, ...]
 
 STACK_BYTES, LOCKED_BYTES, QUEUE_BYTES, PENDING_SIGNALS = 8 << 20, 64 << 10, 819_200, 256
-RECORD_BYTES = 1 << 20  # refusals, processes and the like: enough for thousands, and no way to fill the host
+RECORD_BYTES = 1 << 20  # denied calls, processes and so on: enough for thousands, and too small to fill the host
 # setrlimit(2)'s numbers, which all supported architectures share.
 RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_STACK, RLIMIT_CORE, RLIMIT_RSS, RLIMIT_NPROC = 0, 1, 2, 3, 4, 5, 6
 RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_AS, RLIMIT_LOCKS, RLIMIT_SIGPENDING = 7, 8, 9, 10, 11
 RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_RTPRIO, RLIMIT_RTTIME = 12, 13, 14, 15
 UNLIMITED = "unlimited"
 SPARE_PROCESSES = 16
-CPU_LOOK_ONLY = str(1 << 53)  # likewise milliseconds: the watch only sees the time of children that nobody waits for
-LOOK_ONLY = str(1 << 62)  # bytes that no machine has: the watch knows the most that it saw, and ends nothing for it
-# core(5): at 1 no core is written, and none is piped to a helper of the host's either, which 0 would still allow.
+CPU_LOOK_ONLY = str(
+    1 << 53
+)  # ms that no run can use: the launcher only records CPU time of children that nobody waits for
+LOOK_ONLY = str(1 << 62)  # bytes that no process can use: the launcher records peak memory and never kills
+# core(5): 1 writes no core and pipes none to a helper of the host, which 0 would still do.
 NO_CORE = 1
-# landlock(7). Rights that change a file system, by the ABI that brought them; scopes (ABI 6): abstract sockets, signals.
+# landlock(7). Rights that change a file system, by the ABI that added them; scopes (ABI 6): abstract sockets, signals.
 LANDLOCK_WRITE = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12
-# Truncation (ABI 3) is left to the mounts: handling it makes every open, also for reading, a third dearer (bench/).
+# Truncation (ABI 3) is left to the mounts: handling it makes every open(2), also for reading, a third slower (bench/).
 LANDLOCK_REFER, LANDLOCK_SCOPES = 1 << 13, 3
 LANDLOCK_FILE_RIGHTS = 1 << 1
 
 
 def _most_processes(policy: Policy) -> int:
-    """Where a group holds the limit, this one stays out of its way: the group counts what it refuses, this does not."""
+    """Return RLIMIT_NPROC. It is higher than the limit if a cgroup holds it: only the cgroup counts denied forks."""
     return policy.max_pids + SPARE_PROCESSES if policy.limit_mechanisms.holds("processes") else policy.max_pids
 
 
 def _rlimits(policy: Policy) -> list[Step]:
     limits: tuple[tuple[int, int | str], ...] = (
-        # a backstop for each process; the launcher's watch is exact, and for all of them together
+        # a second limit for each process; the launcher limits the sum of all processes exactly
         (RLIMIT_CPU, UNLIMITED if policy.watched.cpu_time_ms is None else policy.watched.cpu_time_ms // 1000 + 2),
         (RLIMIT_FSIZE, policy.max_file_bytes),
-        # a backstop for address space that is never touched; what is touched is watched as a whole
+        # a second limit, for address space that is never touched; the memory limit counts touched pages
         (RLIMIT_DATA, 2 * policy.memory_bytes + (1 << 30)),
         (RLIMIT_STACK, STACK_BYTES),
         (RLIMIT_CORE, NO_CORE),
@@ -67,19 +69,18 @@ def _rlimits(policy: Policy) -> list[Step]:
 
 
 def _shares_writable(policy: Policy) -> bool:
-    """Whether a file made inside can lie in a folder of the host's."""
+    """Return whether the sandbox can create files in a directory of the host."""
     return any(bound.mode != READ_ONLY for bound in policy.binds) or (
         policy.workspace_kind == READ_WRITE or policy.upper is not None
     )
 
 
 def _landlock(policy: Policy) -> list[Step]:
-    """One more layer over the mounts: nothing outside is signalled or reached by an abstract socket.
+    """Return the Landlock steps, a second layer behind the mounts.
 
-    Where something of the host's is writable, also: nothing is changed outside the writable places. Otherwise every mount
-    of the host's is read-only anyway, and file rights would make each open 6 % dearer (docs/decisions/landlock.md).
-
-    Of /dev only the files that are there are written to: devices and terminals.
+    Landlock denies signals and abstract sockets to the outside. If a host directory is writable, it also denies changes
+    outside the writable places. Otherwise every host mount is read-only anyway, and file rights would make each open(2) 6 %
+    slower (docs/decisions/landlock.md). In /dev only existing files can be written: devices and terminals.
     """
     changes = LANDLOCK_WRITE | LANDLOCK_REFER
     abis = ((6, changes if _shares_writable(policy) else 0, LANDLOCK_SCOPES), (2, changes, 0))
@@ -97,9 +98,9 @@ def _landlock(policy: Policy) -> list[Step]:
 
 
 def _groups(groups: tuple[Group, ...], name: str, first_fd: int) -> list[Step]:
-    """What is done with groups once the room is there.
+    """Return the cgroup steps of the payload.
 
-    The descriptors are those of `create.ControlGroups`: a parent for each group, and then the notice of version 1's memory.
+    Descriptors are numbered as in `create.ControlGroups.fds`: a parent for each cgroup, then the eventfd of version 1's memory.
     """
     steps: list[Step] = []
     for fd, group in enumerate(groups, first_fd):
@@ -112,7 +113,7 @@ def _groups(groups: tuple[Group, ...], name: str, first_fd: int) -> list[Step]:
 
 
 def payload_steps(policy: Policy, *, group_name: str = GROUP_NAME) -> tuple[Step, ...]:
-    """The second half. Descriptors sent along: 0 stdout's sink, 1 stderr's, 2 the record, 3 stdin's source, then groups'."""
+    """Return the second half. Descriptors sent with it: 0 stdout, 1 stderr, 2 the record, 3 stdin if any, then the cgroups."""
     program = filters.program_hex(
         policy.calls.recipe or policy.calls.profile,
         architecture=policy.architecture,

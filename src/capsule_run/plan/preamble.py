@@ -1,7 +1,8 @@
-"""The beginning of a room's half, which the core may have ahead of the rest; and how a half is written.
+"""Make the preamble of a room, and encode the halves of a plan.
 
-Rank 1: pure, and little to import, since it is wanted before anything else is. What these steps need is known before the
-host is surveyed and the policy resolved: so the namespaces are made while that is done (docs/order-of-operations.md).
+Pure, with few imports, since a run needs it first. The preamble is the first steps of a room. They depend neither on the
+survey of the host nor on the policy, so the launcher creates namespaces while Python does both
+(docs/order-of-operations.md). Its half is named `birth` in the protocol.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 NAMESPACES = ("user", "mount", "pid", "ipc", "uts", "cgroup")
 END = b"end\0"
-OOM_SCORE = 1000  # under memory pressure the kernel ends a sandbox before anything of the host's
-GROUP_NAME = "capsule-…"  # what a plan that is only shown says; a real one has the owner in it
+OOM_SCORE = 1000  # under memory pressure the kernel kills a sandbox before the host's processes
+GROUP_NAME = "capsule-…"  # for a plan that is only printed; a real name has the owner in it
 
 
 def _text(start: tuple[str, ...], steps: tuple[Step, ...]) -> bytes:
@@ -28,18 +29,18 @@ def _text(start: tuple[str, ...], steps: tuple[Step, ...]) -> bytes:
         words += step
     words.append("")
     text = "\0".join(words).encode("utf-8", "surrogateescape")
-    if text.count(b"\0") != len(words) - 1:  # it would begin a field of its own
+    if text.count(b"\0") != len(words) - 1:  # a NUL would begin a new field
         raise CapsuleError("E1005", "a NUL stands in a value of the plan")
     return text
 
 
 def continuation(steps: tuple[Step, ...]) -> bytes:
-    """The text of the last steps of a half, up to its end."""
+    """Encode the last steps of a half, with its end."""
     return _text((), steps) + END
 
 
 def encode(half: str, steps: tuple[Step, ...], rest: bytes = END) -> bytes:
-    """The text of one half, as the core reads it; `rest` is the `continuation` of the steps."""
+    """Encode one half for the core; `rest` is the encoded `continuation` of `steps`."""
     return _text(("capsule-plan", "1", half), steps) + rest
 
 
@@ -50,7 +51,10 @@ def preamble_steps(
     network: bool,
     name: str,
 ) -> tuple[Step, ...]:
-    """Namespaces, ids, and the group that init is born in, if any, named `name`. Descriptors: a parent for each group."""
+    """Return the steps for namespaces, ids and the cgroups (of version 2) that init is cloned into.
+
+    :param name: the name of the cgroups to create. Descriptors sent with the steps: a parent for each cgroup.
+    """
     born = [("cgroup", str(fd), name) for fd, group in enumerate(groups) if group.version == 2]
     return (
         *[("namespace", space) for space in NAMESPACES],

@@ -1,7 +1,7 @@
-"""From a policy to the steps that the core carries out, in order.
+"""Compile a policy to the room's half of a plan: the steps that build the sandbox, in order.
 
-Rank 1: pure. docs/plan-format.md lists the verbs and docs/order-of-operations.md says why they stand where they do; the
-core refuses a plan whose steps go back in that order, or that lacks one of the floor.
+Pure. docs/plan-format.md lists the verbs, docs/order-of-operations.md explains their order. The core rejects a plan whose
+steps are out of order, or that lacks a mandatory step.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from capsule_run.model.policy import Policy
 
 
-# The building place is one tmpfs; the root to be is its `new`, and what the sandbox may write lies beside that.
+# The build directory is one tmpfs: `new` is the future root, and the writable directories lie beside it.
 NEW = "/new"
 WORKSPACE_PLACE, WORK_PLACE, EMPTY_PLACE = "/workspace", "/work", "/empty"
-LOWER_PLACE, NAMES_PLACE = "/lower", "/names"  # of overlays, each with a number behind it: 0 is the workspace's
-LAYER_PLACE = "/layer"  # that of the disk, with `upper` and `work` in it
+LOWER_PLACE, NAMES_PLACE = "/lower", "/names"  # of overlays, followed by a number: 0 is the workspace's
+LAYER_PLACE = "/layer"  # the disk layer, with `upper` and `work` in it
 NOTHING_PLACE = "/nothing"  # an empty file
 SETUP_MS = 10_000
 FILL_BYTES_PER_MS = 10_000  # slower than this, and set-up took too long
-# What our own files and mount points take of it comes on top of the limit, to the page and (but for what the file systems
-# make for themselves: their roots, an overlay's work directory) to the inode, so that the limit is the program's alone.
+# Our own files and mount points are added to the limit, exact to the page and the inode, so that the program can use all of
+# it. HIDDEN_INODES are those that file systems create themselves: their roots, an overlay's work directory.
 LARGEST_PAGE = {"x86_64": 4096}  # elsewhere a kernel may have been built for pages of 64 KiB
 HIDDEN_INODES = 17
 
 
 class _Sources:
-    """Mount sources, each opened once and then named by its number."""
+    """Mount sources. Each is opened once; later steps refer to it by number."""
 
     def __init__(self, *, privileged: bool) -> None:
         self.verb = "source" if privileged else "inner-source"
@@ -45,7 +45,7 @@ class _Sources:
         self._slots: dict[tuple[str, bool, str], str] = {}
 
     def slot(self, source: Source, mode: str, *, idmap: bool = False) -> str:
-        """The number of a source. Those that share one share its flags, which are only ever added to."""
+        """Return the number of a source. Mounts of one source share its flags, which are only ever added to."""
         key = (source.path, idmap, mode)
         if key not in self._slots:
             self._slots[key] = slot = str(len(self.steps))
@@ -56,10 +56,10 @@ class _Sources:
 
 
 class _Tree:
-    """Directories, files and links to make on our own tmpfs, each once."""
+    """Directories, files and links to create on the tmpfs, each once."""
 
     def __init__(self) -> None:
-        self._beneath: dict[str, list[Step]] = {}  # by the directory that it lies in
+        self._beneath: dict[str, list[Step]] = {}  # by parent directory
         self._filled: list[Step] = []
         self.copied_sizes: list[int] = []  # bytes
         self._made = {"/", NEW}
@@ -87,7 +87,7 @@ class _Tree:
         self.copied_sizes.append(copied.size)
 
     def names(self, place: str, names: Secrets) -> None:
-        """The layer that decides which names of secrets there are, whatever the host does in the directory below it."""
+        """Create the overlay layer that hides secrets by name, whatever the host creates in the directory below it."""
         self.directory(place, f"{names.mode:04o}")
         for path, mode in names.directories:
             self.directory(f"{place}/{path}", f"{mode:04o}")
@@ -107,15 +107,15 @@ class _Tree:
         self._beneath[parent].append(step)
 
     def steps(self) -> list[Step]:
-        """Parents first, and neighbours together, for whom the core opens their directory once; what is filled comes last."""
+        """Return the steps: parents first, siblings together (the core opens their directory once), filled files last."""
         made = [step for parent in sorted(self._beneath) for step in self._beneath[parent]]
         return made + self._filled
 
 
 def _root(policy: Policy, made: list[Step], copied_sizes: list[int]) -> Step:
-    """The one tmpfs: as large as the limit, and what we put there ourselves. What the request brings is within the limit.
+    """Return the step for the tmpfs: its size is the disk limit plus our own files. Files of the request count as used.
 
-    One inode for each 4 KiB, between bounds: an empty file costs the kernel about a kilobyte.
+    One inode for each 4 KiB, between bounds: an empty file costs the kernel about 1 KiB.
     """
     ours = [step for step in made if step[0] != "fill"]
     page = LARGEST_PAGE.get(policy.architecture, 65_536)
@@ -126,7 +126,7 @@ def _root(policy: Policy, made: list[Step], copied_sizes: list[int]) -> Step:
 
 
 def _etc(policy: Policy, tree: _Tree) -> None:
-    """Accounts and names of the sandbox, not the host's."""
+    """Create the sandbox's own accounts, groups and name lookup in /etc."""
     user, group, name = policy.user, policy.group, "root" if policy.user == 0 else "user"
     groups = [("root" if group == 0 else "user", group), ("nogroup", 65534)]
     accounts = [
@@ -168,7 +168,7 @@ def _dev(policy: Policy, tree: _Tree) -> None:
 
 
 def _built_at(policy: Policy, path: str) -> str:
-    """Where a path of the sandbox is made: in the new root, or beside it where a writable place will show it."""
+    """Return where a path of the sandbox is created: in the new root, or beside it if a writable directory shows it."""
     for place, scratch, _mode in (*SCRATCH_PLACES, VAR_TMP):
         if within(path, place):
             return scratch + path[len(place) :]
@@ -178,7 +178,7 @@ def _built_at(policy: Policy, path: str) -> str:
 
 
 def _overlays(policy: Policy) -> dict[int, Secrets]:
-    """By its number, the names that each overlay decides: 0 for the workspace's, and those of binds counted from 1."""
+    """Return the hidden names of each overlay by its number: 0 is the workspace's, binds count from 1."""
     found = {number: bound.names for number, bound in enumerate(policy.binds, 1) if bound.names is not None}
     return found if policy.cover.workspace_names is None else {0: policy.cover.workspace_names, **found}
 
@@ -200,7 +200,7 @@ def _mount_points(policy: Policy, tree: _Tree) -> None:
     trees = [bound.destination for bound in policy.binds]
     for bound in policy.binds:
         if any(within(bound.destination, other) for other in trees if other != bound.destination):
-            continue  # it lies in another bind, which must hold the place
+            continue  # it lies in another bind, which must contain the mount point
         path = _built_at(policy, bound.destination)
         if bound.source.is_directory:
             tree.directory(path)
@@ -218,7 +218,7 @@ def _links(policy: Policy, tree: _Tree) -> None:
 
 
 def _binds(policy: Policy, sources: _Sources, *, in_writable: bool) -> list[Step]:
-    """The binds that lie in a writable place, which must be there first, or the others."""
+    """Return the steps for the binds in writable directories, which must be mounted first, or for the others."""
     steps: list[Step] = []
     for number, bound in enumerate(policy.binds, 1):
         if (
@@ -238,7 +238,7 @@ def _read_only_overlay(slot: str, number: int, place: str) -> list[Step]:
 
 
 def _mounts(policy: Policy, sources: _Sources) -> list[Step]:
-    """Mounts from the root outwards, so that each finds its place."""
+    """Return the mounts, outer before inner, so that each mount point exists."""
     steps = _binds(policy, sources, in_writable=False)
     for name, source in policy.devices:
         steps.append(("bind", sources.slot(source, "dev"), f"{NEW}/dev/{name}", "dev"))
@@ -277,7 +277,7 @@ def _workspace_mounts(policy: Policy, sources: _Sources) -> list[Step]:
 
 
 def _tree(policy: Policy, stream_fd: int) -> _Tree:
-    """All that is made before the first mount."""
+    """Return everything that is created before the first mount."""
     tree = _Tree()
     tree.directory(EMPTY_PLACE, "0555")
     if policy.cover.masks:
@@ -300,14 +300,14 @@ def _in_layer(step: Step) -> bool:
 
 
 def layer_steps(policy: Policy) -> list[Step]:
-    """What of that lies in the workspace's own layer: where it is on disk, `upper` makes it."""
+    """Return the steps that lie in the workspace's writable layer; `workspace.disk_layer` carries them out if that is on disk."""
     return [step for step in _tree(policy, 0).steps() if _in_layer(step)]
 
 
 def steps_after_preamble(policy: Policy, *, stream_fd: int = 0) -> tuple[Step, ...]:
-    """All of the first half behind the birth: the sandbox, up to where it waits for a command.
+    """Return the steps of the first half after the preamble, up to where the sandbox waits for a payload.
 
-    The bytes of `fill` come from the descriptor with number `stream_fd`.
+    `fill` steps read from the descriptor number `stream_fd`.
     """
     sources, tree = _Sources(privileged=policy.identity.privileged), _tree(policy, stream_fd)
     made = tree.steps()
@@ -338,11 +338,11 @@ def steps_after_preamble(policy: Policy, *, stream_fd: int = 0) -> tuple[Step, .
 
 
 def room_steps(policy: Policy, *, group_name: str = GROUP_NAME) -> tuple[Step, ...]:
-    """The first half. `group_name` is that of the control group it is born in, if there is one."""
+    """Return the first half. `group_name` is the name of the cgroup that init is cloned into, if any."""
     born = preamble_steps(policy.identity, policy.limit_mechanisms.groups, network=policy.network, name=group_name)
     return (*born, *steps_after_preamble(policy))
 
 
 def compile_plan(policy: Policy) -> Plan:
-    """The whole plan that enforces `policy`."""
+    """Compile the plan that enforces `policy`."""
     return Plan(room=room_steps(policy), payload=payload.payload_steps(policy))

@@ -1,7 +1,7 @@
-"""Which control group holds which limit: the knobs that are written, the files that are read at the end, and their words.
+"""Map limits to cgroup controllers: files to write before the run and counters to read after it, for v1 and v2.
 
-Rank 1: pure. `cgroup` finds the places and makes what is decided here; `policy` asks, `account` and `verdict` read.
-Version 1 and version 2 are two tables of file names for one set of limits.
+Pure. `cgroup.discover` finds where cgroups can be created, `cgroup.create` creates what is decided here, and
+`result.metrics` and `result.verdict` read the counters.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 CGROUP1, CGROUP2 = "cgroup1", "cgroup2"
 PERIOD_US = 100_000  # the kernel's own default for quotas
-OWN_PROCESSES = 1  # our process 1 is a member of the group, and not the command's
-LEAST_BYTES = 1 << 20  # of a group that init is to enter, and in which the kernel is to find somebody to end
+OWN_PROCESSES = 1  # init is a member of the cgroup, and does not count for the command
+LEAST_BYTES = 1 << 20  # smallest limit of a cgroup that init can enter and in which the kernel finds a process to kill
 MEMORY, PROCESSES, CPU, IO, ACCOUNT = (
     "memory",
     "pids",
     "cpu",
     "io",
     "cpuacct",
-)  # the last: version 1's, for counting only
+)  # cpuacct: only version 1, and only for counting
 
-NEEDED = (MEMORY, PROCESSES)  # of a hierarchy of version 2; the others are used where they are there
+NEEDED = (MEMORY, PROCESSES)  # in a hierarchy of version 2; the others are optional
 
 
 _FILES2 = {
@@ -48,7 +48,7 @@ _FILES2 = {
 _FILES1 = {
     MEMORY: ("memory.max_usage_in_bytes", "memory.oom_control"),
     PROCESSES: ("pids.events", "pids.peak"),
-    CPU: ("cpu.stat", _USAGE),  # the second where both are one hierarchy, as they mostly are
+    CPU: ("cpu.stat", _USAGE),  # the second if cpu and cpuacct are one hierarchy, as is usual
     IO: ("blkio.throttle.io_service_bytes", "blkio.throttle.io_serviced"),
     ACCOUNT: (_USAGE,),
 }
@@ -88,12 +88,12 @@ def limits(resources: Resources) -> Limits:
 
 
 def weight(shares: int) -> int:
-    """cpu.weight for cpu.shares, on the curve that container engines use: 2–262144 → 1–10000."""
+    """Return cpu.weight for cpu.shares, as container engines convert it: 2–262144 → 1–10000."""
     return 1 + (shares - 2) * 9999 // 262_142
 
 
 def _quota_us(quota: float | None) -> int | None:
-    return None if quota is None else max(round(quota * PERIOD_US), 1000)  # the kernel takes no less than 1 ms
+    return None if quota is None else max(round(quota * PERIOD_US), 1000)  # the kernel accepts no less than 1 ms
 
 
 def _settings2(controller: str, limits: Limits, disks: tuple[str, ...]) -> list[Setting]:
@@ -128,10 +128,10 @@ def _settings1(controller: str, limits: Limits, disks: tuple[str, ...]) -> list[
         memory = str(limits.memory_bytes)
         return [
             Setting(file="memory.limit_in_bytes", text=memory),
-            # memory and swap together: the same number leaves no swap. Without swap accounting at least none is sought
+            # memory and swap together: the same number leaves no swap; without swap accounting, swappiness 0 avoids it
             Setting(file="memory.memsw.limit_in_bytes", text=memory, optional=True),
             Setting(file="memory.swappiness", text="0", optional=True),
-            # buffers of TCP sockets are in no other count of version 1: unlimited, they held gigabytes beside the limit
+            # version 1 counts TCP buffers nowhere else: without this limit they held gigabytes
             Setting(file="memory.kmem.tcp.limit_in_bytes", text=str(limits.memory_bytes), optional=True),
         ]
     if controller == PROCESSES:
@@ -155,7 +155,7 @@ def _group(place: Place, controllers: tuple[str, ...], limits: Limits, disks: tu
         group_settings=tuple(setting for name in controllers for setting in group_settings(name, limits, disks)),
         files=tuple(
             {
-                file: None  # cpu and cpuacct are mostly one hierarchy, and have a file in common
+                file: None  # cpu and cpuacct are usually one hierarchy, with a file in common
                 for name in controllers
                 for file in files[name]
                 if (place.has_peak or file != "memory.peak") and (file != _USAGE or ACCOUNT in place.controllers)
@@ -169,17 +169,17 @@ def _nice_or_none(shares: int) -> str:
 
 
 def decide(limits: Limits, offered: Cgroups, *, required: tuple[str, ...] = ()) -> Decision:
-    """Each limit on the highest rung that the host has.
+    """Choose the best mechanism that the host has for each limit.
 
-    Raises CapsuleError E2007 for a limit that has no rung but a group, and where `required` (`cgroup1`, `cgroup2`) is not
-    what all of them stand on.
+    Raises CapsuleError E2007 for a limit that only a cgroup can hold if there is none, and if `required` (`cgroup1`,
+    `cgroup2`) does not hold all limits.
     """
     controllers = [MEMORY, PROCESSES, CPU, *((IO,) if limits.io else ()), *((ACCOUNT,) if limits.counts_cpu else ())]
     limit_mechanisms: dict[str, str] = {}
     groups: list[Group] = []
     has_peak = True
     for place in sorted(offered.places, key=lambda one: -one.version):
-        if limit_mechanisms.get(CPU) == CGROUP2:  # which counts as well
+        if limit_mechanisms.get(CPU) == CGROUP2:  # which counts CPU time, too
             controllers = [name for name in controllers if name != ACCOUNT]
         new = tuple(name for name in place.controllers if name in controllers and name not in limit_mechanisms)
         if new:
@@ -205,9 +205,9 @@ def decide(limits: Limits, offered: Cgroups, *, required: tuple[str, ...] = ()) 
 
 
 def beside(decision: Decision, memory_bytes: int, brought_bytes: int) -> Decision:
-    """The decision for a run that brings so many bytes of files, which are memory.
+    """Return the decision for a run that copies `brought_bytes` of files in, which are memory.
 
-    Groups of version 1 are entered when the room is built, and such files lie in it: their limit is what is left for the rest.
+    A cgroup of version 1 is entered after the files were copied in and does not count them: its limit is what is left.
     """
     if not brought_bytes or decision.of(MEMORY) != CGROUP1:
         return decision
@@ -227,7 +227,7 @@ def beside(decision: Decision, memory_bytes: int, brought_bytes: int) -> Decisio
 
 
 def of_request(request: Request, offered: Cgroups) -> tuple[Limits, Decision]:
-    """The limits of a request, and what they stand on. Raises as `decide` does."""
+    """Return the limits of a request and their mechanisms. Raises as `decide` does."""
     asked = limits(request.resources)
     return asked, decide(asked, offered, required=request.require)
 

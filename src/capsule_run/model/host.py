@@ -1,4 +1,4 @@
-"""Facts about the host, as values; `host.survey.survey` collects them."""
+"""Values for facts about the host; `host.survey.survey` collects them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from capsule_run._base.value import Value
 
 
 class Identity(Value):
-    """Who calls, and which ids of the host the sandbox gets. `privileged`: the caller may open mounts for it."""
+    """The caller's ids, and the host ids that the sandbox gets (`outside_*`). `privileged`: the caller may create mounts."""
 
     uid: int
     gid: int
@@ -16,12 +16,12 @@ class Identity(Value):
 
     @property
     def drops_groups(self) -> bool:
-        """Root's supplementary groups are not for the sandbox; nobody else can drop theirs."""
+        """Whether supplementary groups are dropped: the sandbox must not have root's, and no other user can drop theirs."""
         return self.uid == 0 and self.outside_uid != 0
 
 
 class Delivery(Value):
-    """One file to be made. `content`, or what `source` held when it was looked at: `device` and `inode` say which that is."""
+    """One file to create, with `content` or the content of the host file `source`, which `device` and `inode` identify."""
 
     path: str
     mode: int
@@ -33,7 +33,7 @@ class Delivery(Value):
 
 
 class Copy(Value):
-    """What will be made: paths relative to the workspace, parents first. What cannot be read or is special is left out."""
+    """A private copy of a directory: paths relative to it, parents first, without unreadable and special files."""
 
     directories: tuple[tuple[str, int], ...]
     links: tuple[tuple[str, str], ...]
@@ -41,12 +41,12 @@ class Copy(Value):
 
     @property
     def paths(self) -> frozenset[str]:
-        """Everything in it."""
+        """All paths in the copy."""
         pairs = (*self.directories, *self.links)
         return frozenset([*(path for path, _rest in pairs), *(file.path for file in self.files)])
 
     def without(self, taken: frozenset[str]) -> Copy:
-        """Without what lies at, beneath, or in the way of a path that something else takes."""
+        """Return the copy without paths at, beneath or above those in `taken`, which something else fills."""
 
         def stays(path: str, *, is_directory: bool) -> bool:
             above = {path[:at] for at, letter in enumerate(path) if letter == "/"}
@@ -62,29 +62,29 @@ class Copy(Value):
 
 
 class Place(Value):
-    """A directory of the host's in which this caller may make groups, and the controllers that they will have."""
+    """A host directory in which the caller may create cgroups, and the controllers that they will have."""
 
     version: int
     path: str
     controllers: tuple[str, ...]
-    has_peak: bool = True  # before 5.19 the kernel of version 2 keeps no peak of memory
+    has_peak: bool = True  # version 2 has no peak of memory before Linux 5.19
 
 
 class Cgroups(Value):
-    """What the host offers; `lacking` says per version why it offers nothing, and what its owner would have to do."""
+    """The cgroups that the host offers. `lacking`: by version, why it offers none and what its owner can do."""
 
     places: tuple[Place, ...] = ()
     lacking: tuple[tuple[str, str], ...] = ()
-    disks: tuple[str, ...] = ()  # that carry what the sandbox would see, looked up only for io limits
+    disks: tuple[str, ...] = ()  # `MAJOR:MINOR` of the disks that the sandbox would use; looked up only for io limits
 
 
 NONE = Cgroups()
 
 
 class Source(Value):
-    """One object on the host, as seen now: the core refuses any other that has taken its place.
+    """One file or directory on the host, identified by `device` and `inode`: the core rejects any other at this path.
 
-    `asked` is the path as given, `path` the same without links; `error` is an errno where it cannot be looked at.
+    `asked` is the path as given, `path` the same without links; `error` is the errno of stat(2), 0 if it succeeded.
     """
 
     asked: str
@@ -98,7 +98,7 @@ class Source(Value):
 
 
 class CopiedFile(Value):
-    """A file of the host's, of which the sandbox has a copy at `place`: `path` is where it lies, without links."""
+    """A host file that is copied to `place` in the sandbox. `path` is its path without links."""
 
     place: str
     path: str
@@ -108,9 +108,9 @@ class CopiedFile(Value):
 
 
 class Upper(Value):
-    """Where what is written to the workspace lies on disk: beneath `directory`, in `source`, so many bytes at the most.
+    """The directory on disk for files written to the workspace: `source`, beneath `directory`, at most `bytes`.
 
-    `made` is false while nothing is: then `source` is the directory itself.
+    `made` is false before it is created; `source` is then `directory` itself.
     """
 
     directory: str
@@ -120,7 +120,7 @@ class Upper(Value):
 
 
 class Host(Value):
-    """The facts. Paths that do not exist are absent from `sources`, or there with an `error` if they were asked for."""
+    """All facts about the host. `sources` has no missing paths, except requested ones, with an `error`."""
 
     architecture: str
     kernel: tuple[int, int]
@@ -147,15 +147,15 @@ class Host(Value):
     deliveries: tuple[Delivery, ...]
     secrets: dict[str, Secrets]
     upper: Upper | None  # None: in memory
-    copy: Copy | None  # of the directory that is to be the workspace, where an overlay would not do
-    processors: int  # those that are there, whoever may use them: 1 where nobody asked
+    copy: Copy | None  # of the workspace's directory, if an overlay cannot show it
+    processors: int  # all that the host has; 1 if the request does not need the number
 
 
 class Secrets(Value):
-    """What of a shared directory is not to be shown, for its name. Places are relative to it.
+    """Names of secrets in a shared directory that must not be shown. Paths are relative to it.
 
-    `absent` is where a secret's name, or the first directory on the way to it that is missing, could appear; `links` and
-    `directories` (with their modes) lie on the way to a secret or to such a place.
+    `absent`: paths at which a secret, or its first missing parent directory, could appear. `links` and `directories` (with
+    their modes): those on the way to a secret or to such a path.
     """
 
     found: tuple[tuple[str, bool], ...]  # and whether each is a directory
@@ -167,7 +167,7 @@ class Secrets(Value):
 
 
 class ToolMounts(Value):
-    """One tool. `sources` go where they are on the host, `links` lead to them, `path` are directories for PATH."""
+    """The mounts of one tool: `sources` at the same place as on the host, `links` to them, `path` directories for PATH."""
 
     asked: str
     sources: tuple[Source, ...]

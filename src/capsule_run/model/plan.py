@@ -1,4 +1,4 @@
-"""The two halves of a plan; `plan.room` and `plan.payload` make them."""
+"""The plan: steps for the launcher. `plan.room` and `plan.payload` compile its two halves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Plan(Value):
-    """Both halves. `fds` of a half are numbered as they are sent along with it."""
+    """Both halves. Steps refer to descriptors by their position in the message that carries the half."""
 
     room: tuple[Step, ...]
     payload: tuple[Step, ...]

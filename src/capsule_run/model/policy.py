@@ -1,4 +1,4 @@
-"""Everything that will be enforced, as values; `policy.resolve.resolve` makes them."""
+"""Values for everything that will be enforced; `policy.resolve.resolve` makes them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _USAGE = "cpuacct.usage"
 
 
 class Setting(Value):
-    """One file to write. An `optional` one may be missing, where the kernel then has nothing to limit (swap)."""
+    """A cgroup file to write. An `optional` one may be missing: the kernel then has nothing to limit (swap)."""
 
     file: str
     text: str
@@ -22,7 +22,7 @@ class Setting(Value):
 
 
 class Group(Value):
-    """One group to make beneath `parent`: what to write, in order, and what to read at the end."""
+    """A cgroup to create beneath `parent`: settings to write, in order, and files to read at the end."""
 
     version: int
     parent: str
@@ -31,7 +31,7 @@ class Group(Value):
 
     @property
     def gives_notice(self) -> bool:
-        """Whether the kernel can say that it is out of memory: version 1 must, since it ends one process and not all."""
+        """Whether to listen for the kernel's out-of-memory notice: version 1 kills one process and not the whole cgroup."""
         return self.version == 1 and "memory.oom_control" in self.files
 
 
@@ -50,29 +50,29 @@ class Limits(Value):
 
 
 class Decision(Value):
-    """The groups to make, and for each limit the mechanism that it stands on."""
+    """The cgroups to create, and the mechanism of each limit: pairs of limit and mechanism."""
 
     groups: tuple[Group, ...]
     mechanisms: tuple[tuple[str, str], ...]
-    has_peak: bool = True  # of the group that holds the memory; without one the launcher looks, and ends nothing for it
-    uncounted_bytes: int = 0  # what the group does not know of, and the limit holds for as well
+    has_peak: bool = True  # the memory cgroup records its peak; if not, the launcher samples it
+    uncounted_bytes: int = 0  # memory that counts for the limit and that the cgroup does not count
 
     def of(self, limit: str) -> str:
-        """The mechanism of a limit; empty for one that was not asked for."""
+        """Return the mechanism of a limit; empty if the limit is not set."""
         return dict(self.mechanisms).get(limit, "")
 
     @property
     def counts_cpu(self) -> bool:
-        """Whether a group counts processor time: version 2 always, version 1 where `cpuacct` is ours."""
+        """Whether a cgroup counts CPU time: version 2 always does, version 1 with the controller `cpuacct`."""
         return any(_USAGE in group.files or (group.version == 2 and "cpu.stat" in group.files) for group in self.groups)
 
     def holds(self, limit: str) -> bool:
-        """Whether a group enforces this limit."""
+        """Return whether a cgroup enforces the limit."""
         return self.of(limit).startswith("cgroup")
 
 
 class Watched(Value):
-    """What the launcher looks at besides memory, while the command runs and at its end."""
+    """What the launcher watches besides memory, while the command runs and at its end."""
 
     cpu_time_ms: int | None  # None: unlimited
     processors: int
@@ -81,7 +81,7 @@ class Watched(Value):
 
 
 class Calls(Value):
-    """Which system calls there are. `recipe` is what `profile` means where it is not a shipped one."""
+    """The system call policy. `recipe` defines `profile` if that is not a shipped one."""
 
     profile: str
     recipe: Recipe | None
@@ -135,7 +135,7 @@ class Policy(Value):
 
 
 class Recipe(Value):
-    """What to make a profile of. `extends` names a shipped profile, or is `none`."""
+    """The definition of a profile. `extends` names a shipped profile, or is `none`."""
 
     name: str
     extends: str
@@ -144,16 +144,16 @@ class Recipe(Value):
     remove: tuple[str, ...] = ()
 
 
-PAGE = 4096  # what a file in memory takes at least, of bytes or of the number of files
+PAGE = 4096  # bytes; the least that a file in memory takes
 
 
 class Transfer(Value):
-    """Files in, and what of the workspace is wanted when the command has ended. Empty paths: nowhere."""
+    """Files to copy in, and what to collect from the workspace after the command has ended. An empty path is not given."""
 
     deliveries: tuple[Delivery, ...]
     directories: tuple[tuple[str, int], ...]  # of a private copy, with their modes
-    links: tuple[tuple[str, str], ...]  # likewise, with their targets
-    copied: frozenset[str]  # all that was copied: what of it is missing behind the run was deleted
+    links: tuple[tuple[str, str], ...]  # of a private copy, with their targets
+    copied: frozenset[str]  # all paths of the private copy: those missing after the run were deleted
     collect: tuple[str, ...]
     collect_bytes: int
     collect_file_bytes: int
@@ -162,46 +162,46 @@ class Transfer(Value):
     applies_changes: bool
     save_changes: str
     layer_on_disk: bool
-    has_layer: bool  # what was written lies apart from what it was written over
+    has_layer: bool  # written files lie in a layer apart from the original directory
     mount_points: frozenset[str]  # in the workspace, where something else is shown
 
     @property
     def brought_bytes(self) -> int:
-        """What the files that are brought take of memory, in whole pages."""
+        """Memory that the copied files take, in whole pages."""
         if self.layer_on_disk:
             return 0
         return sum([-(-delivery.size // PAGE) * PAGE for delivery in self.deliveries])
 
     @property
     def needs_changes(self) -> bool:
-        """Whether what the command changed is to be found out."""
+        """Whether to find out what the command changed."""
         return self.lists_changes or self.applies_changes or bool(self.save_changes)
 
     @property
     def offers_workspace(self) -> bool:
-        """Whether the workspace itself is to be read when the run is over."""
+        """Whether the workspace is read after the run."""
         return bool(self.collect) or (self.needs_changes and not self.has_layer)
 
     @property
     def offers_layer(self) -> bool:
-        """Whether the layer that the command wrote to is to be read when the run is over."""
+        """Whether the layer that the command wrote to is read after the run."""
         return self.needs_changes and self.has_layer and not self.layer_on_disk
 
     @property
     def is_needed(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether any file goes in or out."""
         return bool(self.deliveries) or self.needs_changes or self.offers_workspace
 
 
-# How the workspace came about; the result says which.
+# Kinds of workspace besides the modes of a request; the result reports the kind.
 PRIVATE, COPY = "private", "copy"
-TRANSIENT = (PRIVATE, COPY, COPY_ON_WRITE)  # kinds of which the host keeps nothing
+TRANSIENT = (PRIVATE, COPY, COPY_ON_WRITE)  # kinds whose files are discarded after the run
 
 
 class BoundPath(Value):
-    """A host object at a place inside. `idmap`: what its owner owns is shown as the sandbox's own.
+    """A host path shown at a place inside. `idmap`: files of its owner are shown as the sandbox's own.
 
-    `names`: it is shown through an overlay that decides these names, so that nothing on the host can uncover them.
+    `names`: names that an overlay over it hides, so that no change on the host can uncover them.
     """
 
     source: Source
@@ -212,7 +212,7 @@ class BoundPath(Value):
 
 
 class Guard(Value):
-    """A place in a directory of the host's, shown live, on which the sandbox mounts something: `path` is relative to it."""
+    """A mount of the sandbox that lies in a host directory shown without an overlay: `path` is relative to `source`."""
 
     source: Source
     path: str
@@ -220,15 +220,15 @@ class Guard(Value):
 
 
 class Cover(Value):
-    """All of it, for one run. `notes` say where a secret could still appear."""
+    """How secrets are hidden in one run. `notes` say where a secret could still appear."""
 
     masks: tuple[tuple[str, bool], ...]  # places inside, and whether each is a directory
-    workspace_names: Secrets | None  # that an overlay decides
+    workspace_names: Secrets | None  # that the workspace's overlay hides
     guards: tuple[Guard, ...]
     notes: tuple[str, ...]
 
     def places(self, binds: tuple[BoundPath, ...]) -> tuple[str, ...]:
-        """The places at which something is shown that is not what lies there."""
+        """Return the places inside that a bind or a mask covers."""
         return (*(bound.destination for bound in binds), *(place for place, _is_directory in self.masks))
 
 

@@ -1,6 +1,6 @@
-"""What of the host the sandbox shows, and where: binds, the workspace, the interpreter, and the paths of commands.
+"""Decide which host paths the sandbox shows, and where: binds, the workspace, the interpreter, and paths of commands.
 
-Rank 1: pure. Called by `policy.resolve.resolve`, which raises what is refused here.
+Pure. Called by `policy.resolve.resolve`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _existing(host: Host, asked: str, field: str) -> Source:
 def _destination(path: str, field: str, host: Host, *, force: bool) -> str:
     path = normal(path)
     top = "/" + path.split("/")[1]
-    if force and host.system_links.get(top[1:]):  # what is a link on the host is one inside: /bin leads to /usr/bin
+    if force and host.system_links.get(top[1:]):  # a link on the host is one inside: /bin leads to /usr/bin
         path = normal("/" + host.system_links[top[1:]] + path[len(top) :])
     if path == "/" or any(within(path, tree) for tree in HELD_TREES):
         raise CapsuleError("E1005", f"{field}: `{path}` holds the sandbox together, and nothing can be shown over it")
@@ -71,7 +71,7 @@ def _destination(path: str, field: str, host: Host, *, force: bool) -> str:
 
 
 def _from(directory: str, path: str) -> str:
-    """Where a path that is shown where it is goes: a relative one is the caller's."""
+    """Return the destination of a path that is shown at the same place; a relative one starts at the caller's directory."""
     return normal(path if path.startswith("/") else f"{directory}/{path}")
 
 
@@ -103,10 +103,10 @@ def user_binds(request: Request, host: Host) -> list[BoundPath]:
 
 
 def _places_in_workspace(request: Request, host: Host, bound: list[BoundPath]) -> list[BoundPath]:
-    """The same paths at their places in /workspace, where they lie in its source.
+    """Return the binds once more, at their places in /workspace, if they lie in the workspace's source.
 
-    Else what is written there by a relative path would be discarded, although the path is shared writable, or kept,
-    although it is shared read-only. An explicit read-only bind is for its own destination alone.
+    Otherwise a write through a relative path would be discarded although the path is shared writable, or kept although it
+    is shared read-only. An explicit read-only bind holds only at its own destination.
     """
     wanted = request.isolation.workspace
     if wanted is None:
@@ -131,7 +131,7 @@ def _places_in_workspace(request: Request, host: Host, bound: list[BoundPath]) -
 
 
 def _refuse_workspace_itself(bound: BoundPath, mode: str) -> None:
-    """A workspace that is shared once more, in a mode that contradicts its own."""
+    """Raise E1009 for a workspace that is also bound in a mode that contradicts its own."""
     if READ_WRITE not in (bound.mode, mode):
         return
     wanted = "rw" if bound.mode == READ_WRITE else "ro"
@@ -143,9 +143,9 @@ def _refuse_workspace_itself(bound: BoundPath, mode: str) -> None:
 
 
 def fixed_names(source: Source, host: Host) -> Secrets | None:
-    """The names that an overlay in front of a read-only share decides; None where there is none to be had.
+    """Return the names that an overlay over a read-only share fixes; None if no overlay is possible.
 
-    An overlay shows no mount beneath its lower layer, and takes an id-mapped one from Linux 5.19 on.
+    An overlay does not show mounts beneath its lower layer, and supports an id-mapped lower layer from Linux 5.19 on.
     """
     names = host.secrets.get(source.path)
     if names is None or names.has_mounts or not host.overlay or f"lower:{source.device}" in host.refused:
@@ -156,9 +156,9 @@ def fixed_names(source: Source, host: Host) -> Secrets | None:
 
 
 def shown_as_own(source: Source, host: Host, *, overlaid: bool = False) -> bool:
-    """Whether an id map shows what the source's owner owns as the sandbox's own: for root, whose sandbox is a stranger.
+    """Return whether an id-mapped mount shows files of the source's owner as the sandbox's own. Only root needs that.
 
-    Kernels: an id map from 5.12 on, as the lower layer of an overlay from 5.19 on.
+    Linux has id-mapped mounts from 5.12 on, as the lower layer of an overlay from 5.19 on.
     """
     if not host.identity.privileged or f"idmap:{source.device}" in host.refused:
         return False
@@ -166,7 +166,7 @@ def shown_as_own(source: Source, host: Host, *, overlaid: bool = False) -> bool:
 
 
 def need_ownership(source: Source, host: Host, field: str) -> None:
-    """Refuse to share something writable where what is written there would belong to nobody."""
+    """Raise E2009 if files written to a writable share would belong to an unknown user."""
     if host.identity.outside_uid == host.identity.uid or shown_as_own(source, host):
         return
     if not host.identity.privileged:
@@ -185,7 +185,7 @@ def need_ownership(source: Source, host: Host, field: str) -> None:
 
 
 def python_binds(host: Host) -> list[BoundPath]:
-    """The interpreter's trees that lie outside /usr, each where it is on the host: its files name each other by path."""
+    """Return the interpreter's trees outside /usr, at the same place as on the host: its files name each other by path."""
     bound: list[BoundPath] = []
     for prefix in sorted(host.python_prefixes):
         source = host.sources.get(prefix)
@@ -197,7 +197,7 @@ def python_binds(host: Host) -> list[BoundPath]:
 
 
 def tool_binds(host: Host) -> list[BoundPath]:
-    """What the tools of the request need, each where it is on the host; the outer of two trees that lie in each other."""
+    """Return what the tools of the request need, at the same place as on the host; of nested trees the outer one."""
     bound: list[BoundPath] = []
     sources = {source.path: source for tool in host.tools for source in tool.sources}
     for path, source in sorted(sources.items()):
@@ -207,7 +207,7 @@ def tool_binds(host: Host) -> list[BoundPath]:
 
 
 def links(host: Host, binds: tuple[BoundPath, ...], shims: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    """Links to make: the system's own, `python`, and those on the way to Python and to tools, where none is shown."""
+    """Return the links to create: the system's, `python`, and those to Python and tools, unless a bind shows them."""
     made = {f"/{name}": target for name, target in host.system_links.items() if target}
     made.update((f"{SHIM_DIRECTORY}/{name}", target) for name, target in shims)
     for link, target in (*host.python_links, *[link for tool in host.tools for link in tool.links]):
@@ -217,7 +217,7 @@ def links(host: Host, binds: tuple[BoundPath, ...], shims: tuple[tuple[str, str]
 
 
 def workspace(request: Request, host: Host) -> tuple[str, Source | None, bool]:
-    """The workspace's kind, source, and whether it is shown through an id map: the best that this host allows."""
+    """Return the workspace's kind, its source, and whether it is id-mapped: the best that this host allows."""
     wanted = request.isolation.workspace
     if wanted is None:
         return PRIVATE, None, False
@@ -241,14 +241,14 @@ def inside_path(host: Host, binds: list[BoundPath], shims: tuple[tuple[str, str]
 
 
 def shims(host: Host, binds: tuple[BoundPath, ...]) -> tuple[tuple[str, str], ...]:
-    """`python` and `python3` as links to our interpreter where it is the system's, which may have no `python` at all."""
+    """Return `python` and `python3` as links to our interpreter, unless a bind shows it with its own names."""
     if not within(host.python, "/usr") and any(within(host.python, bound.destination) for bound in binds):
         return ()
     return tuple((name, host.python) for name in SHIMMED)
 
 
 def candidates(command: str, path: str, directory: str, lacking: tuple[str, ...]) -> tuple[str, ...]:
-    """Where to look for the command inside. Never empty: what is nowhere is tried once, and reported as not found."""
+    """Return the paths at which to look for the command. Never empty: a missing command is tried once and reported as such."""
     if "/" in command:
         return (normal(command if command.startswith("/") else f"{directory}/{command}"),)
     parts = [part for part in path.split(":") if part.startswith("/") and part not in lacking]
@@ -259,19 +259,20 @@ def candidates(command: str, path: str, directory: str, lacking: tuple[str, ...]
 
 
 def every_bind(host: Host, python: list[BoundPath], user: list[BoundPath]) -> tuple[BoundPath, ...]:
-    """The system's trees and files, then the others from the root outwards. What the request binds wins over ours."""
+    """Return the system's trees and files, then the other binds, outer before inner. Binds of the request win over ours."""
     paths = ["/usr", *(f"/{name}" for name, target in host.system_links.items() if not target), *host.etc_paths]
     system = [
         BoundPath(source=host.sources[path], destination=path, mode=READ_ONLY, idmap=False)
         for path in paths
-        if path in host.sources and not any(within(path, bound.destination) for bound in user)  # forced over it
+        if path in host.sources
+        and not any(within(path, bound.destination) for bound in user)  # a forced bind replaces it
     ]
     taken = {bound.destination for bound in user}
     ours = {bound.destination: bound for bound in (*tool_binds(host), *python) if bound.destination not in taken}
     others = [
         bound
         for place, bound in ours.items()
-        if not any(within(place, other) for other in ours if other != place)  # a tree holds what lies in it
+        if not any(within(place, other) for other in ours if other != place)  # the outer tree shows the inner one
     ] + user
     return (*system, *sorted(others, key=lambda one: one.destination.count("/")))
 
@@ -281,12 +282,12 @@ def devices(host: Host) -> tuple[tuple[str, Source], ...]:
 
 
 def private_mounts(policy: Policy) -> list[str]:
-    """The writable places that share the private disk."""
+    """Return the writable directories that share the private disk."""
     workspace = [WORKSPACE] if policy.workspace_kind in TRANSIENT else []
     return [*workspace, *(place for place, _scratch, _mode in scratch_places(policy.binds))]
 
 
 def scratch_places(binds: tuple[BoundPath, ...]) -> tuple[tuple[str, str, str], ...]:
-    """Writable places; /var/tmp is the same as /tmp, unless something of the host's is shown in it."""
+    """Return the writable directories. /var/tmp is a link to /tmp unless a bind lies in it."""
     shown = any(within(bound.destination, VAR_TMP[0]) for bound in binds)
     return (*SCRATCH_PLACES, VAR_TMP) if shown else SCRATCH_PLACES

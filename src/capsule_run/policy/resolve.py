@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 
 STRICT = "strict"
-# What programs ask for the number of processors before they ask the kernel: nproc, OpenMP and numeric libraries; Python
-# from 3.13 on; Go. With a quota it is the quota, rounded up (docs/decisions/processor-count.md).
+# Variables with the number of processors, which override the kernel's count: for nproc, OpenMP and numeric libraries; for
+# Python from 3.13 on; for Go. With a quota they are the quota, rounded up (docs/decisions/processor-count.md).
 PROCESSOR_COUNTS = ("OMP_NUM_THREADS", "PYTHON_CPU_COUNT", "GOMAXPROCS")
 DRAIN_MS = 250
-BEYOND_DISK = 1 << 20  # so that a file that fills the disk meets ENOSPC, and not the signal of its own limit
+BEYOND_DISK = 1 << 20  # a file that fills the disk gets ENOSPC, not SIGXFSZ for its own limit
 
 
 def _environment(request: Request, path: tuple[str, ...], user: int) -> tuple[tuple[str, str], ...]:
@@ -47,7 +47,7 @@ def _environment(request: Request, path: tuple[str, ...], user: int) -> tuple[tu
         "LANG": "C.UTF-8",
         "USER": "root" if user == 0 else "user",
         "TMPDIR": "/tmp",
-        "PYTHONUNBUFFERED": "1",  # what was printed before a timeout or a kill is there (docs/decisions/partial-output.md)
+        "PYTHONUNBUFFERED": "1",  # keeps output that was printed before a timeout or a kill (docs/decisions/partial-output.md)
     }
     quota = request.resources.cpu_quota
     if quota is not None:
@@ -66,7 +66,7 @@ def _watched(request: Request, host: Host) -> Watched:
 
 
 def _nice(shares: int) -> int:
-    """The nice value whose weight is nearest to `shares`: each level is 1.25 times less (sched(7)); never more than usual."""
+    """Return the nice value with the weight nearest to `shares`: each level divides it by 1.25 (sched(7)). Never negative."""
     level, weight = 0, float(DEFAULT_CPU_SHARES)
     while level < 19 and weight / 1.25**0.5 > shares:
         level, weight = level + 1, weight / 1.25
@@ -74,7 +74,7 @@ def _nice(shares: int) -> int:
 
 
 def _ids_of(user: int | str) -> tuple[int, int]:
-    """User and group of what was checked: one number is both."""
+    """Return user and group id of a checked `user` field; one number is both."""
     first, colon, second = str(user).partition(":")
     return int(first), int(second if colon else first)
 
@@ -82,7 +82,11 @@ def _ids_of(user: int | str) -> tuple[int, int]:
 def resolve(
     request: Request, host: Host, *, cgroups: Cgroups = NONE, streams_stdin: bool = False, recipe: Recipe | None = None
 ) -> Policy:
-    """Decide everything; `recipe` is a profile not shipped. CapsuleError: E1005, E1009, E2004, E2007, E2008."""
+    """Resolve a request on a host to the policy to enforce.
+
+    :param recipe: the profile, if it is not a shipped one.
+    :raises CapsuleError: E1005, E1009, E2004, E2007, E2008, E2009.
+    """
     isolation, resources = request.isolation, request.resources
     _require(request, host)
     binds = mounts.every_bind(host, python_binds := mounts.python_binds(host), mounts.user_binds(request, host))
@@ -148,7 +152,7 @@ def _cover(host: Host, kind: str, binds: tuple[BoundPath, ...], workspace: Sourc
 
 
 def with_groups(policy: Policy, request: Request, cgroups: Cgroups) -> Policy:
-    """The same policy on the control groups that the host offers. Raises CapsuleError E2007 as `resolve` does."""
+    """Return the policy with the cgroups that the host offers. Raises CapsuleError E2007 as `resolve` does."""
     limits, limit_mechanisms = policy_limits.of_request(request, cgroups)
     nice = 0 if limit_mechanisms.holds("cpu_shares") else policy.nice
     return replace(
@@ -159,9 +163,9 @@ def with_groups(policy: Policy, request: Request, cgroups: Cgroups) -> Policy:
 
 
 def adapted(policy: Policy, request: Request, identity: Identity, lacking: tuple[str, ...]) -> Policy:
-    """The same policy for a request that differs in its command and input only, and the sandbox's ids of this run.
+    """Return the policy for a request that differs only in command and input, with the identity of this run.
 
-    `lacking` are the directories that do not have the command, as `Host` has them.
+    `lacking`: the directories that do not have the command, as in `Host`.
     """
     path = dict(policy.environment).get("PATH", "")
     return replace(
@@ -197,7 +201,7 @@ def _calls(request: Request, recipe: Recipe | None) -> Calls:
 
 
 def _require(request: Request, host: Host) -> None:
-    """Preconditions that can be judged before anything runs; what only the core can tell is judged from its report."""
+    """Raise E2007 for a required mechanism that the host lacks. What only the core can find out is in its report."""
     for name in request.require:
         if name == "overlay" and not host.overlay:
             raise CapsuleError(

@@ -1,7 +1,7 @@
-"""What covers secrets in the directories that a run shares: masks, layers of names, and guards where neither can be fixed.
+"""Decide how secrets in shared directories are hidden: masks, overlays that fix names, and guards where neither is safe.
 
-Rank 1: pure. Called by `policy` for a request that shares a directory;
-docs/decisions/masks-on-live-shares.md says what holds where.
+Pure. Called by `policy.resolve` for a request that shares a directory. docs/decisions/masks-on-live-shares.md says which
+applies where.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def resolve(host: Host, kind: str, binds: tuple[BoundPath, ...], shared: Source | None) -> Cover:
-    """Decide, for a workspace of this kind that shows `shared`."""
+    """Return the cover of a run whose workspace is of this kind and shows `shared`."""
     names = _workspace_names(host, kind, shared)
     masks = _masks(host, binds, shared)
     live = shared if kind not in TRANSIENT and names is None else None
@@ -31,16 +31,16 @@ def resolve(host: Host, kind: str, binds: tuple[BoundPath, ...], shared: Source 
 
 
 def _workspace_names(host: Host, kind: str, source: Source | None) -> Secrets | None:
-    """The names that the workspace's overlay decides, if there is one."""
+    """Return the names that the workspace's overlay fixes, if there is one."""
     if source is None or kind not in (READ_ONLY, COPY_ON_WRITE):
         return None
     return fixed_names(source, host) if kind == READ_ONLY else host.secrets[source.path]
 
 
 def _masks(host: Host, binds: tuple[BoundPath, ...], shared: Source | None) -> tuple[tuple[str, bool], ...]:
-    """Where a secret in what is shared would show, and whether each is a directory.
+    """Return the places inside of secrets in shared directories, and whether each is a directory.
 
-    What the request puts there itself, by a bind or a file, is shown: that is its own choice.
+    A place that the request itself fills, by a bind or a file, is not masked.
     """
     trees = [(bound.source, bound.destination) for bound in binds]
     if shared is not None and host.copy is None:
@@ -60,9 +60,9 @@ def _masks(host: Host, binds: tuple[BoundPath, ...], shared: Source | None) -> t
 def _guards(
     host: Host, binds: tuple[BoundPath, ...], live: Source | None, masked: tuple[tuple[str, bool], ...]
 ) -> tuple[Guard, ...]:
-    """What lies on a directory of the host's that is shown as it is: there the host can take a mount away.
+    """Return guards for mounts that lie on a host directory without an overlay, from which the host can remove a mount.
 
-    `live` is the workspace's directory, where it is shown so.
+    `live`: the workspace's directory, if it is shown without an overlay.
     """
     trees = {
         bound.destination: None if bound.names or bound.source.path not in host.secrets else bound.source
@@ -81,7 +81,7 @@ def _guards(
 
 
 def _notes(host: Host, binds: tuple[BoundPath, ...], live: Source | None, kind: str) -> tuple[str, ...]:
-    """A line for each read-only share that is shown without an overlay, so that a secret could still appear in it."""
+    """Return a note for each read-only share without an overlay, in which a new secret could appear."""
     shares = [bound.source for bound in binds if bound.mode == READ_ONLY and bound.names is None]
     if live is not None and kind == READ_ONLY:
         shares.append(live)

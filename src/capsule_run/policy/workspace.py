@@ -1,6 +1,6 @@
-"""What goes into and comes out of the workspace of a run, decided.
+"""Decide which files go into and come out of the workspace of a run.
 
-Rank 1: pure. Called by `policy.resolve.resolve`.
+Pure. Called by `policy.resolve.resolve`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 
 def resolve(request: Request, host: Host, kind: str, covered: tuple[str, ...], limits: Limits) -> Transfer:
-    """Decide, for a workspace of this kind, in which something else is shown at the places `covered`.
+    """Return the file transfer of a run whose workspace is of this kind.
 
-    Raises CapsuleError E1009 for what has no place in it.
+    :param covered: places in the sandbox at which a bind or a mask hides the workspace.
+    :raises CapsuleError: E1009 if files of the request cannot be put there.
     """
     collect_bytes = given_or(request.collect_bytes, DEFAULT_COLLECT_BYTES)
     start = f"{WORKSPACE}/"
@@ -52,7 +53,10 @@ def resolve(request: Request, host: Host, kind: str, covered: tuple[str, ...], l
 
 
 def upper(host: Host, kind: str, shared: Source | None, binds: tuple[BoundPath, ...]) -> Upper | None:
-    """Where what is written to the workspace lies on disk. Raises CapsuleError E1009 for what contradicts it, E2008."""
+    """Return the directory on disk for files written to the workspace; None keeps them in memory.
+
+    Raises CapsuleError E1009 if the request contradicts it, E2008 if its file system cannot carry an overlay.
+    """
     found = host.upper
     if found is None:
         return None
@@ -112,7 +116,7 @@ def _check_changes(request: Request, kind: str) -> None:
 
 
 def _deliveries(host: Host, kind: str, covered: tuple[str, ...], limits: Limits) -> tuple[Delivery, ...]:
-    """The files that the request brings, if there is a place for them."""
+    """Return the files to copy in. Raises CapsuleError E1009 if they do not fit or would be hidden."""
     if not host.deliveries:
         return ()
     if kind not in TRANSIENT:

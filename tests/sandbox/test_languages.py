@@ -172,7 +172,7 @@ def test_exec_leaves_the_directory_alone(exec_, tmp_path):
         (["--lang", "c", "--lang=c"], "E1007: `--lang` is given twice"),
         (["--no-such", "x.py"], "E1007: unknown option `--no-such`"),
         (["missing.py"], 'E1005: FILE: cannot read "missing.py": no such file or directory'),
-        (["a.py", "b.py"], 'E1007: one FILE is run, and "a.py" is it'),
+        (["a.py", "b.py"], 'E1007: only one FILE can be run, and "a.py" is already given'),
     ],
 )
 def test_exec_refuses(exec_, words, said):

@@ -242,46 +242,46 @@ Options:
 """
 
 OUR_HELP = """\
-  --dry-run                  Print the steps that would be taken, and run nothing
+  --dry-run                  Print the steps of the run without running it
   --workspace <DIR[:MODE]>   Directory shown at /workspace (cow/ro/rw)
   --no-workspace             Start with an empty /workspace
-  --upper <DIR[:SIZE]>       Keep what is written to /workspace on disk
-  --tool <PATH|NAME>         Show a tool from outside /usr, read-only
-  --unmask <NAME>            Show a secret of a shared directory, such as .env
-  --user <UID[:GID]>         User and group id inside [default: 1000]
-  --hostname <NAME>          Host name inside
-  --on-output-limit <MODE>   Past the output limit: kill, or truncate and run on
-  --profile <NAME|FILE>      System calls: strict, default, build or a file
-  --on-violation <ACTION>    Forbidden call: kill or refuse
-  --disk <SIZE>              Limit of all files written
+  --upper <DIR[:SIZE]>       Store files written to /workspace on disk
+  --tool <PATH|NAME>         Share a tool from outside /usr, read-only
+  --unmask <NAME>            Do not mask this secret name, such as .env
+  --user <UID[:GID]>         User and group ID in the sandbox [default: 1000]
+  --hostname <NAME>          Host name in the sandbox
+  --on-output-limit <MODE>   At the output limit: kill or truncate
+  --profile <NAME|FILE>      System call profile: strict, default, build or a file
+  --on-violation <ACTION>    On a forbidden system call: kill or refuse
+  --disk <SIZE>              Maximum size of all files written
   --max-file-size <SIZE>     Maximum size of one file
   --max-open-files <NUM>     Maximum number of open files
-  --cpus <NUM>               Processors, such as 0.5
-  --cpu-time <MS>            Processor time limit
-  --io-read-bps <SIZE>       Most read from disks a second
-  --io-write-bps <SIZE>      Most written to disks a second
-  --io-read-iops <NUM>       Most reads from disks a second
-  --io-write-iops <NUM>      Most writes to disks a second
-  --metrics-file <PATH>      Add the run to figures for Prometheus
-  --audit-log <PATH>         Append who ran what, and how it ended
-  --audit-required           Run nothing that the audit log does not take
+  --cpus <NUM>               CPU quota in processors, such as 0.5
+  --cpu-time <MS>            CPU time limit in milliseconds
+  --io-read-bps <SIZE>       Maximum bytes read from disks per second
+  --io-write-bps <SIZE>      Maximum bytes written to disks per second
+  --io-read-iops <NUM>       Maximum reads from disks per second
+  --io-write-iops <NUM>      Maximum writes to disks per second
+  --metrics-file <PATH>      Add the run to this Prometheus metrics file
+  --audit-log <PATH>         Append a record of the run to this file
+  --audit-required           Do not run if the audit log cannot be written
   --ledger                   List every process in the result
-  --no-postmortem            Do not look what it did before its time was up
+  --no-postmortem            Do not inspect the processes before a timeout kill
   --file <PATH=SRC>          Copy a file into the workspace
-  --collect <GLOB>           Bring files of the workspace back
-  --collect-to <DIR>         Write what --collect names to this directory
-  --max-collect <SIZE>       Maximum size of all that --collect brings
-  --apply-changes            Carry changes over to the shared directory
-  --save-changes <DIR>       Write what is new or changed to this directory
-  --require <NAME>           Run only where the host has this mechanism
+  --collect <GLOB>           Return the workspace files that match
+  --collect-to <DIR>         Write the collected files to this directory
+  --max-collect <SIZE>       Maximum size of all collected files
+  --apply-changes            Apply the changes to the shared directory
+  --save-changes <DIR>       Write new and changed files to this directory
+  --require <NAME>           Fail if the host lacks this mechanism
 
 Defaults: 30000 ms, 256 MiB of memory, 1024 CPU shares, 1 MiB of output, 100 processes, no network;
 /workspace starts as a private copy-on-write view of the current directory.
-With --json the options are defaults for what the request does not give, and /workspace starts empty.
+With --json the options are defaults for fields that the request omits, and /workspace starts empty.
 SIZE is a number of bytes, or with K, M, G, T (powers of 1024).
 
-Exit code: the command's own; 128+N ended by signal N; 137 ended by a limit or rule; 127 command not found;
-126 command not executable; 125 the sandbox or the host failed; 124 timeout; 2 wrong request or usage.
+Exit code: the command's own; 128+N ended by signal N; 137 killed by a limit or rule; 127 command not found;
+126 command not executable; 125 the sandbox or the host failed; 124 timeout; 2 invalid request or usage.
 
 Examples:
   capsule-run -- echo "Hello, World!"

@@ -167,16 +167,18 @@ def test_policy_test_checks_expectations(capfd, tmp_path):
     """`policy test` holds expectations against a profile, and its exit code is that of the worst."""
     file = tmp_path / "expected"
     file.write_text("allow openat # reads\nrefuse ptrace\nkill ioctl 0 0x5412\nallow mount\n")
-    assert (1, "line 4: `allow mount`: it is `kill`\n3 of 4 hold for default\n") == says(capfd, "test", str(file))
+    assert (1, "line 4: `allow mount`: got `kill`\n3 of 4 expectations hold for default\n") == says(
+        capfd, "test", str(file)
+    )
     file.write_text("allow openat\n")
-    assert (0, "1 of 1 hold for strict\n") == says(capfd, "test", str(file), "--profile", "strict")
+    assert (0, "1 of 1 expectations hold for strict\n") == says(capfd, "test", str(file), "--profile", "strict")
 
 
 def test_policy_test_reads_numbers_as_strace_prints_them(capfd, tmp_path):
     """An argument is decimal, hexadecimal, or octal as in C; what is none of them is refused with its line."""
     file = tmp_path / "expected"
     file.write_text("refuse chmod 0 04755\nrefuse chmod 0 0x9ed\nrefuse chmod 0 2541\nallow chmod 0 0\n")
-    assert (0, "4 of 4 hold for default\n") == says(capfd, "test", str(file), "--arch", "x86_64")
+    assert (0, "4 of 4 expectations hold for default\n") == says(capfd, "test", str(file), "--arch", "x86_64")
     file.write_text("allow chmod 0 0899\n")
     assert 2 == says(capfd, "test", str(file), "--arch", "x86_64")[0]
 

@@ -51,7 +51,7 @@ def test_postmortem_in_words_has_at_most_three_lines():
     """Three lines at the most, each with who, what and how long."""
     lines = in_words(postmortem(record(*LINES), "x86_64"))
     assert [
-        "a b) (process 4) was running, after 250 ms of computing",
-        "sh (process 3) was sleeping in wait4, after 10 ms of computing",
-        "cat (process 6) was sleeping in read of descriptor 0, after 0 ms of computing",
+        "a b) (process 4) was running, after 250 ms of CPU time",
+        "sh (process 3) was sleeping in wait4, after 10 ms of CPU time",
+        "cat (process 6) was sleeping in read of descriptor 0, after 0 ms of CPU time",
     ] == lines

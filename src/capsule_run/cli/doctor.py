@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from capsule_run.model.result import Result
 
 HELP = """\
-capsule-run doctor [--json]            What this host offers, each with the remedy for what it lacks
-capsule-run doctor --attack [--json]   Try to escape, for real and harmlessly, and say what stopped each attempt
-capsule-run doctor --apparmor          Print the AppArmor profile for the core, to be loaded where it is needed
+capsule-run doctor [--json]            Check this host; print a remedy for each missing feature
+capsule-run doctor --attack [--json]   Try real but harmless escapes, and print what stopped each
+capsule-run doctor --apparmor          Print the AppArmor profile for the core, for hosts that need it
 
-Exit code: 0 all well, 1 something is weaker than it could be, 125 no sandbox can run here.
-With --attack: 0 every attempt was stopped, 1 one was not.
+Exit code: 0 all checks passed, 1 a protection is weaker than possible, 125 no sandbox can run here.
+With --attack: 0 every attempt was stopped, 1 at least one was not.
 """
 _SAID = {
-    "ended": "the run was ended (E5001)",
-    "E3006": "the clock ended it (E3006)",
-    "E4001": "the run was ended (E4001)",
-    "E4003": "the run was ended (E4003)",
+    "ended": "the run was killed (E5001)",
+    "E3006": "the run timed out (E3006)",
+    "E4001": "the run was killed (E4001)",
+    "E4003": "the run was killed (E4003)",
 }
 WORDS = ("--json", "--attack", "--apparmor", "--help", "-h")
 
@@ -71,7 +71,7 @@ def _judged(result: Result, milliseconds: float) -> Trial:
     if result.error is not None:
         code, message, hint = result.error.code, result.error.message, result.error.hint
     elif result.stdout != "alive\n":
-        code, message = "E6001", f"the command said {result.stdout!r}"
+        code, message = "E6001", f"the command printed {result.stdout!r}"
     return Trial(code=code, message=message, hint=hint, milliseconds=milliseconds, isolation=result.isolation)
 
 

@@ -26,10 +26,10 @@ STDIN = "-"
 _HELP = f"""\
 capsule-run exec --lang <LANGUAGE> [OPTIONS] [FILE|-] [-- ARGS]
 
-Run code in a sandbox. FILE is put into /workspace; what it reads is stdin.
+Run code in a sandbox. FILE is copied into /workspace; the program gets stdin.
 With `-`, or without FILE, the code itself is read from stdin.
---lang may be left out where the name of FILE says it.
-OPTIONS are those of `capsule-run --help`, but for --json.
+--lang may be omitted if the file name extension determines the language.
+OPTIONS are those of `capsule-run --help`, except --json.
 
 Languages: {", ".join(LANGUAGES)}
 
@@ -67,7 +67,9 @@ def split(words: Sequence[str]) -> tuple[str | None, list[str], str, list[str]]:
     rest = list(words[position:])
     file = rest.pop(0) if rest and rest[0] != "--" else STDIN
     if rest and rest.pop(0) != "--":
-        raise _usage(f"one FILE is run, and {shown(file)} is it", "arguments of the program stand after `--`")
+        raise _usage(
+            f"only one FILE can be run, and {shown(file)} is already given", "put the program's arguments after `--`"
+        )
     return given, options, file, rest
 
 
@@ -105,7 +107,7 @@ def main(words: Sequence[str]) -> int:
         return 0
     row = language(given, LANG) if given is not None else language_of_file(file)
     if row is None:
-        raise _usage("no language is given: `--lang <LANGUAGE>`", _languages())
+        raise _usage("no language is given; use `--lang <LANGUAGE>`", _languages())
     name = None if file == STDIN else file.rpartition("/")[2]
     request = code_request(_source(file), row.name, options.fields, arguments=arguments, file=name)
     return run_command(request, options, passes_stdin=file != STDIN)

@@ -37,9 +37,11 @@ def lines(request: Request, result: Result) -> list[str]:
     if changes and not (asked and ended_by_itself):
         counted = _counted(changes, more=result.changes_truncated)
         if asked:
-            said.append(f"{counted} in /workspace discarded: the command did not end by itself")
+            said.append(f"{counted} in /workspace discarded, because the command did not exit normally")
         else:
-            said.append(f"{counted} in /workspace discarded; `--apply-changes` or `--save-changes DIR` keeps them")
+            said.append(
+                f"{counted} in /workspace discarded; use `--apply-changes` or `--save-changes DIR` to keep them"
+            )
     said += [f"not written: {name(one.path)}: {one.reason}" for one in result.not_applied[:MOST_REASONS]]
     said += [f"not collected: {name(one.path)}: {one.reason}" for one in result.not_collected[:MOST_REASONS]]
     hidden = len(result.not_applied[MOST_REASONS:]) + len(result.not_collected[MOST_REASONS:])

@@ -26,11 +26,11 @@ Options:
 Defaults: {DEFAULT_TIMEOUT_MS} ms, {format_size(DEFAULT_MEMORY_BYTES)} of memory, {DEFAULT_CPU_SHARES} CPU shares, \
 {format_size(DEFAULT_MAX_OUTPUT_BYTES)} of output, {DEFAULT_MAX_PIDS} processes, no network;
 /workspace starts as a private copy-on-write view of the current directory.
-With --json the options are defaults for what the request does not give, and /workspace starts empty.
+With --json the options are defaults for fields that the request omits, and /workspace starts empty.
 SIZE is a number of bytes, or with K, M, G, T (powers of 1024).
 
-Exit code: the command's own; 128+N ended by signal N; 137 ended by a limit or rule; 127 command not found;
-126 command not executable; 125 the sandbox or the host failed; 124 timeout; 2 wrong request or usage.
+Exit code: the command's own; 128+N ended by signal N; 137 killed by a limit or rule; 127 command not found;
+126 command not executable; 125 the sandbox or the host failed; 124 timeout; 2 invalid request or usage.
 
 Examples:
   capsule-run -- echo "Hello, World!"

@@ -40,7 +40,7 @@ def _read(words: Sequence[str]) -> Options:
         if is_given:
             raise CapsuleError("E1007", f"`{name}` has no meaning with `mcp`")
     if options.command:
-        raise CapsuleError("E1007", "`mcp` takes no command: the client's calls bring them")
+        raise CapsuleError("E1007", "`mcp` takes no command: the client's calls contain the commands")
     return options
 
 
@@ -50,13 +50,13 @@ def help_text() -> str:
     return f"""\
 capsule-run mcp [OPTIONS]
 
-Serves the tools `execute_code` and `execute_command` to an MCP client, on stdin and stdout.
+Serve the tools `execute_code` and `execute_command` to an MCP client over stdin and stdout.
 
-Options, which hold for every call, and which no call can change:
+Options apply to every call; no call can change them:
 {lines}
---timeout is how long a call may take and the most that it can ask for; without it that is 30000 and 300000.
-Each option is also read from the environment, as CAPSULE_RUN_ and its name: CAPSULE_RUN_MAX_PIDS=50, CAPSULE_RUN_NETWORK=1.
-The command line wins; an option that repeats takes one value a line. /workspace starts empty.
+--timeout is both the default and the maximum time of a call; without it they are 30000 and 300000.
+Each option can also be set in the environment: CAPSULE_RUN_MAX_PIDS=50, CAPSULE_RUN_NETWORK=1.
+The command line takes precedence; a repeatable option takes one value per line. /workspace starts empty.
 """
 
 

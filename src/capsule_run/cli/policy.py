@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from capsule_run.model.policy import Recipe
 
 HELP = """\
-capsule-run policy show                    Profiles with the number of calls they allow, and the groups
-capsule-run policy show PROFILE            Each call of a profile: what happens to it, in which group, and why
-capsule-run policy diff PROFILE PROFILE    What differs between two profiles
-capsule-run policy test FILE               Check expectations against a profile; nothing is run
-capsule-run policy learn [-o FILE] -- COMMAND    Write a small profile for a command, from what it is refused
+capsule-run policy show                    List profiles with the number of allowed calls, and the groups
+capsule-run policy show PROFILE            List each call of a profile with its action, group and reason
+capsule-run policy diff PROFILE PROFILE    Compare two profiles
+capsule-run policy test FILE               Check expectations against a profile without running anything
+capsule-run policy learn [-o FILE] -- COMMAND    Write a minimal profile for a command, from its denied calls
 
 PROFILE is strict, default, build, NAME+GROUP, or the path of a TOML file.
-Options: --arch x86_64|aarch64 (this machine's), --network (as with it), --root (as with --user 0), --json;
-test and learn: --profile PROFILE (test: default; learn begins with it instead of with almost nothing).
+Options: --arch x86_64|aarch64 (default: this machine's), --network (rules with --network), --root (rules with --user 0),
+--json; for test and learn --profile PROFILE (test: the profile to check, default `default`; learn: the profile to start from).
 
-A file of expectations has one on a line, the arguments of the call in decimal or 0x hexadecimal:
+A file of expectations has one per line, with the call's arguments in decimal or 0x hexadecimal:
   allow openat
   refuse ptrace
   kill ioctl 0 0x5412
@@ -83,7 +83,7 @@ def _show_one(words: Words, name: str) -> int:
         write_all(1, dumps({"profile": name, "allowed": counts, "calls": fields}, indent=2) + "\n")
         return 0
     cells = ", ".join(f"{count} calls on {architecture}" for architecture, count in counts.items())
-    lines = [f"{name}: {cells} allowed; what is not listed is answered ENOSYS"]
+    lines = [f"{name}: {cells} allowed; calls that are not listed fail with ENOSYS"]
     for row in rows:
         lines.append(f"{row.number:4} {row.name:24} {row.action:22} {row.group}: {row.reason}")
         lines += [f"{'':30}{condition}" for condition in row.arguments]

@@ -61,10 +61,10 @@ class Learned:
         """Add what would have allowed a refused call, if anything may. Returns whether something was added."""
         call = str(refusal["syscall"])
         if is_closed(call):
-            self.left[call] = "no profile may allow it"
+            self.left[call] = "no profile can allow it"
             return False
         if risk(call) == "high" and group_of(call) in ("suspects", "build-more", "memfd", "probed"):
-            self.left[call] = "high risk: add it by hand if it is needed"
+            self.left[call] = "high risk: add it manually if needed"
             return False
         for group in WHOLE:
             mine = [rule for rule in GROUPS[group] if rule.name == call and lets_through(rule)]
@@ -87,7 +87,7 @@ def _text(learned: Learned, command: tuple[str, ...], result: Result) -> str:
     recipe = learned.recipe
     lines = [
         f"# learned from: {' '.join(command)!r}",
-        f"# it ended with: {result.status}, exit code {result.exit_code}",
+        f"# result: {result.status}, exit code {result.exit_code}",
     ]
     if recipe.extends != ALONE:
         lines.append(f'extends = "{recipe.extends}"')
@@ -98,7 +98,7 @@ def _text(learned: Learned, command: tuple[str, ...], result: Result) -> str:
     lines += ["]", "allow = ["]
     lines += [f'    "{call}",  # {risk(call)} risk' for call in recipe.allow]
     lines.append("]")
-    lines += [f"# refused, and left so: {call} ({why})" for call, why in learned.left.items()]
+    lines += [f"# denied, and not added: {call} ({why})" for call, why in learned.left.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -111,7 +111,7 @@ def learn(words: Words) -> int:
     """Write the profile to the file that `-o` names, or to stdout."""
     start = words.given.get("--profile", ALONE)
     if is_file(start):
-        raise CapsuleError("E1007", "policy: `learn` begins with a profile that is named, not with a file")
+        raise CapsuleError("E1007", "policy: `learn` starts from a named profile, not from a file")
     learned = Learned(from_spec(start))
     options = read_options(["--on-violation", "refuse", "--", *words.command])
     request = command_workspace(build_request(options), options)

@@ -38,7 +38,7 @@ def _line(number: int, line: str, rules: dict[str, Rule], known: set[str]) -> st
     expected, *rest = line.split()
     if expected not in EXPECTED or not rest or len(rest) > 7:
         raise CapsuleError(
-            "E1011", f"line {number}: an expectation is `allow`, `refuse` or `kill`, a call, and arguments"
+            "E1011", f"line {number}: an expectation is `allow`, `refuse` or `kill`, then a call, then its arguments"
         )
     call, *words = rest
     if call not in known:
@@ -51,7 +51,7 @@ def _line(number: int, line: str, rules: dict[str, Rule], known: set[str]) -> st
     got = (
         "refuse with ENOSYS" if rule is None else _said(ruleset.decide(rule.cases, rule.otherwise, _halves(arguments)))
     )
-    return "" if got.startswith(expected) else f"line {number}: `{line}`: it is `{got}`"
+    return "" if got.startswith(expected) else f"line {number}: `{line}`: got `{got}`"
 
 
 def check_file(path: str, words: Words) -> int:
@@ -65,5 +65,5 @@ def check_file(path: str, words: Words) -> int:
     lines = [(number, line.partition("#")[0].strip()) for number, line in enumerate(read_text(path).splitlines(), 1)]
     held = [_line(number, line, rules, set(numbers_of(words.architecture))) for number, line in lines if line]
     wrong = [each for each in held if each]
-    write_lines(1, [*wrong, f"{len(held) - len(wrong)} of {len(held)} hold for {name}"])
+    write_lines(1, [*wrong, f"{len(held) - len(wrong)} of {len(held)} expectations hold for {name}"])
     return 1 if wrong else 0

@@ -136,7 +136,7 @@ def _sandbox(facts: Facts, trial: Trial) -> Finding:
         return Finding(
             check="sandbox",
             state=OK,
-            found=f"a command ran in {trial.milliseconds:.1f} ms, and the kernel attests the wall",
+            found=f"a command ran in {trial.milliseconds:.1f} ms, and the kernel attests the sandbox",
         )
     remedy = trial.hint
     if facts.container in CONTAINER_FLAGS and not trial.code.startswith("E6"):  # a shortage has a remedy of its own

@@ -51,7 +51,7 @@ def _check_file(path: str, value: object, label: str) -> InputFile:
     if isinstance(value, (bytearray, memoryview)):
         value = {"text": bytes(value)}
     if not isinstance(value, dict):
-        raise wrong_type(label, "a text or an object", value)
+        raise wrong_type(label, "a string or an object", value)
     for name in value:
         if name not in (*_CONTENTS, "mode"):
             raise refuse(
@@ -114,7 +114,7 @@ def check_files(value: object, label: str) -> tuple[InputFile, ...]:
         parent = path.rpartition("/")[0]
         while parent:
             if parent in files:
-                raise refuse("E1009", label, f"`{parent}` cannot be a file and hold `{path}`")
+                raise refuse("E1009", label, f"`{parent}` cannot be both a file and a parent directory of `{path}`")
             parent = parent.rpartition("/")[0]
     return tuple(files.values())
 
@@ -160,7 +160,7 @@ def _check_pattern(value: object, label: str) -> str:
     names = [name for name in value.split("/") if name not in ("", ".")]
     if value.startswith("/"):
         if names[:1] != [WORKSPACE[1:]]:
-            raise refuse("E1005", label, f"must be relative, or lie beneath `{WORKSPACE}`; got {shown(value)}")
+            raise refuse("E1005", label, f"must be relative, or below `{WORKSPACE}`; got {shown(value)}")
         del names[0]
     if ".." in names or not names:
         raise refuse("E1005", label, f"must name files in the workspace, without `..`; got {shown(value)}")
@@ -182,7 +182,7 @@ def check_inner_path(value: object, label: str) -> str:
     if path.startswith("/"):
         if names[:1] != [WORKSPACE[1:]]:
             raise refuse(
-                "E1005", label, f"must lie in the workspace: relative, or beneath `{WORKSPACE}`; got {shown(path)}"
+                "E1005", label, f"must be in the workspace: relative, or below `{WORKSPACE}`; got {shown(path)}"
             )
         del names[0]
     if ".." in names:

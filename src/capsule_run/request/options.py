@@ -77,7 +77,7 @@ def _variable(word: str, label: str) -> object:
     name, equals, text = word.partition("=")
     if not equals:
         # The word is not shown: what was meant as a name may be a secret.
-        why, hint = "must be KEY=VALUE", 'nothing of your environment is passed on by name: `--env KEY="$KEY"`'
+        why, hint = "must be KEY=VALUE", 'your environment is not inherited; pass a value with `--env KEY="$KEY"`'
         raise refuse("E1005", label, why, hint=hint)
     return check_variable(name, text, label)
 
@@ -179,58 +179,76 @@ OPTIONS = (
     _line("-h, --help", "", "Print help", "action", gives=HELP),
     _line("-V, --version", "", "Print version", "action", gives=VERSION),
     # Ours.
-    _line("--dry-run", "", "Print the steps that would be taken, and run nothing", "dry_run"),
+    _line("--dry-run", "", "Print the steps of the run without running it", "dry_run"),
     _line(
         "--workspace", "<DIR[:MODE]>", "Directory shown at /workspace (cow/ro/rw)", "isolation.workspace", _workspace
     ),
     _line("--no-workspace", "", "Start with an empty /workspace", "isolation.workspace", gives=None),
-    _line("--upper", "<DIR[:SIZE]>", "Keep what is written to /workspace on disk", "isolation.workspace_upper", _upper),
-    _line("--tool", "<PATH|NAME>", "Show a tool from outside /usr, read-only", "isolation.tools", check_source),
-    _line("--unmask", "<NAME>", "Show a secret of a shared directory, such as .env", "isolation.unmask", _text),
+    _line("--upper", "<DIR[:SIZE]>", "Store files written to /workspace on disk", "isolation.workspace_upper", _upper),
+    _line("--tool", "<PATH|NAME>", "Share a tool from outside /usr, read-only", "isolation.tools", check_source),
+    _line("--unmask", "<NAME>", "Do not mask this secret name, such as .env", "isolation.unmask", _text),
     _line(
         "--user",
         "<UID[:GID]>",
-        f"User and group id inside [default: {DEFAULT_USER}]",
+        f"User and group ID in the sandbox [default: {DEFAULT_USER}]",
         "isolation.user",
         FIELDS["isolation.user"],
     ),
-    _line("--hostname", "<NAME>", "Host name inside", "isolation.hostname", FIELDS["isolation.hostname"]),
+    _line("--hostname", "<NAME>", "Host name in the sandbox", "isolation.hostname", FIELDS["isolation.hostname"]),
     _line(
         "--on-output-limit",
         "<MODE>",
-        "Past the output limit: kill, or truncate and run on",
+        "At the output limit: kill or truncate",
         "on_output_limit",
         FIELDS["on_output_limit"],
     ),
-    _line("--profile", "<NAME|FILE>", "System calls: strict, default, build or a file", "profile", FIELDS["profile"]),
-    _line("--on-violation", "<ACTION>", "Forbidden call: kill or refuse", "on_violation", FIELDS["on_violation"]),
-    _resource("--disk", "<SIZE>", "Limit of all files written", "disk_bytes", _size),
+    _line(
+        "--profile",
+        "<NAME|FILE>",
+        "System call profile: strict, default, build or a file",
+        "profile",
+        FIELDS["profile"],
+    ),
+    _line(
+        "--on-violation",
+        "<ACTION>",
+        "On a forbidden system call: kill or refuse",
+        "on_violation",
+        FIELDS["on_violation"],
+    ),
+    _resource("--disk", "<SIZE>", "Maximum size of all files written", "disk_bytes", _size),
     _resource("--max-file-size", "<SIZE>", "Maximum size of one file", "max_file_bytes", _size),
     _resource("--max-open-files", "<NUM>", "Maximum number of open files", "max_open_files", _number),
-    _line("--cpus", "<NUM>", "Processors, such as 0.5", "resources.cpu_quota", _number("resources.cpu_quota", float)),
-    _resource("--cpu-time", "<MS>", "Processor time limit", "cpu_time_ms", _number),
-    _resource("--io-read-bps", "<SIZE>", "Most read from disks a second", "io_read_bps", _size),
-    _resource("--io-write-bps", "<SIZE>", "Most written to disks a second", "io_write_bps", _size),
-    _resource("--io-read-iops", "<NUM>", "Most reads from disks a second", "io_read_iops", _number),
-    _resource("--io-write-iops", "<NUM>", "Most writes to disks a second", "io_write_iops", _number),
-    _line("--metrics-file", "<PATH>", "Add the run to figures for Prometheus", "metrics_file", check_source),
-    _line("--audit-log", "<PATH>", "Append who ran what, and how it ended", "audit_log", check_source),
-    _line("--audit-required", "", "Run nothing that the audit log does not take", "audit_required"),
+    _line(
+        "--cpus",
+        "<NUM>",
+        "CPU quota in processors, such as 0.5",
+        "resources.cpu_quota",
+        _number("resources.cpu_quota", float),
+    ),
+    _resource("--cpu-time", "<MS>", "CPU time limit in milliseconds", "cpu_time_ms", _number),
+    _resource("--io-read-bps", "<SIZE>", "Maximum bytes read from disks per second", "io_read_bps", _size),
+    _resource("--io-write-bps", "<SIZE>", "Maximum bytes written to disks per second", "io_write_bps", _size),
+    _resource("--io-read-iops", "<NUM>", "Maximum reads from disks per second", "io_read_iops", _number),
+    _resource("--io-write-iops", "<NUM>", "Maximum writes to disks per second", "io_write_iops", _number),
+    _line("--metrics-file", "<PATH>", "Add the run to this Prometheus metrics file", "metrics_file", check_source),
+    _line("--audit-log", "<PATH>", "Append a record of the run to this file", "audit_log", check_source),
+    _line("--audit-required", "", "Do not run if the audit log cannot be written", "audit_required"),
     _line("--ledger", "", "List every process in the result", "ledger"),
-    _line("--no-postmortem", "", "Do not look what it did before its time was up", "postmortem", gives=False),
+    _line("--no-postmortem", "", "Do not inspect the processes before a timeout kill", "postmortem", gives=False),
     _line("--file", "<PATH=SRC>", "Copy a file into the workspace", "files", _file),
-    _line("--collect", "<GLOB>", "Bring files of the workspace back", "collect", _text),
-    _line("--collect-to", "<DIR>", "Write what --collect names to this directory", "collect_to", check_source),
+    _line("--collect", "<GLOB>", "Return the workspace files that match", "collect", _text),
+    _line("--collect-to", "<DIR>", "Write the collected files to this directory", "collect_to", check_source),
     _line(
         "--max-collect",
         "<SIZE>",
-        "Maximum size of all that --collect brings",
+        "Maximum size of all collected files",
         "collect_bytes",
         _size("collect_bytes"),
     ),
-    _line("--apply-changes", "", "Carry changes over to the shared directory", "apply_changes"),
-    _line("--save-changes", "<DIR>", "Write what is new or changed to this directory", "save_changes", check_source),
-    _line("--require", "<NAME>", "Run only where the host has this mechanism", "require", check_requirement),
+    _line("--apply-changes", "", "Apply the changes to the shared directory", "apply_changes"),
+    _line("--save-changes", "<DIR>", "Write new and changed files to this directory", "save_changes", check_source),
+    _line("--require", "<NAME>", "Fail if the host lacks this mechanism", "require", check_requirement),
 )
 _BY_NAME = {name: option for option in OPTIONS for name in (option.long, option.short) if name}
 
@@ -288,9 +306,7 @@ def _unknown(name: str) -> CapsuleError:
     guess = nearest(name, [option.long for option in OPTIONS]) if len(name) > 2 else None
     shown_name = f"`{name}`" if name.isascii() and name.isprintable() else quoted(name)
     message = f"unknown option {shown_name}" + (f"; did you mean `{guess}`?" if guess else "")
-    return CapsuleError(
-        "E1007", message, hint="see `capsule-run --help`; options of the command itself stand after `--`"
-    )
+    return CapsuleError("E1007", message, hint="see `capsule-run --help`; put the command's own options after `--`")
 
 
 def _store(option: Option, text: str | None, stored: dict[str, object], named: dict[str, str]) -> None:
@@ -344,11 +360,11 @@ def _checked(options: Options) -> Options:
         raise CapsuleError(
             "E1009",
             f"`--json` reads the command from stdin, but the command line gives one: {shown(options.command[0])}",
-            hint="leave out `--json` or the command; `--pretty` prints a JSON result for a command",
+            hint="remove `--json` or the command; `--pretty` prints a JSON result for a command",
         )
     if not options.json and not options.command:
         raise CapsuleError(
-            "E1007", "no command is given", hint="write `capsule-run [OPTIONS] -- COMMAND`; see `capsule-run --help`"
+            "E1007", "no command is given", hint="use `capsule-run [OPTIONS] -- COMMAND`; see `capsule-run --help`"
         )
     return options
 

@@ -165,7 +165,7 @@ def encode(text: str, label: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
         code_point = ord(text[error.start])
-        raise refuse("E1005", label, f"holds the lone surrogate U+{code_point:04X}, which stands for no byte") from None
+        raise refuse("E1005", label, f"contains the lone surrogate U+{code_point:04X}, which encodes no byte") from None
 
 
 def check_string(value: object, label: str) -> str:
@@ -222,7 +222,7 @@ def check_place(value: object, label: str) -> str:
 def check_command(value: object, label: str) -> tuple[str, ...]:
     """The words of a command: at least one, and the first not empty."""
     if isinstance(value, str):
-        raise wrong_type(label, "a list of strings", value, hint='a line of shell is written ["sh", "-c", "the line"]')
+        raise wrong_type(label, "a list of strings", value, hint='pass a shell command as ["sh", "-c", "COMMAND"]')
     if not isinstance(value, (list, tuple)):
         raise wrong_type(label, "a list of strings", value)
     if not value:

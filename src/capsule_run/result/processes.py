@@ -166,5 +166,5 @@ def in_words(found: Mapping[str, object]) -> list[str]:
         doing = f"{thread['state']} in {thread['syscall']}" if "syscall" in thread else thread["state"]
         at = f" of descriptor {thread['descriptor']}" if "descriptor" in thread else ""
         who = f"{name(str(thread['command']))} (process {thread['pid']})"
-        lines.append(f"{who} was {doing}{at}, after {thread['cpu_ms']:.0f} ms of computing")
+        lines.append(f"{who} was {doing}{at}, after {thread['cpu_ms']:.0f} ms of CPU time")
     return lines

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import leftovers
+import tiers
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI") == "true"
@@ -49,6 +50,30 @@ def _nothing_left_behind(_private_tmpdir):
     leftovers.clean_up(found)
     if found:
         pytest.fail("left behind:\n  " + "\n  ".join(map(str, found)), pytrace=False)
+
+
+# --- the order, `-m quick` and the header ------------------------------------------------------------------------------
+
+
+def pytest_report_header(config):
+    return tiers.header([Path(config.invocation_params.dir, name) for name in config.args], config.option.markexpr)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """`-m quick` does not import what it would deselect."""
+    return True if config.option.markexpr == "quick" and tiers.holds_no_quick_test(collection_path) else None
+
+
+def pytest_itemcollected(item):
+    slow = item.get_closest_marker("slow") is not None
+    if tiers.is_quick(item.path, getattr(item, "originalname", item.name), slow):
+        item.add_marker("quick")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    workers = getattr(config, "workerinput", {"workercount": 1})["workercount"]
+    items[:] = tiers.in_order(items, workers, lambda item: tiers.rank(item.path))
 
 
 # --- no test hangs ----------------------------------------------------------------------------------------------------

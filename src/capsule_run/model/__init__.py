@@ -1,7 +1,7 @@
 """The values of the pipeline, in order: `request`, `host`, `policy`, `plan`, `report`, `result`.
 
-Start reading here. Values only: no decisions, no system calls, no imports but the ground.
-The names of `request` can be imported from here; that is the public way.
+Start reading here. Values only: no decisions, no system calls, no imports but `_base`.
+The names of `request` are public here: import them from `capsule_run.model`.
 """
 
 from __future__ import annotations

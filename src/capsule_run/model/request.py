@@ -1,7 +1,7 @@
-"""The values of a request: what was asked. What comes of it is `result`.
+"""The values of a request: a command, and what it may use.
 
-Rank 0: imports nothing but `_value`. A field that is None was *not given*; `policy.resolve.resolve` fills every one of them,
-and nothing after it is optional. Units are in the names.
+A field that is None was *not given*. `policy.resolve.resolve` fills every field, and nothing after it is optional. Units are
+in the names.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Language = Literal["python", "javascript", "typescript", "bash", "ruby", "perl", "c", "c++", "java", "go", "rust"]
 
 
-# The seed's defaults, in one place: README, `--help` and the documents are tested against them.
+# All defaults. README, `--help` and the documents are tested against them.
 DEFAULT_TIMEOUT_MS = 30_000
 DEFAULT_MEMORY_BYTES = 256 << 20
 DEFAULT_CPU_SHARES = 1024
@@ -47,16 +47,16 @@ COPY_ON_WRITE: Literal["cow"] = "cow"
 
 
 class Resources(Value):
-    """Limits, as asked for."""
+    """Limits of a request."""
 
     memory_bytes: int | None = None
-    """Memory of all processes together, with files in memory."""
+    """Memory of all processes together, including files in memory."""
     cpu_shares: int | None = None
-    """Weight of CPU time against other runs (default 1024)."""
+    """Weight of CPU time relative to other runs (default 1024)."""
     max_output_bytes: int | None = None
     """Bytes kept of each output stream."""
     max_pids: int | None = None
-    """The most processes and threads at a time."""
+    """Maximum number of processes and threads at a time."""
     max_open_files: int | None = None
     """Open descriptors of each process."""
     max_file_bytes: int | None = None
@@ -64,7 +64,7 @@ class Resources(Value):
     disk_bytes: int | None = None
     """Bytes of the private file systems."""
     cpu_quota: float | None = None
-    """Processors used at a time, such as 0.5."""
+    """Maximum number of processors used at a time, such as 0.5."""
     io_read_bps: int | None = None
     """Bytes read from block devices a second; needs the cgroup controller."""
     io_write_bps: int | None = None
@@ -78,16 +78,13 @@ class Resources(Value):
 
     @property
     def has_io_limits(self) -> bool:
-        """Whether any of the four was asked for."""
+        """Whether any of the four io limits is given."""
         rates = (self.io_read_bps, self.io_write_bps, self.io_read_iops, self.io_write_iops)
         return any(rate is not None for rate in rates)
 
 
 class Bind(Value):
-    """One host path shown inside. `source` may be relative to the caller's directory; `destination` is absolute.
-
-    `force` lets the destination be one of the system's own directories.
-    """
+    """A host path shown at another place in the sandbox."""
 
     source: str
     """A host path; a relative one starts at the caller's directory."""
@@ -109,19 +106,16 @@ class Workspace(Value):
 
 
 class WorkspaceUpper(Value):
-    """A host directory beneath which what is written to the workspace lies, and how much that may be."""
+    """A host directory on disk that holds the files written to the workspace, and their size limit."""
 
     directory: str
-    """A host directory beneath which the written files lie while the run lasts."""
+    """A host directory that holds the written files during the run."""
     bytes: int | None = None
-    """How much may be written."""
+    """Limit of all written files."""
 
 
 class InputFile(Value):
-    """One file that is there when the command starts. `path` is relative to the workspace.
-
-    Its bytes are `content`, or those of the host's file `source`; the other one is None. `mode` None is 0644.
-    """
+    """A file in the workspace when the command starts. Exactly one of `content` and `source` is given."""
 
     path: str
     """Relative to the workspace."""
@@ -134,7 +128,7 @@ class InputFile(Value):
 
 
 class Isolation(Value):
-    """What of the host the command may see, as asked for."""
+    """What the command may see of the host."""
 
     network: bool | None = None
     """True gives the command the host's network."""
@@ -157,18 +151,18 @@ class Isolation(Value):
     tools: tuple[str, ...] = ()
     """Programs from outside /usr, shown read-only with what they need."""
     unmask: tuple[str, ...] = ()
-    """Names of secrets to show nevertheless."""
+    """Names of secrets that are shown and not masked."""
 
 
 class Request(Value):
-    """What was asked: a command and what it may use. Made by the doors, checked by `jsonapi`, filled by `policy`."""
+    """A command and what it may use. `request.parse` checks it, `policy.resolve` fills what is not given."""
 
     command: tuple[str, ...]
     """The program and its arguments; no shell is involved."""
     environment: tuple[tuple[str, str], ...] = ()
     """Names and values; nothing of the caller's environment is passed on."""
     stdin: bytes | None = None
-    """What the command reads; None is end-of-file at once, and empty is not absent."""
+    """The command's standard input; None is end-of-file at once."""
     timeout_ms: int | None = None
     """Wall-clock limit."""
     resources: Resources = Resources()
@@ -180,23 +174,23 @@ class Request(Value):
     execution_id: str | None = None
     """Names the run in its result and in logs; None is a random UUID."""
     require: tuple[str, ...] = ()
-    """Mechanisms without which nothing runs, such as `cgroup2`."""
+    """Mechanisms that the host must have, such as `cgroup2`; without them nothing runs."""
     profile: ProfileName | str | None = None
     """System call profile: a name, NAME+GROUP or the path of a TOML file."""
     on_violation: OnViolation | None = None
-    """`kill` or `refuse`: what happens at a forbidden system call."""
+    """`kill` or `refuse`: what happens when the command makes a forbidden system call."""
     postmortem: bool | None = None
     """False leaves out what each thread was doing at a timeout."""
     ledger: bool | None = None
     """True lists every process in the result."""
     files: tuple[InputFile, ...] = ()
-    """Files that lie in the workspace when the command starts."""
+    """Files in the workspace when the command starts."""
     collect: tuple[str, ...] = ()
-    """Patterns of the files that come back."""
+    """Patterns of the files to collect after the run."""
     collect_bytes: int | None = None
-    """The most bytes that come back."""
+    """Limit of all collected files together, in bytes."""
     collect_file_bytes: int | None = None
-    """The most bytes of one file."""
+    """Limit of one collected file, in bytes."""
     collect_to: str | None = None
     """A host directory that collected files are written to."""
     changes: bool | None = None

@@ -1,7 +1,6 @@
-"""What the caller gets: the result of a run and its parts.
+"""The result of a run.
 
-Rank 0. Units are in the names. A request's values are in `model`.
-`Result.to_dict()` is the JSON API's response (docs/json-api.md), and `Result.from_dict()` the way back.
+Units are in the names. `Result.to_dict()` is the JSON API's response (docs/json-api.md), and `Result.from_dict()` reads it.
 """
 
 from __future__ import annotations
@@ -28,18 +27,18 @@ _SHOWN_CHARACTERS = 60  # of standard output in a `repr`
 
 
 class Result(Value):
-    """What one run came to. `exit_code` and the streams are present whenever the command started, however it ended."""
+    """The result of one run. `exit_code` and the streams are present whenever the command started."""
 
     execution_id: str
     """The request's, or a random UUID."""
     status: Status
-    """`success`, `error` (it ended otherwise by itself, or never started), `timeout`, or `killed` (by a limit or rule)."""
+    """`success`, `error` (failed, or never started), `timeout`, or `killed` (by a limit, a security rule or the caller)."""
     started_at: str
-    """When the request was taken up: RFC 3339, UTC, milliseconds."""
+    """When the run started: RFC 3339, UTC, milliseconds."""
     finished_at: str
-    """When the result was there."""
+    """When the result was complete: RFC 3339, UTC, milliseconds."""
     exit_code: int | None
-    """The command's own; 124 after a timeout, 137 after a kill, 128+N for signal N; None if it never started."""
+    """The command's exit code; 124 after a timeout, 137 after a kill, 128+N for signal N; None if it never started."""
     signal: str | None
     """The signal that ended the command, such as `SIGSEGV`."""
     stdout_stream: Output | None
@@ -47,7 +46,7 @@ class Result(Value):
     stderr_stream: Output | None
     """Standard error; None if it was not captured."""
     metrics: Metrics | None
-    """What the run used; None if the command never started."""
+    """Measurements; None if the command never started."""
     isolation: Mapping[str, object]
     """The layers and mechanisms in force, as confirmed by the kernel."""
     error: Failure | None
@@ -55,13 +54,13 @@ class Result(Value):
     collected: tuple[CollectedFile, ...] = ()
     """The files that `collect` named; `files` has them by path."""
     not_collected: tuple[NotCollected, ...] = ()
-    """Files that `collect` named and that did not come out."""
+    """Files that `collect` named and that were not collected."""
     limits_hit: tuple[Mapping[str, object], ...] = ()
     """Limits that were reached without ending the run: `code`, `cause` and `details` of each."""
     postmortem: Mapping[str, object] | None = None
     """What each thread was doing just before a timeout."""
     changes: tuple[Change, ...] | None = None
-    """What the command changed in the workspace; None if nobody looked."""
+    """What the command changed in the workspace; None if that was not examined."""
     changes_truncated: bool = False
     """Whether there are more changes than are listed."""
     not_applied: tuple[NotApplied, ...] = ()
@@ -71,11 +70,11 @@ class Result(Value):
     denied: tuple[Mapping[str, object], ...] = ()
     """System calls that were refused."""
     processes: tuple[Mapping[str, object], ...] | None = None
-    """Every process that was seen; None if no ledger was asked for, or none could be kept."""
+    """Every process of the run; None if `ledger` was not given, or the host cannot record processes."""
 
     @property
     def files(self) -> dict[str, CollectedFile]:
-        """What `collect` named, by path relative to the workspace."""
+        """The collected files, by path relative to the workspace."""
         return {file.path: file for file in self.collected}
 
     @property
@@ -145,9 +144,9 @@ class Result(Value):
 
     @classmethod
     def from_dict(cls, response: Mapping[str, object]) -> Self:
-        """Make a result of a JSON API response (`to_dict()`, or what `json.loads` made of one).
+        """Make a result from a JSON API response (`to_dict()`, or a response that `json.loads` parsed).
 
-        Fields that this version does not know are left out. Raises ValueError for what is no response.
+        Fields that this version does not know are left out. Raises ValueError if it is no response.
         """
         return cls(**result_reader.fields_of_response(response))
 
@@ -164,7 +163,7 @@ class Result(Value):
         return f"Result({', '.join(words)})"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the error, both streams, and images among the files."""
+        """Return HTML for a notebook: the error, both streams, and images among the files."""
         return notebook.html_of_run(
             headline=f"{self.status}, exit code {self.exit_code}",
             error=None if self.error is None else (self.error.code, self.error.message, self.error.hint),
@@ -174,7 +173,7 @@ class Result(Value):
 
 
 class RunError(CapsuleError):
-    """Raised by `Result.check()` for a run that did not end with exit code 0; `result` is that run's."""
+    """Raised by `Result.check()` if a run did not end with exit code 0; `result` is its result."""
 
     def __init__(self, result: Result) -> None:
         if result.error is None:

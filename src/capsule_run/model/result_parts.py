@@ -1,6 +1,6 @@
 """The parts of a result: streams, files, changes and measurements.
 
-Rank 0. Units are in the names. Each part knows its own form in the JSON response (docs/json-api.md).
+Units are in the names. `to_dict` of a part returns its form in the JSON response (docs/json-api.md).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DELETED: Literal["deleted"] = "deleted"
 
 
 def plain(value: object) -> object:
-    """A copy of a value as JSON would give it: objects and lists, nothing of ours."""
+    """Copy a value to what JSON can hold: dictionaries and lists."""
     if isinstance(value, dict):
         return {name: plain(member) for name, member in value.items()}
     if isinstance(value, (list, tuple)):
@@ -38,13 +38,13 @@ class Output(Value):
     data: bytes
     """The bytes that were kept."""
     total_bytes: int
-    """How many bytes the command wrote while it was read."""
+    """How many bytes the command wrote until reading stopped."""
     truncated: bool
     """Whether bytes are missing, because the output limit was reached."""
 
 
 class CollectedFile(Value):
-    """One file that came out of the workspace. It can be read, sliced and written like bytes; `bytes(file)` is a copy."""
+    """A file collected from the workspace. `data` can be sliced and written like bytes; `bytes(file)` is a copy."""
 
     path: str
     """Relative to the workspace."""
@@ -55,7 +55,7 @@ class CollectedFile(Value):
     saved: str | None = None
     """Where `collect_to` wrote it on the host; None if it was not written there."""
     size_bytes: int | None = None
-    """The size of a file whose content is on the host only (`from_dict` of a saved one); None if `data` has it."""
+    """The size, if the content is only on the host (a saved file read by `from_dict`); None if `data` has the content."""
 
     @property
     def text(self) -> str:
@@ -69,7 +69,7 @@ class CollectedFile(Value):
         return bytes(self.data)
 
     def to_dict(self) -> dict[str, object]:
-        """One member of `files` of the JSON response."""
+        """Return one member of `files` of the JSON response."""
         size = len(self.data) if self.size_bytes is None else self.size_bytes
         fields: dict[str, object] = {"mode": f"{self.mode:04o}", "bytes": size}
         if self.saved is not None:
@@ -82,7 +82,7 @@ class CollectedFile(Value):
 
 
 class NotCollected(Value):
-    """A file that `collect` names and that did not come out."""
+    """A file that `collect` names and that was not collected."""
 
     path: str
     """Relative to the workspace."""
@@ -93,19 +93,19 @@ class NotCollected(Value):
 
 
 class Change(Value):
-    """One thing in the workspace that the command changed."""
+    """One change that the command made in the workspace."""
 
     path: str
     """Relative to the workspace."""
     kind: ChangeKind
-    """What was done to it."""
+    """`created`, `modified` or `deleted`."""
     bytes: int
     """Its size now; 0 if it was deleted."""
     type: FileType = "file"
-    """What it is now, or was if it was deleted."""
+    """The type now, or before it was deleted."""
 
     def to_dict(self) -> dict[str, object]:
-        """One member of `changes` of the JSON response."""
+        """Return one member of `changes` of the JSON response."""
         fields: dict[str, object] = {"path": self.path, "kind": self.kind, "bytes": self.bytes}
         return fields if self.type == "file" else {**fields, "type": self.type}
 
@@ -125,21 +125,21 @@ class Metrics(Value):
     wall_ms: float
     """From the command's start to its end."""
     user_ms: float
-    """CPU time in user mode, of everything inside."""
+    """CPU time in user mode of all processes inside."""
     system_ms: float
-    """CPU time in the kernel, of everything inside, without setting the sandbox up."""
+    """CPU time in the kernel of all processes inside, without set-up."""
     cpu_ms: float
-    """All CPU time: `user_ms` + `system_ms`, or the cgroup's own count or what the launcher saw if that is higher."""
+    """All CPU time: the highest of `user_ms` + `system_ms`, the cgroup's count, and what the launcher sampled."""
     cpu_ms_complete: bool | None = None
-    """True if a cgroup counted `cpu_ms`, False if children were seen whose time nobody has; None if nobody can know."""
+    """True if a cgroup counted `cpu_ms`; False if the CPU time of some processes is missing; None if unknown."""
     max_memory_bytes: int | None = None
-    """The most memory used at a time, as measured by `memory_source`."""
+    """Peak memory, as measured by `memory_source`."""
     memory_complete: bool | None = None
-    """True if a cgroup counted all memory, False if shared memory that nobody maps and kernel memory are not in it."""
+    """True if a cgroup counted all memory; False if kernel memory and unmapped shared memory are missing."""
     memory_source: str | None = None
     """`cgroup` (exact), `watch` (highest sample of all processes) or `process` (the largest process)."""
     max_process_memory_bytes: int | None = None
-    """Resident memory of the largest process, at its highest."""
+    """Peak resident memory of the largest process."""
     io_read_bytes: int | None = None
     """Bytes read from block devices."""
     io_write_bytes: int | None = None
@@ -149,26 +149,26 @@ class Metrics(Value):
     io_write_operations: int | None = None
     """Writes to block devices; only with a cgroup."""
     voluntary_context_switches: int | None = None
-    """Times that a process waited."""
+    """How often a process waited."""
     involuntary_context_switches: int | None = None
-    """Times that a process was made to wait."""
+    """How often a process was preempted."""
     minor_page_faults: int | None = None
     """Page faults that read no disk."""
     major_page_faults: int | None = None
     """Page faults that read from a disk."""
     max_processes: int | None = None
-    """The most processes and threads at a time."""
+    """Peak number of processes and threads."""
     disk_bytes: int | None = None
     """Bytes in the private file systems when the run ended."""
     throttled_ms: float | None = None
     """Time for which the CPU quota held the run back; only with a cgroup."""
     pressure: Mapping[str, Mapping[str, float]] | None = None
-    """By resource, the milliseconds in which `some_ms` or `full_ms` waited for it; only with cgroup v2."""
+    """By resource, milliseconds in which some (`some_ms`) or all (`full_ms`) processes waited; only with cgroup v2."""
     startup: Mapping[str, int] | None = None
     """Microseconds of each phase before the command's first instruction."""
 
     def to_dict(self) -> dict[str, object]:
-        """The `metrics` object of the JSON response: what was not measured is absent."""
+        """Return the `metrics` object of the JSON response: what was not measured is absent."""
         given = {name: field for name, field in self.__dict__.items() if field is not None}
-        # a thousandth of a millisecond is what the clocks are good for
+        # the clocks are precise to 1 µs
         return {name: round(x, 3) if isinstance(x, float) else plain(x) for name, x in given.items()}

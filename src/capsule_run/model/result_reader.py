@@ -1,7 +1,7 @@
 """Read a JSON API response back into the fields of a `Result`: `Result.from_dict`.
 
-Pure. What is read may come from a log or another machine, so that each field is checked for its type; fields that this
-version does not know are left out.
+Pure. The response may come from a log or another machine, so each field is checked for its type. Fields that this version
+does not know are left out.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _change(fields: dict[str, object], place: str) -> Change:
         path=_needed(fields, "path", str, place),
         kind=_needed(fields, "kind", str, place),  # type: ignore[arg-type]  # a later version may know more kinds
         bytes=_needed(fields, "bytes", int, place),
-        type=_optional(fields, "type", str, place) or "file",  # type: ignore[arg-type]  # likewise
+        type=_optional(fields, "type", str, place) or "file",  # type: ignore[arg-type]  # as above
     )
 
 

@@ -1,4 +1,4 @@
-"""What is asked: parse and validate a request from JSON, a mapping or keyword arguments.
+"""Parse and validate a request from JSON, a mapping, keyword arguments or a command line.
 
 Pure: touches neither files nor processes. Read first: `parse`.
 """

@@ -1,4 +1,4 @@
-"""The SDK's arguments as a request: one table from argument to field. Pure; `jsonapi` checks what they become."""
+"""Map the arguments of `capsule_run.run` to request fields: one table. Pure; `parse` checks the fields."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ ARGUMENTS = {
 
 
 def request_from_arguments(**arguments: object) -> Request:
-    """The request of the SDK's arguments; None is *not given*. CapsuleError E10xx names the argument."""
+    """Return the request for keyword arguments; None is *not given*. Raises CapsuleError E10xx, which names the argument."""
     return request_from_mapping(mapping_from_arguments(**arguments))
 
 
 def mapping_from_arguments(**arguments: object) -> dict[str, object]:
-    """The request mapping of the SDK's arguments, which need not have a command yet."""
+    """Return the request mapping for keyword arguments; `command` may be missing. Raises CapsuleError E10xx."""
     fields: dict[str, object] = {}
     for label, given in arguments.items():
         if label not in ARGUMENTS:
@@ -64,7 +64,7 @@ def mapping_from_arguments(**arguments: object) -> dict[str, object]:
         if isinstance(given, str) and path.endswith("_bytes"):
             field = parse_size(given, label=label)
         elif path in ("environment", "files") and hasattr(given, "keys") and hasattr(given, "__getitem__"):
-            names = given.keys()  # any mapping will do, such as `os.environ`
+            names = given.keys()  # any mapping, such as `os.environ`
             field = {name: given[name] for name in names}
         FIELDS[path](field, label)
         fields[path] = field

@@ -1,4 +1,4 @@
-"""What a command line says, apart from how it is read: a plain `-- COMMAND` needs no table of options (`options`)."""
+"""The values of a command line, and a fast path for `-- COMMAND`, which needs no table of options (`options`)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 RUN, HELP, VERSION = "run", "help", "version"
-MOST_PLAIN = 1 << 12  # words, and letters in all: far below the least that any checker refuses
+MOST_PLAIN = 1 << 12  # words, and characters in all: far below every limit of the validators
 NOTHING: Mapping[str, object] = {}
 
 
 class Options(Value):
-    """A command line, read. `fields` is a request mapping without the command; what was not given is absent."""
+    """A parsed command line. `fields` is a request mapping without the command; what was not given is absent."""
 
     command: tuple[str, ...]
     action: str = RUN
@@ -30,13 +30,13 @@ class Options(Value):
 
     @property
     def workspace_given(self) -> bool:
-        """Whether the command line says what the workspace is, also where it says that there is none."""
+        """Whether the command line gives a workspace, or gives `--no-workspace`."""
         isolation = self.fields.get("isolation")
         return isinstance(isolation, dict) and "workspace" in isolation
 
 
 def plain_request(words: Sequence[str]) -> Request | None:
-    """The request of `-- COMMAND` alone, where no checker could find anything wrong with the words; else None."""
+    """Return the request for `-- COMMAND` if all words are certainly valid; else None."""
     if len(words) < 2 or words[0] != "--" or not words[1]:
         return None
     text = " ".join(words)

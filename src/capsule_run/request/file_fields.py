@@ -1,6 +1,6 @@
-"""What a request says of files in and files out: `files` and `collect`, checked.
+"""Validate the fields about files: `files`, `collect`, `unmask` and the upper directory; match `collect` patterns.
 
-Rank 1: pure. Imported by `jsonapi` for the requests that have them.
+Pure. Imported only for requests that have one of them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CONTENTS = ("text", "base64", "source")
 
 
 def check_mode(value: object, label: str) -> int:
-    """Permission bits as octal digits, such as `0755`; none of the three above them."""
+    """Check permission bits as octal digits, such as `0755`, without set-id and sticky bits."""
     if not isinstance(value, str):
         raise wrong_type(label, "a string of octal digits", value, hint='write "0644" or "0755"')
     if not (3 <= len(value) <= 4 and set(value) <= set("01234567") and int(value, 8) <= 0o777):
@@ -70,7 +70,7 @@ def _check_file(path: str, value: object, label: str) -> InputFile:
 
 
 def check_workspace_upper(value: object, label: str) -> WorkspaceUpper:
-    """A directory, or an object with the most bytes that may be written beneath it."""
+    """Check a directory, or an object with a directory and a limit in bytes."""
     if isinstance(value, WorkspaceUpper):
         return value
     fields: dict[str, Checker] = {"directory": check_source, "bytes": integer(1 << 20, 1 << 62, " bytes")}
@@ -89,7 +89,7 @@ def check_workspace_upper(value: object, label: str) -> WorkspaceUpper:
 
 
 def read_workspace_upper(word: str, label: str) -> object:
-    """`DIR` or `DIR:SIZE`."""
+    """Read the option's value, `DIR` or `DIR:SIZE`."""
     directory, colon, size = word.rpartition(":")
     if not colon:
         return {"directory": check_source(word, label)}
@@ -97,7 +97,7 @@ def read_workspace_upper(word: str, label: str) -> object:
 
 
 def check_files(value: object, label: str) -> tuple[InputFile, ...]:
-    """An object of files by path. Two that would be one, or of which one lies in the other, contradict each other."""
+    """Check an object of files by path. Raises E1009 for two files with one path, or a file beneath another."""
     if isinstance(value, (tuple, list)) and all(isinstance(file, InputFile) for file in value):
         value = {file.path: _spelled(file) for file in value}
     if not isinstance(value, dict):
@@ -120,18 +120,18 @@ def check_files(value: object, label: str) -> tuple[InputFile, ...]:
 
 
 def _spelled(file: InputFile) -> dict[str, object]:
-    """The object that `check_files` makes this file of."""
+    """Return the object from which `_check_file` makes this file."""
     given: dict[str, object] = {"source": file.source} if file.source is not None else {"text": file.content}
     return given if file.mode is None else {**given, "mode": f"{file.mode:04o}"}
 
 
 def files_to_mapping(files: tuple[InputFile, ...]) -> dict[str, object]:
-    """The way back: what `check_files` makes these of."""
+    """Return the object from which `check_files` makes these files."""
     return {file.path: _spelled(file) for file in files}
 
 
 def check_unmask(value: object, label: str) -> tuple[str, ...]:
-    """A list of names that are masked, each as the list of secrets spells it."""
+    """Check a list of names of secrets, spelled as in `_base.secret_names`."""
     if not isinstance(value, (list, tuple)):
         raise wrong_type(label, "a list of names", value)
     for index, name in enumerate(value):
@@ -143,7 +143,7 @@ def check_unmask(value: object, label: str) -> tuple[str, ...]:
 
 
 def check_collect(value: object, label: str) -> tuple[str, ...]:
-    """A list of patterns, each written like a path in the workspace."""
+    """Check a list of patterns, each written like a path in the workspace."""
     if not isinstance(value, (list, tuple)):
         raise wrong_type(label, "a list of patterns", value)
     if len(value) > MOST_PATTERNS:
@@ -172,11 +172,11 @@ def _check_pattern(value: object, label: str) -> str:
 
 
 WORKSPACE = "/workspace"
-MOST_NAMES = 64  # how deep a path may lie, here and where the command makes them
+MOST_NAMES = 64  # depth limit of paths, also of those that the command creates
 
 
 def check_inner_path(value: object, label: str) -> str:
-    """A path in the workspace, relative to it in its shortest spelling; given so, or absolute beneath `/workspace`."""
+    """Check a path in the workspace, relative to it or absolute beneath `/workspace`; return it relative and normalized."""
     path = check_source(value, label)
     names = [name for name in path.split("/") if name not in ("", ".")]
     if path.startswith("/"):
@@ -195,7 +195,7 @@ def check_inner_path(value: object, label: str) -> str:
 
 
 def matches_name(name: str, pattern: str) -> bool:
-    """Whether one name matches one part of a pattern. Takes time in proportion to both, however they are made."""
+    """Return whether a name matches one component of a pattern, in time proportional to the product of their lengths."""
     at = back = 0
     star = -1
     step = 0
@@ -214,11 +214,11 @@ def matches_name(name: str, pattern: str) -> bool:
 
 
 def _matches_letter(letter: str, pattern: str, at: int) -> int:
-    """How much of the pattern at `at` this letter uses up, 0 for none; a `*` uses none."""
+    """Return how many characters of the pattern at `at` match this letter; 0 if it does not match, or for a `*`."""
     if at >= len(pattern) or pattern[at] == "*":
         return 0
     end = pattern.find("]", at + 2) if pattern[at] == "[" else -1
-    if end < 0:  # an unclosed bracket stands for itself
+    if end < 0:  # an unclosed bracket is literal
         return 1 if pattern[at] in ("?", letter) else 0
     inside = pattern[at + 1 : end]
     negated = inside[0] == "!" and len(inside) > 1
@@ -241,7 +241,7 @@ def _in_class(letter: str, inside: str) -> bool:
 
 
 def advance(name: str, states: Sequence[Sequence[str]]) -> list[Sequence[str]]:
-    """What is left of each pattern behind a component `name`. An empty rest says that the path so far is named."""
+    """Return what remains of each pattern after the component `name`. An empty rest: the path so far matches."""
     rests: dict[tuple[str, ...], None] = {}
     for rest in states:
         if not rest:

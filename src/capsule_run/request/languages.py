@@ -1,10 +1,10 @@
-"""The languages that code may be in: one table, used by `exec`, the SDK and every door for models.
+"""The table of languages that code can be in, for `exec`, `run_code` and every interface for models.
 
-A row says what the file is called, and how each toolchain that can run it is started. The source is a file in the
-workspace, so that tracebacks and compilers name it; what a compiler makes goes to /tmp. Compiling happens inside, under
-the limits of the run: a compiler that reads an attacker's source is a program to confine like any other.
+A row has the name of the source file, and how each toolchain runs it. The source is a file in the workspace, so that
+tracebacks and compilers name it; compilers write to /tmp. Compilation happens in the sandbox, under the limits of the run,
+since a compiler that reads untrusted source is itself untrusted.
 
-Rank 1: pure. Which toolchains work in the sandbox is asked of the caller, who can look.
+Pure. The caller passes a predicate that finds out which toolchains work in the sandbox.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ MIB = 1 << 20
 
 
 class Toolchain(Value):
-    """One way to run a language: the programs that it takes, and the words that start it, `{}` being the source.
+    """One way to run a language: the programs that it needs, and its command line, in which `{}` is the source.
 
-    `build` is a shell line, for which the source is `$0`; `run` then has no `{}`. `probe` is a command that succeeds
-    where the programs are new enough, which is from version `since` on.
+    `build` is a shell line in which `$0` is the source; `run` then has no `{}`. `probe` is a command that succeeds if the
+    programs have at least version `since`.
     """
 
     programs: tuple[str, ...]
@@ -36,8 +36,8 @@ class Toolchain(Value):
 
 
 class Language(Value):
-    """One row. `memory_bytes` and `profile` are what its toolchain needs for the smallest program, where that is more than
-    the usual limit and the usual system calls; what a request says wins.
+    """One row. `memory_bytes` and `profile` replace the defaults if the smallest program needs more; a request overrides
+    them.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Language(Value):
 
 
 class Program(Value):
-    """Code made into a request's fields."""
+    """The request fields that run some code."""
 
     command: tuple[str, ...]
     files: Mapping[str, str]
@@ -73,10 +73,10 @@ def _tool(
     )
 
 
-_BUILT = "/tmp/main"  # beside no file of the workspace, which may be read-only and is collected from
-# Deno keeps a cache in the home directory, which is the workspace, looks for new versions, and colours what no terminal shows.
+_BUILT = "/tmp/main"  # not in the workspace, which may be read-only and from which files are collected
+# By default Deno keeps a cache in the home directory, which is the workspace, looks for new versions, and prints colours.
 _DENO = {"NO_COLOR": "1", "DENO_DIR": "/tmp/deno", "DENO_NO_UPDATE_CHECK": "1"}
-# Modules off: a single file has none. Caches and settings would lie in the workspace. There is no network to fetch from.
+# Modules off: a single file has none, and there is no network. Caches and settings would lie in the workspace.
 _GO = {
     "GO111MODULE": "off",
     "GOTOOLCHAIN": "local",
@@ -84,7 +84,7 @@ _GO = {
     "GOPATH": "/tmp/go",
     "XDG_CONFIG_HOME": "/tmp/config",
 }
-# Strict about types, silent about what a lone file cannot have; CommonJS, since that is what a lone `.js` is to Node.
+# Check types, but not those of libraries. CommonJS, since Node treats a single `.js` file so.
 _TSC = 'tsc --outDir /tmp/main --target es2022 --module commonjs --skipLibCheck "$0"'
 _STRIP = "--experimental-strip-types --no-warnings"
 
@@ -102,7 +102,7 @@ _TABLE = (
         also=("js", "node", "nodejs"),
         file="main.js",
         suffixes=(".js", ".mjs", ".cjs"),
-        # every right inside: the walls are the sandbox's
+        # all permissions of Deno: the sandbox confines it
         toolchains=(
             _tool("node", "node {}"),
             _tool("deno", "deno run --quiet --allow-all {}", **_DENO),
@@ -115,7 +115,7 @@ _TABLE = (
         also=("ts",),
         file="main.ts",
         suffixes=(".ts", ".mts", ".cts"),
-        # those first that need no second file; Node alone takes out the types from 22.6 on
+        # toolchains that need no second file first; Node alone strips types from 22.6 on
         toolchains=(
             _tool("deno", "deno run --quiet --allow-all {}", **_DENO),
             _tool("bun", "bun run {}"),
@@ -156,7 +156,7 @@ _TABLE = (
         also=(),
         file="main.c",
         suffixes=(".c",),
-        # -lm: whoever includes math.h expects it
+        # -lm: programs that include math.h expect it
         toolchains=tuple(_tool(cc, _BUILT, build=f'{cc} -O1 -o {_BUILT} "$0" -lm') for cc in ("cc", "gcc", "clang")),
         install="gcc libc6-dev",
     ),
@@ -173,7 +173,7 @@ _TABLE = (
         also=(),
         file="Main.java",
         suffixes=(".java",),
-        # compiles in memory and runs; `javac` shows that it is a JDK. The serial collector starts with few threads.
+        # compiles in memory and runs; `javac` proves that it is a JDK. The serial collector starts few threads.
         toolchains=(_tool("java javac", "java -XX:+UseSerialGC {}"),),
         install="default-jdk-headless",
     ),
@@ -202,7 +202,7 @@ _ALSO = {other: language for language in _TABLE for other in (language.name, *la
 
 
 def language(name: object, label: str = "language") -> Language:
-    """The row of a name or of one of its other names. Raises CapsuleError E1003, E1005."""
+    """Return the row of a language by any of its names. Raises CapsuleError E1003, E1005."""
     word = check_string(name, label)
     found = _ALSO.get(word.lower())
     if found is None:
@@ -213,13 +213,13 @@ def language(name: object, label: str = "language") -> Language:
 
 
 def language_of_file(path: str) -> Language | None:
-    """The row that a file's name tells, if any."""
+    """Return the row for the suffix of a file name; None if there is none."""
     name = path.rpartition("/")[2]
     return next((one for one in _TABLE if name.endswith(one.suffixes) and name not in one.suffixes), None)
 
 
 def toolchain(row: Language, works: Callable[[Toolchain], bool]) -> Toolchain:
-    """The first of a language's toolchains that works. Raises CapsuleError E1010."""
+    """Return the first toolchain of a language that works. Raises CapsuleError E1010."""
     for one in row.toolchains:
         if works(one):
             return one
@@ -243,13 +243,13 @@ def program(
     arguments: Sequence[str] = (),
     file: str | None = None,
 ) -> Program:
-    """Code as what a request has to say. `file` is the name of the source, if not the language's usual one."""
+    """Return the request fields that run `code`. `file` is the name of the source file, if not the usual one."""
     tools = toolchain(row, works)
     name = file or _usual_file(code, row)
     source = f"./{name}" if name.startswith("-") else name
     stem = name.rpartition(".")[0]
     run = [word.replace("{stem}", stem).replace("{}", source) for word in tools.run]
-    # The shell's exit code is the compiler's when that fails. No name is ever a part of the line: `$0` is the source.
+    # If the compiler fails, its exit code is the shell's. No file name is part of the shell line: `$0` is the source.
     build = ("sh", "-c", f'{tools.build} && exec "$@"', source) if tools.build else ()
     return Program(
         command=(*build, *run, *arguments),
@@ -261,7 +261,7 @@ def program(
 
 
 def _usual_file(code: str, row: Language) -> str:
-    """The language's file name; an ES module by another, which Node before 22.7 does not see from its text."""
+    """Return the language's file name; `.mjs` for an ES module, which Node before 22.7 does not detect."""
     if row.name != "javascript" or "require(" in code:
         return row.file
     is_module = any(line.startswith(("import ", "import{", "export ", "export{")) for line in code.splitlines())

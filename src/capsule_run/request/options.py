@@ -1,7 +1,7 @@
-"""The command line, read by hand from one table: `argparse` costs 8 ms, and could not say what is wrong as well.
+"""Parse the command line from one table of options. `argparse` costs 8 ms, and its errors are less precise.
 
-Pure: words in, an `Options` value or CapsuleError out. Options become the fields of a request mapping, each passed by
-the same checker as in JSON. Called by `cli`; `help` prints the table.
+Pure. Options become fields of a request mapping, checked by the same checkers as JSON. Called by `cli`; `cli.help` prints the
+table.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 
     from capsule_run.model.request import Request
 
-    # From the word given and the option's name to what the request mapping holds. Every checker of strings is one.
+    # (word, option name) → value for the request mapping. Every checker of strings is a reader.
     Reader = Callable[[str, str], object]
 
 
 class Option(Value):
-    """One line of the table. `field` is the request field that it fills, or else the field of `Options`.
+    """One row of the table. `field` is the request field that the option sets, or else the field of `Options`.
 
-    An option with a `metavar` takes a value, which `read` makes of a word; one without stores what it `gives`.
-    One that `repeats` adds to a list, which is the field.
+    An option with a `metavar` takes a value, which `read` parses; one without stores `gives`. The values of an option that
+    `repeats` are collected in a list.
     """
 
     long: str
@@ -76,7 +76,7 @@ def _size(field: str) -> Reader:
 def _variable(word: str, label: str) -> object:
     name, equals, text = word.partition("=")
     if not equals:
-        # The word is not shown: what was meant as a name may be a secret.
+        # The word is not shown: it may be a secret.
         why, hint = "must be KEY=VALUE", 'your environment is not inherited; pass a value with `--env KEY="$KEY"`'
         raise refuse("E1005", label, why, hint=hint)
     return check_variable(name, text, label)
@@ -154,7 +154,7 @@ _REPEATING = (
 )
 
 OPTIONS = (
-    # The seed's, in its order and its words.
+    # The original options, in their order and wording.
     _line("--json", "", "Read JSON request from stdin", "json"),
     _line("-t, --timeout", "<MS>", "Command timeout in milliseconds", "timeout_ms", _number("timeout_ms")),
     _resource("-m, --memory", "<SIZE>", "Memory limit (e.g., 256M, 1G)", "memory_bytes", _size),
@@ -178,7 +178,7 @@ OPTIONS = (
     _line("-v, --verbose", "", "Verbose output", "verbose"),
     _line("-h, --help", "", "Print help", "action", gives=HELP),
     _line("-V, --version", "", "Print version", "action", gives=VERSION),
-    # Ours.
+    # Additional options.
     _line("--dry-run", "", "Print the steps of the run without running it", "dry_run"),
     _line(
         "--workspace", "<DIR[:MODE]>", "Directory shown at /workspace (cow/ro/rw)", "isolation.workspace", _workspace
@@ -254,12 +254,12 @@ _BY_NAME = {name: option for option in OPTIONS for name in (option.long, option.
 
 
 def read_options(words: Sequence[str]) -> Options:
-    """The command line after the program's name; CapsuleError E10xx. `-h` and `-V` win over what follows them."""
+    """Parse the command line after the program's name. `-h` and `-V` win over what follows. Raises CapsuleError E10xx."""
     return _checked(parse_words(words))
 
 
 def parse_words(words: Sequence[str]) -> Options:
-    """`read_options` for a subcommand, which decides itself what may stand behind the options."""
+    """Parse options like `read_options`, without checking what follows them: for subcommands."""
     stored: dict[str, object] = {}
     named: dict[str, str] = {}
     position = 0
@@ -282,9 +282,9 @@ def parse_words(words: Sequence[str]) -> Options:
 
 
 def options_in(word: str) -> Iterator[tuple[Option, str | None]]:
-    """The options in one word, each with the value that is in the word too: `--opt=value`, `-t5`, `-vh`."""
+    """Yield the options in one word, each with its value if that is in the same word: `--opt=value`, `-t5`, `-vh`."""
     name, equals, text = word.partition("=")
-    if word.startswith("--") or "-" + name in _BY_NAME:  # `-memory` is a slip, not `-m emory`
+    if word.startswith("--") or "-" + name in _BY_NAME:  # `-memory` is an error, not `-m emory`
         option = _BY_NAME.get(name)
         if option is None:
             raise _unknown(name)
@@ -370,10 +370,10 @@ def _checked(options: Options) -> Options:
 
 
 def build_request(options: Options) -> Request:
-    """The request of a command line that gives a command."""
+    """Return the request for a command line with a command. Raises CapsuleError E10xx."""
     return request_from_mapping({**options.fields, "command": options.command})
 
 
 def build_json_request(options: Options, text: bytes) -> Request:
-    """The request in a JSON text; the options are defaults for what it does not give (`request.parse.with_defaults`)."""
+    """Return the request in a JSON text, with the options as defaults (`request.parse.with_defaults`)."""
     return parse_request(text, defaults=options.fields)

@@ -1,7 +1,7 @@
-"""The JSON contract: a request as JSON (or as the mapping that JSON would give) to a value. `response` is the way back.
+"""Parse a request from JSON, or from the mapping that JSON would give.
 
-One table, `FIELDS`, says for every field what may be in it. The command line and the SDK have no checks of their own:
-they build the same mapping, and where they want a label of theirs they call the field's checker. Rank 1: pure.
+Pure. One table, `FIELDS`, has the checker of every field. The command line and the SDK have no checks of their own: they
+build the same mapping, and call a field's checker themselves to name their own option or argument in errors.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ MAX_COMMAND_STRINGS = 1 << 16
 
 
 def check_object(value: object, label: str, table: Mapping[str, Checker]) -> dict[str, object]:
-    """The fields of an object, each passed by its checker; an unknown one is refused."""
-    if isinstance(value, Value):  # one of ours, such as `Resources`, stands for what it was given
+    """Return the checked fields of an object. Raises E1002 for an unknown field."""
+    if isinstance(value, Value):  # a value such as `Resources` counts as the fields it was given
         value = _given_fields(value, value.__dict__)
     if not isinstance(value, dict):
         raise wrong_type(label, "an object", value)
@@ -74,14 +74,14 @@ def check_object(value: object, label: str, table: Mapping[str, Checker]) -> dic
     return {name: check(value[name], prefix + name) for name, check in table.items() if name in value}
 
 
-_TOP = "request"  # what the whole is called in messages; its fields have no prefix
+_TOP = "request"  # the label of the whole request in messages; its fields have no prefix
 
 
 def _unknown_field(key: object, label: str, table: Mapping[str, Checker]) -> CapsuleError:
     name = key if isinstance(key, str) else str(key)
     guess = nearest(name, table)
     if guess is None and label == _TOP:
-        # The usual slip is the right field at the wrong level.
+        # A common mistake is the right field at the wrong level.
         guess = next((path for path in FIELDS if path.rpartition(".")[2] == name), None)
     why = f"unknown field {shown(name)}" + (f"; did you mean `{guess}`?" if guess else "")
     return refuse("E1002", label, why, hint="known fields: " + ", ".join(table))
@@ -101,7 +101,7 @@ _WORKSPACE: dict[str, Checker] = {"source": check_source, "mode": check_workspac
 
 
 def check_bind(value: object, label: str) -> Bind:
-    """One bind: source and destination, read-only unless it says otherwise."""
+    """Check a bind: source, destination, and mode (read-only by default)."""
     fields = check_object(value, label, _BIND)
     _need(fields, "source", label)
     _need(fields, "destination", label)
@@ -109,7 +109,7 @@ def check_bind(value: object, label: str) -> Bind:
 
 
 def check_workspace(value: object, label: str) -> Workspace | None:
-    """A directory, or an object with its mode; None is a workspace that starts empty."""
+    """Check a workspace: a directory, or an object with its mode; None is an empty workspace."""
     if value is None:
         return None
     value = text_of_path(value)
@@ -207,7 +207,7 @@ _REQUEST: dict[str, Checker] = {
     "apply_changes": check_boolean,
     "save_changes": check_source,
 }
-# Every field by its path: what the doors look a checker up in.
+# Every field by its path: interfaces look up checkers here.
 FIELDS: dict[str, Checker] = {
     **_REQUEST,
     **{f"resources.{name}": check for name, check in _RESOURCES.items()},
@@ -216,7 +216,7 @@ FIELDS: dict[str, Checker] = {
 
 
 def request_from_mapping(given: object) -> Request:
-    """The request that a mapping (as JSON gives it; tuples and bytes also pass) describes; CapsuleError E10xx."""
+    """Return the request for a mapping as JSON gives it; tuples and bytes are accepted, too. Raises CapsuleError E10xx."""
     fields = check_object(given, _TOP, _REQUEST)
     _need(fields, "command", _TOP)
     if "stdin_base64" in fields:
@@ -245,7 +245,7 @@ def _check_command_size(request: Request) -> None:
 
 
 def nested(fields: Mapping[str, object]) -> dict[str, object]:
-    """The request mapping of fields that are named by path, as in `FIELDS`."""
+    """Return the request mapping for fields named by path, as in `FIELDS`."""
     mapping: dict[str, object] = {}
     for path, field in fields.items():
         group, dot, name = path.partition(".")
@@ -259,10 +259,10 @@ def nested(fields: Mapping[str, object]) -> dict[str, object]:
 
 
 def with_defaults(given: object, defaults: Mapping[str, object]) -> object:
-    """A request mapping, completed by fields that it does not give.
+    """Return a request mapping completed with defaults for the fields that it does not give.
 
-    Objects (also `environment`) are completed key by key; a list or a single value is the request's or the default,
-    never a mixture, and a `null` that the request gives is given.
+    Objects (also `environment`) are completed key by key. A list or a single value comes from one of the two, and a `null`
+    in the request counts as given.
     """
     if not isinstance(given, dict):
         return given
@@ -276,9 +276,9 @@ def with_defaults(given: object, defaults: Mapping[str, object]) -> object:
 
 
 def parse_request(text: bytes, *, defaults: Mapping[str, object] | None = None) -> Request:
-    """The request in a JSON text, with `defaults` for what it does not give; CapsuleError E10xx.
+    """Parse a request from a JSON text, with `defaults` for fields that it does not give.
 
-    The error carries the request's `execution_id` if that could be read, so that a refusal can be matched to it.
+    Raises CapsuleError E10xx, with the request's `execution_id` if that could be read.
     """
     given = strict_json.loads(_decoded(text))
     completed = with_defaults(given, defaults or {})
@@ -306,18 +306,18 @@ def _readable_id(given: object) -> str | None:
     try:
         return check_execution_id(given["execution_id"], "execution_id")
     except CapsuleError:
-        return None  # the refusal already says that it, or something before it, is wrong
+        return None  # the error already reports it, or a field before it
 
 
 def check_request(request: Request) -> Request:
-    """A request that a program made by hand, checked like any other (a NUL in it would be read as the plan's)."""
+    """Check a `Request` that a program constructed, like any other (a NUL in it would corrupt the plan)."""
     if len(dict(request.environment)) != len(request.environment):
         raise refuse("E1009", "environment", "a name is given twice")
     return request_from_mapping(request_to_mapping(request))
 
 
 def request_to_mapping(request: Request) -> dict[str, object]:
-    """The mapping that `request_from_mapping` makes this request of; what was not given is absent."""
+    """Return the mapping from which `request_from_mapping` makes this request; what was not given is absent."""
     isolation = _given_fields(request.isolation, _ISOLATION)
     if request.isolation.binds:
         isolation["binds"] = [_given_fields(bind, _BIND) for bind in request.isolation.binds]

@@ -1,7 +1,7 @@
-"""Sizes as people write and read them: `256M`, "256 MiB". Rank 1: pure.
+"""Parse and format sizes: `256M`, "256 MiB". Pure.
 
-Units are powers of 1024 and their case does not matter: `K`, `KB` and `KiB` are one unit, as everywhere that memory
-is counted. A fraction is accepted and rounded down to a whole byte (`1.5G`).
+Units are powers of 1024, in any case: `K`, `KB` and `KiB` are the same unit. A fraction is rounded down to a whole byte
+(`1.5G`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MAX_LETTERS = 32  # longer than any size that fits; keeps the arithmetic small
 
 
 def parse_size(text: str, *, label: str = "size") -> int:
-    """Bytes of a written size; `label` names its place in messages. CapsuleError E1005 or E1004 where it is none."""
+    """Return the bytes of a written size. `label` names its place in messages. Raises CapsuleError E1004, E1005."""
     number = text.rstrip("BKMGTibkmgt")
     shift = _SHIFTS.get(text[len(number) :].lower())
     negative = number.startswith("-")
@@ -47,7 +47,7 @@ def _out_of_range(label: str) -> CapsuleError:
 
 
 def format_size(size: int) -> str:
-    """A size for people: "256 MiB", "1.5 GiB", "1000 bytes". Rounded down to a tenth, so a limit never looks larger."""
+    """Return a size for people: "256 MiB", "1.5 GiB", "1000 bytes". Rounds down to a tenth: a limit never looks larger."""
     for unit, shift in (("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)):
         if size >= 1 << shift:
             tenths = (size * 10) >> shift

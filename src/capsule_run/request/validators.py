@@ -1,10 +1,10 @@
-"""What each single value of a request may be: one checker for each kind, used by JSON, command line and SDK alike.
+"""Validate single values of a request: one checker for each kind, used by JSON, the command line and the SDK.
 
-A checker takes a value and the label of its place (`resources.memory_bytes`, `--memory`), and returns what the request
-holds or raises CapsuleError. Rank 1: pure; called by `jsonapi` and the doors.
+A checker takes a value and the label of its place (`resources.memory_bytes`, `--memory`), and returns the checked value or
+raises CapsuleError. Pure; called by `parse` and `options`.
 
-A string may hold U+DC80–U+DCFF, which stand for the bytes 80–FF that are not UTF-8, as in `os.fsdecode`: so every
-argument and path that Linux can have has a spelling. Any other lone surrogate is refused.
+A string may contain U+DC80–U+DCFF, which stand for the bytes 80–FF that are not UTF-8, as in `os.fsdecode`: every argument
+and path of Linux can be written. Any other lone surrogate is invalid.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ _LABEL_LETTERS = _ID_LETTERS - frozenset("._:")
 
 
 def refuse(code: str, label: str, why: str, *, hint: str | None = None, **details: object) -> CapsuleError:
-    """The error for the field (or option) `label`, which is also in its details."""
+    """Return the error for the field or option `label`, which is also in its details."""
     return CapsuleError(code, f"{label}: {why}", details={"field": label, **details}, hint=hint)
 
 
 def quoted(text: str) -> str:
-    """A text as JSON writes it. Only messages need it, and what only messages need is imported by who has one."""
+    """Return a text as a JSON string, for messages."""
     return strict_json.quoted(text)
 
 
 def shown(value: object) -> str:
-    """A value as JSON, cut to what fits in a message; containers and bytes by type only."""
+    """Return a value as JSON, shortened to fit in a message; only the type of containers and bytes."""
     if value is None or isinstance(value, (bool, int, float, str)):
         if isinstance(value, int) and value.bit_length() > 64:
             return f"a number of {value.bit_length()} bits"
@@ -66,12 +66,12 @@ def _kind(value: object) -> str:
 
 
 def wrong_type(label: str, wanted: str, value: object, *, hint: str | None = None) -> CapsuleError:
-    """The error for a value of another type than `wanted`, which is named but not shown."""
+    """Return the error for a value of another type than `wanted`. It names the type and does not show the value."""
     return refuse("E1003", label, f"must be {wanted}, got {_kind(value)}", hint=hint)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that somebody who wrote `word` probably meant, if there is one."""
+    """Return the known word most similar to `word`, if one is similar enough for a "did you mean"."""
     if len(word) > _MAX_SHOWN:
         return None
     best, best_distance = None, max(1, len(word) // 3) + 1
@@ -84,7 +84,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def _edit_distance(left: str, right: str) -> int:
-    """Letters to insert, delete, replace or swap with their neighbour to make one word of the other."""
+    """Return the edit distance: letters to insert, delete, replace or swap with their neighbour."""
     before: list[int] = []
     row = list(range(len(right) + 1))
     for i, a in enumerate(left, 1):
@@ -98,7 +98,7 @@ def _edit_distance(left: str, right: str) -> int:
 
 
 def integer(low: int, high: int, unit: str = "") -> Checker:
-    """A checker of whole numbers from `low` to `high`; neither `true` nor `5000.0` is one."""
+    """Return a checker of integers from `low` to `high`; neither `true` nor `5000.0` is one."""
 
     def check(value: object, label: str) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
@@ -113,12 +113,12 @@ def integer(low: int, high: int, unit: str = "") -> Checker:
 
 
 def number(low: float, high: float, unit: str = "") -> Checker:
-    """A checker of numbers, whole or with a fraction, from `low` to `high`."""
+    """Return a checker of numbers from `low` to `high`."""
 
     def check(value: object, label: str) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise wrong_type(label, "a number", value)
-        if not low <= value <= high:  # also for what is no number at all
+        if not low <= value <= high:  # NaN fails, too
             raise refuse(
                 "E1004", label, f"must be from {low} to {high}{unit}, got {shown(value)}", minimum=low, maximum=high
             )
@@ -128,7 +128,7 @@ def number(low: float, high: float, unit: str = "") -> Checker:
 
 
 def choice(*words: str) -> Checker:
-    """A checker of one of some words."""
+    """Return a checker that accepts one of `words`."""
 
     def check(value: object, label: str) -> str:
         if not isinstance(value, str):
@@ -142,7 +142,7 @@ def choice(*words: str) -> Checker:
 
 
 def list_of(check_item: Checker) -> Checker:
-    """A checker of lists, whose every item passes `check_item`."""
+    """Return a checker of lists that checks each item with `check_item`."""
 
     def check(value: object, label: str) -> tuple[object, ...]:
         if not isinstance(value, (list, tuple)):
@@ -153,14 +153,14 @@ def list_of(check_item: Checker) -> Checker:
 
 
 def check_boolean(value: object, label: str) -> bool:
-    """True or false, and no 0, 1 or "yes"."""
+    """Check true or false; 0, 1 and "yes" are invalid."""
     if not isinstance(value, bool):
         raise wrong_type(label, "true or false", value)
     return value
 
 
 def encode(text: str, label: str) -> bytes:
-    """The bytes that a string stands for."""
+    """Return the bytes that a string stands for."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
@@ -169,7 +169,7 @@ def encode(text: str, label: str) -> bytes:
 
 
 def check_string(value: object, label: str) -> str:
-    """Text that the kernel can take: no NUL. Never shown in a message: it may be a secret."""
+    """Check a text without NUL, which the kernel can take. It may be a secret: no message shows it."""
     if not isinstance(value, str):
         raise wrong_type(label, "a string", value)
     if "\0" in value:
@@ -180,7 +180,7 @@ def check_string(value: object, label: str) -> str:
 
 
 def text_of_path(value: object) -> object:
-    """The text of an `os.PathLike`, as `os.fsdecode` gives it; anything else as it is. JSON has none."""
+    """Return the text of an `os.PathLike`, as `os.fsdecode` does; any other value unchanged."""
     to_path = getattr(type(value), "__fspath__", None)
     if to_path is None:
         return value
@@ -189,7 +189,7 @@ def text_of_path(value: object) -> object:
 
 
 def check_source(value: object, label: str) -> str:
-    """A path of the caller's, absolute or relative to the caller's directory: a string, or an `os.PathLike`."""
+    """Check a host path, absolute or relative to the caller's directory: a string or an `os.PathLike`."""
     path = check_string(text_of_path(value), label)
     if not path:
         raise refuse("E1005", label, "must not be empty")
@@ -203,7 +203,7 @@ def check_source(value: object, label: str) -> str:
 
 
 def check_directory(value: object, label: str) -> str:
-    """An absolute path inside, in its shortest spelling: no `.`, no doubled or last slash."""
+    """Check an absolute path inside; return it normalized: no `.`, no double or trailing slash."""
     path = check_source(value, label)
     if not path.startswith("/"):
         raise refuse("E1005", label, f"must be an absolute path, got {shown(path)}")
@@ -214,13 +214,13 @@ def check_directory(value: object, label: str) -> str:
 
 
 def check_place(value: object, label: str) -> str:
-    """A path that is shown where it is: absolute as inside, or relative to the caller's directory."""
+    """Check a path shown at the same place: absolute, or relative to the caller's directory."""
     path = check_source(value, label)
     return check_directory(path, label) if path.startswith("/") else path
 
 
 def check_command(value: object, label: str) -> tuple[str, ...]:
-    """The words of a command: at least one, and the first not empty."""
+    """Check the words of a command: at least one, and the first not empty."""
     if isinstance(value, str):
         raise wrong_type(label, "a list of strings", value, hint='pass a shell command as ["sh", "-c", "COMMAND"]')
     if not isinstance(value, (list, tuple)):
@@ -234,7 +234,7 @@ def check_command(value: object, label: str) -> tuple[str, ...]:
 
 
 def check_variable(name: object, value: object, label: str) -> tuple[str, str]:
-    """One variable of the environment; `label` is the place of the whole environment."""
+    """Check one environment variable; `label` names the whole environment."""
     if not isinstance(name, str):
         raise wrong_type(f"{label} name", "a string", name)
     if not name or "=" in name or "\0" in name:
@@ -246,14 +246,14 @@ def check_variable(name: object, value: object, label: str) -> tuple[str, str]:
 
 
 def check_environment(value: object, label: str) -> tuple[tuple[str, str], ...]:
-    """An object of variables. A value is never shown in a message: it may be a secret."""
+    """Check an object of environment variables. A value may be a secret: no message shows it."""
     if not isinstance(value, dict):
         raise wrong_type(label, "an object", value)
     return tuple([check_variable(name, text, label) for name, text in value.items()])
 
 
 def check_stdin(value: object, label: str) -> bytes:
-    """Text to feed the command, or bytes where the caller is Python."""
+    """Check the command's input: text, or bytes from Python."""
     if isinstance(value, bytes):
         return value
     if not isinstance(value, str):
@@ -262,7 +262,7 @@ def check_stdin(value: object, label: str) -> bytes:
 
 
 def check_base64(value: object, label: str) -> bytes:
-    """The bytes of strict base64: standard alphabet, padded, nothing between."""
+    """Check strict base64 (standard alphabet, padded, no line breaks); return its bytes."""
     if not isinstance(value, str):
         raise wrong_type(label, "a string", value)
     try:
@@ -272,7 +272,7 @@ def check_base64(value: object, label: str) -> bytes:
 
 
 def check_execution_id(value: object, label: str) -> str:
-    """A UUID, or any short name that is safe in a log line and a file name."""
+    """Check a UUID, or a short name that is safe in a log line and a file name."""
     if not isinstance(value, str):
         raise wrong_type(label, "a string", value)
     if not 1 <= len(value) <= 128 or not _ID_LETTERS.issuperset(value):
@@ -285,9 +285,9 @@ _check_id = integer(0, _MOST_ID)
 
 
 def check_user(value: object, label: str) -> int | str:
-    """A number for user and group, or "UID:GID"."""
+    """Check a number for user and group, or "UID:GID"."""
     if not isinstance(value, str):
-        return _check_id(value, label)  # type: ignore[return-value]  # an integer is what it checks
+        return _check_id(value, label)  # type: ignore[return-value]  # it returns an integer
     parts = value.split(":")
     if len(parts) > 2 or not all(part.isascii() and part.isdigit() and len(part) <= 5 for part in parts):
         raise refuse("E1005", label, f"must be a number, or UID:GID, from 0 to {_MOST_ID}, got {shown(value)}")
@@ -297,12 +297,12 @@ def check_user(value: object, label: str) -> int | str:
 
 
 def check_profile(value: object, label: str) -> str:
-    """A syscall profile: a name, NAME+GROUP, or a path of a TOML file; whether it exists is found out later."""
+    """Check the form of a syscall profile: a name, NAME+GROUP, or the path of a TOML file. It is looked up later."""
     return check_source(value, label)
 
 
 def check_hostname(value: object, label: str) -> str:
-    """One label of RFC 1123."""
+    """Check a host name: one label of RFC 1123."""
     if not isinstance(value, str):
         raise wrong_type(label, "a string", value)
     if not 1 <= len(value) <= 63 or not _LABEL_LETTERS.issuperset(value) or value[0] == "-" or value[-1] == "-":

@@ -1,4 +1,4 @@
-"""What everything stands on: values, errors and their codes, strict JSON, paths by their text.
+"""The ground for all packages: values, errors and their codes, strict JSON, lexical paths.
 
 Imports nothing of the other packages and never touches the system. Read first: `value`.
 """

@@ -1,6 +1,6 @@
-"""The errno values that a report carries, in words.
+"""Words for the errno values in a report.
 
-Rank 0. `os.strerror` has no place in pure modules, and says less. Imported by what describes a failure.
+Pure modules may not call `os.strerror`, and these words are more specific. Imported only after a failure.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The catalogue of error codes, the only one.
+"""The catalogue of error codes.
 
-Rank 0: imports nothing but the values. A code, once published, keeps its meaning. `docs/errors.md` is
+A published code keeps its meaning. `docs/errors.md` is
 `catalogue_markdown()` written to a file, and a test compares the two.
 """
 
@@ -12,7 +12,7 @@ from capsule_run._base.value import Value
 # Whose fault it is: the request's (or its caller's), the host's, the program's that ran, or ours.
 REQUEST, HOST, PROGRAM, OURS = "request", "host", "program", "ours"
 
-# The class of a code decides the exit code of the command line, unless `_OWN_EXITS` says otherwise.
+# The class of a code determines the exit code of the command line, unless `_OWN_EXITS` has one.
 _CLASS_EXITS = {"E1": 2, "E2": 125, "E3": 126, "E4": 137, "E5": 137, "E6": 125}
 
 # Instead of a number: the command's own exit code, or 128+N where signal N ended the command or the caller.
@@ -27,8 +27,8 @@ _OWN_EXITS: dict[str, int | str] = {
 }
 _STATUSES = {"E3006": TIMEOUT, "E3007": KILLED, "E4": KILLED, "E5": KILLED}
 
-# code: (cause, whose fault, meaning, hint). The hint is what to do when whoever raises knows nothing better;
-# empty where there is nothing to do that the message does not say.
+# code: (cause, whose fault, meaning, hint). The hint is the default for errors raised without one; empty if the message
+# already says what to do.
 _ROWS: dict[str, tuple[str, str, str, str]] = {
     "E1001": ("malformed_json", REQUEST, "the request is not valid JSON", "send one JSON object, encoded as UTF-8"),
     "E1002": ("unknown_field", REQUEST, "the request has an unknown field", ""),

@@ -1,6 +1,6 @@
-"""The exception that carries a code of the catalogue, and what the command line makes of a failure.
+"""The exception with a stable error code, the same as a value, and exit codes of the command line.
 
-Rank 0. The catalogue itself (`codes`) is read when something has failed: most runs do without.
+The catalogue of codes (`error_codes`) is imported only after a failure.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ class Failure(Value):
         return {**fields, "hint": self.hint} if self.hint else fields
 
 
-BROKEN_PIPE_EXIT = 141  # 128 + SIGPIPE: what a program has whose reader has left
+BROKEN_PIPE_EXIT = 141  # 128 + SIGPIPE: the exit code of a program whose reader has closed the pipe
 
 
 class CapsuleError(Exception):
-    """What went wrong, with a stable code, a message for people, a cause for machines and a hint.
+    """An error with a stable code, a message for people, a cause for programs and a hint.
 
-    `cause` and `hint` are the catalogue's unless the place that raises knows better. `execution_id` is the one that
-    a refused request carried, None when it carried none that is usable: a door puts it there.
-    Message and hint are one line each, whatever they quote (`printable`); `details` are exact.
+    `cause` and `hint` default to those of the catalogue. `execution_id` is the id of the invalid request, None if it has no
+    valid one; the interface that received the request sets it. Message and hint are one line each, whatever they quote
+    (`printable`); `details` are exact.
     """
 
     def __init__(
@@ -63,7 +63,9 @@ class CapsuleError(Exception):
         details: Mapping[str, object] | None = None,
         hint: str | None = None,
     ) -> None:
-        if cause is None or hint is None:  # without a descriptor no module can be loaded, and this is to be told
+        if (
+            cause is None or hint is None
+        ):  # `exhaustion` gives both: without a descriptor the catalogue cannot be imported
             line = error_codes.entry(code)
             cause = line.cause if cause is None else cause
             hint = line.hint if hint is None else _printable(hint)
@@ -78,11 +80,11 @@ class CapsuleError(Exception):
             self.add_note(f"hint: {self.hint}")
 
     def failure(self) -> Failure:
-        """The same as a value, for a result."""
+        """Return the error as a value, for a result."""
         return Failure(code=self.code, message=self.message, cause=self.cause, details=self.details, hint=self.hint)
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Exception's own would call `CapsuleError("E1001: …")`: errors cross process pools.
+        # Errors cross process pools, and Exception.__reduce__ would call `CapsuleError("E1001: …")`.
         given = (self.code, self.message, self.cause, self.details, self.hint)
         return _unpickled, given, {"execution_id": self.execution_id}
 
@@ -106,13 +108,16 @@ EXHAUSTED = {
     EMFILE: "too many open files",
 }
 LEAST_DESCRIPTORS = 20  # with fewer no run gets as far as its command (tests/sandbox/test_few_descriptors.py)
-_USUAL_DESCRIPTORS = 64  # besides those that the caller has open itself
-_CORES_OWN = 40  # descriptors of the core, besides one for each path that is shown
+_USUAL_DESCRIPTORS = 64  # in addition to those that the caller has open
+_CORES_OWN = 40  # descriptors of the core, in addition to one for each path that is shown
 _OF_DLOPEN = ("Too many open files", "No file descriptors available")  # glibc, musl: an ImportError has no errno
 
 
 def exhaustion(errno: int, what: str = "", *, sources: int = 0) -> CapsuleError:
-    """E6003 for one of `EXHAUSTED`. `what` could not be done, for a run that shows so many paths."""
+    """Return E6003 for one of `EXHAUSTED`.
+
+    :param what: what could not be done. :param sources: the number of paths that the run shows, for the hint.
+    """
     hint = "free some, or run fewer sandboxes at a time"
     if errno == EMFILE:
         needed = max(_USUAL_DESCRIPTORS, _CORES_OWN + sources)
@@ -125,7 +130,7 @@ def exhaustion(errno: int, what: str = "", *, sources: int = 0) -> CapsuleError:
 
 
 def exhausted(error: OSError | ImportError | MemoryError) -> CapsuleError | None:
-    """E6003 for a call, or an import, that failed because nothing was left to give; None for any other."""
+    """Return E6003 for a call or an import that failed for lack of memory or descriptors; None for any other error."""
     number = getattr(error, "errno", None)
     # unix(7): the descriptors in flight of a user count against the limit of each sender
     if number == ETOOMANYREFS or any(words in str(error) for words in _OF_DLOPEN):
@@ -134,7 +139,7 @@ def exhausted(error: OSError | ImportError | MemoryError) -> CapsuleError | None
 
 
 def exit_status(failure: Failure | None, exit_code: int | None) -> int:
-    """The exit code of the command line for a result, as design section 5 has it."""
+    """Return the exit code of the command line for a result (docs/errors.md)."""
     if exit_code is not None:
         return exit_code
     if failure is None:

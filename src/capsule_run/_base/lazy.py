@@ -1,6 +1,6 @@
-"""Modules that are loaded when they are used (PEP 562): a package lists in its `__init__` which of its modules wait, and why.
+"""Import modules on first use (PEP 562): a package lists in its `__init__` its lazy modules, and when each is needed.
 
-Users import them at the top of their file as usual, and get a stand-in that loads the module on its first use.
+Other modules import them at the top of the file as usual, and get a stand-in that imports the module on first use.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class _Waiting:
-    """Stands for a module until that is imported, and then hands everything on to it."""
+    """A stand-in for a module: imports it on first use, and forwards every attribute access to it."""
 
     __slots__ = ("_module", "_module_name")
     _module: object | None
@@ -47,7 +47,7 @@ def _loaded(waiting: _Waiting) -> object:
 
 
 def loaded_when_used(package: str, modules: Mapping[str, str]) -> Callable[[str], object]:
-    """The `__getattr__` of a package whose `modules` wait: name → when the module is needed."""
+    """Return the `__getattr__` of a package with lazy `modules`: name → when the module is needed."""
 
     def stand_in(name: str) -> object:
         if name not in modules:

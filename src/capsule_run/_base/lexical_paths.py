@@ -1,4 +1,4 @@
-"""Paths by their text alone, and the directories that make up the sandbox's own tree."""
+"""Path arithmetic without the file system, and the directories of the sandbox's own tree."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ WORKSPACE = "/workspace"
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 SHIM_DIRECTORY = "/run/capsule/bin"
 SHIMMED = ("python", "python3")
-# Directories that are the sandbox's own: nothing of the host may be put over them.
+# Directories of the sandbox itself: no host path may be shown there, unless forced.
 SYSTEM_DIRECTORIES = (
     "/",
     "/bin",
@@ -24,24 +24,24 @@ SYSTEM_DIRECTORIES = (
     "/sys",
     "/usr",
 )
-# Beneath these, too: they are read-only trees of the host, or the kernel's own.
+# Trees of which the same holds for every path beneath: read-only trees of the host, or the kernel's.
 SYSTEM_TREES = ("/bin", "/dev", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run/capsule", "/sbin", "/sys", "/usr")
-# And over these nothing, however much it is asked for: without them the wall has a gap.
+# Trees that can never be replaced, even if forced: the sandbox relies on them.
 HELD_TREES = ("/dev", "/proc", "/run/capsule")
-# Writable, private and empty in every sandbox: asking for one of them asks for what is there already.
+# Writable, private and empty in every sandbox; a request for one of them changes nothing.
 PRIVATE_DIRECTORIES = ("/tmp", "/var/tmp", "/dev/shm", WORKSPACE)
-# Each with the place on our own tmpfs that shows there, and its mode.
+# Each with its directory on the tmpfs, and its mode.
 SCRATCH_PLACES = (("/tmp", "/tmp", "1777"), ("/dev/shm", "/shm", "1777"))
 VAR_TMP = ("/var/tmp", "/var-tmp", "1777")
 
 
 def within(path: str, tree: str) -> bool:
-    """Whether `path` is `tree` or lies beneath it (by whole components: /homestead is not within /home)."""
+    """Return whether `path` is `tree` or lies beneath it (by whole components: /homestead is not within /home)."""
     return path == tree or path.startswith(tree if tree.endswith("/") else tree + "/")
 
 
 def normal(path: str) -> str:
-    """The absolute path without empty, `.` and `..` components, by its text alone."""
+    """Return the absolute path without empty, `.` and `..` components."""
     parts: list[str] = []
     for part in path.split("/"):
         if part == "..":
@@ -52,17 +52,17 @@ def normal(path: str) -> str:
 
 
 def shown_already(path: str) -> bool:
-    """Whether a read-only path is part of every sandbox: /usr and what /bin and its like lead to."""
+    """Return whether every sandbox shows this path read-only: /usr, and what /bin, /lib and so on lead to."""
     return any(within(path, tree) for tree in SYSTEM_TREES if tree not in ("/dev", "/proc", "/sys", "/run/capsule"))
 
 
 def is_home(path: str, home: str) -> bool:
-    """Whether a directory is somebody's home: the caller's as its environment says, or by its place, in case that lies."""
+    """Return whether a directory is a home directory: the caller's `home`, /root, or one in /home."""
     return path in (home, "/root") or (path.startswith("/home/") and path.count("/") == 2)
 
 
 def trees_of(prefix: str, home: str) -> tuple[str, ...]:
-    """The trees of an installation at `prefix`: itself, or its own folders where it shares its place with other things."""
+    """Return the trees of an installation at `prefix`: the prefix itself, or only `bin` and `lib` if it is a home directory."""
     if is_home(prefix.removesuffix("/.local"), home):
         return (f"{prefix}/bin", f"{prefix}/lib")
     return (prefix,)

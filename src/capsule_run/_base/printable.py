@@ -1,17 +1,17 @@
-r"""Text that others chose, made harmless before a person, a model or a terminal reads it as part of a sentence of ours.
+r"""Escape untrusted text before a message quotes it for a person, a model or a terminal.
 
-Rank 0: pure. Every name, path, command and line of output that a message quotes goes through `printable`: what could end
-our line, move a cursor, hide or reorder words is written as an escape (`\n`, `\u202e`). Values of JSON stay exact; JSON
-escapes them itself.
+Pure. Every name, path, command and line of output that a message quotes goes through `printable`: characters that could end
+the line, move the cursor, hide or reorder text are escaped (`\n`, `\u202e`). Values in JSON stay exact; JSON escapes them
+itself.
 """
 
 from __future__ import annotations
 
-MOST = 4096  # of a message
+MOST = 4096  # characters of a message
 MOST_NAME = 256
-# Not printable for Unicode, but part of ordinary writing: spaces that separate words.
+# Not printable for Unicode, but part of ordinary text: spaces between words.
 _HARMLESS = frozenset("\u00a0\u202f\u3000")
-# What reorders or hides text, or ends a line for some readers, in output that keeps its own lines.
+# Characters that reorder or hide text, or end a line for some readers. Also escaped in output with several lines.
 _ACTING = (
     0x061C,
     0x200B,
@@ -24,12 +24,12 @@ _ACTING = (
 )
 REORDERING = {code: f"\\u{code:04x}" for code in _ACTING} | {
     code: f"\\U{code:08x}"
-    for code in range(0xE0000, 0xE0080)  # tags: letters that nobody sees
+    for code in range(0xE0000, 0xE0080)  # tags: invisible letters
 }
 
 
 def printable(text: str, most: int = MOST) -> str:
-    """The text on one line, at most `most` characters of it: nothing that controls, separates, hides or reorders is left."""
+    """Return the text on one line, at most `most` characters, without characters that control, hide or reorder text."""
     if len(text) <= most and text.isprintable():
         return text
     shown = "".join([one if one.isprintable() or one in _HARMLESS else _escape(one) for one in text[: most + 1]])
@@ -41,5 +41,5 @@ def _escape(one: str) -> str:
 
 
 def name(text: str) -> str:
-    """A name or path from inside, on one line and short enough to stand in a list of them."""
+    """Return a name or path from the sandbox, escaped and short enough for a list."""
     return printable(text, MOST_NAME)

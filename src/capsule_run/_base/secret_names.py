@@ -1,12 +1,12 @@
-"""Where people and programs keep secrets: names that a shared directory does not show unless asked. Data; read by `masks`.
+"""Names of files with secrets, which a shared directory does not show unless asked. Data; read by `host.secrets`.
 
-Each is a path in the shared directory: its top, and the places in a home directory where programs keep theirs. What is
-deeper is not looked for: it would cost a walk through the whole tree, at each run.
+Each is a path in the shared directory: at its top, or where programs keep secrets in a home directory. Deeper paths are not
+searched: that would walk the whole tree at each run.
 """
 
 from __future__ import annotations
 
-# Directories of which one alone says that here is no project, but an account's own: not shared without `--workspace`.
+# Each of these marks a home directory and not a project: it is not shared without `--workspace`.
 ACCOUNT_DIRECTORIES = (
     ".ssh",
     ".aws",
@@ -20,10 +20,10 @@ ACCOUNT_DIRECTORIES = (
     ".mozilla",
     ".thunderbird",
 )
-# Shown as empty, wherever they lie at the top of a shared directory.
+# Shown as empty at the top of a shared directory.
 SECRETS = (
     *ACCOUNT_DIRECTORIES,
-    # what an application reads its passwords and keys from
+    # from which applications read passwords and keys
     ".env",
     ".env.local",
     ".env.development",

@@ -1,6 +1,6 @@
-"""What an OSError of our own says of the host: it is short of something, which is nobody's bug.
+"""Recognize errors that mean a shortage of resources, and not a bug.
 
-Rank 0. Imported only when something failed.
+Imported only after a failure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _SHORT_OF = frozenset((EAGAIN, ENOMEM, ENFILE, EMFILE, EFBIG, ENOSPC, ENOBUFS, E
 
 
 def shortage(error: OSError | ImportError | MemoryError) -> CapsuleError | None:
-    """E6003 for an error that says what the host, or this process, is short of; None for every other error."""
+    """Return E6003 for an error that means a shortage on the host or in this process; None for any other error."""
     if isinstance(error, MemoryError):
         return CapsuleError("E6003", "capsule-run itself is out of memory")
     known = exhausted(error)

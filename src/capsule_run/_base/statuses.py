@@ -1,4 +1,4 @@
-"""The four statuses of a run, and the categories of errors. Imports nothing."""
+"""The four statuses of a run, and the categories of errors."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     Status = Literal["success", "error", "timeout", "killed"]
 
 SUCCESS: Literal["success"] = "success"  # the command ended with exit code 0
-ERROR: Literal["error"] = "error"  # it ended otherwise by itself, or never started
-TIMEOUT: Literal["timeout"] = "timeout"  # the clock ended it
-KILLED: Literal["killed"] = "killed"  # a limit or a security rule ended it
+ERROR: Literal["error"] = "error"  # it failed, or never started
+TIMEOUT: Literal["timeout"] = "timeout"  # the wall-clock limit ended it
+KILLED: Literal["killed"] = "killed"  # a limit, a security rule or the caller ended it
 
 # The category of an error, by the class of its code.
 CATEGORIES = {

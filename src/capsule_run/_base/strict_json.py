@@ -1,11 +1,11 @@
 r"""Strict JSON without importing `json`, which costs 7 ms of start (most of it `re`).
 
-Drives the C accelerator `_json` directly. That API is private: wherever it is missing or has changed, and for the
-words about malformed input, `json` itself is imported. Rank 1: pure.
+Pure. Uses the C accelerator `_json` directly. That API is private: if it is missing or has changed, and to describe
+malformed input, `json` itself is imported.
 
-Stricter than `json`: a duplicate key, NaN and the infinities, a number that only fits as infinity, and anything
-after the value are refused. Like `json`, a lone surrogate escape (`"\ud800"`) is read as what it says; `jsonapi`
-decides what may be done with it, and `dumps` writes ASCII only, so that it never makes invalid UTF-8.
+Stricter than `json`: duplicate keys, NaN, infinities, numbers that overflow to infinity, and text after the value are
+invalid. Like `json`, it accepts a lone surrogate escape (`"\ud800"`), which `request.validators` checks; `dumps` writes only
+ASCII, so that it never makes invalid UTF-8.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _INFINITY = float("inf")
 
 
 class _RefusedError(ValueError):
-    """Correct for `json`, but not for us. Never leaves this module."""
+    """Raised for valid JSON that is invalid here. Never leaves this module."""
 
 
 def _object(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
@@ -46,7 +46,7 @@ def _float(digits: str) -> float:
 
 
 class _Settings:
-    """What the scanner reads, by attribute, once."""
+    """Settings that the scanner reads as attributes."""
 
     strict = True
     object_hook = None
@@ -81,7 +81,7 @@ def _not_json(value: object) -> object:
 
 
 def _fast_dumps(value: object) -> str:
-    # The encoder keeps the containers on the way down, to find circles: so a new one each time.
+    # The encoder remembers open containers to find circles, so each call makes a new one.
     sort_keys = skip_keys = allow_nan = False
     encode = _make_encoder({}, _not_json, _quote, None, ":", ",", sort_keys, skip_keys, allow_nan)
     parts: Sequence[str] = encode(value, 0)
@@ -96,29 +96,29 @@ try:
     from _json import make_encoder as _make_encoder
     from _json import make_scanner as _make_scanner
 
-    _scan = _make_scanner(_Settings)  # type: ignore[arg-type]  # typeshed asks for the scanner's own class
+    _scan = _make_scanner(_Settings)  # type: ignore[arg-type]  # typeshed wants the decoder's own class
     _quote = _c_quote
     if _fast_dumps({"": [0.5, None]}) == '{"":[0.5,null]}':
         _dumps = _fast_dumps
 except (ImportError, AttributeError, TypeError):
-    pass  # the slow ones above do the same, and a test runs them
+    pass  # the slow functions above do the same, and a test runs them
 
 
 def loads(text: str) -> JSON:
-    """The value of a JSON text; CapsuleError E1001 with line and column where it is not strict JSON."""
+    """Parse a JSON text. Raises CapsuleError E1001, with line and column, if it is not strict JSON."""
     start = len(text) - len(text.lstrip(_WHITESPACE)) if text[:1] in _WHITESPACE else 0
     try:
         found, end = _scan(text, start)
         if end == len(text) or not text[end:].strip(_WHITESPACE):
             return found
     except (ValueError, StopIteration, SystemError, RecursionError):
-        # SystemError: the accelerator of 3.11 looks for its exception in `json.decoder`, which nobody imported.
+        # SystemError: the accelerator of 3.11 looks for its exception in `json.decoder`, which is not imported.
         pass
     return _slow_loads(text)
 
 
 def _slow_loads(text: str) -> JSON:
-    """The same by `json`: reached only for what the accelerator refused, to say why in words."""
+    """Parse with `json`, which describes the error: only for a text that the accelerator rejected."""
     import json
 
     try:
@@ -141,7 +141,7 @@ def _malformed(text: str, position: int, why: str) -> CapsuleError:
 
 
 def _first_refused(text: str) -> tuple[int, str]:
-    """Where stands what we refuse and `json` would not, in a text that is grammatical up to there; and why."""
+    """Return position and reason of the first value that `json` accepts and we reject."""
     import json
     import re
 
@@ -173,21 +173,21 @@ def _fits(number: str) -> bool:
 
 
 def quoted(text: str) -> str:
-    """A string as a JSON literal, in ASCII."""
+    """Return a string as a JSON literal, in ASCII."""
     return _quote(text)
 
 
 def dumps(value: object, *, indent: int | None) -> str:
-    """JSON in ASCII: on one line without spaces, or with `indent` spaces a level as `json.dumps` would write it.
+    """Return JSON in ASCII: on one line without spaces, or with `indent` spaces a level as `json.dumps` writes it.
 
-    Raises ValueError for NaN, an infinity or a circle, TypeError for what has no form in JSON.
+    Raises ValueError for NaN, an infinity or a circle, TypeError for a type that JSON does not have.
     """
     compact = _dumps(value)
     return compact if indent is None else "".join(_pretty(value, indent=" " * indent, margin="\n"))
 
 
 def _pretty(value: object, *, indent: str, margin: str) -> Iterator[str]:
-    """The parts of an indented text of a value that `_dumps` has accepted (so no circles, nothing unknown)."""
+    """Yield the parts of the indented text. `_dumps` has accepted the value, so it has no circles and no unknown types."""
     inner = margin + indent
     if isinstance(value, dict) and value:
         yield from _lines("{}", value, inner, margin, indent)

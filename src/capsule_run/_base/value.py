@@ -1,7 +1,6 @@
-"""Immutable keyword-only values without the price of `dataclasses` (15 ms of imports, measured in bench/).
+"""Immutable keyword-only values without `dataclasses`, whose import costs 15 ms (measured in bench/).
 
-Type checkers see a frozen, keyword-only dataclass; at run time a class costs one pass over its annotations, once.
-Rank 0: imports nothing.
+Type checkers see a frozen, keyword-only dataclass. At run time each class reads its annotations once.
 """
 
 from __future__ import annotations
@@ -13,16 +12,16 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 else:
 
-    def dataclass_transform(**_options):  # noqa: ANN003, ANN202  # checkers read the other one
+    def dataclass_transform(**_options):  # noqa: ANN003, ANN202  # type checkers read the other one
         return lambda cls: cls
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 class Value:
-    """An annotated class that is one of these is an immutable value, whose fields are given by keyword.
+    """Base class of immutable values. The annotations of a subclass are its fields, which are given by keyword.
 
-    A default must itself be immutable, since all values share it. Raises TypeError for a missing or unknown field when a
-    value is made.
+    A default must itself be immutable, since all values share it. The constructor raises TypeError for a missing or unknown
+    field.
     """
 
     if TYPE_CHECKING:
@@ -32,11 +31,11 @@ class Value:
 
     @classmethod
     def _prepare(cls) -> None:
-        """Look at what a class declares, when its first value is made: a run makes few of the values that there are."""
+        """Read the fields of a class when its first value is made: a run uses few of the classes."""
         fields = tuple(cls.__dict__.get("__annotations__", {}))  # noqa: RUF063  # inspect costs 8 ms
         cls._names = frozenset(fields)
         cls._defaults = {name: cls.__dict__[name] for name in fields if name in cls.__dict__}
-        cls._fields = fields  # last: another thread that sees it sees the others
+        cls._fields = fields  # set last: another thread that sees it also sees the others
 
     def __init__(self, **given: object) -> None:
         kind = type(self)
@@ -75,5 +74,5 @@ def _rebuild(cls: type, fields: dict[str, object]) -> object:
 
 
 def replace(old: T, **changes: object) -> T:
-    """A copy of the value `old` with some fields changed."""
+    """Return a copy of the value `old` with some fields changed."""
     return type(old)(**(old.__dict__ | changes))

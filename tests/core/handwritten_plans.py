@@ -128,6 +128,16 @@ def descriptors_of(pid):
     return found
 
 
+def rejection(report):
+    """The half that was invalid, the step and the reason; None if none was."""
+    return report.rejected and (report.rejected.half, report.rejected.step, report.rejected.reason)
+
+
+def failure(report):
+    """The half, the step and the errno of a step that failed; None if none did."""
+    return report.failed and (report.failed.half, report.failed.step, report.failed.errno)
+
+
 class Talk:
     """One core. Leaving the context ends it, and proves that it wrote nothing to its stderr."""
 

@@ -97,7 +97,8 @@ def names_of(names):
 
 each_and_all = pytest.mark.parametrize("names", HIDDEN, ids=names_of)
 REPORT = """
-said += [report.exited, report.signalled, report.killed, report.failed, report.landlock_abi, out.decode(), err.decode()]
+said += [report.exited, report.signalled, report.killed, handwritten_plans.failure(report), report.landlock_abi]
+said += [out.decode(), err.decode()]
 """
 RUN = "report, out, err = handwritten_plans.run_command(core, *{command!r}, **dict({fields}))\n" + REPORT
 
@@ -271,7 +272,7 @@ def test_fallback_is_not_taken_on_eperm(hidden, name):
     script = """
 plan = handwritten_plans.compiled("true")
 report, out, err = handwritten_plans.run(core, plan)
-half, step, code = report.failed
+half, step, code = handwritten_plans.failure(report)
 said += [half, (plan.room if half == "room" else plan.payload)[step][0].removeprefix("inner-"), code, report.exited]
 """
     half, steps = REFUSED[name]

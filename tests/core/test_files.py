@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from handwritten_plans import Talk, after, compiled, number_of
+from handwritten_plans import Talk, after, compiled, failure, number_of
 
 from capsule_run.model.request import Isolation, Workspace
 
@@ -59,7 +59,7 @@ def test_input_file_that_cannot_be_made_fails_its_step(core_path, place, size, w
     with Talk(core_path) as talk:
         talk_with_pipe(talk, room, CONTENT)
         report = talk.report()
-    assert (None, ("room", number_of(room, "fill"), wrong)) == (report.exited, report.failed)
+    assert (None, ("room", number_of(room, "fill"), wrong)) == (report.exited, failure(report))
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "socket"])
@@ -80,7 +80,7 @@ def test_input_files_from_another_descriptor_are_refused(core_path, tmp_path, ki
             report = talk.report()
     finally:
         os.close(fd)
-    assert ("room", number_of(room, "fill"), errno.EINVAL) == report.failed
+    assert ("room", number_of(room, "fill"), errno.EINVAL) == failure(report)
 
 
 def test_offer_layer_hands_out_the_overlay_layer(core_path, tmp_path):
@@ -173,4 +173,4 @@ def test_copied_file_swapped_or_special_fails_its_step(core_path, public_tmp, li
     with Talk(core_path) as talk:
         talk.room(room)
         report = talk.report()
-    assert (None, ("room", room.index(step), wrong)) == (report.exited, report.failed)
+    assert (None, ("room", room.index(step), wrong)) == (report.exited, failure(report))

@@ -27,7 +27,7 @@ answers = os.open({answers!r}, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)
 plan = handwritten_plans.compiled(*{command!r})
 {setup}
 report, out, err = handwritten_plans.run({core!r}, plan)
-answer = [report.exited, report.signalled, report.killed, report.failed, out.decode(), err.decode()]
+answer = [report.exited, report.signalled, report.killed, handwritten_plans.failure(report), out.decode(), err.decode()]
 os.write(answers, json.dumps(answer).encode())
 # what was armed must not ring while the interpreter ends, and has taken its handlers back
 for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF): signal.setitimer(timer, 0)

@@ -143,7 +143,7 @@ def test_launcher_or_init_killed_ends_everything(core_path, victim, part, record
             if victim == "init" and init:
                 report = parse_report(talk.core.receive())
                 # it may be missed by the very step that writes its id maps
-                step = plan.room[report.failed[1]][0] if report.failed and report.failed[0] == "room" else ""
+                step = plan.room[report.failed.step][0] if report.failed and report.failed.half == "room" else ""
                 assert report.killed == "lost" or step in ("gid-map", "uid-map", "oom-score-adj", "idmap"), report
         finally:
             if watched >= 0:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from handwritten_plans import ROOM, Talk, changed, check, compiled, descriptors_of, encode
+from handwritten_plans import ROOM, Talk, changed, check, compiled, descriptors_of, encode, rejection
 
 from capsule_run.engine.prepare import prepare
 from capsule_run.model.request import Isolation, Request
@@ -84,7 +84,7 @@ def test_preamble_room_with_another_beginning_is_refused(core_path, kind):
         talk.send_bytes("birth", encode("room", beginning(room)))
         talk.room(OTHERS[kind](room))
         report = talk.report()
-    assert (("room", 0, "birth"), "refused") == (report.refused, report.killed)
+    assert (("room", 0, "birth"), "refused") == (rejection(report), report.killed)
 
 
 def test_preamble_room_invalid_is_refused_with_its_step(core_path, plan):
@@ -93,7 +93,7 @@ def test_preamble_room_invalid_is_refused_with_its_step(core_path, plan):
     with Talk(core_path) as talk:
         talk.send_bytes("birth", encode("room", beginning(room)))
         talk.room(room)
-        assert "pivot" == talk.report().refused[2]
+        assert "pivot" == talk.report().rejected.reason
 
 
 def test_preamble_second_one_is_refused(core_path, plan):
@@ -101,14 +101,14 @@ def test_preamble_second_one_is_refused(core_path, plan):
     with Talk(core_path) as talk:
         for _ in range(2):
             talk.send_bytes("birth", encode("room", beginning(plan.room)))
-        assert "message" == talk.report().refused[2]
+        assert "message" == talk.report().rejected.reason
 
 
 def test_preamble_unsealed_is_refused(core_path, plan):
     """Like every plan: what could change behind the check was not checked."""
     with Talk(core_path) as talk:
         talk.send_bytes("birth", encode("room", beginning(plan.room)), sealed=False)
-        assert "seals" == talk.report().refused[2]
+        assert "seals" == talk.report().rejected.reason
 
 
 def test_preamble_descriptors_are_closed(core_path, plan, tmp_path):

@@ -12,9 +12,10 @@ import uuid
 from pathlib import Path
 
 import pytest
-from handwritten_plans import ROOM, Talk, after, changed, compiled, encode, number_of, run
+from handwritten_plans import ROOM, Talk, after, changed, compiled, encode, failure, number_of, rejection, run
 
 from capsule_run.launcher import sealed_file
+from capsule_run.model.report import StreamCount
 from capsule_run.result.report import parse_record
 
 pytestmark = pytest.mark.sandbox
@@ -41,7 +42,7 @@ def test_protocol_first_message_that_is_no_room_is_refused(core_path, word):
     with Talk(core_path) as talk:
         talk.send_bytes(word, encode("room", ROOM))
         if word:
-            assert ("room", 0, "message") == talk.report().refused
+            assert ("room", 0, "message") == rejection(talk.report())
         else:
             assert b"" == talk.core.receive()
 
@@ -59,7 +60,7 @@ def test_protocol_room_without_descriptor_is_refused(core_path, word):
     """A plan travels as a descriptor or behind its word; without either there is nothing to check."""
     with Talk(core_path) as talk:
         talk.core.send(word)
-        assert ("room", 0, "message") == talk.report().refused
+        assert ("room", 0, "message") == rejection(talk.report())
 
 
 @pytest.mark.parametrize("more", [0, 2000], ids=["in a message", "too long for one"])
@@ -82,14 +83,14 @@ def test_protocol_half_inline_is_checked(core_path, text, reason):
     """As one in a file is, to its last byte."""
     with Talk(core_path) as talk:
         talk.core.send_half("room", text)
-        assert ("room", 0, reason) == talk.report().refused
+        assert ("room", 0, reason) == rejection(talk.report())
 
 
 def test_protocol_unsealed_plan_is_refused(core_path):
     """A plan that could change after the check is not read."""
     with Talk(core_path) as talk:
         talk.send_bytes("room", encode("room", ROOM), sealed=False)
-        assert ("room", 0, "seals") == talk.report().refused
+        assert ("room", 0, "seals") == rejection(talk.report())
 
 
 @pytest.mark.parametrize("missing", ["F_SEAL_WRITE", "F_SEAL_SHRINK", "F_SEAL_GROW"])
@@ -104,7 +105,7 @@ def test_protocol_plan_with_a_seal_missing_is_refused(core_path, missing):
         fcntl.fcntl(plan, fcntl.F_ADD_SEALS, sum(getattr(fcntl, seal) for seal in seals))
         with Talk(core_path) as talk:
             talk.core.send("room", (plan,))
-            assert ("room", 0, "seals") == talk.report().refused
+            assert ("room", 0, "seals") == rejection(talk.report())
     finally:
         os.close(plan)
 
@@ -119,7 +120,7 @@ def test_protocol_plan_in_another_file_is_refused(core_path, kind, tmp_path):
     try:
         with Talk(core_path) as talk:
             talk.core.send("room", (fd,))
-            assert ("room", 0, "seals") == talk.report().refused
+            assert ("room", 0, "seals") == rejection(talk.report())
     finally:
         for end in {*ends, fd}:
             os.close(end)
@@ -130,7 +131,7 @@ def test_protocol_plan_empty_or_over_4_mib_is_refused(core_path, size):
     """The bounds of a plan are checked before it is mapped."""
     with Talk(core_path) as talk:
         talk.send_bytes("room", b"\0" * size)
-        assert ("room", 0, "seals") == talk.report().refused
+        assert ("room", 0, "seals") == rejection(talk.report())
 
 
 @pytest.mark.parametrize("half", ["room", "payload"])
@@ -145,7 +146,7 @@ def test_protocol_invalid_plan_report_names_half_step_and_reason(core_path, half
             talk.payload(changed(plan.payload, "filter"))
         report = talk.report()
     wanted = (half, len(getattr(plan, half)) - 1, {"room": "pivot", "payload": "filter"}[half])
-    assert (wanted, False, None) == (report.refused, report.started, report.exited)
+    assert (wanted, False, None) == (rejection(report), report.started, report.exited)
 
 
 def test_protocol_room_with_too_many_descriptors_ends_the_core(core_path):
@@ -172,7 +173,7 @@ def test_protocol_payload_with_unsent_descriptor_is_refused(core_path, count):
         talk.room(plan.room)
         talk.send_bytes("payload", encode("payload", plan.payload), [talk.stdout] * count)
         first = number_of(plan.payload, "stdout") if count == 0 else number_of(plan.payload, "stderr")
-        assert ("payload", first, "field") == talk.report().refused
+        assert ("payload", first, "field") == rejection(talk.report())
 
 
 @pytest.mark.parametrize("sent", ["nothing", "unsealed"])
@@ -186,7 +187,7 @@ def test_protocol_payload_without_plan_is_refused(core_path, sent):
         else:
             talk.send_bytes("payload", encode("payload", plan.payload), (talk.stdout, talk.stderr), sealed=False)
         report = talk.report()
-    assert (("payload", 0, "descriptors"), "refused") == (report.refused, report.killed)
+    assert (("payload", 0, "descriptors"), "refused") == (rejection(report), report.killed)
 
 
 def test_protocol_second_payload_ends_the_first(core_path):
@@ -197,7 +198,7 @@ def test_protocol_second_payload_ends_the_first(core_path):
         talk.payload(plan.payload)
         talk.payload(plan.payload)
         report = talk.report()
-    assert ("refused", ("payload", 0, "descriptors")) == (report.killed, report.refused)
+    assert ("refused", ("payload", 0, "descriptors")) == (report.killed, rejection(report))
 
 
 @pytest.mark.parametrize(
@@ -322,7 +323,7 @@ def failing_room(core_path, room):
         talk.room((*room, ("offer", "/workspace")) if room[-1][0] != "offer" else room)
         report = talk.report()
     assert (False, None) == (report.started, report.exited)
-    return report.failed
+    return failure(report)
 
 
 @pytest.mark.parametrize(
@@ -507,7 +508,7 @@ def failing_payload(core_path, payload, plan):
         report = talk.report()
         assert (b"", b"") == (talk.out, talk.err)
     assert (False, None, "failed") == (report.started, report.exited, report.killed)
-    return report.failed
+    return failure(report)
 
 
 @pytest.mark.parametrize(
@@ -573,7 +574,7 @@ def test_stream_unusable_descriptor_ends_only_the_stream(core_path, verb, tmp_pa
             report = talk.report()
     finally:
         os.close(directory)
-    assert ("", "" if verb == "stdin" else (0, 0, False)) == (
+    assert ("", "" if verb == "stdin" else StreamCount(kept=0, total=0, over=False)) == (
         report.killed,
         "" if verb == "stdin" else getattr(report, verb),
     )
@@ -591,7 +592,7 @@ def test_report_is_delivered_before_an_unread_message(core_path):
             with Talk(core_path) as talk:
                 talk.room(room)
                 talk.payload(plan.payload)
-                assert ("room", number_of(room, verb), errno.ENOENT) == talk.report().failed
+                assert ("room", number_of(room, verb), errno.ENOENT) == failure(talk.report())
     finally:
         os.sched_setaffinity(0, processors)
 
@@ -782,7 +783,7 @@ def test_cgroup_that_is_no_cgroup_fails_the_create_phase(core_path, kind, tmp_pa
             report = talk.report()
     finally:
         os.close(fd)
-    assert ("room", number_of(room, "cgroup"), errno.EBADF if kind == "no cgroup" else errno.ENOENT) == report.failed
+    assert ("room", number_of(room, "cgroup"), errno.EBADF if kind == "no cgroup" else errno.ENOENT) == failure(report)
 
 
 def test_rooms_of_one_process_run_at_once(core_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from handwritten_plans import Talk, after, compiled
+from handwritten_plans import Talk, after, compiled, rejection
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +21,7 @@ def test_record_length_is_in_the_report(core_path):
             talk.room(plan.room)
             talk.payload(payload)
             report = talk.report()
-            assert (report.record[0], 0) == (len(talk.content(talk.record)), report.record[1])
+            assert (report.record.bytes, 0) == (len(talk.content(talk.record)), report.record.lost_lines)
 
 
 def test_record_descriptor_unsent_is_refused(core_path):
@@ -31,7 +31,7 @@ def test_record_descriptor_unsent_is_refused(core_path):
     with Talk(core_path) as talk:
         talk.room(plan.room)
         talk.payload(after(without, "memory-watch", ("record", "9", "1000")))
-        assert ("payload", "field") == (talk.report().refused or ("", 0, ""))[::2]
+        assert ("payload", "field") == (rejection(talk.report()) or ("", 0, ""))[::2]
 
 
 @given(st.binary(max_size=100))

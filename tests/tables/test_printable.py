@@ -18,7 +18,7 @@ from capsule_run.cli import output
 from capsule_run.host.survey import survey
 from capsule_run.mcp.resources import ResourceStore
 from capsule_run.mcp.results import answer, refusal
-from capsule_run.model.report import FinishedRun, Report
+from capsule_run.model.report import FinishedRun
 from capsule_run.model.request import Request
 from capsule_run.model.result import Result
 from capsule_run.model.result_parts import Change, CollectedFile, NotApplied, NotCollected, Output
@@ -29,7 +29,7 @@ from capsule_run.result.denied_syscalls import denied, forbidden
 from capsule_run.result.denied_syscalls import in_words as refusals_in_words
 from capsule_run.result.processes import in_words as threads_in_words
 from capsule_run.result.processes import postmortem
-from records import record
+from records import record, report
 
 # Whatever ends a line for some reader, moves a cursor, hides or reorders text, or is no text at all.
 HOSTILE = (
@@ -55,11 +55,6 @@ def word(text):
 
 def ended(text, **said):
     """A run with the text in every word of its record that is one, and at the end of its stderr."""
-    report = {
-        "times": TIMES, "usage": USAGE, "killed": "", "refused": None, "failed": None, "started": True,
-        "landlock_abi": 6, "exited": None, "lifted": None,
-        "signalled": None, "stdout": (0, 0, False), "stderr": (0, 0, False), "memory_peak": 1, "record": (0, 0),
-    }  # fmt: skip
     stat = word(f"4 ({text}) S 1 3 3 0 -1 4194560 100 0 0 0 25 0 0 0 20 0\n")
     lines = [
         ["refused", "165", "65535", *["0"] * 6, word(text), word(text)],
@@ -68,8 +63,8 @@ def ended(text, **said):
     ]
     stderr = f"before\n{text}No space left {text}".encode("utf-8", "surrogatepass")
     return FinishedRun(
-        policy=POLICY, report=Report(**{**report, **said}), record=record(*lines), program="", cancelled_by=0, stdout=b"",
-        stderr=stderr,
+        policy=POLICY, report=report(**{"times": TIMES, "usage": USAGE, "memory_peak_kib": 1, **said}),
+        record=record(*lines), program="", cancelled_by=0, stdout=b"", stderr=stderr,
     )  # fmt: skip
 
 

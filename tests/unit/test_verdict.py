@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from capsule_run.host.survey import survey
-from capsule_run.model.report import FinishedRun, Report
+from capsule_run.model.report import FinishedRun, StreamCount
 from capsule_run.model.request import Request, Resources
 from capsule_run.policy.mounts import private_mounts
 from capsule_run.policy.resolve import DRAIN_MS, resolve
 from capsule_run.result import verdict
-from records import record
+from records import record, report
 
 MIB = 1 << 20
 RESOURCES = Resources(memory_bytes=64 * MIB, cpu_time_ms=1000, max_pids=20, disk_bytes=8 * MIB, max_output_bytes=10)
@@ -35,19 +35,14 @@ LEFT_BEHIND = {**TIMES, "ended": TIMES["reported"] - DRAIN_MS * 1_000_000}
 def ended(*lines, stderr=b"", on_output_limit=None, usage=None, **said):
     """A run that ended as `said`, with these lines in its record."""
     request = Request(command=("true",), resources=RESOURCES, timeout_ms=2000, on_output_limit=on_output_limit)
-    report = {
-        "times": TIMES, "usage": {**USAGE, **(usage or {})}, "killed": "", "refused": None, "failed": None, "lifted": None,
-        "started": True, "landlock_abi": 6,
-        "exited": None, "signalled": None, "stdout": (0, 0, False), "stderr": (0, 0, False), "memory_peak": 70 << 10,
-        "record": (0, 0),
-    }  # fmt: skip
+    fields = {"times": TIMES, "usage": {**USAGE, **(usage or {})}, "memory_peak_kib": 70 << 10, **said}
     return FinishedRun(
-        policy=resolve(request, survey(request)), report=Report(**{**report, **said}), record=record(*lines), program="",
+        policy=resolve(request, survey(request)), report=report(**fields), record=record(*lines), program="",
         cancelled_by=0, stdout=b"", stderr=stderr,
     )  # fmt: skip
 
 
-OVER = (10, 25, True)
+OVER = StreamCount(kept=10, total=25, over=True)
 # What the core said → status, code, exit code.
 ENDS = {
     "clean": (ended(ROOMY, exited=0), ("success", None, 0)),

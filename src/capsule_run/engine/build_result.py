@@ -62,7 +62,7 @@ def build(finished: FinishedRun, request: Request, *, called_ns: int, began_ns: 
 def ended_quietly(ended: FinishedRun) -> bool:
     """Whether a command came to its own good end, within its limits, and nothing it did was refused."""
     report = ended.report
-    if report.exited != 0 or report.killed or report.stdout[2] or report.stderr[2] or report.stream_errors:
+    if report.exited != 0 or report.killed or report.stdout.over or report.stderr.over or report.stream_errors:
         return False
     return not ended.record.refused
 

@@ -62,23 +62,23 @@ def create_cgroups(cgroups: ControlGroups, wanted: tuple[Group, ...]) -> None:
 
 def raise_retry(report: Report, plan: Plan, *, stale_ok: bool) -> None:
     """Raise RetryAttemptError if set-up failed because of an optional mechanism or of stale facts."""
-    if report.failed is None or report.failed[0] != "room" or report.failed[1] >= len(plan.room):
+    failed = report.failed
+    if failed is None or failed.half != "room" or failed.step >= len(plan.room):
         return
-    if report.failed[2] in _TRANSIENT:
+    if failed.errno in _TRANSIENT:
         return
-    mechanism = next_mechanism(report, plan)
+    step = plan.room[failed.step]
+    mechanism = next_mechanism(step, plan)
     if mechanism and mechanism not in unsupported:
         unsupported.add(mechanism)
         raise RetryAttemptError(UNSUPPORTED)
-    if stale_ok and plan.room[report.failed[1]][0] in ("source", "inner-source", "copy", "guard", "inner-bind"):
+    if stale_ok and step[0] in ("source", "inner-source", "copy", "guard", "inner-bind"):
         forget()
         raise RetryAttemptError(STALE_FACTS)
 
 
-def next_mechanism(report: Report, plan: Plan) -> str:
+def next_mechanism(failed: tuple[str, ...], plan: Plan) -> str:
     """Return the optional mechanism whose step failed, such as `overlay` or `idmap:DEVICE`; empty if it is not optional."""
-    assert report.failed is not None
-    failed = plan.room[report.failed[1]]
     devices = {str(slot): step[2] for slot, step in enumerate(step for step in plan.room if step[0] == "source")}
     if failed[0] == "idmap":
         return f"idmap:{devices[failed[1]]}"

@@ -133,12 +133,12 @@ class Room:
             return model_report.FinishedRun(
                 policy=self._policy,
                 report=report,
-                record=result_report.parse_record(stdio.content(stdio.record, report.record[0])),
+                record=result_report.parse_record(stdio.content(stdio.record, report.record.bytes)),
                 program=_filter_program(plan),
                 cancelled_by=run.cancelled_by,
                 host_load=host_load,
-                stdout=stdio.content(stdio.stdout, report.stdout[0]),
-                stderr=stdio.content(stdio.stderr, report.stderr[0]),
+                stdout=stdio.content(stdio.stdout, report.stdout.kept),
+                stderr=stdio.content(stdio.stderr, report.stderr.kept),
                 output=self._take_output(report),
             )
         finally:

@@ -37,24 +37,62 @@ class Sample(Value):
     waited_us: Mapping[str, int]
 
 
+class StreamCount(Value):
+    """What came through stdout or stderr: bytes passed on, bytes in all, and whether the output limit was passed."""
+
+    kept: int
+    total: int
+    over: bool
+
+
+class StreamError(Value):
+    """A stream of the caller that failed: `stdin`, `stdout` or `stderr`."""
+
+    stream: str
+    errno: int
+
+
+class RejectedPlan(Value):
+    """Half of a plan, `room` or `payload`, that the launcher took for invalid at `step`."""
+
+    half: str
+    step: int
+    reason: str
+
+
+class FailedStep(Value):
+    """The step of a half, `room` or `payload`, that failed. A number beyond the last step is no step's failure."""
+
+    half: str
+    step: int
+    errno: int
+
+
+class RecordSize(Value):
+    """Bytes written to the record, and how many lines had no room in it."""
+
+    bytes: int
+    lost_lines: int
+
+
 class Report(Value):
-    """What the core said, by name; see docs/plan-format.md. Times are nanoseconds of CLOCK_MONOTONIC, 0 for never."""
+    """The launcher's report; see docs/plan-format.md. Times are nanoseconds of CLOCK_MONOTONIC, 0 for never."""
 
     times: dict[str, int]
     usage: dict[str, int]
     killed: str
-    refused: tuple[str, int, str] | None
-    failed: tuple[str, int, int] | None
+    rejected: RejectedPlan | None
+    failed: FailedStep | None
     lifted: int | None  # the number of the guard whose place the host has changed
     started: bool  # the command was executed
     landlock_abi: int  # the version of Landlock that confines it; 0 for none
     exited: int | None
     signalled: int | None
-    stdout: tuple[int, int, bool]
-    stderr: tuple[int, int, bool]
-    memory_peak: int
-    record: tuple[int, int]  # bytes written down, and lines for which there was no room
-    stream_errors: tuple[tuple[str, int], ...] = ()  # caller's streams that failed: the name and the errno
+    stdout: StreamCount
+    stderr: StreamCount
+    memory_peak_kib: int
+    record: RecordSize
+    stream_errors: tuple[StreamError, ...] = ()
 
 
 class PayloadFacts(Value):

@@ -53,13 +53,14 @@ def _mib(size: int) -> int:
 def stream(ended: FinishedRun) -> CapsuleError | None:
     """A stream that failed on the caller's side. A reader that has left is an error only if no limit ended the run."""
     report = ended.report
-    errors = [(name, errno) for name, errno in report.stream_errors if (name, errno) not in _NO_ERROR]
+    errors = [error for error in report.stream_errors if (error.stream, error.errno) not in _NO_ERROR]
     by_itself = not report.killed and (report.exited is not None or report.signalled is not None)
     if not by_itself and report.killed not in ("stdout", "stderr"):
-        errors = [(name, errno) for name, errno in errors if errno != EPIPE]
+        errors = [error for error in errors if error.errno != EPIPE]
     if not errors:
         return None
-    name, errno = next((each for each in errors if each[1] != EPIPE), errors[0])
+    error = next((each for each in errors if each.errno != EPIPE), errors[0])
+    name, errno = error.stream, error.errno
     verb = "read" if name == "stdin" else "write"
     return CapsuleError(
         "E6006",
@@ -80,12 +81,12 @@ def _end(ended: FinishedRun) -> dict[str, object]:
 def output(ended: FinishedRun) -> CapsuleError | None:
     """The output cap, where passing it ends the run."""
     report, policy = ended.report, ended.policy
-    for name, (_kept, total, over) in (("stdout", report.stdout), ("stderr", report.stderr)):
-        if over and policy.on_output_limit == KILL:
+    for name, stream in (("stdout", report.stdout), ("stderr", report.stderr)):
+        if stream.over and policy.on_output_limit == KILL:
             return CapsuleError(
                 "E4003",
                 f"{name} passed the limit of {count(policy.max_output_bytes, 'bytes')}",
-                details=_output_details(name, total, policy),
+                details=_output_details(name, stream.total, policy),
             )
     return None
 
@@ -122,7 +123,7 @@ def memory(ended: FinishedRun) -> CapsuleError:
         )
         details.update(observed_bytes=observed, source="cgroup", counter={"oom_kill": counted.oom_kills})
     else:
-        observed = ended.report.memory_peak << 10
+        observed = ended.report.memory_peak_kib << 10
         details.update(observed_bytes=observed, source="watch")
         details["would_pass_with"] = {"resources.memory_bytes": _mib(observed)}
     if ended.record.disk is not None:
@@ -281,8 +282,8 @@ def limits_hit(ended: FinishedRun, code: str) -> tuple[dict[str, object], ...]:
         ("E4002", _processes(ended)),
     ]
     if ended.policy.on_output_limit == TRUNCATE:
-        for name, (_kept, total, over) in (("stdout", ended.report.stdout), ("stderr", ended.report.stderr)):
-            hits.append(("E4003", _output_details(name, total, ended.policy) if over else None))
+        for name, stream in (("stdout", ended.report.stdout), ("stderr", ended.report.stderr)):
+            hits.append(("E4003", _output_details(name, stream.total, ended.policy) if stream.over else None))
     return tuple(
         {"code": found, "cause": entry(found).cause, "details": details}
         for found, details in hits

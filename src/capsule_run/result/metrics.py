@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from capsule_run.model.report import DiskUse, FinishedRun, Sample
+    from capsule_run.model.report import DiskUse, FinishedRun, Sample, StreamCount
 
 
 PAGE = 4096
@@ -20,9 +20,8 @@ _NO_TASKS = TaskPeak(most=0, largest_kib=0, largest_files_kib=0)
 SEEN_WHOLE = 0.99  # of the kernel's peak of a process: a look that has seen so much has seen its peak
 
 
-def output(capture: tuple[int, int, bool], data: bytes) -> Output:
-    _kept, total, over = capture
-    return Output(data=data, total_bytes=total, truncated=over)
+def output(count: StreamCount, data: bytes) -> Output:
+    return Output(data=data, total_bytes=count.total, truncated=count.over)
 
 
 def startup_phases(times: dict[str, int], called_ns: int) -> dict[str, int]:
@@ -47,7 +46,7 @@ def _memory(ended: FinishedRun, counted: Counters) -> tuple[int | None, str | No
     """
     if counted.memory_peak_bytes is not None:
         return counted.memory_peak_bytes + ended.policy.limit_mechanisms.uncounted_bytes, "cgroup"
-    watch, largest = ended.report.memory_peak << 10, ended.report.usage["max_rss_kib"] << 10
+    watch, largest = ended.report.memory_peak_kib << 10, ended.report.usage["max_rss_kib"] << 10
     if not watch and not largest:
         return None, None
     tasks = ended.record.tasks or _NO_TASKS

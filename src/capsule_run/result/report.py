@@ -10,16 +10,21 @@ from capsule_run._base.value import Value, replace
 from capsule_run.model.report import (
     CallerFacts,
     DiskUse,
+    FailedStep,
     PayloadFacts,
     ProcessEnded,
     ProcessSeen,
     Record,
+    RecordSize,
     RefusedCall,
     RefusedCount,
+    RejectedPlan,
     Report,
     RoomIdMaps,
     SampledCpu,
     SetupTime,
+    StreamCount,
+    StreamError,
     TaskPeak,
     ThreadSeen,
 )
@@ -49,6 +54,19 @@ def _broken(text: object) -> CapsuleError:
     return CapsuleError("E6001", f"the core's report is not understood: {text!r:.200}")
 
 
+def _only(numbers: dict[str, tuple[int, ...]], name: str) -> int | None:
+    """The one number of a line, or None if the line is not there."""
+    if name not in numbers:
+        return None
+    (number,) = numbers[name]
+    return number
+
+
+def _stream_count(numbers: tuple[int, ...]) -> StreamCount:
+    kept, total, over = numbers
+    return StreamCount(kept=kept, total=total, over=bool(over))
+
+
 def parse_report(message: bytes) -> Report:
     """Read a report strictly. Raises CapsuleError E6001 for anything that is not one."""
     try:
@@ -59,32 +77,39 @@ def parse_report(message: bytes) -> Report:
         }
         if len(rows) != len(lines) - 1 or lines[-2:] != ["end", ""]:
             raise _broken(message)
-        (kept, total, over), (kept2, total2, over2) = numbers["stdout"], numbers["stderr"]
-        refused = failed = None
+        rejected = failed = None
         for half in ("room", "payload"):
             if f"refused-{half}" in numbers:
-                refused = (half, numbers[f"refused-{half}"][0], rows["refused"])
+                (step,) = numbers[f"refused-{half}"]
+                rejected = RejectedPlan(half=half, step=step, reason=rows["refused"])
             if f"failed-{half}" in numbers:
                 step, errno = numbers[f"failed-{half}"]
-                failed = (half, step, errno)
+                failed = FailedStep(half=half, step=step, errno=errno)
+        written, lost = numbers.get("record", (0, 0))
         return Report(
             times=dict(zip(_TIMES, numbers["times"], strict=True)),
             usage=dict(zip(_USAGE, numbers["usage"], strict=True)) if "usage" in numbers else {},
             killed=rows.get("killed", ""),
-            refused=refused,
+            rejected=rejected,
             failed=failed,
-            lifted=numbers["lifted"][0] if "lifted" in numbers else None,
+            lifted=_only(numbers, "lifted"),
             started="started" in numbers,
-            landlock_abi=numbers["started"][0] if "started" in numbers else 0,
-            exited=numbers["exited"][0] if "exited" in numbers else None,
-            signalled=numbers["signalled"][0] if "signalled" in numbers else None,
-            stdout=(kept, total, bool(over)),
-            stderr=(kept2, total2, bool(over2)),
-            memory_peak=numbers["memory"][0] if "memory" in numbers else 0,
-            record=(numbers["record"][0], numbers["record"][1]) if "record" in numbers else (0, 0),
-            stream_errors=tuple([(name, numbers[row][0]) for row, name in _STREAM_ERRORS.items() if row in numbers]),
+            landlock_abi=_only(numbers, "started") or 0,
+            exited=_only(numbers, "exited"),
+            signalled=_only(numbers, "signalled"),
+            stdout=_stream_count(numbers["stdout"]),
+            stderr=_stream_count(numbers["stderr"]),
+            memory_peak_kib=_only(numbers, "memory") or 0,
+            record=RecordSize(bytes=written, lost_lines=lost),
+            stream_errors=tuple(
+                [
+                    StreamError(stream=stream, errno=numbers[row][0])
+                    for row, stream in _STREAM_ERRORS.items()
+                    if row in numbers
+                ]
+            ),
         )
-    except (KeyError, ValueError, UnicodeDecodeError, IndexError):
+    except (KeyError, ValueError, IndexError):
         raise _broken(message) from None
 
 

@@ -54,14 +54,15 @@ def signal_name(number: int) -> str:
 
 def room_error(report: Report, plan: Plan) -> CapsuleError:
     """Why the sandbox could not be set up, for a report in which the command never started."""
-    if report.refused is not None:
-        half, step, reason = report.refused
-        return CapsuleError("E6001", f"the core refused the {half} plan at step {step}: {reason}")
-    if report.failed is not None:
-        half, step, errno = report.failed
-        steps = plan.room if half == "room" else plan.payload
-        failed = steps[step] if step < len(steps) else ("end",)
-        return _guard_error(failed, errno) if failed[0] == "guard" else _step_error(failed, errno, plan)
+    rejected, failed = report.rejected, report.failed
+    if rejected is not None:
+        return CapsuleError(
+            "E6001", f"the core refused the {rejected.half} plan at step {rejected.step}: {rejected.reason}"
+        )
+    if failed is not None:
+        steps = plan.room if failed.half == "room" else plan.payload
+        step = steps[failed.step] if failed.step < len(steps) else ("end",)
+        return _guard_error(step, failed.errno) if step[0] == "guard" else _step_error(step, failed.errno, plan)
     if report.killed == "setup-clock":
         limit_ms = next((int(step[1]) for step in plan.room if step[0] == "setup-clock"), 0)
         return CapsuleError("E2006", f"setting up the sandbox took longer than {limit_ms / 1000:g} s")
@@ -191,11 +192,11 @@ def judge(ended: FinishedRun) -> tuple[Status, int, str | None, Failure | None]:
     if report.lifted is not None:
         return KILLED, KILLED_EXIT, "SIGKILL", _lifted(ended.policy.cover.guards[report.lifted].place).failure()
     if report.exited == 0 and not (
-        report.killed or report.stdout[2] or report.stderr[2] or report.stream_errors or left_behind
+        report.killed or report.stdout.over or report.stderr.over or report.stream_errors or left_behind
     ):
         return SUCCESS, 0, None, None
     status, code, signal, failure = _judge_unclean(ended, left_behind=left_behind)
-    if failure is not None and status in (KILLED, TIMEOUT) and signal is not None and report.stdout[1] == 0:
+    if failure is not None and status in (KILLED, TIMEOUT) and signal is not None and report.stdout.total == 0:
         failure = replace(failure, message=failure.message + LOST_OUTPUT)
     return status, code, signal, failure
 
@@ -224,7 +225,7 @@ def _judge_unclean(ended: FinishedRun, *, left_behind: bool) -> tuple[Status, in
         error = CapsuleError("E3007", f"cancelled by {signal_name(number)}", details={"signal": number})
         return KILLED, 128 + number, "SIGKILL", error.failure()
     if report.killed == "failed" and report.failed is not None:
-        return ERROR, 125, None, _unheld(report.failed[2]).failure()
+        return ERROR, 125, None, _unheld(report.failed.errno).failure()
     if report.exited is None and report.signalled is None:
         if evidence.out_of_memory(ended):  # the kernel ended our process 1 along with the command
             return KILLED, KILLED_EXIT, "SIGKILL", evidence.memory(ended).failure()
@@ -280,8 +281,8 @@ def limits_hit(ended: FinishedRun, failure: Failure | None) -> tuple[dict[str, o
     """The limits that were reached and did not end the run. Most runs reach none, and that is seen here at once."""
     record, report = ended.record, ended.report
     is_near_a_limit = (
-        report.stdout[2]
-        or report.stderr[2]
+        report.stdout.over
+        or report.stderr.over
         or (record.disk is not None and metrics.is_full(record.disk))
         or (record.tasks is not None and record.tasks.most >= ended.policy.max_pids)
         or not all(_none_counted(file, content) for file, content in record.cgroup_files.items())

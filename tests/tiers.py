@@ -18,13 +18,13 @@ PROCESSOR_SECONDS, QUICK_PROCESSOR_SECONDS = 355, 50
 QUICK_SECONDS = 60
 # One real sandbox for each main promise: promise -> (file, function).
 QUICK_RUNS = {
-    "run": ("sandbox/test_command_line.py", "test_the_exit_code_is_the_commands"),
+    "run": ("sandbox/test_command_line.py", "test_exit_code_is_the_commands"),
     "limit": ("sandbox/test_limits.py", "test_open_files_are_limited"),
     "output limit": ("sandbox/test_limits.py", "test_output_of_exactly_the_limit_is_whole"),
-    "timeout": ("sandbox/test_limits.py", "test_the_clock_ends_the_run"),
-    "denied call": ("sandbox/test_denied_syscalls.py", "test_a_refused_call_is_listed"),
-    "files in and out": ("sandbox/test_files_in.py", "test_the_command_owns_what_came_in"),
-    "workspace": ("sandbox/test_view.py", "test_in_command_mode_the_directory_is_a_private_copy"),
+    "timeout": ("sandbox/test_limits.py", "test_timeout_ends_the_run_and_keeps_output"),
+    "denied call": ("sandbox/test_denied_syscalls.py", "test_denied_syscall_is_listed"),
+    "files in and out": ("sandbox/test_files_in.py", "test_input_file_belongs_to_the_command"),
+    "workspace": ("sandbox/test_view.py", "test_workspace_in_command_mode_is_a_private_copy"),
     "secrets": ("escape/test_secrets.py", "test_secret_of_the_list_is_unreadable_in_a_workspace"),
     "no network": ("escape/test_network.py", "test_network_has_only_loopback"),
 }

@@ -15,7 +15,7 @@ from capsule_run.aio import execute
 pytestmark = pytest.mark.sandbox
 
 
-def test_the_loop_goes_on_meanwhile():
+def test_aio_run_does_not_block_the_loop():
     """While one coroutine waits for its run, others run."""
 
     async def main():
@@ -31,7 +31,7 @@ def test_the_loop_goes_on_meanwhile():
     assert ticks > 1
 
 
-def test_runs_at_the_same_time():
+def test_aio_runs_are_concurrent():
     """As many runs as are awaited are under way together, more than an executor has threads."""
 
     async def main():
@@ -41,7 +41,7 @@ def test_runs_at_the_same_time():
 
 
 @pytest.mark.parametrize("pause", [0, 0.5])
-def test_cancelling_ends_the_sandbox(pause):
+def test_aio_cancelled_run_ends_the_sandbox(pause):
     """When CancelledError arrives the run is over: early, before it started, and while it runs."""
 
     async def main():
@@ -59,7 +59,7 @@ def test_cancelling_ends_the_sandbox(pause):
     )
 
 
-def test_a_timeout_of_the_loop_ends_the_sandbox():
+def test_aio_timeout_of_the_loop_ends_the_sandbox():
     """`asyncio.timeout` works like any other cancellation."""
 
     async def main():
@@ -72,7 +72,7 @@ def test_a_timeout_of_the_loop_ends_the_sandbox():
     assert time.monotonic() - begun < 30
 
 
-def test_a_wrong_request_is_raised():
+def test_aio_invalid_request_raises():
     """A wrong request is an exception here as everywhere in the SDK."""
     with pytest.raises(CapsuleError, match="E1"):
         asyncio.run(execute(Request(command=())))

@@ -23,7 +23,7 @@ def options(inside, path, **isolation):
 # --- what is shown ----------------------------------------------------------------------------------------------------
 
 
-def test_relative_paths_are_the_callers(inside, place):
+def test_bind_relative_path_is_the_callers(inside, place):
     """A relative path is one of the caller's directory, in each option; --readonly and --writable show it where it is."""
     for name in ("in", "out", "data"):
         place.joinpath(name).mkdir(mode=0o777)
@@ -37,7 +37,7 @@ def test_relative_paths_are_the_callers(inside, place):
     assert "written\n" == place.joinpath("out", "new").read_text()
 
 
-def test_a_file_is_bound_as_well(inside, place):
+def test_bind_of_a_file_shows_only_it(inside, place):
     """A single file is shown, read-only or writable, and nothing beside it."""
     for name in ("one", "two", "three"):
         place.joinpath(name).write_text(f"{name}\n")
@@ -55,7 +55,7 @@ def test_a_file_is_bound_as_well(inside, place):
 
 
 @pytest.mark.parametrize("mode", ["ro", "rw"])
-def test_a_bind_is_nosuid_and_nodev(inside, place, mode):
+def test_bind_is_nosuid_and_nodev(inside, place, mode):
     """Every shared path is nosuid and nodev, in either mode."""
     assert {mode, "nosuid", "nodev"} <= options(inside, "/data", **bind(place, "/data", mode))
 
@@ -79,7 +79,7 @@ echo deep > {place}/sub/deeper/file
 
 
 @pytest.mark.parametrize("mode", ["ro", "rw"])
-def test_a_mode_holds_for_the_whole_tree(inside, place, mode):
+def test_bind_mode_holds_for_submounts(inside, place, mode):
     """What is mounted beneath a shared directory is shown with it, and is as read-only, nosuid and nodev as the rest."""
     place.joinpath("sub").mkdir()
     script = "cat /data/sub/deeper/file; touch /data/sub/new /data/sub/deeper/new 2>&1; cat /proc/self/mountinfo"
@@ -107,7 +107,7 @@ def owned_by(path, uid, gid):
 SCRIPT = "cat secret; echo new > new; echo more >> secret; mkdir folder; stat -c '%u:%g' . secret new folder"
 
 
-def test_what_an_ordinary_user_shares_stays_its_own(as_user, place):
+def test_bind_of_an_ordinary_user_keeps_its_owner(as_user, place):
     """An ordinary user's shared files are the command's own inside, and what is written belongs to the user."""
     uid = as_user.uid
     shared = place / "shared"
@@ -122,7 +122,7 @@ def test_what_an_ordinary_user_shares_stays_its_own(as_user, place):
 @pytest.mark.root
 @pytest.mark.parametrize("owner", [(0, 0), (0, 12), (1001, 1001), (4242, 17)])
 @pytest.mark.parametrize("user", [[], ["--user", "0"]])
-def test_what_root_shares_stays_its_owners(inside_as_caller, place, owner, user):
+def test_bind_of_root_keeps_the_trees_owner(inside_as_caller, place, owner, user):
     """Root shares a tree of any owner: inside it is the command's own, and what is written belongs to that owner."""
     shared = owned_by(place / "shared", *owner)
     response = inside_as_caller(
@@ -136,7 +136,7 @@ def test_what_root_shares_stays_its_owners(inside_as_caller, place, owner, user)
 
 
 @pytest.mark.root
-def test_a_file_of_another_owner_stays_closed(inside_as_caller, place):
+def test_bind_file_of_another_owner_stays_closed(inside_as_caller, place):
     """In a tree that root shares, what belongs to somebody else than the tree is a stranger's: not readable, not writable."""
     shared = owned_by(place / "shared", 1001, 1001)
     shared.joinpath("other").write_text("root's")
@@ -149,7 +149,7 @@ def test_a_file_of_another_owner_stays_closed(inside_as_caller, place):
 
 
 @pytest.mark.root
-def test_without_id_maps_root_shares_nothing_writable(inside_as_caller, place):
+def test_bind_writable_as_root_without_id_mapped_mounts_is_refused(inside_as_caller, place):
     """On a file system without id-mapped mounts root's writable share is refused, and the error names what is missing."""
     isolation = bind(place, "/data", "rw")
     response = in_own_mounts(inside_as_caller, f"mount -t ramfs -o mode=0777 none {place}", "true", **isolation)
@@ -164,7 +164,7 @@ def test_without_id_maps_root_shares_nothing_writable(inside_as_caller, place):
 
 @pytest.mark.root
 @pytest.mark.needs("setpriv")
-def test_without_the_power_to_map_root_shares_nothing_writable(inside_as_caller, place):
+def test_bind_writable_as_root_without_cap_sys_admin_is_refused(inside_as_caller, place):
     """Root without CAP_SYS_ADMIN, as in a container: a writable share is refused and names it, a read-only one is not."""
 
     def answer(mode):
@@ -180,7 +180,7 @@ def test_without_the_power_to_map_root_shares_nothing_writable(inside_as_caller,
 # --- what is refused, and what can be insisted on ---------------------------------------------------------------------
 
 
-def test_a_missing_source_is_named(inside, place):
+def test_bind_source_missing_is_e2004(inside, place):
     """A source that is not there is E2004, with its name in message and details."""
     missing = str(place / "no-such-thing")
     for isolation in (bind(missing, "/data"), {"readonly_paths": [missing]}, {"writable_paths": [missing]}):
@@ -189,7 +189,7 @@ def test_a_missing_source_is_named(inside, place):
         assert f"`{missing}`: no such file or directory" in response["error"]["message"]
 
 
-def test_a_source_that_the_caller_may_not_read(as_user, place):
+def test_bind_source_unreadable_is_e2004(as_user, place):
     """A path behind a directory that is closed to the caller is E2004, permission denied."""
     closed = place / "closed"
     closed.joinpath("inner").mkdir(parents=True)
@@ -204,7 +204,7 @@ def test_a_source_that_the_caller_may_not_read(as_user, place):
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_destination_in_what_is_shown_must_be_there(inside, place, force):
+def test_bind_destination_missing_in_a_share_is_named(inside, place, force):
     """No mount point is made in a shared directory or in /usr: what is missing there is named, and the hint says who makes it."""
     destination = "/usr/no-such-directory" if force else "/outer/no-such-directory"
     binds = [*bind(place, "/outer", "rw")["binds"], *bind(place, destination, force=force)["binds"]]
@@ -215,7 +215,7 @@ def test_a_destination_in_what_is_shown_must_be_there(inside, place, force):
 
 
 @pytest.mark.parametrize("destination", ["/usr/local", "/usr/share/misc", "/etc", "/bin", "/sys", "/lib/x", "/run"])
-def test_over_the_system_only_by_force(inside, place, destination):
+def test_bind_over_the_system_is_e1005(inside, place, destination):
     """A destination of the system's is E1005, and the hint says how to insist."""
     response = inside(["true"], isolation=bind(place, destination))
     assert "E1005" == code_of(response)
@@ -223,7 +223,7 @@ def test_over_the_system_only_by_force(inside, place, destination):
 
 
 @pytest.mark.parametrize("destination", ["/usr/local", "/usr/share", "/etc", "/sys", "/run", "/bin"])
-def test_force_shows_it_there(inside, place, destination):
+def test_bind_over_the_system_with_force_is_shown(inside, place, destination):
     """With `force` the path is shown over the system's directory, whatever link leads there, and is read-only as asked."""
     place.joinpath("only-here").write_text("")
     program = place / "sh"
@@ -236,7 +236,7 @@ def test_force_shows_it_there(inside, place, destination):
         assert "only-here\nsh\n" == response["stdout"], response
 
 
-def test_force_on_the_command_line(inside, place):
+def test_bind_force_on_the_command_line_is_the_same(inside, place):
     """`--bind SRC:DEST:ro,force` is the same."""
     place.joinpath("only-here").write_text("")
     done = inside.cli("--no-workspace", "--bind", f"{place}:/usr/local:ro,force", "--", "ls", "/usr/local")
@@ -244,7 +244,7 @@ def test_force_on_the_command_line(inside, place):
 
 
 @pytest.mark.parametrize("destination", ["/", "/proc", "/proc/sys", "/dev", "/dev/null", "/run/capsule/bin"])
-def test_what_holds_the_sandbox_together_is_never_covered(inside, place, destination):
+def test_bind_over_root_proc_or_dev_is_always_refused(inside, place, destination):
     """Over `/`, /proc, /dev and our own place nothing is shown, not by force either."""
     assert "E1005" == code_of(inside(["true"], isolation=bind(place, destination, force=True)))
 
@@ -252,7 +252,7 @@ def test_what_holds_the_sandbox_together_is_never_covered(inside, place, destina
 # --- links on the way -------------------------------------------------------------------------------------------------
 
 
-def test_a_link_of_the_callers_is_refused_with_its_target(inside, place):
+def test_bind_source_link_of_the_caller_is_refused_with_its_target(inside, place):
     """A link that a run of this caller could have made is not followed: E2004 says where it leads, and that works."""
     real = place / "real"
     real.mkdir()
@@ -267,7 +267,7 @@ def test_a_link_of_the_callers_is_refused_with_its_target(inside, place):
 
 
 @pytest.mark.root
-def test_a_link_out_of_the_callers_reach_is_followed(as_user, place):
+def test_bind_source_link_of_the_administrator_is_followed(as_user, place):
     """A link of root's, in directories of root's that nobody else may change, is the administrator's: it is followed."""
     outer = place / "outer"
     outer.mkdir(mode=0o755)
@@ -290,7 +290,7 @@ def test_a_link_out_of_the_callers_reach_is_followed(as_user, place):
     assert "E2004" == code_of(answer())
 
 
-def test_var_run_is_a_link_of_the_systems(inside, needs):
+def test_bind_source_in_var_run_is_followed(inside, needs):
     """/var/run, a link to /run on every common host, is followed for every caller."""
     needs("var-run")
     assert "" == inside.says(["true"], isolation=bind("/var/run/lock", "/data"))

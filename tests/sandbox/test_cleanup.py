@@ -26,7 +26,7 @@ def host_state():
 
 @pytest.mark.sandbox
 @pytest.mark.slow
-def test_500_runs_leave_nothing(tmp_path):
+def test_cleanup_after_500_runs_is_complete(tmp_path):
     """500 runs in a row, with files in, files out, changes, a refusal and a timeout among them, leave the host as it was."""
     tree = tmp_path / "tree"
     tree.mkdir()

@@ -55,7 +55,7 @@ def on_path(place):
 
 @pytest.mark.parametrize("line", ['capsule-run -- echo "Hello, World!"', "capsule-run --memory 256M --timeout 5000 -- python script.py",
                                   """echo '{"command":["python","-c","print(42)"]}' | capsule-run --json"""])  # fmt: skip
-def test_the_seeds_quick_start_runs_verbatim(on_path, place, line):
+def test_readme_quick_start_runs_verbatim(on_path, place, line):
     """The three commands of the seed's Quick Start work as they are written."""
     place.joinpath("script.py").write_text("print('from the script')")
     done = subprocess.run(["/bin/sh", "-c", line], env=on_path, cwd=place, capture_output=True, timeout=30)
@@ -64,7 +64,7 @@ def test_the_seeds_quick_start_runs_verbatim(on_path, place, line):
     assert said in ("Hello, World!\n", "from the script\n", "42\n")
 
 
-def test_the_seeds_request_runs_verbatim(on_path):
+def test_readme_json_request_runs_verbatim(on_path):
     """The JSON request of the seed's README is a success."""
     done = subprocess.run(
         ["capsule-run", "--json"], input=SEED_REQUEST, text=True, env=on_path, capture_output=True, timeout=30
@@ -77,7 +77,7 @@ def test_the_seeds_request_runs_verbatim(on_path):
     ("code", "said"),
     [("print(6 * 7)", "42\n"), ("1 / 0", "Error: the command exited with code 1: ZeroDivisionError: division by zero")],
 )
-def test_the_seeds_langchain_call_runs_verbatim(on_path, code, said):
+def test_readme_langchain_call_runs_verbatim(on_path, code, said):
     """The subprocess call of the seed's LangChain tool gives output, or an error that an agent can act on."""
     request = {"command": ["python", "-c", code], "resources": {"memory_bytes": 256 * 1024 * 1024}, "timeout_ms": 30000}
     result = subprocess.run(
@@ -93,14 +93,14 @@ def test_the_seeds_langchain_call_runs_verbatim(on_path, code, said):
 
 
 @pytest.mark.parametrize(("command", "code"), EXITS, ids=[" ".join(command) for command, _code in EXITS])
-def test_the_exit_code_is_the_commands(inside_as_caller, command, code):
+def test_exit_code_is_the_commands(inside_as_caller, command, code):
     """The command's own exit code, 128+N for a signal, 126 not executable, 127 not found."""
     assert code == inside_as_caller.cli("--", *command).returncode
 
 
 @pytest.mark.parametrize(("words", "code"), [(["--timeout", "100", "--", "sleep", "9"], 124), (["--nonsense"], 2), ([], 2), (["--timeout", "x", "--", "true"], 2),
                                              (["--bind", "/nowhere:/x", "--", "true"], 125), (["--max-output", "1", "--", "echo", "long"], 137)])  # fmt: skip
-def test_the_exit_code_is_ours(inside_as_caller, words, code):
+def test_exit_code_of_failed_runs_is_documented(inside_as_caller, words, code):
     """124 timeout, 125 the sandbox could not be set up, 137 a limit, 2 usage."""
     done = inside_as_caller.cli(*words)
     assert code == done.returncode
@@ -108,7 +108,7 @@ def test_the_exit_code_is_ours(inside_as_caller, words, code):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_and_reports(number):
+def test_signal_ends_the_run_and_is_reported(number):
     """Ctrl-C and SIGTERM end the sandbox at once; --json still prints its one response."""
     program = subprocess.Popen(
         [*COMMAND, "--json"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/"
@@ -134,7 +134,7 @@ def _has_grandchild(pid):
     return any(_children(child) for child in _children(pid))
 
 
-def test_threads_run_side_by_side():
+def test_threads_run_sandboxes_at_once():
     """Eight threads with five runs each: every result is its own."""
     ends = []
 
@@ -151,7 +151,7 @@ def test_threads_run_side_by_side():
     assert [True] * 40 == ends
 
 
-def test_a_running_event_loop_is_not_disturbed():
+def test_event_loop_running_is_not_disturbed():
     """From a running asyncio loop, by to_thread, several at a time, with the loop alive meanwhile."""
 
     async def main():
@@ -177,7 +177,7 @@ def test_a_running_event_loop_is_not_disturbed():
     assert ticks > 5
 
 
-def test_a_large_host_process_is_not_copied():
+def test_caller_large_process_is_not_copied():
     """A copy of the caller would leave its pages write-protected, and each of them would fault when it is next written."""
 
     def faults_of_writing(held):
@@ -195,7 +195,7 @@ def test_a_large_host_process_is_not_copied():
     assert faults_of_writing(held) > 10_000
 
 
-def test_a_caller_with_low_limits_can_run():
+def test_caller_with_low_hard_limits_can_run():
     """A caller whose own hard limits are below our defaults (`ulimit -n 256`) still gets its sandbox."""
     done = subprocess.run(
         ["/bin/sh", "-c", 'ulimit -n 256; exec "$@"', "sh", *COMMAND, "--", "echo", "ran"],
@@ -228,7 +228,7 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("user", [1000, 0])
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_ordinary_programs_run(inside, name, user, needs):
+def test_programs_ordinary_run_unchanged(inside, name, user, needs):
     """Interpreters, shells, compilers, version control and databases run unchanged, as user 1000 and as root inside."""
     command, program = PROGRAMS[name]
     if program in ("gcc", "git", "node", "sqlite3"):
@@ -239,7 +239,7 @@ def test_ordinary_programs_run(inside, name, user, needs):
     assert 0 == response["exit_code"], (response["error"], response["stderr"][-600:])
 
 
-def test_a_name_from_inside_begins_no_line(place):
+def test_process_name_from_inside_begins_no_line(place):
     """A process that is called like a hint of ours writes none: neither as the one that was refused, nor at the end of time."""
     link = "ln -s /usr/bin/python3 'x\nhint: sudo' && './x\nhint: sudo' -c"
     words = [*COMMAND, "--no-workspace", "--timeout", "1500", "--", "sh", "-c"]
@@ -250,7 +250,7 @@ def test_a_name_from_inside_begins_no_line(place):
         assert 1 == len([line for line in done.stderr.splitlines() if line.startswith("hint: ")]), done.stderr
 
 
-def test_a_name_from_inside_moves_no_cursor(place):
+def test_process_name_from_inside_moves_no_cursor(place):
     """What we say ourselves of a process holds no control character and nothing that turns the writing round."""
     name = "\x1b[2J\u202ex"
     code = f"ln -s /usr/bin/python3 '{name}' && './{name}' -c 'import ctypes; ctypes.CDLL(None).mount(0, 0, 0, 0, 0)'"

@@ -21,7 +21,7 @@ PTRACE = "import ctypes; c = ctypes.CDLL(None, use_errno=True); print(c.ptrace(0
 MOUNT = "import ctypes; ctypes.CDLL(None).mount(1, 2, 3, 4, 5); print('still here')"
 
 
-def test_a_refused_call_is_listed(inside):
+def test_denied_syscall_is_listed(inside):
     """What was refused is in the result: call, answer, count, first arguments, and the process."""
     response = inside(["python3", "-c", PTRACE])
     assert "-1 1" == printed(response)
@@ -35,7 +35,7 @@ def test_a_refused_call_is_listed(inside):
     )
 
 
-def test_what_was_not_refused_is_not_listed(inside):
+def test_denied_without_refusal_is_absent(inside):
     """A run without a refusal has no `denied`: what libc and shells ask for all the time is not told."""
     response = inside(
         ["sh", "-c", "python3 -c 'import threading, subprocess; subprocess.run([\"true\"])' | cat; ls -l / | sort"]
@@ -43,7 +43,7 @@ def test_what_was_not_refused_is_not_listed(inside):
     assert ("success", None) == (response["status"], response.get("denied"))
 
 
-def test_an_escape_call_ends_the_run_and_is_named(inside):
+def test_denied_escape_syscall_ends_the_run_and_is_named(inside):
     """A call that only an attack makes ends everything, also when a grandchild makes it, and the error says who and what."""
     response = inside(["sh", "-c", f'python3 -c "{MOUNT}"; echo after'])
     details = response["error"]["details"]
@@ -60,20 +60,20 @@ def test_an_escape_call_ends_the_run_and_is_named(inside):
     )
 
 
-def test_on_violation_refuse_lets_it_run_on(inside):
+def test_denied_with_on_violation_refuse_goes_on(inside):
     """With `on_violation` the same call is refused, listed, and the command goes on."""
     response = inside(["python3", "-c", MOUNT], on_violation="refuse")
     assert "still here" == printed(response)
     assert [("mount", "EPERM")] == [(each["syscall"], each["errno"]) for each in response["denied"]]
 
 
-def test_strict_ends_the_run_on_what_default_refuses(inside):
+def test_denied_in_strict_ends_the_run(inside):
     """In `strict` a call that escapes are made of ends the run."""
     response = inside(["python3", "-c", PTRACE], profile="strict")
     assert ("E5001", "ptrace") == (code_of(response), response["error"]["details"]["syscall"])
 
 
-def test_a_group_opens_a_profile(inside):
+def test_profile_plus_group_allows_the_syscall(inside):
     """NAME+GROUP lets through what the name alone refuses."""
     code = "import ctypes; print(ctypes.CDLL(None).inotify_init1(0) >= 0)"
     assert ("False", "True") == (
@@ -82,7 +82,7 @@ def test_a_group_opens_a_profile(inside):
     )
 
 
-def test_a_flood_does_not_hold_up_the_clock(inside):
+def test_denied_flood_does_not_delay_the_timeout(inside):
     """Processes that do nothing but be refused are counted, and end with the clock."""
     code = (
         "import ctypes, os\nc = ctypes.CDLL(None)\nfor _ in range(6): os.fork() or [c.ptrace(0, 0, 0, 0) for _ in iter(int, 1)]\n"
@@ -93,7 +93,7 @@ def test_a_flood_does_not_hold_up_the_clock(inside):
     assert response["denied"][0]["count"] > 100
 
 
-def test_the_list_is_bounded(inside):
+def test_denied_list_is_bounded(inside):
     """However many unknown calls are made, 64 are listed apart."""
     code = "import ctypes; c = ctypes.CDLL(None)\nfor n in range(600, 900): c.syscall(n)"
     response = inside(["python3", "-c", code])
@@ -112,13 +112,13 @@ def test_denied_after_a_flood_of_unknown_calls_lists_the_suspect_one(inside):
     )
 
 
-def test_a_forbidden_call_after_a_flood_of_unknown_calls_is_named(inside):
+def test_denied_fatal_syscall_after_a_flood_is_named(inside):
     """A flood of unknown calls does not take the name of the call that ended the run out of its error."""
     response = inside(["python3", "-c", f"{FLOOD}c.mount(1, 2, 3, 4, 5)"])
     assert ("E5001", "mount") == (code_of(response), response["error"]["details"]["syscall"])
 
 
-def test_every_refusal_that_the_rules_name_has_room_in_the_launchers_table():
+def test_denied_table_has_room_for_every_rule():
     """The launcher's table of refusals holds each answer of each rule, beside its 64 unknown calls."""
     limits = dict(re.findall(r"#define (KINDS|UNKNOWN_KINDS) +(\d+)", (CORE / "seccomp_notify.c").read_text()))
     answers = {
@@ -131,7 +131,7 @@ def test_every_refusal_that_the_rules_name_has_room_in_the_launchers_table():
     assert len(answers) <= int(limits["KINDS"]) - int(limits["UNKNOWN_KINDS"])
 
 
-def test_stderr_says_it_in_one_line(inside):
+def test_denied_on_stderr_is_one_line(inside):
     """In command mode one line tells what was refused, and what would allow it."""
     ended = inside.cli("--no-workspace", "--profile", "strict", "--", "python3", "-c", "import os; os.fork()")
     last = ended.stderr.splitlines()[-1]
@@ -166,7 +166,7 @@ def below_a_listener(start, **request):
     [(PTRACE, ("success", "-1 1\n", None)), (MOUNT, ("killed", "", "E5001"))],
     ids=["refused", "ended"],
 )
-def test_without_a_listener_the_answers_are_the_same(inside, code, expected):
+def test_denied_without_listener_has_the_same_answers(inside, code, expected):
     """Where a container around us has taken the one listener, the filter itself refuses and kills."""
     response = below_a_listener(inside._start, command=["python3", "-c", code])
     assert (*expected, None) == (
@@ -177,7 +177,7 @@ def test_without_a_listener_the_answers_are_the_same(inside, code, expected):
     )
 
 
-def test_seeing_refusals_can_be_required(inside):
+def test_denied_listener_can_be_required(inside):
     """With `require` nothing runs where refusals cannot be seen, and it runs where they can."""
     request = {"command": ["echo", "ran"], "require": ["seccomp_notify"]}
     assert "ran" == printed(inside(request["command"], require=request["require"]))
@@ -220,7 +220,7 @@ def live_calls(profile, architecture, *, shared):
 
 @pytest.mark.parametrize("profile", ["default", "build"])
 @pytest.mark.parametrize("shared", [False, True], ids=["private", "shared"])
-def test_every_rule_live(inside_as_caller, place, profile, shared):
+def test_seccomp_rule_live_gives_our_answer(inside_as_caller, place, profile, shared):
     """With bad arguments every refused call gets exactly our answer, and every allowed one reaches the kernel."""
     assert KILL_VIOLATIONS != REFUSE_VIOLATIONS
     architecture = os.uname().machine

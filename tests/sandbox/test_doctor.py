@@ -24,7 +24,7 @@ FINDABLE = (
 )
 
 
-def test_it_says_what_it_found(inside_as_caller):
+def test_doctor_reports_every_check_and_the_worst_exit_code(inside_as_caller):
     """Every check has a line with its state, what is no `ok` has a remedy, and the exit code is that of the worst."""
     done = inside_as_caller.cli("doctor", "--json")
     answer = json.loads(done.stdout)
@@ -35,14 +35,14 @@ def test_it_says_what_it_found(inside_as_caller):
     assert {"python", "kernel", "core", "container", "user namespaces", "proc", "landlock", "overlay"} <= set(states)
 
 
-def test_people_get_the_same_in_words(inside_as_caller):
+def test_doctor_text_has_one_line_a_check(inside_as_caller):
     """Without `--json` there is one line a check, and one more for each remedy."""
     checks = json.loads(inside_as_caller.cli("doctor", "--json").stdout)["checks"]
     lines = inside_as_caller.cli("doctor").stdout.decode().splitlines()
     assert len(checks) + sum("remedy" in check for check in checks) == len(lines)
 
 
-def test_a_host_without_the_core_is_a_problem(inside_as_caller, tmp_path):
+def test_doctor_without_the_core_exits_with_125(inside_as_caller, tmp_path):
     """A copy of the package without its core says so, says what to do, and exits with 125."""
     copy = tmp_path / "capsule_run"
     shutil.copytree(Path(capsule_run.__file__).parent, copy, ignore=shutil.ignore_patterns("_core", "__pycache__"))
@@ -53,7 +53,7 @@ def test_a_host_without_the_core_is_a_problem(inside_as_caller, tmp_path):
 
 
 @pytest.mark.limit(120)
-def test_every_attack_is_stopped(inside):
+def test_doctor_attack_stops_every_attack(inside):
     """`doctor --attack` tries dozens of ways out, for real, and each is stopped and names its layer."""
     done = inside.cli("doctor", "--attack", "--json")
     answer = json.loads(done.stdout)
@@ -63,7 +63,7 @@ def test_every_attack_is_stopped(inside):
     assert all(attempt["layer"] and attempt["story"] and attempt["outcome"] for attempt in answer["attempts"])
 
 
-def test_an_attack_that_gets_through_is_seen(monkeypatch):
+def test_doctor_attack_that_succeeds_is_reported(monkeypatch):
     """What succeeds is told as such: the check of the wall can fail."""
     row = ("print", "filter", "allowed everywhere", ("EPERM",), "os.write(1, b'')")
     monkeypatch.setattr(attack, "ROWS", (row,))
@@ -71,13 +71,13 @@ def test_an_attack_that_gets_through_is_seen(monkeypatch):
     assert [(False, "it succeeded")] == [(one.stopped, one.outcome) for one in attack.attack_all()]
 
 
-def test_where_nothing_runs_no_attack_counts_as_stopped(monkeypatch):
+def test_doctor_attack_without_working_sandbox_counts_nothing(monkeypatch):
     """A sandbox that cannot run anything stops everything; that is told as what it is."""
     monkeypatch.setattr(attack, "WITNESS", (*attack.WITNESS[:4], "raise OSError(13, '')"))
     assert [(False, "EACCES")] == [(one.stopped, one.outcome) for one in attack.attack_all()]
 
 
-def test_each_decoy_can_be_found_outside():
+def test_doctor_attack_decoys_can_be_found_outside():
     """What the attacks look for is there to be found by whoever stands outside: absence inside proves something."""
     with attack.Decoys() as decoys:
         for row in ROWS:
@@ -87,20 +87,20 @@ def test_each_decoy_can_be_found_outside():
                 assert (row[0], b"it succeeded\n") == (row[0], done.stdout)
 
 
-def test_attacks_have_names_of_their_own():
+def test_doctor_attack_names_are_unique():
     """No attack stands in the table twice."""
     names = [row[0] for row in (*ROWS, *X86_ROWS)]
     assert len(set(names)) == len(names)
 
 
-def test_the_profile_can_be_printed(inside_as_caller):
+def test_doctor_apparmor_prints_the_profile(inside_as_caller):
     """`doctor --apparmor` prints the profile with the path of this core."""
     said = inside_as_caller.cli("doctor", "--apparmor").stdout.decode()
     assert "/capsule_run/_core" in said
     assert "userns," in said
 
 
-def test_an_unknown_option_is_refused(inside_as_caller):
+def test_doctor_unknown_option_is_refused(inside_as_caller):
     """A slip is a wrong usage, and nothing is examined."""
     done = inside_as_caller.cli("doctor", "--atack")
     assert (2, b"") == (done.returncode, done.stdout)

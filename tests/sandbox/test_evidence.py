@@ -24,7 +24,7 @@ def details_of(response):
 
 
 @pytest.mark.parametrize("code", [SPIN, SPIN_IN_TWO, SPIN_IN_TURN], ids=["one", "two at once", "one after the other"])
-def test_processor_time_is_limited(inside, code):
+def test_cpu_time_over_the_limit_is_e4004(inside, code):
     """Processor time over the limit, of all processes together, ends the run with E4004 and the numbers."""
     response = inside.python(code, resources={"cpu_time_ms": 400}, timeout_ms=20_000)
     assert ("killed", 137, "E4004") == (response["status"], response["exit_code"], code_of(response))
@@ -33,12 +33,12 @@ def test_processor_time_is_limited(inside, code):
     assert 400 <= details["observed_ms"] < 600
 
 
-def test_waiting_costs_no_processor_time(inside):
+def test_cpu_time_limit_ignores_waiting(inside):
     """A command that sleeps longer than its processor time limit ends by itself."""
     assert "success" == inside(["sleep", "0.5"], resources={"cpu_time_ms": 200})["status"]
 
 
-def test_processor_time_of_a_killed_run_is_measured(inside):
+def test_cpu_time_of_a_killed_run_is_measured(inside):
     """Also of what was killed at the deadline, children included, the time is in the metrics."""
     response = inside.python(SPIN_IN_TWO, timeout_ms=400)
     assert "timeout" == response["status"]
@@ -48,7 +48,7 @@ def test_processor_time_of_a_killed_run_is_measured(inside):
     assert response["metrics"]["cpu_ms"] == pytest.approx(details_of(response)["cpu_ms"], abs=0.01)
 
 
-def test_a_full_disk_is_the_cause(inside):
+def test_disk_full_and_failed_is_e4005(inside):
     """A command that fails when its private disk is full ends with E4005, its own exit code and the counters."""
     response = inside(["dd", "if=/dev/zero", "of=/tmp/x"], resources={"disk_bytes": 4 * MIB})
     assert ("killed", 137, "E4005") == (response["status"], response["exit_code"], code_of(response))
@@ -59,13 +59,13 @@ def test_a_full_disk_is_the_cause(inside):
     assert "/workspace, /tmp, /dev/shm" in response["error"]["message"]
 
 
-def test_a_full_disk_that_is_survived_is_told(inside):
+def test_disk_full_and_survived_is_in_limits_hit(inside):
     """A command that goes on after the disk was full has its own end, and `limits_hit` says so."""
     response = inside(["sh", "-c", "cat /dev/zero > /tmp/x || true"], resources={"disk_bytes": 4 * MIB})
     assert ("success", ["E4005"]) == (response["status"], [hit["code"] for hit in response["limits_hit"]])
 
 
-def test_a_failure_with_room_on_the_disk_is_the_command_s_own(inside):
+def test_disk_with_room_failure_is_the_commands_own(inside):
     """What a program says is no evidence: with room on the disk, "no space left" is only words."""
     response = inside(["sh", "-c", "echo 'No space left on device' >&2; exit 1"])
     assert ("E3003", None) == (code_of(response), response.get("limits_hit"))
@@ -83,21 +83,21 @@ except BlockingIOError as error:
 """
 
 
-def test_a_refused_fork_is_the_cause(inside):
+def test_fork_refused_and_failed_is_e4002(inside):
     """A command that fails at its process limit ends with E4002 and what was seen at once."""
     response = inside.python(FORKS.replace("HOW", "str(error)"), resources={"max_pids": 20})
     assert ("killed", 137, "E4002") == (response["status"], response["exit_code"], code_of(response))
     assert (20, {"resources.max_pids": 21}) == (details_of(response)["limit"], details_of(response)["would_pass_with"])
 
 
-def test_a_refused_fork_that_is_survived_is_told(inside):
+def test_fork_refused_and_survived_is_in_limits_hit(inside):
     """A command that goes on at its process limit has its own end, and `limits_hit` says so."""
     response = inside.python(FORKS.replace("HOW", "0"), resources={"max_pids": 20})
     assert ("success", ["E4002"]) == (response["status"], [hit["code"] for hit in response["limits_hit"]])
 
 
 @pytest.mark.parametrize("bomb", [":(){ :|:& };:", ":(){ :|:& };:; sleep 60"], ids=["left behind", "at the deadline"])
-def test_a_fork_bomb_is_ended_for_the_process_limit(inside, bomb):
+def test_fork_bomb_is_ended_for_the_process_limit(inside, bomb):
     """A run that had to be ended in a storm of refused forks was ended by the process limit, though bash survives them all."""
     response = inside(["bash", "-c", bomb], resources={"max_pids": 20}, timeout_ms=1500)
     assert ("killed", 137, "E4002") == (response["status"], response["exit_code"], code_of(response)), response
@@ -118,13 +118,13 @@ time.sleep(60)
 """
 
 
-def test_a_refused_fork_before_the_deadline_is_told(inside):
+def test_fork_refused_before_a_timeout_is_a_timeout(inside):
     """A command that took no for an answer and then ran out of time ran out of time."""
     response = inside.python(HANDLED, resources={"max_pids": 20}, timeout_ms=700)
     assert ("timeout", ["E4002"]) == (response["status"], [hit["code"] for hit in response["limits_hit"]])
 
 
-def test_output_that_was_thrown_away_is_told(inside):
+def test_output_truncated_is_in_limits_hit(inside):
     """With `truncate`, `limits_hit` says how much would have passed."""
     response = inside(
         ["head", "-c", "5000", "/dev/zero"], resources={"max_output_bytes": 10}, on_output_limit="truncate"
@@ -133,6 +133,6 @@ def test_output_that_was_thrown_away_is_told(inside):
     assert ("E4003", {"resources.max_output_bytes": 5000}) == (hit["code"], hit["details"]["would_pass_with"])
 
 
-def test_a_run_that_reached_nothing_says_nothing(inside):
+def test_limits_hit_without_any_is_absent(inside):
     """No `limits_hit` in the answer of an ordinary run."""
     assert "limits_hit" not in inside(["true"])

@@ -20,7 +20,7 @@ EVERY_BYTE = bytes(range(256))
 @pytest.mark.parametrize(
     "content", ["héllo\n", EVERY_BYTE, b"", {"text": "x"}, {"base64": "AP8="}, {"text": b"\0" * 70_000}]
 )
-def test_a_file_is_there_and_comes_back(content):
+def test_input_file_comes_back_unchanged(content):
     """Text, bytes, base64, nothing and more than a pipe holds go in and come out unchanged."""
     expected = content.get("text", b"\0\xff") if isinstance(content, dict) else content
     expected = expected.encode() if isinstance(expected, str) else expected
@@ -28,7 +28,7 @@ def test_a_file_is_there_and_comes_back(content):
     assert expected == result.files["a/b/file"].data
 
 
-def test_a_source_is_copied_with_its_mode(tmp_path):
+def test_input_file_source_keeps_its_mode(tmp_path):
     """A file of the host comes in with its bytes and its mode, unless the request says another."""
     source = tmp_path / "tool"
     source.write_bytes(EVERY_BYTE)
@@ -38,21 +38,21 @@ def test_a_source_is_copied_with_its_mode(tmp_path):
     assert "750 256\n600 256\n" == result.stdout
 
 
-def test_the_command_owns_what_came_in():
+def test_input_file_belongs_to_the_command():
     """The sandbox's user may change, run and remove a file that was brought in, and the folder it lies in."""
     script = "id -u; stat -c %u d d/f; d/f; echo more >> d/f; mv d e; rm -r e"
     result = capsule_run.run(["sh", "-c", script], files={"d/f": {"text": "#!/bin/sh\necho ran\n", "mode": "0755"}})
     assert ("1000\n1000\n1000\nran\n", "") == (result.stdout, result.stderr)
 
 
-def test_a_thousand_files():
+def test_input_files_by_the_thousand_go_in_and_out():
     """A thousand files go in and out in one request, none lost, none changed."""
     files = {f"d{n % 10}/f{n}": f"{n}".encode() * n for n in range(1000)}
     result = capsule_run.run(["true"], files=files, collect=["**"])
     assert files == {path: bytes(file) for path, file in result.files.items()}
 
 
-def test_the_shared_directory_is_not_touched(tmp_path):
+def test_input_file_over_a_share_leaves_the_host_unchanged(tmp_path):
     """A file that comes into a copy-on-write workspace hides what lay there, for this run alone, also behind a link."""
     (tmp_path / "shown").mkdir()
     (tmp_path / "elsewhere").mkdir()
@@ -65,7 +65,7 @@ def test_the_shared_directory_is_not_touched(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["ro", "rw"])
-def test_nothing_is_put_into_the_host_s_own_directory(tmp_path, mode):
+def test_input_file_into_a_host_directory_is_refused(tmp_path, mode):
     """With a workspace that is the host's directory itself, files are refused by name."""
     request = {
         "command": ["true"],
@@ -91,7 +91,7 @@ def _fifo(place):
 
 
 @pytest.mark.parametrize("make", [_link, _directory, _fifo, lambda _place: None])
-def test_a_source_that_is_no_plain_file_is_refused(tmp_path, make):
+def test_input_file_source_that_is_no_plain_file_is_e2004(tmp_path, make):
     """A link, a directory, a FIFO (without waiting for a writer) and nothing at all are E2004, which names the path."""
     make(tmp_path)
     result = capsule_run.run(["true"], files={"f": {"source": str(tmp_path / "it")}})
@@ -99,19 +99,19 @@ def test_a_source_that_is_no_plain_file_is_refused(tmp_path, make):
     assert str(tmp_path / "it") in result.error.message
 
 
-def test_more_than_the_disk_limit_is_refused():
+def test_input_files_over_the_disk_limit_are_refused():
     """Files that cannot fit are refused before anything runs, with both numbers."""
     with pytest.raises(CapsuleError, match="they take 20480 bytes, in pages of 4096, and the disk limit is 8192"):
         capsule_run.run(["true"], files={"f": b"x" * 20_000}, disk=8192)
 
 
-def test_more_than_the_memory_limit_is_refused():
+def test_input_files_over_the_memory_limit_are_refused():
     """What lies in the workspace counts as memory, so files beyond that limit are refused as well."""
     with pytest.raises(CapsuleError, match="the memory limit is 1048576"):
         capsule_run.run(["true"], files={"f": b"x" * 2_000_000}, disk="1G", memory="1M")
 
 
-def test_a_run_can_be_cancelled_while_files_come_in(tmp_path):
+def test_input_files_transfer_can_be_cancelled(tmp_path):
     """Whoever cancels while the bytes are on their way gets an answer at once, and no room stays."""
     with (tmp_path / "big").open("wb") as file:
         file.truncate(256 << 20)
@@ -122,7 +122,7 @@ def test_a_run_can_be_cancelled_while_files_come_in(tmp_path):
     assert ("killed", "E3007") == (result.status, result.error.code)
 
 
-def test_a_source_that_shrinks_is_refused(tmp_path):
+def test_input_file_source_that_shrinks_is_refused(tmp_path):
     """A file that is shorter by the time it is sent is an error that names it, and nothing runs."""
     (tmp_path / "f").write_bytes(b"x" * 8192)
     request = capsule_run.request.parse.request_from_mapping(
@@ -132,7 +132,7 @@ def test_a_source_that_shrinks_is_refused(tmp_path):
     assert ("error", "E2004", None) == (result.status, result.error.code, result.exit_code)
 
 
-def test_the_json_way():
+def test_input_files_in_json_are_text_or_base64():
     """The same in JSON: text as text, what is not UTF-8 as base64, with size and mode."""
     request = {
         "command": ["sh", "-c", "cat in > out; printf '\\377' > bin; chmod 700 bin"],
@@ -170,7 +170,7 @@ print(grown, len(result.files["out"]), digest.hexdigest())
 
 
 @pytest.mark.slow
-def test_a_gibibyte_costs_the_caller_no_memory(tmp_path):
+def test_input_file_of_a_gibibyte_costs_no_memory(tmp_path):
     """A file of 1 GiB goes in and comes out, byte for byte, while the caller's memory grows by less than 64 MiB."""
     block, digest = os.urandom(1 << 20), hashlib.sha256()
     with (tmp_path / "big").open("wb") as file:

@@ -17,18 +17,18 @@ def _status(inside, **fields):
     return {name: rest.split() for name, _colon, rest in (line.partition(":") for line in lines)}
 
 
-def test_the_command_is_user_1000(inside):
+def test_identity_is_user_1000_by_default(inside):
     """By default `id` shows user and group 1000, named `user`, with no other group."""
     assert "uid=1000(user) gid=1000(user) groups=1000(user)" == inside.says(["id"])
 
 
-def test_user_0_is_root_inside(inside):
+def test_identity_user_0_is_root_inside(inside):
     """With `--user 0` the command is root inside."""
     assert "uid=0(root) gid=0(root) groups=0(root)" == inside.says(["id"], options=("--user", "0"))
 
 
 @pytest.mark.parametrize("user", ["1000", "0"])
-def test_the_host_sees_an_unprivileged_id(inside_as_caller, user):
+def test_identity_on_the_host_is_an_unprivileged_id(inside_as_caller, user):
     """The host sees an id that is not root's and, when root calls, that no account owns."""
     mark = f"capsule-mark-{os.getpid()}-{user}"
     program = subprocess.Popen(
@@ -50,19 +50,19 @@ def test_the_host_sees_an_unprivileged_id(inside_as_caller, user):
 
 
 @pytest.mark.parametrize("user", ["1000", "0"])
-def test_all_five_capability_sets_are_empty(inside, user):
+def test_capability_sets_are_all_empty(inside, user):
     """CapInh, CapPrm, CapEff, CapBnd and CapAmb are zero, as root inside too."""
     status = _status(inside, options=("--user", user))
     assert ["0" * 16] * 5 == [status[name][0] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")]
 
 
-def test_no_new_privs_and_a_filter_are_on(inside):
+def test_no_new_privs_and_seccomp_are_on(inside):
     """NoNewPrivs is 1 and Seccomp is 2."""
     status = _status(inside)
     assert (["1"], ["2"]) == (status["NoNewPrivs"], status["Seccomp"])
 
 
-def test_signals_start_clean(inside_as_caller):
+def test_signals_start_unblocked_and_default(inside_as_caller):
     """No signal is blocked, ignored or pending, 32 and 33 among them, whatever the caller ignored and blocked."""
     caller = (
         "import ctypes, os, signal, sys\n"
@@ -83,13 +83,13 @@ def test_signals_start_clean(inside_as_caller):
     assert ["0" * 16] * 4 == [status[name] for name in ("SigBlk", "SigIgn", "SigPnd", "ShdPnd")]
 
 
-def test_securebits_are_locked(inside):
+def test_securebits_are_all_locked(inside):
     """Root gains nothing by exec, and that cannot be changed back."""
     assert "239" == inside.python_says("import ctypes; print(ctypes.CDLL(None).prctl(27, 0, 0, 0, 0))")
 
 
 @pytest.mark.parametrize("name", ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"])
-def test_seven_namespaces_are_its_own(inside, name):
+def test_namespaces_are_all_private(inside, name):
     """Each of the seven namespaces is another than the caller's."""
     ours = os.readlink(f"/proc/self/ns/{name}")
     theirs = inside.python_says(f"import os; print(os.readlink('/proc/self/ns/{name}'))")
@@ -97,7 +97,7 @@ def test_seven_namespaces_are_its_own(inside, name):
     assert ours != theirs
 
 
-def test_the_environment_is_exactly_what_is_documented(inside):
+def test_environment_is_exactly_the_documented_one(inside):
     """PATH, HOME, LANG, USER, TMPDIR and PYTHONUNBUFFERED, and what the request gives; nothing else."""
     variables = dict(
         item.partition("=")[::2]
@@ -110,25 +110,25 @@ def test_the_environment_is_exactly_what_is_documented(inside):
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o777])
-def test_the_umask_is_sane(inside_as_caller, mask):
+def test_umask_is_022(inside_as_caller, mask):
     """The umask is 022, whatever the caller's is."""
     assert "0022" == inside_as_caller.says(["sh", "-c", "umask"], process={"umask": mask})
 
 
-def test_the_hostname_is_the_sandboxs(inside):
+def test_hostname_is_the_sandboxs(inside):
     """`hostname` says `capsule`; /etc/hostname and /etc/hosts agree."""
     assert ["capsule", "capsule", "True"] == inside.says(
         ["sh", "-c", "uname -n; cat /etc/hostname; grep -q capsule /etc/hosts && echo True"]
     ).splitlines()
 
 
-def test_the_account_list_is_the_sandboxs(inside):
+def test_account_list_is_the_sandboxs(inside):
     """getpwuid(3) finds `user`, `root` and `nobody`; no account of the host is told."""
     code = "import pwd; print(sorted(entry.pw_name for entry in pwd.getpwall()), pwd.getpwuid(1000).pw_dir)"
     assert "['nobody', 'root', 'user'] /workspace" == inside.python_says(code)
 
 
-def test_files_of_a_shared_folder_belong_to_its_owner(inside, place):
+def test_share_files_written_belong_to_its_owner(inside, place):
     """What is written to a folder shared `rw` is not set-ID and is readable by the folder's owner on the host."""
     inside.says(
         ["sh", "-c", "echo done > /workspace/result"], isolation={"workspace": {"source": str(place), "mode": "rw"}}
@@ -136,14 +136,14 @@ def test_files_of_a_shared_folder_belong_to_its_owner(inside, place):
     assert "done\n" == place.joinpath("result").read_text()
 
 
-def test_as_root_the_seeds_json_mode_names_the_ids(inside_as_caller):
+def test_identity_as_root_is_named_in_the_result(inside_as_caller):
     """The result says which id the host sees."""
     user = inside_as_caller(["true"])["isolation"]["user"]
     assert 1000 == user["inside"]
     assert user["outside"] != 0
 
 
-def test_the_nis_domain_of_the_host_is_not_shown(needs):
+def test_nis_domain_of_the_host_is_hidden(needs):
     """The host's NIS domain name, with which a new UTS namespace begins, cannot be read inside."""
     needs("root")
     named = 'echo secret.example > /proc/sys/kernel/domainname && exec "$@"'

@@ -69,13 +69,13 @@ LONGER = {"timeout_ms": 50_000}
 languages = pytest.mark.parametrize("name", PROGRAMS)
 
 
-def test_every_language_is_tried():
+def test_language_table_row_has_a_test_each():
     """No row of the table is without a test."""
     assert LANGUAGES.keys() == PROGRAMS.keys()
 
 
 @languages
-def test_greets(name, needs):
+def test_language_program_runs_with_arguments(name, needs):
     """A program in the language runs with its arguments, and ends cleanly."""
     capability, code = PROGRAMS[name][:2]
     if capability:
@@ -86,7 +86,7 @@ def test_greets(name, needs):
 
 
 @languages
-def test_an_error_names_the_file(name, needs):
+def test_language_error_names_the_file(name, needs):
     """What is wrong with code is told with the name of its file and the line."""
     capability, _code, broken, named = PROGRAMS[name]
     if capability:
@@ -96,30 +96,30 @@ def test_an_error_names_the_file(name, needs):
     assert named in result.stderr
 
 
-def test_input_and_files():
+def test_language_code_reads_stdin_and_files():
     """Code reads stdin, and finds the other files beside it."""
     result = run_code("import other, sys; print(other.x + sys.stdin.read())", stdin="2", files={"other.py": "x = '4'"})
     assert "42\n" == result.stdout
 
 
-def test_what_was_printed_before_a_timeout_is_there():
+def test_language_output_before_a_timeout_is_kept():
     """Python does not keep back what it was told to print."""
     assert "so far\n" == run_code("print('so far')\nwhile True: pass", timeout_ms=1500).stdout
 
 
-def test_a_file_of_the_same_name_is_refused():
+def test_language_file_of_the_same_name_is_refused():
     """Nobody's file is put under the code without a word."""
     with pytest.raises(CapsuleError, match="E1009"):
         run_code("1", files={"main.py": "2"})
 
 
-def test_an_unknown_option_is_an_error_of_the_caller():
+def test_run_code_unknown_argument_is_refused():
     """A misspelt argument is not passed over."""
     with pytest.raises(TypeError, match="timeout"):
         run_code("1", timeout=5)
 
 
-def test_beside_a_loop():
+def test_aio_runs_code_and_commands():
     """`aio` runs code and commands as the SDK does."""
 
     async def main():
@@ -148,14 +148,14 @@ def test_exec_from_stdin(exec_):
     assert (0, "42 \n", "") == (done.returncode, done.stdout, done.stderr)
 
 
-def test_exec_a_file(exec_, tmp_path):
+def test_exec_of_a_file_runs_it(exec_, tmp_path):
     """Code from a file, which says its language, reads stdin and has arguments; the exit code is its own."""
     (tmp_path / "job.py").write_text("import sys\nprint(sys.argv, sys.stdin.read())\nsys.exit(9)")
     done = exec_("--timeout", "9000", "job.py", "--", "-a", "--", text="in")
     assert (9, "['job.py', '-a', '--'] in\n") == (done.returncode, done.stdout)
 
 
-def test_exec_leaves_the_directory_alone(exec_, tmp_path):
+def test_exec_leaves_the_directory_unchanged(exec_, tmp_path):
     """Code is put into the private view of the directory, not into the directory."""
     (tmp_path / "main.py").write_text("mine")
     done = exec_("--lang", "python", text="open('x', 'w').write('1'); print(open('main.py').read()[:4])")
@@ -175,13 +175,13 @@ def test_exec_leaves_the_directory_alone(exec_, tmp_path):
         (["a.py", "b.py"], 'E1007: only one FILE can be run, and "a.py" is already given'),
     ],
 )
-def test_exec_refuses(exec_, words, said):
+def test_exec_invalid_command_line_is_refused(exec_, words, said):
     """A wrong command line is refused with what is wrong, and exit code 2."""
     done = exec_(*words)
     assert (2, True, "") == (done.returncode, f"capsule-run: {said}" in done.stderr, done.stdout)
 
 
-def test_exec_is_no_json_door(exec_):
+def test_exec_with_json_is_refused(exec_):
     """`--json` reads a whole request, so it is refused, in JSON."""
     done = exec_("--lang", "python", "--json")
     assert (2, "E1007") == (done.returncode, json.loads(done.stdout)["error"]["code"])
@@ -198,12 +198,12 @@ def test_exec_is_no_json_door(exec_):
         ("--env=A=b x.py", None, "--env=A=b", "x.py", ""),
     ],
 )
-def test_exec_reads_its_words(words, lang, options, file, arguments):
+def test_exec_option_value_is_not_the_file(words, lang, options, file, arguments):
     """An option's value is never taken for the file or for `--lang`."""
     assert (lang, options.split(), file, arguments.split()) == split(words.split())
 
 
-def test_exec_helps(exec_):
+def test_exec_help_names_every_language(exec_):
     """Help names every language."""
     assert [] == [name for name in LANGUAGES if name not in exec_("--help").stdout]
 

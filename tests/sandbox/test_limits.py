@@ -9,7 +9,7 @@ import pytest
 from inside import code_of, descendants_named
 
 
-def test_the_clock_ends_the_run(inside):
+def test_timeout_ends_the_run_and_keeps_output(inside):
     """At the deadline the whole tree ends; what was printed before is in the result."""
     began = time.monotonic()
     response = inside(["sh", "-c", "echo before; sleep 60 & sleep 60"], timeout_ms=300)
@@ -23,13 +23,13 @@ def test_the_clock_ends_the_run(inside):
     assert 300 == response["error"]["details"]["limit_ms"]
 
 
-def test_ignoring_sigterm_does_not_help(inside):
+def test_timeout_ends_a_program_that_ignores_signals(inside):
     """A program that ignores every signal ends at the deadline all the same."""
     assert "timeout" == inside(["sh", "-c", "trap '' TERM INT HUP QUIT; while :; do :; done"], timeout_ms=300)["status"]
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_a_flood_ends_and_its_beginning_is_kept(inside, stream):
+def test_output_over_the_limit_is_e4003_and_its_beginning_kept(inside, stream):
     """Over the output limit the run is killed with E4003; exactly the first N bytes are kept."""
     code = f"import sys\nwhile True: sys.{stream}.write('0123456789' * 1000)"
     response = inside.python(code, resources={"max_output_bytes": 12345})
@@ -39,7 +39,7 @@ def test_a_flood_ends_and_its_beginning_is_kept(inside, stream):
     assert response[f"{stream}_bytes"] > 12345
 
 
-def test_truncate_lets_it_run_on(inside):
+def test_output_truncate_lets_the_command_go_on(inside):
     """With `truncate` the rest is thrown away, counted, and the command ends by itself."""
     response = inside.python(
         "import sys; sys.stdout.write('x' * 1000000); sys.exit(3)",
@@ -71,7 +71,7 @@ def test_an_output_limit_of_zero_allows_silence(inside):
     ["held = b'x' * (1 << 30)", "held = []\nwhile True: held.append(bytes(10000))"],
     ids=["single", "many small"],
 )
-def test_memory_is_limited(inside, code):
+def test_memory_over_the_limit_is_e4001(inside, code):
     """Memory over the limit ends the run with E4001 and the numbers, or the program sees "no memory"."""
     response = inside.python(code, resources={"memory_bytes": 64 << 20}, timeout_ms=10000)
     assert code_of(response) == "E4001" or "MemoryError" in response["stderr"], response["error"]
@@ -89,7 +89,7 @@ while time.monotonic() < until:
 """
 
 
-def test_memory_that_is_lent_for_an_exec_counts_once(inside, needs):
+def test_memory_between_vfork_and_exec_counts_once(inside, needs):
     """Between vfork and exec two processes show one memory: a program that starts others all the time uses what it has."""
     release = tuple(int(word) for word in os.uname().release.split(".")[:2])
     needs("pids of a namespace (Linux 6.11)", present=release >= (6, 11))
@@ -106,7 +106,7 @@ HIDING = {
 
 
 @pytest.mark.parametrize("how", HIDING)
-def test_memory_does_not_hide_behind_what_is_shared(inside, how):
+def test_memory_shared_does_not_hide_private_memory(inside, how):
     """Two processes of 40 MiB each pass a limit of 64 MiB, whoever else shows the memory of either."""
     code = f"""
 import ctypes, os, time
@@ -131,7 +131,7 @@ while time.monotonic() < until:
     assert response["error"]["details"]["observed_bytes"] > 63 << 20
 
 
-def test_disk_is_limited(inside):
+def test_disk_full_is_no_space_left(inside):
     """/tmp, /dev/shm and /workspace together hold `disk_bytes`; then the program sees "no space left"."""
     response = inside(
         ["sh", "-c", "head -c 3M /dev/zero > /tmp/a && head -c 3M /dev/zero > /dev/shm/b && head -c 3M /dev/zero > c"],
@@ -161,7 +161,7 @@ except OSError:
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_the_disk_limit_is_exact(inside, place, shared):
+def test_disk_limit_is_exact(inside, place, shared):
     """The private places hold together just `disk_bytes`, and one file for each 4 KiB of it, with a shared workspace too."""
     disk_bytes = 8 << 20
     workspace = {"isolation": {"workspace": str(place)}} if shared else {}
@@ -170,7 +170,7 @@ def test_the_disk_limit_is_exact(inside, place, shared):
     assert disk_bytes // 4096 <= int(made) + 3 <= disk_bytes // 4096 + 16
 
 
-def test_private_files_are_counted_as_memory(inside):
+def test_memory_counts_private_files(inside):
     """Files of /tmp count against the memory limit: a disk that is larger than the memory cannot be filled."""
     script = "head -c 60M /dev/zero > /tmp/a; sleep 2; echo survived"
     response = inside(["sh", "-c", script], resources={"memory_bytes": 48 << 20, "disk_bytes": 1 << 30})
@@ -178,7 +178,7 @@ def test_private_files_are_counted_as_memory(inside):
     assert ("E4001", 137) == (code_of(response), response["exit_code"])
 
 
-def test_private_files_are_on_no_file_system_of_the_host(inside, place):
+def test_private_places_are_in_memory(inside, place):
     """/workspace, /tmp, /var/tmp and /dev/shm are memory, also as the copy-on-write view of a directory."""
     kinds = "stat -f -c %T /tmp /var/tmp /dev/shm; echo x > /workspace/new; df --output=source /workspace | tail -1"
     said = inside.says(["sh", "-c", kinds], isolation={"workspace": str(place)}).split()
@@ -186,7 +186,7 @@ def test_private_files_are_on_no_file_system_of_the_host(inside, place):
     assert [] == os.listdir(place)
 
 
-def test_the_size_of_a_file_is_limited(inside):
+def test_file_size_over_the_limit_is_e4006(inside):
     """A file beyond `max_file_bytes` ends its writer with SIGXFSZ, which the result calls E4006."""
     response = inside(
         [
@@ -206,7 +206,7 @@ def test_open_files_are_limited(inside):
     assert ["64", "64"] == inside.says(["sh", "-c", "ulimit -Sn; ulimit -Hn"], resources={"max_open_files": 64}).split()
 
 
-def test_processes_are_limited(inside):
+def test_process_limit_makes_fork_fail(inside):
     """At `max_pids` fork fails with "resource temporarily unavailable"; the command goes on."""
     code = """
 import os, time
@@ -223,7 +223,7 @@ except BlockingIOError:
     assert "True" == inside.python_says(code, resources={"max_pids": 20})
 
 
-def test_a_daemon_that_keeps_the_streams_does_not_delay_the_result(inside):
+def test_daemon_with_open_streams_does_not_delay_the_result(inside):
     """A double-forked process in its own session that holds stdout open ends with the command."""
     mark = f"capsule-mark-{os.getpid()}-daemon"
     began = time.monotonic()
@@ -243,7 +243,7 @@ print(time.monotonic() - start)
 
 
 @pytest.mark.parametrize("option", [("--io-read-bps", "1M"), ("--io-read-iops", "16")])
-def test_input_is_limited(inside, place, option):
+def test_io_limit_slows_reads_or_is_e2007(inside, place, option):
     """16 reads of 64 KiB take a second at 1 MiB or 16 reads a second; where nothing can hold that, nothing runs (E2007)."""
     place.joinpath("data").write_bytes(bytes(1 << 20))
     os.sync()  # what is on its way to the disk cannot be read from it

@@ -25,7 +25,7 @@ print(json.dumps([sum(u.ru_utime + u.ru_stime for u in used) * 1000, sum(u.ru_mi
 """
 
 
-def test_processor_time_is_what_getrusage_says(inside):
+def test_metrics_cpu_time_equals_getrusage(inside):
     """Within 5 % of what the command sees of itself and its children, set-up not included."""
     response = inside.python(BURN)
     seen_ms, seen_faults = json.loads(response["stdout"])
@@ -41,34 +41,34 @@ time.sleep({})
 """
 
 
-def test_peak_memory_is_what_was_touched(inside):
+def test_metrics_peak_memory_is_what_was_touched(inside):
     """Exactly 100 MiB, held for a moment, are reported within 5 %, the interpreter's own included, and the source is named."""
     metrics = inside.python(TOUCH.format(0.3))["metrics"]
     assert 100 << 20 <= metrics["max_memory_bytes"] <= 105 << 20
     assert metrics["memory_source"] in ("watch", "cgroup")
 
 
-def test_peak_memory_that_nobody_saw_is_the_kernels(inside):
+def test_metrics_peak_memory_of_an_instant_is_seen(inside):
     """100 MiB that are there for an instant are reported within 5 %, too: the kernel's peak stands in for a look."""
     metrics = inside.python(TOUCH.format(0))["metrics"]
     assert 100 << 20 <= metrics["max_memory_bytes"] <= 105 << 20
     assert metrics["memory_source"] in ("process", "watch", "cgroup")
 
 
-def test_files_left_behind_are_counted(inside):
+def test_metrics_disk_bytes_count_files_at_the_end(inside):
     """`disk_bytes` is what lies in the private places at the end."""
     empty = inside(["true"])["metrics"]["disk_bytes"]
     written = inside(["sh", "-c", "head -c 3145728 /dev/zero > /tmp/f"])["metrics"]["disk_bytes"]
     assert 3 << 20 == written - empty
 
 
-def test_most_processes_at_a_time(inside):
+def test_metrics_peak_processes_are_counted(inside):
     """Seven that live long enough for a look are seen together."""
     response = inside(["sh", "-c", "for i in 1 2 3 4 5 6; do sleep 0.6 & done; wait"])
     assert 7 == response["metrics"]["max_processes"]
 
 
-def test_a_run_that_lasts_says_what_the_host_did(inside):
+def test_metrics_measurement_is_of_long_runs_only(inside):
     """A long run has a `measurement`, a short one none."""
     block = inside(["sleep", "0.2"])["measurement"]
     assert block["trustworthy"] is (block["doubts"] == [])
@@ -85,7 +85,7 @@ def test_a_run_that_lasts_says_what_the_host_did(inside):
         ("python3 -c 'import ctypes; ctypes.CDLL(None).mount(0, 0, 0, 0, 0)' || true", False),
     ],
 )
-def test_a_run_of_which_nothing_is_shown_is_not_counted_up(command, quiet):
+def test_metrics_unseen_are_not_computed(command, quiet):
     """Command mode, which says nothing of a quiet good end, does not pay for accounts of it; every other end has them."""
     short, whole = (perform(Request(command=("sh", "-c", command)), short=short) for short in (True, False))
     assert (short.status, short.exit_code, short.signal) == (whole.status, whole.exit_code, whole.signal)
@@ -94,7 +94,7 @@ def test_a_run_of_which_nothing_is_shown_is_not_counted_up(command, quiet):
     assert short.isolation["attested"]["no_new_privs"] is True
 
 
-def test_a_first_run_stands_on_what_later_ones_do(monkeypatch):
+def test_isolation_of_the_first_run_equals_later_ones(monkeypatch):
     """Limits, mechanisms and what was in force are the same, whether the groups were looked for early or late."""
     seen = []
     for can_wait in (False, True):
@@ -108,7 +108,7 @@ def test_a_first_run_stands_on_what_later_ones_do(monkeypatch):
     assert seen[0] == seen[1]
 
 
-def test_memory_is_complete_where_a_group_counts(inside):
+def test_metrics_memory_complete_follows_the_cgroup(inside):
     """`memory_complete` is true where a control group counted, and false where the watch did, which cannot see all memory."""
     response = inside(["true"])
     assert (response["isolation"]["limits"]["memory"] != "watch") is response["metrics"]["memory_complete"]

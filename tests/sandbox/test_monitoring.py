@@ -9,7 +9,7 @@ def rows(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_run_leaves_a_line_and_figures(inside, place):
+def test_audit_log_and_metrics_record_a_run(inside, place):
     """Who, what, under which policy and how it ended; and the figures of all runs."""
     log, figures = place / "audit.jsonl", place / "capsule.prom"
     options = ["--no-workspace", "--audit-log", log, "--metrics-file", figures]
@@ -26,14 +26,14 @@ def test_a_run_leaves_a_line_and_figures(inside, place):
     assert "capsule_run_wall_seconds_count 2" in figures.read_text()
 
 
-def test_json_mode_says_nothing_more_on_stdout(inside, place):
+def test_audit_log_failure_with_json_is_on_stderr(inside, place):
     """A log that cannot be written is told on stderr; the answer is the answer."""
     request = json.dumps({"command": ["true"]}).encode()
     done = inside.cli("--json", "--audit-log", place / "none" / "a", input=request)
     assert ("success", True) == (json.loads(done.stdout)["status"], b"E6005" in done.stderr)
 
 
-def test_where_the_log_is_required_nothing_runs_without_it(inside, place):
+def test_audit_required_unwritable_refuses_the_run(inside, place):
     """With `--audit-required` a log that cannot be written refuses the run, before anything has happened."""
     out = place / "out"
     out.mkdir()
@@ -44,7 +44,7 @@ def test_where_the_log_is_required_nothing_runs_without_it(inside, place):
     assert b"E6005" in done.stderr
 
 
-def test_where_the_log_is_required_the_start_is_in_it(inside, place):
+def test_audit_required_log_has_the_start(inside, place):
     """The line of the start comes first, so that a run whose end was never told is seen."""
     log = place / "audit.jsonl"
     inside.cli("--no-workspace", "--audit-required", "--audit-log", log, "--", "true")
@@ -52,6 +52,6 @@ def test_where_the_log_is_required_the_start_is_in_it(inside, place):
     assert ("start", "end", start["execution_id"]) == (start["event"], end["event"], end["execution_id"])
 
 
-def test_a_required_log_must_be_named(inside):
+def test_audit_required_without_log_is_refused(inside):
     """`--audit-required` alone is refused, rather than run without a log."""
     assert 2 == inside.cli("--no-workspace", "--audit-required", "--", "true").returncode

@@ -56,7 +56,7 @@ FULL = {
 
 
 @pytest.mark.parametrize("name", FULL)
-def test_output_that_cannot_be_written_is_told_and_exits_125(shell, name):
+def test_output_unwritable_is_one_message_and_exit_code_125(shell, name):
     """Whatever writes to the caller's stream, a failure is one message and exit code 125, never a success and no traceback."""
     line, words = FULL[name]
     done = shell(line)
@@ -81,20 +81,20 @@ LEFT = {
 
 
 @pytest.mark.parametrize("name", LEFT)
-def test_a_reader_that_leaves_is_141_and_silence(shell, name):
+def test_output_reader_leaves_is_exit_code_141(shell, name):
     """`| head -1` gets its line, nothing is said, and the status is that of a program ended by SIGPIPE."""
     done = shell(LEFT[name])
     assert (141, b"") == (done.returncode, done.stderr), done
 
 
-def test_a_reader_that_takes_everything_hears_of_the_output_limit(shell):
+def test_output_limit_is_reported_to_a_live_reader(shell):
     """A reader that is still there when the limit is passed is told so, and gets what the limit let through."""
     done = shell('"$@" --max-output 100000 -- yes | wc -c')
     assert (137, b"100000\n") == (done.returncode, done.stdout)
     assert b"E4003" in done.stderr
 
 
-def test_a_limit_is_told_although_the_reader_has_left(shell):
+def test_output_reader_left_before_a_timeout_is_a_timeout(shell):
     """A command that lost its reader, went on and was ended by the clock timed out."""
     done = shell('"$@" --timeout 1500 --max-output 10G -- sh -c "trap \'\' PIPE; yes 2>/dev/null; sleep 60" | head -1')
     assert 124 == done.returncode
@@ -102,7 +102,7 @@ def test_a_limit_is_told_although_the_reader_has_left(shell):
 
 
 @pytest.mark.parametrize("own", ["exit 0", "exit 3", "kill -TERM $$"])
-def test_a_sink_that_fails_is_an_error_in_the_result(own):
+def test_output_descriptor_fails_is_e6006(own):
     """For the SDK a descriptor that takes no output is E6006, with the errno and how the command ended otherwise."""
     with open("/dev/full", "wb") as full:
         request = Request(command=("/bin/sh", "-c", f"echo x; sleep 0.1; {own}"))
@@ -114,7 +114,7 @@ def test_a_sink_that_fails_is_an_error_in_the_result(own):
     ] in result.error.details.items()
 
 
-def test_a_socket_without_a_reader_is_a_broken_pipe():
+def test_output_closed_socket_is_a_broken_pipe():
     """A closed socket as stdout is the same as a closed pipe, and raises no signal in the caller."""
     ours, theirs = socket.socketpair()
     theirs.close()
@@ -123,7 +123,7 @@ def test_a_socket_without_a_reader_is_a_broken_pipe():
     assert ("E6006", 32, 141) == (result.error.code, result.error.details["errno"], result.exit_code)
 
 
-def test_a_non_blocking_pipe_gets_everything():
+def test_output_non_blocking_pipe_gets_everything():
     """A parent that made the pipe non-blocking and reads slowly gets all of an answer that does not fit into it."""
     inner, outer = os.pipe()
     os.set_blocking(outer, False)
@@ -144,7 +144,7 @@ def test_a_non_blocking_pipe_gets_everything():
 
 
 @pytest.mark.parametrize("words", [("--pretty", "--", "head", "-c", "900000", "/dev/zero"), ("--json",)])
-def test_signal_ends_an_answer_that_nobody_takes(words, place):
+def test_output_unread_response_ends_on_sigterm(words, place):
     """A response that waits for a reader of a full pipe does not outlive SIGTERM."""
     inner, outer = os.pipe()
     request = b'{"command":["head","-c","900000","/dev/zero"]}'
@@ -181,12 +181,12 @@ def test_mcp_server_whose_client_cannot_be_written_to_ends(shell, end, code, wor
     assert words or done.stderr == b""
 
 
-def test_input_that_cannot_be_read_is_end_of_file(shell):
+def test_stdin_unreadable_is_end_of_file(shell):
     """nohup(1) gives a stdin that is open for writing only: the command reads end-of-file, and nothing is wrong."""
     done = shell('"$@" -- cat 0>/dev/null')
     assert (0, b"", b"") == (done.returncode, done.stdout, done.stderr)
 
 
-def test_captured_output_is_no_stream_of_the_callers():
+def test_output_captured_uses_no_stream_of_the_caller():
     """Without streams of its own a run has none that could fail."""
     assert "x\n" == run(["echo", "x"]).stdout

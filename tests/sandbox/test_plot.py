@@ -20,7 +20,7 @@ print(hashlib.sha256(open("plot.png", "rb").read()).hexdigest())
 
 @pytest.mark.sandbox
 @pytest.mark.needs("matplotlib")
-def test_a_plot_comes_out_byte_for_byte():
+def test_collect_plot_is_byte_for_byte():
     """What matplotlib wrote inside is what the caller has, to the last byte."""
     result = capsule_run.run(
         ["python", "plot.py"], files={"plot.py": PLOT}, collect=["*.png"], memory="1G", timeout_ms=60_000

@@ -24,7 +24,7 @@ def by_words(processes):
     return {" ".join(entry["argv"]): entry for entry in processes if "argv" in entry}
 
 
-def test_processes_that_live_for_a_moment_are_all_there(ledger):
+def test_process_list_has_short_lived_children(ledger):
     """Children of a shell, reaped by the shell, each with its argv, parent and exit code."""
     processes, _response = ledger(["sh", "-c", "/bin/true; /bin/false; sh -c 'exit 7'; exit 3"])
     found = {words: entry.get("exit_code") for words, entry in by_words(processes).items()}
@@ -36,7 +36,7 @@ def test_processes_that_live_for_a_moment_are_all_there(ledger):
     assert {first["pid"]} == {entry["parent"] for entry in processes[1:]}
 
 
-def test_what_a_process_used_is_its_own(ledger):
+def test_process_list_usage_is_per_process(ledger):
     """Processor time and peak memory of the child that used them, and not of its parent."""
     code = "x = bytearray(40 << 20)\nimport time\nwhile time.process_time() < 0.3: pass"
     processes, _response = ledger(["sh", "-c", f"/usr/bin/python3 -I -S -c '{code}'; true"])
@@ -46,7 +46,7 @@ def test_what_a_process_used_is_its_own(ledger):
     assert processes[0]["max_memory_bytes"] < 20 << 20
 
 
-def test_a_killed_command_has_its_signal(ledger):
+def test_process_list_killed_command_has_its_signal(ledger):
     """The command's own death by a signal is in its entry, without an exit code."""
     processes, _response = ledger(["sh", "-c", "kill -SEGV $$"])
     assert (11, None) == (processes[0]["signal"], processes[0].get("exit_code"))
@@ -65,7 +65,7 @@ time.sleep(0.2)
 
 @pytest.mark.needs("pidfd-exit")
 @pytest.mark.parametrize("reaped", [[], ["reaped"]], ids=lambda words: " ".join(words) or "a zombie")
-def test_what_another_process_killed_has_its_signal(ledger, reaped):
+def test_process_list_child_killed_by_another_has_its_signal(ledger, reaped):
     """Who killed it, and whether its parent has waited for it: its program, its end and its signal are told."""
     processes, _response = ledger(["/usr/bin/python3", "-I", "-S", "-c", ENDED_BY_ANOTHER, *reaped])
     killed = by_words(processes)["sleep 60"]
@@ -73,7 +73,7 @@ def test_what_another_process_killed_has_its_signal(ledger, reaped):
     assert 200 <= killed["ended_ms"] <= processes[0]["ended_ms"] - 100
 
 
-def test_a_zombie_has_what_it_used(ledger):
+def test_process_list_zombie_has_its_usage(ledger):
     """Its parent has not waited for it when we look: what it computed is in its entry."""
     code = ENDED_BY_ANOTHER.replace('["sleep", "60"]', '["sh", "-c", "while :; do :; done"]').replace("0.2", "0.5")
     processes, _response = ledger(["/usr/bin/python3", "-I", "-S", "-c", code])
@@ -83,7 +83,7 @@ def test_a_zombie_has_what_it_used(ledger):
 
 
 @pytest.mark.needs("pidfd-exit")
-def test_what_was_killed_with_the_run_is_told(ledger):
+def test_process_list_of_a_timeout_has_states(ledger):
     """Of a run that was ended for its time the list says what each process was then."""
     processes, response = ledger(["sh", "-c", "sleep 60 & exec sleep 61"], timeout_ms=1000)
     assert "timeout" == response["status"]
@@ -105,7 +105,7 @@ os.wait()
     ("act", "words", "code"),
     [("os._exit(6)", "/usr/bin/python3", 6), ("os.execv('/bin/sh', ['sh', '-c', 'sleep 0.2; exit 7'])", "sh", 7)],
 )
-def test_a_thread_speaks_for_its_process(ledger, act, words, code):
+def test_process_list_thread_is_no_process(ledger, act, words, code):
     """One that ends the process, or becomes another program in its place, is no process of its own."""
     command = ["/usr/bin/python3", "-I", "-S", "-c", BY_A_THREAD.format(act=act)]
     processes, _response = ledger(command)
@@ -113,14 +113,14 @@ def test_a_thread_speaks_for_its_process(ledger, act, words, code):
     assert [(words, code)] == found
 
 
-def test_a_first_thread_that_ends_takes_no_words_along(ledger):
+def test_process_list_leading_thread_ended_keeps_argv(ledger):
     """The process goes on without it, and is what it was."""
     code = "import ctypes, threading, time\nthreading.Thread(target=lambda: time.sleep(0.3)).start()\n"
     processes, _response = ledger(["/usr/bin/python3", "-I", "-S", "-c", f"{code}ctypes.CDLL(None).syscall({EXIT}, 5)"])
     assert ("/usr/bin/python3", True) == (processes[0]["argv"][0], processes[0]["ended_ms"] >= 300)
 
 
-def test_a_flood_does_not_hold_up_the_clock(ledger):
+def test_process_list_flood_does_not_delay_the_timeout(ledger):
     """A program that makes processes as fast as it can is ended at its deadline, and the list stays bounded."""
     code = "import os\nwhile True:\n    if os.fork() == 0: os._exit(0)\n    os.wait()"
     processes, response = ledger(["/usr/bin/python3", "-I", "-S", "-c", code], timeout_ms=1500)
@@ -129,12 +129,12 @@ def test_a_flood_does_not_hold_up_the_clock(ledger):
     assert 0 < len(processes) <= 2000
 
 
-def test_without_asking_there_is_none(inside):
+def test_process_list_not_requested_is_absent(inside):
     """No list, and no process waits for one."""
     assert "processes" not in inside(["true"])
 
 
-def test_what_is_forbidden_stays_forbidden(ledger):
+def test_process_list_does_not_allow_denied_syscalls(ledger):
     """The calls that are told are let go on; every other is judged as before."""
     code = "import ctypes; libc = ctypes.CDLL(None); print(libc.unshare(0x10000000))"
     _processes, response = ledger(["/usr/bin/python3", "-I", "-S", "-c", code])

@@ -51,7 +51,7 @@ def test_sqlite3(inside):
     assert ["wal", "7"] == says(inside, f"sqlite3 x.db '{statements}'").split()
 
 
-def test_tar_keeps_times_and_modes(inside):
+def test_tar_unpack_keeps_times_and_modes(inside):
     """An archive is unpacked without a complaint, with modes and times."""
     script = """
         mkdir d; echo 1 > d/f; chmod 640 d/f; touch -d '2001-02-03 04:05:06' d/f
@@ -65,7 +65,7 @@ def test_zip(inside):
     assert "b'b'" == inside.python_says(code)
 
 
-def test_sorting_is_that_of_c_utf8(inside):
+def test_locale_sorting_is_that_of_c_utf8(inside):
     """The locale is C.UTF-8: letters are sorted by code point, and are letters."""
     assert "B a é " == says(inside, "printf 'a\\né\\nB\\n' | sort | tr '\\n' ' '")
     assert "utf-8 é" == inside.python_says("import locale; print(locale.getpreferredencoding().lower(), 'é')")
@@ -85,7 +85,7 @@ def wheel(name):
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def test_a_virtual_environment_and_a_wheel(inside):
+def test_venv_and_pip_install_of_a_wheel_work(inside):
     """`python -m venv` in the workspace, `pip install` of a wheel that is there, and its module."""
     files = {"lonely-1-py3-none-any.whl": {"base64": wheel("lonely")}}
     script = """
@@ -117,7 +117,7 @@ if __name__ == "__main__":
     assert "[1, 2] True" == inside.python_says(code)
 
 
-def test_home_takes_caches_and_settings(inside):
+def test_home_is_writable_for_caches(inside):
     """HOME is writable: the cache and settings directories of libraries (matplotlib, pip, npm) can be made."""
     places = ".config/matplotlib .cache/pip .npm .local/share"
     script = f'for each in {places}; do mkdir -p "$HOME/$each"; echo x > "$HOME/$each/f"; done; echo ~'
@@ -189,7 +189,7 @@ def test_date_has_the_hosts_time_zone(inside):
     assert zone.stdout.strip() == says(inside, "date '+%Z %z'")
 
 
-def test_the_hosts_tables_are_the_hosts(inside):
+def test_host_tables_are_shown(inside):
     """The names of services and protocols, and what OpenSSL is set to, are those of the host, as far as it has them."""
     for name in ("services", "protocols", "ssl/openssl.cnf"):
         path = Path("/etc", name)
@@ -197,7 +197,7 @@ def test_the_hosts_tables_are_the_hosts(inside):
         assert expected.strip() == says(inside, f"if [ -e {path} ]; then cat {path}; else echo none; fi")
 
 
-def test_a_table_that_is_replaced_is_looked_at_anew(monkeypatch):
+def test_host_table_replaced_is_read_again(monkeypatch):
     """What is kept of the host for a second is not what is shown once it is no longer there: the core refuses it."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as place:
         os.chmod(place, 0o755)
@@ -273,7 +273,7 @@ def on_a_terminal(words, environment):
     return b"".join(parts).decode()
 
 
-def test_on_a_terminal_the_command_knows_which():
+def test_terminal_sets_term():
     """In command mode on a terminal TERM is the caller's, so that tput and colours work; a TERM that is none is not passed."""
     environment = {"PATH": "/usr/bin", "HOME": "/tmp", "TERM": "xterm"}
     words = ["--no-workspace", "--", "sh", "-c", "echo $TERM; tput cols"]
@@ -287,7 +287,7 @@ def test_on_a_terminal_the_command_knows_which():
     assert "dumb" == on_a_terminal(own, environment).split()[0]
 
 
-def test_without_a_terminal_there_is_no_term(inside):
+def test_terminal_absent_leaves_term_unset(inside):
     """Where nothing is a terminal, TERM is not set."""
     done = inside.cli(
         "--no-workspace",

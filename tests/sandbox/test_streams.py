@@ -16,48 +16,48 @@ from inside import COMMAND
 BINARY = bytes(range(256)) * 5
 
 
-def test_absent_input_is_end_of_file(inside):
+def test_stdin_absent_is_end_of_file(inside):
     """Without `stdin` the command reads end-of-file at once."""
     assert "0" == inside.says(["wc", "-c"])
 
 
-def test_empty_input_is_a_pipe_at_its_end(inside):
+def test_stdin_empty_is_a_pipe_at_its_end(inside):
     """Empty is not absent: it is an empty pipe."""
     assert "0 True" == inside.python_says(
         "import os, stat, sys; print(len(sys.stdin.read()), stat.S_ISFIFO(os.fstat(0).st_mode))", stdin=""
     )
 
 
-def test_binary_input_and_output_are_exact(inside):
+def test_streams_binary_are_exact(inside):
     """All 256 byte values pass both ways, and the result holds them exactly."""
     response = inside(["cat"], stdin_base64=base64.b64encode(BINARY).decode())
     assert BINARY == base64.b64decode(response["stdout_base64"])
 
 
-def test_fifty_mebibytes_of_input_arrive(inside_as_caller):
+def test_stdin_of_50_mib_arrives(inside_as_caller):
     """50 MiB of standard input arrive whole."""
     assert str(50 << 20) == inside_as_caller.says(["wc", "-c"], stdin="x" * (50 << 20))
 
 
-def test_input_that_nobody_reads_is_no_harm(inside):
+def test_stdin_unread_is_harmless(inside):
     """A command that ends without reading its 8 MiB of input is a success."""
     assert "done" == inside.says(["echo", "done"], stdin="x" * (8 << 20))
 
 
-def test_command_mode_relays_the_three_streams(inside, place):
+def test_streams_in_command_mode_are_relayed(inside, place):
     """In command mode the caller's own stdin, stdout and stderr are the command's."""
     done = inside.cli("--", "sh", "-c", "cat; echo err >&2; exit 4", input=BINARY, cwd=place)
     assert (BINARY, b"err\n", 4) == (done.stdout, done.stderr, done.returncode)
 
 
-def test_large_output_is_relayed(inside_as_caller):
+def test_stdout_of_16_mib_is_relayed(inside_as_caller):
     """16 MiB pass through a pipe in command mode."""
     done = inside_as_caller.cli("--max-output", "32M", "--", "head", "-c", "16M", "/dev/zero")
     assert 16 << 20 == len(done.stdout)
 
 
 @pytest.mark.parametrize("flags", ["wb", "ab"])
-def test_output_to_a_file_is_whole(inside_as_caller, place, flags):
+def test_stdout_to_a_file_is_whole(inside_as_caller, place, flags):
     """With a file as standard output, appended to or not, every byte is in it."""
     with open(place / "out", flags) as file:
         inside_as_caller.cli(
@@ -66,7 +66,7 @@ def test_output_to_a_file_is_whole(inside_as_caller, place, flags):
     assert 300000 == place.joinpath("out").stat().st_size
 
 
-def test_a_reader_that_leaves_early_is_no_crash():
+def test_stdout_reader_leaves_early_is_no_crash():
     """`capsule-run -- yes | head -1` ends, prints one line, and no traceback."""
     shell = '"$@" -- yes | head -1'
     done = subprocess.run(
@@ -76,7 +76,7 @@ def test_a_reader_that_leaves_early_is_no_crash():
     assert b"Traceback" not in done.stderr
 
 
-def test_a_closed_output_is_no_crash():
+def test_stdout_closed_is_no_crash():
     """With standard output closed the exit code still tells."""
     done = subprocess.run(
         ["/bin/sh", "-c", '"$@" >&-; echo $? >&2', "sh", *COMMAND, "--", "sh", "-c", "echo x; exit 6"],
@@ -88,7 +88,7 @@ def test_a_closed_output_is_no_crash():
     assert b"Traceback" not in done.stderr
 
 
-def test_json_mode_prints_one_object_and_nothing_else(inside_as_caller):
+def test_json_mode_prints_one_object_only(inside_as_caller):
     """`--json` puts exactly one JSON object and a newline on stdout, and nothing on stderr."""
     done = inside_as_caller.cli("--json", input=b'{"command":["sh","-c","echo out; echo err >&2"]}')
     response = json.loads(done.stdout)
@@ -139,7 +139,7 @@ def wait_until_command_is_gone(launcher):
 
 
 @pytest.mark.parametrize("size", ["1100K", "3M"])
-def test_cancelling_a_run_whose_reader_takes_nothing_ends_it(stalled, size):
+def test_stdout_unread_run_ends_on_sigterm(stalled, size):
     """SIGTERM ends a run also where output waits for a reader that reads nothing, whether the command lives or has ended."""
     run = stalled("--max-output", "10M", "--", "head", "-c", size, "/dev/zero")
     launcher = only_child(run.pid)
@@ -153,7 +153,7 @@ def test_cancelling_a_run_whose_reader_takes_nothing_ends_it(stalled, size):
 
 
 @pytest.mark.slow
-def test_output_that_waits_for_a_reader_costs_no_processor_time(stalled):
+def test_stdout_unread_costs_no_cpu_time(stalled):
     """When the command has ended and its output waits for a reader, past every clock, the launcher sleeps."""
     run = stalled("--max-output", "10M", "--", "head", "-c", "1100K", "/dev/zero")
     launcher = only_child(run.pid)

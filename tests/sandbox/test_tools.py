@@ -95,7 +95,7 @@ PREFIXES = "import sys, only_here; print(sys.prefix, sys.base_prefix, only_here.
 
 
 @pytest.mark.parametrize("by", ["program", "directory"])
-def test_a_virtual_environment(ask, home, by):
+def test_tool_virtual_environment_is_python(ask, home, by):
     """An environment of the system's Python is shown by its program or its directory, and is what `python` means."""
     environment = environment_at(home / "project" / ".venv", Path("/usr/bin"))
     named = environment / "bin" / "python" if by == "program" else environment
@@ -103,13 +103,13 @@ def test_a_virtual_environment(ask, home, by):
     assert f"{environment} /usr True\n" == response["stdout"], response
 
 
-def test_a_relative_tool_is_the_callers(ask, home):
+def test_tool_relative_path_is_the_callers(ask, home):
     """`.venv` is relative to the caller's directory."""
     environment = environment_at(home / "project" / ".venv", Path("/usr/bin"))
     assert f"{environment} /usr True\n" == ask(["python", "-c", PREFIXES], tools=[".venv"])["stdout"]
 
 
-def test_an_environment_of_uv(ask, home):
+def test_tool_uv_environment_works(ask, home):
     """uv's layout: the environment's base is behind a link of a folder's, which is made again inside."""
     pythons = home / ".local" / "share" / "uv" / "python"
     python_at(pythons / "cpython-3.11.2-linux")
@@ -119,7 +119,7 @@ def test_an_environment_of_uv(ask, home):
     assert f"{environment} {pythons}/cpython-3.11-linux True\n" == response["stdout"], response
 
 
-def test_a_conda_environment(ask, home):
+def test_tool_conda_environment_works(ask, home):
     """conda's layout: a Python and its tools in one prefix, with `conda-meta`."""
     prefix = python_at(home / "miniconda3" / "envs" / "science")
     prefix.joinpath("conda-meta").mkdir()
@@ -129,7 +129,7 @@ def test_a_conda_environment(ask, home):
 
 
 @pytest.mark.parametrize("chosen", ["3.11.9", "3.11", "file"])
-def test_a_python_of_pyenv(ask, home, chosen):
+def test_tool_pyenv_shim_is_resolved(ask, home, chosen):
     """pyenv's layout: the shim on PATH is seen through, to the version that pyenv would choose."""
     python_at(home / ".pyenv" / "versions" / "3.9.1")
     prefix = python_at(home / ".pyenv" / "versions" / "3.11.9")
@@ -150,14 +150,14 @@ def node_at(prefix):
     return prefix
 
 
-def test_a_node_of_nvm(ask, home):
+def test_tool_nvm_node_brings_npm(ask, home):
     """nvm's layout: `--tool node` shows the whole tree of that node, so that npm works too."""
     node_at(home / ".nvm" / "versions" / "node" / "v20.1.0")
     response = ask(["npm"], folders=[".nvm/versions/node/v20.1.0/bin"], tools=["node"])
     assert "npm runs\n" == response["stdout"], response
 
 
-def test_a_script_whose_interpreter_is_a_tool(ask, home):
+def test_tool_script_brings_its_interpreter(ask, home):
     """A tool that says `#!/usr/bin/env node`, reached by a link into node_modules, brings its node along."""
     node_at(home / ".nvm" / "versions" / "node" / "v20.1.0")
     modules = home / ".local" / "lib" / "node_modules"
@@ -167,14 +167,14 @@ def test_a_script_whose_interpreter_is_a_tool(ask, home):
     assert "compiled\n" == ask(["tsc"], folders=folders, tools=["tsc"])["stdout"]
 
 
-def test_a_script_with_its_interpreter_outside(ask, home):
+def test_tool_script_with_interpreter_outside_usr_works(ask, home):
     """A script whose `#!` line names a Python outside /usr is shown with that Python."""
     prefix = python_at(home / ".local" / "share" / "pythons" / "own")
     program(home / "bin" / "report", f"#!{prefix}/bin/python\nimport sys; print(sys.prefix)\n")
     assert f"{prefix}\n" == ask(["report"], folders=["bin"], tools=["report"])["stdout"]
 
 
-def test_a_program_by_itself_is_one_file(ask, home):
+def test_tool_single_program_is_shown_alone(ask, home):
     """A program that is in no installation is shown alone: its folder has nothing else."""
     shutil.copy("/usr/bin/echo", home / ".local" / "bin" / "hello")
     folder = home / ".local" / "bin"
@@ -182,7 +182,7 @@ def test_a_program_by_itself_is_one_file(ask, home):
     assert "hi\nhello\n.local\n" == response["stdout"], response
 
 
-def test_a_toolchain_of_rustup(ask, home):
+def test_tool_rustup_proxy_is_resolved(ask, home):
     """rustup's proxies are seen through, to the program of the default toolchain."""
     chain = home / ".rustup" / "toolchains" / "stable-x86_64-unknown-linux-gnu"
     chain.joinpath("lib", "rustlib").mkdir(parents=True)
@@ -193,7 +193,7 @@ def test_a_toolchain_of_rustup(ask, home):
     assert "cargo of the toolchain\n" == ask(["cargo"], folders=[".cargo/bin"], tools=["cargo"])["stdout"]
 
 
-def test_a_brew_prefix(ask, home):
+def test_tool_brew_prefix_is_one_tree(ask, home):
     """linuxbrew's prefix is shown as one tree: its programs are links into its Cellar."""
     prefix = home / ".linuxbrew"
     program(prefix / "bin" / "brew", "#!/bin/sh\n")
@@ -205,7 +205,7 @@ def test_a_brew_prefix(ask, home):
 
 
 @pytest.mark.root
-def test_a_tree_of_opt(ask):
+def test_tool_in_opt_shows_its_own_tree(ask):
     """A program in /opt/NAME is shown with /opt/NAME, and with nothing else of /opt."""
     tree = Path("/opt", CANARY.replace("canary", "tool"))
     try:
@@ -216,7 +216,7 @@ def test_a_tree_of_opt(ask):
         shutil.rmtree(tree)
 
 
-def test_the_store_of_nix_is_one_tree(place, monkeypatch):
+def test_tool_nix_store_is_one_tree(place, monkeypatch):
     """A program in nix's store, also through the links of a profile, is shown with the whole store."""
     store = place / "nix" / "store"
     monkeypatch.setattr(tools, "STORE", str(store))
@@ -232,7 +232,7 @@ HINT = re.compile(r"`--tool ([^`]+)`")
 
 
 @pytest.mark.parametrize("named", ["name", "path", "shebang"])
-def test_the_hint_of_e3004_is_what_works(ask, home, named):
+def test_tool_hint_of_e3004_works_as_given(ask, home, named):
     """A command that only the host has is E3004; the option in its hint, given as it stands, makes it run."""
     node_at(home / ".nvm" / "versions" / "node" / "v20.1.0")
     folder = home / ".nvm" / "versions" / "node" / "v20.1.0" / "bin"
@@ -247,7 +247,7 @@ def test_the_hint_of_e3004_is_what_works(ask, home, named):
     assert "worked\n" == ask.plain(command[named], [folder], tools=[option], **isolation)["stdout"]
 
 
-def test_a_command_of_a_directory_that_is_not_shared(inside, place):
+def test_command_in_an_unshared_directory_is_e3004(inside, place):
     """A relative command that the caller's directory has, but the workspace does not, is E3004 and says how to share it."""
     program(place / "job.sh", "#!/bin/sh\necho ran\n")
     done = inside.cli("--no-workspace", "--", "./job.sh", cwd=place)
@@ -258,14 +258,14 @@ def test_a_command_of_a_directory_that_is_not_shared(inside, place):
 
 
 @pytest.mark.parametrize("tool", ["no-such-tool", "/no/such/tool", ".", "..", "/", "/home", "/usr", "plain-file"])
-def test_what_is_no_tool_is_refused(ask, home, tool):
+def test_tool_invalid_is_e2004(ask, home, tool):
     """What does not exist, the home directory and what holds it, and a file that is no program are refused with E2004."""
     home.joinpath("project", "plain-file").write_text("a secret, not a program")
     tool = {".": str(home), "plain-file": "./plain-file"}.get(tool, tool)
     assert "E2004" == code_of(ask.plain(["true"], tools=[tool]))
 
 
-def test_a_shim_that_only_its_manager_knows(ask, home):
+def test_tool_shim_of_mise_or_asdf_is_refused(ask, home):
     """A shim of mise or asdf is refused, with the command that names the program."""
     program(home / ".local" / "bin" / "mise", "#!/bin/sh\n")
     shims = home / ".local" / "share" / "mise" / "shims"
@@ -276,12 +276,12 @@ def test_a_shim_that_only_its_manager_knows(ask, home):
     assert '--tool "$(mise which node)"' in response["error"]["hint"]
 
 
-def test_a_tool_that_is_shown_already_costs_nothing(ask):
+def test_tool_in_usr_changes_nothing(ask):
     """A tool in /usr is there anyway: PATH stays as it is."""
     assert ask(["sh", "-c", "echo $PATH"])["stdout"] == ask(["sh", "-c", "echo $PATH"], tools=["ls"])["stdout"]
 
 
-def test_tools_are_read_only(ask, home):
+def test_tool_files_are_read_only(ask, home):
     """No file of a tool can be changed from inside."""
     environment = environment_at(home / "project" / ".venv", Path("/usr/bin"))
     os.chmod(environment, 0o777)
@@ -302,13 +302,13 @@ def test_tools_are_read_only(ask, home):
         ("/root", ("/root/bin", "/root/lib")),
     ],
 )
-def test_a_home_is_never_an_installation(prefix, trees):
+def test_tool_in_a_home_shows_only_its_own_folders(prefix, trees):
     """Of an installation in a home directory, also in another one than HOME says, only its own folders are shown."""
     assert trees == trees_of(prefix, "/srv/ann")
 
 
 @pytest.mark.parametrize("what", ["base", "link", "directory", "interpreter"])
-def test_a_planted_tool_shows_no_secret(ask, home, what):
+def test_tool_planted_shows_no_secret(ask, home, what):
     """A `pyvenv.cfg`, a link, a folder or a `#!` line that leads to secrets shows none: what is shown must be a tool itself."""
     environment = environment_at(home / "project" / ".venv", Path("/usr/bin"))
     named = ".venv/bin/python"
@@ -357,7 +357,7 @@ def layout(kind, home):
 
 @pytest.mark.parametrize("kind", ["venv", "uv", "conda", "pyenv", "local"])
 @pytest.mark.parametrize("name", ["python", "python3"])
-def test_python_is_the_one_that_we_run_on(inside, home, kind, name):
+def test_tool_python_is_the_one_that_we_run_on(inside, home, kind, name):
     """Installed with any of these, `python` and `python3` inside are that environment, and no secret beside it is shown."""
     interpreter, expected = layout(kind, home)
     code = "import sys, ssl, json; print(sys.prefix, sys.base_prefix)"

@@ -35,7 +35,7 @@ def over(tree, disk, **more):
     return {"workspace": str(tree), "workspace_upper": {"directory": str(disk), **more}}
 
 
-def test_it_lies_on_the_disk_and_goes_with_the_run(inside, tree, disk):
+def test_disk_layer_is_used_and_removed(inside, tree, disk):
     """What is written shows the disk's size, is told as changes, belongs to the sandbox's user, and is gone behind the run."""
     script = "stat -f -c %b /workspace; echo x > new; rm old; echo y >> kept; rm -r dir; mkdir dir; stat -c %u new kept"
     response = inside(["sh", "-c", script], isolation=over(tree, disk))
@@ -50,7 +50,7 @@ def test_it_lies_on_the_disk_and_goes_with_the_run(inside, tree, disk):
     assert ([], ["dir", "kept", "old"]) == (os.listdir(disk), sorted(os.listdir(tree)))
 
 
-def test_it_is_private_while_it_is_there(place):
+def test_disk_layer_is_private(place):
     """Nobody but the owner may enter the directory of a run."""
     disk = place / "disk"
     disk.mkdir(mode=0o755)
@@ -64,7 +64,7 @@ def test_it_is_private_while_it_is_there(place):
     assert [] == os.listdir(disk)
 
 
-def test_changes_are_applied_and_collected_from_it(inside, tree, disk):
+def test_disk_layer_changes_are_applied_and_collected(inside, tree, disk):
     """`apply_changes`, `files` and `collect` work as with a layer in memory."""
     response = inside(
         ["sh", "-c", "cat in/text; echo x > new; rm old; echo y >> kept"],
@@ -79,7 +79,7 @@ def test_changes_are_applied_and_collected_from_it(inside, tree, disk):
     assert [] == os.listdir(disk)
 
 
-def test_an_empty_workspace_may_lie_there_too(inside, disk, place):
+def test_disk_layer_with_empty_workspace_works(inside, disk, place):
     """Without a shared directory /workspace starts empty, on the disk, with files and binds in it."""
     (place / "shown").mkdir()
     isolation = {
@@ -92,7 +92,7 @@ def test_an_empty_workspace_may_lie_there_too(inside, disk, place):
     assert [] == os.listdir(disk)
 
 
-def test_a_file_larger_than_memory_is_written(inside, disk):
+def test_disk_layer_file_larger_than_memory_is_written(inside, disk):
     """The memory limit bounds what lies in memory, not what lies on the disk."""
     script = "dd if=/dev/zero of=big bs=1M count=96 conv=fsync 2>/dev/null; stat -c %s big"
     response = inside(
@@ -103,7 +103,7 @@ def test_a_file_larger_than_memory_is_written(inside, disk):
     assert str(96 << 20) == response["stdout"].strip(), response
 
 
-def test_a_file_larger_than_memory_is_brought(inside, disk, place):
+def test_disk_layer_input_file_larger_than_memory_is_accepted(inside, disk, place):
     """What is brought lies on the disk as well, and takes nothing of the memory limit."""
     with (place / "large").open("wb") as file:
         file.truncate(96 << 20)
@@ -116,7 +116,7 @@ def test_a_file_larger_than_memory_is_brought(inside, disk, place):
     assert str(96 << 20) == response["stdout"].strip(), response
 
 
-def test_too_much_ends_the_run(inside, disk):
+def test_disk_layer_over_its_limit_is_e4005(inside, disk):
     """A run that takes more than its bytes is ended with E4005, and the disk is given back."""
     script = (
         "i=0; while [ $i -lt 100 ]; do dd if=/dev/zero of=$i bs=1M count=4 2>/dev/null; i=$((i+1)); sleep 0.05; done"
@@ -127,7 +127,7 @@ def test_too_much_ends_the_run(inside, disk):
     assert [] == os.listdir(disk)
 
 
-def test_a_timeout_leaves_nothing(inside, tree, disk):
+def test_disk_layer_after_timeout_is_removed(inside, tree, disk):
     """A run that is cut short gives its layer up like any other, and applies nothing."""
     response = inside(
         ["sh", "-c", "echo x > new; sleep 60"], isolation=over(tree, disk), timeout_ms=500, apply_changes=True
@@ -136,7 +136,7 @@ def test_a_timeout_leaves_nothing(inside, tree, disk):
     assert not (tree / "new").exists()
 
 
-def test_what_a_killed_python_leaves_is_swept(place):
+def test_disk_layer_of_a_killed_python_is_swept(place):
     """The next run in the directory removes what a killed one has left, and not what a live one uses."""
     disk = place / "disk"
     disk.mkdir(mode=0o755)
@@ -161,25 +161,25 @@ def test_what_a_killed_python_leaves_is_swept(place):
 @pytest.mark.parametrize(
     ("where", "code"), [("project/dir", "E1009"), ("project", "E1009"), ("nowhere", "E2004"), ("project/kept", "E2004")]
 )
-def test_where_it_cannot_lie(inside, tree, place, where, code):
+def test_disk_layer_in_invalid_place_is_refused(inside, tree, place, where, code):
     """A directory that the sandbox sees, none, and a file are refused, and nothing is made."""
     response = inside(["true"], isolation=over(tree, place / where))
     assert (code, ["dir", "kept", "old"]) == (code_of(response), sorted(os.listdir(tree)))
 
 
-def test_others_may_not_rename_it(inside, tree, place):
+def test_disk_layer_in_a_world_writable_directory_is_refused(inside, tree, place):
     """A directory that every account may write, without the sticky bit, is refused."""
     assert "E2008" == code_of(inside(["true"], isolation=over(tree, place)))
 
 
 @pytest.mark.parametrize("mode", ["ro", "rw"])
-def test_a_workspace_of_the_hosts_own_has_no_layer(inside, tree, disk, mode):
+def test_disk_layer_with_ro_or_rw_workspace_is_refused(inside, tree, disk, mode):
     """With mode `ro` or `rw` there is nothing that could lie there."""
     isolation = {"workspace": {"source": str(tree), "mode": mode}, "workspace_upper": str(disk)}
     assert "E1009" == code_of(inside(["true"], isolation=isolation))
 
 
-def test_more_than_the_disk_has_is_refused(inside, disk):
+def test_disk_layer_larger_than_the_disk_is_refused(inside, disk):
     """A size that would leave less than a quarter of what is free is refused before anything runs."""
     free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
     isolation = {"workspace_upper": {"directory": str(disk), "bytes": free}}
@@ -188,7 +188,7 @@ def test_more_than_the_disk_has_is_refused(inside, disk):
 
 @pytest.mark.root
 @pytest.mark.parametrize("lacking", ["chown", "dac_override", "fowner"])
-def test_root_without_the_means_to_remove_it_is_refused(place, lacking):
+def test_disk_layer_as_root_without_capabilities_is_e2009(place, lacking):
     """A root who could not give the layer away, or not remove it, gets E2009 naming what is missing, and nothing stays."""
     disk = place / "disk"
     disk.mkdir(mode=0o755)

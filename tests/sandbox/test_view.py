@@ -47,7 +47,7 @@ def canaries():
         path.unlink()
 
 
-def test_secrets_of_the_host_are_invisible(inside, canaries):
+def test_host_secrets_are_invisible(inside, canaries):
     """Files in home, /tmp, /var/tmp, /dev/shm, /srv, /run, /etc and elsewhere are not there, by any path."""
     assert canaries
     code = """
@@ -60,7 +60,7 @@ for path in sys.argv[1:]:
     assert "" == inside.says(["/usr/bin/python3", "-I", "-S", "-c", code, *canaries])
 
 
-def test_a_walk_finds_no_secret(inside, canaries):
+def test_host_secrets_are_not_found_by_a_walk(inside, canaries):
     """A walk over the whole root finds no file with a planted secret's name."""
     assert "" == inside.says(
         [
@@ -75,7 +75,7 @@ def test_a_walk_finds_no_secret(inside, canaries):
     "folder",
     ["/home", "/srv", "/mnt", "/media", "/boot", "/sys", "/opt", "/var/log", "/var/lib", "/run/user", "/lost+found"],
 )
-def test_places_of_the_host_are_not_there(inside, folder):
+def test_host_directories_are_absent(inside, folder):
     """/home, /srv, /sys, /var/log and their like do not exist inside."""
     # our interpreter is shown where it lies
     shown = any(
@@ -84,7 +84,7 @@ def test_places_of_the_host_are_not_there(inside, folder):
     assert ("yes" if shown else "no") == inside.says(["sh", "-c", f"test -e {folder} && echo yes || echo no"])
 
 
-def test_the_root_has_nothing_unexpected(inside):
+def test_root_directory_has_nothing_unexpected(inside):
     """The root holds the system's directories, /etc, /dev, /proc, /tmp, /var, /run and /workspace."""
     interpreter = {Path(prefix).resolve().parts[1] for prefix in (sys.prefix, sys.base_prefix)}
     allowed = {
@@ -107,14 +107,14 @@ def test_the_root_has_nothing_unexpected(inside):
     assert set(inside.says(["ls", "-A", "/"]).split()) <= allowed
 
 
-def test_every_mount_is_nosuid(inside):
+def test_mount_flags_are_nosuid_and_nodev(inside):
     """Every mount is nosuid, and nodev but for the devices themselves and /dev/pts."""
     for mount in _mounts(inside):
         assert "nosuid" in mount[5], mount
         assert "nodev" in mount[5] or mount[4].startswith("/dev/"), mount
 
 
-def test_only_the_private_places_are_writable(inside):
+def test_mounts_writable_are_the_private_places_only(inside):
     """Writable mounts are /tmp, /dev/shm, /workspace, and the device files; everything else is read-only.
 
     /var/tmp is a link to /tmp, and a private directory of its own only where our interpreter lies in the host's.
@@ -124,7 +124,7 @@ def test_only_the_private_places_are_writable(inside):
     assert {"/", "/usr", "/proc"} <= {mount[4] for mount in _mounts(inside)} - writable
 
 
-def test_no_mount_is_shared_with_the_host(inside):
+def test_mount_propagation_with_the_host_is_off(inside):
     """No mount inside is in a peer group: nothing mounted on the host later appears, nor the other way."""
     assert [] == [
         mount
@@ -133,7 +133,7 @@ def test_no_mount_is_shared_with_the_host(inside):
     ]
 
 
-def test_the_old_root_has_no_name(inside):
+def test_mount_of_the_old_root_is_gone(inside):
     """No mount of the host's root, and no building place, is left in the tree."""
     places = {mount[4] for mount in _mounts(inside)}
     ours = tuple(os.path.realpath(prefix) for prefix in (sys.prefix, sys.base_prefix))
@@ -166,7 +166,7 @@ def test_dev_is_minimal(inside):
     } == set(inside.says(["ls", "-A", "/dev"]).split())
 
 
-def test_devices_work(inside):
+def test_dev_devices_work(inside):
     """null swallows, zero and full give zeros, full takes nothing, random gives bytes."""
     code = """
 import errno
@@ -181,7 +181,7 @@ with open("/dev/full", "wb", buffering=0) as full:
     assert ["b'' b'\\x00\\x00' 9", "ENOSPC"] == inside.python_says(code).splitlines()
 
 
-def test_pseudo_terminals_work(inside):
+def test_dev_pseudo_terminals_work(inside):
     """A program can open a terminal pair of its own (script, expect, pexpect)."""
     code = """
 import os, pty
@@ -199,14 +199,14 @@ print(out.decode().split())
     assert "['/dev/pts/0', 'terminal']" == inside.python_says(code)
 
 
-def test_the_workspace_of_a_json_request_is_empty(inside, place):
+def test_workspace_of_a_json_request_is_empty(inside, place):
     """In JSON mode /workspace starts empty, writable, and is home and working directory."""
     assert ["/workspace", "/workspace"] == inside.says(
         ["sh", "-c", "ls -A; pwd; echo $HOME; echo x > x"], process={"cwd": place}
     ).split()
 
 
-def test_in_command_mode_the_directory_is_a_private_copy(inside, place):
+def test_workspace_in_command_mode_is_a_private_copy(inside, place):
     """In command mode the current directory is shown at /workspace; what the command does to it is not done to the host's."""
     place.joinpath("keep").write_text("as it was")
     place.joinpath("gone").write_text("still here")
@@ -223,7 +223,7 @@ def test_in_command_mode_the_directory_is_a_private_copy(inside, place):
 
 
 @pytest.mark.parametrize(("mode", "outcome"), [("ro", "refused"), ("rw", "written"), ("cow", "private")])
-def test_a_workspace_is_shared_as_asked(inside, place, mode, outcome):
+def test_workspace_mode_is_respected(inside, place, mode, outcome):
     """`ro` refuses to write, `rw` writes to the host's folder, `cow` writes to a copy."""
     place.joinpath("seen").write_text("seen")
     response = inside(
@@ -235,7 +235,7 @@ def test_a_workspace_is_shared_as_asked(inside, place, mode, outcome):
 
 
 @pytest.mark.parametrize("directory", ["/", "/etc", "/usr", "/proc", "/root", "/home"])
-def test_a_directory_of_the_system_is_not_shared_by_chance(inside_as_caller, directory):
+def test_workspace_in_a_system_directory_is_empty(inside_as_caller, directory):
     """Started in `/`, a home or the system's directories, the workspace is empty and stderr says so."""
     if not os.path.isdir(directory) or not os.access(directory, os.X_OK):
         directory = "/"
@@ -246,7 +246,7 @@ def test_a_directory_of_the_system_is_not_shared_by_chance(inside_as_caller, dir
     assert b"/workspace starts empty" in done.stderr
 
 
-def test_binds_show_what_is_asked(inside, place):
+def test_bind_is_shown_at_its_destination(inside, place):
     """A bind is at its destination, read-only unless asked otherwise; a writable one reaches the host."""
     place.joinpath("file").write_text("data")
     binds = [

@@ -41,7 +41,7 @@ def kinds(result):
     return {one.path: one.kind for one in result.changes}
 
 
-def test_without_overlays_a_small_directory_is_copied(no_overlay, tree):
+def test_workspace_copy_without_overlay_is_complete(no_overlay, tree):
     """Files, folders, links and modes are there, all of it can be changed, and the host keeps its own."""
     result = capsule_run.run(["sh", "-c", SCRIPT], workspace=str(tree))
     assert "host\ndeep\n../elsewhere\nf\nl\nn\n" == result.stdout, result.stderr
@@ -52,7 +52,7 @@ def test_without_overlays_a_small_directory_is_copied(no_overlay, tree):
     assert ("host\n", True) == ((tree / "f").read_text(), (tree / "d" / "g").exists())
 
 
-def test_changes_of_a_copy_can_be_applied(no_overlay, tree):
+def test_workspace_copy_changes_can_be_applied(no_overlay, tree):
     """What the command left arrives, and what was not copied (a secret, a FIFO) is not taken for deleted."""
     (tree / "later").write_text("l")
     result = capsule_run.run(["sh", "-c", SCRIPT + " > /dev/null"], workspace=str(tree), apply_changes=True)
@@ -60,12 +60,12 @@ def test_changes_of_a_copy_can_be_applied(no_overlay, tree):
     assert "host\nmore\n" == (tree / "f").read_text()
 
 
-def test_an_untouched_copy_has_no_changes(no_overlay, tree):
+def test_workspace_copy_untouched_has_no_changes(no_overlay, tree):
     """A command that changes nothing changes nothing."""
     assert () == capsule_run.run(["cat", "f"], workspace=str(tree)).changes
 
 
-def test_files_of_the_request_win(no_overlay, tree):
+def test_workspace_copy_input_files_win(no_overlay, tree):
     """A file that the request brings stands in the place of what would be copied there, whatever that is."""
     files = {"d": "a file now", "l/x": "a folder now", "f": "mine"}
     result = capsule_run.run(["cat", "d", "l/x", "f"], workspace=str(tree), files=files)
@@ -73,7 +73,7 @@ def test_files_of_the_request_win(no_overlay, tree):
 
 
 @pytest.mark.parametrize(("name", "limit"), [("MOST_ENTRIES", 3), ("MOST_BYTES", 4096)])
-def test_past_the_limits_it_is_read_only(no_overlay, tree, monkeypatch, name, limit):
+def test_workspace_copy_over_the_limits_is_read_only(no_overlay, tree, monkeypatch, name, limit):
     """A directory of too many names or bytes is shown read-only, and a note says why."""
     monkeypatch.setattr(snapshot, name, limit)
     result = capsule_run.run(["sh", "-c", "cat f; echo x > n"], workspace=str(tree))
@@ -81,7 +81,7 @@ def test_past_the_limits_it_is_read_only(no_overlay, tree, monkeypatch, name, li
     assert "too large to copy" in result.isolation["notes"][0]
 
 
-def test_a_directory_of_another_group_is_writable(as_user, needs, place):
+def test_workspace_copy_of_another_group_is_writable(as_user, needs, place):
     """Where the kernel could not copy a file up (another group than the caller's own), the whole is copied instead."""
     needs("root")
     (place / "f").write_text("host\n")

@@ -14,7 +14,7 @@ from cpython import ENDING, EXCEPTIONS
 ROWS = table_rows((DOCS / "compatibility.md").read_text())
 
 
-def test_every_program_has_a_row():
+def test_compatibility_page_has_every_program():
     """What CI tries is what the page lists, and nothing on it differs."""
     assert [program.name for program in PROGRAMS] == [row[0] for row in ROWS if row[-1] in ("the same", "DIFFERS")][
         : len(PROGRAMS)
@@ -22,7 +22,7 @@ def test_every_program_has_a_row():
     assert [] == [row for row in ROWS if "DIFFERS" in row]
 
 
-def test_every_exception_has_its_reason():
+def test_compatibility_page_exceptions_have_reasons():
     """What does not run inside is told, with why."""
     reasons = {row[0]: row[1] for row in ROWS if len(row) == 2}
     assert {**NOT_THERE, **ENDING, **EXCEPTIONS} == reasons

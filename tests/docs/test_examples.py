@@ -51,7 +51,7 @@ def test_example(block, reader):
     assert [] == [words for words in EXPECTED.get(name, []) if words not in done.stdout], done.stdout + done.stderr
 
 
-def test_every_block_of_code_is_an_example():
+def test_example_blocks_are_all_run():
     """No block in a language that could be run stands in the documents without being run."""
     code = [block for block in BLOCKS if block.language in ("bash", "sh", "python", "json")]
     loose = [
@@ -64,7 +64,7 @@ def test_every_block_of_code_is_an_example():
     assert [] == loose
 
 
-def test_examples_have_names_of_their_own():
+def test_example_names_are_unique():
     """A name stands for one example."""
     names = [block.marker for block in EXAMPLES]
     assert sorted(set(names)) == sorted(names)
@@ -76,7 +76,7 @@ def run_file(name, reader, *words):
 
 
 @pytest.mark.sandbox
-def test_agent_tool(reader):
+def test_example_agent_tool_works(reader):
     """The tool tells the model what went wrong, keeps what was printed before a timeout, and gives the answer."""
     done = run_file("agent_tool.py", reader)
     expected = ["NameError: name 'number' is not defined", "thinking\n\n[timeout: ", "[1, 2, 3]"]
@@ -84,7 +84,7 @@ def test_agent_tool(reader):
 
 
 @pytest.mark.sandbox
-def test_judge(reader, needs):
+def test_example_judge_works(reader, needs):
     """The judge accepts what is right and finds the overflow."""
     needs("cc")
     done = run_file("judge.py", reader)
@@ -104,7 +104,7 @@ BAD_SUBMISSIONS = [
 
 @pytest.mark.sandbox
 @pytest.mark.parametrize(("source", "verdict"), BAD_SUBMISSIONS)
-def test_judge_of_bad_submissions(reader, needs, tmp_path, source, verdict):
+def test_example_judge_names_each_failure(reader, needs, tmp_path, source, verdict):
     """Each way to fail gets its own verdict."""
     needs("cc")
     (tmp_path / "bad.c").write_text(source)
@@ -113,7 +113,7 @@ def test_judge_of_bad_submissions(reader, needs, tmp_path, source, verdict):
 
 
 @pytest.mark.sandbox
-def test_from_shell(reader):
+def test_example_from_shell_works(reader):
     """The shell script reads status, code and partial output from the answers."""
     done = run_file("from_shell.sh", reader)
     expected = (
@@ -122,7 +122,7 @@ def test_from_shell(reader):
     assert (0, expected) == (done.returncode, done.stdout), done
 
 
-def test_every_example_file_is_run():
+def test_example_files_are_all_run():
     """No file lies in `examples/` that no test runs."""
     here = {path.name for path in (REPOSITORY / "examples").iterdir() if path.suffix in (".py", ".sh")}
     elsewhere = [*REPOSITORY.glob("tests/frameworks/*.py"), *REPOSITORY.glob("tests/interfaces/*.py")]

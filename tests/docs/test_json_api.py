@@ -42,7 +42,7 @@ RESPONSE_TABLES = {
 }
 
 
-def test_every_field_of_the_request_has_a_row():
+def test_json_page_has_every_request_field():
     """The page's fields are those of `request.parse.FIELDS`."""
     assert set(parse.FIELDS) == set(REQUEST)
 
@@ -55,7 +55,7 @@ INTEGERS = {path: row for path, row in REQUEST.items() if row[0] == "integer"}
 
 
 @pytest.mark.parametrize("path", INTEGERS)
-def test_ranges_are_the_checkers(path):
+def test_json_page_ranges_are_the_checkers(path):
     """The first and the last number of a range are accepted, and their neighbours refused."""
     low, high = map(int, INTEGERS[path][1].split(" to "))
     for number in (low, high):
@@ -65,14 +65,14 @@ def test_ranges_are_the_checkers(path):
             given(path, number)
 
 
-def test_integers_of_the_tables_have_a_range():
+def test_json_page_integers_have_a_range():
     """Every field whose checker counts is an integer with a range on the page."""
     counting = {path for path, check in parse.FIELDS.items() if "integer" in check.__qualname__}
     assert counting == set(INTEGERS)
 
 
 @pytest.mark.parametrize("path", [path for path, row in REQUEST.items() if row[0].startswith("`")])
-def test_choices_are_the_checkers(path):
+def test_json_page_choices_are_the_checkers(path):
     """Each word that the page gives is accepted, another is refused with all of them."""
     words = re.findall(r"`(\w+)`", REQUEST[path][0])
     for word in words:
@@ -82,7 +82,7 @@ def test_choices_are_the_checkers(path):
     assert words == caught.value.details["accepted"]
 
 
-def test_requirements_are_the_table_s():
+def test_json_page_requirements_are_the_tables():
     """The names that `require` takes are on the page."""
     assert list(parse.REQUIREMENTS) == re.findall(r"`(\w+)`", REQUEST["require"][1])
 
@@ -108,14 +108,14 @@ def defaults():
 
 
 @pytest.mark.parametrize("path", defaults())
-def test_defaults_are_those_in_force(path):
+def test_json_page_defaults_are_in_force(path):
     """A default on the page is the one that a request without the field gets."""
     value = defaults()[path]
     shown = value if isinstance(value, str) else json.dumps(value)
     assert shown == REQUEST[path][2].strip("`")
 
 
-def test_defaults_that_follow_another_field():
+def test_json_page_dependent_defaults_are_in_force():
     """The disk is a little smaller than memory, and a file may fill it, unless the request says otherwise."""
     request = Request(command=("true",), resources=Resources(memory_bytes=8 << 20))
     policy = resolve(request, survey(request))
@@ -126,7 +126,7 @@ def test_defaults_that_follow_another_field():
     assert (7 << 20, 8 << 20) == (policy.disk_bytes, policy.max_file_bytes)
 
 
-def test_every_other_default_is_nothing():
+def test_json_page_other_defaults_are_empty():
     """What is left has an empty default in the model, and the page says so."""
     empty = {path for path, row in REQUEST.items() if row[2] in ("`{}`", "`[]`")}
     assert {"environment", "resources", "isolation", "require", "files", "collect"} | {
@@ -142,7 +142,7 @@ def test_every_other_default_is_nothing():
     )
 
 
-def test_null_is_for_the_workspace_only():
+def test_json_page_null_is_for_the_workspace_only():
     """Null is accepted where the page says, and nowhere else."""
     accepted = set()
     for path in parse.FIELDS:
@@ -154,12 +154,12 @@ def test_null_is_for_the_workspace_only():
     assert {"isolation.workspace"} == accepted
 
 
-def test_bytes_that_are_no_text_have_a_spelling():
+def test_json_page_bytes_have_a_spelling():
     """Text may hold a lone low surrogate for a byte that is not UTF-8."""
     assert b"\xff" == given("environment", {"A": "\udcff"}).environment[0][1].encode("utf-8", "surrogateescape")
 
 
-def test_sizes_on_the_page():
+def test_json_page_sizes_are_checked():
     """The limits of the whole are those that are checked."""
     assert f"at most {parse.MAX_REQUEST_BYTES >> 20} MiB" in section("## The request")
     assert f"1 MiB, {parse.MAX_COMMAND_STRINGS} strings" in REQUEST["environment"][1]
@@ -192,14 +192,14 @@ def responses(capsule_cli):
 
 @pytest.mark.sandbox
 @pytest.mark.parametrize("table", RESPONSE_TABLES)
-def test_no_field_of_a_response_is_missing_from_the_page(responses, table):
+def test_json_page_has_every_response_field(responses, table):
     """Whatever answers hold has a row."""
     parts = responses if table == "response" else [answer[table] for answer in responses if table in answer]
     assert parts
     assert set() == {name for part in parts for name in part} - RESPONSE_TABLES[table]
 
 
-def test_rows_of_the_response_are_the_model_s():
+def test_json_page_response_rows_are_the_models():
     """The page has no field that no answer could hold."""
     result = Result(
         execution_id="x", status="killed", started_at="", finished_at="", exit_code=1, signal="SIGKILL",
@@ -221,7 +221,7 @@ def test_rows_of_the_response_are_the_model_s():
     )
 
 
-def test_rows_of_the_attestation_are_those_that_a_run_has():
+def test_attestation_page_rows_are_those_of_a_run():
     """docs/attestation.md has a row for every fact of `isolation.attested`, and for no other."""
     facts = execute(Request(command=("true",))).isolation["attested"]
     names = {f"{name}.{inner}" for name in ("seccomp",) for inner in facts[name]} | (set(facts) - {"seccomp"})
@@ -229,7 +229,7 @@ def test_rows_of_the_attestation_are_those_that_a_run_has():
     assert names == {name for row in rows for name in re.findall(r"`([\w.]+)`", row[0])}
 
 
-def test_rows_of_isolation_are_those_that_are_made():
+def test_json_page_isolation_rows_are_those_of_a_run():
     """The page's fields of `isolation` are what a run with everything in it says, and so are the limits' names."""
     request = Request(command=("true",), isolation=Isolation(workspace=Workspace(source="/usr/share")))
     policy = resolve(request, survey(request, refused=("overlay",)))

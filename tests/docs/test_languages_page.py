@@ -11,7 +11,7 @@ def cell(words):
     return ", ".join(f"`{word}`" for word in words)
 
 
-def test_every_language_has_its_row():
+def test_languages_page_has_every_language():
     """Names, other names, file, programs and packages are those of the table."""
     expected = []
     for row in LANGUAGES.values():

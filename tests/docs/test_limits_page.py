@@ -42,32 +42,32 @@ def resolved(**resources):
 
 
 @pytest.mark.parametrize("limit", DEFAULTS)
-def test_defaults(limit):
+def test_limits_page_defaults_are_in_force(limit):
     """A default on the page is the one in force."""
     assert DEFAULTS[limit] == ROWS[limit][1]
 
 
-def test_every_limit_in_force_has_a_row():
+def test_limits_page_has_every_limit_in_force():
     """Each limit that results name has its row, and a result names a mechanism for each."""
     made = isolation.isolation_in_force(resolved(), 0)["limits"]
     assert set(IN_FORCE) == set(made)
     assert set(IN_FORCE.values()) <= set(ROWS)
 
 
-def test_every_resource_has_a_row():
+def test_limits_page_has_every_resource():
     """Each field of `resources`, and the time limit, stands in a row with its option."""
     fields = {name for name in parse.FIELDS if name.startswith("resources.")} | {"timeout_ms"}
     assert fields == set(re.findall(r"`(resources\.\w+|timeout_ms)`", " ".join(row[0] for row in ROWS.values())))
 
 
-def test_nice_values_on_the_page():
+def test_limits_page_nice_values_are_right():
     """The page's examples of shares and nice values are what is made of them."""
     assert "(512 is nice 3, 100 is nice 10, 2 is nice 19)" in PAGE
     assert [3, 10, 19, 0] == [resolved(cpu_shares=shares).nice for shares in (512, 100, 2, 5000)]
     assert "none" == dict(resolved(cpu_shares=5000).limit_mechanisms.mechanisms)["cpu_shares"]
 
 
-def test_fixed_limits_on_the_page():
+def test_limits_page_fixed_limits_are_right():
     """The figures of what no option changes are the plan's."""
     limits = {int(step[1]): step[2] for step in room.compile_plan(resolved()).payload if step[0] == "rlimit"}
     memory = model_request.DEFAULT_MEMORY_BYTES
@@ -117,7 +117,7 @@ SEEN = [
 
 @pytest.mark.sandbox
 @pytest.mark.parametrize(("fields", "line", "end", "text"), SEEN)
-def test_what_the_program_sees(fields, line, end, text):
+def test_limits_page_what_the_program_sees_is_right(fields, line, end, text):
     """A program that passes a limit sees what the page says, and so does the caller."""
     given = parse.nested({"command": ["sh", "-c", line], **fields})
     result = capsule_run.execute(parse.request_from_mapping(given))
@@ -128,7 +128,7 @@ def test_what_the_program_sees(fields, line, end, text):
 
 
 @pytest.mark.sandbox
-def test_mapped_tmpfs_counts_twice():
+def test_memory_mapped_tmpfs_counts_twice_without_cgroup():
     """The page's loud one: a file in memory that is also mapped counts once as a file and once as memory, but on a group once."""
     code = """
 import mmap
@@ -146,14 +146,14 @@ with open("/dev/shm/f", "w+b") as file:
 
 
 @pytest.mark.sandbox
-def test_lower_hard_limits_of_the_caller_stay(reader):
+def test_hard_limits_lower_of_the_caller_stay(reader):
     """A hard limit of the caller's that is lower than what is asked is what the program gets."""
     line = "ulimit -n 300; capsule-run --no-workspace --max-open-files 500 -- sh -c 'ulimit -Hn'"
     assert "300\n" == subprocess.run(["bash", "-c", line], **reader).stdout
 
 
 @pytest.mark.sandbox
-def test_disk_is_one_place():
+def test_disk_limit_is_shared_by_private_places():
     """What is written to /tmp is missing from /dev/shm and the workspace."""
     line = "head -c 3M /dev/zero > /tmp/f && head -c 3M /dev/zero > /dev/shm/f; echo $?"
     request = Request(command=("sh", "-c", line), resources=Resources(disk_bytes=4 << 20), isolation=Isolation())

@@ -14,7 +14,7 @@ PAGES = [page.relative_to(REPOSITORY) for page in EVERY]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
-def test_links(page):
+def test_link_targets_exist(page):
     """Every link between documents leads to a file, and to a heading where it names one."""
     path = REPOSITORY / page
     broken = []
@@ -29,14 +29,14 @@ def test_links(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
-def test_paths(page):
+def test_paths_in_pages_exist(page):
     """Every file of ours that a document names by path is there."""
     text = (REPOSITORY / page).read_text()
     named = re.findall(r"`((?:tests|src|docs|core|bench|examples)/[\w./-]+\.(?:py|c|h|md|sh))`", text)
     assert [] == [name for name in named if not (REPOSITORY / name).exists()]
 
 
-def test_index_has_every_document():
+def test_docs_index_has_every_page():
     """`docs/README.md` leads to every other document in the folder."""
     text = (DOCS / "README.md").read_text()
     pages = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")} - {"README.md"}
@@ -46,7 +46,7 @@ def test_index_has_every_document():
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if page.name in SENTENCES or page.parent.name == "decisions"], ids=str
 )
-def test_one_sentence_a_line(page):
+def test_prose_has_one_sentence_a_line(page):
     """A line of prose holds one sentence, so that a change of one is a change of one line."""
     prose = re.sub(r"^```.*?^```$", "", (REPOSITORY / page).read_text(), flags=re.MULTILINE | re.DOTALL)
     lines = [line for line in prose.splitlines() if line and not line.startswith(("|", "#", "<!--"))]

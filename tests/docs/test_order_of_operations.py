@@ -22,19 +22,19 @@ def verbs(core_path):
     return [(half, phase, int(rank), name, kinds) for half, phase, rank, _least, _most, name, kinds in rows]
 
 
-def test_every_verb_is_on_the_page_in_the_order_of_ranks(verbs):
+def test_order_page_has_every_verb_in_order(verbs):
     """Each verb has a line in the lists of the page, and the lists stand in the order of the core's table."""
     listed = re.findall(r"^- `([a-z-]+)`", PAGE, re.MULTILINE)
     assert [name for _half, _phase, _rank, name, _kinds in verbs] == listed
 
 
-def test_ranks_on_the_page_are_the_core_s(verbs):
+def test_order_page_ranks_are_the_cores(verbs):
     """Where a line gives the rank, it is the core's."""
     said = dict(re.findall(r"^- `([a-z-]+)` \((?:rank )?(\d+)\)", PAGE, re.MULTILINE))
     assert {name: str(rank) for _half, _phase, rank, name, _kinds in verbs} == said
 
 
-def test_every_verb_can_be_said_in_words(verbs):
+def test_order_page_verbs_have_words(verbs):
     """`--dry-run` and error messages have a sentence for each verb, and for none that does not exist."""
     examples = {
         "p": "/p",
@@ -57,7 +57,7 @@ def test_every_verb_can_be_said_in_words(verbs):
     assert {name for _half, _phase, _rank, name, _kinds in verbs} == set(describe._WORDS)
 
 
-def test_drain_on_the_page():
+def test_order_page_drain_is_right():
     """The page's figure for the drain is the one in force."""
     from capsule_run.policy.resolve import DRAIN_MS
 

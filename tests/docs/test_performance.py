@@ -23,7 +23,7 @@ def bench(monkeypatch):
         sys.modules.pop(name, None)
 
 
-def test_targets_are_those_that_are_judged(bench):
+def test_performance_page_targets_are_judged(bench):
     """Each target on the page is the figure that the measurement compares with."""
     calls, memory = bench["calls"].LIMITS, bench["memory"].TARGET_MIB
     musl, other, over = memory["musl"], memory["other"], bench["calls"].OVER_BWRAP
@@ -49,6 +49,6 @@ def test_targets_are_those_that_are_judged(bench):
     assert (calls["getppid"], over["getppid"]) == (calls["write-null"], over["open"])
 
 
-def test_the_place_of_the_figures_is_marked():
+def test_performance_page_marks_the_figures():
     """The figures have their place, which whoever measured fills."""
     assert 1 == (DOCS / "performance.md").read_text().count("<!-- figures -->")

@@ -16,18 +16,18 @@ def only(marker):
     return found
 
 
-def test_options_are_the_help_text():
+def test_readme_options_are_the_help_text():
     """The README's options are what `--help` prints, to the letter."""
     assert help_text() == only("options").text
 
 
-def test_installed_command_prints_the_same(reader):
+def test_readme_options_are_what_the_installed_command_prints(reader):
     """`capsule-run --help` of the environment prints the README's block."""
     assert only("options").text == subprocess.run(["capsule-run", "--help"], **reader).stdout
 
 
 @pytest.mark.parametrize("marker", ["setup", "test"])
-def test_two_commands_do_the_set_up(marker):
+def test_readme_two_commands_set_up_and_test(marker):
     """One line sets up and ends with the first run, another runs the tests; CI reads both from here."""
     block = only(marker)
     assert ("bash", 1) == (block.language, block.text.count("\n"))

@@ -43,7 +43,7 @@ def searched(done):
     }
 
 
-def test_second_start_takes_the_modules_from_the_bundle(tree):
+def test_bundle_second_start_uses_it(tree):
     """All of them, the package itself too."""
     first = start(tree, "-V")
     assert [f"bundle.{sys.implementation.cache_tag}"] == bundles(tree)
@@ -66,7 +66,7 @@ def imported_by_importlib(done):
     return {line.split()[1].strip("'") for line in done.stderr.splitlines() if line.startswith("import 'capsule_run")}
 
 
-def test_what_a_run_needs_first_is_imported_at_once(learned):
+def test_bundle_first_modules_are_imported_at_once(learned):
     """Without importlib, which would take half of the time; what it needs later is found as usual, from the bundle."""
     done = start(learned, "--", "echo", "hi")
     names = imported_by_importlib(done)
@@ -78,7 +78,7 @@ def test_what_a_run_needs_first_is_imported_at_once(learned):
     assert "capsule_run.plan.payload" not in searched(done)
 
 
-def test_a_change_in_what_is_imported_at_once_is_seen(learned):
+def test_bundle_changed_first_module_is_seen(learned):
     """The rest is imported as usual, so that the changed module is the one that everybody has."""
     source = learned / "_base" / "errors.py"
     source.write_text(source.read_text() + "\nCHANGED = 1\n")
@@ -87,7 +87,7 @@ def test_a_change_in_what_is_imported_at_once_is_seen(learned):
     assert start(learned, "--", "echo", "hi").stdout == "hi\n"
 
 
-def test_a_new_module_is_found_by_what_is_imported_at_once(learned):
+def test_bundle_new_module_is_found(learned):
     """An upgrade in place: the order is the old one's, and what stands in it imports what does not."""
     (learned / "cli" / "added.py").write_text("ADDED = 1\n")
     choices = learned / "request" / "fast_path.py"
@@ -103,7 +103,7 @@ def always_of(tree):
     return marshal.loads(data[8 : 8 + int.from_bytes(data[4:8], "little")])[1]
 
 
-def test_an_upgrade_is_learned_anew(learned):
+def test_bundle_after_upgrade_is_learned_anew(learned):
     """Other sources need other modules: the old order would import what nobody needs any more, at every start."""
     before = always_of(learned)
     for source in learned.rglob("*.py"):
@@ -117,7 +117,7 @@ def test_an_upgrade_is_learned_anew(learned):
     assert "capsule_run._bundle_writer" not in imported_by_importlib(start(learned, "--", "true"))
 
 
-def test_a_module_more_leaves_the_order_as_it_is(learned):
+def test_bundle_extra_module_keeps_the_order(learned):
     """What a run with an option needed besides is in the bundle from then on, and not imported by others."""
     before = always_of(learned)
     for _ in range(2):
@@ -126,7 +126,7 @@ def test_a_module_more_leaves_the_order_as_it_is(learned):
     assert set() == searched(start(learned, "--timeout", "9000", "--", "echo", "hi"))
 
 
-def test_what_reads_options_is_not_imported_by_who_has_none(tree, learned):
+def test_bundle_option_modules_are_not_imported_without_options(tree, learned):
     """A first run with options teaches the same order as one without."""
     before = always_of(learned)
     for name in bundles(learned):
@@ -149,7 +149,7 @@ def plain_request(words):
 """
 
 
-def test_a_traceback_names_the_lines_that_the_bundle_leaves_out(learned):
+def test_bundle_traceback_has_line_numbers(learned):
     """With `CAPSULE_RUN_TRACEBACK` what nobody expected is told as Python tells it, cause included."""
     choices = learned / "request" / "fast_path.py"
     choices.write_text(choices.read_text() + BROKEN)
@@ -163,7 +163,7 @@ def test_a_traceback_names_the_lines_that_the_bundle_leaves_out(learned):
     assert told.index("ZeroDivisionError: division by zero") < told.index("KeyError: 3")
 
 
-def test_changed_source_is_compiled_again(tree):
+def test_bundle_changed_source_is_compiled_again(tree):
     """An edit is seen at once, and lands in the bundle."""
     start(tree, "-V")
     source = tree / "cli" / "command.py"
@@ -173,7 +173,7 @@ def test_changed_source_is_compiled_again(tree):
     assert ("changed", set()) == (again.stdout.split()[0], searched(again) & {"capsule_run.cli.command"})
 
 
-def test_more_modules_are_added(tree):
+def test_bundle_gains_modules_of_other_uses(tree):
     """What another use needs is kept as well, and what was there stays."""
     start(tree, "-V")
     start(tree, "--help")
@@ -183,7 +183,7 @@ def test_more_modules_are_added(tree):
 
 
 @pytest.mark.parametrize("damage", [b"", b"capsule", b"\0" * 100, None])
-def test_what_is_no_bundle_is_passed_over(tree, damage):
+def test_bundle_malformed_is_ignored(tree, damage):
     """Empty, foreign, cut: the usual import does the work, and the file is made anew."""
     start(tree, "-V")
     path = tree / "__pycache__" / f"bundle.{sys.implementation.cache_tag}"
@@ -193,7 +193,7 @@ def test_what_is_no_bundle_is_passed_over(tree, damage):
     assert set() == searched(start(tree, "-V"))
 
 
-def test_damaged_code_is_passed_over_and_mended(tree):
+def test_bundle_damaged_code_is_ignored_and_mended(tree):
     """What lies behind the index may have rotted: no start fails for it, and the next one has a whole bundle."""
     start(tree, "-V")
     path = tree / "__pycache__" / f"bundle.{sys.implementation.cache_tag}"
@@ -207,7 +207,7 @@ def test_damaged_code_is_passed_over_and_mended(tree):
 
 
 @pytest.mark.parametrize("part", ["together", "by itself"])
-def test_damage_in_a_bundle_that_is_complete(learned, part):
+def test_bundle_complete_but_damaged_is_mended(learned, part):
     """Also of one that nothing would be added to: what is imported at once, and what lies behind it."""
     assert set() == searched(start(learned, "--", "true"))
     path = learned / "__pycache__" / bundles(learned)[0]
@@ -222,7 +222,7 @@ def test_damage_in_a_bundle_that_is_complete(learned, part):
     assert set() == searched(done)
 
 
-def test_a_closed_stream_s_number_is_not_taken(tree):
+def test_bundle_with_closed_stdin_takes_no_standard_descriptor(tree):
     """With standard input closed the bundle would be descriptor 0, and so the command's input."""
     start(tree, "-V")
     command = f"exec '{sys.executable}' -I -S -v '{tree}/__main__.py' -V <&-"
@@ -231,7 +231,7 @@ def test_a_closed_stream_s_number_is_not_taken(tree):
     assert "capsule_run.cli.command" in searched(done)
 
 
-def test_tree_that_cannot_be_written_has_none(tree):
+def test_bundle_in_unwritable_tree_is_absent(tree):
     """A directory in the place of `__pycache__`'s file stands for every reason why writing fails."""
     start(tree, "-V")
     path = tree / "__pycache__" / f"bundle.{sys.implementation.cache_tag}"
@@ -243,7 +243,7 @@ def test_tree_that_cannot_be_written_has_none(tree):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root: only root can make a tree of somebody else's")
-def test_somebody_elses_tree_gets_none(tree):
+def test_bundle_in_anothers_tree_is_not_written(tree):
     """Root that runs a user's environment leaves no file of root's in it."""
     start(tree, "-V")
     (tree / "__pycache__" / f"bundle.{sys.implementation.cache_tag}").unlink()

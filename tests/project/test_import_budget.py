@@ -72,7 +72,7 @@ def imported(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize(("statement", "most"), CASES.items())
-def test_nothing_dear_is_imported(statement: str, most: int) -> None:
+def test_import_budget_of_the_hot_path_holds(statement: str, most: int) -> None:
     """The hot path imports only what is free, and a counted number of our own modules."""
     modules = imported(statement)
     ours = {name for name in modules if name.split(".")[0] == "capsule_run"}
@@ -81,6 +81,6 @@ def test_nothing_dear_is_imported(statement: str, most: int) -> None:
     assert len(ours - faces) <= most
 
 
-def test_the_budget_notices_a_dear_module() -> None:
+def test_import_budget_notices_an_expensive_module() -> None:
     """The check can fail: a module that costs milliseconds is not on the list."""
     assert imported("import os") - FREE

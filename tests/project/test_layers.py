@@ -122,7 +122,7 @@ def system_names(tree):
 
 
 @modules
-def test_module_is_in_a_layer(path):
+def test_layer_of_every_module_is_listed(path):
     """A new package has to say in CONTRIBUTING.md where it belongs."""
     assert name_of(path) == "" or top(name_of(path)) in LAYERS.keys() | ROOT_FILES
 
@@ -179,7 +179,7 @@ def test_top_of_package_is_seen_at_a_glance():
 
 
 @modules
-def test_no_process_but_the_core(path):
+def test_process_start_is_in_one_module_only(path):
     """Python starts the core, in one module, and nothing else; it never forks."""
     seen = system_names(tree_of(path))
     assert set() == imports(path) & NEVER_IMPORTED
@@ -197,7 +197,7 @@ def test_init_has_no_logic():
     assert {"__future__"} >= {name for name in imports(PACKAGE / "__init__.py") if not is_ours(name)}
 
 
-def test_every_public_name_resolves():
+def test_public_names_resolve():
     """Each name of `__all__` is where the look-up says, and importing the package loads none of them."""
     script = (
         "import sys, capsule_run; print(*(name for name in sys.modules if name.startswith('capsule_run.'))); "
@@ -277,7 +277,7 @@ def test_c_files_keep_to_their_budget(name):
     assert sum(len(CORE.joinpath(file).read_text().splitlines()) for file in files) <= lines
 
 
-def test_the_checks_can_fail(tmp_path, monkeypatch):
+def test_layer_checks_can_fail(tmp_path, monkeypatch):
     """Each reader above sees what it is there to see."""
     monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
     sample = tmp_path / "plan.py"

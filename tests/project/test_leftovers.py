@@ -24,14 +24,14 @@ def kinds(before, grace_seconds=BRIEFLY):
     return [leftover.kind for leftover in leftovers.left_behind(before, grace_seconds)]
 
 
-def test_nothing_is_reported_when_nothing_is_left():
+def test_leftover_check_of_a_clean_test_passes():
     """A clean test passes at once."""
     before = leftovers.snapshot()
     subprocess.run(["true"], check=True)
     assert [] == kinds(before)
 
 
-def test_child_is_seen():
+def test_leftover_child_is_seen():
     """A running child is a leftover, with its command line in the message."""
     before = leftovers.snapshot()
     with subprocess.Popen(["sleep", "60"]) as child:
@@ -44,7 +44,7 @@ def test_child_is_seen():
     assert [("process", True)] == [(f.kind, "sleep 60" in str(f)) for f in found]
 
 
-def test_child_that_nobody_waited_for_is_seen():
+def test_leftover_zombie_is_seen():
     """A zombie of ours is a leftover: we started it, so we have to wait for it."""
     before = leftovers.snapshot()
     pid = os.posix_spawnp("true", ["true"], {})
@@ -54,7 +54,7 @@ def test_child_that_nobody_waited_for_is_seen():
     assert ["process"] == found
 
 
-def test_detached_grandchild_is_seen_and_ended():
+def test_leftover_detached_grandchild_is_seen_and_ended():
     """A process that left its session and lost its parent comes back to us, and cleaning up ends it."""
     before = leftovers.snapshot()
     said = subprocess.run(
@@ -66,14 +66,14 @@ def test_detached_grandchild_is_seen_and_ended():
     assert [] == kinds(before)
 
 
-def test_orphan_that_ended_is_none():
+def test_leftover_orphan_that_ended_is_none():
     """An orphan that ends is reaped in the place of the host's init; it is nobody's leak."""
     before = leftovers.snapshot()
     subprocess.run(["sh", "-c", "sleep 0.02 &"], check=True)
     assert [] == kinds(before, leftovers.GRACE_SECONDS)
 
 
-def test_descriptor_is_seen():
+def test_leftover_descriptor_is_seen():
     """A descriptor left open is a leftover."""
     before = leftovers.snapshot()
     reader, writer = os.pipe()
@@ -83,7 +83,7 @@ def test_descriptor_is_seen():
     assert ["descriptor", "descriptor"] == found
 
 
-def test_thread_is_seen():
+def test_leftover_thread_is_seen():
     """A thread left running is a leftover."""
     before = leftovers.snapshot()
     end = threading.Event()
@@ -96,7 +96,7 @@ def test_thread_is_seen():
 
 
 @pytest.mark.parametrize("make", [tempfile.mkdtemp, lambda: tempfile.mkdtemp(prefix="capsule-", dir="/dev/shm")])
-def test_temporary_directory_is_seen(make):
+def test_leftover_temporary_directory_is_seen(make):
     """A directory in TMPDIR, or one of our name where everybody's are, is a leftover."""
     before = leftovers.snapshot()
     place = Path(make())
@@ -105,7 +105,7 @@ def test_temporary_directory_is_seen(make):
     assert [("file", str(place))] == [(f.kind, f.identity) for f in found]
 
 
-def test_cgroup_is_seen(tmp_path, monkeypatch):
+def test_leftover_cgroup_is_seen(tmp_path, monkeypatch):
     """An empty control group of our name is a leftover if it is of this process or of what it started, and that has ended."""
     monkeypatch.setattr(leftovers, "CGROUPS", str(tmp_path))
     before = leftovers.snapshot()
@@ -127,7 +127,7 @@ def test_cgroup_is_seen(tmp_path, monkeypatch):
     assert ours == found
 
 
-def test_a_group_of_long_ago_stays_a_strangers(tmp_path, monkeypatch):
+def test_leftover_cgroup_of_a_reused_pid_is_a_strangers(tmp_path, monkeypatch):
     """Also when a process that we start happens to have the number of its owner."""
     monkeypatch.setattr(leftovers, "CGROUPS", str(tmp_path))
     tmp_path.joinpath("capsule-1-4194305-7-ab").mkdir()
@@ -138,7 +138,7 @@ def test_a_group_of_long_ago_stays_a_strangers(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("owner", "expected"), [(os.getppid, []), (os.getpid, ["file"]), (lambda: 0, ["file"])])
-def test_canary_of_another_test_is_none(owner, expected):
+def test_leftover_file_of_another_test_is_none(owner, expected):
     """A file that a living test process beside this one has put into a shared place is not ours; one of nobody's is seen."""
     before = leftovers.snapshot()
     with tempfile.NamedTemporaryFile(dir="/tmp", prefix=f"capsule-canary-{owner()}-"):
@@ -146,7 +146,7 @@ def test_canary_of_another_test_is_none(owner, expected):
 
 
 @pytest.mark.needs("user-namespaces")
-def test_mount_is_seen():
+def test_leftover_mount_is_seen():
     """A mount left in the mount namespace is a leftover (shown in a namespace of its own)."""
     script = textwrap.dedent("""
         import subprocess, sys, leftovers
@@ -160,7 +160,7 @@ def test_mount_is_seen():
     assert "on /mnt tmpfs from mine\n" == said.stdout[said.stdout.index("on ") :]
 
 
-def test_slow_end_is_waited_for():
+def test_leftover_check_waits_for_a_slow_end():
     """The check gives the kernel time, and returns as soon as the thing is gone."""
     before = leftovers.snapshot()
     reader, writer = os.pipe()
@@ -179,7 +179,7 @@ LEAKY = {
 
 
 @pytest.mark.slow
-def test_fixture_fails_the_test_that_leaks(tmp_path):
+def test_leftover_check_fails_the_test_that_leaks(tmp_path):
     """A test that leaves something fails by itself; the one after it does not."""
     here = Path(__file__).resolve().parent.parent
     for name in ("conftest.py", "leftovers.py"):
@@ -231,7 +231,7 @@ def test_hanging_test_fails(tmp_path):
     assert "1 failed, 1 passed" in said.stdout
 
 
-def test_killed_by_its_own_signal_is_no_reason_to_forget():
+def test_leftover_killed_child_is_reaped():
     """A child that a signal ended is reaped by who started it, and then is no leftover."""
     before = leftovers.snapshot()
     with subprocess.Popen(["sleep", "60"]) as child:

@@ -38,7 +38,7 @@ def compile_tiny(tiny, *options, **variables):
     return subprocess.run(argv, capture_output=True, text=True, env=env, check=False)
 
 
-def test_run_time_needs_nothing(project):
+def test_package_has_no_run_time_dependency(project):
     """The standard library is enough."""
     assert [] == project["dependencies"]
 
@@ -51,7 +51,7 @@ def test_version_is_in_one_place(project):
 
 
 @pytest.mark.needs("musl-gcc")
-def test_musl_is_preferred(tiny):
+def test_build_prefers_musl(tiny):
     """With musl-gcc the core is small and static."""
     said = compile_tiny(tiny, "--werror", CC="")
     assert "static, musl-gcc" in said.stdout, said.stderr
@@ -59,7 +59,7 @@ def test_musl_is_preferred(tiny):
 
 
 @pytest.mark.parametrize("cc", [pytest.param(cc, marks=pytest.mark.needs(cc)) for cc in ("gcc", "clang", "musl-gcc")])
-def test_cc_is_honoured(tiny, cc):
+def test_build_honours_cc(tiny, cc):
     """A set CC is the compiler, whatever else is there."""
     said = compile_tiny(tiny, "--werror", CC=cc)
     assert f", {cc}, " in said.stdout, said.stderr
@@ -67,7 +67,7 @@ def test_cc_is_honoured(tiny, cc):
 
 
 @pytest.mark.needs("cc")
-def test_without_a_static_libc_it_is_dynamic(tiny, tmp_path):
+def test_build_without_static_libc_is_dynamic(tiny, tmp_path):
     """A toolchain that cannot link statically still builds a core."""
     cc = tmp_path / "cc-dynamic-only"
     cc.write_text('#!/bin/sh\ncase "$*" in *-static*) exit 1;; esac\nexec cc "$@"\n')
@@ -78,7 +78,7 @@ def test_without_a_static_libc_it_is_dynamic(tiny, tmp_path):
 
 
 @pytest.mark.needs("cc")
-def test_cflags_are_honoured(tiny):
+def test_build_honours_cflags(tiny):
     """CFLAGS reach the compiler, after our own flags."""
     said = compile_tiny(tiny, CFLAGS="-DA_FLAG -Werror -include /nonexistent.h")
     assert 1 == said.returncode
@@ -93,7 +93,7 @@ def test_cflags_are_honoured(tiny):
         ({"CFLAGS": "-DTWICE=1 -Werror -include /nonexistent.h"}, (), "could not compile the core"),
     ],
 )
-def test_failure_is_explained(tiny, variables, options, expected):
+def test_build_failure_is_explained(tiny, variables, options, expected):
     """A build that fails ends with a sentence for a newcomer, and no traceback."""
     said = compile_tiny(tiny, *options, **variables)
     assert 1 == said.returncode
@@ -102,7 +102,7 @@ def test_failure_is_explained(tiny, variables, options, expected):
 
 
 @pytest.mark.needs("cc")
-def test_running_core_can_be_replaced(tiny):
+def test_build_replaces_a_running_core(tiny):
     """A rebuild replaces the file, so a core that runs is never written to, and no scratch file stays."""
     compile_tiny(tiny)
     first = tiny.joinpath("out").stat().st_ino

@@ -1,7 +1,6 @@
-"""What is told of a run: the result, made of all that is known of it; and the names and times that results carry.
+"""Build the `Result` of a run from all that is known of it.
 
-Rank 2: reads the clock, changes nothing. What judges and counts is imported while the command runs (`runner`), and not
-before it starts.
+Reads the clock and random bytes, changes nothing. Imported while the command runs.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from capsule_run.model.request import Request
 
     class Named(TypedDict):
-        """What every result of a request carries."""
+        """The fields that every result of a request has."""
 
         execution_id: str
         started_at: str
@@ -47,7 +46,7 @@ def timestamp(time_ns: int) -> str:
 
 
 def names(request: Request, began_ns: int) -> Named:
-    """What every result of a request carries: who it is, and since when."""
+    """The fields that every result of a request has: its id and when it started."""
     return {"execution_id": request.execution_id or new_execution_id(), "started_at": timestamp(began_ns)}
 
 
@@ -60,7 +59,7 @@ def build(finished: FinishedRun, request: Request, *, called_ns: int, began_ns: 
 
 
 def ended_quietly(ended: FinishedRun) -> bool:
-    """Whether a command came to its own good end, within its limits, and nothing it did was refused."""
+    """Whether a command exited with 0, within its limits, and none of its calls was denied."""
     report = ended.report
     if report.exited != 0 or report.killed or report.stdout.over or report.stderr.over or report.stream_errors:
         return False
@@ -68,10 +67,10 @@ def ended_quietly(ended: FinishedRun) -> bool:
 
 
 def short_result_of(ended: FinishedRun, named: Named) -> Result:
-    """The result of a run that `ended_quietly`, for who shows nothing of it but what changed: without the accounts."""
-    isolation, doubt = result_isolation.attest(ended)
-    if doubt is not None:
-        return failed_result(doubt, named)
+    """The result of a run that `ended_quietly`, without metrics, for callers that show nothing but changes."""
+    isolation, mismatch = result_isolation.attest(ended)
+    if mismatch is not None:
+        return failed_result(mismatch, named)
     result = Result(
         **named,
         status=SUCCESS,
@@ -84,22 +83,22 @@ def short_result_of(ended: FinishedRun, named: Named) -> Result:
         isolation={"attested": isolation},
         error=None,
     )
-    return _with_taken(result, ended.output)
+    return _with_output(result, ended.output)
 
 
 def result_of(ended: FinishedRun, named: Named, *, called_ns: int) -> Result:
-    """What is told of a run: the verdict, and what it cost and stood on."""
+    """The result of a run with its verdict, metrics and isolation."""
     status, exit_code, signal, failure = verdict.judge(ended)
     denied: tuple[dict[str, object], ...] = ()
     if ended.record.refused:
-        denied, failure = denied_syscalls.told(ended, failure)
+        denied, failure = denied_syscalls.denied_and_failure(ended, failure)
     isolation = result_isolation.isolation_in_force(ended.policy, ended.report.landlock_abi)
     if ended.report.started:
-        isolation["attested"], doubt = result_isolation.attest(ended)
-        if doubt is not None:
-            status, exit_code, signal, failure = ERROR, 125, None, doubt.failure()
+        isolation["attested"], mismatch = result_isolation.attest(ended)
+        if mismatch is not None:
+            status, exit_code, signal, failure = ERROR, 125, None, mismatch.failure()
     metrics = result_metrics.metrics(ended, called_ns) if ended.report.usage else None
-    found, processes = _looks(ended)
+    postmortem, processes = _postmortem_and_processes(ended)
     result = Result(
         **named,
         status=status,
@@ -113,34 +112,36 @@ def result_of(ended: FinishedRun, named: Named, *, called_ns: int) -> Result:
         isolation=isolation,
         error=failure,
         limits_hit=verdict.limits_hit(ended, failure),
-        postmortem=found,
+        postmortem=postmortem,
         denied=denied,
         processes=processes,
     )
-    return _with_taken(result, ended.output)
+    return _with_output(result, ended.output)
 
 
-def _with_taken(result: Result, taken: WorkspaceOutput | None) -> Result:
-    if taken is None:
+def _with_output(result: Result, output: WorkspaceOutput | None) -> Result:
+    if output is None:
         return result
     return replace(
         result,
-        collected=taken.collected,
-        not_collected=taken.not_collected,
-        changes=taken.changes,
-        changes_truncated=taken.changes_truncated,
-        not_applied=taken.not_applied,
+        collected=output.collected,
+        not_collected=output.not_collected,
+        changes=output.changes,
+        changes_truncated=output.changes_truncated,
+        not_applied=output.not_applied,
     )
 
 
-def _looks(ended: FinishedRun) -> tuple[dict[str, object] | None, tuple[dict[str, object], ...] | None]:
-    """What the threads did before the end, and every process; None for what was not asked for, or could not be had."""
-    found = processes = None
+def _postmortem_and_processes(
+    ended: FinishedRun,
+) -> tuple[dict[str, object] | None, tuple[dict[str, object], ...] | None]:
+    """The threads before a timeout, and every process; None for what was not asked for or is not available."""
+    postmortem = processes = None
     if ended.report.killed in ("clock", "cpu") and ended.policy.watched.postmortem:
-        found = result_processes.postmortem(ended.record, ended.policy.architecture)
+        postmortem = result_processes.postmortem(ended.record, ended.policy.architecture)
     if ended.policy.watched.ledger and ended.record.listening:
         processes = result_processes.ledger(ended)
-    return found, processes
+    return postmortem, processes
 
 
 def failed_result(error: CapsuleError, named: Named) -> Result:

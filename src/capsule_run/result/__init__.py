@@ -1,4 +1,4 @@
-"""Report and record of a run to what its `Result` says: verdict, evidence, metrics, isolation.
+"""What a `Result` says, from the launcher's report and record: verdict, evidence, metrics, isolation.
 
 Pure. Read first: `verdict`.
 """

@@ -1,7 +1,6 @@
-"""What the filter refused while a command ran: by name, how often, first how and by whom; and the option that allows it.
+"""System calls that the filter denied while a command ran: name, count, first arguments and process; which option allows them.
 
-Rank 1: pure. Made of the record's lines, which the launcher wrote (core/seccomp_notify.c). Only a run with a refusal pays
-for this.
+From the record, which the launcher wrote (core/seccomp_notify.c). Loaded only if a call was denied.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
     from capsule_run._base.errors import Failure
     from capsule_run.model.report import FinishedRun, RefusedCall
 
-# In the place of an errno: the call ended the run.
+# Stands for an errno: the call ended the run.
 END_OF_RUN = 0xFFFF
-# Refusals that say nothing of a command that ended well: whoever makes these calls asks whether they are there.
+# Groups of calls that programs make to find out whether they exist. Not worth a line if the command succeeded.
 PROBES = ("spared", "probed", "")
 
 
@@ -35,7 +34,7 @@ def _process(call: RefusedCall) -> dict[str, object]:
 
 
 def denied(ended: FinishedRun) -> tuple[dict[str, object], ...]:
-    """The refusals of a run, in the order of their first time."""
+    """The denied calls of a run, in the order of their first occurrence."""
     counts = {(kind.call, kind.errno): kind.count for kind in ended.record.refused_counts}
     if not ended.record.refused:
         return ()
@@ -44,7 +43,7 @@ def denied(ended: FinishedRun) -> tuple[dict[str, object], ...]:
         {
             "syscall": names.get(call.call, str(call.call)),
             "errno": "killed" if call.errno == END_OF_RUN else ERRNO_NAMES.get(call.errno, str(call.errno)),
-            "count": counts.get((call.call, call.errno), 1),  # a full record has no room for it
+            "count": counts.get((call.call, call.errno), 1),  # the record was full: at least this one
             "first_args": [f"{argument:#x}" for argument in call.arguments],
             "process": _process(call),
         }
@@ -53,9 +52,8 @@ def denied(ended: FinishedRun) -> tuple[dict[str, object], ...]:
 
 
 def forbidden(ended: FinishedRun) -> CapsuleError:
-    """Which call ended the run, of all that only an attack makes."""
-    refusals = denied(ended)
-    call = next((each for each in refusals if each["errno"] == "killed"), None)
+    """The error of a run that was killed for a forbidden system call, with the call if the record has it."""
+    call = next((each for each in denied(ended) if each["errno"] == "killed"), None)
     if call is None:
         return CapsuleError("E5001", "the command made a system call that the policy forbids")
     process = call["process"]
@@ -70,13 +68,15 @@ def forbidden(ended: FinishedRun) -> CapsuleError:
     )
 
 
-def told(ended: FinishedRun, failure: Failure | None) -> tuple[tuple[dict[str, object], ...], Failure | None]:
-    """The refusals, and the failure: with the name of the call, where one ended the run."""
+def denied_and_failure(
+    ended: FinishedRun, failure: Failure | None
+) -> tuple[tuple[dict[str, object], ...], Failure | None]:
+    """The denied calls, and the failure of the run: if a call ended the run, the failure that names it."""
     return denied(ended), forbidden(ended).failure() if ended.report.killed == "syscall" else failure
 
 
-def _one(call: Mapping[str, object], profile: str) -> tuple[str, str]:
-    """A refusal in words, and the option that would allow it."""
+def _describe(call: Mapping[str, object], profile: str) -> tuple[str, str]:
+    """Describe a denied call and the option that allows it. Return the text and the call's group."""
     process = call["process"]
     assert isinstance(process, dict)
     count = f", {call['count']} times" if call["count"] != 1 else ""
@@ -87,11 +87,11 @@ def _one(call: Mapping[str, object], profile: str) -> tuple[str, str]:
 
 
 def in_words(refusals: tuple[Mapping[str, object], ...], profile: str, *, ended_well: bool) -> str:
-    """One line for people, or an empty string: what was refused, and what would allow it."""
-    told = [
-        words for words, group in (_one(call, profile) for call in refusals) if not (ended_well and group in PROBES)
+    """One line that says what was denied and which option allows it, or an empty string."""
+    described = [
+        text for text, group in (_describe(call, profile) for call in refusals) if not (ended_well and group in PROBES)
     ]
-    if not told:
+    if not described:
         return ""
-    more = f"; and {len(told) - 3} more" if len(told) > 3 else ""
-    return f"refused {'; '.join(told[:3])}{more}"
+    more = f"; and {len(described) - 3} more" if len(described) > 3 else ""
+    return f"refused {'; '.join(described[:3])}{more}"

@@ -1,11 +1,13 @@
 """Which limit ended a run, or was hit and survived, and the counters that prove it.
 
-Rank 1: pure; `verdict` asks it for every end that is not clean, and for a clean one where something stood at its limit.
-What a command says about itself (its exit code, its stderr) is never enough: without a counter of ours or the kernel's
-there is no cause. docs/limits.md says what each rung can prove.
+`verdict` asks it about every end that is not clean, and about a clean one if something reached its limit. What a command
+says about itself (exit code, stderr) is never enough: without a counter of ours or the kernel's there is no cause.
+docs/limits.md says what each mechanism can prove.
 """
 
 from __future__ import annotations
+
+from errno import EBADF, EIO, EPIPE
 
 from capsule_run._base import errno_words as base_errno_words
 from capsule_run._base.error_codes import entry
@@ -22,21 +24,20 @@ if TYPE_CHECKING:
     from capsule_run.model.report import FinishedRun
 
 SIGKILL, SIGXCPU, SIGXFSZ = 9, 24, 25
-EIO, EBADF, EPIPE = 5, 9, 32
-# The command sees end-of-file: a terminal that was hung up, or whose foreground is another job, gives no more input, and
-# nohup(1) gives a stdin that cannot be read.
+# No error, the command sees end-of-file: a terminal that was hung up or has another job in the foreground (EIO), and the
+# unreadable stdin of nohup(1) (EBADF).
 _NO_ERROR = (("stdin", EIO), ("stdin", EBADF))
 # How programs say that a fork or a thread was refused: dash, Python, bash and make, Java, Go.
 NO_FORK = (
     "Cannot fork", "can't start new thread", "fork: retry", "fork: Resource", "unable to create native thread",
     "failed to create new OS thread",
 )  # fmt: skip
-REFUSED_FORK = (*NO_FORK, "Resource temporarily unavailable", "EAGAIN")  # which sockets say, too
+REFUSED_FORK = (*NO_FORK, "Resource temporarily unavailable", "EAGAIN")  # the last two also come from sockets
 FULL_DISK = ("No space left", "ENOSPC", "disk full", "Disk full")
 
 
 def count(size: int, unit: str) -> str:
-    """A number for people: 1 048 576 bytes."""
+    """Format a number for people: 1 048 576 bytes."""
     return f"{size:,} {unit}".replace(",", " ")
 
 
@@ -46,12 +47,12 @@ def cpu_ms(ended: FinishedRun) -> float:
 
 
 def _mib(size: int) -> int:
-    """Rounded up to whole MiB, as a limit is written."""
+    """Round up to whole MiB, as a limit is written."""
     return -(-size >> 20) << 20
 
 
 def stream(ended: FinishedRun) -> CapsuleError | None:
-    """A stream that failed on the caller's side. A reader that has left is an error only if no limit ended the run."""
+    """The error of a stream that failed on the caller's side. A reader that left is one only if no limit ended the run."""
     report = ended.report
     errors = [error for error in report.stream_errors if (error.stream, error.errno) not in _NO_ERROR]
     by_itself = not report.killed and (report.exited is not None or report.signalled is not None)
@@ -65,21 +66,21 @@ def stream(ended: FinishedRun) -> CapsuleError | None:
     return CapsuleError(
         "E6006",
         f"cannot {verb} the command's {name}: {base_errno_words.errno_words(errno)}",
-        details={"stream": name, "errno": errno, **_end(ended)},
+        details={"stream": name, "errno": errno, **_end_details(ended)},
         hint=base_errno_words.FILE_SIZE_HINT if errno == base_errno_words.EFBIG else None,
     )
 
 
-def _end(ended: FinishedRun) -> dict[str, object]:
-    """How the run ended otherwise, for an error that takes the place of that."""
+def _end_details(ended: FinishedRun) -> dict[str, object]:
+    """How the run ended, for the details of an error that takes precedence."""
     report = ended.report
     if report.killed:
         return {"killed": report.killed}
-    return _own(ended) if report.exited is not None or report.signalled is not None else {}
+    return _exit_details(ended) if report.exited is not None or report.signalled is not None else {}
 
 
 def output(ended: FinishedRun) -> CapsuleError | None:
-    """The output cap, where passing it ends the run."""
+    """The error of a run that passed its output limit, if that kills a run."""
     report, policy = ended.report, ended.policy
     for name, stream in (("stdout", report.stdout), ("stderr", report.stderr)):
         if stream.over and policy.on_output_limit == KILL:
@@ -101,8 +102,8 @@ def _output_details(name: str, total: int, policy: Policy) -> dict[str, object]:
     }
 
 
-def clock(ended: FinishedRun) -> CapsuleError:
-    """The time limit. Little processor time says that it waited, much that it computed."""
+def timed_out(ended: FinishedRun) -> CapsuleError:
+    """The error of a run that timed out. Little CPU time says that the command waited, much that it computed."""
     policy, used = ended.policy, cpu_ms(ended)
     return CapsuleError(
         "E3006",
@@ -112,10 +113,10 @@ def clock(ended: FinishedRun) -> CapsuleError:
 
 
 def memory(ended: FinishedRun) -> CapsuleError:
-    """The kernel's count of processes that it ended for the group's limit; else the launcher's own look at all of them."""
+    """The memory limit: proved by the kernel's count of processes that it killed, or by the launcher's own sample."""
     counted, limit = counters(ended.record.cgroup_files), ended.policy.memory_bytes
     details: dict[str, object] = {"limit_bytes": limit}
-    if counted.oom_kills is not None:  # 0 where everything was ended before the kernel had chosen whom to end
+    if counted.oom_kills is not None:  # 0 if everything was killed before the kernel chose a process
         observed = (
             counted.memory_peak_bytes + ended.policy.limit_mechanisms.uncounted_bytes
             if counted.memory_peak_bytes
@@ -136,12 +137,12 @@ def memory(ended: FinishedRun) -> CapsuleError:
 
 
 def out_of_memory(ended: FinishedRun) -> bool:
-    """Whether the kernel has ended a process for the group's limit."""
+    """Whether the kernel killed a process for the cgroup's limit."""
     return bool(counters(ended.record.cgroup_files).oom_kills)
 
 
 def cpu_time(ended: FinishedRun, source: str) -> CapsuleError:
-    """Processor time: `source` is the launcher's `watch`, or the `rlimit` of one process behind it."""
+    """The CPU time limit. `source` is the launcher's `watch`, or the `rlimit` of one process."""
     limit, used = ended.policy.watched.cpu_time_ms, cpu_ms(ended)
     return CapsuleError(
         "E4004",
@@ -150,8 +151,8 @@ def cpu_time(ended: FinishedRun, source: str) -> CapsuleError:
     )
 
 
-def own_signal(ended: FinishedRun, number: int) -> CapsuleError | None:
-    """A signal by which the kernel tells of a limit, where the limit was there and, for processor time, was reached."""
+def limit_behind_signal(ended: FinishedRun, number: int) -> CapsuleError | None:
+    """The limit for which the kernel sends this signal, if the run had it and, for CPU time, reached it."""
     policy = ended.policy
     if number == SIGXFSZ:
         return CapsuleError(
@@ -186,7 +187,7 @@ def _most_tasks(ended: FinishedRun) -> int:
 
 
 def _processes(ended: FinishedRun) -> dict[str, object] | None:
-    """A fork that the group counted as refused; else, that the watch saw as many processes and threads as there may be."""
+    """Proof of the process limit: refused forks that the cgroup counted, or as many tasks in a sample as are allowed."""
     limit, most = ended.policy.max_pids, _most_tasks(ended)
     refused = counters(ended.record.cgroup_files).refused_forks
     if refused:
@@ -201,12 +202,12 @@ def _processes(ended: FinishedRun) -> dict[str, object] | None:
 def fork_storm(ended: FinishedRun) -> CapsuleError | None:
     """The process limit, for a run that did not end by itself: at least half as many forks refused as processes allowed.
 
-    Where no group counts, stderr must say so as often, and the watch must have seen half of what is allowed at once: in a
-    storm some have just ended whenever it looks.
+    Without a cgroup that counts, stderr must say so as often, and a sample must have seen half of the allowed number at once:
+    in a storm some processes have just ended at any moment.
     """
     limit, most = ended.policy.max_pids, _most_tasks(ended)
     counted = counters(ended.record.cgroup_files).refused_forks
-    refused = _refusals_said(ended) if counted is None else counted
+    refused = _fork_errors_in_stderr(ended) if counted is None else counted
     if not refused or 2 * refused < limit or (counted is None and 2 * most < limit):
         return None
     proof: dict[str, object] = (
@@ -214,7 +215,7 @@ def fork_storm(ended: FinishedRun) -> CapsuleError | None:
         if counted is not None
         else {"source": "watch", "observed": most, "said": refused}
     )
-    own = {} if ended.report.exited is None and ended.report.signalled is None else _own(ended)
+    own = {} if ended.report.exited is None and ended.report.signalled is None else _exit_details(ended)
     return CapsuleError(
         "E4002",
         f"the command and its children kept starting processes beyond the limit of {limit}: {refused} were refused",
@@ -228,13 +229,13 @@ def fork_storm(ended: FinishedRun) -> CapsuleError | None:
     )
 
 
-def _refusals_said(ended: FinishedRun) -> int:
+def _fork_errors_in_stderr(ended: FinishedRun) -> int:
     text = ended.stderr.decode("utf-8", "replace")
     return sum(any(word in line for word in NO_FORK) for line in text.splitlines())
 
 
-def own_end(ended: FinishedRun) -> CapsuleError | None:
-    """The limit that made the command give up by itself, with a non-zero exit code or a signal of its own."""
+def limit_behind_exit(ended: FinishedRun) -> CapsuleError | None:
+    """The limit that made the command fail by itself, with a non-zero exit code or a signal of its own."""
     if out_of_memory(ended):
         return memory(ended)
     details = _disk_full(ended)
@@ -242,40 +243,40 @@ def own_end(ended: FinishedRun) -> CapsuleError | None:
         return CapsuleError(
             "E4005",
             f"the private disk of {count(ended.policy.disk_bytes, 'bytes')} ({', '.join(private_mounts(ended.policy))}) "
-            f"is full{_said(ended, FULL_DISK)}",
-            details={**details, **_own(ended)},
+            f"is full{_stderr_line(ended, FULL_DISK)}",
+            details={**details, **_exit_details(ended)},
         )
     details = _processes(ended)
-    said = _said(ended, REFUSED_FORK)
+    said = _stderr_line(ended, REFUSED_FORK)
     if details is not None and (said or details["source"] == "cgroup"):
         return CapsuleError(
             "E4002",
             f"the command could not start another process, the limit is {ended.policy.max_pids}{said}",
-            details={**details, **_own(ended)},
+            details={**details, **_exit_details(ended)},
         )
     return None
 
 
-def _own(ended: FinishedRun) -> dict[str, object]:
+def _exit_details(ended: FinishedRun) -> dict[str, object]:
     report = ended.report
     return {"exit_code": report.exited} if report.signalled is None else {"signal_number": report.signalled}
 
 
 def last_line(stderr: bytes) -> str:
-    """The last line of stderr that says something, cut to what fits into a message."""
+    """The last line of stderr that is not blank, cut to what fits into a message."""
     lines = stderr[-4096:].decode("utf-8", "replace").strip().splitlines()
     return lines[-1].strip()[:300] if lines else ""
 
 
-def _said(ended: FinishedRun, words: tuple[str, ...]) -> str:
-    """The last line of stderr with one of these words in it, for the message; empty where there is none."""
+def _stderr_line(ended: FinishedRun, words: tuple[str, ...]) -> str:
+    """The last line of stderr that has one of these words, for the message; empty if there is none."""
     text = ended.stderr[-65536:].decode("utf-8", "replace")
     lines = [line.strip() for line in text.splitlines() if any(word in line for word in words)]
     return f": {lines[-1][:300]}" if lines else ""
 
 
 def limits_hit(ended: FinishedRun, code: str) -> tuple[dict[str, object], ...]:
-    """The limits that were reached and did not end the run, each with its evidence; `code` is what did end it."""
+    """The limits that were reached but did not end the run, each with its evidence; `code` is what ended it."""
     hits: list[tuple[str, Mapping[str, object] | None]] = [
         ("E4001", memory(ended).details if out_of_memory(ended) else None),
         ("E4005", _disk_full(ended)),

@@ -1,11 +1,10 @@
-"""What the last line of a failed command says of a wall that the kernel alone answers for, and the option that moves it.
+"""A hint from the last line of a failed command: the option that would have let it pass.
 
-A path that is read-only or not there and a network that is not there are refused by mounts and namespaces, of which the
-kernel tells nobody outside. All that is left is what the command says, which is its word and not a fact: it makes a hint,
-never an entry of `denied`, and the hint repeats nothing of it. The host is not looked at: a program must not learn from
-our words which paths the host has.
+Mounts and namespaces refuse a read-only path, a missing path or a missing network, and the kernel reports that to nobody
+outside. Only the command's own words are left, which prove nothing: they make a hint, never an entry of `denied`, and the
+hint repeats none of them. The host is not consulted: a program must not learn from a message which paths the host has.
 
-Rank 1: pure. Imported only where a command exited with an error.
+Imported only if a command exited with an error.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _AROUND_PATHS = dict.fromkeys(map(ord, "\"'`‘’“”<>()[],;:="), " ")
 
 
 def hint(line: str, policy: Policy) -> str:
-    """The option that would have let the command pass where its last line names such a wall, or an empty string."""
+    """The option that would have let the command pass, judged by its last line, or an empty string."""
     if any(words in line for words in _READ_ONLY):
         return (
             f"only {WORKSPACE}, /tmp, /dev/shm and paths shared writable can be written to; "

@@ -1,8 +1,8 @@
-"""What was really in force: the kernel's own account of the payload, from the record, held against the policy.
+"""Attestation: compare what the kernel says of the payload, from the record, with the policy.
 
-Rank 1: pure. The core has compared the floor already, before the command began (core/attest.c); what it cannot know is
-compared here: which ids were asked for, whether Landlock was, and that the account is there at all. A difference makes
-of the run an error, E6004, whatever the command did.
+The core has compared the minimum already, before the command began (core/attest.c). What it cannot know is compared here:
+which ids were asked for, whether Landlock was, and that the facts are there at all. A difference makes the run an error,
+E6004, whatever the command did.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _hashes: dict[str, str] = {}
 
 
 def filter_hash(program: str) -> str:
-    """The SHA-256 of a filter as it went to the kernel. Kept: of filters there are few, and of runs many."""
+    """The SHA-256 of a filter as the kernel got it. The last one is kept: most runs have the same filter."""
     if program not in _hashes:
         _hashes.clear()
         _hashes[program] = sha256(unhexlify(program)).hexdigest()
     return _hashes[program]
 
 
-def _loaded(ended: FinishedRun) -> str:
-    """The filter as it went to the kernel: one that asks the launcher, or where that cannot be, one that answers itself."""
+def _loaded_filter(ended: FinishedRun) -> str:
+    """The filter that the kernel got: one that asks the launcher, or, without a listener, one that answers by itself."""
     if ended.record.listening:
         return ended.program
     return filters.without_listener(ended.program)
@@ -71,7 +71,7 @@ def _namespaces(facts: PayloadFacts | CallerFacts) -> dict[str, int]:
 
 
 def _facts(ended: FinishedRun) -> dict[str, object]:
-    """The kernel's account by name. Raises CapsuleError E6004 if a part of it is missing."""
+    """The facts by name. Raises CapsuleError E6004 if a part of them is missing."""
     own, caller, room = ended.record.attest, ended.record.attest_caller, ended.record.attest_room
     if own is None:
         raise _unknown("attest")
@@ -87,7 +87,7 @@ def _facts(ended: FinishedRun) -> dict[str, object]:
             "mode": own.seccomp_mode,
             "filters": own.seccomp_filters,
             "filters_of_caller": caller.seccomp_filters,
-            "sha256": filter_hash(_loaded(ended)),
+            "sha256": filter_hash(_loaded_filter(ended)),
         },
         "namespaces": namespaces,
         "shared_namespaces": [name for name, theirs in _namespaces(caller).items() if namespaces[name] == theirs],
@@ -121,7 +121,7 @@ def _difference(facts: dict[str, object], policy: Policy) -> CapsuleError | None
 
 
 def attest(ended: FinishedRun) -> tuple[dict[str, object], CapsuleError | None]:
-    """The kernel's account of a run whose command started, and the error that it is where it does not hold."""
+    """The kernel's facts of a run whose command started, and the error if they differ from the policy or are missing."""
     try:
         facts = _facts(ended)
     except CapsuleError as error:
@@ -130,7 +130,7 @@ def attest(ended: FinishedRun) -> tuple[dict[str, object], CapsuleError | None]:
 
 
 def isolation_in_force(policy: Policy, landlock_abi: int) -> dict[str, object]:
-    """The layers and mechanisms that a run stands on, by name, for the result and for `-v`."""
+    """The isolation layers and limit mechanisms of a run, by name, for the result and for `-v`."""
     workspace: dict[str, object] = {"kind": policy.workspace_kind}
     if policy.workspace is not None:
         workspace["source"] = policy.workspace.path

@@ -1,4 +1,4 @@
-"""What a run cost and what it stood on, from the core's report. Rank 1: pure."""
+"""Metrics of a run from the report, the record and the cgroups' counters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAGE = 4096
 ROUNDED_US = 20_000  # user and system time in /proc are each rounded down to a hundredth of a second
 _NO_SETUP = SetupTime(user_us=0, system_us=0, uncounted_us=0)
 _NO_TASKS = TaskPeak(most=0, largest_kib=0, largest_files_kib=0)
-SEEN_WHOLE = 0.99  # of the kernel's peak of a process: a look that has seen so much has seen its peak
+PEAK_SEEN = 0.99  # a sample that saw this share of the kernel's peak of a process saw its peak
 
 
 def output(count: StreamCount, data: bytes) -> Output:
@@ -25,7 +25,7 @@ def output(count: StreamCount, data: bytes) -> Output:
 
 
 def startup_phases(times: dict[str, int], called_ns: int) -> dict[str, int]:
-    """Microseconds of each phase before the command's first instruction, from the caller's call on."""
+    """Microseconds of each phase from the caller's call to the command's first instruction."""
     names = ("received", "cloned", "mapped", "furnished", "ready", "started")
     labels = ("spawn", "create", "map", "plan", "build", "confine")
     phases, before = {}, called_ns
@@ -38,11 +38,11 @@ def startup_phases(times: dict[str, int], called_ns: int) -> dict[str, int]:
 
 
 def _memory(ended: FinishedRun, counted: Counters) -> tuple[int | None, str | None]:
-    """The most memory used at a time, and who knows it.
+    """Peak memory in bytes, and its source: `cgroup`, `watch` (the launcher's samples) or `process`.
 
-    A group's own peak is exact. Without one it is the highest look of the watch at all processes, or the kernel's peak of
-    the largest one where that is more. The latter also counts the files that it has mapped: so many as it had when a look
-    saw it largest are taken off, and it gives way where the watch has seen that process as large as it ever was.
+    A cgroup's own peak is exact. Without one it is the largest sample of all processes, or the kernel's peak of the largest
+    process if that is more. The latter includes mapped files: those of the sample that saw the process largest are
+    subtracted, and it is not used if a sample saw the process at its peak.
     """
     if counted.memory_peak_bytes is not None:
         return counted.memory_peak_bytes + ended.policy.limit_mechanisms.uncounted_bytes, "cgroup"
@@ -50,21 +50,21 @@ def _memory(ended: FinishedRun, counted: Counters) -> tuple[int | None, str | No
     if not watch and not largest:
         return None, None
     tasks = ended.record.tasks or _NO_TASKS
-    seen_whole = watch > 0 and tasks.largest_kib << 10 >= largest * SEEN_WHOLE
+    seen_whole = watch > 0 and tasks.largest_kib << 10 >= largest * PEAK_SEEN
     used = largest - (tasks.largest_files_kib << 10)
     return (watch, "watch") if seen_whole or watch >= used else (used, "process")
 
 
 def is_full(disk: DiskUse) -> bool:
-    """Whether another page or another file would not have fitted."""
+    """Whether there is no room for another page or another file."""
     return disk.free_bytes < PAGE or disk.free_files == 0
 
 
 def processor_ms(ended: FinishedRun, counted: Counters) -> tuple[float, float, float]:
-    """User, system and all processor time of the command and its children, without that of setting the run up.
+    """User, system and total CPU time of the command and its children in ms, without set-up.
 
-    All is the group's own count where that is more: it also has children that nobody waited for. Without one, it is at
-    least what the launcher's looks saw.
+    The total is the cgroup's own count if that is more: it includes children that nobody waited for. Without a cgroup it is
+    at least what the launcher's samples saw.
     """
     usage, setup = ended.report.usage, ended.record.setup or _NO_SETUP
     setup_us = setup.user_us + setup.system_us
@@ -79,7 +79,7 @@ def processor_ms(ended: FinishedRun, counted: Counters) -> tuple[float, float, f
 
 
 def cpu_ms_complete(ended: FinishedRun, counted: Counters) -> bool | None:
-    """Whether `cpu_ms` has all: yes by a group's count, no where looks saw more than was waited for, else nobody knows."""
+    """Whether `cpu_ms` is complete: True if a cgroup counted it, False if samples saw more than was waited for, else None."""
     if counted.cpu_us:
         return True
     sampled = ended.record.sampled_cpu
@@ -90,20 +90,20 @@ def cpu_ms_complete(ended: FinishedRun, counted: Counters) -> bool | None:
 
 
 def wall_ms(ended: FinishedRun) -> float:
-    """From the command's start to its end, or to the report where it was ended."""
+    """From the command's start to its end, or to the report if it was killed."""
     times = ended.report.times
     end = times["ended"] or times["reported"]
     return round((end - times["started"]) / 1e6, 3) if times["started"] else 0.0
 
 
 def metrics(ended: FinishedRun, called_ns: int) -> Metrics:
-    """What the run cost, without the processor time of setting it up."""
+    """The metrics of a run, without the CPU time of set-up. `called_ns` is when the caller asked for it."""
     report, counted = ended.report, counters(ended.record.cgroup_files)
     usage = report.usage
     user, system, cpu = processor_ms(ended, counted)
     memory, source = _memory(ended, counted)
     disk, tasks = ended.record.disk, ended.record.tasks
-    # the group also counts our process 1; the watch does not
+    # the cgroup also counts init; samples do not
     most = counted.most_tasks - 1 if counted.most_tasks else tasks.most if tasks else None
     return Metrics(
         wall_ms=wall_ms(ended),
@@ -135,7 +135,7 @@ PRESSURE = ("cpu", "memory", "io")
 
 
 class Counters(Value):
-    """What the groups counted. Everything includes our process 1, which is a member."""
+    """What the cgroups counted. Everything includes init, which is a member."""
 
     memory_peak_bytes: int | None = None
     oom_kills: int | None = None
@@ -155,7 +155,7 @@ NONE = Counters()
 
 
 def _table(text: str | None) -> dict[str, int]:
-    """Lines of a name and a number."""
+    """Parse lines of a name and a number."""
     rows = [line.split() for line in (text or "").splitlines()]
     return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
 
@@ -165,7 +165,7 @@ def _number(text: str | None) -> int | None:
 
 
 def _io(files: Mapping[str, str]) -> dict[str, int | None]:
-    """Sums over all devices: `8:0 rbytes=1 wbytes=2 rios=3 wios=4 …`, or in version 1 `8:0 Read 1` in two files."""
+    """Sum over all devices: `8:0 rbytes=1 wbytes=2 rios=3 wios=4 …`, or in version 1 `8:0 Read 1` in two files."""
     if "io.stat" in files:
         words = [word.partition("=") for line in files["io.stat"].splitlines() for word in line.split()[1:]]
         names = {"read_bytes": "rbytes", "write_bytes": "wbytes", "read_operations": "rios", "write_operations": "wios"}
@@ -180,7 +180,7 @@ def _io(files: Mapping[str, str]) -> dict[str, int | None]:
 
 
 def _pressure(files: Mapping[str, str]) -> dict[str, dict[str, float]] | None:
-    """Milliseconds in which some, or all, of the members waited for a resource."""
+    """Milliseconds during which some, or all, members waited for a resource."""
     found = {}
     for name in PRESSURE:
         rows = [line.split() for line in files.get(f"{name}.pressure", "").splitlines()]
@@ -214,13 +214,13 @@ def counters(files: Mapping[str, str]) -> Counters:
 
 
 TICK_MS = 10  # of /proc/stat: USER_HZ is 100 on every architecture of ours
-# From here on a figure is in doubt: shares of the time observed, and forced switches a second of computing.
+# Above these a figure is not trustworthy: shares of the observed time, and involuntary switches per second of CPU time.
 STEAL_SHARE, CPU_SHARE, MEMORY_SHARE, IO_SHARE, SWITCHES_A_SECOND = 0.02, 0.10, 0.05, 0.10, 100
 LEAST_CPU_MS = 20
 
 
 def measurement(before: Sample, after: Sample, metrics: Metrics) -> dict[str, object]:
-    """What the host did between the samples, and what of it casts doubt on the run's figures."""
+    """What the host did between the samples, and which of it makes the run's figures unreliable."""
     observed_ms = (after.at_ns - before.at_ns) / 1e6
     steal_ms = (after.steal_ticks - before.steal_ticks) * TICK_MS
     waited_ms = {

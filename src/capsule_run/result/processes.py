@@ -1,9 +1,8 @@
-"""The processes of a run, each with what the kernel knew of it, from the lines that the launcher wrote down.
+"""The processes of a run, and its threads before a timeout, from the record.
 
-Rank 2, beside `core`, whose record it reads. A process is seen when it executes a program and when it ends by itself: the
-filter makes both wait for the launcher, so nothing is too short to be seen. From the first program on it is followed to
-its end, whoever ends it. What cannot be seen is in docs/decisions/ledger.md: a process that was forked, executed nothing
-and was killed.
+A process is seen when it executes a program and when it ends by itself: the filter makes both wait for the launcher, so
+nothing is too short to be seen. From its first program on a process is followed to its end, whatever ends it. What cannot
+be seen is in docs/decisions/ledger.md: a process that was forked, executed nothing and was killed.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
 
 
 MOST_WORDS = 64
-LONGEST = 768  # bytes of a text in the record: of a longer command line the rest is missing
+LONGEST = 768  # bytes of a text in the record; a longer command line is cut
 INIT = 1
-_EXECUTES, _ENDS = 0, 1  # the moments at which a process stands still; the third is some time after a program began
+_EXECUTES, _ENDS = 0, 1  # the moments at which a process waits for the launcher; 2 is some time after a program began
 _OF_THE_PROGRAM = ("command", "argv")
 _OF_THE_END = ("ended_ms", "exit_code", "signal", "user_ms", "system_ms", "max_memory_bytes")
 
@@ -38,7 +37,7 @@ def _seen(event: ProcessSeen) -> dict[str, object]:
         "argv": argv[:MOST_WORDS],
         "argv_truncated": len(argv) > MOST_WORDS or len(line.encode("utf-8", "surrogateescape")) >= LONGEST,
         "ticks": event.started_ticks,
-        "now": event.moment != _EXECUTES,  # not what it was before it became another program
+        "now": event.moment != _EXECUTES,  # not what it was before it executed another program
     }
     if event.moment == _ENDS:
         found.update(_times(event))
@@ -61,9 +60,9 @@ def _end(event: ProcessEnded) -> dict[str, object]:
 
 
 def ledger(ended: FinishedRun) -> tuple[dict[str, object], ...]:
-    """Every process that was seen, in the order of their starts; what is not known of one is absent."""
-    seen: dict[tuple[int, int], dict[str, object]] = {}  # by number inside and start, since numbers come again
-    living: dict[int, dict[str, object]] = {}  # by number outside
+    """Every process that was seen, in the order of their starts; fields that are not known are absent."""
+    seen: dict[tuple[int, int], dict[str, object]] = {}  # by pid inside and start time, since pids are reused
+    living: dict[int, dict[str, object]] = {}  # by pid outside
     for event in ended.record.process_events:
         at_ms = round(max(event.at_ns - ended.report.times["started"], 0) / 1e6, 3)
         if isinstance(event, ProcessSeen):
@@ -98,7 +97,7 @@ def _entry(found: dict[str, object], entries: list[dict[str, object]], ended: Fi
             entry["argv_truncated"] = True
     elif first:
         entry["argv"] = list(ended.policy.command[:MOST_WORDS])
-    else:  # it was seen before it became what it executed
+    else:  # it was last seen before it executed a program
         entry["argv_before"] = found["argv"]
     entry.update((name, found[name]) for name in _OF_THE_END if name in found)
     if first and ended.report.signalled is not None:
@@ -110,7 +109,7 @@ TICK_MS = 10  # of processor time in procfs: USER_HZ is 100 on every architectur
 _STATES = {
     "R": "running", "S": "sleeping", "D": "disk", "T": "stopped", "t": "traced", "Z": "zombie", "X": "dead", "I": "idle",
 }  # fmt: skip
-# Those whose first argument is a descriptor: which one says more than the call alone.
+# Calls whose first argument is a descriptor, which is then reported too.
 _ON_A_DESCRIPTOR = {
     "read", "write", "pread64", "pwrite64", "readv", "writev", "recvfrom", "recvmsg", "sendto", "sendmsg", "accept", "accept4",
     "connect", "flock", "fcntl", "fsync", "fdatasync", "epoll_wait", "epoll_pwait", "ioctl",
@@ -118,7 +117,7 @@ _ON_A_DESCRIPTOR = {
 
 
 def _call(text: str, architecture: str) -> dict[str, object]:
-    """From `0 0x3 0x7f… …` to the call's name; `running` is no call, and `-1` is none that has a number."""
+    """The name of the call in `0 0x3 0x7f… …`. There is none in `running`, and none with a number in `-1`."""
     words = text.split()
     if not words or not words[0].isdigit():
         return {}
@@ -134,7 +133,7 @@ def _call(text: str, architecture: str) -> dict[str, object]:
 
 
 def stat_fields(stat: str) -> tuple[str, list[str]]:
-    """The name in a `/proc/PID/stat`, which may hold anything, and the fields behind it: the first is proc(5)'s third."""
+    """Split `/proc/PID/stat` into the name, which may hold anything, and the fields after it, from proc(5)'s third on."""
     name, _bracket, rest = stat.partition("(")[2].rpartition(")")
     return name, rest.split()
 
@@ -151,20 +150,20 @@ def _thread(thread: ThreadSeen, architecture: str) -> dict[str, object]:
 
 
 def postmortem(record: Record, architecture: str) -> dict[str, object]:
-    """The threads that were seen, those that had computed most first, and whether they are all."""
+    """The threads that were seen, most CPU time first, and whether they are all."""
     threads = [_thread(thread, architecture) for thread in record.threads]
     threads.sort(key=lambda thread: -float(str(thread["cpu_ms"])))
     return {"threads": threads, "complete": record.threads_complete}
 
 
 def in_words(found: Mapping[str, object]) -> list[str]:
-    """A line for each of the first threads, for people."""
+    """Describe the first three threads, a line each."""
     lines = []
     threads = found["threads"]
     assert isinstance(threads, list)
     for thread in threads[:3]:
         doing = f"{thread['state']} in {thread['syscall']}" if "syscall" in thread else thread["state"]
         at = f" of descriptor {thread['descriptor']}" if "descriptor" in thread else ""
-        who = f"{name(str(thread['command']))} (process {thread['pid']})"
-        lines.append(f"{who} was {doing}{at}, after {thread['cpu_ms']:.0f} ms of CPU time")
+        process = f"{name(str(thread['command']))} (process {thread['pid']})"
+        lines.append(f"{process} was {doing}{at}, after {thread['cpu_ms']:.0f} ms of CPU time")
     return lines

@@ -68,7 +68,7 @@ def _stream_count(numbers: tuple[int, ...]) -> StreamCount:
 
 
 def parse_report(message: bytes) -> Report:
-    """Read a report strictly. Raises CapsuleError E6001 for anything that is not one."""
+    """Parse a report. Raises CapsuleError E6001 for anything that is not one."""
     try:
         lines = message.decode("ascii").split("\n")
         rows = {name: rest for name, _space, rest in (line.partition(" ") for line in lines if line)}
@@ -136,7 +136,7 @@ RECORD_LINES: dict[str, tuple[str, type[Row], bool]] = {
     "threads-told": ("threads_complete", bool, False),
 }
 _EMPTY = Record()
-_columns: dict[type[Row], tuple[tuple[str, ...], int]] = {}  # of the rows that were met
+_columns: dict[type[Row], tuple[tuple[str, ...], int]] = {}  # cache of `columns`
 
 
 def columns(row: type[Row]) -> tuple[tuple[str, ...], int]:
@@ -148,7 +148,7 @@ def columns(row: type[Row]) -> tuple[tuple[str, ...], int]:
 
 
 def parse_record(written: bytes) -> Record:
-    """Read a record strictly. Raises CapsuleError E6001 for a line that is not as `RECORD_LINES` has it."""
+    """Parse a record. Raises CapsuleError E6001 for a line that is not as `RECORD_LINES` has it."""
     *lines, rest = written.decode("ascii", "replace").split("\n")
     if rest:
         raise _broken(written)

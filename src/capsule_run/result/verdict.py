@@ -1,9 +1,27 @@
-"""From what the core reported to what the caller gets: status, exit code, cause and evidence.
+"""Judge the end of a run: status, exit code, signal and failure, from the launcher's report and record.
 
-Rank 1: pure. Every end that is not clean has one cause, and the numbers that prove it.
+Every end that is not clean has one cause, and the numbers that prove it.
 """
 
 from __future__ import annotations
+
+from errno import (
+    E2BIG,
+    EACCES,
+    EAGAIN,
+    EEXIST,
+    EINVAL,
+    ENOENT,
+    ENOMEM,
+    ENOSPC,
+    ENOSYS,
+    ENOTDIR,
+    EOPNOTSUPP,
+    EPERM,
+    EPIPE,
+    EPROTO,
+    ERANGE,
+)
 
 from capsule_run._base import errno_words as base_errno_words
 from capsule_run._base.errors import BROKEN_PIPE_EXIT, EXHAUSTED, CapsuleError, exhaustion
@@ -22,9 +40,9 @@ if TYPE_CHECKING:
 
 
 KILLED_EXIT = 137
-# Behind the message of a run that was ended before anything reached stdout.
+# Appended to the message of a run that was killed before anything reached stdout.
 LOST_OUTPUT = "; nothing was written to stdout, and any buffered output is lost"
-# signal(7), the numbers that x86_64 and aarch64 share.
+# signal(7): the numbers are the same on x86_64 and aarch64.
 SIGNALS = {
     1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE",
     9: "SIGKILL", 10: "SIGUSR1", 11: "SIGSEGV", 12: "SIGUSR2", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM",
@@ -33,27 +51,24 @@ SIGNALS = {
     30: "SIGPWR", 31: "SIGSYS",
 }  # fmt: skip
 SIGSYS = 31
-EPERM, ENOENT, E2BIG, EAGAIN, ENOMEM, EACCES, EINVAL, ENOSPC, ENOSYS = 1, 2, 7, 11, 12, 13, 22, 28, 38
-ENOTDIR, EPIPE, EPROTO, EOPNOTSUPP = 20, 32, 71, 95
-
 
 # What `act_attest` in core/attest.c found, by its errno.
 _ATTESTED = {
     EPERM: "a capability remains",
     EACCES: "no_new_privs is not set",
     EINVAL: "the system call filter is not active",
-    17: "a namespace is shared with the caller, or the caller's is unknown",
-    34: "an id map holds more than one id",
+    EEXIST: "a namespace is shared with the caller, or the caller's is unknown",
+    ERANGE: "an id map holds more than one id",
 }
 
 
 def signal_name(number: int) -> str:
-    """The name of a signal; real-time signals count from SIGRTMIN, 34 where libc keeps two for itself."""
+    """The name of a signal. Real-time signals count from SIGRTMIN, which is 34: libc keeps two for itself."""
     return SIGNALS.get(number) or f"SIGRTMIN+{number - 34}"
 
 
 def room_error(report: Report, plan: Plan) -> CapsuleError:
-    """Why the sandbox could not be set up, for a report in which the command never started."""
+    """The error of a run whose command never started."""
     rejected, failed = report.rejected, report.failed
     if rejected is not None:
         return CapsuleError(
@@ -70,13 +85,13 @@ def room_error(report: Report, plan: Plan) -> CapsuleError:
         return CapsuleError("E4001", "the memory limit was reached before the command started")
     if report.killed == "guard":
         guarded = [step for step in plan.room if step[0] == "guard"][report.lifted or 0]
-        return _lifted(guarded[1] + guarded[4])
+        return _replaced_path(guarded[1] + guarded[4])
     if report.killed == "lost":
         return CapsuleError("E6002", "the sandbox's init process exited during setup without a report")
     return CapsuleError("E6001", f"the core exited without a valid reason (`{report.killed or 'none'}`)")
 
 
-def _lifted(path: str) -> CapsuleError:
+def _replaced_path(path: str) -> CapsuleError:
     return CapsuleError(
         "E5002",
         f"`{path}` was replaced, moved or removed on the host during the run, which removed its mask in the sandbox",
@@ -88,7 +103,7 @@ def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
 
     verb, why = step[0], base_errno_words.errno_words(errno)
     details: dict[str, object] = {"step": verb, "errno": errno}
-    error = _stepless(step, errno, plan)
+    error = _error_without_step(step, errno, plan)
     if error is not None:
         return error
     if verb == "exe":
@@ -144,8 +159,8 @@ def _guard_error(step: tuple[str, ...], errno: int) -> CapsuleError:
     )
 
 
-def _unheld(errno: int, sources: int = 0) -> CapsuleError:
-    """Why the core could not go on, where no step of the plan failed."""
+def _launcher_error(errno: int, sources: int = 0) -> CapsuleError:
+    """The error of a launcher that could not go on, if no step of the plan failed."""
     what = "the sandbox could not continue"
     if errno == EPROTO:
         return CapsuleError("E6002", "a process that builds the sandbox was killed during setup")
@@ -155,11 +170,11 @@ def _unheld(errno: int, sources: int = 0) -> CapsuleError:
     return CapsuleError(code, f"{what}: {base_errno_words.errno_words(errno)}", details={"errno": errno})
 
 
-def _stepless(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError | None:
-    """What is no fault of the step's: nothing was left to give, or a process was ended."""
+def _error_without_step(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError | None:
+    """The error if the step is not to blame: the host is short of something, or a process was killed. None otherwise."""
     verb = step[0]
     if verb == "end" or errno == EPROTO:
-        return _unheld(errno, _sources(plan))
+        return _launcher_error(errno, _sources(plan))
     if errno in EXHAUSTED and not (verb == "exe" and errno == ENOMEM):
         return exhaustion(errno, plan_describe.describe(step, plan), sources=_sources(plan))
     if errno in (EAGAIN, base_errno_words.EFBIG) and verb not in ("exe", "attest"):
@@ -188,30 +203,30 @@ def _exec_error(path: str, errno: int, plan: Plan) -> CapsuleError:
 def judge(ended: FinishedRun) -> tuple[Status, int, str | None, Failure | None]:
     """Status, exit code, signal name and failure of a run whose command started. The first reason is the cause."""
     report = ended.report
-    left_behind = _left_behind(report)
+    streams_held_open = _streams_held_open(report)
     if report.lifted is not None:
-        return KILLED, KILLED_EXIT, "SIGKILL", _lifted(ended.policy.cover.guards[report.lifted].place).failure()
+        return KILLED, KILLED_EXIT, "SIGKILL", _replaced_path(ended.policy.cover.guards[report.lifted].place).failure()
     if report.exited == 0 and not (
-        report.killed or report.stdout.over or report.stderr.over or report.stream_errors or left_behind
+        report.killed or report.stdout.over or report.stderr.over or report.stream_errors or streams_held_open
     ):
         return SUCCESS, 0, None, None
-    status, code, signal, failure = _judge_unclean(ended, left_behind=left_behind)
+    status, code, signal, failure = _judge_unclean(ended, streams_held_open=streams_held_open)
     if failure is not None and status in (KILLED, TIMEOUT) and signal is not None and report.stdout.total == 0:
         failure = replace(failure, message=failure.message + LOST_OUTPUT)
     return status, code, signal, failure
 
 
-def _judge_unclean(ended: FinishedRun, *, left_behind: bool) -> tuple[Status, int, str | None, Failure | None]:
+def _judge_unclean(ended: FinishedRun, *, streams_held_open: bool) -> tuple[Status, int, str | None, Failure | None]:
     report = ended.report
     error = evidence.stream(ended)
     if error is not None:
         broken_pipe = error.details["errno"] == EPIPE
         return ERROR, BROKEN_PIPE_EXIT if broken_pipe else 125, None, error.failure()
     error = evidence.output(ended)
-    if error is None and (report.killed == "clock" or (left_behind and not report.killed)):
+    if error is None and (report.killed == "clock" or (streams_held_open and not report.killed)):
         error = evidence.fork_storm(ended)
     if error is None and report.killed == "clock":
-        return TIMEOUT, 124, "SIGKILL", evidence.clock(ended).failure()
+        return TIMEOUT, 124, "SIGKILL", evidence.timed_out(ended).failure()
     if error is None and report.killed == "memory":
         error = evidence.memory(ended)
     if error is None and report.killed == "cpu":
@@ -225,9 +240,9 @@ def _judge_unclean(ended: FinishedRun, *, left_behind: bool) -> tuple[Status, in
         error = CapsuleError("E3007", f"cancelled by {signal_name(number)}", details={"signal": number})
         return KILLED, 128 + number, "SIGKILL", error.failure()
     if report.killed == "failed" and report.failed is not None:
-        return ERROR, 125, None, _unheld(report.failed.errno).failure()
+        return ERROR, 125, None, _launcher_error(report.failed.errno).failure()
     if report.exited is None and report.signalled is None:
-        if evidence.out_of_memory(ended):  # the kernel ended our process 1 along with the command
+        if evidence.out_of_memory(ended):  # the kernel killed init along with the command
             return KILLED, KILLED_EXIT, "SIGKILL", evidence.memory(ended).failure()
         error = CapsuleError(
             "E6002",
@@ -235,22 +250,22 @@ def _judge_unclean(ended: FinishedRun, *, left_behind: bool) -> tuple[Status, in
             hint="the usual cause is that the host ran out of memory: check its kernel log",
         )
         return ERROR, 125, None, error.failure()
-    return _own_end(ended)
+    return _judge_exit(ended)
 
 
-def _left_behind(report: Report) -> bool:
-    """Whether something still held the streams when the command had ended and the time for that was over."""
+def _streams_held_open(report: Report) -> bool:
+    """Whether a process still held the streams open `DRAIN_MS` after the command ended."""
     times = report.times
     return times["ended"] > 0 and times["reported"] - times["ended"] >= DRAIN_MS * 1_000_000
 
 
-def _own_end(ended: FinishedRun) -> tuple[Status, int, str | None, Failure | None]:
+def _judge_exit(ended: FinishedRun) -> tuple[Status, int, str | None, Failure | None]:
     report = ended.report
     if report.signalled is None:
         code = report.exited or 0
-        if code == 0:  # it had ended before it was killed
+        if code == 0:  # it exited before it could be killed
             return SUCCESS, 0, None, None
-        error = evidence.own_end(ended)
+        error = evidence.limit_behind_exit(ended)
         if error is not None:
             return KILLED, KILLED_EXIT, None, error.failure()
         line = evidence.last_line(ended.stderr)
@@ -263,7 +278,7 @@ def _own_end(ended: FinishedRun) -> tuple[Status, int, str | None, Failure | Non
             "E5001", "the command made a system call that the policy forbids", details={"signal": name}
         )
         return KILLED, KILLED_EXIT, name, error.failure()
-    error = evidence.own_signal(ended, number) or evidence.own_end(ended)
+    error = evidence.limit_behind_signal(ended, number) or evidence.limit_behind_exit(ended)
     if error is not None:
         return KILLED, KILLED_EXIT, name, error.failure()
     error = CapsuleError("E3005", f"the command was terminated by {name}", details={"signal": name, "number": number})
@@ -271,14 +286,14 @@ def _own_end(ended: FinishedRun) -> tuple[Status, int, str | None, Failure | Non
 
 
 def _none_counted(file: str, content: str) -> bool:
-    """Whether a group's file tells of no fork that was refused and no process that was ended for its memory."""
+    """Whether a cgroup file counts neither a refused fork nor a process killed for memory."""
     if file == "pids.events":
         return content.startswith("max 0")
     return file not in ("memory.events", "memory.oom_control") or "oom_kill 0" in content
 
 
 def limits_hit(ended: FinishedRun, failure: Failure | None) -> tuple[dict[str, object], ...]:
-    """The limits that were reached and did not end the run. Most runs reach none, and that is seen here at once."""
+    """The limits that were reached but did not end the run. Most runs reach none, and then `evidence` is not loaded."""
     record, report = ended.record, ended.report
     is_near_a_limit = (
         report.stdout.over

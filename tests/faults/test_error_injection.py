@@ -22,7 +22,7 @@ SAMPLE = 17  # each so many of the cases
 
 
 @pytest.mark.needs("gcc")
-def test_injection_counts_every_call_of_the_core(tmp_path):
+def test_error_injection_counts_every_call_of_the_core(tmp_path):
     """No call of the kernel is left out: what the core needs of the C library is in `inject.h`, or cannot fail."""
     if not Path("/usr/bin/nm").exists():
         pytest.skip("needs gcc")
@@ -46,7 +46,7 @@ def core(tmp_path_factory):
 @pytest.mark.needs("cc")
 @pytest.mark.limit(300)
 @pytest.mark.parametrize("plan", injection.PLANS)
-def test_a_call_that_fails_ends_the_run_with_a_report_and_nothing_stays(core, plan):
+def test_error_injection_call_fails_ends_the_run_with_a_report(core, plan):
     """A run in which a call fails ends in a result before its set-up clock, leaves nothing, and skips no protection."""
     sampled = ["--plan", plan, "--sample", str(SAMPLE), "--workers", "2"]
     done = subprocess.run(

@@ -16,7 +16,7 @@ def use(name="execute_code", **arguments):
     return {"type": "tool_use", "id": "toolu_7", "name": name, "input": arguments}
 
 
-def test_the_same_tool():
+def test_anthropic_tool_equals_openais():
     """Name, words and schema are those of OpenAI's form."""
     function = other.FUNCTION
     assert [function["name"], function["description"], function["parameters"]] == [
@@ -24,7 +24,7 @@ def test_the_same_tool():
     ]
 
 
-def test_messages(stand_in):
+def test_anthropic_messages_conversation_works(stand_in):
     """A conversation: a mistake, its correction, the answer; every block is what the client and the API take."""
     import anthropic_agent
 
@@ -36,7 +36,7 @@ def test_messages(stand_in):
     assert "SyntaxError" in results[0]["content"]
 
 
-def test_a_bad_call_is_an_error_that_it_can_correct():
+def test_anthropic_bad_call_is_a_correctable_error():
     """What the call or the sandbox did wrong is marked; what a program did wrong is in the text."""
     wrong = sandbox.handle_tool_use(use(code="1", language="cobol"))
     assert (True, "toolu_7") == (wrong["is_error"], wrong["tool_use_id"])
@@ -45,7 +45,7 @@ def test_a_bad_call_is_an_error_that_it_can_correct():
     assert "there is no tool" in sandbox.handle_tool_use(use("rm"))["content"]
 
 
-def test_async():
+def test_anthropic_async_works():
     """The same for coroutines."""
     answer = asyncio.run(sandbox.handle_tool_use_async(use(code="echo hi", language="bash")))
     assert "\nhi\n" in answer["content"]

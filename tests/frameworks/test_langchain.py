@@ -42,7 +42,7 @@ def called(tool=None, **arguments):
     return tool.invoke(ToolCall(type="tool_call", name=tool.name, args=arguments, id="7"))
 
 
-def test_content_and_artifact():
+def test_langchain_content_and_artifact_are_returned():
     """The content is for the model, the artifact is the whole result, and can be stored as JSON."""
     message = called(code="print(42)")
     assert "status: success" == message.content.partition(" (")[0]
@@ -62,7 +62,7 @@ def test_content_and_artifact():
         ({"code": "\0"}, "must not contain a NUL byte"),
     ],
 )
-def test_bad_arguments_are_a_result(arguments, told):
+def test_langchain_bad_arguments_are_a_result(arguments, told):
     """What a model sends wrongly is told to it, and never raised into the agent."""
     message = called(**arguments)
     assert "error" == message.status
@@ -70,7 +70,7 @@ def test_bad_arguments_are_a_result(arguments, told):
     assert told in message.content
 
 
-def test_a_program_that_fails_is_no_failure_of_the_tool():
+def test_langchain_failed_program_is_no_tool_failure():
     """The model reads the traceback; the call itself went well."""
     message = called(code="print('so far')\n1/0")
     assert "success" == message.status
@@ -78,7 +78,7 @@ def test_a_program_that_fails_is_no_failure_of_the_tool():
         assert words in message.content
 
 
-def test_limits_are_the_operators():
+def test_langchain_limits_are_the_operators():
     """Whatever the code or the call asks for, the operator's limits hold, and the schema does not offer them."""
     limits = operator({"resources": {"memory_bytes": 64 << 20}}, max_timeout_ms=700, languages=["python"])
     tool = SecureCodeExecutor(limits=limits)
@@ -88,19 +88,19 @@ def test_limits_are_the_operators():
     assert "'python'" in called(tool, code="x", language="bash").content
 
 
-def test_two_calls_share_nothing():
+def test_langchain_calls_share_nothing():
     """What one call leaves is not there for the next."""
     tool = SecureCodeExecutor()
     called(tool, code="open('/tmp/x', 'w').write('1'); open('y', 'w').write('2')")
     assert "[]" in called(tool, code="import glob; print(glob.glob('/tmp/x') + glob.glob('y'))").content
 
 
-def test_a_tool_can_be_called_by_text():
+def test_langchain_tool_accepts_plain_text():
     """The simplest call of all, as in LangChain's documents."""
     assert "42" in SecureCodeExecutor().run("print(42)")
 
 
-def test_async_calls_run_together_and_end_when_cancelled():
+def test_langchain_async_calls_are_concurrent_and_cancellable():
     """Awaited calls do not wait for each other, and a cancelled one leaves no sandbox."""
 
     async def main():
@@ -125,7 +125,7 @@ class FakeModel(GenericFakeChatModel):
         return self
 
 
-def test_an_agent_calls_it():
+def test_langchain_agent_calls_the_tool():
     """LangChain's own agent: the model's mistake comes back to it, then the answer, and the conversation ends."""
     tool = SecureCodeExecutor()
     codes = ["print(6 *)", "print(6 * 7)"]
@@ -137,7 +137,7 @@ def test_an_agent_calls_it():
     assert ("42\n", "It is 42.") == (right.artifact["stdout"], said[-1].content)
 
 
-def test_the_example(capsys):
+def test_langchain_example_works(capsys):
     """examples/langchain_agent.py does what its page says."""
     import langchain_agent
 

@@ -36,21 +36,21 @@ def chat_call(arguments, name="execute_code"):
     return {"id": "call_7", "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def test_the_seeds_schema():
+def test_openai_schema_is_that_of_the_readme():
     """The function is the seed's to the letter, and wrapped as each API wants it."""
     assert SEED == sandbox.FUNCTION
     assert {"type": "function", "function": SEED} == sandbox.CHAT_TOOL
     assert {"type": "function", **SEED, "strict": False} == sandbox.RESPONSES_TOOL
 
 
-def test_an_operator_narrows_the_schema():
+def test_openai_schema_follows_the_operator():
     """A model is offered what the operator allows."""
     fields = sandbox.function(operator(max_timeout_ms=20_000, languages=["python", "ts"]))["parameters"]["properties"]
     assert ["python", "typescript"] == fields["language"]["enum"]
     assert 20 == fields["timeout_seconds"]["maximum"]
 
 
-def test_chat_completions(stand_in):
+def test_openai_chat_completions_conversation_works(stand_in):
     """A conversation: a mistake, its correction, the answer; every message is what the client and the API take."""
     import openai_agent
 
@@ -63,7 +63,7 @@ def test_chat_completions(stand_in):
     assert "SyntaxError" in last[2]["content"]
 
 
-def test_responses(stand_in):
+def test_openai_responses_conversation_works(stand_in):
     """The same over Responses."""
     import openai_agent
 
@@ -74,7 +74,7 @@ def test_responses(stand_in):
     assert ["user", *["function_call", "function_call_output"] * 2] == kinds
 
 
-def test_async_client(stand_in):
+def test_openai_async_client_is_not_blocked(stand_in):
     """With the async client the tool's calls block no loop."""
     stand_in([{"code": "print(6 * 7)", "language": "python"}])
 
@@ -108,7 +108,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("arguments", "told"), WRONG)
-def test_bad_arguments_are_an_answer(arguments, told):
+def test_openai_bad_arguments_are_an_answer(arguments, told):
     """A model reads what was wrong, as the answer to its call; nothing is raised."""
     message = sandbox.handle_tool_call(chat_call(arguments))
     assert "call_7" == message["tool_call_id"]
@@ -117,19 +117,19 @@ def test_bad_arguments_are_an_answer(arguments, told):
 
 
 @pytest.mark.parametrize("call", [chat_call({}, "rm"), {"id": "x", "type": "custom", "custom": {}}, {}, None, 7])
-def test_another_tools_call_is_answered(call):
+def test_openai_call_of_another_tool_is_not_run(call):
     """A call that is not ours is not run."""
     assert "there is no tool" in sandbox.handle_tool_call(call)["content"]
 
 
 @pytest.mark.parametrize("seconds", [300, 10**12, 0, -1, 2.0, None])
-def test_time_is_clamped(seconds):
+def test_openai_timeout_is_clamped(seconds):
     """Any number of seconds is taken, and none is beyond the operator's ceiling."""
     call = chat_call({"code": "while True: pass", "language": "python", "timeout_seconds": seconds})
     assert "status: timeout" in sandbox.handle_tool_call(call, operator(max_timeout_ms=400))["content"]
 
 
-def test_limits_that_fit_no_call_are_the_operators_to_know(tmp_path):
+def test_openai_limits_that_fit_no_call_are_hidden(tmp_path):
     """What is wrong with the limits themselves is told to a model without a word of them."""
     limits = operator({"isolation": {"workspace": {"source": str(tmp_path), "mode": "rw"}}})
     content = sandbox.handle_tool_call(chat_call({"code": "1", "language": "python"}), limits)["content"]
@@ -137,7 +137,7 @@ def test_limits_that_fit_no_call_are_the_operators_to_know(tmp_path):
     assert str(tmp_path) not in content
 
 
-def test_cancelling_ends_the_sandbox():
+def test_openai_cancelled_call_ends_the_sandbox():
     """A cancelled call leaves nothing running (the leftover check looks)."""
 
     async def main():

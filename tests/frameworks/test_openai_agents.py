@@ -39,21 +39,21 @@ def outputs(model):
     return [item["output"] for item in model.requests[-1]["input"] if str(item.get("type")).endswith("_call_output")]
 
 
-def test_function_tool(stand_in):
+def test_openai_agents_function_tool_works(stand_in):
     """An agent calls `execute_code`, reads its mistake, and gets the answer."""
     model = stand_in()
     assert "42" in run(execute_code_tool())
     assert "SyntaxError" in outputs(model)[0]
 
 
-def test_function_tool_with_bad_arguments(stand_in):
+def test_openai_agents_function_tool_bad_arguments_are_a_result(stand_in):
     """Arguments that are no JSON come back as a result, and the run goes on."""
     model = stand_in(["{", {"code": "print(1)", "language": "python"}])
     run(execute_code_tool())
     assert outputs(model)[0].startswith("status: not run\nerror E1001")
 
 
-def test_shell_tool(stand_in):
+def test_openai_agents_shell_tool_works(stand_in):
     """Each command's streams and exit code reach the model, and nothing of ours is among them."""
     model = stand_in()
     run(shell_tool())
@@ -61,7 +61,7 @@ def test_shell_tool(stand_in):
     assert [first, {"stdout": "", "stderr": "", "outcome": {"type": "exit", "exit_code": 3}}] == outputs(model)[0]
 
 
-def test_shell_tool_says_what_ended_a_command(stand_in):
+def test_openai_agents_shell_tool_says_what_ended_a_command(stand_in):
     """A timeout is one; what a limit ended has our words behind it, in an output that no command can write."""
     model = stand_in([["echo so far; sleep 60"], ["python3 -c 'bytearray(10**9)'"], ["\0"]])
     run(shell_tool(operator({"resources": {"memory_bytes": 64 << 20}}, max_timeout_ms=1500)))
@@ -72,7 +72,7 @@ def test_shell_tool_says_what_ended_a_command(stand_in):
     assert "status: not run" in refused[0]["stderr"]
 
 
-def test_local_shell_tool(stand_in):
+def test_openai_agents_local_shell_tool_works(stand_in):
     """The older shell tool gets one text, with its command's output fenced."""
     model = stand_in([["echo $A; pwd"]])
     with warnings.catch_warnings():
@@ -83,14 +83,14 @@ def test_local_shell_tool(stand_in):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["code", "shell"])
-def test_the_example(stand_in, kind):
+def test_openai_agents_example_works(stand_in, kind):
     """examples/openai_agents_sdk.py ends with the answer."""
     stand_in()
     argv = [sys.executable, EXAMPLES / "openai_agents_sdk.py", kind]
     assert "42" in subprocess.run(argv, capture_output=True, text=True, check=True, timeout=250).stdout
 
 
-def test_outputs_can_be_sent(stand_in):
+def test_openai_agents_outputs_are_json(stand_in):
     """What goes back is JSON."""
     model = stand_in()
     run(shell_tool())

@@ -23,13 +23,13 @@ BLOCKS = [block for path in EVERY for block in blocks(path) if block.marker.star
 
 @pytest.mark.sandbox
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.marker)
-def test_block(block):
+def test_framework_page_block_works(block):
     """A block runs as it stands and prints what is written behind it."""
     done = subprocess.run([sys.executable, "-c", block.text], capture_output=True, text=True, timeout=50)
     assert matches(block.output, done.stdout), f"{block.name} printed\n{done.stdout}{done.stderr}"
 
 
-def test_versions_on_the_page_are_those_tested():
+def test_framework_page_versions_are_those_tested():
     """docs/agents.md names the version of each requirement, and that version is installed."""
     files = [*sorted(HERE.glob("requirements*.txt")), INTERFACES / "requirements.txt"]
     pins = set(re.findall(r"^([\w-]+)==([\d.]+)$", "".join(file.read_text() for file in files), re.MULTILINE))

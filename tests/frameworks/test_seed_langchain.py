@@ -39,6 +39,6 @@ def ran(line, capsule_cli):
         ("print(tool.run('x = bytearray(10**9)')[:14])", "Error: the com\n"),
     ],
 )
-def test_as_printed(line, answer, capsule_cli):
+def test_readme_langchain_tool_works_as_printed(line, answer, capsule_cli):
     """The class gives the output of a success, and the message of a failure."""
     assert answer == ran(line, capsule_cli)

@@ -41,7 +41,7 @@ ERAS = [("auto", "2026-07-28"), ("legacy", "2025-11-25")]
 
 @pytest.mark.needs("mcp")
 @pytest.mark.parametrize(("mode", "version"), ERAS)
-def test_python_client_round_trip(capsule_cli, mode, version):
+def test_mcp_python_client_connects_in_both_eras(capsule_cli, mode, version):
     """The official client connects in both eras, and checks every structured result against our output schema."""
 
     async def use(client):
@@ -60,7 +60,7 @@ def test_python_client_round_trip(capsule_cli, mode, version):
 
 @pytest.mark.needs("mcp")
 @pytest.mark.parametrize("mode", [mode for mode, _ in ERAS])
-def test_python_client_hears_of_progress_and_reads_files(capsule_cli, mode):
+def test_mcp_python_client_gets_progress_and_files(capsule_cli, mode):
     """Its progress callback is called, and it can read what a link in the answer names."""
     seen = []
 
@@ -80,7 +80,7 @@ def test_python_client_hears_of_progress_and_reads_files(capsule_cli, mode):
 
 
 @pytest.mark.needs("mcp")
-def test_python_client_cancels(capsule_cli):
+def test_mcp_python_client_cancels_a_call(capsule_cli):
     """A call that its task gave up is over for the server too: with one that would never end, the client still leaves."""
 
     async def use(client):
@@ -95,7 +95,7 @@ def test_python_client_cancels(capsule_cli):
 
 
 @pytest.mark.needs("jsonschema")
-def test_schemas_are_schemas_and_answers_keep_to_them():
+def test_mcp_schemas_are_valid_and_answers_match():
     """Both schemas of both tools are valid JSON Schema 2020-12, and answers of every kind are valid under the output's."""
     import jsonschema
 
@@ -120,7 +120,7 @@ def test_schemas_are_schemas_and_answers_keep_to_them():
 
 
 @pytest.mark.needs("mcp")
-def test_the_example(capsule_cli):
+def test_mcp_example_works(capsule_cli):
     """examples/mcp_client.py shows a mistake, the answer, and a picture."""
     done = subprocess.run([sys.executable, EXAMPLES / "mcp_client.py"], capture_output=True, text=True, timeout=60)
     assert (0, "") == (done.returncode, done.stderr)
@@ -142,7 +142,7 @@ CONFIGURATIONS = dict(re.findall(r"<!-- config: (\w+) -->\n```\n(.*?)```", PAGE.
 
 
 @pytest.mark.parametrize("key", CONFIGURATIONS)
-def test_configuration_starts_the_server(capsule_cli, key):
+def test_mcp_configuration_starts_the_server(capsule_cli, key):
     """Each block of the page, read as its client reads it, starts a server with the limits that it names."""
     text = CONFIGURATIONS[key].replace("/path/to/.venv/bin/capsule-run", str(capsule_cli))
     entry = (tomllib.loads if key == "mcp_servers" else json.loads)(text)[key]["sandbox"]
@@ -155,7 +155,7 @@ def test_configuration_starts_the_server(capsule_cli, key):
     assert ("killed", "memory") == (eaten["status"], eaten["error"]["cause"])
 
 
-def test_the_page_has_every_client():
+def test_mcp_page_has_every_client():
     """Four ways to write it down are on the page."""
     assert {"mcpServers", "servers", "context_servers", "mcp_servers"} == set(CONFIGURATIONS)
 
@@ -174,7 +174,7 @@ def npm(name, *words, **options):
 
 @pytest.mark.needs("mcp-npm")
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-def test_inspector_calls_a_tool(capsule_cli, tmp_path, era):
+def test_mcp_inspector_calls_a_tool(capsule_cli, tmp_path, era):
     """The inspector's command line calls `execute_code` and gets the answer, in both eras."""
     words = ["--cli", capsule_cli, "mcp", "--protocol-era", era, "--method", "tools/call"]
     words += ["--tool-name", "execute_code", "--tool-arg", "language=python", "code=print(6 * 7)"]
@@ -184,7 +184,7 @@ def test_inspector_calls_a_tool(capsule_cli, tmp_path, era):
 
 
 @pytest.mark.needs("mcp-npm")
-def test_inspector_finds_our_schemas_portable(capsule_cli, tmp_path):
+def test_mcp_inspector_finds_schemas_portable(capsule_cli, tmp_path):
     """Its strict check of what other clients and models accept as a tool's schema finds no error."""
     done = npm("mcp-inspector", "--cli", capsule_cli, "mcp", "--method", "tools/list", "--strict", cwd=tmp_path)
     assert 0 == done.returncode, done.stderr
@@ -210,7 +210,7 @@ SCENARIOS = [
 @pytest.mark.needs("mcp-npm")
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_conformance(scenario, tmp_path):
+def test_mcp_conformance_scenario_passes(scenario, tmp_path):
     """A scenario of the official conformance suite passes, with no check failed."""
     with Server() as server, Bridge(server) as bridge:
         done = npm("conformance", "server", "--url", bridge.url, "--scenario", scenario, cwd=tmp_path)

@@ -46,12 +46,12 @@ VERSIONS = [
 
 
 @pytest.mark.parametrize(("asked", "given"), VERSIONS)
-def test_the_client_s_revision_is_spoken(server, asked, given):
+def test_mcp_revision_of_the_client_is_used(server, asked, given):
     """A known revision is answered with itself, an unknown one with the newest that has a handshake."""
     assert given == initialize(server, asked)["protocolVersion"]
 
 
-def test_a_request_may_name_its_revision(server):
+def test_mcp_revision_in_a_request_is_used(server):
     """The revision without a handshake: each request carries its version, each result its kind and who answered."""
     found = server.ask("server/discover", _meta=ENVELOPE)
     assert "2026-07-28" in found["supportedVersions"]
@@ -65,7 +65,7 @@ def test_a_request_may_name_its_revision(server):
     assert (-32022, ["2026-07-28"]) == (error["code"], error["data"]["supported"])
 
 
-def test_earlier_revisions_get_no_later_fields(server):
+def test_mcp_revision_early_gets_no_later_fields(server):
     """Strict clients of the handshake revisions refuse fields that they do not know."""
     initialize(server)
     assert ({}, ["tools"]) == (server.ask("ping"), list(server.ask("tools/list")))
@@ -99,7 +99,7 @@ BAD_MESSAGES = [
 
 
 @pytest.mark.parametrize(("raw", "code"), BAD_MESSAGES, ids=[repr(raw)[:60] for raw, _ in BAD_MESSAGES])
-def test_what_is_wrong_is_answered_and_survived(server, raw, code):
+def test_mcp_message_malformed_is_answered_and_survived(server, raw, code):
     """A message that is none gets the error of JSON-RPC, and the next one is served."""
     server.write(raw + b"\n")
     assert code == server.receive()["error"]["code"]
@@ -119,13 +119,13 @@ SILENT = [
 
 
 @pytest.mark.parametrize("raw", SILENT)
-def test_what_wants_no_answer_gets_none(server, raw):
+def test_mcp_notification_gets_no_answer(server, raw):
     """Notifications, responses and blank lines are taken in silence."""
     server.write(raw + b"\n")
     assert {} == server.ask("ping")
 
 
-def test_a_line_without_end_is_thrown_away(server):
+def test_mcp_line_too_long_is_discarded(server):
     """40 MiB in one line are refused without being kept, and the next line is served."""
     for _ in range(40):
         server.write(b"x" * (1 << 20))
@@ -134,7 +134,7 @@ def test_a_line_without_end_is_thrown_away(server):
     assert {} == server.ask("ping")
 
 
-def test_a_batch_is_answered_as_one(server):
+def test_mcp_batch_is_answered_as_one(server):
     """An array of messages gets one array of the answers that are due, also when one of them is a call."""
     call = {"name": "execute_command", "arguments": {"command": "echo hi"}}
     server.send([
@@ -151,7 +151,7 @@ def test_a_batch_is_answered_as_one(server):
 # --- calls ------------------------------------------------------------------------------------------------------------
 
 
-def test_code_and_command(server):
+def test_mcp_tools_run_code_and_commands(server):
     """Both tools run what they say, and answer with text for the model and the same as data."""
     code = server.python("print(6 * 7)")
     assert (False, "42\n", 0) == (
@@ -164,7 +164,7 @@ def test_code_and_command(server):
     assert "CBA" == command["structuredContent"]["stdout"].strip()
 
 
-def test_a_failure_says_what_to_change(server):
+def test_mcp_failure_says_what_to_change(server):
     """A traceback, its line and the cause reach the model as an error result."""
     answer = server.python("x = 1\nnumber + x\n")
     assert answer["isError"]
@@ -191,7 +191,7 @@ BAD_ARGUMENTS = [
 
 
 @pytest.mark.parametrize(("params", "code", "words"), BAD_ARGUMENTS)
-def test_wrong_arguments_are_a_result(server, params, code, words):
+def test_mcp_arguments_invalid_are_a_result(server, params, code, words):
     """Nothing runs, and the model reads which argument is wrong: also one by which it would have raised a limit."""
     answer = server.ask("tools/call", **params)
     assert (True, "not run", code) == (
@@ -202,7 +202,7 @@ def test_wrong_arguments_are_a_result(server, params, code, words):
     assert words in answer["content"][0]["text"]
 
 
-def test_calls_run_beside_each_other(server):
+def test_mcp_calls_are_concurrent(server):
     """Two calls that wait for each other's end would never end one after the other; here the short one is first."""
     slow = server.start("tools/call", name="execute_command", arguments={"command": "sleep 60"})
     assert "quick\n" == server.call("execute_command", command="echo quick")["structuredContent"]["stdout"]
@@ -210,7 +210,7 @@ def test_calls_run_beside_each_other(server):
     assert {} == server.ask("ping")
 
 
-def test_many_calls_at_once_all_answer(server):
+def test_mcp_calls_over_the_limit_wait_and_answer(server):
     """More calls than may run together wait for their turn, and each gets its own answer."""
     wanted = {
         server.start("tools/call", name="execute_command", arguments={"command": f"echo {n}"}): f"{n}\n"
@@ -220,7 +220,7 @@ def test_many_calls_at_once_all_answer(server):
     assert wanted == {answer["id"]: answer["result"]["structuredContent"]["stdout"] for answer in answers}
 
 
-def test_progress_only_for_who_asked(server):
+def test_mcp_progress_is_sent_only_on_request(server):
     """With a token a long call is heard of while it runs; the answer comes last. Without one, there is the answer only."""
     arguments = {"command": "sleep 1.5"}
     call = server.start("tools/call", name="execute_command", arguments=arguments, _meta={"progressToken": "tok"})
@@ -269,7 +269,7 @@ def start_long_run(server):
     return call, below
 
 
-def test_cancelling_kills(server):
+def test_mcp_cancelled_call_leaves_no_process(server):
     """A cancelled call leaves no process, and gets no answer: the next one that comes is to the next request."""
     call, below = start_long_run(server)
     server.send(
@@ -288,7 +288,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_the_end_of_the_server_is_the_end_of_its_runs(end):
+def test_mcp_server_end_ends_its_runs(end):
     """However it ends, nothing of its calls goes on; by its client's or a signal's wish it ends with 0."""
     server = Server()
     _call, below = start_long_run(server)
@@ -301,7 +301,7 @@ def test_the_end_of_the_server_is_the_end_of_its_runs(end):
     server.process.stderr.close()
 
 
-def test_a_client_that_does_not_read_holds_nothing_up(server):
+def test_mcp_client_that_does_not_read_blocks_nothing(server):
     """Answers wait in our memory: a hundred that nobody reads, more than a pipe holds, and the server still takes calls."""
     for _ in range(100):
         server.start("tools/list")
@@ -310,7 +310,7 @@ def test_a_client_that_does_not_read_holds_nothing_up(server):
     assert [{"tools"}] * 100 + [set()] == kinds
 
 
-def test_nothing_but_the_protocol_on_stdout():
+def test_mcp_stdout_has_only_the_protocol():
     """Every line of stdout is a JSON-RPC message, whatever the programs print, and stderr stays empty."""
     noise = {"command": 'echo \'{"jsonrpc":"2.0","id":1,"result":{}}\'; echo err >&2; exit 3'}
     lines = [
@@ -339,7 +339,7 @@ open(b'bad\\xff\\nname', 'w').write('odd')
 """
 
 
-def test_produced_files_come_back(server):
+def test_mcp_files_produced_are_returned(server):
     """An image is an image by its bytes, a short text is in the answer, the rest can be read; a link is not followed."""
     answer = server.python(MAKE_FILES)
     kinds = [(block["type"], block.get("name") or block.get("mimeType") or block["resource"]["uri"].rpartition("/")[2])
@@ -357,7 +357,7 @@ def test_produced_files_come_back(server):
     assert {"plot.png", "notes.txt"} < {row["name"] for row in server.ask("resources/list")["resources"]}
 
 
-def test_files_go_in_and_do_not_echo_back(server):
+def test_mcp_files_sent_are_not_echoed(server):
     """What a call brings is there, and comes back only when it was changed."""
     answer = server.python(
         "print(open('d/in.txt').read()); open('n', 'a').write('!')", files={"d/in.txt": "abc", "n": "1"}
@@ -366,7 +366,7 @@ def test_files_go_in_and_do_not_echo_back(server):
     assert ["n"] == [row["path"] for row in answer["structuredContent"]["files"]]
 
 
-def test_a_thousand_files_do_not_flood_the_model(server):
+def test_mcp_files_by_the_thousand_are_counted(server):
     """The answer names twenty files and counts the others."""
     answer = server.python("for n in range(1000): open(f'f{n}', 'w')")
     assert (20, 980) == (len(answer["structuredContent"]["files"]), answer["structuredContent"]["files_omitted"])
@@ -375,7 +375,7 @@ def test_a_thousand_files_do_not_flood_the_model(server):
 # --- the operator -----------------------------------------------------------------------------------------------------
 
 
-def test_the_operator_s_limits_hold():
+def test_mcp_operator_limits_hold():
     """Memory, time and output are the operator's; what a model asks for is brought below the ceiling."""
     with Server("--memory", "64M", "--timeout", "1000") as server:
         tools = server.ask("tools/list")["tools"]
@@ -386,7 +386,7 @@ def test_the_operator_s_limits_hold():
         assert ("timeout", "so far\n") == tuple(long["structuredContent"][name] for name in ("status", "stdout"))
 
 
-def test_the_environment_is_read_and_the_command_line_wins(tmp_path):
+def test_mcp_options_of_the_command_line_win(tmp_path):
     """CAPSULE_RUN_ variables are options; what both give, the command line says."""
     tmp_path.joinpath("given").write_text("from the host")
     tmp_path.chmod(0o755)
@@ -413,7 +413,7 @@ ANNOTATIONS = [
 
 
 @pytest.mark.parametrize(("options", "hints"), ANNOTATIONS)
-def test_annotations_follow_what_the_operator_shares(options, hints):
+def test_mcp_annotations_follow_what_is_shared(options, hints):
     """Read-only is said only where no call can change anything that outlives it, or reach anybody."""
     with Server(*options) as server:
         annotations = server.ask("tools/list")["tools"][0]["annotations"]
@@ -432,7 +432,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("options", "env", "words"), REFUSED)
-def test_a_wrong_limit_stops_the_server(options, env, words):
+def test_mcp_limit_invalid_stops_the_server(options, env, words):
     """A limit that cannot be read is not one that is left out: the server does not start, and says why on stderr."""
     with Server(*options, env=env) as server:
         out, err = server.process.communicate(timeout=SECONDS)
@@ -440,7 +440,7 @@ def test_a_wrong_limit_stops_the_server(options, env, words):
     assert words in err.decode()
 
 
-def test_help_names_every_limit(capfd):
+def test_mcp_help_names_every_limit(capfd):
     """The help has each option that the server takes, and none that it refuses."""
     assert 0 == mcp.main(["--help"])
     said = capfd.readouterr().out
@@ -448,7 +448,7 @@ def test_help_names_every_limit(capfd):
     assert [] == [name for name in ("--json", "--dry-run", "--execution-id") if f"  {name} " in said]
 
 
-def test_no_path_of_the_host_reaches_the_model(tmp_path):
+def test_mcp_setup_error_hides_host_paths(tmp_path):
     """Where a sandbox cannot be made, the model reads that it is not its fault, and the operator's log says which path."""
     place = tmp_path.resolve() / "secret-name"
     place.mkdir()
@@ -465,7 +465,7 @@ def test_no_path_of_the_host_reaches_the_model(tmp_path):
     assert "E2004" == answer["result"]["structuredContent"]["error"]["code"]
 
 
-def test_limits_that_fit_no_call_are_the_operator_s_to_read(tmp_path):
+def test_mcp_limits_that_fit_no_call_are_in_the_log(tmp_path):
     """Into a workspace of the host's no file can be put: the model reads that it is not set up, the log says why."""
     place = tmp_path.resolve()
     with Server("--workspace", f"{place}:ro", "--require", "overlay") as server:
@@ -477,7 +477,7 @@ def test_limits_that_fit_no_call_are_the_operator_s_to_read(tmp_path):
     assert (True, True) == ("E1009" in log["params"]["data"], b"E1009" in err)
 
 
-def test_nobody_is_told_of_a_cancelled_call(monkeypatch):
+def test_mcp_cancelled_call_is_not_due(monkeypatch):
     """A cancelled call that has not ended yet is not due: waiting for it must not become a loop without a wait."""
     calls, call = Calls(), Call(None, None, lambda _seconds, _request: None)
     monkeypatch.setitem(calls._calls, 1, call)
@@ -486,13 +486,13 @@ def test_nobody_is_told_of_a_cancelled_call(monkeypatch):
     assert calls.wait_seconds() is None
 
 
-def test_started_by_hand(capsule_cli):
+def test_mcp_server_started_by_hand_serves(capsule_cli):
     """The installed command serves like the module."""
     with Server(argv=[capsule_cli]) as server:
         assert "42\n" == server.python("print(42)")["structuredContent"]["stdout"]
 
 
-def test_an_ordinary_user_is_served(as_user):
+def test_mcp_server_of_an_ordinary_user_serves(as_user):
     """The same for an account without rights, started through the shell as a client would."""
     line = {"jsonrpc": "2.0", "id": 1, "method": "tools/call",
             "params": {"name": "execute_command", "arguments": {"command": "id -u; sleep 0.1"}}}  # fmt: skip
@@ -508,7 +508,7 @@ def test_an_ordinary_user_is_served(as_user):
     assert (0, b"1000\n\n") == (done.returncode, done.stdout), done
 
 
-def test_calls_beyond_those_that_may_wait_are_refused_and_the_server_goes_on(server):
+def test_mcp_calls_beyond_the_queue_are_refused(server):
     """Of 300 calls at once 108 are taken, the others get an error at once, and the server still answers."""
     for _ in range(300):
         server.start("tools/call", name="execute_command", arguments={"command": "sleep 60"})
@@ -516,7 +516,7 @@ def test_calls_beyond_those_that_may_wait_are_refused_and_the_server_goes_on(ser
     assert ([-32000] * 192, {}) == (refused, server.ask("ping"))
 
 
-def test_a_call_for_which_the_host_has_no_thread_is_refused_and_the_server_goes_on(monkeypatch):
+def test_mcp_call_without_thread_is_refused(monkeypatch):
     """Where no thread can be started, a call is refused and its id is free again."""
 
     def no_thread(_self):

@@ -50,7 +50,7 @@ def left(group):
 
 @pytest.mark.parametrize("kind", ["writable", "host"])
 @pytest.mark.parametrize("uid", [0, USER], ids=["root", "user"])
-def test_alone_in_a_container(group, kind, uid):
+def test_delegation_alone_in_a_container_moves_itself(group, kind, uid):
     """Process 1 of a container that may write its own group moves itself to a leaf of it, and all limits are the kernel's.
 
     Also where it could make groups beside its own, in which the container's limit would not hold.
@@ -67,7 +67,7 @@ def test_alone_in_a_container(group, kind, uid):
     assert 1 == len(left(group))
 
 
-def test_nobody_else_is_moved(group):
+def test_delegation_moves_no_other_process(group):
     """With the entrypoint in the same group nothing can be given to its children: it stays there, and the hint says so."""
     caller = contained(group, "writable", entrypoint="")
     assert "watch" == caller.mechanism("memory")
@@ -76,7 +76,7 @@ def test_nobody_else_is_moved(group):
     assert ([], "") == (left(group), (group / "cgroup.subtree_control").read_text().strip())
 
 
-def test_an_entrypoint_in_a_leaf(group):
+def test_delegation_with_entrypoint_in_a_leaf_works(group):
     """What the hint asks for is enough: with the entrypoint in a leaf, the container's own root gives its children limits."""
     response = contained(group, "writable", entrypoint="init")(
         HOG, resources={"memory_bytes": 64 * MIB}, require=["cgroup2"]
@@ -88,7 +88,7 @@ def test_an_entrypoint_in_a_leaf(group):
     )
 
 
-def test_a_read_only_mount(group):
+def test_delegation_with_read_only_mount_uses_the_last_mechanism(group):
     """The default of container engines gives nothing: the limits stand on the last rung, and the hint says what to change."""
     caller = contained(group, "readonly")
     response = caller(HOG, resources={"memory_bytes": 96 * MIB})
@@ -122,7 +122,7 @@ def session(needs, monkeypatch):
     Path("/run/systemd/system").rmdir()
 
 
-def test_the_command_of_the_hint(session):
+def test_delegation_hint_command_works(session):
     """On a host with systemd the hint names a command, which, typed as it stands, gives an ordinary account its groups."""
     enter, environment = session
     login = Caller("login", ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"])

@@ -18,7 +18,7 @@ WHY = {
     "root": "needs root",
 }
 # Tests that ask no caller for a rung are about version 2, and run in the guest.
-NOT_THERE = {"nothing is swapped": "no swap there"}
+NOT_THERE = {"memory is never swapped": "no swap there"}
 ELSEWHERE = "on the machine" if GUEST else "in the guest"
 
 

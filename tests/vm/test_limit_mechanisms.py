@@ -67,7 +67,7 @@ def grouped(who, needs):
     return who
 
 
-def test_the_rung_is_the_one_that_this_place_has(who):
+def test_limit_mechanism_is_the_best_of_this_place(who):
     """In the guest everything stands on version 2, for root and in a delegated subtree; nothing is silently lower."""
     limits = who(["true"])["isolation"]["limits"]
     found = {limits[name] for name in ("memory", "processes", "cpu_shares")}
@@ -114,7 +114,7 @@ time.sleep(60)
 """
 
 
-def test_a_crowd_does_not_make_the_watch_late(who, needs):
+def test_memory_watch_is_not_late_under_load(who, needs):
     """The watch has turns of its own: what else its caller's session does with the processors costs it no time."""
     needs("last rung", present=RUNG_OF[who.name] == "watch")
     crowded = Caller(who.name, [*who.prefix, *PYTHON, CROWD])
@@ -123,7 +123,7 @@ def test_a_crowd_does_not_make_the_watch_late(who, needs):
     assert len(response["stdout"]) * (MIB >> 2) <= 64 * MIB * 1.25
 
 
-def test_files_that_are_brought_are_memory(who):
+def test_memory_counts_input_files(who):
     """What a request brings counts for its memory limit and its peak, though it is there before the command."""
     touch = "held = bytearray(b'x') * ({} << 20)"
     asked = {"files": {"brought": "x" * (24 * MIB)}, "resources": {"memory_bytes": 64 * MIB}}
@@ -134,7 +134,7 @@ def test_files_that_are_brought_are_memory(who):
         assert 32 * MIB <= passed["metrics"]["max_memory_bytes"] <= 40 * MIB
 
 
-def test_processes_end_at_their_limit(who):
+def test_process_limit_is_exact(who):
     """Exactly `max_pids` processes are there at a time, and the next one is refused."""
     code = """
 import os, time
@@ -158,7 +158,7 @@ BOMBS = [":(){ :|:& };:" + ("; sleep 2" if GUEST else ""), ":(){ :|:& };:; sleep
 
 
 @pytest.mark.parametrize("bomb", BOMBS, ids=["left behind", "at the deadline"])
-def test_a_fork_bomb_ends(who, bomb):
+def test_fork_bomb_ends_with_its_run(who, bomb):
     """The shell's fork bomb is bounded, ends with its run as killed by the process limit, and leaves nothing."""
     response = who(["bash", "-c", bomb], resources={"max_pids": 20}, timeout_ms=5000)
     assert ("killed", 137, "E4002") == (response["status"], response["exit_code"], response["error"]["code"]), response
@@ -190,7 +190,7 @@ def _shares(grouped, seconds):
 
 
 @pytest.mark.limit(400)
-def test_weights_share_a_processor(grouped):
+def test_cpu_weights_share_a_processor(grouped):
     """Two runs with weights 1 and 4 on one busy processor get 1 to 4 of it, within 15 %.
 
     By the time that the kernel shares out, not by what was computed in it: what the host takes from the guest's processor
@@ -202,7 +202,7 @@ def test_weights_share_a_processor(grouped):
     assert 4 * 0.85 <= tried[-1] <= 4 * 1.15, tried
 
 
-def test_a_quota_holds(grouped):
+def test_cpu_quota_holds(grouped):
     """A run with a quota of 0.25 processors computes a quarter of its time, within 10 %."""
     response = grouped.python(SPIN.format(5), resources={"cpu_quota": 0.25})
     share = response["metrics"]["cpu_ms"] / response["metrics"]["wall_ms"]
@@ -225,7 +225,7 @@ while time.monotonic() < end:
 """
 
 
-def test_processor_time_of_children_that_nobody_waits_for(grouped):
+def test_cpu_time_counts_children_nobody_waits_for(grouped):
     """A group counts it, and the launcher asks the group: such a run is ended as any other."""
     response = grouped.python(SPIN_UNSEEN, resources={"cpu_time_ms": 500}, timeout_ms=60_000)
     details = response["error"]["details"]
@@ -233,7 +233,7 @@ def test_processor_time_of_children_that_nobody_waits_for(grouped):
     assert 500 <= details["observed_ms"] < 1000
 
 
-def test_a_quota_without_a_group_is_refused(who, needs):
+def test_cpu_quota_without_cgroup_is_e2007(who, needs):
     """Where no group can be had, what needs one is E2007 before any code runs, with what to do."""
     needs("last rung", present=RUNG_OF[who.name] == "watch")
     for resources in ({"cpu_quota": 0.5}, {"io_read_bps": MIB}):
@@ -241,7 +241,7 @@ def test_a_quota_without_a_group_is_refused(who, needs):
         assert ("E2007", True) == (error["code"], bool(error["hint"]))
 
 
-def test_a_required_rung_is_there_or_refused(who):
+def test_required_mechanism_is_there_or_e2007(who):
     """`require` of the rung in force passes, of another is E2007 with the mechanisms, and says what to do."""
     mine = RUNG_OF[who.name]
     for name in ("cgroup1", "cgroup2"):
@@ -256,7 +256,7 @@ def test_a_required_rung_is_there_or_refused(who):
             )
 
 
-def test_the_peak_is_true(who):
+def test_memory_peak_is_true(who):
     """The peak of a program that touches exactly 64 MiB more than another is 64 MiB more, within 5 %."""
     code = "import time\nheld = bytearray(b'x') * ({} << 20)\ntime.sleep(0.3)"
     without, touched = (
@@ -266,7 +266,7 @@ def test_the_peak_is_true(who):
     assert 64 * MIB * 0.95 <= touched - without <= 64 * MIB * 1.05
 
 
-def test_the_peak_without_the_kernels_own(needs, monkeypatch):
+def test_memory_peak_without_kernel_file_is_sampled(needs, monkeypatch):
     """Where the group keeps no peak (Linux before 5.19), the launcher's looks stand in, the result says so, and the limit is
     the group's all the same.
     """
@@ -302,7 +302,7 @@ else:
     )
 
 
-def test_version_2_where_version_1_was_expected(needs, monkeypatch):
+def test_cgroup_v2_found_late_retries_the_run(needs, monkeypatch):
     """Where looking for groups was put off, and they turn out to be such as init is born in, the run begins anew."""
     needs("guest", present=GUEST)
     monkeypatch.setattr(discover, "can_wait", lambda _request: not discover._found)
@@ -312,7 +312,7 @@ def test_version_2_where_version_1_was_expected(needs, monkeypatch):
     assert (True, "cgroup2") == (result.ok, result.isolation["limits"]["memory"])
 
 
-def test_the_group_is_out_of_reach_and_gone(grouped):
+def test_cgroup_is_out_of_reach_and_removed(grouped):
     """Inside there is no group to see or to write; afterwards there is none."""
     code = """
 import os
@@ -323,7 +323,7 @@ print(os.path.exists("/sys/fs/cgroup"), any("cgroup" in line.split(" - ")[1] for
     assert [] == grouped.groups()
 
 
-def test_twenty_at_once(who):
+def test_cgroup_of_twenty_sandboxes_at_once_is_removed(who):
     """Twenty sandboxes at a time, each with its own limit, all end well and leave no group."""
     runs = [who.start(["sleep", "1"]) for _ in range(20)]
     assert [None] * 20 == [who.end(run).get("error") for run in runs]
@@ -342,7 +342,7 @@ def _children(pid):
 
 
 @pytest.mark.parametrize("killed", ["python", "launcher", "both"])
-def test_a_killed_owner_leaves_no_group(grouped, killed):
+def test_cgroup_of_a_killed_owner_is_removed(grouped, killed):
     """SIGKILL of Python, of the launcher, or of both: the group is removed by who is left, or by the next start."""
     run = grouped.start(["sleep", "60"])
     _wait(
@@ -364,7 +364,7 @@ def test_a_killed_owner_leaves_no_group(grouped, killed):
     _wait(lambda: grouped.groups() == [])
 
 
-def test_a_living_owner_is_never_swept(grouped):
+def test_cgroup_of_a_living_owner_is_kept(grouped):
     """A start of another run leaves the group of one that runs, and it ends as it should."""
     run = grouped.start(["sleep", "2"])
     _wait(lambda: bool(_children(run.pid)))
@@ -373,7 +373,7 @@ def test_a_living_owner_is_never_swept(grouped):
     assert "success" == grouped.end(run)["status"]
 
 
-def test_alone_in_a_delegated_group(needs):
+def test_cgroup_delegated_caller_moves_to_a_leaf(needs):
     """A caller who is alone in a group of its own moves to a leaf of it, since a group with processes gives no controllers."""
     needs("guest", present=GUEST)
     alone = caller("alone")
@@ -395,7 +395,7 @@ def swap(needs):
     Path("/dev/ubda").write_bytes(bytes(4096))
 
 
-def test_nothing_is_swapped(swap, monkeypatch):
+def test_memory_is_never_swapped(swap, monkeypatch):
     """Where the kernel has swap, what would have to be swapped out is ended instead; without our knob it would go on."""
     hog, asked = [*PYTHON, "held = bytearray(b'x') * (40 << 20)"], {"memory": "32M", "timeout_ms": 60_000}
     ended = capsule_run.run(hog, **asked)
@@ -424,7 +424,7 @@ def on_disk():
 
 
 @pytest.mark.parametrize("limit", [{"io_read_bps": MIB}, {"io_read_iops": 20}], ids=["bytes", "operations"])
-def test_io_is_limited(who, needs, on_disk, limit):
+def test_io_limit_holds(who, needs, on_disk, limit):
     """Reads of a disk at 1 MiB, or 20 operations, a second take as long as that, within 20 %, and are counted."""
     place = on_disk
     place.joinpath("data").write_bytes(bytes(5 * MIB))

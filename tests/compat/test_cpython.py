@@ -20,7 +20,7 @@ def ends():
 
 
 @pytest.mark.limit(900)
-def test_what_passes_outside_does_not_fail_inside(ends):
+def test_cpython_cases_that_pass_outside_pass_inside(ends):
     """Of thousands of cases those alone fail inside that are listed, each with its reason."""
     outside, inside = ends
     passed = [name for name, state in outside.items() if state == "passed"]
@@ -32,12 +32,12 @@ def test_what_passes_outside_does_not_fail_inside(ends):
     assert [] == [name for name in worse if reason(name) is None]
 
 
-def test_enough_of_it_ran(ends):
+def test_cpython_comparison_is_of_thousands_of_cases(ends):
     """The comparison is of thousands of cases; a runner that ran nothing would find no difference."""
     assert all(sum(state == "passed" for state in side.values()) > 5000 for side in ends)
 
 
-def test_every_exception_has_a_reason():
+def test_cpython_exceptions_have_reasons():
     """An exception without a word of why is none."""
     assert all(len(why) > 10 for why in EXCEPTIONS.values())
     assert os.environ["CAPSULE_COMPAT"]

@@ -30,7 +30,7 @@ def _program(problem):
 
 
 @pytest.mark.limit(200)
-def test_every_problem_is_solved_inside():
+def test_humaneval_solutions_pass_inside():
     """Each solution that passes its test outside passes it inside, under the default limits."""
     if not PROBLEMS:
         pytest.skip("needs corpus")
@@ -44,7 +44,7 @@ def test_every_problem_is_solved_inside():
     assert [] == wrong
 
 
-def test_a_wrong_solution_is_seen():
+def test_humaneval_wrong_solution_is_seen():
     """The check above can fail: a solution that is wrong is not `solved`."""
     if not PROBLEMS:
         pytest.skip("needs corpus")

@@ -25,7 +25,7 @@ def numpy(needs):
 
 
 @pytest.mark.limit(120)
-def test_smoke(numpy):
+def test_numpy_results_equal_those_outside(numpy):
     """Matrices, transforms, files mapped into memory: the same numbers."""
     expected = outside([sys.executable, "-c", SMOKE])
     assert 0 == expected.code, expected.why
@@ -34,7 +34,7 @@ def test_smoke(numpy):
 
 
 @pytest.mark.limit(600)
-def test_its_own_tests(numpy):
+def test_numpy_own_tests_pass_as_outside(numpy):
     """As many of numpy's own tests pass, and as few fail."""
 
     def counts(end):

@@ -251,7 +251,7 @@ WALLS = {
 
 
 @pytest.mark.parametrize("wall", WALLS)
-def test_a_wall_that_the_kernel_alone_answers_for_makes_a_hint(inside_as_caller, wall):
+def test_hint_for_kernel_refusal_without_listener_is_given(inside_as_caller, wall):
     """Mounts and namespaces tell nobody outside; what the command says of them makes a hint, and nothing of `denied`."""
     script, option = WALLS[wall]
     response = inside_as_caller(["sh", "-c", script])

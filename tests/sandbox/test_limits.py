@@ -60,7 +60,7 @@ def test_output_of_exactly_the_limit_is_whole(inside):
     assert ("success", False, 1000) == (response["status"], response["stdout_truncated"], response["stdout_bytes"])
 
 
-def test_an_output_limit_of_zero_allows_silence(inside):
+def test_output_limit_of_zero_allows_no_byte(inside):
     """Zero means none: silence passes, one byte is over."""
     assert "success" == inside(["true"], resources={"max_output_bytes": 0})["status"]
     assert "E4003" == code_of(inside(["echo"], resources={"max_output_bytes": 0}))

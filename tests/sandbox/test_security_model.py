@@ -23,7 +23,7 @@ def _functions(file):
     }
 
 
-def test_every_promise_names_a_test_that_exists():
+def test_security_page_promises_name_existing_tests():
     """Each numbered promise names at least one test function, and each that it names is there."""
     for line in _lines("Promises"):
         named = TEST.findall(line)
@@ -31,14 +31,14 @@ def test_every_promise_names_a_test_that_exists():
         assert [] == [f"{file}::{name}" for file, name in named if name not in _functions(file)], line
 
 
-def test_promises_and_non_promises_are_numbered_and_as_many():
+def test_security_page_promises_and_non_promises_are_numbered():
     """Numbers count from 1 without a gap, and the non-promises are no footnote."""
     for section in ("Promises", "Non-promises"):
         assert list(range(1, len(_lines(section)) + 1)) == [int(line.partition(".")[0]) for line in _lines(section)]
     assert len(_lines("Non-promises")) >= 10
 
 
-def test_every_layer_says_what_happens_if_it_alone_fails():
+def test_security_page_layers_say_what_happens_if_they_fail():
     """The table of layers has no empty cell."""
     text = REPOSITORY.joinpath("docs", "security-model.md").read_text()
     rows = [line for line in text.split("\n## Layers\n")[1].split("\n## ")[0].splitlines() if line.startswith("| ")]

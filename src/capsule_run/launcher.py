@@ -287,7 +287,7 @@ def _spawn(path: str, control: int, stderr: int | None) -> int:
     except OSError as error:
         why = posix.strerror(error.errno or 0).lower()
         if error.errno == EPERM:  # not because of the file: libc could not create a process
-            hint = "a seccomp filter around this process refuses `clone3`: it has to answer ENOSYS, as newer container engines do"
+            hint = "a seccomp filter around this process denies `clone3`: it must return ENOSYS, as newer container engines do"
             raise CapsuleError("E2005", f"cannot start the core: {why}", hint=hint) from None
         if error.errno in (ENOENT, EACCES, ENOTDIR):
             raise CapsuleError("E2003", f"cannot run the core `{path}`: {why}") from None

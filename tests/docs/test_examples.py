@@ -22,7 +22,7 @@ EXPECTED = {
     "monitoring-sdk": ["hello ['audit.jsonl', 'runs.prom']"],
     "ledger": ['"processes": [', '"/bin/true"'],
     "postmortem": ['"status": "timeout"', '"postmortem": {'],
-    "refused": ["refused `ptrace` by `python3` (EPERM): no profile allows it"],
+    "refused": ["denied `ptrace` by `python3` (EPERM): no profile allows it"],
     "policy": ["  strict   x86_64 55", "strict -> default:", '"process",'],
     "json": ['"exit_code": 3', '"stdout": "2\\n"', '"message": "the command exited with code 3: oops"'],
 }

@@ -204,7 +204,7 @@ def test_input_from_a_descriptor_of_the_caller_works(inside, place):
 def test_descriptor_of_ours_by_number_is_refused(inside, number):
     """Our own descriptors, which lie above 2, can be named neither for reading nor for writing."""
     done = inside.cli("--no-workspace", "--audit-log", f"/dev/fd/{number}", "--", "true", timeout=SECONDS)
-    assert f"descriptor {number} is not one that the caller has passed on".encode() in done.stderr
+    assert f"descriptor {number} was not passed on by the caller".encode() in done.stderr
 
 
 def test_input_from_a_silent_pipe_times_out(monkeypatch):

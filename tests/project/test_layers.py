@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "src" / "capsule_run"
 CORE = REPOSITORY / "core"
 
-LAYER_LINE = re.compile(r"^([\w ,/]+?)  +(pure|system|runs|door|-)  +\S")
+LAYER_LINE = re.compile(r"^([\w ,/]+?)  +(pure|system|runs|interface|-)  +\S")
 ROOT_FILES = {"__init__", "__main__", "_bundle", "_bundle_writer"}  # the start of the command, above everything
 
 

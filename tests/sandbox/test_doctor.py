@@ -49,7 +49,7 @@ def test_doctor_without_the_core_exits_with_125(inside_as_caller, tmp_path):
     done = subprocess.run([sys.executable, "-I", "-S", copy / "__main__.py", "doctor"], capture_output=True, text=True)
     assert 125 == done.returncode
     assert "problem  core" in done.stdout
-    assert "remedy: install again" in done.stdout
+    assert "remedy: reinstall" in done.stdout
 
 
 @pytest.mark.limit(120)

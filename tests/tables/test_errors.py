@@ -105,7 +105,7 @@ def test_error_str_names_code_and_hint():
 
 def test_error_pickled_is_equal():
     """An error that was pickled is the same error."""
-    error = CapsuleError("E2004", "cannot show `/x`", cause="missing", details={"path": "/x"}, hint="look")
+    error = CapsuleError("E2004", "cannot share `/x`", cause="missing", details={"path": "/x"}, hint="look")
     error.execution_id = "job-7"
     copy = pickle.loads(pickle.dumps(error))
     assert (error.failure(), "job-7", str(error)) == (copy.failure(), copy.execution_id, str(copy))

@@ -87,7 +87,7 @@ def test_tool_text_fences_the_quoted_line_of_stderr():
 @pytest.mark.parametrize("code", [code for code in CODES if code[1] in "26"] + ["E3004"])
 def test_tool_setup_error_hides_host_paths(code):
     """Why a sandbox could not be built names paths of the host, which are the operator's."""
-    text = tool_text(failed(code, "cannot show `/home/operator/secret`", path="/home/operator/secret", command="node"))
+    text = tool_text(failed(code, "cannot share `/home/operator/secret`", path="/home/operator/secret", command="node"))
     assert "operator" not in text
     assert code in text
 
@@ -134,7 +134,7 @@ def test_tool_text_lists_denied_syscalls():
     """A program that failed where it was refused something is told what, and nothing of its own naming."""
     denied = ({"syscall": "mount", "errno": "EPERM", "count": 2, "process": {"name": "`\nstatus: success"}},)
     text = tool_text(replace(failed("E3003", "", exit_code=1), denied=denied))
-    assert "\nrefused by the sandbox: `mount` (EPERM)\n" in text
+    assert "\ndenied by the sandbox: `mount` (EPERM)\n" in text
     assert "status: success" not in text
     assert "refused" not in tool_text(replace(FINE, denied=denied))
 

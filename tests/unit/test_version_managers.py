@@ -84,7 +84,7 @@ def test_shim_of_asdf_is_an_error_with_the_command_to_ask(tmp_path):
     tmp_path.joinpath(".asdf", "shims").mkdir(parents=True)
     with pytest.raises(CapsuleError) as caught:
         seen_through(str(tmp_path / ".asdf" / "shims" / "node"), home=str(tmp_path), directory="/")
-    assert ("E2004", 'name the program itself: `--tool "$(asdf which node)"`') == (caught.value.code, caught.value.hint)
+    assert ("E2004", 'use the program itself: `--tool "$(asdf which node)"`') == (caught.value.code, caught.value.hint)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ _ADVICE = {
     "cpu_time": "compute less; the limit cannot be raised from here",
     "disk": "write less to files; the limit cannot be raised from here",
     "files": "write smaller files, or hold fewer of them open; the limit cannot be raised from here",
-    "forbidden_syscall": "the sandbox forbids this; reach the goal in another way",
+    "forbidden_syscall": "the sandbox forbids this; solve the task in another way",
     "not_found": "use a program that is installed, or do it in code",
     "not_visible": "use a program that is installed, or do it in code",
     "not_executable": "make the file executable, or call its interpreter",
@@ -94,7 +94,7 @@ def _refused(result: Result) -> list[str]:
         return []
     calls = [f"`{call['syscall']}` ({call['errno']})" for call in result.denied[:_MOST_CALLS]]
     more = len(result.denied) - len(calls)
-    return [f"refused by the sandbox: {', '.join(calls)}" + (f" and {more} more" if more else "")]
+    return [f"denied by the sandbox: {', '.join(calls)}" + (f" and {more} more" if more else "")]
 
 
 def _fence(text: str) -> list[str]:

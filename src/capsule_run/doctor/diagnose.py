@@ -28,8 +28,8 @@ CONTAINER_FLAGS = {
     "podman": "start it with `--security-opt unmask=ALL --security-opt seccomp=unconfined`",
     "kubernetes": "give the pod `hostUsers: false`, and the container `procMount: Unmasked`, "
     "`seccompProfile: {type: Unconfined}` and `appArmorProfile: {type: Unconfined}`",
-    "gvisor": "gVisor does not have the namespaces and the new mount calls that a sandbox is made of: use another runtime",
-    "wsl": "use WSL 2, whose kernel is a real one: `wsl --set-version DISTRIBUTION 2`",
+    "gvisor": "gVisor lacks namespaces and mount calls that the sandbox needs: use another runtime",
+    "wsl": "use WSL 2, which has a Linux kernel: `wsl --set-version DISTRIBUTION 2`",
 }
 
 
@@ -69,13 +69,13 @@ def _kernel(facts: Facts) -> Finding:
     if facts.architecture not in ("x86_64", "aarch64"):
         return Finding(check="kernel", state=PROBLEM, found=found, remedy="x86_64 and aarch64 have a syscall filter")
     if facts.version_of_kernel < (5, 10):
-        return Finding(check="kernel", state=PROBLEM, found=found, remedy="Linux 5.10 or newer is needed")
+        return Finding(check="kernel", state=PROBLEM, found=found, remedy="Linux 5.10 or newer is required")
     return Finding(check="kernel", state=OK, found=found)
 
 
 def _core(facts: Facts) -> Finding:
     if not facts.core_exists:
-        remedy = "install again, with a C compiler there, or from a wheel for this platform"
+        remedy = "reinstall with a C compiler, or from a wheel for this platform"
         return Finding(check="core", state=PROBLEM, found=f"`{facts.core}` is missing", remedy=remedy)
     if not facts.core_runs:
         remedy = f"`chmod a+rx {facts.core}`, or install on a file system that is not mounted noexec"
@@ -105,7 +105,7 @@ def _user_namespaces(facts: Facts, trial: Trial) -> Finding:
         (
             "kernel.apparmor_restrict_unprivileged_userns",
             facts.apparmor_userns == 1,
-            f"load our AppArmor profile, which names the core alone: `{apparmor.LOAD}`",
+            f"load our AppArmor profile, which applies to the core alone: `{apparmor.LOAD}`",
         ),
     ):
         if is_off and not lets:
@@ -114,9 +114,7 @@ def _user_namespaces(facts: Facts, trial: Trial) -> Finding:
             return Finding(check="user namespaces", state=OK, found=f"`{switch}` does not stop this account")
     if lets:
         return Finding(check="user namespaces", state=OK, found="allowed")
-    remedy = CONTAINER_FLAGS.get(
-        facts.container, "ask who runs this host: something refuses `clone` with CLONE_NEWUSER"
-    )
+    remedy = CONTAINER_FLAGS.get(facts.container, "ask the host's administrator: `clone` with CLONE_NEWUSER is denied")
     return Finding(check="user namespaces", state=state, found=f"refused: {trial.message}", remedy=remedy)
 
 
@@ -126,9 +124,9 @@ def _proc(facts: Facts, trial: Trial) -> Finding:
         return Finding(check="proc", state=OK, found="unmasked")
     found = f"masked: {', '.join(facts.proc_masks[:4])}{' …' if len(facts.proc_masks) > 4 else ''}"
     if trial.code:
-        flags = CONTAINER_FLAGS.get(facts.container, "unmount what lies on /proc")
+        flags = CONTAINER_FLAGS.get(facts.container, "unmount the mounts over /proc")
         return Finding(check="proc", state=PROBLEM, found=found, remedy=flags)
-    return Finding(check="proc", state=OK, found=f"{found}, which does not stop us")
+    return Finding(check="proc", state=OK, found=f"{found}, which does not prevent a sandbox")
 
 
 def _sandbox(facts: Facts, trial: Trial) -> Finding:
@@ -150,7 +148,7 @@ def _landlock(trial: Trial) -> Finding:
         return Finding(check="landlock", state=OK, found=f"rules of version {abi} are in force")
     remedy = "boot with `lsm=landlock,…` (the list in /sys/kernel/security/lsm, with landlock before it), on Linux 5.19 or newer"
     return Finding(
-        check="landlock", state=WARNING, found="none: one layer less, over mounts that hold without it", remedy=remedy
+        check="landlock", state=WARNING, found="none: one layer less; the mounts protect without it", remedy=remedy
     )
 
 
@@ -170,7 +168,7 @@ def _notification(facts: Facts) -> Finding:
     if "user_notif" in facts.seccomp_actions:
         return Finding(check="seccomp notification", state=OK, found="in this kernel")
     found, remedy = (
-        "not in this kernel: refusals are not told by name",
+        "not in this kernel: denied calls are not reported by name",
         "Linux 5.10 or newer with CONFIG_SECCOMP_FILTER",
     )
     return Finding(check="seccomp notification", state=WARNING, found=found, remedy=remedy)
@@ -181,7 +179,7 @@ def _limits(facts: Facts, trial: Trial) -> Finding:
     limits = trial.isolation.get("limits")
     mechanism = limits.get("memory") if isinstance(limits, dict) else None
     if mechanism == "watch":
-        found = "memory is watched, not fenced: no memory cgroup that this account may use"
+        found = "memory is sampled, not enforced by the kernel: this account can use no memory cgroup"
         if facts.cgroup2:
             remedy = DELEGATE
         elif facts.cgroup1:
@@ -189,7 +187,7 @@ def _limits(facts: Facts, trial: Trial) -> Finding:
         else:
             remedy = "mount cgroups of version 2 at /sys/fs/cgroup"
         if facts.container:
-            remedy = f"give the container a memory limit, which nothing inside can pass; or, where the host is yours, {remedy}"
+            remedy = f"give the container a memory limit; or, if you administer the host, {remedy}"
         return Finding(check="memory limit", state=WARNING, found=found, remedy=remedy)
     return Finding(check="memory limit", state=OK, found=f"enforced by {mechanism}")
 

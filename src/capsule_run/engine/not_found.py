@@ -72,14 +72,14 @@ def _option(tool: str, host: Host) -> str:
     try:
         find(tool, "--tool", search_path=host.search_path, home=host.home, directory=host.directory)
     except CapsuleError as error:
-        return error.hint or f"show its directory with `--readonly`: {error.message}"
-    return f"show it with `--tool {tool}` (`isolation.tools`)"
+        return error.hint or f"share its directory with `--readonly`: {error.message}"
+    return f"share it with `--tool {tool}` (`isolation.tools`)"
 
 
 def _hidden(command: str, outside: str, host: Host) -> CapsuleError:
     return CapsuleError(
         "E3004",
-        f"`{command}` is `{outside}` on the host, which the sandbox does not show",
+        f"`{command}` is `{outside}` on the host, which is not visible in the sandbox",
         details={"command": command, "path": outside},
         hint=_option(command, host),
     )
@@ -92,7 +92,7 @@ def _lacks_interpreter(command: str, outside: str, host: Host) -> CapsuleError |
         return None
     return CapsuleError(
         "E3004",
-        f"`{command}` is run by `{interpreter}`, which the sandbox does not show",
+        f"`{command}` is run by `{interpreter}`, which is not visible in the sandbox",
         details={"command": command, "path": interpreter},
         hint=_option(interpreter, host),
     )

@@ -93,7 +93,7 @@ def completed(fields: Mapping[str, object]) -> dict[str, object]:
     for option in MONITORING:
         name = OUR_VARIABLES + option.removeprefix("--").replace("-", "_").upper()
         if name in given:
-            why = f"`{name}` has no meaning here: only runs from the command line are written down"
+            why = f"`{name}` has no effect here: only runs from the command line are recorded"
             raise CapsuleError("E1007", why, hint="unset it; from Python use `capsule_run.monitor.audit_log.Monitor`")
     merged = with_defaults(dict(fields), options_of(given).fields)
     assert isinstance(merged, dict)

@@ -58,8 +58,8 @@ def resolve(path: str) -> str:
     if links:
         for link, _target in links:
             if who := path_resolution.maker(link):
-                why = f"it leads through the symbolic link `{link}` to `{real}`, and {who}"
-                raise RefusedPathError(ELOOP, why, path, f"name `{real}` itself, if that is what you mean")
+                why = f"it contains the symbolic link `{link}` to `{real}`, and {who}"
+                raise RefusedPathError(ELOOP, why, path, f"name `{real}` itself if that is the intended path")
     return real
 
 
@@ -123,7 +123,7 @@ def callers_descriptor(path: str) -> int | None:
     except OSError:
         inherited = False
     if not inherited:
-        raise RefusedPathError(EBADF, f"descriptor {number} is not one that the caller has passed on", path)
+        raise RefusedPathError(EBADF, f"descriptor {number} was not passed on by the caller", path)
     return number
 
 
@@ -219,12 +219,14 @@ class Place:
     def _check_is_ours(self, seen: posix.stat_result) -> None:
         """Written to in place, a second name would be written to as well, and another's file would be read by them."""
         if seen.st_nlink > 1:
-            why = f"it has {seen.st_nlink} names (hard links), and all of them would be written to"
-            raise RefusedPathError(EEXIST, why, self._path, "name a file of its own")
+            why = f"it has {seen.st_nlink} names (hard links), and all of them would be changed"
+            raise RefusedPathError(EEXIST, why, self._path, "use a file with a single name")
         ours, around = (0, posix.geteuid()), posix.fstat(self.directory)
         if seen.st_uid not in ours and (around.st_uid not in ours or around.st_mode & 0o022):
-            why = f"it belongs to user {seen.st_uid}, and others may make files in its directory"
-            raise RefusedPathError(EEXIST, why, self._path, "name a file of yours, or a directory that is yours alone")
+            why = f"it belongs to user {seen.st_uid}, and others may create files in its directory"
+            raise RefusedPathError(
+                EEXIST, why, self._path, "use a file that you own, or a directory that only you can write to"
+            )
 
     def replace(self, content: bytes, *, mode: int = 0o666) -> None:
         """Put a file with this content there, whole or not at all. One that is there gives its mode, to root its owner.

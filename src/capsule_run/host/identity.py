@@ -62,7 +62,7 @@ def _free_id(ranges: list[tuple[int, int, int]], accounts: str, taken: int) -> i
         candidate = start + int.from_bytes(posix.urandom(4), "little") % max(count, 1)
         if f":{candidate}:" not in accounts and candidate not in (0, taken, 65534):
             return candidate
-    raise CapsuleError("E2001", "this user namespace has no id to spare for the sandbox")
+    raise CapsuleError("E2001", "this user namespace has no free id for the sandbox")
 
 
 def identity_of_root(gid: int) -> Identity:

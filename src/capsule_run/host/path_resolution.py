@@ -31,15 +31,15 @@ def maker(link: str) -> str:
     if posix.geteuid() == 0:
         if parent in ROOTS_OWN:
             return ""
-        return "an earlier run can have made it: root's runs write as whoever owns what they share"
+        return "an earlier run may have made it: runs by root write as the owner of a shared path"
     try:
         owner = posix.lstat(link).st_uid
         if owner:
-            return f"an earlier run can have made it: it belongs to user {owner}"
+            return f"an earlier run may have made it: it belongs to user {owner}"
         place = next((place for place in _upwards(parent) if not _is_roots(place)), "")
     except OSError:
-        return "it has changed just now"
-    return f"somebody else than root can have made it: `{place}` is not root's alone" if place else ""
+        return "it was changed during setup"
+    return f"another user than root may have made it: `{place}` is not writable by root alone" if place else ""
 
 
 def _upwards(path: str) -> list[str]:

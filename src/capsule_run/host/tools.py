@@ -134,7 +134,7 @@ class _Search:
                 continue
             source = look(part)
             if source.error:
-                raise self.refusal(f"cannot show `{part}`: {posix.strerror(source.error).lower()}", path=part)
+                raise self.refusal(f"cannot share `{part}`: {posix.strerror(source.error).lower()}", path=part)
             self.sources[part] = source
 
     def program(self, path: str) -> None:
@@ -185,7 +185,7 @@ class _Search:
         if not _is_installation(prefix):
             raise self.refusal(
                 f"`{environment}/pyvenv.cfg` says that its Python is in `{home}`, where none is installed",
-                hint="make the environment again, with a Python that is there",
+                hint="recreate the environment with an installed Python",
                 path=home,
             )
         self.add(prefix)
@@ -211,10 +211,10 @@ class _Search:
         if source.error:
             # as for every path to show: a link may be an earlier run's
             raise self.refusal(
-                f"`{path}` leads through a symbolic link to `{source.path}`"
+                f"`{path}` contains a symbolic link and resolves to `{source.path}`"
                 if source.error == ELOOP
-                else f"cannot show `{path}`: {posix.strerror(source.error).lower()}",
-                hint=f"name `{source.path}` itself, if that is what you mean" if source.error == ELOOP else None,
+                else f"cannot share `{path}`: {posix.strerror(source.error).lower()}",
+                hint=f"name `{source.path}` itself if that is the intended path" if source.error == ELOOP else None,
                 path=source.path,
             )
         if not self.is_shown(source.path):

@@ -44,9 +44,9 @@ def seen_through(program: str, *, home: str, directory: str) -> str:
 def _must_be_asked(shim: str, manager: str, name: str) -> CapsuleError:
     return CapsuleError(
         "E2004",
-        f"`{shim}` is a shim: which `{name}` it stands for, only `{manager}` can tell",
+        f"`{shim}` is a shim: only `{manager}` can resolve the `{name}` that it selects",
         details={"path": shim, "manager": manager},
-        hint=f'name the program itself: `--tool "$({manager} which {name})"`',
+        hint=f'use the program itself: `--tool "$({manager} which {name})"`',
     )
 
 

@@ -10,14 +10,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from capsule_run.model.result import Result
 
-HEAD = "# Figures of capsule-run: every run adds to them. Do not edit."
+HEAD = "# Metrics of capsule-run: every run adds to them. Do not edit."
 BUCKETS = (0.01, 0.1, 1.0, 10.0, 60.0, 600.0)
 _RUNS, _WALL, _HITS = "capsule_run_runs_total", "capsule_run_wall_seconds", "capsule_run_limits_hit_total"
 # Name, type and meaning, in the order of the file.
 FAMILIES = (
     (_RUNS, "counter", "Runs by status and error code."),
     (_WALL, "histogram", "Time from the start of the command to its end."),
-    ("capsule_run_cpu_seconds_total", "counter", "Processor time of commands and their children."),
+    ("capsule_run_cpu_seconds_total", "counter", "CPU time of commands and their children."),
     ("capsule_run_setup_seconds_total", "counter", "Time from the call to the start of the command."),
     ("capsule_run_read_bytes_total", "counter", "Read from block devices."),
     ("capsule_run_written_bytes_total", "counter", "Written to block devices."),

@@ -195,7 +195,7 @@ def decide(limits: Limits, offered: Cgroups, *, required: tuple[str, ...] = ()) 
         mechanisms.append(("cpu_quota", _only(limit_mechanisms.get(CPU), "resources.cpu_quota", offered)))
     if limits.io:
         if not offered.disks:
-            raise CapsuleError("E2007", "an io limit was asked for, but no disk carries what the sandbox would see")
+            raise CapsuleError("E2007", "an io limit was requested, but no disk holds the files that the sandbox sees")
         mechanisms.append(("io", _only(limit_mechanisms.get(IO), "resources.io_*", offered)))
     decision = Decision(groups=tuple(groups), mechanisms=tuple(mechanisms), has_peak=has_peak)
     for name in required:
@@ -235,7 +235,7 @@ def of_request(request: Request, offered: Cgroups) -> tuple[Limits, Decision]:
 def _only(mechanism: str | None, field: str, offered: Cgroups) -> str:
     if mechanism is None:
         raise CapsuleError(
-            "E2007", f"`{field}` needs a control group, and this host gives none", hint=_lacking(offered, CGROUP2)
+            "E2007", f"`{field}` needs a cgroup, and this host provides none", hint=_lacking(offered, CGROUP2)
         )
     return mechanism
 
@@ -249,7 +249,7 @@ def _require(name: str, decision: Decision, offered: Cgroups) -> None:
     if weak:
         raise CapsuleError(
             "E2007",
-            f"required `{name}`, but on this host it would not hold {', '.join(weak)}",
+            f"required `{name}`, but on this host it cannot enforce {', '.join(weak)}",
             details={"required": name, "mechanisms": dict(decision.mechanisms)},
             hint=_lacking(offered, name),
         )

@@ -39,16 +39,16 @@ def _existing(host: Host, asked: str, field: str) -> Source:
     if source.error == ELOOP:
         raise CapsuleError(
             "E2004",
-            f"{field}: `{asked}` leads through a symbolic link to `{source.path}`",
+            f"{field}: `{asked}` contains a symbolic link and resolves to `{source.path}`",
             details={"path": source.path, "errno": ELOOP},
-            hint=f"name `{source.path}` itself, if that is what you mean",
+            hint=f"name `{source.path}` itself if that is the intended path",
         )
     if source.error:
         reason = {ENOENT: "no such file or directory", EACCES: "permission denied"}.get(
             source.error, f"errno {source.error}"
         )
         raise CapsuleError(
-            "E2004", f"{field}: cannot show `{asked}`: {reason}", details={"path": source.path, "errno": source.error}
+            "E2004", f"{field}: cannot share `{asked}`: {reason}", details={"path": source.path, "errno": source.error}
         )
     return source
 
@@ -59,12 +59,12 @@ def _destination(path: str, field: str, host: Host, *, force: bool) -> str:
     if force and host.system_links.get(top[1:]):  # a link on the host is one inside: /bin leads to /usr/bin
         path = normal("/" + host.system_links[top[1:]] + path[len(top) :])
     if path == "/" or any(within(path, tree) for tree in HELD_TREES):
-        raise CapsuleError("E1005", f"{field}: `{path}` holds the sandbox together, and nothing can be shown over it")
+        raise CapsuleError("E1005", f"{field}: `{path}` is required by the sandbox and cannot be replaced")
     if not force and (path in SYSTEM_DIRECTORIES or any(within(path, tree) for tree in SYSTEM_TREES)):
         raise CapsuleError(
             "E1005",
             f"{field}: `{path}` belongs to the sandbox itself",
-            hint="choose a destination such as `/data` or one beneath `/workspace`, or insist on it with "
+            hint="choose a destination such as `/data` or one beneath `/workspace`, or override this with "
             f'`--bind SRC:{path}:ro,force` (`"force": true`)',
         )
     return path
@@ -93,7 +93,7 @@ def user_binds(request: Request, host: Host) -> list[BoundPath]:
         source = _existing(host, asked, field)
         place = _destination(destination, field, host, force=force)
         if any(other.destination == place for other in bound):
-            raise CapsuleError("E1009", f"{field}: `{place}` is bound already")
+            raise CapsuleError("E1009", f"{field}: `{place}` is already the destination of another bind")
         if mode == READ_WRITE:
             need_ownership(source, host, field)
         names = fixed_names(source, host) if mode == READ_ONLY else None
@@ -137,7 +137,7 @@ def _refuse_workspace_itself(bound: BoundPath, mode: str) -> None:
     wanted = "rw" if bound.mode == READ_WRITE else "ro"
     raise CapsuleError(
         "E1009",
-        f"`{bound.source.path}` is shared `{bound.mode}`, and is the workspace, whose mode is `{mode}`",
+        f"`{bound.source.path}` is shared `{bound.mode}`, but it is also the workspace, whose mode is `{mode}`",
         hint=f"`--workspace {bound.source.path}:{wanted}` shows it `{wanted}` at `{WORKSPACE}`",
     )
 

@@ -180,11 +180,11 @@ def _notes(request: Request, host: Host, kind: str) -> tuple[str, ...]:
     wanted = request.isolation.workspace
     if wanted is None or wanted.mode != COPY_ON_WRITE:
         return ()
-    why = "is not the sandbox's own" if host.overlay else "cannot be overlaid on this host"
+    why = "has another owner than the sandbox" if host.overlay else "cannot be overlaid on this host"
     if kind == COPY:
-        return (f"the workspace is a private copy, since the directory {why}",)
+        return (f"the workspace is a private copy, because the directory {why}",)
     if kind != COPY_ON_WRITE:
-        return (f"the workspace is read-only, since the directory {why} and is too large to copy",)
+        return (f"the workspace is read-only, because the directory {why} and is too large to copy",)
     return ()
 
 

@@ -68,17 +68,17 @@ def upper(host: Host, kind: str, shared: Source | None, binds: tuple[BoundPath, 
             )
         raise CapsuleError(
             "E2008",
-            f"{field}: the file system of `{found.directory}` cannot carry a copy-on-write view",
+            f"{field}: the file system of `{found.directory}` does not support a copy-on-write view",
             details={"path": found.directory},
-            hint="name a directory on ext4, xfs, btrfs or tmpfs that no other overlay shows",
+            hint="name a directory on ext4, xfs, btrfs or tmpfs that is not part of another overlay",
         )
     shown = [bound.source.path for bound in binds] + ([shared.path] if shared is not None else [])
     around = next((path for path in shown if within(found.directory, path)), None)
     if around is not None:
         raise CapsuleError(
             "E1009",
-            f"{field}: `{found.directory}` lies in `{around}`, which the sandbox sees",
-            hint="name a directory that is not shared, such as one beneath `/var/tmp`",
+            f"{field}: `{found.directory}` lies in `{around}`, which is shared with the sandbox",
+            hint="use a directory that is not shared, such as one below `/var/tmp`",
         )
     return found
 
@@ -99,19 +99,19 @@ def _check_changes(request: Request, kind: str) -> None:
         what = "starts empty" if kind == PRIVATE else f"is not copy-on-write (`{kind}`)"
         raise CapsuleError(
             "E1009",
-            f"apply_changes: there is nothing to apply changes to: the workspace {what}",
+            f"apply_changes: the workspace {what}, so there is no directory to apply changes to",
             hint="share a directory copy-on-write (`--workspace DIR`)",
         )
     for field, given in (("changes", request.changes), ("save_changes", request.save_changes)):
         if given and kind not in TRANSIENT:
             raise CapsuleError(
                 "E1009",
-                f"{field}: what a command changes in the host's own directory (`{kind}`) is not kept apart",
+                f"{field}: changes in the host's own directory (`{kind}`) are made directly and cannot be listed or saved",
                 hint="share the directory copy-on-write (mode `cow`)",
             )
     if request.collect_to is not None and not request.collect:
         raise CapsuleError(
-            "E1009", "collect_to: nothing is named that could be written there", hint="give `collect`, too"
+            "E1009", "collect_to: there are no files to write, since `collect` is empty", hint="set `collect` as well"
         )
 
 
@@ -122,8 +122,8 @@ def _deliveries(host: Host, kind: str, covered: tuple[str, ...], limits: Limits)
     if kind not in TRANSIENT:
         raise CapsuleError(
             "E1009",
-            f"files: nothing can be put into a workspace that is the host's own directory (`{kind}`)",
-            hint="take the directory copy-on-write (mode `cow`), or put the files there yourself",
+            f"files: input files cannot be copied into a workspace that is the host's own directory (`{kind}`)",
+            hint="share the directory copy-on-write (mode `cow`), or copy the files there yourself",
         )
     if host.upper is not None:
         disk_bytes = memory_bytes = host.upper.bytes
@@ -141,5 +141,5 @@ def _deliveries(host: Host, kind: str, covered: tuple[str, ...], limits: Limits)
     for place in covered:
         hidden = next((one.path for one in host.deliveries if within(f"{WORKSPACE}/{one.path}", place)), None)
         if hidden is not None:
-            raise CapsuleError("E1009", f"files: `{hidden}` would be hidden by what is shown at `{place}`")
+            raise CapsuleError("E1009", f"files: `{hidden}` would be hidden by the path shared at `{place}`")
     return host.deliveries

@@ -94,4 +94,4 @@ def in_words(refusals: tuple[Mapping[str, object], ...], profile: str, *, ended_
     if not described:
         return ""
     more = f"; and {len(described) - 3} more" if len(described) > 3 else ""
-    return f"refused {'; '.join(described[:3])}{more}"
+    return f"denied {'; '.join(described[:3])}{more}"

@@ -45,7 +45,7 @@ def _loaded_filter(ended: FinishedRun) -> str:
 
 
 def _unknown(line: str) -> CapsuleError:
-    return CapsuleError("E6004", f"what was in force while the command ran is not known: no `{line}` in the record")
+    return CapsuleError("E6004", f"the protections during the run are unknown: no `{line}` in the record")
 
 
 def _capabilities(own: PayloadFacts) -> dict[str, int]:

@@ -121,7 +121,7 @@ def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
         what = _ATTESTED.get(errno, f"its status could not be read ({why})")
         return CapsuleError("E6004", f"the kernel does not confirm the sandbox: {what}", details=details)
     if verb in ("source", "inner-source"):
-        return CapsuleError("E2004", f"cannot show `{step[1]}`: {why}", details={"path": step[1], "errno": errno})
+        return CapsuleError("E2004", f"cannot share `{step[1]}`: {why}", details={"path": step[1], "errno": errno})
     if verb in ("namespace", "uid-map", "gid-map", "id") or (errno == ENOSPC and verb == "namespace"):
         return CapsuleError("E2001", f"{plan_describe.describe(step, plan)}: {why}", details=details)
     if verb == "proc" and errno == EPERM:

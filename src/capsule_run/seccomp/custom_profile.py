@@ -62,7 +62,9 @@ def checked(recipe: Recipe) -> Recipe:
         _known(recipe.name, "system call", call, numbers)
     for call in recipe.allow:
         if is_closed(call):
-            raise wrong(recipe.name, f"`{call}` cannot be allowed by any profile: it is a way out or around the filter")
+            raise wrong(
+                recipe.name, f"`{call}` cannot be allowed by any profile: it allows an escape or bypasses the filter"
+            )
         if call in recipe.remove:
             raise wrong(recipe.name, f"`{call}` is both allowed and removed")
     needed = [call for call in recipe.remove if call in (*START_CALLS, *(rule.name for rule in GROUPS["base"]))]

@@ -67,7 +67,7 @@ class Stream:
         try:
             seen = posix.fstat(fd)
             if (seen.st_dev, seen.st_ino) != (file.device, file.inode):
-                raise unreadable(file.source, "another file has taken its place", ESTALE)
+                raise unreadable(file.source, "it was replaced by another file", ESTALE)
             left = file.size
             while left > 0:
                 try:

@@ -72,8 +72,8 @@ def found_for(asked: WorkspaceUpper) -> Upper:
     if most > free // 4 * 3:
         raise _refused(
             source.path,
-            f"{most} bytes are asked for, and three quarters of what is free in `{source.path}` are {free // 4 * 3}",
-            hint="ask for less, or name a directory on a larger file system",
+            f"{most} bytes are requested, but three quarters of the free space in `{source.path}` are {free // 4 * 3}",
+            hint="request less, or use a directory on a larger file system",
         )
     return Upper(directory=source.path, source=source, bytes=most, made=False)
 
@@ -97,7 +97,7 @@ class UpperDirectory:
             self.close()
             why = posix.strerror(error.errno or 0).lower()
             raise _refused(
-                found.directory, f"nothing can be made in `{found.directory}`: {why}", code="E2004"
+                found.directory, f"cannot create a directory in `{found.directory}`: {why}", code="E2004"
             ) from None
         except BaseException:
             self.close()
@@ -106,12 +106,12 @@ class UpperDirectory:
     def _open(self, found: Upper) -> None:
         seen = posix.fstat(self._parent)
         if (seen.st_dev, seen.st_ino) != (found.source.device, found.source.inode):
-            raise _refused(found.directory, f"`{found.directory}` was replaced just now", code="E2004")
+            raise _refused(found.directory, f"`{found.directory}` was replaced during setup", code="E2004")
         if seen.st_mode & 0o022 and not seen.st_mode & S_ISVTX:
             raise _refused(
                 found.directory,
-                f"others may rename what is in `{found.directory}`",
-                hint="take away their right to write",
+                f"other users may rename files in `{found.directory}`",
+                hint="remove their write permission",
             )
         sweep(self._parent)
         free = _free_bytes(self._parent)
@@ -133,7 +133,7 @@ class UpperDirectory:
         found = look(path)
         seen = posix.fstat(self._layer)
         if (seen.st_dev, seen.st_ino) != (found.device, found.inode):
-            raise _refused(path, f"`{path}` was replaced just now", code="E2004")
+            raise _refused(path, f"`{path}` was replaced during setup", code="E2004")
         return found
 
     # ---- filling ----
@@ -182,7 +182,7 @@ class UpperDirectory:
     def _why_full(self) -> str:
         free = _free_bytes(self._parent)
         if free < self._floor:
-            return f"the disk has less than {self._floor} bytes left, a quarter of what was free"
+            return f"the disk has less than {self._floor} bytes left, a quarter of the space that was free"
         if self._free_at_start - free < self.facts.bytes:  # whoever wrote it: so much cannot be ours
             return ""
         used, whole = used_bytes(self._layer, self.facts.bytes, stop=self._has_no_time)
@@ -191,7 +191,7 @@ class UpperDirectory:
         self._blind = 0 if whole else self._blind + 1
         if self._blind < MOST_BLIND:
             return ""
-        return f"the disk has {self.facts.bytes} bytes less, and what of them the workspace took cannot be seen"
+        return f"the disk has {self.facts.bytes} bytes less, and the share of the workspace cannot be determined"
 
     def _has_no_time(self) -> bool:
         """Whether a look at a large layer must end: the run is over, or the disk is nearly full."""
@@ -266,7 +266,7 @@ def _deliver(place: str, file: Delivery) -> None:
     try:
         seen, at = posix.fstat(source), 0
         if (seen.st_dev, seen.st_ino) != (file.device, file.inode):
-            raise CapsuleError("E2004", f"files: cannot read `{file.source}`: another file has taken its place")
+            raise CapsuleError("E2004", f"files: cannot read `{file.source}`: it was replaced by another file")
         target = posix.open(place, _NEW, 0o600)
         try:
             while at < file.size and (moved := posix.sendfile(target, source, at, min(file.size - at, _COPY_BYTES))):
@@ -301,6 +301,6 @@ def with_upper(
             "E4005",
             upper.full,
             details={"mount": "/workspace", "limit_bytes": upper.facts.bytes},
-            hint="raise the size behind `--upper DIR:SIZE`, or name a directory on a larger file system",
+            hint="raise SIZE in `--upper DIR:SIZE`, or name a directory on a larger file system",
         )
         return replace(result, status=KILLED, exit_code=KILLED_EXIT, signal="SIGKILL", error=error.failure())

@@ -60,13 +60,13 @@ class Exchange:
                 raise CapsuleError("E2004", f"cannot open the workspace `{source.path}`: {why}") from None
             seen = posix.fstat(self._lower)
             if (seen.st_dev, seen.st_ino) != (source.device, source.inode):
-                raise CapsuleError("E2004", f"the workspace `{source.path}` was replaced just now")
+                raise CapsuleError("E2004", f"the workspace `{source.path}` was replaced during setup")
         if self._policy.upper is not None and transfer.needs_changes:
             layer = self._policy.upper.source
             self._layer = posix.open(f"{layer.path}/upper", DIRECTORY_FLAGS)
             seen = posix.stat("..", dir_fd=self._layer)
             if (seen.st_dev, seen.st_ino) != (layer.device, layer.inode):
-                raise CapsuleError("E2004", f"the upper layer `{layer.path}` was replaced just now")
+                raise CapsuleError("E2004", f"the upper layer `{layer.path}` was replaced during setup")
             self._look_at_brought()
         if transfer.save_changes or transfer.collect_to:
             if transfer.save_changes:

@@ -44,12 +44,14 @@ def test_tier_order_every_worker_begins_with_the_fast_tiers(workers):
         start += size
 
 
+@pytest.mark.limit(300)  # a pytest of its own, which imports the tests
 def test_tier_order_is_that_of_the_collection():
     """What pytest collects of two tiers comes in the order of tiers, whichever was named first."""
     said = pytest_says("-q", "tests/project/test_tiers.py", "tests/unit/test_value.py")
     assert ["unit", "project"] == list(dict.fromkeys(re.findall(r"^tests/(\w+)/", said, re.MULTILINE)))
 
 
+@pytest.mark.limit(300)  # a pytest of its own, which imports the tests
 def test_quick_selects_the_fast_tiers_and_one_run_for_each_promise():
     """`-m quick` has tests of every fast tier, each test of the table, and nothing else."""
     said = pytest_says("-q", "-m", "quick")
@@ -58,6 +60,7 @@ def test_quick_selects_the_fast_tiers_and_one_run_for_each_promise():
     assert set(tiers.QUICK_RUNS.values()) == {name for name in names if not name[0].startswith(tiers.FAST)}
 
 
+@pytest.mark.limit(300)  # a pytest of its own, which imports the tests
 def test_header_says_what_runs_and_how_long():
     """The header has each tier that was asked for with its number of tests, and the time for this number of processors."""
     said = "\n".join(tiers.header([REPOSITORY / "tests"], ""))

@@ -49,7 +49,7 @@ class Cancel:
 PATH = (__file__ if __file__.startswith("/") else f"{posix.getcwd()}/{__file__}").rpartition("/")[0] + "/_core"
 _REPORT_BYTES = 4096
 _MESSAGE_BYTES = 1 << 16  # largest message with half of a plan, its first word included (core/launcher.c)
-_MOST_FDS = 2
+_MAX_FDS = 2
 MSG_NOSIGNAL = 0x4000
 NEVER_RAN = 127 << 8  # the wait status of an early launcher whose file could not be executed (core/command.c)
 
@@ -197,7 +197,7 @@ class Launcher:
         fds: list[int] = []
         try:
             message, ancillary, flags, _address = self._socket.recvmsg(
-                _REPORT_BYTES, _socket.CMSG_SPACE(4 * _MOST_FDS), _socket.MSG_CMSG_CLOEXEC
+                _REPORT_BYTES, _socket.CMSG_SPACE(4 * _MAX_FDS), _socket.MSG_CMSG_CLOEXEC
             )
         except ConnectionResetError:
             return self.receive(), fds

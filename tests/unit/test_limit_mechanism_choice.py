@@ -48,7 +48,7 @@ def test_cgroup_settings_without_limit_are_written_too():
     assert {
         "memory.max": "67108864", "memory.swap.max": "0", "memory.oom.group": "1", "pids.max": "11",
         "cpu.weight": "39", "cpu.max": "max 100000",
-    } == {setting.file: setting.text for setting in group.group_settings}  # fmt: skip
+    } == {setting.file: setting.text for setting in group.settings}  # fmt: skip
 
 
 @pytest.mark.parametrize(("places", "has_peak"), [
@@ -75,7 +75,7 @@ def test_io_limit_is_written_for_every_disk():
     """One line for each disk, with the rates that were asked for and no other."""
     (group,) = decided((SECOND,), disks=("8:0", "8:16"), io_read_bps=4096, io_write_iops=7).groups
     assert ["8:0 rbps=4096 wiops=7", "8:16 rbps=4096 wiops=7"] == [
-        setting.text for setting in group.group_settings if setting.file == "io.max"
+        setting.text for setting in group.settings if setting.file == "io.max"
     ]
 
 
@@ -97,7 +97,7 @@ def test_required_mechanism_is_in_force_or_e2007(places, name, passes):
 def test_memory_limit_v1_is_reduced_by_input_files(places, taken):
     """A group of version 1 is entered beside files that are memory: its limit is what they leave; others count them."""
     before = decided(places, memory_bytes=64 << 20)
-    after = limits.beside(before, 64 << 20, 24 << 20)
+    after = limits.subtract_brought_files(before, 64 << 20, 24 << 20)
     if not taken:
         assert before == after
         return
@@ -107,7 +107,7 @@ def test_memory_limit_v1_is_reduced_by_input_files(places, taken):
         "memory.memsw.limit_in_bytes": 40 << 20,
         "memory.swappiness": 0,
         "memory.kmem.tcp.limit_in_bytes": 64 << 20,
-    } == {setting.file: int(setting.text) for setting in memory.group_settings}
+    } == {setting.file: int(setting.text) for setting in memory.settings}
     assert 24 << 20 == after.uncounted_bytes
 
 

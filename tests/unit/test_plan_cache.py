@@ -122,7 +122,7 @@ def test_plan_cache_size_is_bounded():
     """A caller with ever new terms does not fill its memory."""
     for number in range(20):
         keep(replace(FIRST, timeout_ms=1000 + number))
-    assert plan_cache.MOST_KEPT == len(plan_cache._kept)
+    assert plan_cache.MAX_CACHED_PLANS == len(plan_cache._kept)
 
 
 def test_plan_cache_hit_still_gets_its_own_ids():

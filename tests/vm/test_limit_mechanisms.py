@@ -400,11 +400,11 @@ def test_memory_is_never_swapped(swap, monkeypatch):
     hog, asked = [*PYTHON, "held = bytearray(b'x') * (40 << 20)"], {"memory": "32M", "timeout_ms": 60_000}
     ended = capsule_run.run(hog, **asked)
     assert ("E4001", 32 * MIB) == (ended.error.code, ended.error.details["observed_bytes"])
-    group_settings = policy_limits._settings2
+    settings = policy_limits._settings2
     monkeypatch.setattr(
         policy_limits,
         "_knobs2",
-        lambda *asked: [setting for setting in group_settings(*asked) if setting.file != "memory.swap.max"],
+        lambda *asked: [setting for setting in settings(*asked) if setting.file != "memory.swap.max"],
     )
     assert "success" == capsule_run.run(hog, **asked).status
 

@@ -107,7 +107,7 @@ EXHAUSTED = {
     ENFILE: "too many open files on the host",
     EMFILE: "too many open files",
 }
-LEAST_DESCRIPTORS = 20  # with fewer no run gets as far as its command (tests/sandbox/test_few_descriptors.py)
+MIN_DESCRIPTORS = 20  # with fewer no run gets as far as its command (tests/sandbox/test_few_descriptors.py)
 _USUAL_DESCRIPTORS = 64  # in addition to those that the caller has open
 _CORES_OWN = 40  # descriptors of the core, in addition to one for each path that is shown
 _OF_DLOPEN = ("Too many open files", "No file descriptors available")  # glibc, musl: an ImportError has no errno

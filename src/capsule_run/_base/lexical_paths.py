@@ -27,7 +27,7 @@ SYSTEM_DIRECTORIES = (
 # Trees of which the same holds for every path beneath: read-only trees of the host, or the kernel's.
 SYSTEM_TREES = ("/bin", "/dev", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run/capsule", "/sbin", "/sys", "/usr")
 # Trees that can never be replaced, even if forced: the sandbox relies on them.
-HELD_TREES = ("/dev", "/proc", "/run/capsule")
+FIXED_TREES = ("/dev", "/proc", "/run/capsule")
 # Writable, private and empty in every sandbox; a request for one of them changes nothing.
 PRIVATE_DIRECTORIES = ("/tmp", "/var/tmp", "/dev/shm", WORKSPACE)
 # Each with its directory on the tmpfs, and its mode.

@@ -65,7 +65,7 @@ class ControlGroups:
         if posix.geteuid() != 0:  # a umask may keep even the owner out, but not root
             posix.chmod(self.name, 0o755, dir_fd=parent)
         self._parents.append(parent)
-        for setting in group.group_settings:
+        for setting in group.settings:
             try:
                 _write(f"{self.name}/{setting.file}", setting.text, directory=parent)
             except OSError as error:

@@ -13,7 +13,7 @@ from capsule_run import __version__
 from capsule_run._base.errors import BROKEN_PIPE_EXIT, CapsuleError
 from capsule_run.agents.operator import operator
 from capsule_run.cli.output import write_all
-from capsule_run.engine.variables import MONITORING, NOT_HERE
+from capsule_run.engine.variables import MONITORING, NOT_VARIABLES
 from capsule_run.mcp import session
 from capsule_run.request.fast_path import HELP, VERSION
 from capsule_run.request.options import OPTIONS, parse_words
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from capsule_run.request.fast_path import Options
 
 ENDING_SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
-LIMITS = tuple(option for option in OPTIONS if option.long not in (*NOT_HERE, *MONITORING))
+LIMITS = tuple(option for option in OPTIONS if option.long not in (*NOT_VARIABLES, *MONITORING))
 
 
 class _Ended(Exception):  # noqa: N818  # no error: somebody wants us to end

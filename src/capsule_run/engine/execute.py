@@ -7,7 +7,7 @@ import time
 from errno import EMFILE
 
 from capsule_run._base import shortage as base_shortage
-from capsule_run._base.errors import LEAST_DESCRIPTORS, CapsuleError, exhausted, exhaustion
+from capsule_run._base.errors import MIN_DESCRIPTORS, CapsuleError, exhausted, exhaustion
 from capsule_run.engine import build_result, prefetch
 from capsule_run.engine.attempt import Call, attempt
 from capsule_run.engine.fallbacks import STALE_FACTS, RetryAttemptError
@@ -78,7 +78,7 @@ def perform(
         short=short,
     )
     try:
-        if 0 <= (limit := posix.sysconf(_OPEN_MAX)) < LEAST_DESCRIPTORS:
+        if 0 <= (limit := posix.sysconf(_OPEN_MAX)) < MIN_DESCRIPTORS:
             raise exhaustion(EMFILE, f"this process may have {limit} files open, which is too few for a run")
         return _attempts(call)
     except CapsuleError as raised:

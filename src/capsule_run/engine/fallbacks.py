@@ -89,9 +89,9 @@ def next_mechanism(failed: tuple[str, ...], plan: Plan) -> str:
     if failed[0] != "overlay":
         return ""
 
-    if failed[3].startswith(f"{room.LAYER_PLACE}/"):
+    if failed[3].startswith(f"{room.LAYER_DIR}/"):
         sources = [step for step in plan.room if step[0] in ("source", "inner-source")]
-        layer = next(step[1] for step in plan.room if step[0] == "bind" and step[2] == room.LAYER_PLACE)
+        layer = next(step[1] for step in plan.room if step[0] == "bind" and step[2] == room.LAYER_DIR)
         return f"overlay:{sources[int(layer)][2]}"
     lower = next(step[1] for step in plan.room if step[0] == "bind" and step[2] == failed[2])
     mapped = any(step[:2] == ("idmap", lower) for step in plan.room)

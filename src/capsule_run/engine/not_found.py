@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from capsule_run.model.request import Request
 
 
-def unstarted(report: Report, plan: Plan, request: Request, look: Callable[[], Host]) -> CapsuleError:
-    """Return the error of a command that never started. `look` surveys the host."""
+def not_started(report: Report, plan: Plan, request: Request, survey: Callable[[], Host]) -> CapsuleError:
+    """Return the error of a command that never started. `survey` surveys the host."""
     error = verdict.room_error(report, plan)
-    return (not_visible(request, look()) if error.code == "E3001" else None) or error
+    return (not_visible(request, survey()) if error.code == "E3001" else None) or error
 
 
 def not_visible(request: Request, host: Host) -> CapsuleError | None:

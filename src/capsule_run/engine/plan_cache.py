@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     # the steps of a room after the preamble, and their text
     RoomSteps = tuple[tuple[tuple[str, ...], ...], bytes]
 
-MOST_KEPT = 4
+MAX_CACHED_PLANS = 4
 
 
-class Terms(Value):
+class CachedPlan(Value):
     """A cached policy and its room steps, with everything that they were made from."""
 
     shape: Request
     streams_stdin: bool
     static: Static
     cgroups: Cgroups
-    refused: frozenset[str]
+    unsupported: frozenset[str]
     identity: Identity
     policy: Policy
-    room_steps_known: RoomSteps
+    room_steps: RoomSteps
 
 
-_kept: tuple[Terms, ...] = ()
+_kept: tuple[CachedPlan, ...] = ()
 
 
 def _shape(request: Request) -> Request:
@@ -48,7 +48,7 @@ def _shape(request: Request) -> Request:
     return replace(request, command=("",), stdin=None if request.stdin is None else b"", execution_id=None)
 
 
-def _names_nothing(request: Request) -> bool:
+def _names_no_host_path(request: Request) -> bool:
     isolation = request.isolation
     named = (
         isolation.workspace
@@ -62,46 +62,46 @@ def _names_nothing(request: Request) -> bool:
     return not (named or written or isolation.network or request.files or request.profile or request.require)
 
 
-def _like(identity: Identity) -> tuple[int, int, bool]:
+def _stable_identity(identity: Identity) -> tuple[int, int, bool]:
     """Return the part of an identity that is the same for each run: a sandbox of root gets other ids each time."""
     return identity.uid, identity.gid, identity.privileged
 
 
 def find(
-    request: Request, identity: Identity, refused: Iterable[str], *, streams_stdin: bool
+    request: Request, identity: Identity, unsupported: Iterable[str], *, streams_stdin: bool
 ) -> tuple[Policy, RoomSteps] | None:
     """Return the cached policy of a request, adapted to it, and the room steps; None if there is no valid entry."""
     static, groups, shape = survey.kept(), discover.find(), _shape(request)
-    for terms in _kept:
+    for entry in _kept:
         if (
-            terms.static is static
-            and terms.cgroups is groups
-            and terms.streams_stdin == streams_stdin
-            and terms.refused == refused
-            and _like(terms.identity) == _like(identity)
-            and terms.shape == shape
+            entry.static is static
+            and entry.cgroups is groups
+            and entry.streams_stdin == streams_stdin
+            and entry.unsupported == unsupported
+            and _stable_identity(entry.identity) == _stable_identity(identity)
+            and entry.shape == shape
         ):
-            lacking = survey.lacking(request.command[0], terms.static.python)
-            return adapted(terms.policy, request, identity, lacking), terms.room_steps_known
+            lacking = survey.lacking(request.command[0], entry.static.python)
+            return adapted(entry.policy, request, identity, lacking), entry.room_steps
     return None
 
 
 def keep(
-    request: Request, policy: Policy, room_steps_known: RoomSteps, refused: Iterable[str], *, streams_stdin: bool
+    request: Request, policy: Policy, room_steps: RoomSteps, unsupported: Iterable[str], *, streams_stdin: bool
 ) -> None:
     """Cache the policy and the room steps of a request, if the host facts that they depend on are kept too."""
     global _kept  # noqa: PLW0603  # one tuple, replaced as a whole: a thread sees the old or the new one
     static = survey.kept()
-    if static is None or not _names_nothing(request):
+    if static is None or not _names_no_host_path(request):
         return
-    terms = Terms(
+    entry = CachedPlan(
         shape=_shape(request),
         streams_stdin=streams_stdin,
         static=static,
         cgroups=discover.find(),
-        refused=frozenset(refused),
+        unsupported=frozenset(unsupported),
         identity=policy.identity,
         policy=policy,
-        room_steps_known=room_steps_known,
+        room_steps=room_steps,
     )
-    _kept = (terms, *_kept[: MOST_KEPT - 1])
+    _kept = (entry, *_kept[: MAX_CACHED_PLANS - 1])

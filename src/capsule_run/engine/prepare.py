@@ -29,7 +29,7 @@ def prepare(
 ) -> tuple[Host, Policy]:
     """Return the facts about this host and the policy of a request.
 
-    :param defer_cgroups: leave out cgroups; `policy.resolve.with_groups` adds them later.
+    :param defer_cgroups: leave out cgroups; `policy.resolve.with_cgroups` adds them later.
     :raises CapsuleError: this host cannot meet the request.
     """
     if upper is None and request.isolation.workspace_upper is not None:

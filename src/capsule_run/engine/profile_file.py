@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from capsule_run.model.policy import Recipe
 
 MAX_BYTES = 1 << 20
-MOST_DOTS = 100  # of a line: tomllib takes a dotted key of n parts in n * n steps, and no key of ours has a dot
+MAX_DOTS = 100  # of a line: tomllib takes a dotted key of n parts in n * n steps, and no key of ours has a dot
 
 
 def is_file(profile: str) -> bool:
@@ -37,8 +37,8 @@ def load(profile: str) -> Recipe | None:
         text = read(profile, MAX_BYTES)
         if len(text) > MAX_BYTES:
             raise wrong(profile, f"the file has more than {MAX_BYTES} bytes")
-        if any(line.count(b".") > MOST_DOTS for line in text.split(b"\n")):
-            raise wrong(profile, f"a line has more than {MOST_DOTS} dots")
+        if any(line.count(b".") > MAX_DOTS for line in text.split(b"\n")):
+            raise wrong(profile, f"a line has more than {MAX_DOTS} dots")
         return from_table(tomllib.loads(text.decode()), profile)
     except OSError as error:
         why, hint = reason_of(error)

@@ -24,7 +24,7 @@ from capsule_run.plan import payload as plan_payload
 from capsule_run.plan.preamble import continuation, encode, preamble_steps
 from capsule_run.plan.room import steps_after_preamble
 from capsule_run.policy import limits
-from capsule_run.policy.resolve import with_groups
+from capsule_run.policy.resolve import with_cgroups
 from capsule_run.result import isolation
 from capsule_run.result import report as result_report
 from capsule_run.workspace import transfer
@@ -129,7 +129,7 @@ class Room:
             report, host_load = self._wait(plan, early_report, short=payload.short)
             fallbacks.raise_retry(report, plan, stale_ok=payload.stale_ok)
             if not report.started and report.killed != "caller":
-                raise not_found.unstarted(report, plan, payload.request, lambda: prepare(payload.request)[0])
+                raise not_found.not_started(report, plan, payload.request, lambda: prepare(payload.request)[0])
             return model_report.FinishedRun(
                 policy=self._policy,
                 report=report,
@@ -244,7 +244,7 @@ def _send_room(
 
 def _with_cgroups(policy: Policy, request: Request) -> Policy:
     """Find cgroups while the room is built, and return the policy with them."""
-    complete = with_groups(policy, request, discover.find())
+    complete = with_cgroups(policy, request, discover.find())
     if any(group.version == 2 for group in complete.limit_mechanisms.groups):
         raise RetryAttemptError(CGROUP_VERSION_2)
     return complete

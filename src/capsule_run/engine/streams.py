@@ -9,7 +9,6 @@ from capsule_run.launcher import memory_file
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from capsule_run.model.request import Request
-    from capsule_run.workspace.transfer import Exchange
 
 
 class Streams:
@@ -30,28 +29,26 @@ class StdioTargets:
     def __init__(self, request: Request, streams: Streams) -> None:
         self._request, self._streams = request, streams
         self._own: list[int] = []
-        self.exchange: Exchange | None = None
-        self.streams_stdin = streams.stdin is not None
         self.stdout = self.stderr = self.record = -1
 
     def open(self) -> list[int]:
         """Open memory files for captured streams; return all descriptors in the order of `plan.payload.payload_steps`."""
-        self.stdout = self._sink(self._streams.stdout, "capsule-stdout")
-        self.stderr = self._sink(self._streams.stderr, "capsule-stderr")
-        self.record = self._keep(memory_file("capsule-record"))
+        self.stdout = self._target(self._streams.stdout, "capsule-stdout")
+        self.stderr = self._target(self._streams.stderr, "capsule-stderr")
+        self.record = self._own_fd(memory_file("capsule-record"))
         fds = [self.stdout, self.stderr, self.record]
         if self._streams.stdin is not None:
             fds.append(self._streams.stdin)
         elif self._request.stdin is not None:
-            fds.append(self._keep(memory_file("capsule-stdin", self._request.stdin)))
+            fds.append(self._own_fd(memory_file("capsule-stdin", self._request.stdin)))
         return fds
 
-    def _keep(self, fd: int) -> int:
+    def _own_fd(self, fd: int) -> int:
         self._own.append(fd)
         return fd
 
-    def _sink(self, given: int | None, name: str) -> int:
-        return self._keep(memory_file(name)) if given is None else given
+    def _target(self, given: int | None, name: str) -> int:
+        return self._own_fd(memory_file(name)) if given is None else given
 
     def content(self, fd: int, size: int) -> bytes:
         """Return the captured bytes of a stream; empty if the caller gave its descriptor."""
@@ -64,7 +61,5 @@ class StdioTargets:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def close(self) -> None:
-        if self.exchange is not None:
-            self.exchange.close()
         while self._own:
             posix.close(self._own.pop())

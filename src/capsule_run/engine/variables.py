@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 # Options about the output of one command line, and options that differ for each run: not allowed as variables.
-NOT_HERE = ("--json", "--pretty", "--verbose", "--dry-run", "--execution-id", "--help", "--version")
+NOT_VARIABLES = ("--json", "--pretty", "--verbose", "--dry-run", "--execution-id", "--help", "--version")
 # Only the command line writes metrics and audit logs.
 MONITORING = ("--metrics-file", "--audit-log", "--audit-required")
 
@@ -33,7 +33,7 @@ def variable(option: Option) -> str:
     return OUR_VARIABLES + option.long.removeprefix("--").replace("-", "_").upper()
 
 
-_BY_NAME = {variable(option): option for option in OPTIONS if option.long not in NOT_HERE}
+_BY_NAME = {variable(option): option for option in OPTIONS if option.long not in NOT_VARIABLES}
 
 
 def _words(name: str, text: str) -> list[str]:

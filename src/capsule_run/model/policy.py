@@ -26,7 +26,7 @@ class Group(Value):
 
     version: int
     parent: str
-    group_settings: tuple[Setting, ...]
+    settings: tuple[Setting, ...]
     files: tuple[str, ...]
 
     @property

@@ -110,22 +110,22 @@ def describe(step: tuple[str, ...], plan: Plan) -> str:
     if verb == "rlimit":
         extra["limit0"] = _LIMITS.get(fields[0], f"limit {fields[0]}")
     if verb == "landlock":
-        held = ("no changes outside the writable places",) if fields[1] != "0" else ()
+        file_rights = ("no changes outside the writable places",) if fields[1] != "0" else ()
         extra["landlock1"] = " and ".join(
-            (*held, *(("no signals or abstract sockets to the outside",) if fields[2] != "0" else ()))
+            (*file_rights, *(("no signals or abstract sockets to the outside",) if fields[2] != "0" else ()))
         )
     if verb == "memory-watch":
-        look_only = int(fields[0]) >= 1 << 62
+        records_only = int(fields[0]) >= 1 << 62
         extra["watch0"] = (
             "look how much memory it uses"
-            if look_only
+            if records_only
             else f"end it when it uses more than {fields[0]} bytes of memory"
         )
     if verb == "cpu-watch":
-        look_only = int(fields[0]) >= 1 << 53
+        records_only = int(fields[0]) >= 1 << 53
         extra["cpu0"] = (
             "look how much processor time it uses"
-            if look_only
+            if records_only
             else f"end it when it has used {fields[0]} ms of processor time"
         )
     if verb == "filter":

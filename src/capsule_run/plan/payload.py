@@ -26,10 +26,10 @@ RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_AS, RLIMIT_LOCKS, RLIMIT_SIGPENDING = 7, 8
 RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_RTPRIO, RLIMIT_RTTIME = 12, 13, 14, 15
 UNLIMITED = "unlimited"
 SPARE_PROCESSES = 16
-CPU_LOOK_ONLY = str(
+RECORD_ONLY_MS = str(
     1 << 53
 )  # ms that no run can use: the launcher only records CPU time of children that nobody waits for
-LOOK_ONLY = str(1 << 62)  # bytes that no process can use: the launcher records peak memory and never kills
+RECORD_ONLY_BYTES = str(1 << 62)  # bytes that no process can use: the launcher records peak memory and never kills
 # core(5): 1 writes no core and pipes none to a helper of the host, which 0 would still do.
 NO_CORE = 1
 # landlock(7). Rights that change a file system, by the ABI that added them; scopes (ABI 6): abstract sockets, signals.
@@ -145,10 +145,10 @@ def payload_steps(policy: Policy, *, group_name: str = GROUP_NAME) -> tuple[Step
     if not policy.limit_mechanisms.holds("memory"):
         steps.append(("memory-watch", str(policy.memory_bytes)))
     elif not policy.limit_mechanisms.has_peak:
-        steps.append(("memory-watch", LOOK_ONLY))
+        steps.append(("memory-watch", RECORD_ONLY_BYTES))
     cpu_time_ms = policy.watched.cpu_time_ms
     if cpu_time_ms is not None or not policy.limit_mechanisms.counts_cpu:
-        limit = CPU_LOOK_ONLY if cpu_time_ms is None else str(cpu_time_ms)
+        limit = RECORD_ONLY_MS if cpu_time_ms is None else str(cpu_time_ms)
         steps.append(("cpu-watch", limit, str(policy.watched.processors)))
     if policy.watched.postmortem:
         steps.append(("postmortem",))

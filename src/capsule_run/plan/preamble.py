@@ -55,12 +55,12 @@ def preamble_steps(
 
     :param name: the name of the cgroups to create. Descriptors sent with the steps: a parent for each cgroup.
     """
-    born = [("cgroup", str(fd), name) for fd, group in enumerate(groups) if group.version == 2]
+    cgroups = [("cgroup", str(fd), name) for fd, group in enumerate(groups) if group.version == 2]
     return (
         *[("namespace", space) for space in NAMESPACES],
         *([("host-net",)] if network else []),
         *([("drop-groups",)] if identity.drops_groups else []),
-        *born,
+        *cgroups,
         ("uid-map", "0", str(identity.outside_uid)),
         ("gid-map", "0", str(identity.outside_gid)),
         ("oom-score-adj", str(OOM_SCORE)),

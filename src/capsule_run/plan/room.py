@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 # The build directory is one tmpfs: `new` is the future root, and the writable directories lie beside it.
 NEW = "/new"
-WORKSPACE_PLACE, WORK_PLACE, EMPTY_PLACE = "/workspace", "/work", "/empty"
-LOWER_PLACE, NAMES_PLACE = "/lower", "/names"  # of overlays, followed by a number: 0 is the workspace's
-LAYER_PLACE = "/layer"  # the disk layer, with `upper` and `work` in it
-NOTHING_PLACE = "/nothing"  # an empty file
+WORKSPACE_DIR, WORK_DIR, EMPTY_DIR = "/workspace", "/work", "/empty"
+LOWER_DIR, NAMES_DIR = "/lower", "/names"  # of overlays, followed by a number: 0 is the workspace's
+LAYER_DIR = "/layer"  # the disk layer, with `upper` and `work` in it
+EMPTY_FILE = "/nothing"  # an empty file
 SETUP_MS = 10_000
 FILL_BYTES_PER_MS = 10_000  # slower than this, and set-up took too long
 # Our own files and mount points are added to the limit, exact to the page and the inode, so that the program can use all of
@@ -139,8 +139,10 @@ def _etc(policy: Policy, tree: _Tree) -> None:
         groups.insert(0, ("root", 0))
     lookup = "files dns" if policy.network else "files"
     texts = {
-        "passwd": "".join(f"{who}:x:{uid}:{gid}:{who}:{home}:{shell}\n" for who, uid, gid, home, shell in accounts),
-        "group": "".join(f"{who}:x:{gid}:\n" for who, gid in groups),
+        "passwd": "".join(
+            f"{account}:x:{uid}:{gid}:{account}:{home}:{shell}\n" for account, uid, gid, home, shell in accounts
+        ),
+        "group": "".join(f"{account}:x:{gid}:\n" for account, gid in groups),
         "hostname": f"{policy.hostname}\n",
         "hosts": f"127.0.0.1\tlocalhost {policy.hostname}\n::1\tlocalhost\n",
         "nsswitch.conf": f"passwd: files\ngroup: files\nhosts: {lookup}\nservices: files\nprotocols: files\n",
@@ -167,13 +169,13 @@ def _dev(policy: Policy, tree: _Tree) -> None:
     tree.link(f"{NEW}/dev/ptmx", "pts/ptmx")
 
 
-def _built_at(policy: Policy, path: str) -> str:
+def _build_path(policy: Policy, path: str) -> str:
     """Return where a path of the sandbox is created: in the new root, or beside it if a writable directory shows it."""
     for place, scratch, _mode in (*SCRATCH_PLACES, VAR_TMP):
         if within(path, place):
             return scratch + path[len(place) :]
     if within(path, WORKSPACE) and policy.workspace_kind in TRANSIENT:
-        return WORKSPACE_PLACE + path[len(WORKSPACE) :]
+        return WORKSPACE_DIR + path[len(WORKSPACE) :]
     return NEW + path
 
 
@@ -189,30 +191,30 @@ def _mount_points(policy: Policy, tree: _Tree) -> None:
     for place, scratch, mode in scratch_places(policy.binds):
         tree.directory(NEW + place)
         tree.directory(scratch, mode)
-    tree.directory(WORKSPACE_PLACE)
+    tree.directory(WORKSPACE_DIR)
     if policy.workspace_kind == COPY_ON_WRITE:
-        tree.directory(WORK_PLACE)
+        tree.directory(WORK_DIR)
     for number, names in _overlays(policy).items():
-        tree.directory(f"{LOWER_PLACE}{number}")
-        tree.names(f"{NAMES_PLACE}{number}", names)
+        tree.directory(f"{LOWER_DIR}{number}")
+        tree.names(f"{NAMES_DIR}{number}", names)
     if policy.upper is not None:
-        tree.directory(LAYER_PLACE)
+        tree.directory(LAYER_DIR)
     trees = [bound.destination for bound in policy.binds]
     for bound in policy.binds:
         if any(within(bound.destination, other) for other in trees if other != bound.destination):
             continue  # it lies in another bind, which must contain the mount point
-        path = _built_at(policy, bound.destination)
+        path = _build_path(policy, bound.destination)
         if bound.source.is_directory:
             tree.directory(path)
         else:
             tree.file(path, "")
     if within(policy.working_directory, WORKSPACE) and policy.workspace_kind in TRANSIENT:
-        tree.directory(_built_at(policy, policy.working_directory))
+        tree.directory(_build_path(policy, policy.working_directory))
 
 
 def _links(policy: Policy, tree: _Tree) -> None:
     for path, target in policy.links:
-        tree.link(_built_at(policy, path), target)
+        tree.link(_build_path(policy, path), target)
     if VAR_TMP not in scratch_places(policy.binds):
         tree.link(f"{NEW}/var/tmp", "../tmp")
 
@@ -233,7 +235,7 @@ def _binds(policy: Policy, sources: _Sources, *, in_writable: bool) -> list[Step
 
 
 def _read_only_overlay(slot: str, number: int, place: str) -> list[Step]:
-    names, lower = f"{NAMES_PLACE}{number}", f"{LOWER_PLACE}{number}"
+    names, lower = f"{NAMES_DIR}{number}", f"{LOWER_DIR}{number}"
     return [("bind", slot, lower, READ_ONLY), ("overlay-ro", names, lower, place)]
 
 
@@ -247,12 +249,12 @@ def _mounts(policy: Policy, sources: _Sources) -> list[Step]:
     steps += _workspace_mounts(policy, sources)
     steps += _binds(policy, sources, in_writable=True)
     for place, is_directory in policy.cover.masks:
-        steps.append(("inner-bind", EMPTY_PLACE if is_directory else NOTHING_PLACE, NEW + place, READ_ONLY))
+        steps.append(("inner-bind", EMPTY_DIR if is_directory else EMPTY_FILE, NEW + place, READ_ONLY))
     steps += (("proc", f"{NEW}/proc"), ("devpts", f"{NEW}/dev/pts"))
     null = sources.slot(dict(policy.devices)["null"], "dev")
     for name, is_directory in policy.proc_masked:
         if is_directory:
-            steps.append(("inner-bind", EMPTY_PLACE, f"{NEW}/proc/{name}", READ_ONLY))
+            steps.append(("inner-bind", EMPTY_DIR, f"{NEW}/proc/{name}", READ_ONLY))
         else:
             steps.append(("bind", null, f"{NEW}/proc/{name}", READ_ONLY))
     return steps
@@ -261,14 +263,14 @@ def _mounts(policy: Policy, sources: _Sources) -> list[Step]:
 def _workspace_mounts(policy: Policy, sources: _Sources) -> list[Step]:
     place = NEW + WORKSPACE
     layer: list[Step] = []
-    upper, work = WORKSPACE_PLACE, WORK_PLACE
+    upper, work = WORKSPACE_DIR, WORK_DIR
     if policy.upper is not None:
-        layer.append(("bind", sources.slot(policy.upper.source, "rw"), LAYER_PLACE, "rw"))
-        upper, work = f"{LAYER_PLACE}/upper", f"{LAYER_PLACE}/work"
+        layer.append(("bind", sources.slot(policy.upper.source, "rw"), LAYER_DIR, "rw"))
+        upper, work = f"{LAYER_DIR}/upper", f"{LAYER_DIR}/work"
     if policy.workspace is None or policy.workspace_kind == COPY:
         return [*layer, ("inner-bind", upper, place, "rw")]
     slot = sources.slot(policy.workspace, policy.workspace_kind, idmap=policy.workspace_idmap)
-    names, lower = f"{NAMES_PLACE}0", f"{LOWER_PLACE}0"
+    names, lower = f"{NAMES_DIR}0", f"{LOWER_DIR}0"
     if policy.workspace_kind == COPY_ON_WRITE:
         return [*layer, ("bind", slot, lower, READ_ONLY), ("overlay", names, lower, upper, work, place)]
     if policy.cover.workspace_names is not None:
@@ -279,24 +281,24 @@ def _workspace_mounts(policy: Policy, sources: _Sources) -> list[Step]:
 def _tree(policy: Policy, stream_fd: int) -> _Tree:
     """Return everything that is created before the first mount."""
     tree = _Tree()
-    tree.directory(EMPTY_PLACE, "0555")
+    tree.directory(EMPTY_DIR, "0555")
     if policy.cover.masks:
-        tree.file(NOTHING_PLACE, "", "0444")
+        tree.file(EMPTY_FILE, "", "0444")
     for path, mode in policy.transfer.directories:
-        tree.directory(f"{WORKSPACE_PLACE}/{path}", f"{mode:04o}")
+        tree.directory(f"{WORKSPACE_DIR}/{path}", f"{mode:04o}")
     _mount_points(policy, tree)
     _etc(policy, tree)
     _dev(policy, tree)
     _links(policy, tree)
     for path, target in policy.transfer.links:
-        tree.link(f"{WORKSPACE_PLACE}/{path}", target)
+        tree.link(f"{WORKSPACE_DIR}/{path}", target)
     for delivery in policy.transfer.deliveries:
-        tree.fill(f"{WORKSPACE_PLACE}/{delivery.path}", stream_fd, delivery.mode, delivery.size)
+        tree.fill(f"{WORKSPACE_DIR}/{delivery.path}", stream_fd, delivery.mode, delivery.size)
     return tree
 
 
 def _in_layer(step: Step) -> bool:
-    return step[2 if step[0] == "fill" else 1].startswith(f"{WORKSPACE_PLACE}/")
+    return step[2 if step[0] == "fill" else 1].startswith(f"{WORKSPACE_DIR}/")
 
 
 def layer_steps(policy: Policy) -> list[Step]:
@@ -333,14 +335,14 @@ def steps_after_preamble(policy: Policy, *, stream_fd: int = 0) -> tuple[Step, .
     if policy.transfer.offers_workspace:
         steps.append(("offer", WORKSPACE))
     if policy.transfer.offers_layer:
-        steps.append(("offer-layer", WORKSPACE_PLACE))
+        steps.append(("offer-layer", WORKSPACE_DIR))
     return tuple(steps)
 
 
 def room_steps(policy: Policy, *, group_name: str = GROUP_NAME) -> tuple[Step, ...]:
     """Return the first half. `group_name` is the name of the cgroup that init is cloned into, if any."""
-    born = preamble_steps(policy.identity, policy.limit_mechanisms.groups, network=policy.network, name=group_name)
-    return (*born, *steps_after_preamble(policy))
+    preamble = preamble_steps(policy.identity, policy.limit_mechanisms.groups, network=policy.network, name=group_name)
+    return (*preamble, *steps_after_preamble(policy))
 
 
 def compile_plan(policy: Policy) -> Plan:

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 CGROUP1, CGROUP2 = "cgroup1", "cgroup2"
 PERIOD_US = 100_000  # the kernel's own default for quotas
 OWN_PROCESSES = 1  # init is a member of the cgroup, and does not count for the command
-LEAST_BYTES = 1 << 20  # smallest limit of a cgroup that init can enter and in which the kernel finds a process to kill
+MIN_CGROUP_BYTES = (
+    1 << 20
+)  # smallest limit of a cgroup that init can enter and in which the kernel finds a process to kill
 MEMORY, PROCESSES, CPU, IO, ACCOUNT = (
     "memory",
     "pids",
@@ -148,11 +150,11 @@ def _settings1(controller: str, limits: Limits, disks: tuple[str, ...]) -> list[
 
 
 def _group(place: Place, controllers: tuple[str, ...], limits: Limits, disks: tuple[str, ...]) -> Group:
-    group_settings, files = (_settings2, _FILES2) if place.version == 2 else (_settings1, _FILES1)
+    settings, files = (_settings2, _FILES2) if place.version == 2 else (_settings1, _FILES1)
     return Group(
         version=place.version,
         parent=place.path,
-        group_settings=tuple(setting for name in controllers for setting in group_settings(name, limits, disks)),
+        settings=tuple(setting for name in controllers for setting in settings(name, limits, disks)),
         files=tuple(
             {
                 file: None  # cpu and cpuacct are usually one hierarchy, with a file in common
@@ -204,21 +206,20 @@ def decide(limits: Limits, offered: Cgroups, *, required: tuple[str, ...] = ()) 
     return decision
 
 
-def beside(decision: Decision, memory_bytes: int, brought_bytes: int) -> Decision:
+def subtract_brought_files(decision: Decision, memory_bytes: int, brought_bytes: int) -> Decision:
     """Return the decision for a run that copies `brought_bytes` of files in, which are memory.
 
     A cgroup of version 1 is entered after the files were copied in and does not count them: its limit is what is left.
     """
     if not brought_bytes or decision.of(MEMORY) != CGROUP1:
         return decision
-    left = str(max(memory_bytes - brought_bytes, LEAST_BYTES))
-    group_settings = {"memory.limit_in_bytes": left, "memory.memsw.limit_in_bytes": left}
+    left = str(max(memory_bytes - brought_bytes, MIN_CGROUP_BYTES))
+    settings = {"memory.limit_in_bytes": left, "memory.memsw.limit_in_bytes": left}
     groups = [
         replace(
             group,
-            group_settings=tuple(
-                replace(setting, text=group_settings.get(setting.file, setting.text))
-                for setting in group.group_settings
+            settings=tuple(
+                replace(setting, text=settings.get(setting.file, setting.text)) for setting in group.settings
             ),
         )
         for group in decision.groups

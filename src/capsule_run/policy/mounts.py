@@ -9,7 +9,7 @@ from errno import EACCES, ELOOP, ENOENT
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.lexical_paths import (
-    HELD_TREES,
+    FIXED_TREES,
     PRIVATE_DIRECTORIES,
     SCRATCH_PLACES,
     SHIM_DIRECTORY,
@@ -58,7 +58,7 @@ def _destination(path: str, field: str, host: Host, *, force: bool) -> str:
     top = "/" + path.split("/")[1]
     if force and host.system_links.get(top[1:]):  # a link on the host is one inside: /bin leads to /usr/bin
         path = normal("/" + host.system_links[top[1:]] + path[len(top) :])
-    if path == "/" or any(within(path, tree) for tree in HELD_TREES):
+    if path == "/" or any(within(path, tree) for tree in FIXED_TREES):
         raise CapsuleError("E1005", f"{field}: `{path}` is required by the sandbox and cannot be replaced")
     if not force and (path in SYSTEM_DIRECTORIES or any(within(path, tree) for tree in SYSTEM_TREES)):
         raise CapsuleError(

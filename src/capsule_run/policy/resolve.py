@@ -112,7 +112,9 @@ def resolve(
         memory_bytes=limits.memory_bytes,
         cpu_shares=limits.cpu_shares,
         nice=0 if limit_mechanisms.holds("cpu_shares") else _nice(limits.cpu_shares),
-        limit_mechanisms=policy_limits.beside(limit_mechanisms, limits.memory_bytes, files.brought_bytes),
+        limit_mechanisms=policy_limits.subtract_brought_files(
+            limit_mechanisms, limits.memory_bytes, files.brought_bytes
+        ),
         max_output_bytes=limits.max_output_bytes,
         on_output_limit=request.on_output_limit or KILL,
         max_pids=limits.max_pids,
@@ -151,14 +153,16 @@ def _cover(host: Host, kind: str, binds: tuple[BoundPath, ...], workspace: Sourc
     return secret_masks.resolve(host, kind, binds, workspace)
 
 
-def with_groups(policy: Policy, request: Request, cgroups: Cgroups) -> Policy:
+def with_cgroups(policy: Policy, request: Request, cgroups: Cgroups) -> Policy:
     """Return the policy with the cgroups that the host offers. Raises CapsuleError E2007 as `resolve` does."""
     limits, limit_mechanisms = policy_limits.of_request(request, cgroups)
     nice = 0 if limit_mechanisms.holds("cpu_shares") else policy.nice
     return replace(
         policy,
         nice=nice,
-        limit_mechanisms=policy_limits.beside(limit_mechanisms, limits.memory_bytes, policy.transfer.brought_bytes),
+        limit_mechanisms=policy_limits.subtract_brought_files(
+            limit_mechanisms, limits.memory_bytes, policy.transfer.brought_bytes
+        ),
     )
 
 

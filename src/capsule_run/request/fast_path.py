@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 RUN, HELP, VERSION = "run", "help", "version"
-MOST_PLAIN = 1 << 12  # words, and characters in all: far below every limit of the validators
+MAX_PLAIN = 1 << 12  # words, and characters in all: far below every limit of the validators
 NOTHING: Mapping[str, object] = {}
 
 
@@ -40,6 +40,6 @@ def plain_request(words: Sequence[str]) -> Request | None:
     if len(words) < 2 or words[0] != "--" or not words[1]:
         return None
     text = " ".join(words)
-    if len(text) > MOST_PLAIN or not text.isascii() or "\0" in text:
+    if len(text) > MAX_PLAIN or not text.isascii() or "\0" in text:
         return None
     return Request(command=tuple(words[1:]))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 MOST_FILES = 100_000
-MOST_PATTERNS = 256
+MAX_PATTERNS = 256
 _CONTENTS = ("text", "base64", "source")
 
 
@@ -45,7 +45,7 @@ def check_mode(value: object, label: str) -> int:
 
 def _check_file(path: str, value: object, label: str) -> InputFile:
     if isinstance(value, InputFile):
-        value = _spelled(value)
+        value = _file_object(value)
     if isinstance(value, (str, bytes)):
         value = {"text": value}
     if isinstance(value, (bytearray, memoryview)):
@@ -99,7 +99,7 @@ def read_workspace_upper(word: str, label: str) -> object:
 def check_files(value: object, label: str) -> tuple[InputFile, ...]:
     """Check an object of files by path. Raises E1009 for two files with one path, or a file beneath another."""
     if isinstance(value, (tuple, list)) and all(isinstance(file, InputFile) for file in value):
-        value = {file.path: _spelled(file) for file in value}
+        value = {file.path: _file_object(file) for file in value}
     if not isinstance(value, dict):
         raise wrong_type(label, "an object", value)
     if len(value) > MOST_FILES:
@@ -119,7 +119,7 @@ def check_files(value: object, label: str) -> tuple[InputFile, ...]:
     return tuple(files.values())
 
 
-def _spelled(file: InputFile) -> dict[str, object]:
+def _file_object(file: InputFile) -> dict[str, object]:
     """Return the object from which `_check_file` makes this file."""
     given: dict[str, object] = {"source": file.source} if file.source is not None else {"text": file.content}
     return given if file.mode is None else {**given, "mode": f"{file.mode:04o}"}
@@ -127,7 +127,7 @@ def _spelled(file: InputFile) -> dict[str, object]:
 
 def files_to_mapping(files: tuple[InputFile, ...]) -> dict[str, object]:
     """Return the object from which `check_files` makes these files."""
-    return {file.path: _spelled(file) for file in files}
+    return {file.path: _file_object(file) for file in files}
 
 
 def check_unmask(value: object, label: str) -> tuple[str, ...]:
@@ -146,8 +146,8 @@ def check_collect(value: object, label: str) -> tuple[str, ...]:
     """Check a list of patterns, each written like a path in the workspace."""
     if not isinstance(value, (list, tuple)):
         raise wrong_type(label, "a list of patterns", value)
-    if len(value) > MOST_PATTERNS:
-        raise refuse("E1008", label, f"at most {MOST_PATTERNS} patterns, got {len(value)}")
+    if len(value) > MAX_PATTERNS:
+        raise refuse("E1008", label, f"at most {MAX_PATTERNS} patterns, got {len(value)}")
     return tuple([_check_pattern(pattern, f"{label}[{index}]") for index, pattern in enumerate(value)])
 
 

@@ -280,8 +280,8 @@ def check_execution_id(value: object, label: str) -> str:
     return value
 
 
-_MOST_ID = 65_533
-_check_id = integer(0, _MOST_ID)
+_MAX_ID = 65_533
+_check_id = integer(0, _MAX_ID)
 
 
 def check_user(value: object, label: str) -> int | str:
@@ -290,7 +290,7 @@ def check_user(value: object, label: str) -> int | str:
         return _check_id(value, label)  # type: ignore[return-value]  # it returns an integer
     parts = value.split(":")
     if len(parts) > 2 or not all(part.isascii() and part.isdigit() and len(part) <= 5 for part in parts):
-        raise refuse("E1005", label, f"must be a number, or UID:GID, from 0 to {_MOST_ID}, got {shown(value)}")
+        raise refuse("E1005", label, f"must be a number, or UID:GID, from 0 to {_MAX_ID}, got {shown(value)}")
     for part in parts:
         _check_id(int(part), label)
     return value if len(parts) == 2 else int(value)

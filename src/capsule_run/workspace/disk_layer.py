@@ -22,7 +22,7 @@ from capsule_run.host.survey import look
 from capsule_run.host.system import capabilities
 from capsule_run.host.tree_walk import used_bytes
 from capsule_run.model.host import Upper
-from capsule_run.plan.room import WORKSPACE_PLACE, layer_steps
+from capsule_run.plan.room import WORKSPACE_DIR, layer_steps
 from capsule_run.workspace.remove_tree import remove, sweep
 
 TYPE_CHECKING = False
@@ -146,7 +146,7 @@ class UpperDirectory:
         ids = (policy.identity.outside_uid, policy.identity.outside_gid)
         made = [layer, start, f"{layer}/{WORK}"]
         for step in layer_steps(policy):
-            place = start + step[2 if step[0] == "fill" else 1].removeprefix(WORKSPACE_PLACE)
+            place = start + step[2 if step[0] == "fill" else 1].removeprefix(WORKSPACE_DIR)
             if step[0] == "dir":
                 posix.mkdir(place)
                 posix.chmod(place, int(step[2], 8))

@@ -10,7 +10,7 @@ import sys
 
 from capsule_run._base.value import Value
 from capsule_run.host import path_resolution
-from capsule_run.host.system import kernel_version
+from capsule_run.host.system import kernel_version, read
 from capsule_run.launcher import PATH as CORE_PATH
 
 GVISOR_BUILD = "Sun Jan 10 15:06:54 PST 2016"  # the one kernel version that gVisor tells every program
@@ -39,16 +39,8 @@ class Facts(Value):
     overlay: bool  # the kernel has it loaded, or built in
 
 
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
 def _number(path: str) -> int | None:
-    text = _read(path).strip()
+    text = read(path).strip()
     return int(text) if text.isdigit() else None
 
 
@@ -69,11 +61,11 @@ def container_kind(*, named: str, docker: bool, podman: bool, kubernetes: bool, 
 
 def _container() -> str:
     return container_kind(
-        named=_read("/run/systemd/container").strip() or path_resolution.environment("container"),
+        named=read("/run/systemd/container").strip() or path_resolution.environment("container"),
         docker=path_resolution.exists("/.dockerenv"),
         podman=path_resolution.exists("/run/.containerenv"),
         kubernetes=bool(path_resolution.environment("KUBERNETES_SERVICE_HOST")),
-        version=_read("/proc/version"),
+        version=read("/proc/version"),
     )
 
 
@@ -91,8 +83,8 @@ def mounts(text: str) -> list[tuple[str, str, str]]:
 def look(*, core_path: str = CORE_PATH) -> Facts:
     """Look at this host, now."""
     uname = posix.uname()
-    mounted = mounts(_read("/proc/self/mountinfo"))
-    groups = [line[3:] for line in _read("/proc/self/cgroup").splitlines() if line.startswith("0::")]
+    mounted = mounts(read("/proc/self/mountinfo", 1 << 20))
+    groups = [line[3:] for line in read("/proc/self/cgroup").splitlines() if line.startswith("0::")]
     return Facts(
         python=sys.version_info[:2],
         kernel=uname.release,
@@ -105,11 +97,11 @@ def look(*, core_path: str = CORE_PATH) -> Facts:
         max_user_namespaces=_number("/proc/sys/user/max_user_namespaces"),
         userns_clone=_number("/proc/sys/kernel/unprivileged_userns_clone"),
         apparmor_userns=_number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
-        seccomp_actions=tuple(_read("/proc/sys/kernel/seccomp/actions_avail").split()),
+        seccomp_actions=tuple(read("/proc/sys/kernel/seccomp/actions_avail").split()),
         container=_container(),
         proc_masks=tuple(place for place, _kind, _options in mounted if place.startswith("/proc/")),
         cgroup2=next((place for place, kind, _options in mounted if kind == "cgroup2"), ""),
         cgroup1=tuple(options for _place, kind, options in mounted if kind == "cgroup"),
         own_group=groups[0] if groups else "",
-        overlay="\toverlay\n" in _read("/proc/filesystems"),
+        overlay="\toverlay\n" in read("/proc/filesystems"),
     )

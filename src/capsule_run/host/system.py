@@ -22,7 +22,7 @@ SYSTEM_LINKS = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 def read(path: str, limit: int = 1 << 16) -> str:
     """The first `limit` bytes of a file, as text; empty where it cannot be read. Raises OSError without descriptors."""
     try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)  # a FIFO must not block us
     except OSError as error:
         if error.errno in (ENFILE, EMFILE):
             raise

@@ -11,6 +11,7 @@ import posix
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run.host import path_resolution
+from capsule_run.host.system import read
 
 # Where a manager keeps `shims` and `versions`: the variable and the file that name the version.
 _VERSIONS = {
@@ -18,6 +19,7 @@ _VERSIONS = {
     "rbenv": ("RBENV_VERSION", ".ruby-version"),
     "nodenv": ("NODENV_VERSION", ".node-version"),
 }
+_VERSION_FILE_BYTES = 4096  # read of a version file
 # Managers whose shims are links to one program, which would have to be asked.
 _ASKED = ("mise", "asdf", "volta-shim", "proto-shim")
 
@@ -61,19 +63,6 @@ def _by_numbers(version: str) -> list[tuple[bool, int, str]]:
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in version.split(".")]
 
 
-def _first_line(path: str) -> str:
-    try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
-    except OSError:
-        return ""
-    try:
-        return posix.read(fd, 4096).decode("utf-8", "replace")
-    except OSError:
-        return ""
-    finally:
-        posix.close(fd)
-
-
 def _wanted(manager: str, directory: str) -> list[str]:
     """The versions that the manager would use, as its variable, the files above the directory or its own file say."""
     kind = next((kind for kind in _VERSIONS if kind in manager.rpartition("/")[2]), "")
@@ -81,13 +70,13 @@ def _wanted(manager: str, directory: str) -> list[str]:
         variable, file = _VERSIONS[kind]
         text = path_resolution.environment(variable).replace(":", " ")
         while not text.strip():
-            text = _first_line(f"{directory}/{file}")
+            text = read(f"{directory}/{file}", _VERSION_FILE_BYTES)
             if not directory:
                 break
             directory = directory.rpartition("/")[0]
         if text.strip():
             return text.split()
-    return _first_line(f"{manager}/version").split()
+    return read(f"{manager}/version", _VERSION_FILE_BYTES).split()
 
 
 def _chosen(manager: str, name: str, directory: str) -> str:
@@ -105,7 +94,7 @@ def _toolchain(home: str, name: str) -> str:
     """The program of rustup's default toolchain, or an empty string."""
     root = path_resolution.environment("RUSTUP_HOME") or f"{home}/.rustup"
     chosen = path_resolution.environment("RUSTUP_TOOLCHAIN")
-    for line in _first_line(f"{root}/settings.toml").splitlines():
+    for line in read(f"{root}/settings.toml", _VERSION_FILE_BYTES).splitlines():
         key, _equals, text = line.partition("=")
         if key.strip() == "default_toolchain" and not chosen:
             chosen = text.strip().strip("\"'")

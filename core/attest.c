@@ -107,13 +107,12 @@ int attest_begin(struct room *room)
 }
 
 /* What is wrong is told by errno, which plan/describe.py has a sentence for. */
-int act_attest(struct room *room, const struct step *step)
+ACT(attest)
 {
 	const uint64_t *own = room->attested.fact;
 	struct step net;
 	bool host_net = plan_find(&room->plan, "host-net", &net);
 
-	(void)step;
 	if (read_status(ATTEST_FD, &room->attested) < 0)
 		return -1;
 	errno = own[NO_NEW_PRIVS] != 1 ? EACCES : own[SECCOMP_MODE] != 2 || own[SECCOMP_FILTERS] <= caller.fact[SECCOMP_FILTERS] ? EINVAL : 0;
@@ -134,12 +133,12 @@ int act_attest(struct room *room, const struct step *step)
 int attest_groups(struct room *room, const struct plan *plan)
 {
 	int fd CLEANUP_CLOSE = -1;
-	char name[NAME_MAX + 3] = "/";
+	char name[NAME_MAX + 3];
 	struct step step;
 
 	if (!plan_find(&room->plan, "cgroup", &step) && !plan_find(plan, "cgroup-enter", &step))
 		return 0;
-	append(name, append(name, 1, sizeof(name), step.field[1]), sizeof(name), "\n");
+	put(&TEXT_IN(name), "/", step.field[1], "\n");
 	fd = openat(room->proc, "thread-self/cgroup", O_RDONLY | O_CLOEXEC);
 	if (slurp(fd) < 0)
 		return -1;

@@ -131,8 +131,17 @@ bool step_is(const struct step *step, const char *verb);
 
 /* ---- text.c: text of bounded size ---- */
 
-size_t append(char *to, size_t at, size_t size, const char *text);
-size_t append_number(char *to, size_t at, size_t size, uint64_t n);
+struct text {
+	char *start;
+	size_t size, length;
+};
+#define TEXT_IN(buffer) ((struct text){ (buffer), sizeof(buffer), 0 })
+#define put(to, ...) put_all(to, (const char *const[]){ __VA_ARGS__, NULL })
+void put_all(struct text *to, const char *const *texts);
+void put_number(struct text *to, uint64_t n);
+void put_numbers(struct text *to, const uint64_t *numbers, unsigned int count);
+void process_path(char path[static 64], uint64_t pid, const char *name);
+void fd_path(char path[static 64], int fd);
 uint64_t number(const char *digits);
 unsigned int octal(const char *digits);
 
@@ -155,7 +164,14 @@ int new_filesystem(const char *type, const char *const options[][2], uint64_t at
 int remount_flags(int fd, uint64_t set);
 int write_file(int dir, const char *path, const char *text);
 int send_message(int sock, const void *bytes, size_t size, const int *fds, unsigned int nfds);
-int next_name(int dir, char *buffer, size_t size, long *got, long *at, const char **name);
+/* A walk through a directory, from where `dir` stands; `name` is in the buffer. */
+struct names {
+	int dir;
+	const char *name;
+	long got, at;
+	_Alignas(uint64_t) char buffer[4096];
+};
+int next_name(struct names *names);
 ssize_t receive_message(int sock, void *bytes, size_t size, int *fds, unsigned int *nfds);
 uint64_t now_ns(void);
 
@@ -164,6 +180,8 @@ uint64_t now_ns(void);
 enum { STAT_PARENT = 4, STAT_UTIME = 14, STAT_STIME, STAT_CUTIME, STAT_CSTIME, STAT_START = 22, STAT_EXIT = 52 }; /* as proc(5) numbers them */
 int read_proc(int dir, const char *pid, const char *name, char *text, size_t size);
 size_t read_of(uint32_t pid, const char *name, char *to, size_t size);
+int next_pid(struct names *names);
+int next_inside(struct names *names);
 uint64_t status_number(const char *text, const char *name);
 uint64_t stat_number(const char *text, unsigned int field);
 void kill_everybody(void);
@@ -255,58 +273,12 @@ bool pump(struct pump *p);
 int start_output(struct pump *p, const struct plan *plan, const char *name, int *inner);
 int start_input(struct pump *p, const struct plan *plan, const struct step *step, int *inner);
 
-/* ---- watcher.c: memory and processor time, read by a child ---- */
-
-struct watch {
-	int wake, ask;    /* the watcher has something to say; the launcher wants something of it */
-	int timer;        /* by which the launcher asks whether it is stuck */
-	int proc, tmpfs;  /* procfs of the room, and a place on its writable tmpfs */
-	uint64_t limit_kib;
-};
-extern struct watch memory;
-enum verdict { NONE, MEMORY, CPU, LOST };
-/* A page that the watcher writes and the launcher reads. */
-struct sampled {
-	_Atomic uint64_t alive_ns;    /* when the watcher last began a round */
-	_Atomic uint64_t verdict;     /* an enum verdict */
-	_Atomic uint64_t peak_kib;
-	_Atomic uint64_t largest_kib; /* of one process, with what it has mapped of files */
-	_Atomic uint64_t files_kib;   /* and how much of it that was */
-	_Atomic uint64_t most_tasks;  /* processes and threads, of the sample that saw most */
-	_Atomic uint64_t asked, answered; /* the launcher wants one more sample of processor time, and how often it got it */
-	_Atomic uint64_t cpu_used_us, cpu_over, cpu_sampled;
-	_Atomic uint64_t cpu_lost_us, cpu_untracked; /* used by processes that nobody waited for; not every process was seen */
-	_Atomic uint64_t cpu_before_us; /* the launcher's: what the group had counted when the command began */
-};
-extern struct sampled *sampled;
-int prepare_watch(const struct plan *plan);
-int start_watcher(void);
-const char *check_watcher(void);
-const char *hear_watcher(void);
-void ask_watcher(void);
-void end_watch(int wait_ms);
-void wake_launcher(void);
-void conclude(enum verdict verdict) __attribute__((noreturn));
-void record_room(void);
-
 /* ---- thread_dump.c: the post-mortem ---- */
 
 void start_look(const struct plan *plan);
 #define MORTEM_MS 20 /* how long before its time is up we begin to look what everybody does */
 bool start_mortem(void);
 void end_mortem(bool take);
-
-/* ---- cpu_watch.c: processor time ---- */
-
-struct cpu_watch {
-	int group; /* the file in which the run's group counts, or -1 */
-	uint64_t limit_us, processors;
-};
-extern struct cpu_watch cpu;
-int prepare_cpu_watch(const struct plan *plan);
-uint64_t watch_cpu(void);
-void sample_cpu(void);
-void record_cpu(void);
 
 /* ---- cgroup.c: the launcher's and init's part in control groups ---- */
 
@@ -322,7 +294,7 @@ bool remove_groups(const struct plan *plan);
 
 /* ---- record.c: what the report has no room for ---- */
 
-struct text {
+struct bytes {
 	const char *at;
 	size_t length;
 };
@@ -333,7 +305,7 @@ struct record {
 extern struct record record;
 void start_record(const struct plan *plan);
 void record_lines(const char *lines, size_t length);
-void record_line(const char *name, const uint64_t *numbers, unsigned int count, const struct text *texts, unsigned int ntexts);
+void record_line(const char *name, const uint64_t *numbers, unsigned int count, const struct bytes *texts, unsigned int ntexts);
 
 /* ---- seccomp_notify.c: refused calls are asked about, see there ---- */
 
@@ -354,7 +326,7 @@ int put_on_filter(const char *digits, bool must_ask);
 /* ---- exec_events.c: each process, from its program to its end ---- */
 
 extern int ledger_ends; /* readable when one that is followed has ended; -1: nobody is */
-void read_name_and_words(uint32_t tid, struct text texts[static 2]);
+void read_name_and_words(uint32_t tid, struct bytes texts[static 2]);
 void end_process_reader(int wait_ms);
 void tell_ledger(uint32_t tid, bool ends, uint64_t code, uint64_t id);
 int64_t look_again(void);
@@ -369,7 +341,7 @@ int first_lifted(void);
 
 /* ---- who takes over where ---- */
 
-int put(int fd, const char *text);                              /* main.c */
+int print(int fd, const char *text);                            /* main.c */
 int hand_over(int argc, char **argv, char **envp);              /* command.c */
 bool is_command(const char *called);                            /* command.c */
 int launch(void);                                               /* launcher.c */
@@ -379,40 +351,12 @@ void payload_main(struct room *room, const struct plan *plan, const int stdio[3]
 int drop_capabilities(uint64_t keep);         /* payload.c */
 void start_network(struct room *room);        /* network.c */
 
-/* the acts, in the order of the verb table */
-int act_guard(struct room *room, const struct step *step);
-int act_source(struct room *room, const struct step *step);
-int act_idmap(struct room *room, const struct step *step);
-int act_root(struct room *room, const struct step *step);
-int act_dir(struct room *room, const struct step *step);
-int act_file(struct room *room, const struct step *step);
-int act_copy(struct room *room, const struct step *step);
-int act_fill(struct room *room, const struct step *step);
-int act_symlink(struct room *room, const struct step *step);
-int act_whiteout(struct room *room, const struct step *step);
-int act_bind(struct room *room, const struct step *step);
-int act_inner_bind(struct room *room, const struct step *step);
-int act_overlay(struct room *room, const struct step *step);
-int act_overlay_ro(struct room *room, const struct step *step);
-int act_proc(struct room *room, const struct step *step);
-int act_devpts(struct room *room, const struct step *step);
-int act_readonly(struct room *room, const struct step *step);
-int act_pivot(struct room *room, const struct step *step);
-int act_hostname(struct room *room, const struct step *step);
-int act_network(struct room *room, const struct step *step);
-int act_id(struct room *room, const struct step *step);
-int act_umask(struct room *room, const struct step *step);
-int act_nice(struct room *room, const struct step *step);
-int act_rlimit(struct room *room, const struct step *step);
-int act_cwd(struct room *room, const struct step *step);
-int act_new_keyring(struct room *room, const struct step *step);
-int act_no_new_privs(struct room *room, const struct step *step);
-int act_no_capabilities(struct room *room, const struct step *step);
-int act_landlock(struct room *room, const struct step *step);
-int act_landlock_required(struct room *room, const struct step *step);
-int act_landlock_allow(struct room *room, const struct step *step);
-int act_listener_required(struct room *room, const struct step *step);
-int act_filter(struct room *room, const struct step *step);
-int act_attest(struct room *room, const struct step *step);
+/* The acts, in the order of the verb table. ACT(umask) is the head of act_umask(), in its definition, too. */
+#define ACT(verb) int act_##verb(struct room *room __attribute__((unused)), const struct step *step __attribute__((unused)))
+ACT(guard); ACT(source); ACT(idmap); ACT(root); ACT(dir); ACT(file); ACT(copy); ACT(fill); ACT(symlink);
+ACT(whiteout); ACT(bind); ACT(inner_bind); ACT(overlay); ACT(overlay_ro); ACT(proc); ACT(devpts); ACT(readonly);
+ACT(pivot); ACT(hostname); ACT(network); ACT(id); ACT(umask); ACT(nice); ACT(rlimit); ACT(cwd); ACT(new_keyring);
+ACT(no_new_privs); ACT(no_capabilities); ACT(landlock); ACT(landlock_required); ACT(landlock_allow);
+ACT(listener_required); ACT(filter); ACT(attest);
 
 #endif

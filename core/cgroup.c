@@ -19,7 +19,9 @@ static int parent_of(const struct plan *plan, const struct step *step)
 /* The name of a file in the group of a step; both are single components. */
 static void group_path(char *path, size_t size, const struct step *step, const char *file)
 {
-	append(path, append(path, append(path, 0, size, step->field[1]), size, "/"), size, file);
+	struct text text = { path, size, 0 };
+
+	put(&text, step->field[1], "/", file);
 }
 
 /* The directory of the group that init is to be born in, or -1. */
@@ -132,15 +134,15 @@ void record_groups(const struct plan *plan)
 	struct step step;
 
 	while (plan_next_of(&at, "cgroup-file", &step)) {
-		struct text texts[2];
+		struct bytes texts[2];
 		ssize_t got = read_counter(plan, &step, text);
 
 		if (got < 0) { /* this kernel does not have it: it is absent from the record, and nothing stands in for it */
 			record.lost += errno != ENOENT;
 			continue;
 		}
-		texts[0] = (struct text){ step.field[2], strlen(step.field[2]) };
-		texts[1] = (struct text){ text, (size_t)got };
+		texts[0] = (struct bytes){ step.field[2], strlen(step.field[2]) };
+		texts[1] = (struct bytes){ text, (size_t)got };
 		record_line("cgroup", NULL, 0, texts, 2);
 	}
 }

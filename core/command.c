@@ -12,9 +12,10 @@
 
 static bool exists(const char *directory, const char *middle, const char *end, char *path)
 {
-	size_t at = append(path, append(path, 0, PATH_MAX, directory), PATH_MAX, middle);
+	struct text text = { path, PATH_MAX, 0 };
 
-	return append(path, at, PATH_MAX, end) < PATH_MAX - 1 && access(path, F_OK) == 0;
+	put(&text, directory, middle, end);
+	return text.length < PATH_MAX - 1 && access(path, F_OK) == 0;
 }
 
 /* The package beside us: PREFIX/lib/python3.N/site-packages (Debian's pip: dist-packages). `version` gets python3.N. */
@@ -23,10 +24,12 @@ static bool find_package(const char *prefix, char *version, char *script)
 	static const char *const places[] = { "/site-packages/capsule_run/_bundle.py", "/dist-packages/capsule_run/_bundle.py" };
 
 	for (uint64_t minor = 11; minor < 40; minor++) {
-		char middle[32] = "/lib/";
+		struct text name = { version, 32, 0 };
+		char middle[64];
 
-		append_number(version, append(version, 0, 32, "python3."), 32, minor);
-		append(middle, strlen(middle), sizeof(middle), version);
+		put(&name, "python3.");
+		put_number(&name, minor);
+		put(&TEXT_IN(middle), "/lib/", version);
 		for (int i = 0; i < 2; i++)
 			if (exists(prefix, middle, places[i], script))
 				return true;
@@ -53,10 +56,12 @@ static void start_core(const char *script, char *option)
 {
 	static char core[PATH_MAX], name[] = "capsule-core", *const args[] = { name, NULL }, *const nothing[] = { NULL };
 	int pair[2];
-	size_t at = append(core, 0, sizeof(core), script);
+	struct text path = TEXT_IN(core), text = { option, OPTION_BYTES, 0 };
 	pid_t pid;
 
-	append(core, at - strlen("_bundle.py"), sizeof(core), "_core");
+	put(&path, script);
+	path.length -= strlen("_bundle.py");
+	put(&path, "_core");
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return;
 	/* a closed standard stream's number is not ours; a descriptor of both sides' would keep a dead Python's sandbox alive */
@@ -73,8 +78,10 @@ static void start_core(const char *script, char *option)
 		close_cleanup(&pair[0]);
 		return;
 	}
-	at = append_number(option, append(option, 0, OPTION_BYTES, "capsule-core="), OPTION_BYTES, (uint64_t)pair[0]);
-	append_number(option, append(option, at, OPTION_BYTES, ":"), OPTION_BYTES, (uint64_t)pid);
+	put(&text, "capsule-core=");
+	put_number(&text, (uint64_t)pair[0]);
+	put(&text, ":");
+	put_number(&text, (uint64_t)pid);
 }
 
 /*
@@ -130,14 +137,14 @@ int hand_over(int argc, char **argv, char **envp)
 	int at = 0;
 
 	if (fstat(0, &input) == 0 && S_ISDIR(input.st_mode)) /* Python would not even start, and say so in words of its own */
-		return put(2, "capsule-run: standard input is a directory\n"), 2;
+		return print(2, "capsule-run: standard input is a directory\n"), 2;
 	if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur < LEAST_FILES)
-		return put(2, "capsule-run: E6003: this process may have too few files open: raise its limit to 64 or more (`ulimit -n`)\n"), 125;
+		return print(2, "capsule-run: E6003: this process may have too few files open: raise its limit to 64 or more (`ulimit -n`)\n"), 125;
 	if (length <= 0 || args == MAP_FAILED)
-		return put(2, "capsule-run: cannot find its own file: is /proc mounted?\n"), 125;
+		return print(2, "capsule-run: cannot find its own file: is /proc mounted?\n"), 125;
 	drop_loader_variables(envp);
 	*strrchr(self, '/') = '\0'; /* the directory of commands */
-	append(prefix, 0, sizeof(prefix), self);
+	put(&TEXT_IN(prefix), self);
 	*strrchr(prefix, '/') = '\0';
 	found = find_package(prefix, version, script);
 	if (found && argc > 1 && asks_for_a_run(argv[1]))
@@ -166,7 +173,7 @@ int hand_over(int argc, char **argv, char **envp)
 	for (int i = 0; found && i < 2; i++)
 		if (exists(elsewhere[i], "", version, python))
 			execve(python, args, envp);
-	return put(2, "capsule-run: the Python it was installed for is gone: install it again\n"), 125;
+	return print(2, "capsule-run: the Python it was installed for is gone: install it again\n"), 125;
 }
 
 /*

@@ -5,7 +5,7 @@
  * it has waited for; and what no sum has any more, the time of children that nobody waits for (SIGCHLD ignored, or
  * SA_NOCLDWAIT), is kept here from the last look at them. (docs/decisions/cpu-watch.md)
  */
-#include "capsule-core.h"
+#include "watcher.h"
 
 #define TICK_US 10000ULL          /* procfs counts processor time in ticks of USER_HZ, 100 on every architecture of ours */
 #define ROUNDING_US (2 * TICK_US) /* user and system time are each rounded down to a tick */
@@ -120,22 +120,17 @@ static void settle(void)
 /* All that has run inside since init was there. -1 where procfs cannot be read. */
 static int used_us(uint64_t *used)
 {
-	_Alignas(uint64_t) char buffer[4096];
 	int dir CLEANUP_CLOSE = openat(memory.proc, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	long got = 0, at = 0;
+	struct names pids = { .dir = dir };
 	unsigned int looked = 0;
-	const char *name;
 	int more;
 
 	*used = 0;
 	if (dir < 0)
 		return -1;
 	look++;
-	while ((more = next_name(dir, buffer, sizeof(buffer), &got, &at, &name)) > 0 && looked < MOST_AT_ONCE)
-		if (*name >= '0' && *name <= '9') {
-			*used += look_at_process(dir, name);
-			looked++;
-		}
+	for (; (more = next_pid(&pids)) > 0 && looked < MOST_AT_ONCE; looked++)
+		*used += look_at_process(dir, pids.name);
 	if (*used > 0 || looked == MOST_AT_ONCE)
 		sampled->cpu_untracked = true;
 	settle();

@@ -30,7 +30,7 @@ _Static_assert(sizeof(struct exit_info) == 64, "as linux/pidfd.h has it");
 struct said { /* by procfs of a process */
 	char stat[TOLD_BYTES + 1], status[4096], words[TOLD_BYTES];
 	size_t nwords;
-	struct text name_and_words[2];
+	struct bytes name_and_words[2];
 	pid_t pid; /* 0: nothing */
 };
 static struct {
@@ -57,8 +57,8 @@ static void find_name(struct said *said)
 
 	if (name == NULL || behind == NULL)
 		said->pid = 0;
-	said->name_and_words[0] = said->pid > 0 ? (struct text){ name + 1, (size_t)(behind - name - 1) } : (struct text){ "", 0 };
-	said->name_and_words[1] = (struct text){ said->words, said->nwords };
+	said->name_and_words[0] = said->pid > 0 ? (struct bytes){ name + 1, (size_t)(behind - name - 1) } : (struct bytes){ "", 0 };
+	said->name_and_words[1] = (struct bytes){ said->words, said->nwords };
 }
 
 /* ---- a child that reads, since whoever does may wait (see watcher.c) ---- */
@@ -142,7 +142,7 @@ static bool look_at(uint32_t tid, struct said *said)
 }
 
 /* The name and the command line of a process that waits for us. */
-void read_name_and_words(uint32_t tid, struct text texts[static 2])
+void read_name_and_words(uint32_t tid, struct bytes texts[static 2])
 {
 	static struct said said;
 

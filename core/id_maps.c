@@ -9,44 +9,40 @@
 
 static int proc_write(pid_t pid, const char *name, const char *text)
 {
-	char path[64] = "/proc/";
-	size_t at = append_number(path, strlen(path), sizeof(path), (uint64_t)pid);
+	char path[64];
 
-	append(path, append(path, at, sizeof(path), "/"), sizeof(path), name);
+	process_path(path, (uint64_t)pid, name);
 	return write_file(AT_FDCWD, path, text);
 }
 
 /* "INSIDE OUTSIDE 1": one id, never a range. */
 static int write_map(pid_t pid, const char *name, const char *inside, const char *outside)
 {
-	char text[64];
-	size_t at = append(text, 0, sizeof(text), inside);
+	char line[64];
 
-	at = append(text, append(text, at, sizeof(text), " "), sizeof(text), outside);
-	append(text, at, sizeof(text), " 1");
-	return proc_write(pid, name, text);
+	put(&TEXT_IN(line), inside, " ", outside, " 1");
+	return proc_write(pid, name, line);
 }
 
 /* setgroups is denied first: an id map without that would let the sandbox drop groups that deny it something. */
 int write_id_maps(struct room *room, struct step *step)
 {
-	if (!plan_find(&room->plan, "gid-map", step) || proc_write(room->init, "setgroups", "deny") < 0)
+	if (!plan_find(&room->plan, "gid-map", step) || proc_write(room->init, "/setgroups", "deny") < 0)
 		return -1;
-	if (write_map(room->init, "gid_map", step->field[0], step->field[1]) < 0)
+	if (write_map(room->init, "/gid_map", step->field[0], step->field[1]) < 0)
 		return -1;
-	if (!plan_find(&room->plan, "uid-map", step) || write_map(room->init, "uid_map", step->field[0], step->field[1]) < 0)
+	if (!plan_find(&room->plan, "uid-map", step) || write_map(room->init, "/uid_map", step->field[0], step->field[1]) < 0)
 		return -1;
-	if (plan_find(&room->plan, "oom-score-adj", step) && proc_write(room->init, "oom_score_adj", step->field[0]) < 0)
+	if (plan_find(&room->plan, "oom-score-adj", step) && proc_write(room->init, "/oom_score_adj", step->field[0]) < 0)
 		return -1;
 	return 0;
 }
 
 static int open_userns(pid_t pid)
 {
-	char path[64] = "/proc/";
-	size_t at = append_number(path, strlen(path), sizeof(path), (uint64_t)pid);
+	char path[64];
 
-	append(path, at, sizeof(path), "/ns/user");
+	process_path(path, (uint64_t)pid, "/ns/user");
 	return open(path, O_RDONLY | O_CLOEXEC);
 }
 
@@ -63,7 +59,7 @@ static int make_userns(const char *uid, const char *gid, const char *outside_uid
 		close_cleanup(&pair[0]);
 		_exit(read(pair[1], &userns, 1) != 0);
 	}
-	if (child > 0 && write_map(child, "uid_map", uid, outside_uid) == 0 && write_map(child, "gid_map", gid, outside_gid) == 0)
+	if (child > 0 && write_map(child, "/uid_map", uid, outside_uid) == 0 && write_map(child, "/gid_map", gid, outside_gid) == 0)
 		userns = open_userns(child);
 	close_cleanup(&pair[1]);
 	close_cleanup(&pair[0]);
@@ -76,7 +72,7 @@ static int make_userns(const char *uid, const char *gid, const char *outside_uid
  * idmap SLOT UID GID: what that user and group own of the source is the sandbox's own. The kernel takes a map in the form
  * of a user namespace that has it; for root's own files that is the room's.
  */
-int act_idmap(struct room *room, const struct step *step)
+ACT(idmap)
 {
 	bool roots = strcmp(step->field[1], "0") == 0 && strcmp(step->field[2], "0") == 0;
 	struct step uid, gid;

@@ -31,9 +31,8 @@ static void leave(struct room *room, enum half half, unsigned int index)
 	_exit(1);
 }
 
-int act_hostname(struct room *room, const struct step *step)
+ACT(hostname)
 {
-	(void)room;
 	/* a new UTS namespace begins with the host's names: the one of NIS goes as well */
 	return sethostname(step->field[0], strlen(step->field[0])) < 0 ? -1 : setdomainname("(none)", strlen("(none)"));
 }

@@ -6,7 +6,7 @@
 #ifndef CAPSULE_LAUNCHER_H
 #define CAPSULE_LAUNCHER_H
 
-#include "capsule-core.h"
+#include "watcher.h"
 #include <poll.h>
 
 #define CONTROL 0

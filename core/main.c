@@ -6,7 +6,7 @@
 #include "capsule-core.h"
 #include <sys/xattr.h>
 
-int put(int fd, const char *text)
+int print(int fd, const char *text)
 {
 	size_t length = strlen(text);
 
@@ -17,16 +17,13 @@ int put(int fd, const char *text)
 static int list_verbs(void)
 {
 	for (unsigned int i = 0; i < nverbs; i++) {
-		char text[256];
-		size_t at = append(text, 0, sizeof(text), verbs[i].half == ROOM ? "room " : "payload ");
+		char line[256];
+		struct text text = TEXT_IN(line);
 
-		at = append(text, append(text, at, sizeof(text), verbs[i].phase), sizeof(text), " ");
-		at = append(text, append_number(text, at, sizeof(text), verbs[i].rank), sizeof(text), " ");
-		at = append(text, append_number(text, at, sizeof(text), verbs[i].least), sizeof(text), " ");
-		at = append(text, append(text, at, sizeof(text), verbs[i].many ? "many" : "1"), sizeof(text), " ");
-		at = append(text, append(text, at, sizeof(text), verbs[i].name), sizeof(text), " ");
-		append(text, append(text, at, sizeof(text), *verbs[i].kinds ? verbs[i].kinds : "-"), sizeof(text), "\n");
-		if (put(1, text) != 0)
+		put(&text, verbs[i].half == ROOM ? "room " : "payload ", verbs[i].phase);
+		put_numbers(&text, (const uint64_t[]){ verbs[i].rank, verbs[i].least }, 2);
+		put(&text, verbs[i].many ? " many " : " 1 ", verbs[i].name, " ", *verbs[i].kinds ? verbs[i].kinds : "-", "\n");
+		if (print(1, line) != 0)
 			return 1;
 	}
 	return 0;
@@ -38,7 +35,8 @@ static int check_input(enum half half)
 	static char text[MAX_PLAN_BYTES];
 	struct plan plan = { .text = text, .nfds = MAX_FDS };
 	struct refusal why = { 0 };
-	char said[64];
+	char line[64];
+	struct text answer = TEXT_IN(line);
 	ssize_t got;
 
 	while ((got = read(0, text + plan.size, sizeof(text) - plan.size)) > 0)
@@ -46,11 +44,11 @@ static int check_input(enum half half)
 	if (got < 0)
 		return 1;
 	if (plan_check(&plan, half, &why))
-		return put(1, "ok\n");
-	got = (ssize_t)append_number(said, append(said, 0, sizeof(said), "refused "), sizeof(said), why.step);
-	got = (ssize_t)append(said, append(said, (size_t)got, sizeof(said), " "), sizeof(said), why.reason);
-	append(said, (size_t)got, sizeof(said), "\n");
-	return put(1, said) == 0 ? 3 : 1;
+		return print(1, "ok\n");
+	put(&answer, "refused ");
+	put_number(&answer, why.step);
+	put(&answer, " ", why.reason, "\n");
+	return print(1, line) == 0 ? 3 : 1;
 }
 
 /*
@@ -68,7 +66,7 @@ int main(int argc, char **argv, char **envp)
 	const char *name = argc > 0 ? (slash ? slash + 1 : argv[0]) : "";
 
 	if (has_more_rights_than_its_caller())
-		return put(2, "capsule-run: refuses to run set-user-ID, set-group-ID or with file capabilities\n"), 125;
+		return print(2, "capsule-run: refuses to run set-user-ID, set-group-ID or with file capabilities\n"), 125;
 	if (is_command(name))
 		return hand_over(argc, argv, envp);
 	if (strcmp(name, "capsule-core") == 0 && argc == 1)
@@ -77,5 +75,5 @@ int main(int argc, char **argv, char **envp)
 		return list_verbs();
 	if (argc == 3 && strcmp(argv[1], "--check") == 0)
 		return check_input(strcmp(argv[2], "room") == 0 ? ROOM : strcmp(argv[2], "birth") == 0 ? BIRTH : PAYLOAD);
-	return put(2, "capsule-core: run by capsule-run; by hand only: --verbs, --check room|birth|payload\n"), 2;
+	return print(2, "capsule-core: run by capsule-run; by hand only: --verbs, --check room|birth|payload\n"), 2;
 }

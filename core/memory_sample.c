@@ -100,47 +100,41 @@ static int sample_process(int dir, const char *pid, bool exact, bool counted, st
 /* The threads of a process whose first one has ended, until one that still has memory. */
 static int sample_threads(int parent, const char *pid, bool exact, struct sample *sample)
 {
-	_Alignas(uint64_t) char buffer[4096];
 	char path[64];
 	int dir CLEANUP_CLOSE = -1;
-	long got = 0, at = 0;
 	uint64_t tasks = sample->tasks; /* counted with their process */
-	const char *name;
-	int more, found = 1;
+	struct names tids = { 0 };
+	int found = 1;
 
-	append(path, append(path, 0, sizeof(path), pid), sizeof(path), "/task");
+	put(&TEXT_IN(path), pid, "/task");
 	dir = openat(parent, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
 		return errno == ENOENT || errno == ESRCH ? 0 : -1;
-	while (found > 0 && (more = next_name(dir, buffer, sizeof(buffer), &got, &at, &name)) > 0)
-		if (*name >= '0' && *name <= '9')
-			found = sample_process(dir, name, exact, false, sample);
+	tids.dir = dir;
+	while (found > 0 && next_pid(&tids) > 0)
+		found = sample_process(dir, tids.name, exact, false, sample);
 	sample->tasks = tasks;
 	return found < 0 ? -1 : 0;
 }
 
 int take_sample(bool exact, struct sample *sample)
 {
-	_Alignas(uint64_t) char buffer[4096];
 	int dir CLEANUP_CLOSE = openat(memory.proc, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct names pids = { .dir = dir };
 	struct statfs fs;
-	long got = 0, at = 0;
-	const char *name;
 	uint64_t files;
 	int more;
 
 	memset(sample, 0, sizeof(*sample));
 	if (dir < 0 || fstatfs(memory.tmpfs, &fs) < 0)
 		return -1;
-	while ((more = next_name(dir, buffer, sizeof(buffer), &got, &at, &name)) > 0) {
+	while ((more = next_inside(&pids)) > 0) {
 		int found;
 
-		if (*name < '0' || *name > '9' || strcmp(name, "1") == 0)
-			continue;
-		sample->set = sample->set * 31 + number(name);
+		sample->set = sample->set * 31 + number(pids.name);
 		sample->processes++;
-		found = sample_process(dir, name, exact, exact && has_counted_space(name, sample), sample);
-		if (found < 0 || (found > 0 && sample_threads(dir, name, exact, sample) < 0))
+		found = sample_process(dir, pids.name, exact, exact && has_counted_space(pids.name, sample), sample);
+		if (found < 0 || (found > 0 && sample_threads(dir, pids.name, exact, sample) < 0))
 			return -1;
 	}
 	files = (uint64_t)(fs.f_blocks - fs.f_bfree) * ((uint64_t)fs.f_bsize >> 10);

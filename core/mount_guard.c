@@ -31,9 +31,9 @@ int guard_events = -1;
 /* The name that the kernel has for what is open; ` (deleted)` stands behind that of what is no longer there. */
 static ssize_t name_of(int fd, char to[static PATH_MAX])
 {
-	char link[64] = "/proc/self/fd/";
+	char link[64];
 
-	append_number(link, strlen(link), sizeof(link), (uint64_t)fd);
+	fd_path(link, fd);
 	return readlink(link, to, PATH_MAX);
 }
 
@@ -67,7 +67,7 @@ static int watch_names(const struct guard *guard)
 			errno = directory < 0 ? errno : ENOSPC;
 			return -1;
 		}
-		append_number(link, append(link, 0, sizeof(link), "/proc/self/fd/"), sizeof(link), (uint64_t)directory);
+		fd_path(link, directory);
 		names[nnames].watch = inotify_add_watch(guard_events, link, MOVED);
 		if (names[nnames].watch < 0)
 			return -1;
@@ -79,11 +79,10 @@ static int watch_names(const struct guard *guard)
 }
 
 /* guard PATH DEVICE INODE PLACE: before init mounts anything, so that what it mounts something on is what is watched. */
-int act_guard(struct room *room, const struct step *step)
+ACT(guard)
 {
 	struct guard *guard = &guards[nguards];
 
-	(void)room;
 	if (guard_events < 0)
 		guard_events = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	if (guard_events < 0 || nguards == MAX_GUARDS) {

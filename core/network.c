@@ -42,13 +42,12 @@ void start_network(struct room *room)
 	_exit(send_message(pair[1], &errno, sizeof(errno), NULL, 0) < 0);
 }
 
-int act_network(struct room *room, const struct step *step)
+ACT(network)
 {
 	int fds[MAX_FDS], error = EPROTO;
 	unsigned int nfds = 0;
 	ssize_t got;
 
-	(void)step;
 	if (room->network < 0) {
 		errno = -room->network;
 		return -1;

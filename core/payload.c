@@ -22,11 +22,11 @@ static int write_own_map(const struct room *room, const char *file, const char *
 {
 	char text[32];
 
-	append(text, append(text, 0, sizeof(text), id), sizeof(text), " 0 1");
+	put(&TEXT_IN(text), id, " 0 1");
 	return write_file(room->proc, file, text);
 }
 
-int act_id(struct room *room, const struct step *step)
+ACT(id)
 {
 	if (prctl(PR_SET_DUMPABLE, 1) < 0 || write_file(room->proc, "thread-self/setgroups", "deny") < 0)
 		return -1;
@@ -35,20 +35,18 @@ int act_id(struct room *room, const struct step *step)
 	return prctl(PR_SET_DUMPABLE, 0);
 }
 
-int act_umask(struct room *room, const struct step *step)
+ACT(umask)
 {
-	(void)room;
 	umask(octal(step->field[0]));
 	return 0;
 }
 
 /* Added to what the caller already has: nobody may ask for less of it. The kernel stops at 19. */
-int act_nice(struct room *room, const struct step *step)
+ACT(nice)
 {
 	int now = getpriority(PRIO_PROCESS, 0);
 	uint64_t more = number(step->field[0]);
 
-	(void)room;
 	return setpriority(PRIO_PROCESS, 0, now + (more > 39 ? 39 : (int)more));
 }
 
@@ -56,14 +54,13 @@ int act_nice(struct room *room, const struct step *step)
  * Soft and hard are one: what may be raised is no limit. A hard limit of the caller's that is lower stays: it is the
  * host's word, and nothing here has the right to raise it.
  */
-int act_rlimit(struct room *room, const struct step *step)
+ACT(rlimit)
 {
 	const char *wanted = step->field[1];
 	uint64_t value = strcmp(wanted, "unlimited") == 0 ? UINT64_MAX : number(wanted);
 	struct { uint64_t soft, hard; } limit, now;
 	int resource = (int)number(step->field[0]);
 
-	(void)room;
 	if (syscall(SYS_prlimit64, 0, resource, NULL, &now) < 0)
 		return -1;
 	limit.soft = limit.hard = value < now.hard ? value : now.hard;
@@ -71,9 +68,8 @@ int act_rlimit(struct room *room, const struct step *step)
 }
 
 /* As the payload's own id, and beneath the new root: there is no other any more. */
-int act_cwd(struct room *room, const struct step *step)
+ACT(cwd)
 {
-	(void)room;
 	return chdir(step->field[0]);
 }
 
@@ -81,10 +77,8 @@ int act_cwd(struct room *room, const struct step *step)
  * A new, empty session keyring in place of the caller's. A kernel without keys has none to share. Where a container's
  * filter refuses the call, it must refuse to look at the old one as well, for then nobody inside can.
  */
-int act_new_keyring(struct room *room, const struct step *step)
+ACT(new_keyring)
 {
-	(void)room;
-	(void)step;
 	if (syscall(SYS_keyctl, KEYCTL_JOIN, NULL, 0, 0, 0) >= 0 || errno == ENOSYS)
 		return 0;
 	if (errno != EPERM)
@@ -95,10 +89,8 @@ int act_new_keyring(struct room *room, const struct step *step)
 	return -1;
 }
 
-int act_no_new_privs(struct room *room, const struct step *step)
+ACT(no_new_privs)
 {
-	(void)room;
-	(void)step;
 	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
@@ -113,10 +105,8 @@ int drop_capabilities(uint64_t keep)
 }
 
 /* Bounding set and securebits first, while the right to change them is there; then the sets themselves. */
-int act_no_capabilities(struct room *room, const struct step *step)
+ACT(no_capabilities)
 {
-	(void)room;
-	(void)step;
 	for (unsigned long cap = 0; cap <= CAP_LAST; cap++)
 		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) {
 			if (errno == EINVAL && cap > 37)
@@ -140,7 +130,7 @@ struct landlock_path {
  * landlock ABI RIGHTS SCOPES: the newest first. The first that this kernel knows is taken and the others are passed over;
  * where Landlock is off none is, and the report says so: it is one more layer, not one of the floor.
  */
-int act_landlock(struct room *room, const struct step *step)
+ACT(landlock)
 {
 	struct landlock_ruleset_v6 rules = { number(step->field[1]), 0, number(step->field[2]) };
 	size_t size = rules.scoped ? sizeof(rules) : sizeof(rules.handled_fs);
@@ -158,14 +148,13 @@ int act_landlock(struct room *room, const struct step *step)
 }
 
 /* The request's word: without Landlock, nothing. */
-int act_landlock_required(struct room *room, const struct step *step)
+ACT(landlock_required)
 {
-	(void)step;
 	errno = EOPNOTSUPP;
 	return room->landlock < 0 ? -1 : 0;
 }
 
-int act_landlock_allow(struct room *room, const struct step *step)
+ACT(landlock_allow)
 {
 	struct landlock_path rule = { number(step->field[1]) & room->landlock_handled, -1 };
 	int place CLEANUP_CLOSE = -1;
@@ -197,15 +186,14 @@ static int settle_descriptors(struct room *room)
 }
 
 /* The request's word: without a listener for refused calls, nothing. */
-int act_listener_required(struct room *room, const struct step *step)
+ACT(listener_required)
 {
-	(void)step;
 	room->must_ask = true;
 	return 0;
 }
 
 /* The last measure: behind it, only what the filter allows can be called, by us as well. Landlock goes on just before. */
-int act_filter(struct room *room, const struct step *step)
+ACT(filter)
 {
 	if (room->landlock >= 0 && syscall(SYS_landlock_restrict_self, room->landlock, 0) < 0)
 		return -1;

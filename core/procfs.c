@@ -2,7 +2,7 @@
  *
  * What procfs says, read into memory of ours: a file, the numbers in it, and everybody inside but init.
  */
-#include "capsule-core.h"
+#include "watcher.h"
 
 /* Read a file of procfs: 0, or -1 with errno. A process that has ended is ENOENT or ESRCH. */
 int read_proc(int dir, const char *pid, const char *name, char *text, size_t size)
@@ -11,7 +11,7 @@ int read_proc(int dir, const char *pid, const char *name, char *text, size_t siz
 	int fd CLEANUP_CLOSE = -1;
 	ssize_t got;
 
-	append(path, append(path, 0, sizeof(path), pid), sizeof(path), name);
+	put(&TEXT_IN(path), pid, name);
 	fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
 	got = fd < 0 ? -1 : read(fd, text, size - 1);
 	text[got < 0 ? 0 : got] = '\0';
@@ -21,12 +21,11 @@ int read_proc(int dir, const char *pid, const char *name, char *text, size_t siz
 /* What our /proc says of a process; nothing where it hides others. */
 size_t read_of(uint32_t pid, const char *name, char *to, size_t size)
 {
-	char path[64] = "/proc/";
-	size_t at = append_number(path, strlen(path), sizeof(path), pid);
+	char path[64];
 	int fd CLEANUP_CLOSE = -1;
 	ssize_t got;
 
-	append(path, at, sizeof(path), name);
+	process_path(path, pid, name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	got = fd < 0 ? -1 : read(fd, to, size);
 	return got < 0 ? 0 : (size_t)got;
@@ -60,18 +59,35 @@ uint64_t stat_number(const char *text, unsigned int field)
 	return n;
 }
 
+/* The next process of a procfs, or thread of a `task`, among the other names there. Returns as next_name(). */
+int next_pid(struct names *names)
+{
+	int more;
+
+	while ((more = next_name(names)) > 0 && (*names->name < '0' || *names->name > '9'))
+		;
+	return more;
+}
+
+/* The same without init. */
+int next_inside(struct names *names)
+{
+	int more;
+
+	while ((more = next_pid(names)) > 0 && strcmp(names->name, "1") == 0)
+		;
+	return more;
+}
+
 /* End everybody inside but init, from here: a hog grows for as long as init, which is asked next, waits for a processor. */
 void kill_everybody(void)
 {
-	_Alignas(uint64_t) char buffer[4096];
 	int dir CLEANUP_CLOSE = openat(memory.proc, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	long got = 0, at = 0;
-	const char *name;
+	struct names pids = { .dir = dir };
 
-	while (dir >= 0 && next_name(dir, buffer, sizeof(buffer), &got, &at, &name) > 0)
-		if (*name >= '1' && *name <= '9' && strcmp(name, "1") != 0) {
-			int process CLEANUP_CLOSE = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	while (next_inside(&pids) > 0) {
+		int process CLEANUP_CLOSE = openat(dir, pids.name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-			(void)syscall(SYS_pidfd_send_signal, process, SIGKILL, NULL, 0);
-		}
+		(void)syscall(SYS_pidfd_send_signal, process, SIGKILL, NULL, 0);
+	}
 }

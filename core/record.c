@@ -22,20 +22,19 @@ void start_record(const struct plan *plan)
 }
 
 /* One word: printable ASCII but `%` stays, every other byte is %XX; no byte at all is a lone `%`. */
-static size_t append_text(char *to, size_t at, size_t size, const char *text, size_t length)
+static void put_escaped(struct text *to, const char *text, size_t length)
 {
 	static const char digits[] = "0123456789abcdef";
 
 	if (length == 0)
-		return append(to, at, size, "%");
+		put(to, "%");
 	for (size_t i = 0; i < length && i < TEXT_BYTES; i++) {
 		unsigned char c = (unsigned char)text[i];
 		const char plain[2] = { (char)c, '\0' };
 		const char escaped[4] = { '%', digits[c >> 4], digits[c & 15], '\0' };
 
-		at = append(to, at, size, c > ' ' && c < 0x7f && c != '%' ? plain : escaped);
+		put(to, c > ' ' && c < 0x7f && c != '%' ? plain : escaped);
 	}
-	return at;
 }
 
 /* Whole lines, or none of them. */
@@ -53,17 +52,19 @@ void record_lines(const char *lines, size_t length)
  * NAME NUMBER... TEXT...: one line. A text is `length` bytes, which may be anything: what comes from inside the wall is
  * escaped here and judged nowhere in C.
  */
-void record_line(const char *name, const uint64_t *numbers, unsigned int count, const struct text *texts, unsigned int ntexts)
+void record_line(const char *name, const uint64_t *numbers, unsigned int count, const struct bytes *texts, unsigned int ntexts)
 {
 	static char line[LINE_BYTES];
-	size_t at = append(line, 0, sizeof(line) - 1, name);
+	struct text text = { line, sizeof(line) - 1, 0 }; /* and the end of the line */
 
 	if (record.fd < 0)
 		return;
-	for (unsigned int i = 0; i < count; i++)
-		at = append_number(line, append(line, at, sizeof(line) - 1, " "), sizeof(line) - 1, numbers[i]);
-	for (unsigned int i = 0; i < ntexts; i++)
-		at = append_text(line, append(line, at, sizeof(line) - 1, " "), sizeof(line) - 1, texts[i].at, texts[i].length);
-	line[at++] = '\n';
-	record_lines(line, at);
+	put(&text, name);
+	put_numbers(&text, numbers, count);
+	for (unsigned int i = 0; i < ntexts; i++) {
+		put(&text, " ");
+		put_escaped(&text, texts[i].at, texts[i].length);
+	}
+	line[text.length++] = '\n';
+	record_lines(line, text.length);
 }

@@ -5,24 +5,19 @@
 #include "launcher.h"
 #include <sys/wait.h>
 
-static char report[4096];
-static size_t report_length;
+static char report_bytes[4096];
+static struct text report = { report_bytes, sizeof(report_bytes), 0 };
 
 static void line(const char *name, const uint64_t *numbers, unsigned int count)
 {
-	report_length = append(report, report_length, sizeof(report), name);
-	for (unsigned int i = 0; i < count; i++) {
-		report_length = append(report, report_length, sizeof(report), " ");
-		report_length = append_number(report, report_length, sizeof(report), numbers[i]);
-	}
-	report_length = append(report, report_length, sizeof(report), "\n");
+	put(&report, name);
+	put_numbers(&report, numbers, count);
+	put(&report, "\n");
 }
 
 static void word_line(const char *name, const char *word)
 {
-	report_length = append(report, report_length, sizeof(report), name);
-	report_length = append(report, report_length, sizeof(report), " ");
-	line(word, NULL, 0);
+	put(&report, name, " ", word, "\n");
 }
 
 void report_usage(const struct rusage *u)
@@ -91,7 +86,7 @@ void report_end(void)
 		line("record", (const uint64_t[]){ record.kept, record.lost }, 2);
 	line("end", NULL, 0);
 	/* a caller that is gone by now has no use for it, and this process ends next */
-	(void)send_message(CONTROL, report, report_length, NULL, 0);
+	(void)send_message(CONTROL, report_bytes, report.length, NULL, 0);
 	end_mortem(false);
 	end_process_reader(0);
 	end_watch(END_MS);

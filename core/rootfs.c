@@ -16,7 +16,7 @@
  * Called by the launcher for a privileged caller (`source`: only there may it take a tree along) and by init, still with
  * the caller's ids, for anybody else (`inner-source`: only here does it have the power to).
  */
-int act_source(struct room *room, const struct step *step)
+ACT(source)
 {
 	int object CLEANUP_CLOSE = open_seen(step, O_PATH);
 	int tree = object < 0 ? -1 : open_tree_clone(object);
@@ -33,7 +33,7 @@ int act_source(struct room *room, const struct step *step)
  * root SIZE INODES: one tmpfs that is both the building place (with what the writable places will show) and, beneath its
  * `new`, the root to be. Only `new` is entered; the rest stays outside, reachable only where it was bound.
  */
-int act_root(struct room *room, const struct step *step)
+ACT(root)
 {
 	const char *const options[][2] = { { "size", step->field[0] }, { "nr_inodes", step->field[1] }, { "mode", "0755" }, { NULL, NULL } };
 	int host CLEANUP_CLOSE = -1;
@@ -77,7 +77,7 @@ static int open_parent(const struct room *room, const char *path, const char **n
 }
 
 /* A directory that is there already (a parent of two places) keeps its mode: the first step that names it decides. */
-int act_dir(struct room *room, const struct step *step)
+ACT(dir)
 {
 	const char *name;
 	int parent = open_parent(room, step->field[0], &name);
@@ -90,7 +90,7 @@ static int new_file(int parent, const char *name, const char *mode)
 	return parent < 0 ? -1 : openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, octal(mode));
 }
 
-int act_file(struct room *room, const struct step *step)
+ACT(file)
 {
 	const char *name, *text = step->field[2];
 	size_t size = strlen(text);
@@ -108,7 +108,7 @@ int act_file(struct room *room, const struct step *step)
 }
 
 /* copy PATH DEVICE INODE PLACE MODE: what a small file of the host's holds. Whatever lies there by now, nobody waits for it. */
-int act_copy(struct room *room, const struct step *step)
+ACT(copy)
 {
 	const char *name;
 	int from CLEANUP_CLOSE = open_seen(step, O_RDONLY | O_NONBLOCK | O_NOCTTY);
@@ -125,7 +125,7 @@ int act_copy(struct room *room, const struct step *step)
  * fill FD PLACE MODE SIZE: a file of the SIZE bytes that come next through a pipe of Python's. What comes is not looked at,
  * and a pipe that ends early fails the step, so there is no file that is shorter than was said.
  */
-int act_fill(struct room *room, const struct step *step)
+ACT(fill)
 {
 	const char *name;
 	int from = room->plan.fds[number(step->field[0])], parent = open_parent(room, step->field[1], &name);
@@ -145,7 +145,7 @@ int act_fill(struct room *room, const struct step *step)
 	return 0;
 }
 
-int act_symlink(struct room *room, const struct step *step)
+ACT(symlink)
 {
 	const char *name;
 	int parent = open_parent(room, step->field[0], &name);
@@ -154,7 +154,7 @@ int act_symlink(struct room *room, const struct step *step)
 }
 
 /* whiteout PLACE: in a layer of an overlay, that nothing below it has this name. */
-int act_whiteout(struct room *room, const struct step *step)
+ACT(whiteout)
 {
 	const char *name;
 	int parent = open_parent(room, step->field[0], &name);
@@ -183,7 +183,7 @@ static int attach(struct room *room, int tree, const char *place, const char *mo
  * A source is moved to its first place and cloned from there for the others: a detached tree of the launcher's can be
  * moved into our mount namespace, but only what is attached there can be cloned.
  */
-int act_bind(struct room *room, const struct step *step)
+ACT(bind)
 {
 	uint64_t slot = number(step->field[0]);
 	int tree CLEANUP_CLOSE = room->slot_used[slot] ? open_tree_clone(room->slot[slot]) : -1;
@@ -194,7 +194,7 @@ int act_bind(struct room *room, const struct step *step)
 	return attach(room, tree >= 0 ? tree : room->slot[slot], step->field[1], step->field[2]);
 }
 
-int act_inner_bind(struct room *room, const struct step *step)
+ACT(inner_bind)
 {
 	int object CLEANUP_CLOSE = open_in_root(room->root, step->field[0], O_PATH);
 	int tree CLEANUP_CLOSE = object < 0 ? -1 : open_tree_clone(object);
@@ -203,48 +203,51 @@ int act_inner_bind(struct room *room, const struct step *step)
 }
 
 /* Append `name` and the path beneath the new root, which is the working directory; `:` and `,` would be read as syntax. */
-static size_t layer(char *to, size_t at, size_t size, const char *name, const char *path)
+static void put_layer(struct text *to, const char *name, const char *path)
 {
-	at = append(to, append(to, at, size, name), size, path + 1);
-	return strpbrk(path, ":,\\") == NULL ? at : size - 1;
+	put(to, name, path + 1);
+	if (strpbrk(path, ":,\\") != NULL)
+		to->length = to->size - 1; /* as one that is too long, which fails */
 }
 
-static int mount_overlay(const struct room *room, const char *place, unsigned long flags, char *data, size_t at)
+static int mount_overlay(const struct room *room, const char *place, unsigned long flags, const struct text *data)
 {
-	if (at >= PATH_MAX - 1) {
+	if (data->length >= data->size - 1) {
 		errno = ENAMETOOLONG;
 		return -1;
 	}
 	if (fchdir(room->root) < 0)
 		return -1;
-	return mount("overlay", place + 1, "overlay", MS_NOSUID | MS_NODEV | flags, data);
+	return mount("overlay", place + 1, "overlay", MS_NOSUID | MS_NODEV | flags, data->start);
 }
 
 /*
  * overlay NAMES LOWER UPPER WORK PLACE. The layers lie on private places of ours, so their names are Python's choice. NAMES lies
  * over LOWER: what it says of a name holds, whatever the host does in the directory that is LOWER.
  */
-int act_overlay(struct room *room, const struct step *step)
+ACT(overlay)
 {
-	char data[PATH_MAX] = "userxattr,volatile";
-	size_t at = strlen(data);
+	char options[PATH_MAX];
+	struct text data = TEXT_IN(options);
 
-	at = layer(data, at, sizeof(data), ",lowerdir=", step->field[0]);
-	at = layer(data, at, sizeof(data), ":", step->field[1]);
-	at = layer(data, at, sizeof(data), ",upperdir=", step->field[2]);
-	at = layer(data, at, sizeof(data), ",workdir=", step->field[3]);
-	return mount_overlay(room, step->field[4], 0, data, at);
+	put(&data, "userxattr,volatile");
+	put_layer(&data, ",lowerdir=", step->field[0]);
+	put_layer(&data, ":", step->field[1]);
+	put_layer(&data, ",upperdir=", step->field[2]);
+	put_layer(&data, ",workdir=", step->field[3]);
+	return mount_overlay(room, step->field[4], 0, &data);
 }
 
 /* overlay-ro NAMES LOWER PLACE: the same without a layer to write to. */
-int act_overlay_ro(struct room *room, const struct step *step)
+ACT(overlay_ro)
 {
-	char data[PATH_MAX] = "userxattr";
-	size_t at = strlen(data);
+	char options[PATH_MAX];
+	struct text data = TEXT_IN(options);
 
-	at = layer(data, at, sizeof(data), ",lowerdir=", step->field[0]);
-	at = layer(data, at, sizeof(data), ":", step->field[1]);
-	return mount_overlay(room, step->field[2], MS_RDONLY, data, at);
+	put(&data, "userxattr");
+	put_layer(&data, ",lowerdir=", step->field[0]);
+	put_layer(&data, ":", step->field[1]);
+	return mount_overlay(room, step->field[2], MS_RDONLY, &data);
 }
 
 /*
@@ -252,7 +255,7 @@ int act_overlay_ro(struct room *room, const struct step *step)
  * might uncover what the host masked). What the payload sees is made read-only, so that nothing in it can be written,
  * whatever its name; the copy from before that stays in a descriptor, for the id maps of payloads.
  */
-int act_proc(struct room *room, const struct step *step)
+ACT(proc)
 {
 	int tree CLEANUP_CLOSE = new_filesystem("proc", NULL, MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
 	int target CLEANUP_CLOSE = open_in_root(room->root, step->field[0], DIR_FLAGS);
@@ -272,7 +275,7 @@ int act_proc(struct room *room, const struct step *step)
 	return remount_flags(tree, MOUNT_RDONLY | MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
 }
 
-int act_devpts(struct room *room, const struct step *step)
+ACT(devpts)
 {
 	static const char *const options[][2] = { { "ptmxmode", "0666" }, { "mode", "0620" }, { "max", "64" }, { NULL, NULL } };
 	int tree CLEANUP_CLOSE = new_filesystem("devpts", options, MOUNT_NOSUID | MOUNT_NOEXEC);
@@ -281,11 +284,10 @@ int act_devpts(struct room *room, const struct step *step)
 	return tree < 0 || target < 0 ? -1 : move_mount_to(tree, target);
 }
 
-int act_readonly(struct room *room, const struct step *step)
+ACT(readonly)
 {
 	int root CLEANUP_CLOSE = open_in_root(room->root, "/new", DIR_FLAGS);
 
-	(void)step;
 	if (root < 0 || has_mount_setattr())
 		return root < 0 ? -1 : set_mount(root, false, MOUNT_RDONLY, 0);
 	return remount_flags(root, MOUNT_RDONLY | MOUNT_NOSUID | MOUNT_NODEV);
@@ -297,11 +299,10 @@ int act_readonly(struct room *room, const struct step *step)
  * pivot_root onto itself stacks the old root over the new one; it is taken away, and the building place with it, before
  * anything is looked up again.
  */
-int act_pivot(struct room *room, const struct step *step)
+ACT(pivot)
 {
 	int root CLEANUP_CLOSE = open_in_root(room->root, "/new", DIR_FLAGS);
 
-	(void)step;
 	if (root < 0 || fchdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0)
 		return -1;
 	return chdir("/");

@@ -183,7 +183,7 @@ static void note(struct question *asked, uint32_t errno_or_end)
 	const struct call *call = &asked->call;
 	const uint64_t *a = call->argument;
 	const uint64_t line[] = { (uint64_t)(uint32_t)call->number, errno_or_end, a[0], a[1], a[2], a[3], a[4], a[5] };
-	struct text who[2];
+	struct bytes who[2];
 
 	for (unsigned int i = 0; i < nkinds; i++)
 		if (kinds[i].number == call->number && kinds[i].errno_or_end == errno_or_end) {

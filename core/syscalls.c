@@ -44,43 +44,38 @@ struct dirent_head {
 	char name[];
 };
 
-/*
- * The next name in a directory, without the allocation of readdir(3). Start with *got = *at = 0 at offset 0; the name
- * lives in `buffer`, which is aligned for a struct. Returns 1, 0 at the end, -1 with errno.
- */
-int next_name(int dir, char *buffer, size_t size, long *got, long *at, const char **name)
+/* The next name in a directory, without the allocation of readdir(3). Returns 1, 0 at the end, -1 with errno. */
+int next_name(struct names *names)
 {
 	const struct dirent_head *entry;
 
-	if (*at >= *got) {
-		*got = syscall(SYS_getdents64, dir, buffer, size);
-		*at = 0;
-		if (*got <= 0)
-			return (int)*got;
+	if (names->at >= names->got) {
+		names->got = syscall(SYS_getdents64, names->dir, names->buffer, sizeof(names->buffer));
+		names->at = 0;
+		if (names->got <= 0)
+			return (int)names->got;
 	}
-	entry = (const void *)(buffer + *at);
-	*at += entry->length;
-	*name = entry->name;
+	entry = (const void *)(names->buffer + names->at);
+	names->at += entry->length;
+	names->name = entry->name;
 	return 1;
 }
 
 /* Before 5.9, or where a filter hides close_range: read the list, close, and read again until nothing is left. */
 static int close_listed(unsigned int first)
 {
-	_Alignas(struct dirent_head) char buffer[4096];
 	int dir CLEANUP_CLOSE = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	const char *name = "";
 	bool found = true;
 
 	while (found) {
-		long got = 0, at = 0;
+		struct names names = { .dir = dir };
 		int more;
 
 		found = false;
 		if (dir < 0 || lseek(dir, 0, SEEK_SET) < 0)
 			return -1;
-		while ((more = next_name(dir, buffer, sizeof(buffer), &got, &at, &name)) > 0) {
-			uint64_t fd = *name == '.' ? 0 : number(name);
+		while ((more = next_name(&names)) > 0) {
+			uint64_t fd = *names.name == '.' ? 0 : number(names.name);
 
 			if (fd < first || (int)fd == dir)
 				continue;
@@ -255,7 +250,7 @@ int remount_flags(int fd, uint64_t set)
 		{ 0x0400, MS_NOATIME }, { 0x0800, MS_NODIRATIME }, { 0x1000, MS_RELATIME },
 	};
 	unsigned long flags = MS_REMOUNT | MS_BIND;
-	char path[32] = "/proc/self/fd/";
+	char path[64];
 	struct statfs st;
 
 	if (fstatfs(fd, &st) < 0)
@@ -265,7 +260,7 @@ int remount_flags(int fd, uint64_t set)
 			flags |= kept[i].flag;
 	flags |= (set & MOUNT_RDONLY ? MS_RDONLY : 0) | (set & MOUNT_NOSUID ? MS_NOSUID : 0);
 	flags |= (set & MOUNT_NODEV ? MS_NODEV : 0) | (set & MOUNT_NOEXEC ? MS_NOEXEC : 0);
-	append_number(path, strlen(path), sizeof(path), (uint64_t)fd);
+	fd_path(path, fd);
 	if (mount(NULL, path, NULL, MS_PRIVATE, NULL) < 0)
 		return -1;
 	return mount(NULL, path, NULL, flags, NULL);

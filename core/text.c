@@ -4,16 +4,16 @@
  */
 #include "capsule-core.h"
 
-/* Bounded building of text: what does not fit is cut, and the result always ends. Returns the new length. */
-size_t append(char *to, size_t at, size_t size, const char *text)
+/* Append all of them, up to a NULL. What does not fit is cut, and the text always ends with a NUL byte. */
+void put_all(struct text *to, const char *const *texts)
 {
-	while (*text != '\0' && at + 1 < size)
-		to[at++] = *text++;
-	to[at] = '\0';
-	return at;
+	for (; *texts != NULL; texts++)
+		for (const char *text = *texts; *text != '\0' && to->length + 1 < to->size; text++)
+			to->start[to->length++] = *text;
+	to->start[to->length] = '\0';
 }
 
-size_t append_number(char *to, size_t at, size_t size, uint64_t n)
+void put_number(struct text *to, uint64_t n)
 {
 	char digits[21];
 	size_t first = sizeof(digits) - 1;
@@ -22,7 +22,34 @@ size_t append_number(char *to, size_t at, size_t size, uint64_t n)
 	do
 		digits[--first] = (char)('0' + n % 10);
 	while (n /= 10);
-	return append(to, at, size, digits + first);
+	put(to, digits + first);
+}
+
+/* Append each with a space before it. */
+void put_numbers(struct text *to, const uint64_t *numbers, unsigned int count)
+{
+	for (unsigned int i = 0; i < count; i++) {
+		put(to, " ");
+		put_number(to, numbers[i]);
+	}
+}
+
+/* /proc/PID and what `name` adds. */
+void process_path(char path[static 64], uint64_t pid, const char *name)
+{
+	struct text text = { path, 64, 0 };
+
+	put(&text, "/proc/");
+	put_number(&text, pid);
+	put(&text, name);
+}
+
+void fd_path(char path[static 64], int fd)
+{
+	struct text text = { path, 64, 0 };
+
+	put(&text, "/proc/self/fd/");
+	put_number(&text, (uint64_t)fd);
 }
 
 uint64_t number(const char *digits)

@@ -2,7 +2,7 @@
  *
  * The post-mortem: what every thread inside was doing before it was killed. It is read by a child of the launcher.
  */
-#include "capsule-core.h"
+#include "watcher.h"
 
 #define MORTEM_THREADS 64
 #define MORTEM_BYTES 61440U /* of a pipe's 65536, so that writing to it never waits */
@@ -18,11 +18,11 @@ static void tell_thread(int tasks, const char *pid, const char *tid)
 {
 	static const char *const files[] = { "/stat", "/syscall", "/wchan" };
 	char told[3][512];
-	struct text texts[3];
+	struct bytes texts[3];
 
 	for (int i = 0; i < 3; i++) {
 		(void)read_proc(tasks, tid, files[i], told[i], sizeof(told[i]));
-		texts[i] = (struct text){ told[i], strlen(told[i]) };
+		texts[i] = (struct bytes){ told[i], strlen(told[i]) };
 	}
 	if (texts[0].length > 0) /* else it has just ended */
 		record_line("thread", (const uint64_t[]){ number(pid), number(tid) }, 2, texts, 3);
@@ -31,19 +31,15 @@ static void tell_thread(int tasks, const char *pid, const char *tid)
 /* The threads of one process, as long as there are `left`; what is left then. */
 static unsigned int tell_process(int dir, const char *pid, unsigned int left)
 {
-	_Alignas(uint64_t) char buffer[4096];
 	char path[64];
 	int tasks CLEANUP_CLOSE = -1;
-	long got = 0, at = 0;
-	const char *tid;
+	struct names tids = { 0 };
 
-	append(path, append(path, 0, sizeof(path), pid), sizeof(path), "/task");
+	put(&TEXT_IN(path), pid, "/task");
 	tasks = openat(dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	while (tasks >= 0 && left > 0 && next_name(tasks, buffer, sizeof(buffer), &got, &at, &tid) > 0)
-		if (*tid >= '0' && *tid <= '9') {
-			tell_thread(tasks, pid, tid);
-			left--;
-		}
+	tids.dir = tasks;
+	for (; left > 0 && next_pid(&tids) > 0; left--)
+		tell_thread(tasks, pid, tids.name);
 	return left;
 }
 
@@ -54,16 +50,13 @@ static unsigned int tell_process(int dir, const char *pid, unsigned int left)
 static void look_around(int out) __attribute__((noreturn));
 static void look_around(int out)
 {
-	_Alignas(uint64_t) char buffer[4096];
 	int dir = openat(memory.proc, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct names pids = { .dir = dir };
 	unsigned int left = MORTEM_THREADS;
-	long got = 0, at = 0;
-	const char *name;
 
 	record = (struct record){ out, MORTEM_BYTES, 0, 0 };
-	while (dir >= 0 && left > 0 && next_name(dir, buffer, sizeof(buffer), &got, &at, &name) > 0)
-		if (*name >= '0' && *name <= '9' && strcmp(name, "1") != 0)
-			left = tell_process(dir, name, left);
+	while (left > 0 && next_inside(&pids) > 0)
+		left = tell_process(dir, pids.name, left);
 	if (left > 0)
 		record_line("threads-told", NULL, 0, NULL, 0);
 	_exit(0);

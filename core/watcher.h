@@ -1,11 +1,59 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the files of the memory watch share: watcher.c, memory_watch.c and memory_sample.c.
+ * The watcher: what the launcher asks of it, and what its files share: watcher.c, memory_watch.c, memory_sample.c and cpu_watch.c.
  */
 #ifndef CAPSULE_WATCHER_H
 #define CAPSULE_WATCHER_H
 
 #include "capsule-core.h"
+
+/* ---- watcher.c: memory and processor time, read by a child ---- */
+
+struct watch {
+	int wake, ask;    /* the watcher has something to say; the launcher wants something of it */
+	int timer;        /* by which the launcher asks whether it is stuck */
+	int proc, tmpfs;  /* procfs of the room, and a place on its writable tmpfs */
+	uint64_t limit_kib;
+};
+extern struct watch memory;
+enum verdict { NONE, MEMORY, CPU, LOST };
+/* A page that the watcher writes and the launcher reads. */
+struct sampled {
+	_Atomic uint64_t alive_ns;    /* when the watcher last began a round */
+	_Atomic uint64_t verdict;     /* an enum verdict */
+	_Atomic uint64_t peak_kib;
+	_Atomic uint64_t largest_kib; /* of one process, with what it has mapped of files */
+	_Atomic uint64_t files_kib;   /* and how much of it that was */
+	_Atomic uint64_t most_tasks;  /* processes and threads, of the sample that saw most */
+	_Atomic uint64_t asked, answered; /* the launcher wants one more sample of processor time, and how often it got it */
+	_Atomic uint64_t cpu_used_us, cpu_over, cpu_sampled;
+	_Atomic uint64_t cpu_lost_us, cpu_untracked; /* used by processes that nobody waited for; not every process was seen */
+	_Atomic uint64_t cpu_before_us; /* the launcher's: what the group had counted when the command began */
+};
+extern struct sampled *sampled;
+int prepare_watch(const struct plan *plan);
+int start_watcher(void);
+const char *check_watcher(void);
+const char *hear_watcher(void);
+void ask_watcher(void);
+void end_watch(int wait_ms);
+void wake_launcher(void);
+void conclude(enum verdict verdict) __attribute__((noreturn));
+void record_room(void);
+
+/* ---- cpu_watch.c: processor time ---- */
+
+struct cpu_watch {
+	int group; /* the file in which the run's group counts, or -1 */
+	uint64_t limit_us, processors;
+};
+extern struct cpu_watch cpu;
+int prepare_cpu_watch(const struct plan *plan);
+uint64_t watch_cpu(void);
+void sample_cpu(void);
+void record_cpu(void);
+
+/* ---- memory_watch.c and memory_sample.c ---- */
 
 #define MS 1000000ULL /* in nanoseconds, as all times of the watcher */
 #define LONGEST_PAUSE (50 * MS)

@@ -215,7 +215,7 @@ void attest_record(const struct attested *payload);
 
 /* What the payload says on its status pipe: that it is confined, and then, if exec failed or something before, which step. */
 struct payload_word {
-	int failed, a, b; /* confined: 0, Landlock ABI; failed: 1, step, errno */
+	int has_failed, landlock_abi, step, error; /* confined: the second; failed: the last two */
 	struct attested attested;
 };
 
@@ -223,9 +223,19 @@ struct payload_word {
 
 enum link_kind { LINK_ROOM = 1, LINK_SOURCES, LINK_PAYLOAD, LINK_SIGNAL, LINK_END, LINK_READY, LINK_FAILED, LINK_STARTED, LINK_EXITED };
 
+struct failure {
+	int32_t half, step, error;
+};
+
 struct link_message {
 	uint32_t kind;
-	int32_t a, b, c, d; /* PAYLOAD: 1 with stdin, number of doors; FAILED: half, step, errno; STARTED: Landlock ABI, microseconds of set-up (user, system, before the groups); EXITED: wait status, 1 for the last; SIGNAL: number */
+	union {
+		struct { int32_t has_stdin, groups; } payload; /* with the descriptor of a stdin; how many of groups to enter */
+		struct { int32_t number; } signal;
+		struct failure failed;
+		struct { int32_t landlock_abi, user_us, system_us, before_groups_us; } started; /* processor time of the set-up */
+		struct { int32_t wait_status, is_last; } exited;
+	};
 	struct attested attested; /* ROOM: the caller's; STARTED: the payload's */
 };
 
@@ -247,7 +257,6 @@ struct room {
 	int landlock;        /* payload: the ruleset descriptor, or -1 */
 	int landlock_abi;    /* payload: what the kernel accepted, 0 for none */
 	uint64_t landlock_handled;
-	int entered_us;      /* init: processor time before the groups of version 1 counted it */
 	struct attested attested; /* payload, and then init: what the kernel said */
 	pid_t init;
 	int pidfd;

@@ -17,17 +17,17 @@
 #define OFFER_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 #define MOUNTS_RANK 14 /* from here on sources are used */
 
-static void tell(struct room *room, enum link_kind kind, int a, int b, int c)
+static void send_to_launcher(const struct room *room, const struct link_message *message)
 {
-	const struct link_message message = { .kind = kind, .a = a, .b = b, .c = c, .d = room->entered_us, .attested = room->attested };
-
-	if (send_message(room->link, &message, sizeof(message), NULL, 0) < 0)
+	if (send_message(room->link, message, sizeof(*message), NULL, 0) < 0)
 		_exit(1); /* the launcher is gone, and we go with it */
 }
 
 static void leave(struct room *room, enum half half, unsigned int index)
 {
-	tell(room, LINK_FAILED, (int)half, (int)index, errno);
+	const struct link_message failed = { .kind = LINK_FAILED, .failed = { (int)half, (int)index, errno } };
+
+	send_to_launcher(room, &failed);
 	_exit(1);
 }
 
@@ -205,6 +205,8 @@ static pid_t start_payload(struct room *room, bool input, const int *fds, unsign
 	int stdio[3] = { input ? fds[4] : -1, fds[2], fds[3] };
 	int status[2];
 	struct payload_word word = { 0 };
+	struct link_message message = { .kind = LINK_STARTED };
+	int before_groups_us; /* processor time before groups of version 1 count it */
 	pid_t pid;
 	ssize_t got;
 
@@ -214,7 +216,7 @@ static pid_t start_payload(struct room *room, bool input, const int *fds, unsign
 	(void)plan_find(&plan, "cgroup-enter", &step);
 	if (enter_groups(fds + 4 + input, nfds - 4 - input) < 0 || attest_groups(room, &plan) < 0)
 		leave(room, PAYLOAD, step.index);
-	room->entered_us = nfds > 4U + input ? spent_us(false) + spent_us(true) : 0;
+	before_groups_us = nfds > 4U + input ? spent_us(false) + spent_us(true) : 0;
 	(void)plan_find(&plan, "id", &step);
 	/* the cgroup namespace's root is where its maker stands: here, inside the groups */
 	pid = clone_process(CLONE_NEWUSER | CLONE_NEWCGROUP, NULL, -1);
@@ -225,8 +227,8 @@ static pid_t start_payload(struct room *room, bool input, const int *fds, unsign
 	close_cleanup(&status[1]);
 	close_all(fds, nfds);
 	got = read(status[0], &word, sizeof(word));
-	if (got == sizeof(word) && !word.failed) { /* confined; then nothing, or the step that failed */
-		room->landlock_abi = word.a;
+	if (got == sizeof(word) && !word.has_failed) { /* confined; then nothing, or the step that failed */
+		room->landlock_abi = word.landlock_abi;
 		room->attested = word.attested;
 		got = read(status[0], &word, sizeof(word));
 	} else if (got == 0) {
@@ -234,11 +236,16 @@ static pid_t start_payload(struct room *room, bool input, const int *fds, unsign
 		got = -1;
 	}
 	if (got == sizeof(word))
-		errno = word.b;
+		errno = word.error;
 	if (got != 0)
-		leave(room, PAYLOAD, got == sizeof(word) ? (unsigned int)word.a : NO_STEP);
+		leave(room, PAYLOAD, got == sizeof(word) ? (unsigned int)word.step : NO_STEP);
 	(void)close(status[0]);
-	tell(room, LINK_STARTED, room->landlock_abi, spent_us(false), spent_us(true));
+	message.started.landlock_abi = room->landlock_abi;
+	message.started.user_us = spent_us(false);
+	message.started.system_us = spent_us(true);
+	message.started.before_groups_us = before_groups_us;
+	message.attested = room->attested;
+	send_to_launcher(room, &message);
 	return pid;
 }
 
@@ -262,7 +269,7 @@ static void reap_all(struct room *room, pid_t payload)
 	if (pid < 0 && errno != ECHILD)
 		leave(room, PAYLOAD, NO_STEP);
 	if (ended)
-		tell(room, LINK_EXITED, ended_with, pid < 0, 0);
+		send_to_launcher(room, &(struct link_message){ .kind = LINK_EXITED, .exited = { ended_with, pid < 0 } });
 	if (ended && pid < 0)
 		_exit(0);
 }
@@ -283,12 +290,12 @@ static void on_message(struct room *room, pid_t *payload)
 	unsigned int nfds;
 
 	receive(room, PAYLOAD, &message, fds, &nfds);
-	if (message.kind == LINK_PAYLOAD && nfds == 4U + (message.a == 1) + (unsigned int)message.b && *payload == 0)
-		*payload = start_payload(room, message.a == 1, fds, nfds);
+	if (message.kind == LINK_PAYLOAD && nfds == 4U + (message.payload.has_stdin == 1) + (unsigned int)message.payload.groups && *payload == 0)
+		*payload = start_payload(room, message.payload.has_stdin == 1, fds, nfds);
 	else if (message.kind == LINK_END)
 		end_all();
 	else if (message.kind == LINK_SIGNAL && *payload > 0)
-		(void)kill(-*payload, message.a); /* its process group; a command that is gone needs no signal */
+		(void)kill(-*payload, message.signal.number); /* its process group; a command that is gone needs no signal */
 }
 
 void init_main(struct room *room)

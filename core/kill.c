@@ -53,9 +53,10 @@ void kill_room(const char *why)
 /* The first failure is the cause; what fails while the room is being cleared away is its consequence. */
 void fail(enum half half, const struct step *step)
 {
-	if (run.failed.kind != 0)
+	if (run.has_failed)
 		return;
-	run.failed = (struct link_message){ .kind = LINK_FAILED, .a = (int)half, .b = (int)step->index, .c = errno };
+	run.has_failed = true;
+	run.failed = (struct failure){ (int)half, (int)step->index, errno };
 	if (run.room.init > 0)
 		kill_room("failed");
 }

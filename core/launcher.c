@@ -155,15 +155,15 @@ static int give_payload(const struct plan *plan, int give[static MOST_GIVEN], st
 	if (start_notify(plan, &give[1]) < 0 || start_output(&run.pumps[OUT], plan, "stdout", &give[2]) < 0
 	    || start_output(&run.pumps[ERR], plan, "stderr", &give[3]) < 0)
 		return -1;
-	message.a = plan_find(plan, "stdin", &in);
-	if ((message.a && start_input(&run.pumps[IN], plan, &in, &give[4]) < 0) || prepare_watch(plan) < 0
+	message.payload.has_stdin = plan_find(plan, "stdin", &in);
+	if ((message.payload.has_stdin && start_input(&run.pumps[IN], plan, &in, &give[4]) < 0) || prepare_watch(plan) < 0
 	    || (memory.proc >= 0 && start_watcher() < 0) || (run.ready_ns && set_timer(run.setup_ms) < 0))
 		return -1;
-	message.b = open_doors(plan, &give[4 + message.a], step);
-	if (message.b < 0)
+	message.payload.groups = open_doors(plan, &give[4 + message.payload.has_stdin], step);
+	if (message.payload.groups < 0)
 		return -1;
 	*step = no_step;
-	return tell_init(&message, give, 4U + (unsigned int)message.a + (unsigned int)message.b);
+	return tell_init(&message, give, 4U + (unsigned int)(message.payload.has_stdin + message.payload.groups));
 }
 
 /* The payload's half, which was checked. */

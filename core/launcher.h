@@ -22,7 +22,7 @@ struct run {
 	int maker;               /* readable when the process that made the control socket is dead; -1 where that cannot be had */
 	int notice;              /* readable when the kernel found a group of ours out of memory; -1 for none */
 	bool checked;            /* the room's plan passed: its steps may be walked */
-	bool has_payload, started, ended;
+	bool has_payload, has_failed, started, ended;
 	bool ending;             /* init is asked, or killed */
 	bool cancelled;          /* by the caller, who waits for no reader of the output any more */
 	bool last_look;          /* the clock has MORTEM_MS left */
@@ -30,7 +30,7 @@ struct run {
 	int exit_status;         /* a wait status, once `ended` */
 	int lifted;              /* the first guard whose place the host has changed, -1 for none */
 	const char *killed;      /* why we ended it; the first reason stays */
-	struct link_message failed;
+	struct failure failed;
 	struct refusal refused;
 	enum half refused_half;
 	uint64_t setup_ms, clock_ms, drain_ms;

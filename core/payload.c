@@ -278,14 +278,14 @@ void payload_main(struct room *room, const struct plan *plan, const int stdio[3]
 	room->notified = notified;
 	(void)plan_find(plan, "id", &step);
 	if (argv != NULL && envp != NULL && take_stdio(room, stdio, status) == 0 && confine(room, plan, &step) == 0) {
-		word.a = room->landlock_abi;
+		word.landlock_abi = room->landlock_abi;
 		word.attested = room->attested;
 		if (write(room->status, &word, sizeof(word)) == sizeof(word))
 			exec_first(plan, argv, envp, &step);
 	}
-	word.failed = 1;
-	word.a = (int)step.index;
-	word.b = errno;
+	word.has_failed = 1;
+	word.step = (int)step.index;
+	word.error = errno;
 	/* if even this fails, init sees a status that is neither, and says so */
 	(void)!write(room->status, &word, sizeof(word));
 	_exit(1);

@@ -45,7 +45,7 @@ void report_end(void)
 	const uint64_t times[] = {
 		run.received_ns, run.cloned_ns, run.mapped_ns, run.furnished_ns, run.ready_ns, run.started_ns, run.ended_ns, now_ns(),
 	};
-	const uint64_t failed[] = { (uint64_t)run.failed.b, (uint64_t)run.failed.c };
+	const uint64_t failed[] = { (uint64_t)run.failed.step, (uint64_t)run.failed.error };
 
 	line("times", times, 8);
 	if (run.killed != NULL)
@@ -54,8 +54,8 @@ void report_end(void)
 		word_line("refused", run.refused.reason);
 		line(run.refused_half == ROOM ? "refused-room" : "refused-payload", &(uint64_t){ run.refused.step }, 1);
 	}
-	if (run.failed.kind != 0)
-		line(run.failed.a == ROOM ? "failed-room" : "failed-payload", failed, 2);
+	if (run.has_failed)
+		line(run.failed.half == ROOM ? "failed-room" : "failed-payload", failed, 2);
 	if (run.started)
 		line("started", &(uint64_t){ (uint64_t)run.room.landlock_abi }, 1);
 	if (run.ended && WIFEXITED(run.exit_status))

@@ -34,7 +34,7 @@ static void on_control(void)
 	} else if (got > 0 && strcmp(text, "payload") == 0) {
 		take_payload(fds, nfds);
 	} else if (got > 0 && strncmp(text, "signal ", 7) == 0 && strspn(text + 7, "0123456789") == (size_t)got - 7 && got < 10) {
-		struct link_message message = { .kind = LINK_SIGNAL, .a = (int)number(text + 7) };
+		struct link_message message = { .kind = LINK_SIGNAL, .signal = { (int)number(text + 7) } };
 
 		if (tell_init(&message, NULL, 0) < 0)
 			fail_at_no_step();
@@ -82,15 +82,16 @@ static void on_link(void)
 	} else if (message.kind == LINK_READY) {
 		on_ready(fds, nfds);
 	} else if (message.kind == LINK_FAILED) {
-		run.failed = message;
+		run.has_failed = true;
+		run.failed = message.failed;
 		kill_room("failed");
 	} else if (message.kind == LINK_STARTED) {
 		run.started = true;
 		run.started_ns = now_ns();
-		run.room.landlock_abi = message.a;
-		run.setup_us[0] = (uint64_t)message.b;
-		run.setup_us[1] = (uint64_t)message.c;
-		run.setup_us[2] = (uint64_t)message.d;
+		run.room.landlock_abi = message.started.landlock_abi;
+		run.setup_us[0] = (uint64_t)message.started.user_us;
+		run.setup_us[1] = (uint64_t)message.started.system_us;
+		run.setup_us[2] = (uint64_t)message.started.before_groups_us;
 		if (set_timer(run.clock_ms > 2 * MORTEM_MS ? run.clock_ms - MORTEM_MS : run.clock_ms) < 0)
 			fail_at_no_step();
 		sampled->cpu_before_us = group_cpu_us(cpu.group);
@@ -102,10 +103,10 @@ static void on_link(void)
 			kill_room(why);
 		run.ended = true;
 		run.ended_ns = now_ns();
-		run.exit_status = message.a;
+		run.exit_status = message.exited.wait_status;
 		if (!run.ending && set_timer(run.drain_ms + 1) < 0)
 			end_room(true);
-		if (message.b) /* init is the last and leaves: the counters stand, and are read while the kernel clears it away */
+		if (message.exited.is_last) /* init is the last and leaves: the counters stand, and are read while the kernel clears it away */
 			record_counters();
 	} else {
 		kill_room("lost");

@@ -218,8 +218,8 @@ static int wait_for_plan(void)
 {
 	struct pollfd polls[2];
 
-	watch(&polls[0], CONTROL, POLLIN);
-	watch(&polls[1], run.maker, POLLIN);
+	set_poll(&polls[0], CONTROL, POLLIN);
+	set_poll(&polls[1], run.maker, POLLIN);
 	while (poll(polls, 2, -1) < 0)
 		if (errno != EINTR)
 			return -1;

@@ -58,7 +58,7 @@ int clear_groups(void);
 void abandon(void);
 
 /* supervise.c */
-void watch(struct pollfd *p, int fd, short events);
+void set_poll(struct pollfd *p, int fd, short events);
 void supervise(void);
 
 /* report.c */

@@ -8,13 +8,38 @@
 #include "launcher.h"
 #include <sys/wait.h>
 
+/* What is waited for, in the order in which it is handled; the table below says why in this one. */
+enum source { STDIN, STDOUT, STDERR, SECCOMP, EXITS, LINK, INIT, TIMER, WATCHER, WATCHER_CHECK, OOM, GUARDS, PYTHON, PYTHON_DEATH, SOURCES };
+static struct pollfd polls[SOURCES];
+
 static void pump_step(struct pump *p)
 {
 	if (!pump(p) && p->over && !p->truncate)
 		kill_room(p == &run.pumps[OUT] ? "stdout" : "stderr");
 }
 
+static void on_stdin(void)
+{
+	pump_step(&run.pumps[IN]);
+}
+
+static void on_stdout(void)
+{
+	pump_step(&run.pumps[OUT]);
+}
+
+static void on_stderr(void)
+{
+	pump_step(&run.pumps[ERR]);
+}
+
 /* ---- what is heard ---- */
+
+static void kill_if(const char *why)
+{
+	if (why != NULL)
+		kill_room(why);
+}
 
 /* From Python. Anything that is not in the protocol ends the run: a confused caller must not keep a sandbox. */
 static void on_control(void)
@@ -97,10 +122,7 @@ static void on_link(void)
 		sampled->cpu_before_us = group_cpu_us(cpu.group);
 		attest_record(&message.attested);
 	} else if (message.kind == LINK_EXITED) {
-		const char *why = hear_watcher();
-
-		if (why != NULL) /* the watcher has killed it, or would have */
-			kill_room(why);
+		kill_if(hear_watcher()); /* the watcher has killed it, or would have */
 		run.ended = true;
 		run.ended_ns = now_ns();
 		run.exit_status = message.exited.wait_status;
@@ -138,6 +160,21 @@ static void on_timer(void)
 		kill_room(run.started ? "clock" : "setup-clock");
 }
 
+static void on_seccomp(void)
+{
+	kill_if(on_notify(polls[SECCOMP].revents));
+}
+
+static void on_watcher(void)
+{
+	kill_if(hear_watcher());
+}
+
+static void on_watcher_check(void)
+{
+	kill_if(check_watcher());
+}
+
 /* The kernel ends one process of a group that is out of memory, and leaves the others half a program: end them all. */
 static void on_notice(void)
 {
@@ -155,7 +192,7 @@ static void on_guards(void)
 
 /* ---- the loop ---- */
 
-void watch(struct pollfd *p, int fd, short events)
+void set_poll(struct pollfd *p, int fd, short events)
 {
 	p->fd = fd; /* poll(2) passes over negative descriptors */
 	p->events = events;
@@ -209,13 +246,11 @@ static void reap(void)
 	}
 }
 
-#define EVENTS 14
-
 /* Nothing can be waited for any more: end everything inside, and report what there is. */
 static void give_up(void)
 {
 	if (errno == EINVAL)
-		errno = EMFILE; /* poll(2): EVENTS is more descriptors than this process may have */
+		errno = EMFILE; /* poll(2): these are more descriptors than this process may have */
 	fail_at_no_step();
 	if (run.room.pidfd >= 0) {
 		end_room(true);
@@ -224,70 +259,65 @@ static void give_up(void)
 	report_end();
 }
 
-static void wait_for_events(struct pollfd polls[static EVENTS])
+static void wait_for_events(void)
 {
+	bool has_init = run.room.pidfd >= 0;
 	int64_t look_ns;
 
-	watch(&polls[0], CONTROL, POLLIN);
-	watch(&polls[1], run.room.pidfd, POLLIN);
-	watch(&polls[2], run.room.pidfd >= 0 ? run.timer : -1, POLLIN);
-	watch(&polls[3], run.room.link, POLLIN);
 	for (int i = IN; i <= ERR; i++) {
 		const struct pump *p = &run.pumps[i];
 		bool to = p->from >= 0 && (p->blocked || p->done < p->have);
 		/* output waits for init's word that exec happened, so that nothing is judged of a command that has not started */
-		bool early = i != IN && !run.started && run.room.pidfd >= 0;
+		bool early = i != IN && !run.started && has_init;
 
-		watch(&polls[4 + i], early ? -1 : to ? p->to : p->from, to ? POLLOUT : POLLIN);
+		set_poll(&polls[STDIN + i], early ? -1 : to ? p->to : p->from, to ? POLLOUT : POLLIN);
 	}
-	watch(&polls[7], run.room.pidfd >= 0 ? memory.wake : -1, POLLIN);
-	watch(&polls[8], run.room.pidfd >= 0 ? memory.timer : -1, POLLIN);
-	watch(&polls[9], run.room.pidfd >= 0 ? run.notice : -1, POLLIN);
-	/* likewise: a call is judged of a command that has started */
-	watch(&polls[10], notify.listener < 0 ? notify.socket : run.started || notify.told || run.room.pidfd < 0 ? notify.listener : -1, POLLIN);
-	watch(&polls[11], ledger_ends, POLLIN);
-	watch(&polls[12], run.maker, POLLIN);
-	watch(&polls[13], run.started && run.room.pidfd >= 0 && run.lifted < 0 ? guard_events : -1, POLLIN); /* likewise */
-	look_ns = run.room.pidfd >= 0 ? look_again() : -1;
-	while (poll(polls, EVENTS, look_ns < 0 ? -1 : (int)(look_ns / 1000000) + 1) < 0)
+	/* for the same reason; but while a new program is recorded, each exec is asked about, the command's too */
+	set_poll(&polls[SECCOMP], notify.listener < 0 ? notify.socket : run.started || notify.told || !has_init ? notify.listener : -1, POLLIN);
+	set_poll(&polls[EXITS], ledger_ends, POLLIN);
+	set_poll(&polls[LINK], run.room.link, POLLIN);
+	set_poll(&polls[INIT], run.room.pidfd, POLLIN);
+	set_poll(&polls[TIMER], has_init ? run.timer : -1, POLLIN);
+	set_poll(&polls[WATCHER], has_init ? memory.wake : -1, POLLIN);
+	set_poll(&polls[WATCHER_CHECK], has_init ? memory.timer : -1, POLLIN);
+	set_poll(&polls[OOM], has_init ? run.notice : -1, POLLIN);
+	set_poll(&polls[GUARDS], run.started && has_init && run.lifted < 0 ? guard_events : -1, POLLIN);
+	set_poll(&polls[PYTHON], CONTROL, POLLIN);
+	set_poll(&polls[PYTHON_DEATH], run.maker, POLLIN);
+	look_ns = has_init ? look_again() : -1;
+	while (poll(polls, SOURCES, look_ns < 0 ? -1 : (int)(look_ns / 1000000) + 1) < 0)
 		if (errno != EINTR)
 			give_up();
 }
 
+static const struct {
+	void (*on_event)(void);
+	bool needs_init; /* not after init was reaped, which may be in this round */
+	bool after_link; /* not in a round in which init has sent something: that it started or ended the command is judged first */
+} sources[SOURCES] = {
+	[STDIN] = { on_stdin, false, false },
+	[STDOUT] = { on_stdout, false, false },
+	[STDERR] = { on_stderr, false, false },
+	[SECCOMP] = { on_seccomp, false, false }, /* before the link: it was sent before */
+	[EXITS] = { on_ends, false, false },
+	[LINK] = { on_link, false, false },
+	[INIT] = { reap, false, true }, /* only when the link is empty: the last words count */
+	[TIMER] = { on_timer, true, false },
+	[WATCHER] = { on_watcher, true, true },
+	[WATCHER_CHECK] = { on_watcher_check, false, false },
+	[OOM] = { on_notice, true, true },
+	[GUARDS] = { on_guards, true, false },
+	[PYTHON] = { on_control, false, false },
+	[PYTHON_DEATH] = { abandon, false, false }, /* what it sent before it died is of no use to anybody */
+};
+
 void supervise(void)
 {
-	struct pollfd polls[EVENTS];
-	const char *why;
-	bool watched;
-
 	while (run.room.pidfd >= 0 || !drained()) {
-		wait_for_events(polls);
-		for (int i = IN; i <= ERR; i++)
-			if (polls[4 + i].revents)
-				pump_step(&run.pumps[i]);
-		if (polls[10].revents && (why = on_notify(polls[10].revents)) != NULL) /* before the link: it was sent before */
-			kill_room(why);
-		if (polls[11].revents)
-			on_ends();
-		if (polls[3].revents)
-			on_link();
-		else if (polls[1].revents) /* only when the link is empty: the last words count */
-			reap();
-		if (polls[2].revents && run.room.pidfd >= 0) /* not any more, if it was reaped just now */
-			on_timer();
-		watched = polls[3].revents == 0 && run.room.pidfd >= 0; /* what init said comes first: that the command started, or ended */
-		if (polls[7].revents && watched && (why = hear_watcher()) != NULL)
-			kill_room(why);
-		if (polls[8].revents && (why = check_watcher()) != NULL)
-			kill_room(why);
-		if (polls[9].revents && watched)
-			on_notice();
-		if (polls[13].revents && run.room.pidfd >= 0)
-			on_guards();
-		if (polls[0].revents)
-			on_control();
-		if (polls[12].revents)
-			abandon();
+		wait_for_events();
+		for (int i = 0; i < SOURCES; i++)
+			if (polls[i].revents && (run.room.pidfd >= 0 || !sources[i].needs_init) && !(sources[i].after_link && polls[LINK].revents))
+				sources[i].on_event();
 		if (run.ended && drained() && run.room.pidfd >= 0)
 			end_room(false);
 		if (run.cancelled && run.room.pidfd < 0)

@@ -78,7 +78,7 @@ static int read_namespaces(int dir, struct attested *to)
 	return 0;
 }
 
-/* The launcher, while init is being born. */
+/* Called by the launcher while the kernel creates init. */
 int attest_caller(struct attested *to)
 {
 	int dir CLEANUP_CLOSE = open("/proc/thread-self", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -130,7 +130,7 @@ ACT(attest)
  * Init, in its groups and in the cgroup namespace of the caller, from where it is seen: how many hierarchies have it in the
  * group that was made for it, all of which have one name.
  */
-int attest_groups(struct room *room, const struct plan *plan)
+int attest_cgroups(struct room *room, const struct plan *plan)
 {
 	int fd CLEANUP_CLOSE = -1;
 	char name[NAME_MAX + 3];

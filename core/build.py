@@ -149,28 +149,28 @@ def candidates(cc: str | None, arch: str, *, dynamic: bool) -> list[Toolchain]:
     named = tuple(shlex.split(cc)) if cc else tuple(words("CC"))
     compilers = [named] if named else [("musl-gcc",), ("cc",), ("gcc",), ("clang",)]
     static = [] if dynamic else [("static", STATIC_PIE), ("static", STATIC)]
-    limit_mechanisms = [
+    toolchains = [
         Toolchain(c, linkage, flags + libc_flags(c))
         for linkage, flags in [*static, ("dynamic", DYNAMIC)]
         for c in compilers
         if not (is_musl_gcc(c) and flags == STATIC_PIE)
     ]
     # musl-gcc first; but never dynamic by itself, because musl's linker is seldom where the result will run
-    by_preference = sorted(limit_mechanisms, key=lambda t: (t.linkage == "dynamic", not is_musl_gcc(t.cc)))
+    by_preference = sorted(toolchains, key=lambda t: (t.linkage == "dynamic", not is_musl_gcc(t.cc)))
     return [t for t in by_preference if named or t.linkage == "static" or not is_musl_gcc(t.cc)]
 
 
 def choose(ladder: list[Toolchain]) -> Toolchain:
     """The first rung that this machine can link."""
     without_headers = None
-    for mechanism in ladder:
-        if shutil.which(mechanism.cc[0]) and compiles(mechanism.cc, mechanism.flags, HELLO):
-            if compiles(mechanism.cc, mechanism.flags, HEADERS):
-                return mechanism
-            without_headers = without_headers or mechanism
+    for tool in ladder:
+        if shutil.which(tool.cc[0]) and compiles(tool.cc, tool.flags, HELLO):
+            if compiles(tool.cc, tool.flags, HEADERS):
+                return tool
+            without_headers = without_headers or tool
     if without_headers:
         raise BuildError(NO_HEADERS.format(cc=" ".join(without_headers.cc)))
-    tried = dict.fromkeys("`" + " ".join(mechanism.cc) + "`" for mechanism in ladder)
+    tried = dict.fromkeys("`" + " ".join(tool.cc) + "`" for tool in ladder)
     raise BuildError(NO_COMPILER.format(tried=", ".join(tried)))
 
 

@@ -67,8 +67,8 @@ struct mount_attr_v1 {
 
 /* ---- plan.c: the language of plans ---- */
 
-enum half { ROOM, PAYLOAD, BIRTH }; /* a birth is the beginning of a room, sent ahead */
-#define BIRTH_RANK 6
+enum half { ROOM, PAYLOAD, PREAMBLE }; /* PREAMBLE (`birth` on the wire): the first steps of ROOM, sent early, so that namespaces are made while Python plans */
+#define PREAMBLE_RANK 6
 
 #define MAX_FIELDS 5
 #define MAX_PLAN_BYTES (4U << 20)
@@ -126,7 +126,7 @@ struct cursor plan_start(const struct plan *plan);
 bool plan_next(struct cursor *at, struct step *step);
 bool plan_next_of(struct cursor *at, const char *verb, struct step *step);
 bool plan_find(const struct plan *plan, const char *verb, struct step *step);
-bool plan_continues(const struct plan *room, const struct plan *birth);
+bool plan_continues(const struct plan *room, const struct plan *preamble);
 bool step_is(const struct step *step, const char *verb);
 
 /* ---- text.c: text of bounded size ---- */
@@ -192,7 +192,7 @@ struct reader {
 	pid_t pid; /* 0: none */
 	int pidfd;
 };
-void take_turns(void);
+void use_short_time_slices(void);
 int start_reader(struct reader *reader, int *const *kept, int nkept);
 bool end_reader(struct reader *reader, int wait_ms);
 
@@ -208,7 +208,7 @@ struct attested {
 
 int attest_caller(struct attested *to);
 void attest_against(const struct attested *caller);
-int attest_groups(struct room *room, const struct plan *plan);
+int attest_cgroups(struct room *room, const struct plan *plan);
 int attest_begin(struct room *room);
 int attest_room(int proc);
 void attest_record(const struct attested *payload);
@@ -233,7 +233,7 @@ struct link_message {
 		struct { int32_t has_stdin, groups; } payload; /* with the descriptor of a stdin; how many of groups to enter */
 		struct { int32_t number; } signal;
 		struct failure failed;
-		struct { int32_t landlock_abi, user_us, system_us, before_groups_us; } started; /* processor time of the set-up */
+		struct { int32_t landlock_abi, user_us, system_us, before_cgroups_us; } started; /* processor time of the set-up */
 		struct { int32_t wait_status, is_last; } exited;
 	};
 	struct attested attested; /* ROOM: the caller's; STARTED: the payload's */
@@ -284,22 +284,22 @@ int start_input(struct pump *p, const struct plan *plan, const struct step *step
 
 /* ---- thread_dump.c: the post-mortem ---- */
 
-void start_look(const struct plan *plan);
-#define MORTEM_MS 20 /* how long before its time is up we begin to look what everybody does */
-bool start_mortem(void);
-void end_mortem(bool take);
+void prepare_thread_dump(const struct plan *plan);
+#define THREAD_DUMP_MS 20 /* how long before its time is up we begin to look what everybody does */
+bool start_thread_dump(void);
+void end_thread_dump(bool take);
 
 /* ---- cgroup.c: the launcher's and init's part in control groups ---- */
 
-int open_group(const struct plan *plan, const struct step *step);
-#define MAX_DOORS 8
-int open_doors(const struct plan *plan, int doors[static MAX_DOORS], struct step *step);
-int enter_groups(const int *doors, unsigned int count);
-void kill_groups(const struct plan *plan);
-int open_group_cpu(const struct plan *plan);
-uint64_t group_cpu_us(int file);
-void record_groups(const struct plan *plan);
-bool remove_groups(const struct plan *plan);
+int open_cgroup(const struct plan *plan, const struct step *step);
+#define MAX_CGROUPS 8
+int open_cgroup_tasks(const struct plan *plan, int cgroup_tasks[static MAX_CGROUPS], struct step *step);
+int enter_cgroups(const int *cgroup_tasks, unsigned int count);
+void kill_cgroups(const struct plan *plan);
+int open_cgroup_cpu(const struct plan *plan);
+uint64_t cgroup_cpu_us(int file);
+void record_cgroups(const struct plan *plan);
+bool remove_cgroups(const struct plan *plan);
 
 /* ---- record.c: what the report has no room for ---- */
 
@@ -334,12 +334,12 @@ int put_on_filter(const char *digits, bool must_ask);
 
 /* ---- exec_events.c: each process, from its program to its end ---- */
 
-extern int ledger_ends; /* readable when one that is followed has ended; -1: nobody is */
+extern int exec_ends; /* readable when one that is followed has ended; -1: nobody is */
 void read_name_and_words(uint32_t tid, struct bytes texts[static 2]);
 void end_process_reader(int wait_ms);
-void tell_ledger(uint32_t tid, bool ends, uint64_t code, uint64_t id);
-int64_t look_again(void);
-void on_ends(void);
+void record_exec_event(uint32_t tid, bool ends, uint64_t code, uint64_t id);
+int64_t sample_followed(void);
+void on_exits(void);
 void record_ends(void);
 
 /* ---- mount_guard.c: what the room covers in directories of the host's ---- */

@@ -17,37 +17,37 @@ static int parent_of(const struct plan *plan, const struct step *step)
 }
 
 /* The name of a file in the group of a step; both are single components. */
-static void group_path(char *path, size_t size, const struct step *step, const char *file)
+static void cgroup_path(char *path, size_t size, const struct step *step, const char *file)
 {
 	struct text text = { path, size, 0 };
 
 	put(&text, step->field[1], "/", file);
 }
 
-/* The directory of the group that init is to be born in, or -1. */
-int open_group(const struct plan *plan, const struct step *step)
+/* The directory of the cgroup that init is cloned into, or -1. */
+int open_cgroup(const struct plan *plan, const struct step *step)
 {
 	return openat(parent_of(plan, step), step->field[1], O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
 /*
- * The doors of the groups of version 1, which nobody can be born in: opened here, as the caller, for init to go through.
+ * The `tasks` files of cgroups of version 1, which no process can be cloned into: opened here, as the caller, for init to write to.
  * Returns how many, or -1, and then `step` is the one that failed.
  */
-int open_doors(const struct plan *plan, int doors[static MAX_DOORS], struct step *step)
+int open_cgroup_tasks(const struct plan *plan, int cgroup_tasks[static MAX_CGROUPS], struct step *step)
 {
 	struct cursor at = plan_start(plan);
 	char path[2 * NAME_MAX + 2];
 	int count = 0;
 
 	while (plan_next_of(&at, "cgroup-enter", step)) {
-		if (count == MAX_DOORS) {
+		if (count == MAX_CGROUPS) {
 			errno = E2BIG;
 			return -1;
 		}
-		group_path(path, sizeof(path), step, "tasks");
-		doors[count] = openat(parent_of(plan, step), path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
-		if (doors[count++] < 0)
+		cgroup_path(path, sizeof(path), step, "tasks");
+		cgroup_tasks[count] = openat(parent_of(plan, step), path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+		if (cgroup_tasks[count++] < 0)
 			return -1;
 	}
 	return count;
@@ -56,25 +56,25 @@ int open_doors(const struct plan *plan, int doors[static MAX_DOORS], struct step
 /*
  * Init, as its last act before the first payload. The kernel moves a thread that moves itself (0, to `tasks`) in
  * microseconds; moving another process, or a whole one, makes it wait for every processor to pass through a quiet moment,
- * 10 ms and more. Whether it may is judged by who opened the door.
+ * 10 ms and more. Whether it may is judged by who opened the file.
  */
-int enter_groups(const int *doors, unsigned int count)
+int enter_cgroups(const int *cgroup_tasks, unsigned int count)
 {
 	for (unsigned int i = 0; i < count; i++)
-		if (write(doors[i], "0", 1) != 1)
+		if (write(cgroup_tasks[i], "0", 1) != 1)
 			return -1;
 	return 0;
 }
 
 /* Beside the signal to init: all members at once, on kernels that can (5.14). Elsewhere init takes everything with it. */
-void kill_groups(const struct plan *plan)
+void kill_cgroups(const struct plan *plan)
 {
 	char path[2 * NAME_MAX + 2];
 	struct step step;
 
 	if (!plan_find(plan, "cgroup", &step))
 		return;
-	group_path(path, sizeof(path), &step, "cgroup.kill");
+	cgroup_path(path, sizeof(path), &step, "cgroup.kill");
 	(void)write_file(parent_of(plan, &step), path, "1");
 }
 
@@ -85,7 +85,7 @@ static ssize_t read_counter(const struct plan *plan, const struct step *step, ch
 	int fd CLEANUP_CLOSE = -1;
 	ssize_t got;
 
-	group_path(path, sizeof(path), step, step->field[2]);
+	cgroup_path(path, sizeof(path), step, step->field[2]);
 	fd = openat(parent_of(plan, step), path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	got = fd < 0 ? -1 : read(fd, text, 1023);
 	text[got < 0 ? 0 : got] = '\0';
@@ -93,7 +93,7 @@ static ssize_t read_counter(const struct plan *plan, const struct step *step, ch
 }
 
 /* The processor time that a group has counted, of children that nobody waited for too; 0 where this is no such file. */
-uint64_t group_cpu_us(int file)
+uint64_t cgroup_cpu_us(int file)
 {
 	char text[1024];
 	ssize_t got = file < 0 ? -1 : pread(file, text, sizeof(text) - 1, 0);
@@ -105,7 +105,7 @@ uint64_t group_cpu_us(int file)
 }
 
 /* The file of the run's group in which it counts processor time, or -1. */
-int open_group_cpu(const struct plan *plan)
+int open_cgroup_cpu(const struct plan *plan)
 {
 	struct cursor at = plan_start(plan);
 	char path[2 * NAME_MAX + 2];
@@ -117,9 +117,9 @@ int open_group_cpu(const struct plan *plan)
 
 		if (!first && strcmp(step.field[2], "cpu.stat") != 0)
 			continue;
-		group_path(path, sizeof(path), &step, step.field[2]);
+		cgroup_path(path, sizeof(path), &step, step.field[2]);
 		file = openat(parent_of(plan, &step), path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-		if (first || group_cpu_us(file) > 0)
+		if (first || cgroup_cpu_us(file) > 0)
 			return file;
 		close_cleanup(&file);
 	}
@@ -127,7 +127,7 @@ int open_group_cpu(const struct plan *plan)
 }
 
 /* `cgroup FILE TEXT` into the record, for each file that was asked for and is there. */
-void record_groups(const struct plan *plan)
+void record_cgroups(const struct plan *plan)
 {
 	struct cursor at = plan_start(plan);
 	char text[1024];
@@ -148,7 +148,7 @@ void record_groups(const struct plan *plan)
 }
 
 /* Called when every member is dead and reaped. What cannot be removed is left to Python, or to the sweep of the next start. */
-bool remove_groups(const struct plan *plan)
+bool remove_cgroups(const struct plan *plan)
 {
 	static const char *const verb[] = { "cgroup", "cgroup-enter" };
 	struct step step;

@@ -11,9 +11,9 @@
 #define ROUNDING_US (2 * TICK_US) /* user and system time are each rounded down to a tick */
 #define SHORTEST_PAUSE_US 5000ULL
 #define LONGEST_PAUSE_US 10000ULL    /* with a limit: what is forgotten of a child is its time since the last look */
-#define LOOK_ONLY_PAUSE_US 50000ULL
-#define LOOK_ONLY_MS (1ULL << 53)
-#define SECOND_LOOK_US 5000ULL
+#define SAMPLE_ONLY_PAUSE_US 50000ULL
+#define SAMPLE_ONLY_MS (1ULL << 53)
+#define SECOND_SAMPLE_US 5000ULL
 #define IDLE_SHARE 10 /* times as long as a look took there is none */
 #define TRACKED 1024
 #define MOST_AT_ONCE 2048 /* of one look, so that the memory watch does not wait for it */
@@ -44,7 +44,7 @@ static struct tracked *find(uint64_t pid)
 }
 
 /* One process of procfs. Returns its time where there is no place for it in the table, else 0. */
-static uint64_t look_at_process(int dir, const char *pid)
+static uint64_t sample_process_cpu(int dir, const char *pid)
 {
 	char text[1024], precise[64];
 	uint64_t own, waited, start;
@@ -130,7 +130,7 @@ static int used_us(uint64_t *used)
 		return -1;
 	look++;
 	for (; (more = next_pid(&pids)) > 0 && looked < MOST_AT_ONCE; looked++)
-		*used += look_at_process(dir, pids.name);
+		*used += sample_process_cpu(dir, pids.name);
 	if (*used > 0 || looked == MOST_AT_ONCE)
 		sampled->cpu_untracked = true;
 	settle();
@@ -144,7 +144,7 @@ static int used_us(uint64_t *used)
 static uint64_t next_us(uint64_t spent_us, bool counted)
 {
 	uint64_t used = sampled->cpu_used_us, us = used < cpu.limit_us ? (cpu.limit_us - used) / cpu.processors : 0;
-	uint64_t longest = cpu.limit_us == LOOK_ONLY_MS * 1000 ? LOOK_ONLY_PAUSE_US : LONGEST_PAUSE_US;
+	uint64_t longest = cpu.limit_us == SAMPLE_ONLY_MS * 1000 ? SAMPLE_ONLY_PAUSE_US : LONGEST_PAUSE_US;
 
 	us = counted || us < longest ? us : longest;
 	us = us < spent_us * IDLE_SHARE ? spent_us * IDLE_SHARE : us;
@@ -166,7 +166,7 @@ void sample_cpu(void)
  */
 uint64_t watch_cpu(void)
 {
-	uint64_t began = now_ns(), used, counted = group_cpu_us(cpu.group);
+	uint64_t began = now_ns(), used, counted = cgroup_cpu_us(cpu.group);
 	bool again = sampled->cpu_over;
 
 	if (counted > 0) {
@@ -182,7 +182,7 @@ uint64_t watch_cpu(void)
 		conclude(CPU);
 	if (sampled->cpu_over)
 		wake_launcher();
-	return sampled->cpu_over ? SECOND_LOOK_US : next_us((now_ns() - began) / 1000, counted > 0);
+	return sampled->cpu_over ? SECOND_SAMPLE_US : next_us((now_ns() - began) / 1000, counted > 0);
 }
 
 int prepare_cpu_watch(const struct plan *plan)
@@ -191,9 +191,9 @@ int prepare_cpu_watch(const struct plan *plan)
 
 	if (!plan_find(plan, "cpu-watch", &step))
 		return 0;
-	cpu.limit_us = number(step.field[0]) < LOOK_ONLY_MS ? number(step.field[0]) * 1000 : LOOK_ONLY_MS * 1000;
+	cpu.limit_us = number(step.field[0]) < SAMPLE_ONLY_MS ? number(step.field[0]) * 1000 : SAMPLE_ONLY_MS * 1000;
 	cpu.processors = number(step.field[1]);
-	cpu.group = open_group_cpu(plan);
+	cpu.group = open_cgroup_cpu(plan);
 	return cpu.processors == 0 ? -1 : 0;
 }
 

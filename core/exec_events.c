@@ -8,15 +8,15 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#define LEDGER_LINES 2000
+#define MAX_PROCESS_LINES 2000
 #define TOLD_BYTES 768
 #define FOLLOWED 512
 #define READ_MS 20
 #define MOST_TRIES 10 /* of a look at a program that is not there yet */
 #define KEPT_FREE 24 /* descriptors that no process inside can make us use up: what all the rest of the launcher needs at a time */
 #define LOOKS 2 /* at a program that goes on, after the one at its beginning */
-#define FIRST_LOOK_NS 5000000U
-#define SECOND_LOOK_NS 100000000U
+#define FIRST_SAMPLE_NS 5000000U
+#define SECOND_SAMPLE_NS 100000000U
 #define GET_INFO 0xc040ff0bUL /* of a pidfd, as Linux 6.13 first had it */
 #define INFO_EXIT 8U          /* from Linux 6.15 on: of a process that its parent has waited for, too */
 
@@ -42,12 +42,12 @@ static struct {
 	uint64_t look_ns; /* when the next look is due, of LOOKS */
 } followed[FOLLOWED];
 static unsigned int nfollowed, told;
-int ledger_ends = -1;
+int exec_ends = -1;
 
 /* A flood is easily had. Half of the record is for what else there is to tell, the ends of those that were told included. */
 static bool is_full(void)
 {
-	return told >= LEDGER_LINES || record.kept > record.cap / 2;
+	return told >= MAX_PROCESS_LINES || record.kept > record.cap / 2;
 }
 
 /* What `stat` says of the process that `pid` names: the name may hold anything, also brackets. */
@@ -76,7 +76,7 @@ static void read_for_launcher(int link)
 	static struct said said;
 	uint32_t tid;
 
-	take_turns();
+	use_short_time_slices();
 	while (recv(link, &tid, sizeof(tid), 0) == sizeof(tid)) {
 		said.nwords = 0;
 		said.status[read_of(tid, "/status", said.status, sizeof(said.status) - 1)] = '\0';
@@ -123,7 +123,7 @@ static bool has_answer(void)
  * Have a process read. Who can make that wait loses the words, and the reader is replaced; the launcher waits for at most
  * 2 READ_MS in any case, once a round of its loop. False where it was so.
  */
-static bool look_at(uint32_t tid, struct said *said)
+static bool read_process(uint32_t tid, struct said *said)
 {
 	bool answered = (to_reader >= 0 || start_process_reader()) && send(to_reader, &tid, sizeof(tid), MSG_NOSIGNAL) == sizeof(tid);
 
@@ -146,7 +146,7 @@ void read_name_and_words(uint32_t tid, struct bytes texts[static 2])
 {
 	static struct said said;
 
-	(void)look_at(tid, &said);
+	(void)read_process(tid, &said);
 	texts[0] = said.name_and_words[0];
 	texts[1] = said.name_and_words[1];
 }
@@ -194,7 +194,7 @@ static bool has_ended(int pidfd)
 static void unfollow(unsigned int i)
 {
 	/* closing is not enough: a post-mortem under way has a copy, and what has ended would be told again and again */
-	(void)epoll_ctl(ledger_ends, EPOLL_CTL_DEL, followed[i].pidfd, NULL);
+	(void)epoll_ctl(exec_ends, EPOLL_CTL_DEL, followed[i].pidfd, NULL);
 	close_cleanup(&followed[i].pidfd);
 	followed[i] = followed[--nfollowed];
 }
@@ -203,7 +203,7 @@ static void unfollow(unsigned int i)
  * It is dead. A zombie still has its times and how it ended in procfs; of one that its parent has waited for the kernel
  * remembers the latter, as long as there is a pidfd. In this order no parent is too quick for both.
  */
-static void tell_end(unsigned int i)
+static void record_end(unsigned int i)
 {
 	struct exit_info info = { .mask = INFO_EXIT };
 	struct said said;
@@ -235,7 +235,7 @@ static unsigned int place_of(pid_t pid)
 	while (i < nfollowed && followed[i].pid != pid)
 		i++;
 	if (i < nfollowed && has_ended(followed[i].pidfd)) {
-		tell_end(i);
+		record_end(i);
 		i = nfollowed;
 	}
 	return i;
@@ -256,10 +256,10 @@ static void follow(unsigned int i, const struct said *said, int *pidfd)
 {
 	struct epoll_event ended = { .events = EPOLLIN, .data.fd = *pidfd };
 
-	if (ledger_ends < 0)
-		ledger_ends = epoll_create1(EPOLL_CLOEXEC);
+	if (exec_ends < 0)
+		exec_ends = epoll_create1(EPOLL_CLOEXEC);
 	if (i == nfollowed) {
-		if (nfollowed == FOLLOWED || !leaves_enough(*pidfd) || epoll_ctl(ledger_ends, EPOLL_CTL_ADD, *pidfd, &ended) < 0) {
+		if (nfollowed == FOLLOWED || !leaves_enough(*pidfd) || epoll_ctl(exec_ends, EPOLL_CTL_ADD, *pidfd, &ended) < 0) {
 			record.lost++;
 			return;
 		}
@@ -270,25 +270,25 @@ static void follow(unsigned int i, const struct said *said, int *pidfd)
 	}
 	followed[i].looks = followed[i].tries = 0;
 	followed[i].words = words_of(said);
-	followed[i].look_ns = now_ns() + FIRST_LOOK_NS;
+	followed[i].look_ns = now_ns() + FIRST_SAMPLE_NS;
 }
 
 /* Some that are followed have ended. */
-void on_ends(void)
+void on_exits(void)
 {
 	struct epoll_event ended[16];
-	int some = epoll_wait(ledger_ends, ended, 16, 0);
+	int some = epoll_wait(exec_ends, ended, 16, 0);
 
 	if (some < 0 && errno != EINTR) { /* it would stay readable: from here on ends are told at the end of the run */
-		close_cleanup(&ledger_ends);
-		ledger_ends = -1;
+		close_cleanup(&exec_ends);
+		exec_ends = -1;
 		record.lost++;
 	}
 
 	for (int n = 0; n < some; n++)
 		for (unsigned int i = 0; i < nfollowed; i++)
 			if (followed[i].pidfd == ended[n].data.fd) {
-				tell_end(i);
+				record_end(i);
 				break;
 			}
 }
@@ -297,14 +297,14 @@ void on_ends(void)
 void record_ends(void)
 {
 	while (nfollowed > 0)
-		tell_end(0);
+		record_end(0);
 }
 
 /*
  * A process that is about to execute a program, or to end: it stands still, so what procfs says is of this moment. The two
  * calls are allowed whatever their arguments. Who looks for its program in one place after another is told once.
  */
-void tell_ledger(uint32_t tid, bool ends, uint64_t code, uint64_t id)
+void record_exec_event(uint32_t tid, bool ends, uint64_t code, uint64_t id)
 {
 	struct said said;
 	unsigned int i = place_of((pid_t)tid);
@@ -312,7 +312,7 @@ void tell_ledger(uint32_t tid, bool ends, uint64_t code, uint64_t id)
 
 	if (is_full() || (!ends && i < nfollowed && followed[i].looks == 0))
 		return;
-	(void)look_at(tid, &said);
+	(void)read_process(tid, &said);
 	i = place_of(said.pid);
 	if (!ends && i == nfollowed)
 		pidfd = (int)syscall(SYS_pidfd_open, said.pid, 0);
@@ -329,7 +329,7 @@ void tell_ledger(uint32_t tid, bool ends, uint64_t code, uint64_t id)
  * A little after it executed a program, and once more where that may have taken long: what it is now, should it not end by
  * itself. NS from now until the next such look is due, or -1; those that are due are taken.
  */
-int64_t look_again(void)
+int64_t sample_followed(void)
 {
 	uint64_t now = now_ns(), next = UINT64_MAX;
 	struct said said;
@@ -338,11 +338,11 @@ int64_t look_again(void)
 	for (unsigned int i = 0; i < nfollowed; i++) {
 		if (followed[i].looks < LOOKS && followed[i].look_ns <= now) {
 			followed[i].looks++;
-			followed[i].look_ns = now + SECOND_LOOK_NS;
-			answered = look_at((uint32_t)followed[i].pid, &said);
+			followed[i].look_ns = now + SECOND_SAMPLE_NS;
+			answered = read_process((uint32_t)followed[i].pid, &said);
 			if ((!answered || words_of(&said) == followed[i].words) && ++followed[i].tries < MOST_TRIES) {
 				followed[i].looks--; /* it has not executed the program yet, or cannot be read: a little later */
-				followed[i].look_ns = now + FIRST_LOOK_NS;
+				followed[i].look_ns = now + FIRST_SAMPLE_NS;
 			}
 			if (!answered)
 				return 0; /* the others in the next round */

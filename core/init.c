@@ -206,7 +206,7 @@ static pid_t start_payload(struct room *room, bool input, const int *fds, unsign
 	int status[2];
 	struct payload_word word = { 0 };
 	struct link_message message = { .kind = LINK_STARTED };
-	int before_groups_us; /* processor time before groups of version 1 count it */
+	int before_cgroups_us; /* processor time before groups of version 1 count it */
 	pid_t pid;
 	ssize_t got;
 
@@ -214,9 +214,9 @@ static pid_t start_payload(struct room *room, bool input, const int *fds, unsign
 	if (plan_map(fds[0], &plan) < 0 || !plan_check(&plan, PAYLOAD, &why) || pipe2(status, O_CLOEXEC) < 0)
 		leave(room, PAYLOAD, NO_STEP);
 	(void)plan_find(&plan, "cgroup-enter", &step);
-	if (enter_groups(fds + 4 + input, nfds - 4 - input) < 0 || attest_groups(room, &plan) < 0)
+	if (enter_cgroups(fds + 4 + input, nfds - 4 - input) < 0 || attest_cgroups(room, &plan) < 0)
 		leave(room, PAYLOAD, step.index);
-	before_groups_us = nfds > 4U + input ? spent_us(false) + spent_us(true) : 0;
+	before_cgroups_us = nfds > 4U + input ? spent_us(false) + spent_us(true) : 0;
 	(void)plan_find(&plan, "id", &step);
 	/* the cgroup namespace's root is where its maker stands: here, inside the groups */
 	pid = clone_process(CLONE_NEWUSER | CLONE_NEWCGROUP, NULL, -1);
@@ -243,7 +243,7 @@ static pid_t start_payload(struct room *room, bool input, const int *fds, unsign
 	message.started.landlock_abi = room->landlock_abi;
 	message.started.user_us = spent_us(false);
 	message.started.system_us = spent_us(true);
-	message.started.before_groups_us = before_groups_us;
+	message.started.before_cgroups_us = before_cgroups_us;
 	message.attested = room->attested;
 	send_to_launcher(room, &message);
 	return pid;

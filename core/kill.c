@@ -14,7 +14,7 @@ int set_timer(uint64_t ms)
 }
 
 /* Init may have left with its last words on the way: they are the cause, and our broken pipe only the consequence. */
-int tell_init(const struct link_message *message, const int *fds, unsigned int nfds)
+int send_to_init(const struct link_message *message, const int *fds, unsigned int nfds)
 {
 	if (send_message(run.room.link, message, sizeof(*message), fds, nfds) == 0 || errno == EPIPE || errno == ECONNRESET)
 		return 0;
@@ -31,12 +31,12 @@ void end_room(bool now)
 	bool asked = run.ending;
 
 	run.ending = true;
-	if (!now && (asked || (run.started && run.room.link >= 0 && set_timer(END_MS) == 0 && tell_init(&end, NULL, 0) == 0)))
+	if (!now && (asked || (run.started && run.room.link >= 0 && set_timer(END_MS) == 0 && send_to_init(&end, NULL, 0) == 0)))
 		return;
 	/* ESRCH means that it is done; it is our child and not waited for, so that its number serves as well */
 	if (run.room.pidfd >= 0 && syscall(SYS_pidfd_send_signal, run.room.pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
 		(void)kill(run.room.init, SIGKILL);
-	kill_groups(&run.room.plan);
+	kill_cgroups(&run.room.plan);
 }
 
 /* A command that has ended by itself is not killed any more: what happens then is clearing up. */
@@ -47,7 +47,7 @@ void kill_room(const char *why)
 	if (strcmp(why, "memory") != 0 && strcmp(why, "cpu") != 0)
 		ask_watcher();
 	end_room(false);
-	end_mortem(strcmp(why, "clock") == 0 || strcmp(why, "cpu") == 0);
+	end_thread_dump(strcmp(why, "clock") == 0 || strcmp(why, "cpu") == 0);
 }
 
 /* The first failure is the cause; what fails while the room is being cleared away is its consequence. */
@@ -68,11 +68,11 @@ void fail_at_no_step(void)
 }
 
 /* The exit status: 0 when no group is left behind. */
-int clear_groups(void)
+int remove_all_cgroups(void)
 {
-	bool born_in = !run.checked || remove_groups(&run.room.plan);
+	bool born_in = !run.checked || remove_cgroups(&run.room.plan);
 
-	return (!run.has_payload || remove_groups(&run.payload)) && born_in ? 0 : 1;
+	return (!run.has_payload || remove_cgroups(&run.payload)) && born_in ? 0 : 1;
 }
 
 /* Nobody is left who could want a report. */
@@ -82,5 +82,5 @@ void abandon(void)
 		end_room(true);
 		(void)waitpid(run.room.init, NULL, 0);
 	}
-	_exit(clear_groups());
+	_exit(remove_all_cgroups());
 }

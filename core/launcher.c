@@ -66,11 +66,11 @@ static int act_all(struct room *room, const char *verb, struct step *step)
 
 static int make_clone(struct room *room, struct step *step)
 {
-	bool born = plan_find(&room->plan, "cgroup", step);
-	int cgroup CLEANUP_CLOSE = born ? open_group(&room->plan, step) : -1;
+	bool in_cgroup = plan_find(&room->plan, "cgroup", step);
+	int cgroup CLEANUP_CLOSE = in_cgroup ? open_cgroup(&room->plan, step) : -1;
 	int pair[2];
 
-	if (born && cgroup < 0)
+	if (in_cgroup && cgroup < 0)
 		return -1;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
 		*step = no_step;
@@ -88,7 +88,7 @@ static int make_clone(struct room *room, struct step *step)
 }
 
 /* Init in its namespaces, and their maps: what the first steps of a room say, which may come ahead of the others. */
-static int give_birth(struct room *room, struct step *step)
+static int create_init(struct room *room, struct step *step)
 {
 	run.checked = true;
 	if (plan_find(&room->plan, "drop-groups", step) && setgroups(0, NULL) < 0)
@@ -102,14 +102,14 @@ static int give_birth(struct room *room, struct step *step)
 		return -1;
 	run.mapped_ns = now_ns();
 	*step = no_step;
-	return attest_caller(&run.caller); /* now: behind a birth Python still plans */
+	return attest_caller(&run.caller); /* now: after a preamble, Python is still planning */
 }
 
 /*
  * The room's half to init, which begins to make what needs no source, and then the sources, opened here for a privileged
  * caller. Init takes the half as it is: the seals that were looked at, and the check, hold for the same file there.
  */
-static int furnish(struct room *room, int memfd, struct step *step)
+static int send_room(struct room *room, int memfd, struct step *step)
 {
 	struct link_message message = { .kind = LINK_ROOM, .attested = run.caller };
 	int fds[MAX_FDS];
@@ -123,7 +123,7 @@ static int furnish(struct room *room, int memfd, struct step *step)
 	*step = no_step;
 	fds[0] = memfd;
 	memcpy(&fds[1], room->plan.fds, sizeof(int) * room->plan.nfds);
-	if (tell_init(&message, fds, room->plan.nfds + 1) < 0 || close(memfd) < 0)
+	if (send_to_init(&message, fds, room->plan.nfds + 1) < 0 || close(memfd) < 0)
 		return -1;
 	if (act_all(room, "source", step) < 0 || act_all(room, "idmap", step) < 0)
 		return -1;
@@ -131,7 +131,7 @@ static int furnish(struct room *room, int memfd, struct step *step)
 	message.kind = LINK_SOURCES;
 	for (unsigned int done = 0, some; done < room->nslots; done += some) {
 		some = room->nslots - done < MAX_FDS ? room->nslots - done : MAX_FDS;
-		if (tell_init(&message, &room->slot[done], some) < 0)
+		if (send_to_init(&message, &room->slot[done], some) < 0)
 			return -1;
 		for (unsigned int i = 0; i < some; i++)
 			close_cleanup(&room->slot[done + i]);
@@ -142,7 +142,7 @@ static int furnish(struct room *room, int memfd, struct step *step)
 
 /* ---- the payload's half ---- */
 
-#define MOST_GIVEN (5 + MAX_DOORS)
+#define MOST_GIVEN (5 + MAX_CGROUPS)
 
 /* The pipes and watches of the payload; what init gets of them is in `give`. On failure `step` is the one that failed. */
 static int give_payload(const struct plan *plan, int give[static MOST_GIVEN], struct step *step)
@@ -151,7 +151,7 @@ static int give_payload(const struct plan *plan, int give[static MOST_GIVEN], st
 	struct step in;
 
 	start_record(plan);
-	start_look(plan);
+	prepare_thread_dump(plan);
 	if (start_notify(plan, &give[1]) < 0 || start_output(&run.pumps[OUT], plan, "stdout", &give[2]) < 0
 	    || start_output(&run.pumps[ERR], plan, "stderr", &give[3]) < 0)
 		return -1;
@@ -159,11 +159,11 @@ static int give_payload(const struct plan *plan, int give[static MOST_GIVEN], st
 	if ((message.payload.has_stdin && start_input(&run.pumps[IN], plan, &in, &give[4]) < 0) || prepare_watch(plan) < 0
 	    || (memory.proc >= 0 && start_watcher() < 0) || (run.ready_ns && set_timer(run.setup_ms) < 0))
 		return -1;
-	message.payload.groups = open_doors(plan, &give[4 + message.payload.has_stdin], step);
+	message.payload.groups = open_cgroup_tasks(plan, &give[4 + message.payload.has_stdin], step);
 	if (message.payload.groups < 0)
 		return -1;
 	*step = no_step;
-	return tell_init(&message, give, 4U + (unsigned int)(message.payload.has_stdin + message.payload.groups));
+	return send_to_init(&message, give, 4U + (unsigned int)(message.payload.has_stdin + message.payload.groups));
 }
 
 /* The payload's half, which was checked. */
@@ -230,7 +230,7 @@ static int wait_for_plan(void)
 
 /*
  * The next plan from Python, checked; its file, which the caller closes, or -1, which is no refusal if it has no reason: a
- * call failed, and errno says how. `*which` is its kind: a birth is optional, and comes first. Where nothing comes with it,
+ * call failed, and errno says how. `*which` is its kind: a preamble is optional, and comes first. Where nothing comes with it,
  * the text may stand behind the word, and is put into a file here.
  */
 static int receive_plan(struct plan *plan, enum half *which)
@@ -258,7 +258,7 @@ static int receive_plan(struct plan *plan, enum half *which)
 	run.refused = (struct refusal){ "message", 0 };
 	if (strcmp(text, "room") == 0)
 		*which = ROOM;
-	else if (strcmp(text, "birth") != 0 || *which != BIRTH)
+	else if (strcmp(text, "birth") != 0 || *which != PREAMBLE)
 		return -1;
 	if (nfds == 0)
 		return -1;
@@ -269,11 +269,11 @@ static int receive_plan(struct plan *plan, enum half *which)
 	return plan_check(plan, *which, &run.refused) ? fds[0] : -1;
 }
 
-/* The room's half, and before it the birth's, if Python sends it ahead: then init is born while Python still plans. */
+/* Receive the room's half, and before it the preamble, if Python sends one: then init is created while Python still plans. */
 static void make_room(struct room *room)
 {
-	static struct plan birth;
-	enum half which = BIRTH;
+	static struct plan preamble;
+	enum half which = PREAMBLE;
 	struct step step = { 0 };
 	int memfd = receive_plan(&room->plan, &which);
 
@@ -283,33 +283,33 @@ static void make_room(struct room *room)
 			fail_at_no_step();
 		report_end();
 	}
-	if (give_birth(room, &step) < 0) {
+	if (create_init(room, &step) < 0) {
 		fail(ROOM, &step);
 		if (room->init <= 0)
 			report_end();
 		return;
 	}
-	if (which == BIRTH) {
+	if (which == PREAMBLE) {
 		close_cleanup(&memfd);
-		birth = room->plan;
+		preamble = room->plan;
 		which = ROOM;
 		memfd = receive_plan(&room->plan, &which);
-		if (memfd >= 0 && !plan_continues(&room->plan, &birth)) {
+		if (memfd >= 0 && !plan_continues(&room->plan, &preamble)) {
 			run.refused = (struct refusal){ "birth", 0 };
 			memfd = -1;
 		}
 		if (memfd < 0) {
-			room->plan = birth; /* the one that was checked */
+			room->plan = preamble; /* the one that was checked */
 			if (run.refused.reason == NULL)
 				fail_at_no_step();
 			else
 				kill_room("refused");
 			return;
 		}
-		for (unsigned int i = 0; i < birth.nfds; i++)
-			close_cleanup(&birth.fds[i]); /* they came again with the room's half */
+		for (unsigned int i = 0; i < preamble.nfds; i++)
+			close_cleanup(&preamble.fds[i]); /* they came again with the room's half */
 	}
-	if (furnish(room, memfd, &step) < 0)
+	if (send_room(room, memfd, &step) < 0)
 		fail(ROOM, &step);
 }
 

@@ -25,7 +25,7 @@ struct run {
 	bool has_payload, has_failed, started, ended;
 	bool ending;             /* init is asked, or killed */
 	bool cancelled;          /* by the caller, who waits for no reader of the output any more */
-	bool last_look;          /* the clock has MORTEM_MS left */
+	bool is_dumping;         /* the clock has THREAD_DUMP_MS left */
 	bool counted;            /* the groups' counters are written down */
 	int exit_status;         /* a wait status, once `ended` */
 	int lifted;              /* the first guard whose place the host has changed, -1 for none */
@@ -49,12 +49,12 @@ int write_id_maps(struct room *room, struct step *step);
 
 /* kill.c */
 int set_timer(uint64_t ms);
-int tell_init(const struct link_message *message, const int *fds, unsigned int nfds);
+int send_to_init(const struct link_message *message, const int *fds, unsigned int nfds);
 void end_room(bool now);
 void kill_room(const char *why);
 void fail(enum half half, const struct step *step);
 void fail_at_no_step(void);
-int clear_groups(void);
+int remove_all_cgroups(void);
 void abandon(void);
 
 /* supervise.c */

@@ -74,6 +74,6 @@ int main(int argc, char **argv, char **envp)
 	if (argc == 2 && strcmp(argv[1], "--verbs") == 0)
 		return list_verbs();
 	if (argc == 3 && strcmp(argv[1], "--check") == 0)
-		return check_input(strcmp(argv[2], "room") == 0 ? ROOM : strcmp(argv[2], "birth") == 0 ? BIRTH : PAYLOAD);
+		return check_input(strcmp(argv[2], "room") == 0 ? ROOM : strcmp(argv[2], "birth") == 0 ? PREAMBLE : PAYLOAD);
 	return print(2, "capsule-core: run by capsule-run; by hand only: --verbs, --check room|birth|payload\n"), 2;
 }

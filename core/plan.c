@@ -245,10 +245,10 @@ static const char *check_step(const struct verb *verb, const char **at, const ch
 	return NULL;
 }
 
-/* Whether a half may have this verb. A birth is the beginning of a room, up to what needs more than the namespaces. */
+/* Whether a half may have this verb. A preamble is the beginning of a room, up to what needs more than the namespaces. */
 static bool is_of(const struct verb *verb, enum half half)
 {
-	return half == BIRTH ? verb->half == ROOM && verb->rank <= BIRTH_RANK : verb->half == half;
+	return half == PREAMBLE ? verb->half == ROOM && verb->rank <= PREAMBLE_RANK : verb->half == half;
 }
 
 /* Below the floor nothing runs: there is no way to ask for less than this. */
@@ -386,13 +386,13 @@ bool plan_find(const struct plan *plan, const char *verb, struct step *step)
 	return plan_next_of(&at, verb, step);
 }
 
-/* Whether a room begins with all the steps of a birth, in the same words, and has no other that would belong there. */
-bool plan_continues(const struct plan *room, const struct plan *birth)
+/* Whether a room begins with all the steps of a preamble, in the same words, and has no other that would belong there. */
+bool plan_continues(const struct plan *room, const struct plan *preamble)
 {
 	struct cursor next = plan_start(room), at = next;
 	struct step step;
 
-	while (plan_next(&next, &step) && step.verb->rank <= BIRTH_RANK)
+	while (plan_next(&next, &step) && step.verb->rank <= PREAMBLE_RANK)
 		at = next;
-	return (size_t)(at.at - room->text) == birth->size - sizeof("end") && memcmp(room->text, birth->text, birth->size - sizeof("end")) == 0;
+	return (size_t)(at.at - room->text) == preamble->size - sizeof("end") && memcmp(room->text, preamble->text, preamble->size - sizeof("end")) == 0;
 }

@@ -15,7 +15,7 @@
  * among sessions (autogroups, sched(7)), and a sample would wait for all that the caller's session does besides. It takes a
  * third of a millisecond, while init builds the room. Where either is refused, samples come later and no other.
  */
-void take_turns(void)
+void use_short_time_slices(void)
 {
 	const struct {
 		uint32_t size, policy;

@@ -35,7 +35,7 @@ void report_usage(const struct rusage *u)
 void record_counters(void)
 {
 	if (run.has_payload && !run.counted)
-		record_groups(&run.payload);
+		record_cgroups(&run.payload);
 	run.counted = true;
 }
 
@@ -87,8 +87,8 @@ void report_end(void)
 	line("end", NULL, 0);
 	/* a caller that is gone by now has no use for it, and this process ends next */
 	(void)send_message(CONTROL, report_bytes, report.length, NULL, 0);
-	end_mortem(false);
+	end_thread_dump(false);
 	end_process_reader(0);
 	end_watch(END_MS);
-	_exit(clear_groups());
+	_exit(remove_all_cgroups());
 }

@@ -218,7 +218,7 @@ static const char *answer_one(void)
 		return "lost";
 	answer.id = asked.id;
 	if ((verdict & 0xffff) == GO_ON) {
-		tell_ledger(asked.pid, asked.call.number == SYS_exit_group, asked.call.argument[0], asked.id);
+		record_exec_event(asked.pid, asked.call.number == SYS_exit_group, asked.call.argument[0], asked.id);
 		answer.flags = CONTINUE;
 		return ask(SEND, &answer) < 0 && errno != ENOENT ? "lost" : NULL;
 	}

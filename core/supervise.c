@@ -61,7 +61,7 @@ static void on_control(void)
 	} else if (got > 0 && strncmp(text, "signal ", 7) == 0 && strspn(text + 7, "0123456789") == (size_t)got - 7 && got < 10) {
 		struct link_message message = { .kind = LINK_SIGNAL, .signal = { (int)number(text + 7) } };
 
-		if (tell_init(&message, NULL, 0) < 0)
+		if (send_to_init(&message, NULL, 0) < 0)
 			fail_at_no_step();
 	} else {
 		abandon(); /* gone, or garbage */
@@ -116,10 +116,10 @@ static void on_link(void)
 		run.room.landlock_abi = message.started.landlock_abi;
 		run.setup_us[0] = (uint64_t)message.started.user_us;
 		run.setup_us[1] = (uint64_t)message.started.system_us;
-		run.setup_us[2] = (uint64_t)message.started.before_groups_us;
-		if (set_timer(run.clock_ms > 2 * MORTEM_MS ? run.clock_ms - MORTEM_MS : run.clock_ms) < 0)
+		run.setup_us[2] = (uint64_t)message.started.before_cgroups_us;
+		if (set_timer(run.clock_ms > 2 * THREAD_DUMP_MS ? run.clock_ms - THREAD_DUMP_MS : run.clock_ms) < 0)
 			fail_at_no_step();
-		sampled->cpu_before_us = group_cpu_us(cpu.group);
+		sampled->cpu_before_us = cgroup_cpu_us(cpu.group);
 		attest_record(&message.attested);
 	} else if (message.kind == LINK_EXITED) {
 		kill_if(hear_watcher()); /* the watcher has killed it, or would have */
@@ -136,11 +136,11 @@ static void on_link(void)
 	close_all(fds, nfds);
 }
 
-static void last_look(void)
+static void start_last_dump(void)
 {
-	run.last_look = true;
-	(void)start_mortem();
-	if (set_timer(MORTEM_MS) < 0)
+	run.is_dumping = true;
+	(void)start_thread_dump();
+	if (set_timer(THREAD_DUMP_MS) < 0)
 		fail_at_no_step();
 }
 
@@ -154,8 +154,8 @@ static void on_timer(void)
 		end_room(true);
 	else if (run.ended)
 		end_room(false); /* the drain is over: not a reason */
-	else if (run.started && run.clock_ms > 2 * MORTEM_MS && !run.last_look)
-		last_look();
+	else if (run.started && run.clock_ms > 2 * THREAD_DUMP_MS && !run.is_dumping)
+		start_last_dump();
 	else
 		kill_room(run.started ? "clock" : "setup-clock");
 }
@@ -242,7 +242,7 @@ static void reap(void)
 	if (run.killed == NULL && !run.ended)
 		run.killed = "lost"; /* it ended without a word: the kernel's OOM killer, or an attack on init */
 	if (run.killed != NULL && strcmp(run.killed, "abandoned") == 0) {
-		_exit(clear_groups());
+		_exit(remove_all_cgroups());
 	}
 }
 
@@ -274,7 +274,7 @@ static void wait_for_events(void)
 	}
 	/* for the same reason; but while a new program is recorded, each exec is asked about, the command's too */
 	set_poll(&polls[SECCOMP], notify.listener < 0 ? notify.socket : run.started || notify.told || !has_init ? notify.listener : -1, POLLIN);
-	set_poll(&polls[EXITS], ledger_ends, POLLIN);
+	set_poll(&polls[EXITS], exec_ends, POLLIN);
 	set_poll(&polls[LINK], run.room.link, POLLIN);
 	set_poll(&polls[INIT], run.room.pidfd, POLLIN);
 	set_poll(&polls[TIMER], has_init ? run.timer : -1, POLLIN);
@@ -284,7 +284,7 @@ static void wait_for_events(void)
 	set_poll(&polls[GUARDS], run.started && has_init && run.lifted < 0 ? guard_events : -1, POLLIN);
 	set_poll(&polls[PYTHON], CONTROL, POLLIN);
 	set_poll(&polls[PYTHON_DEATH], run.maker, POLLIN);
-	look_ns = has_init ? look_again() : -1;
+	look_ns = has_init ? sample_followed() : -1;
 	while (poll(polls, SOURCES, look_ns < 0 ? -1 : (int)(look_ns / 1000000) + 1) < 0)
 		if (errno != EINTR)
 			give_up();
@@ -299,7 +299,7 @@ static const struct {
 	[STDOUT] = { on_stdout, false, false },
 	[STDERR] = { on_stderr, false, false },
 	[SECCOMP] = { on_seccomp, false, false }, /* before the link: it was sent before */
-	[EXITS] = { on_ends, false, false },
+	[EXITS] = { on_exits, false, false },
 	[LINK] = { on_link, false, false },
 	[INIT] = { reap, false, true }, /* only when the link is empty: the last words count */
 	[TIMER] = { on_timer, true, false },

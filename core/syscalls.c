@@ -98,7 +98,7 @@ int close_from(unsigned int first)
 
 /*
  * clone3, or clone where a container's filter answers ENOSYS. The child runs on a copy of this stack, as after fork.
- * `cgroup` is a directory to be born in, or -1; only clone3 can do that, so without it the caller must move the child.
+ * `cgroup` is the directory of the cgroup to clone into, or -1; only clone3 can do that, so without it the caller must move the child.
  */
 int clone_process(uint64_t flags, int *pidfd, int cgroup)
 {

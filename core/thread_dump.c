@@ -4,17 +4,17 @@
  */
 #include "watcher.h"
 
-#define MORTEM_THREADS 64
-#define MORTEM_BYTES 61440U /* of a pipe's 65536, so that writing to it never waits */
+#define MAX_THREADS 64
+#define MAX_DUMP_BYTES 61440U /* of a pipe's 65536, so that writing to it never waits */
 
 static struct {
 	bool wanted;
 	struct reader reader;
 	int from;
-} mortem = { .from = -1 };
+} thread_dump = { .from = -1 };
 
 /* What procfs says of one thread, for Python to read; what may not be read, or is not in this kernel, is empty. */
-static void tell_thread(int tasks, const char *pid, const char *tid)
+static void record_thread(int tasks, const char *pid, const char *tid)
 {
 	static const char *const files[] = { "/stat", "/syscall", "/wchan" };
 	char told[3][512];
@@ -29,7 +29,7 @@ static void tell_thread(int tasks, const char *pid, const char *tid)
 }
 
 /* The threads of one process, as long as there are `left`; what is left then. */
-static unsigned int tell_process(int dir, const char *pid, unsigned int left)
+static unsigned int record_threads(int dir, const char *pid, unsigned int left)
 {
 	char path[64];
 	int tasks CLEANUP_CLOSE = -1;
@@ -39,7 +39,7 @@ static unsigned int tell_process(int dir, const char *pid, unsigned int left)
 	tasks = openat(dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	tids.dir = tasks;
 	for (; left > 0 && next_pid(&tids) > 0; left--)
-		tell_thread(tasks, pid, tids.name);
+		record_thread(tasks, pid, tids.name);
 	return left;
 }
 
@@ -47,55 +47,55 @@ static unsigned int tell_process(int dir, const char *pid, unsigned int left)
  * Say what every thread is doing. A process of its own does this, since a file of procfs can wait for the one it tells of
  * (`syscall` waits for an exec under way): the launcher's clock runs on beside it.
  */
-static void look_around(int out) __attribute__((noreturn));
-static void look_around(int out)
+static void dump_threads(int out) __attribute__((noreturn));
+static void dump_threads(int out)
 {
 	int dir = openat(memory.proc, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct names pids = { .dir = dir };
-	unsigned int left = MORTEM_THREADS;
+	unsigned int left = MAX_THREADS;
 
-	record = (struct record){ out, MORTEM_BYTES, 0, 0 };
+	record = (struct record){ out, MAX_DUMP_BYTES, 0, 0 };
 	while (left > 0 && next_inside(&pids) > 0)
-		left = tell_process(dir, pids.name, left);
+		left = record_threads(dir, pids.name, left);
 	if (left > 0)
 		record_line("threads-told", NULL, 0, NULL, 0);
 	_exit(0);
 }
 
-/* Start to look around, MORTEM_MS before the kill. Without a process to do it the kill comes without a post-mortem. */
-bool start_mortem(void)
+/* Start to look around, THREAD_DUMP_MS before the kill. Without a process to do it the kill comes without a post-mortem. */
+bool start_thread_dump(void)
 {
 	int ends[2], *const kept[] = { &ends[1], &memory.proc };
 
-	if (!mortem.wanted || memory.proc < 0)
+	if (!thread_dump.wanted || memory.proc < 0)
 		return false;
-	close_cleanup(&mortem.from);
-	mortem.from = -1;
-	if (!end_reader(&mortem.reader, 0) || pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+	close_cleanup(&thread_dump.from);
+	thread_dump.from = -1;
+	if (!end_reader(&thread_dump.reader, 0) || pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
 		return true;
-	if (start_reader(&mortem.reader, kept, 2) == 0)
-		look_around(ends[1]);
+	if (start_reader(&thread_dump.reader, kept, 2) == 0)
+		dump_threads(ends[1]);
 	close_cleanup(&ends[1]);
-	mortem.from = ends[0];
+	thread_dump.from = ends[0];
 	return true;
 }
 
 /* The kill is sent: put into the record what was told until then. Lines come whole, as each is one write to a pipe. */
-void end_mortem(bool take)
+void end_thread_dump(bool take)
 {
-	static char told[MORTEM_BYTES];
-	ssize_t got = take && mortem.from >= 0 ? read(mortem.from, told, sizeof(told)) : 0;
+	static char told[MAX_DUMP_BYTES];
+	ssize_t got = take && thread_dump.from >= 0 ? read(thread_dump.from, told, sizeof(told)) : 0;
 
 	if (got > 0)
 		record_lines(told, (size_t)got);
-	close_cleanup(&mortem.from);
-	mortem.from = -1;
-	(void)end_reader(&mortem.reader, 0);
+	close_cleanup(&thread_dump.from);
+	thread_dump.from = -1;
+	(void)end_reader(&thread_dump.reader, 0);
 }
 
-void start_look(const struct plan *plan)
+void prepare_thread_dump(const struct plan *plan)
 {
 	struct step step;
 
-	mortem.wanted = plan_find(plan, "postmortem", &step);
+	thread_dump.wanted = plan_find(plan, "postmortem", &step);
 }

@@ -101,7 +101,7 @@ int prepare_watch(const struct plan *plan)
 		return -1;
 	if (memory.limit_kib == 0 && cpu.limit_us == 0)
 		return 0;
-	take_turns();
+	use_short_time_slices();
 	page = mmap(NULL, sizeof(*sampled), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	memory.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	memory.ask = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -163,7 +163,7 @@ const char *hear_watcher(void)
 	if (sampled->verdict == CPU) /* what was judged: the sums of the end are taken another way */
 		record_line("spent", &(uint64_t){ sampled->cpu_used_us }, 1, NULL, 0);
 	else if (sampled->verdict == NONE && sampled->cpu_over)
-		(void)start_mortem();
+		(void)start_thread_dump();
 	return why[sampled->verdict];
 }
 

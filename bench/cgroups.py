@@ -33,7 +33,7 @@ def samples(rounds: int) -> tuple[str, dict[str, list[float]]]:
     def one(*, none: bool) -> tuple[float, str]:
         discover.forget(none=none)
         discover.find()  # once a process, as is the clearing up behind the dead: not what is measured
-        create.sweep_found()
+        create.sweep_discovered()
         start = perf_counter_ns()
         result = run(["true"])
         spent = (perf_counter_ns() - start) / 1e6

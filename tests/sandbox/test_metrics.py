@@ -97,8 +97,8 @@ def test_metrics_unseen_are_not_computed(command, quiet):
 def test_isolation_of_the_first_run_equals_later_ones(monkeypatch):
     """Limits, mechanisms and what was in force are the same, whether the groups were looked for early or late."""
     seen = []
-    for can_wait in (False, True):
-        monkeypatch.setattr(discover, "can_wait", lambda _request, now=can_wait: now and not discover._found)
+    for can_be_deferred in (False, True):
+        monkeypatch.setattr(discover, "can_be_deferred", lambda _request, now=can_be_deferred: now and not discover._found)
         monkeypatch.setattr(fallbacks, "unsupported", set())
         discover.forget()
         survey.forget()

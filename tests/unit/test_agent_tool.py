@@ -10,7 +10,7 @@ from capsule_run._base.value import replace
 from capsule_run.agents.operator import Operator, operator
 from capsule_run.agents.text import refusal_text, tool_text
 from capsule_run.agents.tool import command_request, execute_code_schema, tool_request
-from capsule_run.mcp.tools import TOOLS, call_request, described
+from capsule_run.mcp.tools import TOOLS, call_request, tool_entry
 from capsule_run.model.result import Result
 from capsule_run.model.result_parts import Metrics, Output
 
@@ -193,7 +193,7 @@ def test_execute_code_schema_over_mcp_extends_the_function_calling_schema(limits
     """`execute_code` has one schema: MCP adds arguments and descriptions, and changes nothing."""
     allowed = operator(limits, languages=("python", "bash"))
     function = execute_code_schema(allowed)
-    mcp = described(TOOLS["execute_code"], allowed)["inputSchema"]
+    mcp = tool_entry(TOOLS["execute_code"], allowed)["inputSchema"]
     assert function["required"] == mcp["required"]
     for name, schema in function["properties"].items():
         assert schema == {key: mcp["properties"][name][key] for key in schema}

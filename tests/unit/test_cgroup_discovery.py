@@ -16,7 +16,7 @@ def nothing_known(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("fields", "can_wait"),
+    ("fields", "can_be_deferred"),
     [
         ({}, True),
         ({"resources": Resources(memory_bytes=1 << 28, cpu_shares=2, cpu_time_ms=5)}, True),
@@ -25,15 +25,15 @@ def nothing_known(monkeypatch):
         ({"require": ("cgroup1",)}, False),
     ],
 )
-def test_cgroup_search_is_deferred_if_another_mechanism_would_do(nothing_known, fields, can_wait):
+def test_cgroup_search_is_deferred_if_another_mechanism_would_do(nothing_known, fields, can_be_deferred):
     """What only a group holds is refused before anything is begun."""
-    assert can_wait == discover.can_wait(Request(command=("true",), **fields))
+    assert can_be_deferred == discover.can_be_deferred(Request(command=("true",), **fields))
 
 
 def test_cgroup_search_without_memory_hierarchy_v1_is_not_deferred(nothing_known, monkeypatch):
     """Nor has a host that has no memory hierarchy of version 1 anything to put off."""
     monkeypatch.setattr(discover, "exists", lambda _path: False)
-    assert not discover.can_wait(Request(command=("true",)))
+    assert not discover.can_be_deferred(Request(command=("true",)))
     monkeypatch.setattr(discover, "exists", lambda _path: True)
     discover.find()
-    assert not discover.can_wait(Request(command=("true",)))
+    assert not discover.can_be_deferred(Request(command=("true",)))

@@ -30,7 +30,6 @@ GOOD = Facts(
     proc_masks=(),
     cgroup2="/sys/fs/cgroup",
     cgroup1=(),
-    own_group="/user.slice",
     overlay=True,
 )
 ISOLATION = {"landlock_abi": 6, "workspace": {"kind": "cow"}, "limits": {"memory": "cgroup2"}}

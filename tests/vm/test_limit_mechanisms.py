@@ -305,7 +305,7 @@ else:
 def test_cgroup_v2_found_late_retries_the_run(needs, monkeypatch):
     """Where looking for groups was put off, and they turn out to be such as init is born in, the run begins anew."""
     needs("guest", present=GUEST)
-    monkeypatch.setattr(discover, "can_wait", lambda _request: not discover._found)
+    monkeypatch.setattr(discover, "can_be_deferred", lambda _request: not discover._found)
     discover.forget()
     survey.forget()
     result = capsule_run.run(["true"], timeout_ms=60_000)

@@ -89,22 +89,22 @@ CODE_ARGUMENTS = ("code", "language")  # what a call of `execute_code` must have
 
 
 def arguments_schema(
-    required: Sequence[str], optional: Sequence[str], limits: Operator, *, described: bool
+    required: Sequence[str], optional: Sequence[str], limits: Operator, *, with_descriptions: bool
 ) -> dict[str, object]:
     """Build the JSON schema of a tool's arguments, narrowed to what the operator allows.
 
-    :param described: whether to add what a schema says to people and models: descriptions, and the default timeout.
+    :param with_descriptions: whether to add descriptions and the default timeout.
     """
     properties: dict[str, dict[str, object]] = {}
     for name in (*required, *optional):
         properties[name] = dict(ARGUMENTS[name].schema)
-        if described:
+        if with_descriptions:
             properties[name]["description"] = ARGUMENTS[name].description
     if "language" in properties:
         properties["language"]["enum"] = list(limits.languages)
     if "timeout_seconds" in properties:
         properties["timeout_seconds"]["maximum"] = limits.max_timeout_seconds
-        if described and limits.timeout_ms % 1000 == 0:
+        if with_descriptions and limits.timeout_ms % 1000 == 0:
             properties["timeout_seconds"]["default"] = limits.timeout_ms // 1000
     return {"type": "object", "properties": properties, "required": list(required)}
 

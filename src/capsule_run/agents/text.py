@@ -1,12 +1,10 @@
-"""The text that a model reads of a result: in words of ours that no program can write.
+"""Format a result as the text that a model reads.
 
-**Forged output.** The first line is always ours and is about the run. Whatever the program printed stands between two
-fences whose length is longer than any run of backticks in it, so no output can close its fence; how many bytes it is
-stands in the line above. A message that quotes a name from inside stays on its line.
-**Silence about the host.** A model sees no path of the host and no reason why a sandbox could not be built: those are
-in the result, for the operator.
-
-Rank 4; used by `tooling` and the MCP server.
+**Output cannot be forged.** The first line is always ours and describes the run. The program's output is fenced; the fence
+is longer than any run of backticks in the output, so no output can close it, and the line above it counts the bytes. A
+message that quotes a name chosen by the program stays on one line.
+**Nothing about the host is shown.** A model sees no path of the host and no reason why a sandbox could not be built: those
+are in the result, for the operator.
 """
 
 from __future__ import annotations
@@ -24,9 +22,9 @@ if TYPE_CHECKING:
     from capsule_run.model.result_parts import Output
 
 
-_MOST_CALLS = 5
+_MAX_SYSCALLS_NAMED = 5
 
-# What a model can do about each cause. It cannot raise a limit, so no line tells it to, but for the time that it may ask for.
+# What a model can do about each cause. It cannot raise a limit; it can only ask for more time.
 _ADVICE = {
     "timeout": "make it do less, or ask for more time",
     "memory": "use less memory at a time; the limit cannot be raised from here",
@@ -44,12 +42,12 @@ _ADVICE = {
     "signal": "the program crashed: look for the bug, it is not a limit",
     "language": "write it in another language",
 }
-_TELL = "nothing in the code is wrong; tell the user that the sandbox could not run it"
+_TELL_USER = "nothing in the code is wrong; tell the user that the sandbox could not run it"
 
 
-# In output, tab and newline stay; other controls become the pictures that Unicode has of them: no terminal obeys an escape
-# sequence, and no API that refuses NUL refuses the answer.
-_IN_OUTPUT: dict[int, int | str] = {
+# Output keeps tab and newline; other control characters become Unicode's symbols for them, so that no terminal interprets
+# an escape sequence and no API rejects a NUL.
+_REPLACEMENTS: dict[int, int | str] = {
     **{code: 0x2400 + code for code in range(32) if code not in (9, 10)},
     127: 0x2421,
     **dict.fromkeys(range(128, 160), 65533),
@@ -57,13 +55,13 @@ _IN_OUTPUT: dict[int, int | str] = {
 }
 
 
-def explained(error: Failure) -> tuple[str, str]:
-    """What went wrong, and what to do about it ("" for nothing), without anything of the host's or of the program's words."""
+def message_and_advice(error: Failure) -> tuple[str, str]:
+    """Return what went wrong and what to do ("" for nothing), with no text of the host or the program in it."""
     code, line = error.code, entry(error.code)
     if code.startswith("E1"):
         return error.message, _ADVICE.get(error.cause, error.hint)
     if code.startswith(("E2", "E6")):
-        return line.meaning, _TELL
+        return line.meaning, _TELL_USER
     message = error.message
     if code == "E3003":
         message = f"the program exited with code {error.details.get('exit_code')}"  # its last line is in stderr
@@ -72,33 +70,33 @@ def explained(error: Failure) -> tuple[str, str]:
     return message, _ADVICE.get(error.cause, "")
 
 
-def _problem(error: Failure) -> list[str]:
-    message, advice = explained(error)
+def _error_lines(error: Failure) -> list[str]:
+    message, advice = message_and_advice(error)
     return [f"error {error.code}: {printable(message)}", *([f"do: {printable(advice)}"] if advice else [])]
 
 
-def _reached(result: Result) -> list[str]:
-    """Limits that were reached and did not end the run: what a program that fails for one of them cannot know."""
+def _limits_reached(result: Result) -> list[str]:
+    """Name the limits that were reached without ending the run: a program that fails because of one cannot know that."""
     causes = dict.fromkeys(str(hit["cause"]) for hit in result.limits_hit)
     return [f"limit reached: {cause}" + (f"; {_ADVICE[cause]}" if cause in _ADVICE else "") for cause in causes]
 
 
 def problem_text(error: Failure) -> str:
-    """What a model should read of an error alone, where the rest of a result goes elsewhere."""
-    return "\n".join(_problem(error))
+    """Format an error alone, for an interface that sends the rest of the result separately."""
+    return "\n".join(_error_lines(error))
 
 
-def _refused(result: Result) -> list[str]:
-    """The system calls that a program which failed was refused: by their names alone, which are ours."""
+def _denied_syscalls(result: Result) -> list[str]:
+    """Name the denied system calls of a program that failed."""
     if result.error is None or not result.denied:
         return []
-    calls = [f"`{call['syscall']}` ({call['errno']})" for call in result.denied[:_MOST_CALLS]]
+    calls = [f"`{call['syscall']}` ({call['errno']})" for call in result.denied[:_MAX_SYSCALLS_NAMED]]
     more = len(result.denied) - len(calls)
     return [f"denied by the sandbox: {', '.join(calls)}" + (f" and {more} more" if more else "")]
 
 
 def _fence(text: str) -> list[str]:
-    """Markdown's code fence, longer than any run of backticks within."""
+    """Return the text in a Markdown code fence that is longer than any run of backticks in it."""
     longest = run = 0
     for letter in text:
         run = run + 1 if letter == "`" else 0
@@ -108,11 +106,11 @@ def _fence(text: str) -> list[str]:
 
 
 def readable(raw: bytes) -> str:
-    """Bytes of a program as text that no terminal and no API stumbles over."""
-    return raw.replace(b"\r\n", b"\n").decode("utf-8", "replace").translate(_IN_OUTPUT)
+    """Decode a program's output to text that is safe for terminals and APIs."""
+    return raw.replace(b"\r\n", b"\n").decode("utf-8", "replace").translate(_REPLACEMENTS)
 
 
-def _count(number: int) -> str:
+def _byte_count(number: int) -> str:
     return f"{number} byte" if number == 1 else f"{number} bytes"
 
 
@@ -122,9 +120,11 @@ def _stream(name: str, output: Output | None, shown: int) -> list[str]:
     data = output.data
     if not data:
         return [
-            f"{name}: {_count(output.total_bytes)}, of which none was kept" if output.total_bytes else f"{name}: empty"
+            f"{name}: {_byte_count(output.total_bytes)}, of which none was kept"
+            if output.total_bytes
+            else f"{name}: empty"
         ]
-    total = f"{name}: {_count(output.total_bytes)}"
+    total = f"{name}: {_byte_count(output.total_bytes)}"
     if output.truncated:
         total += f", of which the first {len(data)} were kept"
     if len(data) <= shown:
@@ -139,7 +139,7 @@ def _stream(name: str, output: Output | None, shown: int) -> list[str]:
 
 
 def tool_text(result: Result, limits: Operator | None = None) -> str:
-    """What a model should read of a result: status, what went wrong and what to do, then both streams, fenced and counted."""
+    """Format a result for a model: status, what went wrong and what to do, then both streams, fenced and counted."""
     shown = limits.shown_bytes if limits is not None else SHOWN_BYTES
     facts = []
     if result.exit_code is not None:
@@ -150,8 +150,8 @@ def tool_text(result: Result, limits: Operator | None = None) -> str:
         facts.append(f"{result.metrics.wall_ms:.0f} ms")
     lines = [f"status: {result.status}" + (f" ({', '.join(facts)})" if facts else "")]
     if result.error is not None:
-        lines += _problem(result.error)
-    lines += [*_reached(result), *_refused(result)]
+        lines += _error_lines(result.error)
+    lines += [*_limits_reached(result), *_denied_syscalls(result)]
     lines += _stream("stdout", result.stdout_stream, shown)
     if result.stderr_data or result.error is not None:
         lines += _stream("stderr", result.stderr_stream, shown)
@@ -159,12 +159,12 @@ def tool_text(result: Result, limits: Operator | None = None) -> str:
 
 
 def refusal_text(error: CapsuleError) -> str:
-    """What a model should read when its arguments were wrong: nothing ran, why, and what to send instead."""
-    return "\n".join(["status: not run", *_problem(error.failure())])
+    """Format the error of invalid arguments: nothing ran, why, and what to send instead."""
+    return "\n".join(["status: not run", *_error_lines(error.failure())])
 
 
 def not_set_up_text(error: CapsuleError) -> str:
-    """What a model should read where its arguments were right and the operator's limits were not: no word of theirs."""
+    """Format the answer to a call with valid arguments that the operator's limits do not fit, without showing the limits."""
     return "\n".join(
-        ["status: not run", f"error {error.code}: the sandbox is not set up for this call", f"do: {_TELL}"]
+        ["status: not run", f"error {error.code}: the sandbox is not set up for this call", f"do: {_TELL_USER}"]
     )

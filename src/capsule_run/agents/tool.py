@@ -1,16 +1,14 @@
-"""What every door for models shares: what the operator allows, and a call from its arguments to its answer.
-
-Used by `integrations` and the MCP server. No argument of a model's can reach a limit:
+"""A tool call, from the model's arguments to the answer that it reads. No argument can change a limit.
 
     limits = operator({"resources": {"memory_bytes": 256 << 20}, "timeout_ms": 20_000}, max_timeout_ms=60_000)
-    answer = execute_code(arguments, limits)        # the whole of a tool call; never raises for what a model sent
+    answer = execute_code(arguments, limits)        # a whole call; never raises for what a model sent
     answer.text, answer.result, answer.is_fault
 
-    request = tool_request(arguments, limits)       # or in parts; for commands `command_request(["ls"], limits)`
+    request = tool_request(arguments, limits)       # or step by step; for commands `command_request(["ls"], limits)`
     text = tool_text(perform(request), limits)
-    text = refusal_text(error)      # the CapsuleError (E1xxx) of a bad argument: a result, which the model can correct
+    text = refusal_text(error)      # for the CapsuleError (E1xxx) of an invalid argument, which the model can correct
 
-What a model reads, and why no program can forge it: `telling`. Rank 4: shared by doors.
+Used by `integrations` and the MCP server. `text` explains why no program can forge what a model reads.
 """
 
 from __future__ import annotations
@@ -52,9 +50,9 @@ def command_request(
     environment: Mapping[str, str] | None = None,
     working_directory: str | None = None,
 ) -> Request:
-    """The request for a command of a model's within the operator's limits. Raises CapsuleError E10xx.
+    """Build the request for a model's command within the operator's limits. Raises CapsuleError E10xx.
 
-    A variable that the operator gives is not the model's to change.
+    The operator's variables override those in `environment`.
     """
     fields: dict[str, object] = {"command": list(command), "timeout_ms": timeout_ms or limits.timeout_ms}
     if stdin is not None:
@@ -67,17 +65,17 @@ def command_request(
     return request_from_mapping(completed)
 
 
-# The seed's tool: its name and its words, as models have seen them.
+# Name and description of the seed's tool, unchanged: models know them.
 EXECUTE_CODE, EXECUTE_CODE_ABOUT = "execute_code", "Execute code in a secure sandbox"
 
 
 def execute_code_schema(limits: Operator) -> dict[str, object]:
     """Build the JSON schema of `execute_code`'s arguments: exactly the seed's, unless the operator narrows it."""
-    return arguments_schema(CODE_ARGUMENTS, ("timeout_seconds",), limits, described=False)
+    return arguments_schema(CODE_ARGUMENTS, ("timeout_seconds",), limits, with_descriptions=False)
 
 
 def about_limits(limits: Operator) -> str:
-    """What a model should know before its first call, in a few sentences: an operator's words would go stale."""
+    """Describe the limits to a model in a few sentences, generated so that they are never out of date."""
     request = request_from_mapping({"command": ["true"], **limits.limits})
     memory = format_size(policy_limits.limits(request.resources).memory_bytes)
     network = "with the host's network" if request.isolation.network else "without network"
@@ -99,71 +97,70 @@ def tool_request(arguments: object, limits: Operator) -> Request:
     return code_call_request(checked, {"timeout_ms": requested_timeout_ms(checked, limits)}, limits)
 
 
-# --- a tool call, whole -----------------------------------------------------------------------------------------------
-
-
 class Answer(Value):
-    """What came of a tool call. `result` is None where nothing ran, since the arguments or the limits were wrong."""
+    """The answer to a tool call."""
 
-    text: str
-    result: Result | None
-    is_fault: bool  # the call's or the sandbox's, not the program's: what an API may mark as an error
+    text: str  # what the model reads
+    result: Result | None  # None if nothing ran because the arguments or the limits were invalid
+    is_fault: bool  # the call or the sandbox failed, not the program: what an API may mark as an error
 
 
-def _answer(result: Result, limits: Operator) -> Answer:
+def _result_answer(result: Result, limits: Operator) -> Answer:
     fault = result.error is not None and result.error.code.startswith(("E1", "E2", "E6"))
     return Answer(text=tool_text(result, limits), result=result, is_fault=fault)
 
 
-def _refused(error: CapsuleError) -> Answer:
+def _refusal_answer(error: CapsuleError) -> Answer:
     return Answer(text=refusal_text(error), result=None, is_fault=True)
 
 
-def _not_set_up(error: CapsuleError) -> Answer:
+def _not_set_up_answer(error: CapsuleError) -> Answer:
     return Answer(text=not_set_up_text(error), result=None, is_fault=True)
 
 
 def answer(request: Callable[[], Request], limits: Operator) -> Answer:
-    """Make a request and run it. What raises while it is made is wrong with the arguments, and an answer like any other."""
+    """Build a request and run it. A CapsuleError while building it means invalid arguments, and becomes the answer."""
     try:
         made = request()
     except CapsuleError as error:
-        return _refused(error)
+        return _refusal_answer(error)
     try:
-        return _answer(execute.perform(made), limits)
+        return _result_answer(execute.perform(made), limits)
     except CapsuleError as error:
-        return _not_set_up(error)
+        return _not_set_up_answer(error)
 
 
 async def answer_async(request: Callable[[], Request], limits: Operator) -> Answer:
-    """`answer` for coroutines; cancelling it ends the sandbox."""
+    """Run `answer` as a coroutine; cancelling it ends the sandbox."""
     from capsule_run.aio import execute_checked  # noqa: PLC0415  # it loads much
 
     try:
         made = request()
     except CapsuleError as error:
-        return _refused(error)
+        return _refusal_answer(error)
     try:
-        return _answer(await execute_checked(made), limits)
+        return _result_answer(await execute_checked(made), limits)
     except CapsuleError as error:
-        return _not_set_up(error)
+        return _not_set_up_answer(error)
 
 
 def field_of(call: object, name: str) -> object:
-    """A field of what an API sent, which is an object of its SDK or a plain dictionary; None where it has none."""
+    """Return a field of an API's object or dictionary, or None if it has no such field."""
     return call.get(name) if isinstance(call, dict) else getattr(call, name, None)
 
 
 def unknown_tool(name: object) -> Answer:
-    """The answer to a call of a tool that is not ours."""
-    return _refused(refuse("E1005", "name", f"there is no tool {shown(name)}", hint=f"the tool is `{EXECUTE_CODE}`"))
+    """Answer a call of an unknown tool."""
+    return _refusal_answer(
+        refuse("E1005", "name", f"there is no tool {shown(name)}", hint=f"the tool is `{EXECUTE_CODE}`")
+    )
 
 
 def execute_code(arguments: object, limits: Operator) -> Answer:
-    """One call of the tool `execute_code`, from the model's arguments to what it reads."""
+    """Run one call of the tool `execute_code`. Never raises for what a model sent."""
     return answer(lambda: tool_request(arguments, limits), limits)
 
 
 async def execute_code_async(arguments: object, limits: Operator) -> Answer:
-    """`execute_code` for coroutines; cancelling it ends the sandbox."""
+    """Run `execute_code` as a coroutine; cancelling it ends the sandbox."""
     return await answer_async(lambda: tool_request(arguments, limits), limits)

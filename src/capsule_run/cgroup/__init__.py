@@ -1,6 +1,6 @@
-"""Find, create and remove control groups, version 1 and 2.
+"""Find, create and remove cgroups, version 1 and 2.
 
-Changes nothing of the host but groups that it made. Read first: `discover`, then `create`.
+Changes only cgroups that it created. Read first: `discover`, then `create`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,6 @@ __getattr__ = loaded_when_used(
     __name__,
     {
         "disks": "the request limits io",
-        "v2": "the host has control groups of version 2",
+        "v2": "the host has cgroups of version 2",
     },
 )

@@ -1,4 +1,4 @@
-"""Create the control groups of a run, remove them after it, and sweep those of dead owners."""
+"""Create the cgroups of a run, remove them after it, and sweep those of dead owners."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import posix
 from errno import EBUSY, ENOENT
 
 from capsule_run.cgroup.discover import _DIRECTORY, _unswept, _write
-from capsule_run.host.owner_tag import PREFIX, is_of_the_dead, own_name
+from capsule_run.host.owner_tag import PREFIX, has_dead_owner, own_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,41 +16,41 @@ if TYPE_CHECKING:
     from capsule_run.model.policy import Group
 
 
-def sweep_found() -> None:
-    """Remove what dead owners left where this process makes groups, once. For when nobody waits for us."""
+def sweep_discovered() -> None:
+    """Remove the cgroups of dead owners where this process creates its own, once. Called while the command runs."""
     while _unswept:
         sweep(_unswept.pop())
 
 
 def sweep(path: str) -> list[str]:
-    """Remove the groups in `path` whose owner is dead, and return their names. One of another pid namespace cannot be told."""
+    """Remove the cgroups in `path` whose owner is dead, and return their names. Skip those of other pid namespaces."""
     removed = []
     try:
         names = [name for name in posix.listdir(path) if name.startswith(PREFIX)]
     except OSError:
         return []
     for name in names:
-        if not is_of_the_dead(name):
+        if not has_dead_owner(name):
             continue
         try:
             posix.rmdir(f"{path}/{name}")
-        except OSError:  # still ending, or somebody else has swept it
+        except OSError:  # still exiting, or another process has swept it
             continue
         removed.append(name)
     return removed
 
 
 class ControlGroups:
-    """The groups of one run, with a descriptor of each one's parent. A context manager that removes what is still there."""
+    """The cgroups of one run, with a descriptor of each one's parent. A context manager that removes those that remain."""
 
     def __init__(self) -> None:
         self.name = ""
         self.fds: list[int] = []
-        self.removed_by_launcher = False  # the core has removed them all, and said so
+        self.removed_by_launcher = False  # the launcher has removed them all, and reported it
         self._parents: list[int] = []
 
     def make(self, groups: Sequence[Group]) -> None:
-        """Make the groups and write every knob. Raises OSError where the host refuses."""
+        """Create the cgroups and write every setting. Raises OSError if the host denies it."""
         self.name = own_name() if groups else ""
         for group in groups:
             self._make(group)
@@ -62,7 +62,7 @@ class ControlGroups:
         parent = posix.open(group.parent, _DIRECTORY)
         self.fds.append(parent)
         posix.mkdir(self.name, dir_fd=parent)
-        if posix.geteuid() != 0:  # a umask may keep even the owner out, but not root
+        if posix.geteuid() != 0:  # a umask can deny even the owner, but not root
             posix.chmod(self.name, 0o755, dir_fd=parent)
         self._parents.append(parent)
         for setting in group.settings:
@@ -73,7 +73,7 @@ class ControlGroups:
                     raise
 
     def _notice(self, parent: int) -> int:
-        """An eventfd that the kernel makes readable when the group is out of memory."""
+        """Return an eventfd that the kernel makes readable when the cgroup (version 1) is out of memory."""
         notice = posix.eventfd(0, posix.EFD_CLOEXEC | posix.EFD_NONBLOCK)
         try:
             control = posix.open(f"{self.name}/memory.oom_control", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=parent)
@@ -87,7 +87,7 @@ class ControlGroups:
         return notice
 
     def close(self) -> None:
-        """Remove what the launcher has not (it was killed), as soon as the kernel lets go, and close the descriptors."""
+        """Remove the cgroups that a killed launcher left, once the kernel allows it, and close the descriptors."""
         for parent in () if self.removed_by_launcher else self._parents:
             for _ in range(200):
                 try:
@@ -95,7 +95,7 @@ class ControlGroups:
                 except OSError as error:
                     if error.errno != EBUSY:
                         break
-                    _wait_a_moment()
+                    _wait_for_exit()
                 else:
                     break
         self._parents = []
@@ -109,7 +109,7 @@ class ControlGroups:
         self.close()
 
 
-def _wait_a_moment() -> None:
-    import time  # noqa: PLC0415  # a killed sandbox ends within milliseconds, and version 1 tells nobody when
+def _wait_for_exit() -> None:
+    import time  # noqa: PLC0415  # a killed sandbox ends within milliseconds, and version 1 has no event for it
 
     time.sleep(0.005)

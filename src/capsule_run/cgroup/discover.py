@@ -1,11 +1,11 @@
-"""Control groups as this caller may make them: where, making them, and removing what dead owners left.
+"""Find where this caller may create cgroups.
 
-Rank 2: the only module that touches the cgroup file systems. It makes groups only beneath the caller's own group or one
-that the caller may write, names them as ours (`capsule-…`, with the owner's pid and start time), and removes only those.
-Nothing that it did not make is moved or changed, but for the two cases of `_empty_own` and `_enable`.
+cgroups are created only beneath the caller's own cgroup, or beneath one that the caller may write to. Their names carry the
+owner's pid and start time (`capsule-…`), and only those are removed. Existing cgroups are not changed, except in two cases:
+`v2._move_own_processes` and `v2._enable_controllers`.
 
-Its part of the record are lines `cgroup FILE TEXT`, one for each file that `groups` names and the kernel has, read by the
-launcher when everything inside is dead. TEXT is the file's content; `counters` reads it.
+The launcher reads the counters when everything inside is dead, and records them as lines `cgroup FILE TEXT`, one for each
+file that `policy.limits` names and the kernel has; `result.metrics` parses them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from capsule_run.cgroup import disks as cgroup_disks
 from capsule_run.cgroup import v2
 from capsule_run.host.owner_tag import own_name
 from capsule_run.host.path_resolution import exists
-from capsule_run.host.system import read_ascii
+from capsule_run.host.system import read_whole
 from capsule_run.model.host import Cgroups, Place
 from capsule_run.policy.limits import ACCOUNT, CGROUP1, CGROUP2, CPU, IO, MEMORY, NEEDED, PROCESSES
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _NAMES1 = {"memory": MEMORY, "pids": PROCESSES, "cpu": CPU, "cpuacct": ACCOUNT, "blkio": IO}
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
-_lock = _thread.allocate_lock()  # the two places where something is changed once for a whole process
+_lock = _thread.allocate_lock()  # guards what is found and changed once for the whole process
 
 
 def _write(path: str, text: str, *, directory: int | None = None) -> None:
@@ -45,13 +45,10 @@ def _writable(path: str) -> bool:
     return posix.access(path, posix.W_OK, effective_ids=True)
 
 
-# ---- finding ----
-
-
 def _mounts() -> list[tuple[str, str, str, list[str]]]:
-    """Type, root, place and options of each mounted cgroup hierarchy."""
+    """Return the type, root, mount point and options of each mounted cgroup hierarchy."""
     found = []
-    for line in read_ascii("/proc/self/mountinfo").splitlines():
+    for line in read_whole("/proc/self/mountinfo").splitlines():
         left, dash, right = line.partition(" - cgroup")
         if dash:
             fields, kinds = left.split(" "), right.split(" ")
@@ -61,23 +58,23 @@ def _mounts() -> list[tuple[str, str, str, list[str]]]:
 
 
 def _directory(own: str, root: str, place: str) -> str:
-    """Where the group `own` is in a mount of `root` at `place`; empty where that does not show it."""
+    """Return the path of the cgroup `own` in a mount of `root` at `place`, or "" if the mount does not contain it."""
     if root == "/":
         return (place + own).rstrip("/")
     return (place + own[len(root) :]).rstrip("/") if f"{own}/".startswith(f"{root}/") else ""
 
 
 def _own() -> dict[str, str]:
-    """The caller's own group in each hierarchy, by controller; version 2 is the empty name."""
+    """Return the caller's own cgroup in each hierarchy, by controller; the empty name is version 2."""
     own: dict[str, str] = {}
-    for line in read_ascii("/proc/self/cgroup").splitlines():
+    for line in read_whole("/proc/self/cgroup").splitlines():
         _number, names, path = line.split(":", 2)
         own.update((name, path) for name in names.split(","))
     return own
 
 
 def _version1(mounts: list[tuple[str, str, str, list[str]]], own: dict[str, str]) -> list[Place]:
-    """Children of our own group in each hierarchy, so that what is above still accounts for us."""
+    """Return our own cgroup in each hierarchy as a parent, so that limits above it still apply."""
     places: dict[str, list[str]] = {}
     for kind, root, place, options in mounts:
         for option in options if kind == "cgroup" else ():
@@ -89,20 +86,20 @@ def _version1(mounts: list[tuple[str, str, str, list[str]]], own: dict[str, str]
 
 
 def _version2(mounts: list[tuple[str, str, str, list[str]]], own: dict[str, str]) -> Place | None:
-    """Where groups of version 2 can be made, if it is there with the controllers that are needed."""
+    """Return where cgroups of version 2 can be created, or None without version 2 or the controllers needed."""
     path = top = ""
     for kind, root, at, _options in mounts:
-        # what is mounted later lies on top; a mount may also show another part only
+        # a later mount covers an earlier one; a mount may also contain another part only
         if kind == "cgroup2" and (found := _directory(own.get("", "/.."), root, at)) and "/.." not in found:
             path, top = found, at
-    if not path or not set(NEEDED) <= set(read_ascii(f"{top}/cgroup.controllers").split()):
+    if not path or not set(NEEDED) <= set(read_whole(f"{top}/cgroup.controllers").split()):
         return None
 
     return v2.nearest(path, top, own_name)
 
 
 def _advice() -> str:
-    """What the host's owner would have to do for version 2."""
+    """Say what the host's administrator has to do for version 2."""
     if exists("/run/systemd/system"):
         return (
             "start it in a group of its own: `systemd-run --user --scope --property=Delegate=yes -- capsule-run …`, "
@@ -115,13 +112,13 @@ def _advice() -> str:
     )
 
 
-# What was found out, by the user that it holds for. Who made it stays right: another group means another mkdir, which fails.
+# What was found, by effective user id. It cannot become unsafe: in another cgroup, creating one fails.
 _found: dict[int, Cgroups] = {}
-_unswept: list[str] = []  # where those are that nobody has looked through for what the dead left
+_unswept: list[str] = []  # parents that were not yet swept
 
 
 def find() -> Cgroups:
-    """Where this process may make groups. Looked up once for each process and user; `forget` makes us look again."""
+    """Return where this process may create cgroups. Found once for each process and user, until `forget`."""
     known = _found.get(posix.geteuid())
     if known is not None:
         return known
@@ -130,7 +127,7 @@ def find() -> Cgroups:
         places = []
         try:
             second = _version2(mounts, own)
-        except OSError:  # read-only, or going away under us: then there is none
+        except OSError:  # read-only, or unmounted meanwhile
             second = None
         if second is not None:
             places.append(second)
@@ -141,29 +138,29 @@ def find() -> Cgroups:
     return found
 
 
-def can_wait(request: Request) -> bool:
-    """Whether looking for groups can wait until the room is begun.
+def can_be_deferred(request: Request) -> bool:
+    """Return whether finding cgroups can be deferred until the launcher builds the room.
 
-    That is where it has not been done yet, init is not born in a group, since memory is version 1's, whose groups are entered
-    by who is there already, and the request asks for nothing that no other rung has.
+    It can if it was not done yet, if the memory controller is version 1 (init is then moved into its cgroup, not created in
+    it), and if the request needs nothing that only cgroups provide.
     """
     asked = request.resources
-    alone = request.require or asked.cpu_quota is not None or asked.has_io_limits
-    return not alone and posix.geteuid() not in _found and exists("/sys/fs/cgroup/memory/memory.limit_in_bytes")
+    only_cgroups = request.require or asked.cpu_quota is not None or asked.has_io_limits
+    return not only_cgroups and posix.geteuid() not in _found and exists("/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 _ADVICE1 = "the owner of the host gives this account a child of its own group in the memory, pids and cpu hierarchies"
 
 
 def forget(*, none: bool = False) -> None:
-    """Look anew next time; with `none`, this process makes no groups any more, since the host refused one."""
+    """Find again next time; with `none`, this process creates no cgroups any more, because the host denied one."""
     _found.clear()
     if none:
         _found[posix.geteuid()] = Cgroups(lacking=((CGROUP2, _advice()), (CGROUP1, _ADVICE1)))
 
 
-def offered(request: Request, host: Host) -> Cgroups:
-    """What `find` found, and for a request with io limits the disks that carry what its sandbox would see."""
+def cgroups_for(request: Request, host: Host) -> Cgroups:
+    """Return what `find` returns, with the disks of all paths that the sandbox sees if the request has io limits."""
     found, asked = find(), request.resources
     if not asked.has_io_limits:
         return found

@@ -1,4 +1,4 @@
-"""Which disks carry what a sandbox would see, for io limits. Rank 2: reads /sys; loaded only by a request that has one."""
+"""Find the disks of the files that a sandbox sees, for io limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def disks(devices: Sequence[int]) -> tuple[str, ...]:
-    """The whole disks, as `MAJOR:MINOR`, behind device numbers of files; what lies on none (tmpfs, overlay) is left out."""
+    """Return the whole disks, as `MAJOR:MINOR`, of these device numbers; leave out file systems without one (tmpfs, overlay)."""
     found: dict[str, None] = {}
     for device in devices:
         name = f"{posix.major(device)}:{posix.minor(device)}"

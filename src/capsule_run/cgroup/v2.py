@@ -1,6 +1,6 @@
-"""Control groups of version 2: the nearest group whose children can have limits, and what it takes to give them some.
+"""cgroups of version 2: find the nearest cgroup whose children can have limits, and enable controllers for them.
 
-Rank 2. Part of `cgroup`, which imports it where that version offers the controllers that are needed.
+Loaded by `discover` if version 2 has the controllers needed.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ HOSTS_NAMESPACE = "cgroup:[4026531835]"  # PROC_CGROUP_INIT_INO of linux/proc_ns
 
 
 def nearest(path: str, top: str, own_name: Callable[[], str]) -> Place | None:
-    """The nearest group, from our own upwards, whose children can have limits and which we may enter from here.
+    """Return the nearest cgroup, from our own upwards, whose children can have limits and which we may enter.
 
-    `own_name` names the leaf that we move to where our own group can have no children with limits else.
+    :param path: our own cgroup. :param top: the root of the mount.
+    :param own_name: names the leaf that we move to if our own cgroup cannot have children with limits otherwise.
     """
     mine, here = posix.geteuid(), path
     while _writable(here) and _writable(f"{here}/cgroup.procs"):
-        ours = _is_top(here) or (posix.stat(here).st_uid == mine if mine else here == top and _is_private())
-        if place := _place2(here, enable=ours):
+        may_enable = _is_top(here) or (posix.stat(here).st_uid == mine if mine else here == top and _is_private())
+        if place := _place(here, enable=may_enable):
             return place
-        if here == path and _is_delegated(path) and (place := _empty_own(path, own_name())):
+        if here == path and _is_delegated(path) and (place := _move_own_processes(path, own_name())):
             return place
         if here == top or _is_limited(here):
             break
         here = here.rpartition("/")[0]
-    return _empty_own(path, own_name()) if _writable(path) and _writable(f"{path}/cgroup.procs") else None
+    return _move_own_processes(path, own_name()) if _writable(path) and _writable(f"{path}/cgroup.procs") else None
 
 
 def _writable(path: str) -> bool:
@@ -49,52 +50,52 @@ def _write(path: str, text: str) -> None:
 
 
 def _is_top(path: str) -> bool:
-    """Whether this is the hierarchy's real root: there processes and controllers of children may be side by side."""
+    """Return whether this is the root of the hierarchy, which may have both processes and children with controllers."""
     return not exists(f"{path}/cgroup.type")
 
 
-def _given(path: str) -> list[str]:
-    """The controllers that children of this group have."""
+def _enabled_controllers(path: str) -> list[str]:
+    """Return the controllers that children of this cgroup have."""
     return read(f"{path}/cgroup.subtree_control").split()
 
 
-def _enable(path: str) -> list[str]:
-    """Give children of this group what can be given; a group with processes in it refuses (EBUSY)."""
+def _enable_controllers(path: str) -> list[str]:
+    """Enable the available controllers for children. The kernel denies it (EBUSY) for a cgroup with processes."""
     offered = read(f"{path}/cgroup.controllers").split()
     for name in (MEMORY, PROCESSES, CPU, IO):
-        if name in offered and name not in _given(path):
+        if name in offered and name not in _enabled_controllers(path):
             try:
                 _write(f"{path}/cgroup.subtree_control", f"+{name}")
             except OSError:
                 if name in NEEDED:
                     break
-    return _given(path)
+    return _enabled_controllers(path)
 
 
-def _place2(path: str, *, enable: bool) -> Place | None:
-    given = _given(path)
-    if enable and not {MEMORY, PROCESSES, CPU, IO} <= set(given):
-        given = _enable(path)
-    if not set(NEEDED) <= set(given):
+def _place(path: str, *, enable: bool) -> Place | None:
+    enabled = _enabled_controllers(path)
+    if enable and not {MEMORY, PROCESSES, CPU, IO} <= set(enabled):
+        enabled = _enable_controllers(path)
+    if not set(NEEDED) <= set(enabled):
         return None
-    controllers = tuple(one for one in (MEMORY, PROCESSES, CPU, IO) if one in given)
+    controllers = tuple(one for one in (MEMORY, PROCESSES, CPU, IO) if one in enabled)
     return Place(version=2, path=path, controllers=controllers, has_peak=_has_peak(path))
 
 
 def _has_peak(path: str) -> bool:
-    """Whether the groups made here will have `memory.peak` (5.19). The real root has none itself: there the release says."""
+    """Return whether children have `memory.peak` (Linux 5.19). The root has no such file: there, check the release."""
     if not _is_top(path):
         return exists(f"{path}/memory.peak")
     return kernel() >= (5, 19)
 
 
 def _is_limited(path: str) -> bool:
-    """Whether a neighbour of this group would escape a limit that somebody set on it."""
+    """Return whether this cgroup has a limit, which a cgroup beside it would escape."""
     return any(read(f"{path}/{file}").split()[:1] not in ([], ["max"]) for file in ("memory.max", "cpu.max"))
 
 
 def _is_delegated(path: str) -> bool:
-    """systemd's mark of a group that it leaves to whoever runs in it (`Delegate=yes`)."""
+    """Return whether systemd has delegated this cgroup (`Delegate=yes`)."""
     for name in ("user.delegate", "trusted.delegate"):
         try:
             return posix.getxattr(path, name) == b"1"
@@ -103,19 +104,19 @@ def _is_delegated(path: str) -> bool:
     return False
 
 
-def _empty_own(path: str, name: str) -> Place | None:
-    """Move ourselves to a leaf of our own group: with processes in it, it can give its children no controllers.
+def _move_own_processes(path: str, name: str) -> Place | None:
+    """Move our own processes to a leaf of our cgroup: a cgroup with processes cannot have children with controllers.
 
-    Only where nobody else is in it. The leaf stays while we live, and is swept when we are gone.
+    Only if nobody else is in it. The leaf stays while this process lives, and is swept later.
     """
-    members = ours_alone(path)
+    members = own_members(path)
     if not members:
         return None
     leaf = f"{path}/{name}"
     posix.mkdir(leaf, 0o755)
     for member in members:
         _write(f"{leaf}/cgroup.procs", member)
-    found = _place2(path, enable=True)
+    found = _place(path, enable=True)
     if found is None:
         for member in read(f"{leaf}/cgroup.procs").split():
             _write(f"{path}/cgroup.procs", member)
@@ -124,12 +125,12 @@ def _empty_own(path: str, name: str) -> Place | None:
 
 
 def _is_private() -> bool:
-    """Whether we are in a cgroup namespace of our own, as in a container: its root is then the container's, not the host's."""
+    """Return whether we are in our own cgroup namespace, as in a container: its root is not the host's."""
     return posix.readlink("/proc/self/ns/cgroup") != HOSTS_NAMESPACE
 
 
-def _is_our_core(pid: str) -> bool:
-    """Whether a process is a core that this one has started. Just spawned, it has no command line for an instant."""
+def _is_own_launcher(pid: str) -> bool:
+    """Return whether a process is a launcher of may_enable. Right after the spawn it has no command line for an instant."""
     if read(f"/proc/{pid}/stat").rpartition(")")[2].split()[1:2] != [str(posix.getpid())]:
         return False
     for _ in range(20):
@@ -139,8 +140,8 @@ def _is_our_core(pid: str) -> bool:
     return False
 
 
-def ours_alone(path: str) -> list[str]:
-    """The members of the group at `path`, if they are this process and its cores; empty if there is anybody else."""
+def own_members(path: str) -> list[str]:
+    """Return the processes in the cgroup at `path` if they are this process and its launchers, else an empty list."""
     members = read(f"{path}/cgroup.procs").split()
     mine = str(posix.getpid())
-    return members if all(member == mine or _is_our_core(member) for member in members) else []
+    return members if all(member == mine or _is_own_launcher(member) for member in members) else []

@@ -14,7 +14,7 @@ from capsule_run._base.strict_json import dumps
 from capsule_run.cli.output import write_all, write_lines
 from capsule_run.doctor import apparmor, attack
 from capsule_run.doctor.diagnose import EXITS, OK, Trial, diagnose, worst
-from capsule_run.doctor.facts import look
+from capsule_run.doctor.facts import gather_facts
 from capsule_run.engine.execute import perform
 from capsule_run.request.parse import request_from_mapping
 
@@ -51,7 +51,7 @@ def main(words: Sequence[str]) -> int:
         write_all(1, HELP)
         return 0
     if "--apparmor" in words:
-        write_all(1, apparmor.profile(look().core))
+        write_all(1, apparmor.profile(gather_facts().core))
         return 0
     return _attack(as_json="--json" in words) if "--attack" in words else _examine(as_json="--json" in words)
 
@@ -76,7 +76,7 @@ def _judged(result: Result, milliseconds: float) -> Trial:
 
 
 def _examine(*, as_json: bool) -> int:
-    findings = diagnose(look(), _trial())
+    findings = diagnose(gather_facts(), _trial())
     state = worst(findings)
     if as_json:
         checks = [_fields(finding) for finding in findings]

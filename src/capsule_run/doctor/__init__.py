@@ -1,6 +1,6 @@
-"""What this host can and cannot do, and an attack on our own sandbox.
+"""Diagnose what this host supports, and attack our own sandbox.
 
-Starts nothing but sandboxes. Read first: `diagnose`.
+Starts only sandboxes. Read first: `diagnose`.
 """
 
 from __future__ import annotations

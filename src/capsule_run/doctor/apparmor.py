@@ -1,7 +1,7 @@
-"""The AppArmor profile that lets the core make user namespaces on hosts that restrict them (Ubuntu 23.10 and later).
+"""The AppArmor profile that lets the core create user namespaces on hosts that restrict them (Ubuntu 23.10 and later).
 
-It confines nothing: it names our one program, so that the host need not allow user namespaces to all of them. What
-confines the command is the sandbox itself.
+It confines nothing. It names our one program, so that the host need not allow user namespaces to all programs; the sandbox
+confines the command.
 """
 
 from __future__ import annotations
@@ -23,6 +23,6 @@ LOAD = f"capsule-run doctor --apparmor | sudo tee {DESTINATION} && sudo apparmor
 
 
 def profile(core: str) -> str:
-    """The profile for the core at this path, as it goes into /etc/apparmor.d."""
+    """Build the profile for the core at this path, for a file in /etc/apparmor.d."""
     quoted = "".join(f"\\{letter}" if letter in '"\\*?[]{}^@' else letter for letter in core)
     return PROFILE.format(core=quoted)

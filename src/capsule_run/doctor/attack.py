@@ -1,7 +1,7 @@
-"""Attacks on a sandbox of this host, run for real: what `capsule-run doctor --attack` says of the wall.
+"""Attack a sandbox of this host for real: `capsule-run doctor --attack`.
 
-Rank 3. Plants decoys first, since that something is not seen proves only something where it was there. Every attempt is a
-run of its own, so that one which ends its run ends no other. What was planted is gone afterwards, however it ended.
+Creates decoys first: that an attempt finds nothing proves something only if there was something to find. Every attempt is
+its own run, so that one that ends its run does not end the others. The decoys are always removed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 WORKERS = 4
 THROUGH = "it succeeded"
-LANDLOCK, CLOCK = "Landlock", "clock"  # the layers that want a run of another kind
-LANDLOCK_SCOPES = 6  # the version that knows abstract sockets
+LANDLOCK, CLOCK = "Landlock", "clock"  # layers whose attempts need other request fields
+LANDLOCK_SCOPES = 6  # the ABI version that restricts abstract sockets
 VARIABLE = "CAPSULE_DOCTOR_DECOY"
 LIMITS = {"memory_bytes": 64 << 20, "disk_bytes": 32 << 20, "max_output_bytes": 1 << 16, "max_pids": 40}
-WITNESS = (
+CONTROL = (
     "a sandbox that lets programs run",
     "none",
     "without it nothing below would mean anything",
@@ -41,24 +41,24 @@ WITNESS = (
 
 
 class Attempt(Value):
-    """One attempt: `outcome` is what the attacker saw, `layer` what stands first in its way."""
+    """One attempt, and whether it was stopped."""
 
     name: str
-    layer: str
-    story: str
-    outcome: str
+    layer: str  # the first that should stop it
+    story: str  # what it would achieve
+    outcome: str  # what the attacker saw
     stopped: bool
 
 
 class Decoys:
-    """What is to be found outside: a file, two listeners, a variable, a descriptor. A context manager that takes it away."""
+    """A file, two listeners, a variable and a descriptor to find outside the sandbox. A context manager that removes them."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="capsule-doctor-", dir="/var/tmp")
         secret = f"{self._folder.name}/secret"
         with open(secret, "w", encoding="ascii") as file:
             file.write("decoy")
-        os.chmod(self._folder.name, 0o755)  # noqa: S103  # that it may not be entered must not be what saves it
+        os.chmod(self._folder.name, 0o755)  # noqa: S103  # its mode must not be what stops the attempt
         self._tcp, self._unix = socket.create_server(("127.0.0.1", 0)), socket.socket(socket.AF_UNIX)
         abstract = b"\0capsule-doctor-" + posix.urandom(8).hex().encode()
         self._unix.bind(abstract)
@@ -103,7 +103,7 @@ def _program(row: Row, names: dict[str, object], numbers: dict[str, int]) -> str
 
 
 def outcome(result: Result) -> str:
-    """What the attacker saw, in a word: an errno, the code of the limit or rule that ended it, or that it succeeded."""
+    """Return what the attacker saw: an errno name, the code of the limit or rule that ended it, or THROUGH."""
     error = result.error
     if error is not None and error.code != "E3003":
         if error.code == "E3005" and result.signal is not None:
@@ -129,31 +129,31 @@ def _judged(row: Row, result: Result) -> Attempt:
 
 
 def _rows(architecture: str, landlock_abi: object) -> list[Row]:
-    """The table, without what this machine or kernel does not have."""
+    """Return the rows that apply to this architecture and kernel."""
     rows = [*ROWS, *(X86_ROWS if architecture == "x86_64" else ())]
     scopes = isinstance(landlock_abi, int) and landlock_abi >= LANDLOCK_SCOPES
     return [row for row in rows if scopes or row[1] != LANDLOCK]
 
 
 def attack_all() -> list[Attempt]:
-    """Try everything, some at a time, and return what came of each, in the order of the table.
+    """Run all attempts, WORKERS at a time, and return them in the order of the table.
 
-    Where not even a harmless program runs, that is the one attempt: that every other failed would be no proof.
+    Return only the harmless control attempt if that fails: then a failure of the others would prove nothing.
     """
     architecture = posix.uname().machine
     numbers = _numbers(architecture)
     found: dict[int, Attempt] = {}
     with Decoys() as decoys:
-        witness = _run(WITNESS, decoys.names, numbers)
-        if outcome(witness) != THROUGH:
-            return [_judged(WITNESS, witness)]
-        waiting = iter(enumerate(_rows(architecture, witness.isolation.get("landlock_abi"))))
+        control = _run(CONTROL, decoys.names, numbers)
+        if outcome(control) != THROUGH:
+            return [_judged(CONTROL, control)]
+        waiting = iter(enumerate(_rows(architecture, control.isolation.get("landlock_abi"))))
         lock = threading.Lock()
 
         def work() -> None:
             while True:
                 with lock:
-                    at, row = next(waiting, (-1, WITNESS))
+                    at, row = next(waiting, (-1, CONTROL))
                 if at < 0:
                     return
                 found[at] = _judged(row, _run(row, decoys.names, numbers))

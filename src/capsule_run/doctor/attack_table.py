@@ -1,13 +1,13 @@
-"""What `capsule-run doctor --attack` tries: small programs that would get out, or do harm, if the wall were not there.
+"""The attempts of `capsule-run doctor --attack`: small programs that would escape or do harm without the sandbox.
 
-Each is harmless where it succeeds, too: it reads a decoy of our own, calls with pointers to nothing, or writes what is
-there already. A row: name, the layer that is the first in its way, the story, what may come of it, and the program.
+Each is harmless even if it succeeds: it reads a decoy, passes invalid pointers, or writes what is already there. A row:
+name, the first layer that should stop it, what it would achieve, the outcomes that count as stopped, and the program.
 """
 
 # ruff: noqa: E501, ISC004 - a table, one entry a line
 from __future__ import annotations
 
-# What a program may use: `call(NUMBER, ...)` by syscall name, `write(PATH)`, `read(PATH)`, and the names in `DECOYS`.
+# The helpers of every program: `call(NUMBER, ...)`, `write(PATH)`, `read(PATH)`; the names in `DECOYS` are defined too.
 DECOYS = ("secret", "port", "abstract", "host_pid", "variable")
 PREFIX = """\
 import ctypes, errno, os, signal, socket, sys
@@ -28,7 +28,7 @@ FILTER = (ENDED, "EPERM", "ENOSYS")
 NOT_THERE = ("ENOENT", "EACCES", "EPERM", "ENXIO", "ENOTDIR")
 NOT_WRITABLE = ("EROFS", "EACCES", "EPERM", "ENOENT", "ETXTBSY", "EISDIR")
 
-BAD = 8  # a pointer to nothing: a call that reached the kernel says EFAULT
+BAD = 8  # an invalid pointer: a call that the kernel executes fails with EFAULT
 
 
 def _call(name: str, *values: int | str) -> str:

@@ -1,6 +1,6 @@
-"""From facts to findings: what this host offers, how bad what it lacks is, and the exact remedy.
+"""Turn facts about this host into findings: what it supports, how severe each lack is, and the remedy.
 
-Rank 1: pure. `cli.doctor` gathers the facts, runs a sandbox, and prints what comes of it.
+Pure. `cli.doctor` gathers the facts, runs a sandbox, and prints the findings.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CONTAINER_FLAGS = {
 
 
 class Finding(Value):
-    """One line of the doctor's. `remedy` is empty where there is nothing to do."""
+    """One check. `remedy` is empty if there is nothing to do."""
 
     check: str
     state: str
@@ -43,7 +43,7 @@ class Finding(Value):
 
 
 class Trial(Value):
-    """What came of running a sandbox: `code` is empty when it ran, and then `isolation` is the result's."""
+    """The outcome of running a sandbox. `code` is empty if it ran; then `isolation` is the result's."""
 
     code: str
     message: str
@@ -53,7 +53,7 @@ class Trial(Value):
 
 
 def worst(findings: list[Finding]) -> str:
-    """The state of the worst of them."""
+    """Return the most severe state of the findings."""
     return max((finding.state for finding in findings), key=SEVERITY.index)
 
 
@@ -88,10 +88,10 @@ def _container(facts: Facts) -> Finding:
 
 
 def _user_namespaces(facts: Facts, trial: Trial) -> Finding:
-    """Whether this account may make them; a switch that is off matters where the trial failed for it."""
-    lets = trial.code != "E2001"
-    state = OK if lets else PROBLEM
-    for switch, is_off, remedy in (
+    """Report whether this account may create them. A disabled sysctl matters only if the trial failed."""
+    allowed = trial.code != "E2001"
+    state = OK if allowed else PROBLEM
+    for switch, is_disabled, remedy in (
         (
             "user.max_user_namespaces",
             facts.max_user_namespaces == 0,
@@ -108,18 +108,18 @@ def _user_namespaces(facts: Facts, trial: Trial) -> Finding:
             f"load our AppArmor profile, which applies to the core alone: `{apparmor.LOAD}`",
         ),
     ):
-        if is_off and not lets:
+        if is_disabled and not allowed:
             return Finding(check="user namespaces", state=state, found=f"refused: `{switch}`", remedy=remedy)
-        if is_off:
+        if is_disabled:
             return Finding(check="user namespaces", state=OK, found=f"`{switch}` does not stop this account")
-    if lets:
+    if allowed:
         return Finding(check="user namespaces", state=OK, found="allowed")
     remedy = CONTAINER_FLAGS.get(facts.container, "ask the host's administrator: `clone` with CLONE_NEWUSER is denied")
     return Finding(check="user namespaces", state=state, found=f"refused: {trial.message}", remedy=remedy)
 
 
 def _proc(facts: Facts, trial: Trial) -> Finding:
-    """An unprivileged procfs can be had only where the caller's own is not masked by mounts."""
+    """Report mounts on /proc: an unprivileged procfs can be mounted only if the caller's own is not masked."""
     if not facts.proc_masks:
         return Finding(check="proc", state=OK, found="unmasked")
     found = f"masked: {', '.join(facts.proc_masks[:4])}{' …' if len(facts.proc_masks) > 4 else ''}"
@@ -137,7 +137,7 @@ def _sandbox(facts: Facts, trial: Trial) -> Finding:
             found=f"a command ran in {trial.milliseconds:.1f} ms, and the kernel attests the sandbox",
         )
     remedy = trial.hint
-    if facts.container in CONTAINER_FLAGS and not trial.code.startswith("E6"):  # a shortage has a remedy of its own
+    if facts.container in CONTAINER_FLAGS and not trial.code.startswith("E6"):  # a shortage has its own remedy
         remedy = CONTAINER_FLAGS[facts.container]
     return Finding(check="sandbox", state=PROBLEM, found=f"{trial.code}: {trial.message}", remedy=remedy)
 
@@ -153,7 +153,7 @@ def _landlock(trial: Trial) -> Finding:
 
 
 def _overlay(facts: Facts, trial: Trial) -> Finding:
-    """The copy-on-write workspace, by what the trial got."""
+    """Report whether the trial got a copy-on-write workspace."""
     workspace = trial.isolation.get("workspace")
     kind = workspace.get("kind") if isinstance(workspace, dict) else None
     if kind == "cow":
@@ -175,7 +175,7 @@ def _notification(facts: Facts) -> Finding:
 
 
 def _limits(facts: Facts, trial: Trial) -> Finding:
-    """Which rung memory stands on; the others stand on the same, or need none."""
+    """Report the mechanism of the memory limit; the others use the same one or need none."""
     limits = trial.isolation.get("limits")
     mechanism = limits.get("memory") if isinstance(limits, dict) else None
     if mechanism == "watch":
@@ -193,7 +193,7 @@ def _limits(facts: Facts, trial: Trial) -> Finding:
 
 
 def diagnose(facts: Facts, trial: Trial) -> list[Finding]:
-    """Every finding, in the order in which they are worth reading."""
+    """Return every finding, in reading order."""
     findings = [_python(facts), _kernel(facts), _core(facts), _container(facts), _user_namespaces(facts, trial)]
     findings += [_proc(facts, trial), _notification(facts), _sandbox(facts, trial)]
     if not trial.code:

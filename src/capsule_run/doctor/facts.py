@@ -1,6 +1,6 @@
-"""What this host is: the files of the kernel and of the system that `capsule-run doctor` judges by.
+"""Gather the facts about this host that `capsule-run doctor` judges. Changes nothing.
 
-Rank 2: looks, changes nothing, judges nothing. What was not there is an empty string or None, never a guess.
+What does not exist is an empty string or None, never a guess.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import sys
 
 from capsule_run._base.value import Value
 from capsule_run.host import path_resolution
-from capsule_run.host.system import kernel_version, read
+from capsule_run.host.system import kernel_version, read_whole
 from capsule_run.launcher import PATH as CORE_PATH
 
-GVISOR_BUILD = "Sun Jan 10 15:06:54 PST 2016"  # the one kernel version that gVisor tells every program
+GVISOR_BUILD = "Sun Jan 10 15:06:54 PST 2016"  # the kernel version that gVisor reports
 
 
 class Facts(Value):
-    """This host and this process, unjudged."""
+    """Facts about this host and this process."""
 
     python: tuple[int, int]
     kernel: str
@@ -26,26 +26,25 @@ class Facts(Value):
     uid: int
     core: str
     core_exists: bool
-    core_runs: bool  # its bits and its mount let this account execute it
+    core_runs: bool  # its mode and its mount let this account execute it
     max_user_namespaces: int | None
-    userns_clone: int | None  # Debian's switch; None where the kernel has none
-    apparmor_userns: int | None  # Ubuntu's; 1 restricts
+    userns_clone: int | None  # Debian's sysctl; None if the kernel has none
+    apparmor_userns: int | None  # Ubuntu's sysctl; 1 restricts
     seccomp_actions: tuple[str, ...]
-    container: str  # docker, podman, kubernetes, wsl, gvisor, what systemd calls it, or an empty string
+    container: str  # docker, podman, kubernetes, wsl, gvisor, a name of systemd's, or an empty string
     proc_masks: tuple[str, ...]  # mounts beneath /proc
     cgroup2: str  # where it is mounted, or an empty string
-    cgroup1: tuple[str, ...]  # controllers mounted the old way
-    own_group: str  # the cgroup of version 2 that we are in
-    overlay: bool  # the kernel has it loaded, or built in
+    cgroup1: tuple[str, ...]  # controllers mounted as version 1
+    overlay: bool  # loaded, or built into the kernel
 
 
 def _number(path: str) -> int | None:
-    text = read(path).strip()
+    text = read_whole(path).strip()
     return int(text) if text.isdigit() else None
 
 
 def container_kind(*, named: str, docker: bool, podman: bool, kubernetes: bool, version: str) -> str:
-    """What we run in, from its marks: `named` is systemd's or the engine's own word for it."""
+    """Name the container that we run in, or return "". `named` is what systemd or the engine calls it."""
     if GVISOR_BUILD in version:
         return "gvisor"
     if kubernetes:
@@ -61,16 +60,16 @@ def container_kind(*, named: str, docker: bool, podman: bool, kubernetes: bool, 
 
 def _container() -> str:
     return container_kind(
-        named=read("/run/systemd/container").strip() or path_resolution.environment("container"),
+        named=read_whole("/run/systemd/container").strip() or path_resolution.environment("container"),
         docker=path_resolution.exists("/.dockerenv"),
         podman=path_resolution.exists("/run/.containerenv"),
         kubernetes=bool(path_resolution.environment("KUBERNETES_SERVICE_HOST")),
-        version=read("/proc/version"),
+        version=read_whole("/proc/version"),
     )
 
 
 def mounts(text: str) -> list[tuple[str, str, str]]:
-    """Place, type and options of the file system of each line of /proc/self/mountinfo."""
+    """Parse the mount point, type and file system options of each line of /proc/self/mountinfo."""
     found = []
     for line in text.splitlines():
         left, _dash, right = line.partition(" - ")
@@ -80,11 +79,10 @@ def mounts(text: str) -> list[tuple[str, str, str]]:
     return found
 
 
-def look(*, core_path: str = CORE_PATH) -> Facts:
-    """Look at this host, now."""
+def gather_facts(*, core_path: str = CORE_PATH) -> Facts:
+    """Gather the facts."""
     uname = posix.uname()
-    mounted = mounts(read("/proc/self/mountinfo", 1 << 20))
-    groups = [line[3:] for line in read("/proc/self/cgroup").splitlines() if line.startswith("0::")]
+    mounted = mounts(read_whole("/proc/self/mountinfo"))
     return Facts(
         python=sys.version_info[:2],
         kernel=uname.release,
@@ -97,11 +95,10 @@ def look(*, core_path: str = CORE_PATH) -> Facts:
         max_user_namespaces=_number("/proc/sys/user/max_user_namespaces"),
         userns_clone=_number("/proc/sys/kernel/unprivileged_userns_clone"),
         apparmor_userns=_number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
-        seccomp_actions=tuple(read("/proc/sys/kernel/seccomp/actions_avail").split()),
+        seccomp_actions=tuple(read_whole("/proc/sys/kernel/seccomp/actions_avail").split()),
         container=_container(),
         proc_masks=tuple(place for place, _kind, _options in mounted if place.startswith("/proc/")),
         cgroup2=next((place for place, kind, _options in mounted if kind == "cgroup2"), ""),
         cgroup1=tuple(options for _place, kind, options in mounted if kind == "cgroup"),
-        own_group=groups[0] if groups else "",
-        overlay="\toverlay\n" in read("/proc/filesystems"),
+        overlay="\toverlay\n" in read_whole("/proc/filesystems"),
     )

@@ -40,7 +40,7 @@ def prepare(
     host, recipe = survey(request, identity=identity, refused=fallbacks.unsupported, tools=tools, upper=upper), None
     if request.profile is not None:
         recipe = profile_file.load(request.profile)
-    offered = NONE if defer_cgroups else discover.offered(request, host)
+    offered = NONE if defer_cgroups else discover.cgroups_for(request, host)
     return host, resolve(request, host, cgroups=offered, streams_stdin=streams_stdin, recipe=recipe)
 
 

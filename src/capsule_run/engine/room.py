@@ -10,7 +10,7 @@ from __future__ import annotations
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import Value
 from capsule_run.cgroup import discover
-from capsule_run.cgroup.create import sweep_found
+from capsule_run.cgroup.create import sweep_discovered
 from capsule_run.engine import fallbacks, not_found, plan_cache, prefetch
 from capsule_run.engine.fallbacks import CGROUP_VERSION_2, LAUNCHER_LOST, RetryAttemptError, create_cgroups
 from capsule_run.engine.prepare import prepare
@@ -85,7 +85,7 @@ class Room:
         :raises RetryAttemptError: this host does not support an optional mechanism of the plan.
         """
         keeps_plans = kept() is not None  # the first command of a process, mostly the only one, needs no cache
-        defers_cgroups = not keeps_plans and discover.can_wait(request)  # find them while the room is built
+        defers_cgroups = not keeps_plans and discover.can_be_deferred(request)  # find them while the room is built
         identity = identify()
         _send_preamble(request, launcher, cgroups, identity, defers_cgroups=defers_cgroups)
         policy, room_steps = (keeps_plans and _cached(request, identity, streams_stdin=streams_stdin)) or (
@@ -93,7 +93,7 @@ class Room:
             None,
         )
         if disk_layer is not None:
-            disk_layer.lay(policy)
+            disk_layer.create_entries(policy)
         exchange = transfer.Exchange(policy) if policy.transfer.deliveries else None
         try:
             if room_steps is None:
@@ -153,7 +153,7 @@ class Room:
         """Wait for the report; return it, and two samples of the host's load if the run was long enough to take them."""
         prefetch.load(prefetch.WHILE_THE_COMMAND_RUNS)
         isolation.filter_hash(_filter_program(plan))  # computed now, and kept for `isolation.attest`
-        sweep_found()
+        sweep_discovered()
         message = early_report or (self._exchange.ready(self._launcher) if self._exchange else b"")
         before = after = None
         if not short:

@@ -1,4 +1,4 @@
-"""Look at this host: paths, identity, tools, secrets, load.
+"""Read facts about this host: paths, identity, tools, secrets, load.
 
 Reads the system and never changes it. Read first: `survey`.
 """

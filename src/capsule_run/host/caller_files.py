@@ -1,10 +1,10 @@
-"""Paths of the host that the caller names, opened for reading or writing: the only place where that is done.
+"""Open the host's files that the caller names, for reading or writing. No other module does.
 
-Rank 2. An earlier run with a writable share may have left a symbolic link, a FIFO or a hard link where the caller's next run
-reads or writes. So a path is opened component by component, through descriptors; a link is followed only if nobody but root
-can have made it (`links`, the rule of bind sources); and what is opened for its content is a plain file, which is found out
-without opening it. Directories of a layer or a tree to write into are the business of `outlet` and `treewalk`.
-docs/decisions/links-in-sources.md says why, docs/files.md what users see.
+An earlier run with a writable share may have left a symbolic link, a FIFO or a hard link where the caller's next run reads
+or writes. So a path is opened component by component through descriptors; a link is followed only if only root can have
+created it (`path_resolution.possible_author`, the rule of bind sources); and content is read from plain files only, which
+is checked before the file is opened. Trees to write into are the task of `workspace.export` and `tree_walk`.
+Reasons: docs/decisions/links-in-sources.md. For users: docs/files.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-PATIENCE_S = 10.0  # between two pieces of what comes through a pipe of the caller's
+PATIENCE_S = 10.0  # the longest wait for more data from a pipe of the caller's
 _KINDS = {
     S_IFIFO: "a FIFO", S_IFSOCK: "a socket", S_IFCHR: "a device", S_IFBLK: "a device", S_IFDIR: "a directory",
     S_IFLNK: "a symbolic link",
@@ -37,7 +37,7 @@ _NUMBERED = ("/dev/fd/", "/proc/self/fd/")
 
 
 class RefusedPathError(OSError):
-    """A path that the kernel would open and we do not: `strerror` says why, and `hint` what to write instead."""
+    """A path that the kernel would open and we do not. `strerror` says why, `hint` what to write instead."""
 
     def __init__(self, number: int, why: str, path: str, hint: str | None = None) -> None:
         super().__init__(number, why, path)
@@ -45,26 +45,26 @@ class RefusedPathError(OSError):
 
 
 def reason_of(error: OSError) -> tuple[str, str | None]:
-    """Why a path was not opened, as the end of a sentence, and a hint if there is one."""
+    """Return why a path was not opened, as the end of a sentence, and a hint or None."""
     if isinstance(error, RefusedPathError):
         return error.strerror or "", error.hint
     return (posix.strerror(error.errno).lower() if error.errno else str(error)), None
 
 
 def resolve(path: str) -> str:
-    """The absolute path without links. Raises RefusedPathError for a link that somebody else than root can have made."""
+    """Return the absolute path without links. Raises RefusedPathError for a link that not only root can have created."""
     absolute = path if path.startswith("/") else f"{posix.getcwd()}/{path}"
     real, links = path_resolution.real_and_links(path_resolution.join("/", absolute))
     if links:
         for link, _target in links:
-            if who := path_resolution.maker(link):
+            if who := path_resolution.possible_author(link):
                 why = f"it contains the symbolic link `{link}` to `{real}`, and {who}"
                 raise RefusedPathError(ELOOP, why, path, f"name `{real}` itself if that is the intended path")
     return real
 
 
 def _descend(real: str, *, make: bool) -> int:
-    """A descriptor (O_PATH) of the directory at a path without links. The caller closes it."""
+    """Open (O_PATH) the directory at a path without links. The caller closes the descriptor."""
     at = posix.open("/", _DIRECTORY)
     for name in real.split("/"):
         if not name:
@@ -86,12 +86,12 @@ def _descend(real: str, *, make: bool) -> int:
 def _make_directory(name: str, parent: int) -> None:
     try:
         posix.mkdir(name, 0o755, dir_fd=parent)
-    except FileExistsError:  # somebody else was faster; what it is, opening it tells
+    except FileExistsError:  # created meanwhile; opening it checks that it is a directory
         pass
 
 
 def open_directory(path: str, *, make: bool = False) -> int:
-    """A descriptor of a directory; with `make` it is made, with its parents, if it is missing. Raises OSError."""
+    """Open a directory; with `make`, create it and its parents if missing. The caller closes it. Raises OSError."""
     own = _descend(resolve(path), make=make)
     try:
         return posix.open(".", path_resolution.DIRECTORY_FLAGS, dir_fd=own)
@@ -100,16 +100,15 @@ def open_directory(path: str, *, make: bool = False) -> int:
 
 
 def open_plain(path: str) -> int:
-    """A descriptor to read a plain file from. Raises OSError; it cannot block, nor touch a device."""
+    """Open a plain file for reading; never blocks and never opens a device. The caller closes it. Raises OSError."""
     with Place(path) as place:
         return place.open(_READ)
 
 
 def callers_descriptor(path: str) -> int | None:
-    """The number of an open descriptor that the caller itself passed on, if the path is a name of such.
+    """Return the number of an inherited descriptor if the path names one (`/dev/stdin`, a shell's `<(...)`), else None.
 
-    These names are links that belong to the kernel and lead to what the caller chose: `/dev/stdin`, `<(...)` of a shell.
-    Ours are closed at exec, those of the caller are not. Raises RefusedPathError for a number that is not the caller's.
+    Raises RefusedPathError for a descriptor of our own; ours are close-on-exec, the caller's are not.
     """
     number = _DESCRIPTORS.get(path, -1)
     for start in _NUMBERED:
@@ -128,16 +127,16 @@ def callers_descriptor(path: str) -> int | None:
 
 
 def read(path: str, most: int) -> bytes:
-    """The content of a plain file, or what comes through a descriptor of the caller's, at most `most` bytes and one.
+    """Read a plain file or an inherited descriptor: at most `most` + 1 bytes, so that the caller sees an excess.
 
-    Raises OSError, ETIMEDOUT if nothing comes through a pipe for PATIENCE_S.
+    Raises OSError, ETIMEDOUT if a pipe has no data for PATIENCE_S.
     """
     number = callers_descriptor(path)
     return _content(open_plain(path) if number is None else posix.dup(number), most)
 
 
 def _content(fd: int, most: int) -> bytes:
-    """What a descriptor gives, at most `most` bytes and one; closes it."""
+    """Read at most `most` + 1 bytes from a descriptor, and close it."""
     try:
         waits = not S_ISREG(posix.fstat(fd).st_mode)
         poll = select.poll()
@@ -157,7 +156,7 @@ def _content(fd: int, most: int) -> bytes:
 
 
 class Place:
-    """Where one file lies or will lie: its directory, open, and its name in it. A context manager."""
+    """The place of one file: its open directory and its name. A context manager that closes the directory."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -172,8 +171,8 @@ class Place:
     def __exit__(self, *_error: object) -> None:
         posix.close(self.directory)
 
-    def look(self) -> posix.stat_result | None:
-        """What is there, None for nothing. Raises RefusedPathError if it is no plain file."""
+    def stat(self) -> posix.stat_result | None:
+        """Return the status of the file, or None if there is none. Raises RefusedPathError if it is not a plain file."""
         try:
             seen = posix.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
         except FileNotFoundError:
@@ -187,7 +186,7 @@ class Place:
             raise RefusedPathError(EINVAL, f"it is {kind}, not a plain file", self._path)
 
     def open(self, flags: int) -> int:
-        """Open the plain file that is there. What it is, is asked of the very object that is then opened."""
+        """Open the plain file. The check and the open use the same object, through a descriptor."""
         own = posix.open(self.name, _OBJECT, dir_fd=self.directory)
         try:
             self._check(posix.fstat(own))
@@ -196,11 +195,11 @@ class Place:
             posix.close(own)
 
     def read(self, most: int) -> bytes:
-        """The content of the plain file that is there, at most `most` bytes and one. Raises OSError."""
+        """Read at most `most` + 1 bytes of the plain file. Raises OSError."""
         return _content(self.open(_READ), most)
 
     def open_to_append(self, mode: int) -> int:
-        """Open the file to write at its end, or make it. Raises RefusedPathError for one that may be another's."""
+        """Open the file for appending, or create it. Raises RefusedPathError if it may belong to another user."""
         while True:
             try:
                 fd = self.open(_APPEND)
@@ -217,7 +216,7 @@ class Place:
             return fd
 
     def _check_is_ours(self, seen: posix.stat_result) -> None:
-        """Written to in place, a second name would be written to as well, and another's file would be read by them."""
+        """Raise RefusedPathError for a file with hard links, all of which would be written to, or of another owner, who could read it."""
         if seen.st_nlink > 1:
             why = f"it has {seen.st_nlink} names (hard links), and all of them would be changed"
             raise RefusedPathError(EEXIST, why, self._path, "use a file with a single name")
@@ -229,11 +228,11 @@ class Place:
             )
 
     def replace(self, content: bytes, *, mode: int = 0o666) -> None:
-        """Put a file with this content there, whole or not at all. One that is there gives its mode, to root its owner.
+        """Replace or create the file, whole or not at all. An existing file keeps its mode and, if root writes, its owner.
 
-        A new one has `mode`, less the umask. Raises OSError; then what was there is as it was.
+        A new file has `mode`, less the umask. Raises OSError; then the file is unchanged.
         """
-        before = self.look()
+        before = self.stat()
 
         def fill(fd: int) -> None:
             write_all(fd, content)
@@ -242,23 +241,28 @@ class Place:
                     posix.fchown(fd, before.st_uid, before.st_gid)
                 posix.fchmod(fd, before.st_mode & 0o777)
 
-        write_beside(self.directory, self.name, fill, mode=mode)
+        replace_file(self.directory, self.name, fill, mode=mode)
 
 
 def write_all(fd: int, content: bytes) -> None:
-    """Write all of it to a file. Raises OSError."""
+    """Write all of `content`, and wait where a non-blocking descriptor is full. Raises OSError."""
     view = memoryview(content)
     while view:
-        view = view[posix.write(fd, view) :]
+        try:
+            view = view[posix.write(fd, view) :]
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(fd, select.POLLOUT)
+            poll.poll()
 
 
-def write_beside(directory: int, name: str, fill: Callable[[int], None], *, mode: int = 0o600) -> None:
-    """Make the file `name` in an open directory, in the place of whatever file or link is there.
+def replace_file(directory: int, name: str, fill: Callable[[int], None], *, mode: int = 0o600) -> None:
+    """Create the file `name` in an open directory, or replace a file or link of that name.
 
-    `fill` writes to a new file beside it, which is closed (so that a network or a quota can refuse) and then renamed onto
-    its place. Raises OSError, EISDIR for a directory in its place; then what was there is as it was.
+    `fill` writes to a temporary file, which is closed (a network or quota error appears at the close) and then renamed.
+    Raises OSError, EISDIR if `name` is a directory; then nothing is changed.
     """
-    temporary = _temporary()
+    temporary = _temporary_name()
     fd = posix.open(temporary, _NEW, mode, dir_fd=directory)
     try:
         try:
@@ -271,9 +275,9 @@ def write_beside(directory: int, name: str, fill: Callable[[int], None], *, mode
         raise
 
 
-def link_beside(directory: int, name: str, target: str) -> None:
-    """Make the symbolic link `name` in an open directory, as `write_beside` makes a file."""
-    temporary = _temporary()
+def replace_link(directory: int, name: str, target: str) -> None:
+    """Create or replace the symbolic link `name` in an open directory, as `replace_file` does for a file."""
+    temporary = _temporary_name()
     posix.symlink(target, temporary, dir_fd=directory)
     try:
         posix.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
@@ -282,12 +286,12 @@ def link_beside(directory: int, name: str, target: str) -> None:
         raise
 
 
-def _temporary() -> str:
+def _temporary_name() -> str:
     return f".capsule-{posix.urandom(8).hex()}"
 
 
 def _unlink_quietly(name: str, directory: int) -> None:
     try:
         posix.unlink(name, dir_fd=directory)
-    except OSError:  # the error that led here says more
+    except OSError:  # the first error is the one to report
         pass

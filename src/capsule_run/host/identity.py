@@ -1,6 +1,6 @@
-"""Which host ids the sandbox of a caller who is root gets: ones that no account owns (docs/decisions/static-ids.md).
+"""Choose the host ids of the sandbox if the caller is root: ids that no account owns (docs/decisions/static-ids.md).
 
-Rank 2. Imported only where root calls: an ordinary caller's sandbox has the caller's.
+Loaded only if the caller is root: an ordinary caller's sandbox held the caller's ids.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from capsule_run.host import system
 from capsule_run.host.system import KEPT_NS
 from capsule_run.model.host import Identity
 
-# Above every range that systemd's table of ids gives to accounts, dynamic users, containers and home directories.
+# Above all ranges that systemd assigns to accounts, dynamic users, containers and home directories.
 FREE_IDS_FROM, FREE_IDS = 0x70000000, 1 << 24
 CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN = 6, 7, 21
 
 
 class Ranges(Value):
-    """What this process may map, and what is taken."""
+    """The ids that this process may map, and those in use."""
 
-    seen_ns: int
-    capabilities: int
+    seen_ns: int  # monotonic time of the reading
+    capabilities: int  # effective, a bit set
     users: list[tuple[int, int, int]]
     groups: list[tuple[int, int, int]]
     accounts: str
     group_accounts: str
 
 
-# An account made meanwhile with one of 2^24 numbers far above all others: nobody's.
+# Kept for KEPT_NS: no account is created meanwhile with id_range of 2^24 numbers far above all others.
 _kept: list[Ranges] = []
 
 
@@ -52,11 +52,11 @@ def _ranges() -> Ranges:
 
 
 def _free_id(ranges: list[tuple[int, int, int]], accounts: str, taken: int) -> int:
-    """An id that no account owns, within what this user namespace maps."""
-    start, _outside, count = max(ranges, key=lambda one: one[2])
+    """Return an id that no account owns and that this user namespace maps. Raises CapsuleError E2001."""
+    start, _outside, count = max(ranges, key=lambda id_range: id_range[2])
     if start + count >= FREE_IDS_FROM + FREE_IDS:
         start, count = FREE_IDS_FROM, FREE_IDS
-    else:  # in a container: the upper half of what it has, below its `nobody`
+    else:  # in a container: the upper half of its range, below its `nobody`
         start, count = start + count // 2, count // 2 - 2
     for _ in range(100):
         candidate = start + int.from_bytes(posix.urandom(4), "little") % max(count, 1)
@@ -66,14 +66,14 @@ def _free_id(ranges: list[tuple[int, int, int]], accounts: str, taken: int) -> i
 
 
 def identity_of_root(gid: int) -> Identity:
-    """The host ids that the sandbox's root maps to, and whether the caller has the power to open mounts for it."""
+    """Choose the host ids of the sandbox, and check whether the caller may create mounts. Raises CapsuleError E2001."""
     ranges = _ranges()
-    has = ranges.capabilities
-    widest = min(max(one[2] for one in some) for some in (ranges.users, ranges.groups))
-    if has >> CAP_SETUID & 1 and has >> CAP_SETGID & 1 and widest > 1024:
+    held = ranges.capabilities
+    widest = min(max(id_range[2] for id_range in some) for some in (ranges.users, ranges.groups))
+    if held >> CAP_SETUID & 1 and held >> CAP_SETGID & 1 and widest > 1024:
         free = _free_id(ranges.users, ranges.accounts, -1)
         free_group = _free_id(ranges.groups, ranges.group_accounts, free)
-        privileged = bool(has >> CAP_SYS_ADMIN & 1)
+        privileged = bool(held >> CAP_SYS_ADMIN & 1)
         return Identity(uid=0, gid=gid, outside_uid=free, outside_gid=free_group, privileged=privileged)
     if any(inside == 0 and outside == 0 for inside, outside, _count in ranges.users):
         raise CapsuleError(

@@ -1,8 +1,6 @@
-"""Files in: what the host's files among them are, and the bytes of all of them on their way into the room.
+"""Check the input files of a request: read the status of those that are files of the host.
 
-Rank 2. The room's first process makes every file itself, on the sandbox's own file system and with the sandbox's own ids,
-of the bytes that come through one pipe; here nothing is written anywhere. Bytes of a host file go from it to the pipe in
-the kernel. Called by `host.survey.survey` and `runner`.
+Writes nothing. The sandbox's init creates the files from bytes that `workspace.copy_in` sends through a pipe.
 """
 
 from __future__ import annotations
@@ -21,18 +19,19 @@ if TYPE_CHECKING:
 DEFAULT_MODE = 0o644
 
 
-def look_at_files(files: tuple[InputFile, ...], directory: str) -> tuple[Delivery, ...]:
-    """What each file will be. Raises CapsuleError E2004 for a source that is missing, a link, or not a plain file."""
-    return tuple([_look(file, directory) for file in files])
+def stat_files(files: tuple[InputFile, ...], directory: str) -> tuple[Delivery, ...]:
+    """Describe each file. Raises CapsuleError E2004 for a source that is missing, a link, or not a plain file."""
+    return tuple([_stat_file(file, directory) for file in files])
 
 
 def unreadable(path: str, why: str, errno: int, *, hint: str | None = None) -> CapsuleError:
+    """Build the error of an input file that cannot be read."""
     return CapsuleError(
         "E2004", f"files: cannot read `{path}`: {why}", details={"path": path, "errno": errno}, hint=hint
     )
 
 
-def _look(file: InputFile, directory: str) -> Delivery:
+def _stat_file(file: InputFile, directory: str) -> Delivery:
     mode = DEFAULT_MODE if file.mode is None else file.mode
     if file.source is None:
         content = file.content or b""
@@ -55,7 +54,7 @@ def _look(file: InputFile, directory: str) -> Delivery:
 
 
 def open_plain(path: str) -> int:
-    """A descriptor of the caller's plain file at an absolute path (`hostfile`). Raises CapsuleError E2004."""
+    """Open a plain file of the caller's by its absolute path, for reading. The caller closes it. Raises CapsuleError E2004."""
     try:
         return caller_files.open_plain(path)
     except OSError as error:

@@ -1,9 +1,9 @@
-"""Which of the host's paths every sandbox shows or hides, and why. Data; read by `host`."""
+"""The host's paths that every sandbox shows or masks, and why. Data."""
 
 from __future__ import annotations
 
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-# What programs expect of the host in /etc. Nothing here names an account, a secret, a host or a machine.
+# What programs need in /etc. Nothing here reveals an account, a secret or the host's name.
 ETC_PATHS = (
     "/etc/ld.so.cache",
     "/etc/ssl/certs",
@@ -13,12 +13,12 @@ ETC_PATHS = (
     "/etc/alternatives",
     "/etc/fonts",
 )
-# Small tables that are copied, if everybody may read them: a file costs a third of a mount.
+# Small files that are copied if everybody may read them: a copy costs a third of a mount.
 ETC_COPIED = ("/etc/ssl/openssl.cnf", "/etc/services", "/etc/protocols", "/etc/timezone")
-# Git refuses a repository that belongs to somebody else than its user, against programs that it would start there: inside,
-# nothing runs with more right than the repository's own. It also wants to know who commits.
+# Git rejects a repository of another owner, because it would run that owner's hooks; inside, nothing runs with more privilege
+# than the repository's files have. Git also needs an author to commit.
 GITCONFIG = "[safe]\n\tdirectory = *\n[user]\n\tname = user\n\temail = user@capsule\n"
-# Hidden in /proc beside its being read-only: an OCI container's list, and what tells of the host or its keys.
+# Masked in /proc, which is also read-only: the list of OCI containers, and what reveals the host or its keys.
 PROC_MASKED = (
     "acpi",
     "asound",
@@ -44,7 +44,7 @@ PROC_MASKED = (
     "timer_stats",
     "vmallocinfo",
 )
-# The masked paths of an OCI container, as container engines set them.
+# The masked paths of OCI containers, as container engines set them.
 OCI_MASKED = (
     "acpi",
     "asound",

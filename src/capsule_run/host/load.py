@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import posix
 import time
 
+from capsule_run.host.system import read
 from capsule_run.model.report import Sample
 
 TYPE_CHECKING = False
@@ -17,19 +17,13 @@ PATIENCE_S = 0.02
 
 def _read(path: str) -> str:
     try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
-    except OSError:
+        return read(path)
+    except OSError:  # no free descriptor: the sample is not worth the run
         return ""
-    try:
-        return posix.read(fd, 4096).decode("ascii", "replace")
-    except OSError:  # pressure that is switched off cannot be read
-        return ""
-    finally:
-        posix.close(fd)
 
 
 def sample() -> Sample:
-    """The counters now."""
+    """Read the counters now."""
     stat = _read("/proc/stat").split("\n")
     first = stat[0].split()
     waited = {}
@@ -46,5 +40,5 @@ def sample() -> Sample:
 
 
 def begin(core: Launcher) -> Sample | None:
-    """Wait a moment for the report; a sample if it is not there by then, since the run lasts, or None."""
+    """Wait at most PATIENCE_S for the report. Return None if it came, else a sample: the run is long enough to need one."""
     return None if core.wait_readable(PATIENCE_S) else sample()

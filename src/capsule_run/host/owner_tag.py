@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import posix
 
-from capsule_run.host.system import read_ascii
+from capsule_run.host.system import read_whole
 
 PREFIX = "capsule-"
 
 
-# ---- making ----
-
-
 def _start_time(pid: str) -> str:
-    return next(iter(read_ascii(f"/proc/{pid}/stat").rpartition(")")[2].split()[19:20]), "")
+    return next(iter(read_whole(f"/proc/{pid}/stat").rpartition(")")[2].split()[19:20]), "")
 
 
 def _namespace() -> str:
@@ -24,7 +21,7 @@ _owner: dict[int, str] = {}
 
 
 def own_name() -> str:
-    """A name that says whose it is: pid namespace, pid and start time of this process, and a random part."""
+    """Return a new name with this process's pid namespace, pid and start time, and a random part."""
     pid = posix.getpid()
     if pid not in _owner:
         _owner.clear()
@@ -32,7 +29,7 @@ def own_name() -> str:
     return f"{_owner[pid]}-{posix.urandom(4).hex()}"
 
 
-def is_of_the_dead(name: str) -> bool:
-    """Whether a name is one of `own_name`, and of a process that is gone. One of another pid namespace cannot be told."""
+def has_dead_owner(name: str) -> bool:
+    """Return whether a name is from `own_name` of a process that is gone. False for other pid namespaces: unknown."""
     parts = name.removeprefix(PREFIX).split("-") if name.startswith(PREFIX) else []
     return len(parts) == 4 and parts[0] == _namespace() and parts[1].isdigit() and _start_time(parts[1]) != parts[2]

@@ -1,7 +1,7 @@
-"""Which symbolic links on the way to a path that the caller names may be followed.
+"""Resolve paths of the host, and decide which symbolic links in a path of the caller's may be followed.
 
-Rank 2: looks at the system. Imported only where there is such a link. docs/decisions/links-in-sources.md says why: an
-earlier run with a writable share may have put a link where the caller's next run looks (CVE-2024-42472).
+An earlier run with a writable share may have created a link where the caller's next run resolves a path (CVE-2024-42472):
+docs/decisions/links-in-sources.md. Also reads this process's environment variables.
 """
 
 from __future__ import annotations
@@ -13,69 +13,69 @@ from errno import EINVAL, ELOOP, ENOENT, ENOTDIR
 
 from capsule_run._base.lexical_paths import normal
 
-# Where root is the caller nothing is out of reach by its mode, so the place decides: these hold the system's own links.
-ROOTS_OWN = ("/", "/var")
+# If the caller is root, modes protect nothing, so the place decides: these directories hold the system's own links.
+ROOT_DIRECTORIES = ("/", "/var")
 
 
-def out_of_reach(link: str) -> bool:
-    """Whether only root can have made the link at `link`, and every directory on the way to it."""
-    return not maker(link)
+def only_root_can_create(link: str) -> bool:
+    """Return whether only root can have created the link, and every directory above it."""
+    return not possible_author(link)
 
 
-def maker(link: str) -> str:
-    """Who besides root can have made the link at `link`, as half a sentence; an empty string if nobody.
+def possible_author(link: str) -> str:
+    """Say who besides root can have created the link, as half a sentence; "" if nobody.
 
-    A run writes as the caller; for root, through an id map, as whoever owns what it shared.
+    A run writes as the caller; if the caller is root, as the owner of what was shared, through an id map.
     """
     parent = link.rpartition("/")[0] or "/"
     if posix.geteuid() == 0:
-        if parent in ROOTS_OWN:
+        if parent in ROOT_DIRECTORIES:
             return ""
         return "an earlier run may have made it: runs by root write as the owner of a shared path"
     try:
         owner = posix.lstat(link).st_uid
         if owner:
             return f"an earlier run may have made it: it belongs to user {owner}"
-        place = next((place for place in _upwards(parent) if not _is_roots(place)), "")
+        place = next((place for place in _with_parents(parent) if not _only_root_can_replace(place)), "")
     except OSError:
         return "it was changed during setup"
     return f"another user than root may have made it: `{place}` is not writable by root alone" if place else ""
 
 
-def _upwards(path: str) -> list[str]:
-    """The directory and all above it."""
+def _with_parents(path: str) -> list[str]:
+    """Return the directory and all above it."""
     names = path.split("/")[1:] if path != "/" else []
     return ["/", *("/" + "/".join(names[: at + 1]) for at in range(len(names)))]
 
 
-def _is_roots(directory: str) -> bool:
-    """Root's, and in it nobody else can put another thing in the place of one of root's (in a sticky one nobody can)."""
+def _only_root_can_replace(directory: str) -> bool:
+    """Return whether root owns the directory and nobody else can replace its entries (in a sticky one, nobody can)."""
     seen = posix.stat(directory)
     return seen.st_uid == 0 and (not seen.st_mode & 0o022 or bool(seen.st_mode & S_ISVTX))
 
 
-MOST_LINKS = 40  # path_resolution(7)
-# For opening by name what somebody may have prepared: no link is followed, and nothing is waited for.
+MAX_LINKS = 40  # path_resolution(7)
+# For files that an attacker may have prepared: follow no link, never block.
 READ_FLAGS = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
-OUR_VARIABLES = "CAPSULE_RUN_"  # and the name of an option, see the module `variables`
+OUR_VARIABLES = "CAPSULE_RUN_"  # prefix; then the name of an option, see `engine.variables`
 DIRECTORY_FLAGS = READ_FLAGS | posix.O_DIRECTORY
 
 
 def join(directory: str, path: str) -> str:
-    """`path`, which is relative to `directory` unless it is absolute, in its shortest spelling; no link is looked at."""
+    """Return `path`, relative to `directory` unless absolute, in its shortest spelling; links are not resolved."""
     return normal(path if path.startswith("/") else f"{directory}/{path}")
 
 
 def real(path: str) -> str:
-    """The absolute path without any link. What does not exist is kept as it is written.
+    """Return the absolute path without links. Components that do not exist are kept.
 
-    Raises OSError ELOOP for more links than the kernel follows, and what readlink(2) answers for a link that it refuses.
+    Raises OSError: ELOOP for more links than the kernel follows, else the error of readlink(2).
     """
     return real_and_links(path)[0]
 
 
 def real_and_links(path: str) -> tuple[str, list[tuple[str, str]]]:
-    """`real`, and each link on the way to it: where it is, by its real path, and what it says."""
+    """Return what `real` does, and each link that was followed: its real path and its target."""
     left, done = path.split("/")[::-1], ""
     links: list[tuple[str, str]] = []
     while left:
@@ -93,7 +93,7 @@ def real_and_links(path: str) -> tuple[str, list[tuple[str, str]]]:
             done = f"{done}/{part}"
             continue
         links.append((f"{done}/{part}", target))
-        if len(links) > MOST_LINKS:
+        if len(links) > MAX_LINKS:
             raise OSError(ELOOP, posix.strerror(ELOOP), path)
         if target.startswith("/"):
             done = ""
@@ -102,7 +102,7 @@ def real_and_links(path: str) -> tuple[str, list[tuple[str, str]]]:
 
 
 def exists(path: str, *, follow: bool = True) -> bool:
-    """Whether there is something at `path`; without `follow`, also a link that leads nowhere."""
+    """Return whether `path` exists; without `follow`, a dangling link counts."""
     try:
         posix.stat(path, follow_symlinks=follow)
     except OSError:
@@ -111,7 +111,7 @@ def exists(path: str, *, follow: bool = True) -> bool:
 
 
 def is_directory(path: str) -> bool:
-    """Whether `path` leads to a directory."""
+    """Return whether `path` is a directory, or a link to one."""
     try:
         return S_ISDIR(posix.stat(path).st_mode)
     except OSError:
@@ -119,7 +119,7 @@ def is_directory(path: str) -> bool:
 
 
 def is_executable(path: str) -> bool:
-    """Whether `path` is a file that the caller may execute."""
+    """Return whether `path` is a plain file that the caller may execute."""
     try:
         plain = S_ISREG(posix.stat(path).st_mode)
     except OSError:
@@ -128,7 +128,7 @@ def is_executable(path: str) -> bool:
 
 
 def environment(name: str) -> str:
-    """A variable of this process, empty where it is not set: as the program has changed it, if it has loaded `os`."""
+    """Return an environment variable, "" if unset. Changes by the program are seen only through `os`, so use it if loaded."""
     os = sys.modules.get("os")
     if os is not None:
         found: str = os.environ.get(name, "")
@@ -137,7 +137,7 @@ def environment(name: str) -> str:
 
 
 def variables(prefix: str = OUR_VARIABLES) -> dict[str, str]:
-    """The variables of this process whose names begin so, as `environment` reads them."""
+    """Return the environment variables whose names begin with `prefix`, read as in `environment`."""
     os = sys.modules.get("os")
     if os is not None:
         return {name: text for name, text in os.environ.items() if name.startswith(prefix)}

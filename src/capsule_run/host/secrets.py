@@ -1,6 +1,6 @@
-"""Secrets in directories that a request shares: found by their names, and where others of these names could appear.
+"""Find secrets in directories that a request shares, by their names, and the places where such names could appear later.
 
-Rank 2: looks at the host, decides nothing but by name. Called by `host.survey.survey` for what the request shares.
+Called by `survey` for what the request shares.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from capsule_run.model.host import Source
 
 
-_NAMES: dict[str, list[str]] = {}  # by the first part of their paths
+_NAMES: dict[str, list[str]] = {}  # the paths in SECRETS, by their first component
 for _name in SECRETS:
     _NAMES.setdefault(_name.partition("/")[0], []).append(_name)
-_SMALL = 4096  # bytes of a directory that has few names, on every file system
-_MOST_LINKS = 40
-_MOST_MOUNTS = 1 << 24  # bytes of the kernel's list of mounts
-_MADE = S_IFDIR | 0o755  # the mode of a directory that the host does not have
+_SMALL_DIRECTORY = 4096  # the size of a directory with few names is at most this, on every file system
+_MAX_LINKS = 40
+_MAX_MOUNTS = 1 << 24  # bytes of the list of mounts
+_ASSUMED_MODE = S_IFDIR | 0o755  # assumed for a directory that does not exist
 
 
 def secrets_in(sources: Iterable[Source], unmask: tuple[str, ...]) -> dict[str, Secrets]:
-    """By the path of each shared directory: what is to be masked in it."""
+    """Return what to mask in each shared directory, by its path."""
     directories = [source.path for source in sources if source.is_directory and not source.error]
-    mounts = read("/proc/thread-self/mountinfo", _MOST_MOUNTS) if directories else ""
+    mounts = read("/proc/thread-self/mountinfo", _MAX_MOUNTS) if directories else ""
     return {path: _Search(path, unmask).secrets(has_mounts=_has_mounts(path, mounts)) for path in directories}
 
 
 def _has_mounts(directory: str, mounts: str) -> bool:
-    """Whether something is mounted beneath it, by the kernel's list; also where that cannot be known."""
+    """Return whether something is mounted beneath the directory; True if the list of mounts is unavailable."""
     plain = directory.rstrip("/")
     for letter, octal in (("\\", "134"), (" ", "040"), ("\t", "011"), ("\n", "012")):
         plain = plain.replace(letter, f"\\{octal}")
@@ -46,12 +46,9 @@ def _has_mounts(directory: str, mounts: str) -> bool:
 
 
 def _listed(directory: str) -> frozenset[str] | None:
-    """The names in a small directory, whatever their case, since there are directories in which that does not matter.
-
-    None for one that would take long to read, or may not be.
-    """
+    """Return the casefolded names in a small directory (some file systems ignore case), or None if large or unreadable."""
     try:
-        if posix.stat(directory).st_size <= _SMALL:
+        if posix.stat(directory).st_size <= _SMALL_DIRECTORY:
             return frozenset([name.casefold() for name in posix.listdir(directory)])
     except OSError:
         pass
@@ -59,33 +56,31 @@ def _listed(directory: str) -> frozenset[str] | None:
 
 
 class _Search:
-    """One walk along each name of the table, through the links on its way as far as they stay in the directory.
+    """The search in one directory: follows each path of SECRETS, through links as long as they stay in the directory.
 
-    All places are relative to the directory.
+    All paths that it keeps are relative to the directory.
     """
 
     def __init__(self, directory: str, unmask: tuple[str, ...]) -> None:
         self._directory, self._unmask = directory, unmask
         self._listed = _listed(directory)
-        self._modes: dict[str, int] = {}  # of what was looked at; 0: nothing is there
+        self._modes: dict[str, int] = {}  # by path; 0: nothing is there
         self._found: dict[str, bool] = {}
         self._absent: dict[str, None] = {}
         self._links: dict[str, str] = {}
         self._directories: dict[str, int] = {}
 
     def secrets(self, *, has_mounts: bool) -> Secrets:
-        """Walk along all names."""
+        """Search all names."""
         shown = [name.partition("/")[0] for name in self._unmask]
         for top, names in _NAMES.items():
             if self._listed is not None and top not in shown and top.casefold() not in self._listed:
-                self._absent[top] = None  # most are: no need to walk
+                self._absent[top] = None  # the usual case, without a system call
                 continue
             for name in names:
                 if name not in self._unmask:
                     self._walk(name)
-        inner = tuple(
-            [f"{place}/" for place in self._found]
-        )  # what lies in a directory that is masked needs nothing more
+        inner = tuple([f"{place}/" for place in self._found])  # a masked directory hides what is in it
         return Secrets(
             found=tuple([one for one in self._found.items() if not one[0].startswith(inner)]),
             absent=tuple([place for place in self._absent if not place.startswith(inner)]),
@@ -98,8 +93,8 @@ class _Search:
     def _own_mode(self) -> int:
         try:
             return S_IMODE(posix.stat(self._directory).st_mode)
-        except OSError:  # gone meanwhile: the core will say so
-            return S_IMODE(_MADE)
+        except OSError:  # removed meanwhile: the launcher reports it
+            return S_IMODE(_ASSUMED_MODE)
 
     def _mode(self, place: str) -> int:
         if place not in self._modes:
@@ -126,14 +121,14 @@ class _Search:
             place = f"{at}/{part}" if at else part
             mode = self._mode(place)
             if not mode and left and any(within(f"/{shown}", f"/{place}") for shown in self._unmask):
-                mode = _MADE  # what is shown by name may appear in it
+                mode = _ASSUMED_MODE  # an unmasked path may appear in it
             if not mode:
                 self._absent[place] = None
                 return
             if S_ISLNK(mode):
                 links += 1
                 rest = self._follow(place)
-                if rest is None or links > _MOST_LINKS:
+                if rest is None or links > _MAX_LINKS:
                     return
                 if rest.startswith("/"):
                     at = ""
@@ -148,7 +143,7 @@ class _Search:
                 return
 
     def _follow(self, place: str) -> str | None:
-        """Where a link leads: relative to where it lies, or behind a `/` to the directory. None: nowhere inside."""
+        """Return a link's target, relative to the link or, with a leading `/`, to the directory; None if outside."""
         try:
             target = posix.readlink(f"{self._directory}/{place}")
             self._links[place] = target

@@ -1,7 +1,7 @@
-"""The private copy of a small directory, for a workspace that no overlay can make writable.
+"""List a small directory for a private copy, for a workspace that no overlay can make writable.
 
-Rank 2: looks at the directory through descriptors and follows no link; what is copied goes the way of input files
-(`delivery`). Bounded: past its limits there is no copy, and the caller decides on something else.
+Reads through descriptors and follows no link; the files are sent like input files. A directory that exceeds the limits is
+not copied, and the caller chooses another mechanism.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from capsule_run.model.host import Source
 
 
-MOST_BYTES, MOST_ENTRIES = 64 << 20, 2000
-MOST_DEPTH, MOST_PATH_BYTES = 64, 2048  # what is made of it is made by its path, beneath another one
+MAX_BYTES, MOST_ENTRIES = 64 << 20, 2000
+MOST_DEPTH, MOST_PATH_BYTES = 64, 2048  # entries are created by path, beneath another directory
 _PAGE = 4096
 
 
-class _Copying:
+class _Listing:
+    """The entries to copy, and how much of the limits is left."""
+
     def __init__(self, source: Source, most_bytes: int) -> None:
         self._source, self._left, self._entries = source, most_bytes, MOST_ENTRIES
         self.directories: list[tuple[str, int]] = []
@@ -31,7 +33,7 @@ class _Copying:
         self.files: list[Delivery] = []
 
     def walk(self, root: int) -> bool:
-        """Whether all of it is within the limits."""
+        """List the tree beneath the open directory `root`. Return False if it exceeds the limits."""
         with TreeCursor(root) as place:
             levels = [("", self._names(place.fd))]
             while levels:
@@ -44,14 +46,14 @@ class _Copying:
                         place.leave()
                     continue
                 name = names.pop()
-                if not self._take(place, name, prefix + name):
+                if not self._add(place, name, prefix + name):
                     return False
                 if place.depth == len(levels):
                     levels.append((f"{prefix}{name}/", self._names(place.fd)))
         return True
 
     def _names(self, directory: int) -> list[str]:
-        """The names in a directory, as many as there may still be, and one."""
+        """Return the names in a directory, at most one more than the limit allows."""
         names = []
         with posix.scandir(directory) as entries:
             for entry in entries:
@@ -61,8 +63,8 @@ class _Copying:
                     break
         return names[::-1]
 
-    def _take(self, place: TreeCursor, name: str, path: str) -> bool:
-        """Note one thing down, and go into it if it is a directory. Whether it is within the limits."""
+    def _add(self, place: TreeCursor, name: str, path: str) -> bool:
+        """Add one entry, and enter it if it is a directory. Return False if it exceeds the limits."""
         seen = posix.stat(name, dir_fd=place.fd, follow_symlinks=False)
         if S_ISLNK(seen.st_mode):
             self.links.append((path, posix.readlink(name, dir_fd=place.fd)))
@@ -91,18 +93,18 @@ class _Copying:
 
 
 def copy_of(source: Source, most_bytes: int) -> Copy | None:
-    """What a private copy of `source` consists of, or None where it is too large or changes while it is looked at."""
-    copying = _Copying(source, min(most_bytes, MOST_BYTES))
+    """Return the entries of a private copy of `source`, or None if it is too large or changes meanwhile."""
+    listing = _Listing(source, min(most_bytes, MAX_BYTES))
     try:
         fd = posix.open(source.path, DIRECTORY_FLAGS)
     except OSError:
         return None
     try:
         seen = posix.fstat(fd)
-        if (seen.st_dev, seen.st_ino) != (source.device, source.inode) or not copying.walk(fd):
+        if (seen.st_dev, seen.st_ino) != (source.device, source.inode) or not listing.walk(fd):
             return None
     except OSError:
         return None
     finally:
         posix.close(fd)
-    return Copy(directories=tuple(copying.directories), links=tuple(copying.links), files=tuple(copying.files))
+    return Copy(directories=tuple(listing.directories), links=tuple(listing.links), files=tuple(listing.files))

@@ -61,7 +61,7 @@ def look(path: str, *, directory: str | None = None) -> Source:
             real, links = path_resolution.real_and_links(plain)
         except OSError as error:  # a magic link of /proc, or a path that changes under our eyes
             return _unseen(path, plain, error.errno or ELOOP)
-        if links and not all(path_resolution.out_of_reach(link) for link, _target in links):
+        if links and not all(path_resolution.only_root_can_create(link) for link, _target in links):
             return _unseen(path, real, ELOOP)
         try:
             seen = posix.stat(real)
@@ -266,7 +266,7 @@ def survey(
         secrets = host_secrets.secrets_in(asked.values(), request.isolation.unmask)
     deliveries: tuple[Delivery, ...] = ()
     if request.files:
-        deliveries = input_files.look_at_files(request.files, directory)
+        deliveries = input_files.stat_files(request.files, directory)
     overlay = "overlay" not in refused and static.kernel >= (5, 11)
     if upper is not None and f"overlay:{upper.source.device}" in refused:
         overlay = False

@@ -1,6 +1,7 @@
-"""What no request changes: the system's own files and links, this process's ids, and the Python that we run on.
+"""Read facts that no request changes: the system's files and links, this process's ids, and the Python that we run on.
 
-Rank 2: reads the system, decides nothing, changes nothing. Called by `host`, which keeps the answers for a second.
+Decides nothing and changes nothing. Called by `survey`, which keeps the answers for a second. `read` and `read_bytes` are the
+only readers of small files whose path is not the caller's; for those see `caller_files`.
 """
 
 from __future__ import annotations
@@ -14,33 +15,49 @@ from capsule_run._base.lexical_paths import trees_of, within
 from capsule_run.host import path_resolution
 from capsule_run.host.known_paths import GITCONFIG, OCI_MASKED, PROC_MASKED
 
-KEPT_NS = 1_000_000_000  # facts of the host are asked again after a second
-_AT_A_TIME = 1 << 13  # bytes; more would be memory that Python takes and gives back for each small file
+KEPT_NS = 1_000_000_000  # how long facts about the host are kept
+_READ = posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
+_AT_A_TIME = 1 << 13  # bytes; a larger buffer is allocated and freed for each small file
 SYSTEM_LINKS = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 
 
-def read(path: str, limit: int = 1 << 16) -> str:
-    """The first `limit` bytes of a file, as text; empty where it cannot be read. Raises OSError without descriptors."""
+def read_bytes(path: str, limit: int, *, follow: bool = True) -> bytes:
+    """Read the first `limit` bytes of a file of the host; return b"" if it cannot be read. Waits for nobody.
+
+    :param follow: whether a symbolic link at `path` is followed.
+
+    Raises OSError if this process or the host has no free descriptor: an empty answer would be a false fact.
+    """
     try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)  # a FIFO must not block us
+        fd = posix.open(path, _READ if follow else _READ | posix.O_NOFOLLOW)
     except OSError as error:
         if error.errno in (ENFILE, EMFILE):
             raise
-        return ""
+        return b""
     try:
         parts = []
         while limit > 0 and (part := posix.read(fd, min(limit, _AT_A_TIME))):
             parts.append(part)
             limit -= len(part)
-        return b"".join(parts).decode("utf-8", "surrogateescape")
+        return b"".join(parts)
     except OSError:
-        return ""
+        return b""
     finally:
         posix.close(fd)
 
 
+def read(path: str, limit: int = 1 << 16) -> str:
+    """Read the first `limit` bytes of a file of the host as text, as `read_bytes` does."""
+    return read_bytes(path, limit).decode("utf-8", "surrogateescape")
+
+
+def read_whole(path: str) -> str:
+    """Read a file of the kernel's that can be long, such as a list of mounts, as `read` does."""
+    return read(path, 1 << 24)
+
+
 def kernel_version(release: str) -> tuple[int, int]:
-    """The first two numbers of a kernel's release, `6.8.0-45-generic` or `6.1-rc2`."""
+    """Parse the first two numbers of a kernel release such as `6.8.0-45-generic` or `6.1-rc2`."""
     major, _dot, rest = release.partition(".")
     digits = ""
     for letter in rest:
@@ -51,31 +68,33 @@ def kernel_version(release: str) -> tuple[int, int]:
 
 
 def kernel() -> tuple[int, int]:
-    """The first two numbers of this kernel's release."""
+    """Return the first two numbers of this kernel's release."""
     return kernel_version(posix.uname().release)
 
 
 def capabilities() -> int:
+    """Return the effective capabilities of this process as a bit set."""
     _before, _name, rest = read("/proc/self/status").partition("\nCapEff:")
     return int(rest.partition("\n")[0] or "0", 16)
 
 
 def id_ranges(file: str) -> list[tuple[int, int, int]]:
+    """Parse an id map of /proc: for each range the first id inside, the first id outside, and the count."""
     return [
         (int(inside), int(outside), int(count)) for inside, outside, count in map(str.split, read(file).splitlines())
     ]
 
 
 def python(home: str) -> tuple[str, tuple[str, ...], tuple[tuple[str, str], ...]]:
-    """The interpreter that runs us, the trees it needs that lie outside /usr, and the links on the way to them."""
+    """Return the interpreter that runs us, the trees that it needs outside /usr, and the symbolic links on the paths to them."""
     executable = sys.executable or "/usr/bin/python3"
     prefixes = [sys.prefix, sys.base_prefix]
     environment = executable.rpartition("/")[0].rpartition("/")[0]
-    if path_resolution.exists(f"{environment}/pyvenv.cfg"):  # under -S nobody has told sys.prefix
+    if path_resolution.exists(f"{environment}/pyvenv.cfg"):  # under -S, sys.prefix is not set for the environment
         prefixes.insert(0, environment)
     try:
         _real, links = path_resolution.real_and_links(executable)
-    except PermissionError:  # a caller that has laid down its rights since it was started: others' commands still run
+    except PermissionError:  # the caller has dropped privileges since it was started: other commands can still run
         return executable, (), ()
     trees: dict[str, None] = {}
     for prefix in dict.fromkeys(prefixes):
@@ -86,7 +105,7 @@ def python(home: str) -> tuple[str, tuple[str, ...], tuple[tuple[str, str], ...]
 
 
 def system_links() -> dict[str, str]:
-    """How /bin and its like are on this host: a link's target, or an empty string for a real directory."""
+    """Return for /bin and the like the target of the link, or "" for a real directory."""
     found = {}
     for name in SYSTEM_LINKS:
         try:
@@ -99,17 +118,17 @@ def system_links() -> dict[str, str]:
 
 
 def java_settings() -> list[str]:
-    """Debian's JDKs keep files in /etc that their tree links to."""
+    """Return the directories in /etc that the trees of Debian's JDKs link to."""
     try:
         homes = posix.listdir("/usr/lib/jvm")
     except FileNotFoundError:
         return []
-    # java-17-openjdk-amd64 keeps them in /etc/java-17-openjdk
+    # of java-17-openjdk-amd64 it is /etc/java-17-openjdk
     return sorted({f"/etc/{'-'.join(home.split('-')[:3])}" for home in homes if home.startswith("java-")})
 
 
 def localtime() -> str:
-    """Where /etc/localtime leads; an empty string where it is to be shown as the file that it is."""
+    """Return the target of /etc/localtime, or "" if it is not a link into /usr and is shown as a file."""
     try:
         target = path_resolution.join("/etc", posix.readlink("/etc/localtime"))
     except OSError:
@@ -118,10 +137,10 @@ def localtime() -> str:
 
 
 def proc_masked() -> tuple[tuple[str, bool], ...]:
-    """Which of the names to hide this kernel has, each with whether it is a directory.
+    """Return the names in /proc to mask that this kernel has, each with whether it is a directory.
 
-    A file that its mode keeps for root is out of reach already: the sandbox is nobody's root. A container's list is
-    masked all the same, for the day a kernel gets a mode wrong.
+    Files that only root may access are skipped, because the sandbox has no root of the host. The names that OCI containers
+    mask are masked always, in case a kernel sets a wrong mode.
     """
     found = []
     for name in PROC_MASKED:
@@ -135,9 +154,5 @@ def proc_masked() -> tuple[tuple[str, bool], ...]:
 
 
 def gitconfig() -> str:
-    """Git's settings for everybody, where there is git."""
+    """Return the system-wide git configuration of the sandbox, or "" without git."""
     return GITCONFIG if path_resolution.exists("/usr/bin/git") else ""
-
-
-def read_ascii(path: str) -> str:
-    return read(path, 1 << 24)

@@ -22,6 +22,7 @@ from capsule_run._base.lexical_paths import (
 )
 from capsule_run.host import path_resolution, version_managers
 from capsule_run.host.survey import caller_home, caller_path, current_directory, look
+from capsule_run.host.system import read_bytes
 from capsule_run.model.host import ToolMounts
 
 TYPE_CHECKING = False
@@ -41,19 +42,6 @@ MOST_STEPS = 8  # a script's interpreter that is a script, a base that has a bas
 SHARED_PLACES = ("/home", "/mnt", "/media", "/opt", "/srv", "/var", "/var/lib", "/tmp", "/var/tmp")
 
 
-def _first_bytes(path: str, size: int) -> bytes:
-    try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOFOLLOW)
-    except OSError:
-        return b""
-    try:
-        return posix.read(fd, size)
-    except OSError:
-        return b""
-    finally:
-        posix.close(fd)
-
-
 def _words(start: bytes) -> list[str]:
     """The words of a `#!` line that names an absolute path, else none."""
     words = start[2:].partition(b"\n")[0].decode("utf-8", "surrogateescape").split()
@@ -62,7 +50,7 @@ def _words(start: bytes) -> list[str]:
 
 def interpreter_of(script: str) -> str:
     """What the script's `#!` line names, or an empty string."""
-    return next(iter(_words(_first_bytes(script, 256))), "")
+    return next(iter(_words(read_bytes(script, 256, follow=False))), "")
 
 
 def _is_python(prefix: str) -> bool:
@@ -148,7 +136,7 @@ class _Search:
             if tree:
                 self.add(tree)
                 self.base_of(tree)
-        start = _first_bytes(real, 256)
+        start = read_bytes(real, 256, follow=False)
         if not self.is_shown(real):
             if not path_resolution.is_executable(real) or not start.startswith(PROGRAM_STARTS):
                 raise self.refusal(f"`{path}` is not a program that can be executed", path=real)
@@ -173,7 +161,7 @@ class _Search:
 
     def base_of(self, environment: str) -> None:
         """The Python that a virtual environment stands on, as its `pyvenv.cfg` names it."""
-        text = _first_bytes(f"{environment}/pyvenv.cfg", 1 << 16).decode("utf-8", "surrogateescape")
+        text = read_bytes(f"{environment}/pyvenv.cfg", 1 << 16, follow=False).decode("utf-8", "surrogateescape")
         lines = (line.partition("=") for line in text.splitlines())
         home = next((rest.strip() for name, _equals, rest in lines if name.strip() == "home"), "")
         if not home.startswith("/"):

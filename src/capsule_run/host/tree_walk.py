@@ -1,7 +1,7 @@
-"""Walking a tree of directories that somebody hostile has made, or changes meanwhile, however deep it is.
+"""Walk or delete a directory tree that an attacker has created, or changes meanwhile, at any depth.
 
-Rank 2: opens directories and nothing else. One descriptor is open at any depth, no path is ever long, and nothing recurses:
-going down opens a name, going up opens `..` and compares it with what was left. No link is followed.
+One descriptor is open at any depth, paths are one component long, and nothing recurses: entering opens a name, leaving opens
+`..` and compares it with the directory that was entered from. No link is followed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _identity(seen: posix.stat_result) -> tuple[int, int]:
 
 
 class TreeCursor:
-    """A place in the tree beneath the open directory `root`, which stays the caller's. A context manager."""
+    """A position in the tree beneath the open directory `root`, which the caller closes. A context manager."""
 
     def __init__(self, root: int) -> None:
         self.fd = posix.open(".", DIRECTORY_FLAGS, dir_fd=root)
@@ -33,13 +33,13 @@ class TreeCursor:
 
     @property
     def depth(self) -> int:
-        """How many directories lie between the root and this place."""
+        """The number of directories entered."""
         return len(self._above)
 
     def enter(self, name: str, *, device: int | None = None) -> None:
-        """Go into a directory of this place. Raises OSError, and then stays: ESTALE where `..` would not lead back.
+        """Enter a subdirectory. Raises OSError, and then stays: ESTALE if `..` does not lead back.
 
-        With `device` a directory on another one is EXDEV.
+        :param device: the only device allowed; EXDEV for a directory on another.
         """
         here = _identity(posix.fstat(self.fd))
         inner = posix.open(name, DIRECTORY_FLAGS, dir_fd=self.fd)
@@ -59,7 +59,7 @@ class TreeCursor:
         self._above.append(here)
 
     def leave(self) -> None:
-        """Go back up. Raises OSError ESTALE if somebody has moved the directory meanwhile; the walk is over then."""
+        """Return to the parent. Raises OSError ESTALE if the directory was moved meanwhile; then the walk cannot continue."""
         outer = posix.open("..", DIRECTORY_FLAGS, dir_fd=self.fd)
         if _identity(posix.fstat(outer)) != self._above.pop():
             posix.close(outer)
@@ -68,6 +68,7 @@ class TreeCursor:
         self.fd = outer
 
     def close(self) -> None:
+        """Close the descriptor. May be called twice."""
         if self.fd >= 0:
             posix.close(self.fd)
             self.fd = -1
@@ -80,10 +81,11 @@ class TreeCursor:
 
 
 def used_bytes(root: int, enough: int, *, stop: Callable[[], bool] = lambda: False) -> tuple[int, bool]:
-    """What the files of a tree take on the disk, counted until it is more than `enough`; and whether all could be seen.
+    """Sum the disk blocks of a tree, until the sum exceeds `enough`. Return the bytes and whether all entries were counted.
 
-    Its owner changes it meanwhile: what is gone is not counted, what cannot be entered makes the sum incomplete. So does
-    `stop`, which is asked after each thousand names whether the caller has something more important to do.
+    The tree may change meanwhile: removed entries are not counted; an unreadable directory makes the sum incomplete.
+
+    :param stop: called after every NAMES_AT_A_TIME names; the sum ends, incomplete, when it returns True.
     """
     used, whole, names = 0, True, 0
     try:
@@ -106,19 +108,19 @@ def used_bytes(root: int, enough: int, *, stop: Callable[[], bool] = lambda: Fal
                     if not S_ISDIR(seen.st_mode):
                         continue
                     place.enter(name)
-                except FileNotFoundError:  # gone meanwhile
+                except FileNotFoundError:  # removed meanwhile
                     continue
                 except OSError:
                     whole = False
                     continue
                 waiting.append(posix.listdir(place.fd))
-    except OSError:  # a directory was moved while it was looked into
+    except OSError:  # a directory was moved meanwhile
         return used, False
     return used, whole
 
 
 def _mount_of(directory: int) -> bytes:
-    """The number of the mount that an open directory lies in: two of one file system have one device, and two numbers."""
+    """Return the mount id of an open directory; two mounts of one file system share a device number but not this."""
     fd = posix.open(f"/proc/self/fdinfo/{directory}", posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         return posix.read(fd, 4096).partition(b"mnt_id:")[2].split(b"\n", 1)[0].strip()
@@ -127,9 +129,9 @@ def _mount_of(directory: int) -> bytes:
 
 
 def delete(name: str, parent: int) -> None:
-    """Delete a file, a link, or a directory with all that lies in it. What is gone already is no failure.
+    """Delete a file, a link, or a directory with its contents. Ignore what is already gone.
 
-    Raises OSError, EXDEV for another mount in it, of which nothing is deleted: who asked for the deletion did not see it.
+    Raises OSError; EXDEV if it contains another mount, whose contents are not deleted: the command did not see them.
     """
     try:
         posix.unlink(name, dir_fd=parent)

@@ -13,13 +13,14 @@ from capsule_run._base.errors import CapsuleError
 from capsule_run.host import path_resolution
 from capsule_run.host.system import read
 
+_MAX_BYTES = 4096  # of a file that names a version
 # Where a manager keeps `shims` and `versions`: the variable and the file that name the version.
 _VERSIONS = {
     "pyenv": ("PYENV_VERSION", ".python-version"),
     "rbenv": ("RBENV_VERSION", ".ruby-version"),
     "nodenv": ("NODENV_VERSION", ".node-version"),
 }
-_VERSION_FILE_BYTES = 4096  # read of a version file
+_MAX_BYTES = 4096  # read of a version file
 # Managers whose shims are links to one program, which would have to be asked.
 _ASKED = ("mise", "asdf", "volta-shim", "proto-shim")
 
@@ -70,13 +71,13 @@ def _wanted(manager: str, directory: str) -> list[str]:
         variable, file = _VERSIONS[kind]
         text = path_resolution.environment(variable).replace(":", " ")
         while not text.strip():
-            text = read(f"{directory}/{file}", _VERSION_FILE_BYTES)
+            text = read(f"{directory}/{file}", _MAX_BYTES)
             if not directory:
                 break
             directory = directory.rpartition("/")[0]
         if text.strip():
             return text.split()
-    return read(f"{manager}/version", _VERSION_FILE_BYTES).split()
+    return read(f"{manager}/version", _MAX_BYTES).split()
 
 
 def _chosen(manager: str, name: str, directory: str) -> str:
@@ -94,7 +95,7 @@ def _toolchain(home: str, name: str) -> str:
     """The program of rustup's default toolchain, or an empty string."""
     root = path_resolution.environment("RUSTUP_HOME") or f"{home}/.rustup"
     chosen = path_resolution.environment("RUSTUP_TOOLCHAIN")
-    for line in read(f"{root}/settings.toml", _VERSION_FILE_BYTES).splitlines():
+    for line in read(f"{root}/settings.toml", _MAX_BYTES).splitlines():
         key, _equals, text = line.partition("=")
         if key.strip() == "default_toolchain" and not chosen:
             chosen = text.strip().strip("\"'")

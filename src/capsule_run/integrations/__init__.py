@@ -1,1 +1,1 @@
-"""Doors for agent frameworks, one file for each. Each imports its framework, so nothing else imports these."""
+"""Interfaces for agent frameworks, one file each. Each imports its framework, so nothing else imports these."""

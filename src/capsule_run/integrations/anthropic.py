@@ -3,7 +3,7 @@
     client.messages.create(..., tools=[TOOL])
     messages.append({"role": "user", "content": [handle_tool_use(block) for block in message.content if ...]})
 
-Works on what the SDK gives and on plain dictionaries alike, and so needs no package of Anthropic's. Rank 4.
+Works with the SDK's objects and with plain dictionaries, so it does not need Anthropic's package.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from capsule_run.agents.tool import (
 
 
 def tool(limits: Operator) -> dict[str, object]:
-    """An entry of `tools`: the same name, words and schema as for OpenAI."""
+    """Build an entry of `tools`, with the same name, description and schema as for OpenAI."""
     return {"name": EXECUTE_CODE, "description": EXECUTE_CODE_ABOUT, "input_schema": execute_code_schema(limits)}
 
 
@@ -40,9 +40,9 @@ def _block(call: object, answer: Answer) -> dict[str, object]:
 
 
 def handle_tool_use(block: object, limits: Operator = DEFAULT) -> dict[str, object]:
-    """Run a `tool_use` block of `execute_code` and return its `tool_result`. A call of another tool is answered, not run.
+    """Run a `tool_use` block of `execute_code` and return its `tool_result`. A call of another tool gets an error as answer.
 
-    `is_error` says that the call or the sandbox was at fault; what a program did wrong is in the text.
+    `is_error` means that the call or the sandbox failed; a failure of the program is in the text only.
     """
     name = field_of(block, "name")
     answer = execute_code(field_of(block, "input"), limits) if name == EXECUTE_CODE else unknown_tool(name)
@@ -50,7 +50,7 @@ def handle_tool_use(block: object, limits: Operator = DEFAULT) -> dict[str, obje
 
 
 async def handle_tool_use_async(block: object, limits: Operator = DEFAULT) -> dict[str, object]:
-    """`handle_tool_use` for coroutines; cancelling it ends the sandbox."""
+    """Run `handle_tool_use` as a coroutine; cancelling it ends the sandbox."""
     name = field_of(block, "name")
     answer = await execute_code_async(field_of(block, "input"), limits) if name == EXECUTE_CODE else unknown_tool(name)
     return _block(block, answer)

@@ -1,19 +1,19 @@
 """A LangChain tool: `pip install 'capsule-sandbox[langchain]'`; docs/langchain.md.
 
-    tool = SecureCodeExecutor()                     # the limits of `agents.operator.operator`, by the operator
+    tool = SecureCodeExecutor()                     # `limits=operator(...)` of `capsule_run.tooling` sets the limits
     model.bind_tools([tool])
 
-The content of its messages is what a model should read (`tooling.tool_text`), the artifact is the whole result as the
-JSON response has it (docs/json-api.md), so that it can be stored by whatever stores messages. Rank 4.
+The content of its messages is the text for the model (`tooling.tool_text`); the artifact is the whole result in the form of
+the JSON response (docs/json-api.md), so that it can be stored with the messages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable  # noqa: TC003  # pydantic looks at run time
+from collections.abc import Callable  # noqa: TC003  # pydantic needs it at run time
 from typing import Any, Literal
 
 from langchain_core.tools import BaseTool, ToolException
-from langchain_core.tools.base import ArgsSchema  # noqa: TC002  # pydantic looks at run time
+from langchain_core.tools.base import ArgsSchema  # noqa: TC002  # pydantic needs it at run time
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from capsule_run._base.errors import CapsuleError
@@ -36,14 +36,14 @@ def arguments_schema(limits: Operator) -> type[BaseModel]:
 
 
 def _wrong_arguments(error: ValidationError | object) -> str:
-    """Pydantic's complaints as the result that a model can correct."""
+    """Turn Pydantic's errors into an answer that the model can correct."""
     found = error.errors(include_url=False) if isinstance(error, ValidationError) else []
     reasons = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found) or str(error)
     return refusal_text(CapsuleError("E1003", reasons, hint="call the tool again with arguments of the schema"))
 
 
 class SecureCodeExecutor(BaseTool):
-    """Runs code of a model's, each call in a sandbox of its own. What it may use is `limits`, set by the operator."""
+    """Runs a model's code, each call in its own sandbox within the operator's `limits`."""
 
     name: str = "secure_code_executor"
     description: str = ""
@@ -54,7 +54,7 @@ class SecureCodeExecutor(BaseTool):
     handle_validation_error: bool | str | Callable[[ValidationError | object], str] | None = _wrong_arguments
 
     def model_post_init(self, _context: object, /) -> None:
-        """What follows from the limits, unless it was given."""
+        """Fill in the schema and the description from the limits, unless they were given."""
         if self.args_schema is None:
             self.args_schema = arguments_schema(self.limits)
         if not self.description:

@@ -3,8 +3,8 @@
     client.chat.completions.create(..., tools=[CHAT_TOOL])            # or `responses.create(..., tools=[RESPONSES_TOOL])`
     messages.append(handle_tool_call(call))                           # the next message, or the next input item
 
-Works on what the SDK gives and on plain dictionaries alike, and so needs no package of OpenAI's. Nothing that a model
-sends raises: bad arguments are an answer that it can correct. Rank 4.
+Works with the SDK's objects and with plain dictionaries, so it does not need OpenAI's package. Nothing that a model sends
+raises: invalid arguments become an answer that the model can correct.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from capsule_run.agents.tool import (
 
 
 def function(limits: Operator) -> dict[str, object]:
-    """The function object: name, description, parameters. With limits that narrow nothing it is the seed's to the letter."""
+    """Build the function object: name, description, parameters. With the default limits it is exactly the seed's."""
     return {"name": EXECUTE_CODE, "description": EXECUTE_CODE_ABOUT, "parameters": execute_code_schema(limits)}
 
 
 def chat_tool(limits: Operator) -> dict[str, object]:
-    """An entry of `tools` for Chat Completions."""
+    """Build an entry of `tools` for Chat Completions."""
     return {"type": "function", "function": function(limits)}
 
 
 def responses_tool(limits: Operator) -> dict[str, object]:
-    """An entry of `tools` for Responses; not strict, since strict mode has no optional argument."""
+    """Build an entry of `tools` for Responses; not strict, because strict mode has no optional arguments."""
     return {"type": "function", **function(limits), "strict": False}
 
 
@@ -43,12 +43,12 @@ CHAT_TOOL = chat_tool(DEFAULT)
 RESPONSES_TOOL = responses_tool(DEFAULT)
 
 
-def _asked(call: object) -> tuple[object, object, bool]:
-    """The function's name and its arguments in a call, and whether it is one of Responses'."""
+def _function_call(call: object) -> tuple[object, object, bool]:
+    """Return the function name and arguments of a call, and whether it has the form of the Responses API."""
     if field_of(call, "type") == "function_call":
         return field_of(call, "name"), field_of(call, "arguments"), True
-    asked = field_of(call, "function")
-    return field_of(asked, "name"), field_of(asked, "arguments"), False
+    called = field_of(call, "function")
+    return field_of(called, "name"), field_of(called, "arguments"), False
 
 
 def _message(call: object, answer: Answer, *, responses: bool) -> dict[str, object]:
@@ -58,16 +58,16 @@ def _message(call: object, answer: Answer, *, responses: bool) -> dict[str, obje
 
 
 def handle_tool_call(call: object, limits: Operator = DEFAULT) -> dict[str, object]:
-    """Run a call of `execute_code` and return its message: a `tool` message for Chat Completions' tool calls, a
-    `function_call_output` item for those of Responses. A call of another tool is answered, not run.
+    """Run a call of `execute_code` and return its message: a `tool` message for Chat Completions, a `function_call_output`
+    item for Responses. A call of another tool gets an error as answer.
     """
-    name, arguments, responses = _asked(call)
+    name, arguments, responses = _function_call(call)
     answer = execute_code(arguments, limits) if name == EXECUTE_CODE else unknown_tool(name)
     return _message(call, answer, responses=responses)
 
 
 async def handle_tool_call_async(call: object, limits: Operator = DEFAULT) -> dict[str, object]:
-    """`handle_tool_call` for coroutines; cancelling it ends the sandbox."""
-    name, arguments, responses = _asked(call)
+    """Run `handle_tool_call` as a coroutine; cancelling it ends the sandbox."""
+    name, arguments, responses = _function_call(call)
     answer = await execute_code_async(arguments, limits) if name == EXECUTE_CODE else unknown_tool(name)
     return _message(call, answer, responses=responses)

@@ -2,9 +2,9 @@
 
     Agent(..., tools=[execute_code_tool()])       # or `shell_tool()`, or `local_shell_tool()`
 
-Each command of a shell call has a sandbox of its own: nothing is kept from one to the next but what the operator's
-limits share (`isolation.writable_paths`). A shell call's outputs are the command's streams and nothing else; where a
-limit or the sandbox ended it, an output of ours stands behind it. Rank 4.
+Each command of a shell call runs in its own sandbox: nothing is kept from one to the next except what the operator's
+limits share (`isolation.writable_paths`). The outputs of a shell call are the command's streams; if a limit or the sandbox
+ended the command, one more output of ours follows.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ DEFAULT = operator()
 
 
 def execute_code_tool(limits: Operator = DEFAULT) -> FunctionTool:
-    """The function tool `execute_code`."""
+    """Build the function tool `execute_code`."""
 
     async def invoke(_context: object, arguments: str) -> str:
         return (await execute_code_async(arguments, limits)).text
@@ -50,18 +50,18 @@ def execute_code_tool(limits: Operator = DEFAULT) -> FunctionTool:
         description=f"{EXECUTE_CODE_ABOUT}. {about_limits(limits)}",
         params_json_schema=execute_code_schema(limits),
         on_invoke_tool=invoke,
-        strict_json_schema=False,  # strict mode has no optional argument
+        strict_json_schema=False,  # strict mode has no optional arguments
     )
 
 
-def _time(asked_ms: int | None, limits: Operator) -> int:
+def _timeout_ms(asked_ms: int | None, limits: Operator) -> int:
     return limits.clamp(asked_ms / 1000 if asked_ms else None)
 
 
 def _outputs(command: str, answer: Answer) -> list[ShellCommandOutput]:
     result = answer.result
     if result is None:
-        return [_ours(answer.text, None)]
+        return [_own_output(answer.text, None)]
     timed_out = result.status == TIMEOUT
     outcome = ShellCallOutcome(
         type="timeout" if timed_out else "exit", exit_code=None if timed_out else result.exit_code
@@ -71,26 +71,26 @@ def _outputs(command: str, answer: Answer) -> list[ShellCommandOutput]:
         stderr=readable(result.stderr_data),
         outcome=outcome,
         command=command,
-        provider_data=result.to_dict(),  # for who runs the agent: the SDK does not send it to the model
+        provider_data=result.to_dict(),  # for the operator: the SDK does not send it to the model
     )
     if result.error is None or result.error.code == "E3003":
         return [streams]
-    return [streams, _ours(problem_text(result.error), result.exit_code)]
+    return [streams, _own_output(problem_text(result.error), result.exit_code)]
 
 
-def _ours(text: str, exit_code: int | None) -> ShellCommandOutput:
+def _own_output(text: str, exit_code: int | None) -> ShellCommandOutput:
     return ShellCommandOutput(stderr=text, outcome=ShellCallOutcome(type="exit", exit_code=exit_code or 1))
 
 
 class ShellExecutor:
-    """Runs the commands of a `ShellTool`, in order, each by `bash -c` in a sandbox of its own."""
+    """Runs the commands of a `ShellTool` in order, each with `bash -c` in its own sandbox."""
 
     def __init__(self, limits: Operator = DEFAULT) -> None:
         self.limits = limits
 
     async def __call__(self, request: ShellCommandRequest) -> ShellResult:
         action = request.data.action
-        timeout_ms = _time(action.timeout_ms, self.limits)
+        timeout_ms = _timeout_ms(action.timeout_ms, self.limits)
         outputs: list[ShellCommandOutput] = []
         for command in action.commands:
             make = partial(command_request, ["bash", "-c", command], self.limits, timeout_ms=timeout_ms)
@@ -99,7 +99,7 @@ class ShellExecutor:
 
 
 class LocalShellExecutor:
-    """Runs the command of a `LocalShellTool`: its words, variables and directory, in a sandbox of its own."""
+    """Runs the command of a `LocalShellTool`, with its environment and directory, in its own sandbox."""
 
     def __init__(self, limits: Operator = DEFAULT) -> None:
         self.limits = limits
@@ -110,7 +110,7 @@ class LocalShellExecutor:
             command_request,
             action.command,
             self.limits,
-            timeout_ms=_time(action.timeout_ms, self.limits),
+            timeout_ms=_timeout_ms(action.timeout_ms, self.limits),
             environment=action.env,
             working_directory=action.working_directory,
         )
@@ -118,10 +118,10 @@ class LocalShellExecutor:
 
 
 def shell_tool(limits: Operator = DEFAULT) -> ShellTool:
-    """The SDK's shell tool, with its commands run here."""
+    """Build the SDK's shell tool, which runs its commands in sandboxes."""
     return ShellTool(executor=ShellExecutor(limits))
 
 
 def local_shell_tool(limits: Operator = DEFAULT) -> LocalShellTool:
-    """The SDK's older shell tool, with its commands run here."""
+    """Build the SDK's older shell tool, which runs its commands in sandboxes."""
     return LocalShellTool(executor=LocalShellExecutor(limits))

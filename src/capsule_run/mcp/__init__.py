@@ -1,4 +1,4 @@
-"""The MCP server: JSON-RPC lines, a session, its tools, results and resources.
+"""The MCP server: JSON-RPC messages, a session, its tools, results and resources.
 
 Read first: `session`.
 """

@@ -1,6 +1,6 @@
-"""Calls under way: each has a thread that waits for its sandbox, can be cancelled, and says how long it has run.
+"""The running calls of a client: each has a thread that waits for its sandbox, can be cancelled, and reports progress.
 
-All but `_work` runs in the thread that reads the client's messages. Used by `server.mcp`.
+Everything except `_work` runs in the thread that reads the client's messages. Used by `session`.
 """
 
 from __future__ import annotations
@@ -22,30 +22,29 @@ if TYPE_CHECKING:
     from capsule_run.model.result import Result
 
     class Finish(Protocol):
-        """Called once at the end: what ran, or None where the arguments were wrong; and what came of it, or None for a bug."""
+        """Called once, at the end: with the request (None for invalid arguments) and the outcome (None for a bug of ours)."""
 
         def __call__(
             self, request: Request | None, outcome: Result | CapsuleError | None, *, cancelled: bool
         ) -> None: ...
 
 
-# At the same time; what comes beyond waits for its turn. An agent that starts a hundred calls must not fill the host.
-MAX_RUNNING = 8
-MAX_CALLS = 108  # with those that wait: each has a thread, and its arguments in memory
+MAX_RUNNING = 8  # more calls wait, so that an agent that starts a hundred does not overload the host
+MAX_CALLS = 108  # running and waiting: each has a thread, and its arguments in memory
 PROGRESS_SECONDS = 1.0
-_END_SECONDS = 5.0  # a killed sandbox is gone in milliseconds; on a host that stands still nobody waits for ever
+_EXIT_SECONDS = 5.0  # a killed sandbox is gone in milliseconds; the bound is for a host that hangs
 
 
 class Call:
-    """One call: what to run, what to do with its result, and the token under which the client wants to hear of it."""
+    """One call: how to build its request, what to do with its result, and how to report progress."""
 
     def __init__(
         self, make: Callable[[], Request], finish: Finish, progress: Callable[[float, Request | None], None] | None
     ) -> None:
-        self.make = make  # may run something itself, to see which programs there are: so it is the thread that calls it
+        self.make = make  # called in the thread: it may run probes to see which programs exist
         self.request: Request | None = None
         self.finish = finish
-        self.progress = progress  # called now and then with the seconds since the start and what runs; None for nobody
+        self.progress = progress  # called with the seconds since the start and the request; None if not wanted
         self.stop = Cancel()
         self.began = time.monotonic()
         self.next_progress = self.began + PROGRESS_SECONDS
@@ -57,48 +56,48 @@ class Calls:
 
     def __init__(self) -> None:
         self._calls: dict[object, Call] = {}
-        self._turns = threading.Semaphore(MAX_RUNNING)
+        self._slots = threading.Semaphore(MAX_RUNNING)
 
     def __contains__(self, key: object) -> bool:
         return key in self._calls
 
     def start(self, key: object, call: Call) -> bool:
-        """Begin a call; False, and nothing of it is kept, where too many are under way or the host has no thread for it."""
+        """Start a call. Return False, and forget the call, if too many are running or the host has no thread for it."""
         if len(self._calls) >= MAX_CALLS:
             return False
         self._calls[key] = call
         call.thread = threading.Thread(target=self._work, args=(key, call), name="mcp-call", daemon=True)
         try:
             call.thread.start()
-        except RuntimeError:  # what it says where the limit of processes is reached
+        except RuntimeError:  # raised at the limit of processes
             del self._calls[key]
             return False
         return True
 
     def cancel(self, key: object) -> None:
-        """End a call and its sandbox; one that has just ended, or never was, is none of our business."""
+        """End a call and its sandbox. Ignore an unknown key: the call may have just ended."""
         call = self._calls.get(key)
         if call is not None:
             call.stop.cancel()
 
     def end(self) -> None:
-        """End all, and wait until their sandboxes are gone."""
+        """End all calls, and wait until their sandboxes are gone."""
         calls = list(self._calls.values())
         for call in calls:
             call.stop.cancel()
-        latest = time.monotonic() + _END_SECONDS
+        latest = time.monotonic() + _EXIT_SECONDS
         for call in calls:
             if call.thread is not None:
                 call.thread.join(max(latest - time.monotonic(), 0))
 
     def wait_seconds(self) -> float | None:
-        """How long until somebody wants to hear of a call; None for never."""
+        """Return the seconds until the next progress report is due, or None if none is wanted."""
         calls = list(self._calls.values())
         due = [call.next_progress for call in calls if call.progress is not None and not call.stop.wanted]
         return max(min(due) - time.monotonic(), 0) if due else None
 
-    def on_time(self) -> None:
-        """Tell of the calls that are due."""
+    def report_progress(self) -> None:
+        """Report the progress of the calls that are due."""
         now = time.monotonic()
         for call in list(self._calls.values()):
             if call.progress is not None and call.next_progress <= now and not call.stop.wanted:
@@ -107,19 +106,19 @@ class Calls:
 
     def _work(self, key: object, call: Call) -> None:
         outcome: Result | CapsuleError | None = None
-        with self._turns:
+        with self._slots:
             if not call.stop.wanted:
                 try:
                     call.request = call.make()
                     outcome = perform(call.request, on_start=call.stop.started)
                 except CapsuleError as error:
                     outcome = error
-                except Exception:  # noqa: BLE001  # a bug of ours must not look to the client like a call without an end
+                except Exception:  # noqa: BLE001  # the client must get an answer even to our own bug
                     sys.excepthook(*sys.exc_info())
-        # the next call may take this id as soon as the answer is out
+        # first: the client may reuse this id as soon as it has the answer
         del self._calls[key]
         try:
             call.finish(call.request, outcome, cancelled=call.stop.wanted)
-        except Exception:  # noqa: BLE001  # likewise
+        except Exception:  # noqa: BLE001  # the client must get an answer even to our own bug
             sys.excepthook(*sys.exc_info())
             call.finish(None, None, cancelled=call.stop.wanted)

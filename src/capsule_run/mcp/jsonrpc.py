@@ -1,7 +1,7 @@
-"""JSON-RPC 2.0 over two descriptors, a message a line: what a client may send us, and the answers it gets back.
+"""JSON-RPC 2.0 over two descriptors, one message a line.
 
-Knows nothing of MCP. The reader blocks in one thread; whatever is to be sent is queued and written by another, so that a
-client that does not read holds back nothing but its answers, and no two messages ever mix. Used by `server.mcp`.
+Knows nothing about MCP. One thread reads and blocks; another writes what is queued, so that a client that does not read
+delays only its own answers, and messages never mix. Used by `session`.
 """
 
 from __future__ import annotations
@@ -15,23 +15,24 @@ from errno import EIO
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.printable import printable
 from capsule_run._base.strict_json import dumps, loads
+from capsule_run.host.caller_files import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    # Where the answer to a message goes: straight out, or into the answer of its batch. None says that there is none.
+    # Sends the answer to a message: at once, or with the answers of its batch. None: there is no answer.
     Send = Callable[[dict[str, object] | None], None]
 
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = -32700, -32600, -32601, -32602, -32603
-MAX_LINE_BYTES = 32 << 20  # a call carries code and input in it; a line without an end must not eat the host's memory
+MAX_LINE_BYTES = 32 << 20  # a line carries code and input; the bound protects the host's memory
 MAX_BATCH = 100
 _CHUNK = 1 << 16
-_FLUSH_SECONDS = 2.0  # for what is still to be written when all is over: nobody may be there to read it
+_FLUSH_SECONDS = 2.0  # for what is still queued at the end; the client may no longer read
 
 
 class RpcError(Exception):
-    """What becomes an error response instead of a result."""
+    """Raised for a request that gets an error response."""
 
     def __init__(self, code: int, message: str, *, data: object = None) -> None:
         super().__init__(message)
@@ -40,7 +41,7 @@ class RpcError(Exception):
 
 
 class Reader:
-    """Lines from a descriptor, as they come; None where one was too long, whose rest is thrown away."""
+    """Reads lines from a descriptor; None stands for a line that was too long and was discarded."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -48,8 +49,8 @@ class Reader:
         self._parts: list[bytes] = []
         self._size = 0
 
-    def lines(self, wait_seconds: Callable[[], float | None], on_time: Callable[[], None]) -> Iterator[bytes | None]:
-        """Until the end of the stream. `on_time` is called whenever `wait_seconds()` have passed without a line."""
+    def lines(self, wait_seconds: Callable[[], float | None], on_timeout: Callable[[], None]) -> Iterator[bytes | None]:
+        """Yield lines until the end of the stream. Call `on_timeout` whenever `wait_seconds()` pass without one."""
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
         while True:
@@ -57,11 +58,11 @@ class Reader:
             self._ready.clear()
             wait = wait_seconds()
             if not poll.poll(None if wait is None else int(wait * 1000) + 1):
-                on_time()
+                on_timeout()
                 continue
             chunk = posix.read(self._fd, _CHUNK)
             if not chunk:
-                return  # a line without its end was not finished by who wrote it
+                return  # ignore an unfinished last line
             self._take(chunk)
 
     def _take(self, chunk: bytes) -> None:
@@ -81,39 +82,32 @@ class Reader:
 
 
 class Writer:
-    """Messages to a descriptor, in the order in which they are given, from any thread and without waiting."""
+    """Writes messages to a descriptor in order. `send` may be called from any thread and never waits."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
-        self.errno = 0  # why nothing can be written any more: EPIPE where the client has closed its end
+        self.errno = 0  # of the failed write after which nothing is written; EPIPE if the client closed its end
         self._thread = threading.Thread(target=self._write_all, name="mcp-writer", daemon=True)
         self._thread.start()
 
     def send(self, message: object) -> None:
-        """Queue one message; None is none. JSON in ASCII has no newline of its own, whatever is in the strings."""
+        """Queue one message; ignore None. JSON in ASCII contains no newline, whatever the strings are."""
         if message is not None:
             self._queue.put(dumps(message, indent=None).encode("ascii") + b"\n")
 
     def close(self) -> None:
-        """Write what is queued, as far as somebody reads it."""
+        """Write what is queued, and wait for it at most `_FLUSH_SECONDS`."""
         self._queue.put(None)
         self._thread.join(_FLUSH_SECONDS)
 
     def _write_all(self) -> None:
         while (line := self._queue.get()) is not None:
             try:
-                self._write(memoryview(line))
+                write_all(self._fd, line)
             except OSError as error:
                 self.errno = error.errno or EIO
                 return
-
-    def _write(self, view: memoryview) -> None:
-        while view:
-            try:
-                view = view[posix.write(self._fd, view) :]
-            except BlockingIOError:  # whoever started us may share the descriptor and want it so
-                select.select([], [self._fd], [])
 
 
 def result_message(request_id: object, result: object) -> dict[str, object]:
@@ -128,7 +122,7 @@ def error_message(request_id: object, error: RpcError) -> dict[str, object]:
 
 
 def is_id(given: object) -> bool:
-    """Whether a request may have this id: a string or a whole number (MCP allows no null)."""
+    """Return whether this is a valid request id: a string or a whole number (MCP allows no null)."""
     return isinstance(given, (str, int)) and not isinstance(given, bool)
 
 
@@ -137,7 +131,7 @@ def is_notification(message: dict[str, object]) -> bool:
 
 
 def is_answered(message: object) -> bool:
-    """Whether a message gets an answer: neither a notification nor a response does, everything that is wrong does."""
+    """Return whether a message gets an answer: all do, invalid ones too, except notifications and responses."""
     if not isinstance(message, dict):
         return True
     is_response = "method" not in message and ("result" in message or "error" in message)
@@ -145,7 +139,7 @@ def is_answered(message: object) -> bool:
 
 
 class _Batch:
-    """The answers to the messages of one array, sent as one array when the last of them is there."""
+    """Collects the answers to one array of messages, and sends them as one array when the last is there."""
 
     def __init__(self, expected: int, send: Callable[[object], None]) -> None:
         self._left, self._send = expected, send
@@ -163,7 +157,7 @@ class _Batch:
 
 
 def take(line: bytes | None, writer: Writer, handle: Callable[[dict[str, object], Send], None]) -> None:
-    """Hand each message of a line to `handle`, and answer what is no message. A blank line is none."""
+    """Pass each message of a line to `handle`, and answer invalid ones. Ignore a blank line."""
     if line is not None and not line.strip():
         return
     try:

@@ -1,7 +1,7 @@
-"""Files that calls have produced, kept for a while so that a client can read those that no answer carried.
+"""Resource store: files that calls have produced, kept for clients to read later.
 
-The memory is bounded: the oldest give way. A name is a path from inside the sandbox, so a claim: it is only ever a key
-here, never a path of the host. Used by `server.mcp`.
+Memory is bounded: the oldest files are dropped. A name comes from inside the sandbox, so it is used as a key only, never as
+a path of the host. Used by `session` and `results`.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ if TYPE_CHECKING:
 
 MAX_KEPT_BYTES = 64 << 20
 MAX_KEPT_FILES = 1000
-_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
-# The first bytes of what a client can show. A name proves nothing: it was chosen inside.
+_UNESCAPED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
+# First bytes of the images that clients display. The file name is not evidence: the program chose it.
 _IMAGES = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"))
 
 
-class KeptFile(Value):
-    """One produced file: its path in the workspace as it can be shown, its bytes, and the address to ask for it by."""
+class StoredFile(Value):
+    """One file that a call produced."""
 
     uri: str
-    path: str
+    path: str  # in the workspace, safe to show
     data: bytes
     mime_type: str
-    text: str | None  # None where the bytes are no text
+    text: str | None  # None if the bytes are not text
 
 
-def kept_file(execution_id: str, path: str, data: bytes) -> KeptFile:
-    """A file of the run `execution_id`."""
+def stored_file(execution_id: str, path: str, data: bytes) -> StoredFile:
+    """Build the stored form of a file of the run `execution_id`."""
     uri = f"capsule://{execution_id}/{_escaped(path)}"
     path = shown_path(path)
     image = next((kind for magic, kind in _IMAGES if data.startswith(magic)), None)
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         image = "image/webp"
     if image is not None:
-        return KeptFile(uri=uri, path=path, data=data, mime_type=image, text=None)
+        return StoredFile(uri=uri, path=path, data=data, mime_type=image, text=None)
     text = _text(data)
     kind = "application/octet-stream" if text is None else "text/plain"
-    return KeptFile(uri=uri, path=path, data=data, mime_type=kind, text=text)
+    return StoredFile(uri=uri, path=path, data=data, mime_type=kind, text=text)
 
 
 def _text(data: bytes) -> str | None:
@@ -57,21 +57,22 @@ def _text(data: bytes) -> str | None:
 
 
 def shown_path(path: str) -> str:
-    """A path that was chosen inside as text: one that is no UTF-8 would end many a client's JSON reader."""
+    """Make a path from inside safe to show: JSON readers of many clients fail on text that is not UTF-8."""
     return readable(path.encode("utf-8", "surrogateescape"))
 
 
 def _escaped(path: str) -> str:
     raw = path.encode("utf-8", "surrogateescape")
-    return "".join([chr(byte) if byte in _SAFE else f"%{byte:02X}" for byte in raw])
+    return "".join([chr(byte) if byte in _UNESCAPED else f"%{byte:02X}" for byte in raw])
 
 
 def base64(data: bytes) -> str:
+    """Encode bytes as base64 text."""
     return b2a_base64(data, newline=False).decode("ascii")
 
 
-def contents(file: KeptFile) -> dict[str, object]:
-    """A file as MCP's resource contents."""
+def contents(file: StoredFile) -> dict[str, object]:
+    """Build MCP's resource contents of a file."""
     fields: dict[str, object] = {"uri": file.uri, "mimeType": file.mime_type}
     if file.text is not None:
         return {**fields, "text": file.text}
@@ -79,15 +80,15 @@ def contents(file: KeptFile) -> dict[str, object]:
 
 
 class ResourceStore:
-    """The files that are kept, newest last."""
+    """The stored files, newest last. Safe in threads."""
 
     def __init__(self) -> None:
-        self._files: dict[str, KeptFile] = {}
+        self._files: dict[str, StoredFile] = {}
         self._size = 0
         self._lock = threading.Lock()
 
-    def add(self, file: KeptFile) -> bool:
-        """Keep a file; False for one that would take all the room by itself."""
+    def add(self, file: StoredFile) -> bool:
+        """Store a file. Return False if it alone exceeds MAX_KEPT_BYTES."""
         if len(file.data) > MAX_KEPT_BYTES:
             return False
         with self._lock:
@@ -98,17 +99,19 @@ class ResourceStore:
                 self._size -= len(self._files.pop(oldest).data)
         return True
 
-    def get(self, uri: str) -> KeptFile | None:
+    def get(self, uri: str) -> StoredFile | None:
+        """Return the file of this address, or None if it is unknown or was dropped."""
         with self._lock:
             return self._files.get(uri)
 
     def listed(self) -> Iterator[dict[str, object]]:
-        """Every file as MCP lists resources, newest first."""
+        """Yield the entry of every file in `resources/list`, newest first."""
         with self._lock:
             files = list(self._files.values())
         for file in reversed(files):
             yield listing(file)
 
 
-def listing(file: KeptFile) -> dict[str, object]:
+def listing(file: StoredFile) -> dict[str, object]:
+    """Build a file's entry of `resources/list`."""
     return {"uri": file.uri, "name": file.path, "mimeType": file.mime_type, "size": len(file.data)}

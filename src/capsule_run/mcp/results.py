@@ -1,20 +1,20 @@
-"""What a client gets for a call: text for the model, the same as data, and the files that came out.
+"""Build the answer to a call: text for the model, the same as structured data, and the collected files.
 
-What came from inside is a claim: text is made readable, names are shown and never used, a kind of file is told by its
-first bytes. Nothing here names a path of the host. Used by `server.mcp`.
+What comes from inside the sandbox is untrusted: control characters are replaced, names are shown and never used, and the
+kind of a file is recognised by its first bytes. No path of the host is in an answer. Used by `session`.
 """
 
 from __future__ import annotations
 
 from capsule_run._base.value import replace
-from capsule_run.agents.text import explained, not_set_up_text, readable, refusal_text, tool_text
-from capsule_run.mcp.resources import base64, contents, kept_file, listing, shown_path
+from capsule_run.agents.text import message_and_advice, not_set_up_text, readable, refusal_text, tool_text
+from capsule_run.mcp.resources import base64, contents, listing, shown_path, stored_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from capsule_run._base.errors import CapsuleError
     from capsule_run.agents.operator import Operator
-    from capsule_run.mcp.resources import KeptFile, ResourceStore
+    from capsule_run.mcp.resources import ResourceStore, StoredFile
     from capsule_run.model.request import Request
     from capsule_run.model.result import Result
     from capsule_run.model.result_parts import CollectedFile, Output
@@ -36,7 +36,7 @@ def _stream(name: str, output: Output | None, shown: int) -> dict[str, object]:
 
 
 def _structured(result: Result, limits: Operator) -> dict[str, object]:
-    """A result for programs, without anything of the host's."""
+    """Build the structured form of a result, with nothing about the host in it."""
     whole = replace(result, stdout_stream=None, stderr_stream=None, collected=(), error=None).to_dict()
     fields: dict[str, object] = {
         name: whole[name] for name in ("execution_id", "status", "exit_code", "signal") if name in whole
@@ -47,14 +47,14 @@ def _structured(result: Result, limits: Operator) -> dict[str, object]:
     if isinstance(metrics, dict):
         fields["metrics"] = {name: number for name, number in metrics.items() if isinstance(number, (int, float))}
     if result.error is not None:
-        message, advice = explained(result.error)
+        message, advice = message_and_advice(result.error)
         error = {"code": result.error.code, "cause": result.error.cause, "message": message}
         fields["error"] = {**error, "do": advice} if advice else error
     return fields
 
 
-def _block(file: KeptFile) -> dict[str, object]:
-    """One file as content: an image, a short text, or a link to read it by."""
+def _block(file: StoredFile) -> dict[str, object]:
+    """Build the content block of a file: an image, a short text, or a link."""
     if file.mime_type.startswith("image/") and len(file.data) <= MAX_IMAGE_BYTES:
         return {"type": "image", "data": base64(file.data), "mimeType": file.mime_type}
     if file.text is not None and len(file.data) <= MAX_EMBEDDED_BYTES:
@@ -63,27 +63,27 @@ def _block(file: KeptFile) -> dict[str, object]:
 
 
 def _is_given(file: CollectedFile, request: Request) -> bool:
-    """Whether the file is one that the call brought itself, as it was."""
+    """Return whether the file is an unchanged input file of the call."""
     return any(given.path == file.path and given.content == bytes(file) for given in request.files)
 
 
-def answer(result: Result, request: Request, limits: Operator, shelf: ResourceStore) -> dict[str, object]:
-    """The result of a call for the client: text for the model, the same as data, and the files that came out."""
+def answer(result: Result, request: Request, limits: Operator, store: ResourceStore) -> dict[str, object]:
+    """Build the answer to a call that ran."""
     blocks: list[object] = [{"type": "text", "text": tool_text(result, limits)}]
     structured = _structured(result, limits)
     produced = [file for file in result.collected if not _is_given(file, request)]
     rows: list[dict[str, object]] = []
     for file in produced[:MAX_SHOWN_FILES]:
-        kept = kept_file(result.execution_id, file.path, bytes(file))
-        row: dict[str, object] = {"path": kept.path, "bytes": len(file)}
-        if shelf.add(kept):
-            row["uri"] = kept.uri
-            blocks.append(_block(kept))
+        stored = stored_file(result.execution_id, file.path, bytes(file))
+        row: dict[str, object] = {"path": stored.path, "bytes": len(file)}
+        if store.add(stored):
+            row["uri"] = stored.uri
+            blocks.append(_block(stored))
         rows.append(row)
-    room = MAX_SHOWN_FILES - len(rows)
+    remaining = MAX_SHOWN_FILES - len(rows)
     rows += [
-        {"path": shown_path(left.path), "bytes": left.bytes, "reason": left.reason}
-        for left in result.not_collected[:room]
+        {"path": shown_path(skipped.path), "bytes": skipped.bytes, "reason": skipped.reason}
+        for skipped in result.not_collected[:remaining]
     ]
     if rows:
         structured["files"] = rows
@@ -94,13 +94,13 @@ def answer(result: Result, request: Request, limits: Operator, shelf: ResourceSt
 
 
 def refusal(error: CapsuleError) -> dict[str, object]:
-    """The answer to a call whose arguments were wrong: a result, so that the model sees it and can correct itself."""
-    message, advice = explained(error.failure())
+    """Build the answer to a call with invalid arguments: a result, so that the model sees it and can correct the call."""
+    message, advice = message_and_advice(error.failure())
     return _not_run(error, message, advice, refusal_text(error))
 
 
 def not_set_up(error: CapsuleError) -> dict[str, object]:
-    """The answer to a call that the operator's limits fit badly: nothing of them is a model's to read."""
+    """Build the answer to a call that the operator's limits do not fit; it shows nothing of the limits."""
     text = not_set_up_text(error)
     return _not_run(error, "the sandbox is not set up for this call", text.rpartition("do: ")[2], text)
 

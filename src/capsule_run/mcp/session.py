@@ -1,8 +1,8 @@
 """The Model Context Protocol over stdin and stdout: `capsule-run mcp`, see docs/mcp.md.
 
-Written on the standard library, because the official package takes a second of processor time to start, which is fifty
-times a run. Speaks every published revision: those with the `initialize` handshake, and the one from 2026-07-28 on, in
-which each request names its revision. Rank 4; called by `cli.mcp`.
+Uses only the standard library: the official package takes a second of CPU time to start, fifty times a run. Supports every
+published revision: those with the `initialize` handshake, and from 2026-07-28 on those in which each request names its
+revision. Called by `cli.mcp`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from capsule_run.mcp.jsonrpc import (
 )
 from capsule_run.mcp.resources import ResourceStore, contents
 from capsule_run.mcp.results import answer, not_set_up, refusal
-from capsule_run.mcp.tools import TOOLS, call_request, described, world
+from capsule_run.mcp.tools import TOOLS, call_request, sandbox_description, tool_entry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from capsule_run.model.request import Request
     from capsule_run.model.result import Result
 
-# Revisions in which a client begins with `initialize`, oldest first; and those in which it does not.
+# Revisions that begin with `initialize`, oldest first, and those that do not.
 HANDSHAKE_VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 ENVELOPE_VERSIONS = ("2026-07-28",)
 _VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
@@ -49,7 +49,7 @@ _LOG_LEVEL_KEY = "io.modelcontextprotocol/logLevel"
 _SERVER_KEY = "io.modelcontextprotocol/serverInfo"
 UNSUPPORTED_VERSION, RESOURCE_NOT_FOUND, TOO_MANY_CALLS = -32022, -32002, -32000
 LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
-# What a client may keep, and for how long: the tools change only with the operator's options, files come with each call.
+# Milliseconds for which a client may cache an answer: tools change only with the operator's options, files with each call.
 _CACHEABLE = {
     "server/discover": 3_600_000,
     "tools/list": 3_600_000,
@@ -61,12 +61,12 @@ _SERVER = {"name": "capsule-run", "title": "capsule-run sandbox", "version": __v
 
 
 class Session:
-    """One client, from its first message to the end of its input."""
+    """The state of one client's connection."""
 
     def __init__(self, limits: Operator, writer: Writer) -> None:
         self._limits = limits
         self._writer = writer
-        self._shelf = ResourceStore()
+        self._store = ResourceStore()
         self._level = "warning"
         self.calls = Calls()
         self._methods: dict[str, Callable[[Mapping[str, object]], dict[str, object]]] = {
@@ -81,7 +81,7 @@ class Session:
         }
 
     def handle(self, message: dict[str, object], send: Send) -> None:
-        """Take one message; the answer, if there is one, goes to `send`, now or when the call has ended."""
+        """Handle one message. Its answer, if it has one, is passed to `send`, now or when the call has ended."""
         if not is_answered(message):
             if is_notification(message):
                 self._notified(message)
@@ -117,25 +117,29 @@ class Session:
         if method == "tools/call":
             self._call(params, meta, request_id, send, envelope=envelope)
         elif method in self._methods:
-            send(result_message(request_id, _stamped(method, self._methods[method](params), envelope=envelope)))
+            send(
+                result_message(
+                    request_id, _with_revision_fields(method, self._methods[method](params), envelope=envelope)
+                )
+            )
         else:
             raise RpcError(METHOD_NOT_FOUND, "method not found", data={"method": method})
 
-    # --- what is answered at once -------------------------------------------------------------------------------------
+    # Methods that are answered at once
 
     def _initialize(self, params: Mapping[str, object]) -> dict[str, object]:
         asked = params.get("protocolVersion")
         if not isinstance(asked, str):
             raise RpcError(INVALID_PARAMS, "`protocolVersion` must be a string")
         version = asked if asked in HANDSHAKE_VERSIONS else HANDSHAKE_VERSIONS[-1]
-        about = {"serverInfo": _SERVER, "instructions": world(self._limits)}
+        about = {"serverInfo": _SERVER, "instructions": sandbox_description(self._limits)}
         return {"protocolVersion": version, "capabilities": {"tools": {}, "resources": {}, "logging": {}}, **about}
 
     def _discover(self, _params: Mapping[str, object]) -> dict[str, object]:
         return {
             "supportedVersions": [*HANDSHAKE_VERSIONS, *ENVELOPE_VERSIONS],
             "capabilities": {"tools": {}, "resources": {}},
-            "instructions": world(self._limits),
+            "instructions": sandbox_description(self._limits),
         }
 
     def _set_level(self, params: Mapping[str, object]) -> dict[str, object]:
@@ -147,11 +151,11 @@ class Session:
 
     def _tools(self, params: Mapping[str, object]) -> dict[str, object]:
         _no_cursor(params)
-        return {"tools": [described(tool, self._limits) for tool in TOOLS.values()]}
+        return {"tools": [tool_entry(tool, self._limits) for tool in TOOLS.values()]}
 
     def _resources(self, params: Mapping[str, object]) -> dict[str, object]:
         _no_cursor(params)
-        return {"resources": list(self._shelf.listed())}
+        return {"resources": list(self._store.listed())}
 
     def _templates(self, params: Mapping[str, object]) -> dict[str, object]:
         _no_cursor(params)
@@ -161,12 +165,12 @@ class Session:
         uri = params.get("uri")
         if not isinstance(uri, str):
             raise RpcError(INVALID_PARAMS, "`uri` must be a string")
-        file = self._shelf.get(uri)
+        file = self._store.get(uri)
         if file is None:
             raise RpcError(RESOURCE_NOT_FOUND, "no such file, or no longer kept", data={"uri": uri})
         return {"contents": [contents(file)]}
 
-    # --- calls --------------------------------------------------------------------------------------------------------
+    # Tool calls
 
     def _call(
         self,
@@ -185,14 +189,14 @@ class Session:
         level = meta.get(_LOG_LEVEL_KEY) if envelope else self._level
 
         def respond(fields: dict[str, object]) -> None:
-            send(result_message(request_id, _stamped("tools/call", fields, envelope=envelope)))
+            send(result_message(request_id, _with_revision_fields("tools/call", fields, envelope=envelope)))
 
         def make() -> Request:
             return call_request(tool, params.get("arguments", {}), self._limits)
 
         def finish(request: Request | None, outcome: Result | CapsuleError | None, *, cancelled: bool) -> None:
             if cancelled:
-                send(None)  # nobody waits for an answer
+                send(None)
             elif outcome is None:
                 send(error_message(request_id, RpcError(INTERNAL_ERROR, "internal error")))
             elif isinstance(outcome, CapsuleError) and request is None:
@@ -203,7 +207,7 @@ class Session:
             elif request is not None:
                 if outcome.error is not None and outcome.error.code.startswith(("E2", "E6")):
                     self._log(outcome.error, level)
-                respond(answer(outcome, request, self._limits, self._shelf))
+                respond(answer(outcome, request, self._limits, self._store))
 
         self._start(request_id, Call(make, finish, self._progress(meta)))
 
@@ -216,21 +220,21 @@ class Session:
         if not is_id(token):
             return None
 
-        def tell(seconds: float, request: Request | None) -> None:
+        def report(seconds: float, request: Request | None) -> None:
             most = ((request.timeout_ms if request is not None else None) or self._limits.timeout_ms) / 1000
-            # a call that waits for its turn is older than its command
+            # `seconds` includes the time in which the call waited to start
             params = {"progressToken": token, "progress": round(seconds, 1), "total": max(most, round(seconds, 1))}
             self._notify("notifications/progress", {**params, "message": f"running for {seconds:.0f} s"})
 
-        return tell
+        return report
 
     def _log(self, failure: Failure, level: object) -> None:
-        """Tell the operator what no model is told: why the host, or we, could not run it."""
+        """Log for the operator why the host, or a bug of ours, prevented a run; a model does not see this."""
         text = f"{failure.code}: {failure.message}" + (f" ({failure.hint})" if failure.hint else "")
         try:
-            posix.write(2, f"capsule-run: {text}\n".encode())  # where clients keep a server's log
+            posix.write(2, f"capsule-run: {text}\n".encode())  # clients store a server's stderr as its log
         except OSError:
-            pass  # a log that is full or closed ends no server
+            pass  # a full or closed log must not end the server
         if level in LEVELS and LEVELS.index(str(level)) <= LEVELS.index("error"):
             self._notify("notifications/message", {"level": "error", "logger": "capsule-run", "data": text})
 
@@ -252,8 +256,8 @@ def _check_envelope(meta: Mapping[str, object]) -> None:
         raise RpcError(UNSUPPORTED_VERSION, "unsupported protocol version", data=supported)
 
 
-def _stamped(method: str, fields: dict[str, object], *, envelope: bool) -> dict[str, object]:
-    """A result with what the later revision asks of every one; the earlier ones do without."""
+def _with_revision_fields(method: str, fields: dict[str, object], *, envelope: bool) -> dict[str, object]:
+    """Add the fields that the later revisions require of every result."""
     if not envelope:
         return fields
     if method in _CACHEABLE:
@@ -262,14 +266,14 @@ def _stamped(method: str, fields: dict[str, object], *, envelope: bool) -> dict[
 
 
 def serve(limits: Operator, *, stdin: int, stdout: int) -> int:
-    """Serve one client until its input ends, or until the caller raises; then every run is ended first.
+    """Serve one client until its input ends or a signal handler raises; end every run before leaving.
 
-    Returns 0, or the errno with which an answer could not be written: then no further message is read.
+    Returns 0, or the errno of a failed write, after which no further message is read.
     """
     writer = Writer(stdout)
     session = Session(limits, writer)
     try:
-        for line in Reader(stdin).lines(session.calls.wait_seconds, session.calls.on_time):
+        for line in Reader(stdin).lines(session.calls.wait_seconds, session.calls.report_progress):
             take(line, writer, session.handle)
             if writer.errno:
                 break

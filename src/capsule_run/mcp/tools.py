@@ -1,7 +1,6 @@
-"""The tools that a model sees: their schemas, and the request that a call stands for.
+"""The tools of the MCP server: how `tools/list` describes them, and the request that a call becomes.
 
-Whatever a model says is one of the few arguments in the schemas; limits are the operator's, see `tooling`. Pure; used by
-`server.mcp`.
+A model can set only the arguments in the schemas (`agents.arguments`); the limits are the operator's.
 """
 
 from __future__ import annotations
@@ -66,9 +65,6 @@ TOOLS = {
 }
 
 
-# --- what a client is told about them ---------------------------------------------------------------------------------
-
-
 def _isolation(limits: Operator) -> Mapping[str, object]:
     isolation = limits.limits.get("isolation", {})
     assert isinstance(isolation, dict)
@@ -76,7 +72,7 @@ def _isolation(limits: Operator) -> Mapping[str, object]:
 
 
 def changes_host(limits: Operator) -> bool:
-    """Whether the operator has shared anything of the host that a call can write."""
+    """Return whether a call can write to anything of the host that the operator has shared."""
     isolation = _isolation(limits)
     binds, workspace = isolation.get("binds", ()), isolation.get("workspace")
     shared = [*(binds if isinstance(binds, (list, tuple)) else ()), workspace]
@@ -86,16 +82,17 @@ def changes_host(limits: Operator) -> bool:
 
 
 def has_network(limits: Operator) -> bool:
+    """Return whether calls use the host's network."""
     return bool(_isolation(limits).get("network"))
 
 
 def collects_all(limits: Operator) -> bool:
-    """Whether every file that a call leaves comes back unasked: only where all of them are the call's own."""
+    """Return whether all files are collected by default: only if no workspace is shared, so that all are the call's own."""
     return _isolation(limits).get("workspace") is None and "collect" not in limits.limits
 
 
-def world(limits: Operator) -> str:
-    """What a model should know about where its programs run, in one line."""
+def sandbox_description(limits: Operator) -> str:
+    """Describe the sandbox to a model in one line."""
     parts = [
         "Every call is a fresh sandbox: nothing is kept between two calls, so bring what you need in `files`",
         "the network is the host's" if has_network(limits) else "there is no network",
@@ -108,14 +105,14 @@ def world(limits: Operator) -> str:
     return "; ".join(parts) + "."
 
 
-def described(tool: Tool, limits: Operator) -> dict[str, object]:
-    """A tool as `tools/list` has it."""
-    schema = arguments_schema(tool.required, tool.optional, limits, described=True)
+def tool_entry(tool: Tool, limits: Operator) -> dict[str, object]:
+    """Build a tool's entry of `tools/list`."""
+    schema = arguments_schema(tool.required, tool.optional, limits, with_descriptions=True)
     writes, network = changes_host(limits), has_network(limits)
     return {
         "name": tool.name,
         "title": tool.title,
-        "description": f"{tool.description}. {world(limits)}",
+        "description": f"{tool.description}. {sandbox_description(limits)}",
         "inputSchema": {**schema, "additionalProperties": False},
         "outputSchema": OUTPUT_SCHEMA,
         "annotations": {
@@ -180,11 +177,8 @@ OUTPUT_SCHEMA: dict[str, object] = {
 }
 
 
-# --- from a call to a request -----------------------------------------------------------------------------------------
-
-
 def call_request(tool: Tool, arguments: object, limits: Operator) -> Request:
-    """What a call runs. Raises CapsuleError E10xx for arguments that a model can correct."""
+    """Build the request of a call. Raises CapsuleError E10xx for invalid arguments, which a model can correct."""
     checked = check_arguments(arguments, tool.required, tool.optional)
     fields: dict[str, object] = {name: checked[name] for name in ("stdin", "files", "collect") if name in checked}
     fields["timeout_ms"] = requested_timeout_ms(checked, limits)

@@ -1,13 +1,13 @@
-"""For fleets: figures of all runs for Prometheus, and an audit log of who ran what under which policy.
+"""Write an audit log of who ran what under which policy, and metrics of all runs for Prometheus.
 
-    from capsule_run.monitor.audit_log import Monitor
+    from capsule_run.monitor import Monitor
 
     monitor = Monitor(metrics_file="/var/lib/node_exporter/capsule.prom", audit_log="/var/log/capsule-audit.jsonl")
     result = monitor.execute(request)
 
-Rank 3: it runs requests and writes two files. Nothing of it is loaded, or costs anything, where nobody asks for it.
-A line of the log is written whole or not at all, under a lock; the figures are replaced whole, under a lock of their
-directory. A failure to write is told, and ends nothing, unless the log is `required`: see docs/monitoring.md.
+A line of the log is written whole or not at all, under a lock of the file; the metrics file is replaced whole, under a lock
+of its directory. A failed write is reported and does not fail the run, unless the log is `required`: see
+docs/monitoring.md. Loaded only if one of the two files is wanted.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 LOCK_PATIENCE_S = 2.0
 MOST_METRICS_BYTES = 1 << 20
 MOST_WORDS, MOST_WORD_BYTES = 64, 1024  # of a command in the log
-# What differs from run to run under one policy, or only says where this host keeps things.
-_PER_RUN = {
+# Fields that differ between runs under one policy, or only describe this host.
+_NOT_HASHED = {
     "command",
     "candidates",
     "environment",
@@ -59,22 +59,22 @@ _PER_RUN = {
 }
 
 
-def _stable(part: object) -> object:
-    """A part of a policy as text that is the same on every run: sources by their path, not by what lies there now."""
+def _comparable(part: object) -> object:
+    """Return a part of a policy in a form that is equal on every run: sources by path, not by device and inode."""
     if hasattr(part, "device") and hasattr(part, "path"):
         return part.path
     if isinstance(part, tuple | list):
-        return [_stable(one) for one in part]
+        return [_comparable(one) for one in part]
     if isinstance(part, dict):
-        return {str(name): _stable(one) for name, one in sorted(part.items())}
+        return {str(name): _comparable(one) for name, one in sorted(part.items())}
     if hasattr(part, "_fields"):
-        return {name: _stable(getattr(part, name)) for name in sorted(part._fields)}
+        return {name: _comparable(getattr(part, name)) for name in sorted(part._fields)}
     return part if part is None or isinstance(part, str | int | float | bool) else str(part)
 
 
 def policy_hash(policy: Policy) -> str:
-    """SHA-256 of everything that was enforced, but for the command itself: equal for equal policies."""
-    fields = {name: _stable(getattr(policy, name)) for name in sorted(policy.__dict__) if name not in _PER_RUN}
+    """Return the SHA-256 of everything that is enforced, without the command: equal for equal policies."""
+    fields = {name: _comparable(getattr(policy, name)) for name in sorted(policy.__dict__) if name not in _NOT_HASHED}
     from hashlib import sha256  # noqa: PLC0415  # only here
 
     return sha256(dumps(fields, indent=None).encode("utf-8", "surrogateescape")).hexdigest()
@@ -87,26 +87,26 @@ def _failure(what: str, path: str, error: OSError) -> CapsuleError:
 
 
 def _lock(fd: int) -> None:
-    """Wait for the lock, but not for ever: who holds it may be stopped."""
-    until = time.monotonic() + LOCK_PATIENCE_S
+    """Wait for the lock, at most LOCK_PATIENCE_S: the process that holds it may be stopped."""
+    deadline = time.monotonic() + LOCK_PATIENCE_S
     while True:
         try:
             return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 raise
             time.sleep(0.005)
 
 
 def _write_whole(fd: int, text: bytes, *, before: int) -> None:
-    """All of it, or nothing: a disk that is full in the middle leaves the file as it was."""
+    """Write all of `text`, or restore the file's size `before` and raise OSError ENOSPC."""
     if posix.write(fd, text) != len(text):
         posix.ftruncate(fd, before)
         raise OSError(ENOSPC, "no space left")
 
 
 def append_line(path: str, entry: dict[str, object]) -> None:
-    """One line at the end of the log, whole or not at all. Raises CapsuleError E6005."""
+    """Append one line to the log, whole or not at all. Raises CapsuleError E6005."""
     line = dumps(entry, indent=None).encode("utf-8", "surrogateescape") + b"\n"
     try:
         fd = _open_log(path)
@@ -132,15 +132,15 @@ def _open_log(path: str) -> int:
 
 
 def _write_through(fd: int, line: bytes) -> None:
-    """To a pipe, a socket or a terminal of the caller's, which is waited for as long as for a lock."""
-    until = time.monotonic() + LOCK_PATIENCE_S
+    """Write to the caller's pipe, socket or terminal; wait for it at most LOCK_PATIENCE_S."""
+    deadline = time.monotonic() + LOCK_PATIENCE_S
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     while line:
-        left = until - time.monotonic()
+        left = deadline - time.monotonic()
         if left <= 0 or not poll.poll(left * 1000):
             raise OSError(ETIMEDOUT, posix.strerror(ETIMEDOUT))
-        line = line[posix.write(fd, line[: select.PIPE_BUF]) :]  # so much never blocks behind POLLOUT
+        line = line[posix.write(fd, line[: select.PIPE_BUF]) :]  # PIPE_BUF bytes do not block after POLLOUT
 
 
 def _content(place: Place) -> str:
@@ -154,7 +154,7 @@ def _content(place: Place) -> str:
 
 
 def add_metrics(path: str, result: Result) -> None:
-    """Add one run to the figures in `path` and replace it whole. Raises CapsuleError E6005."""
+    """Add one run to the metrics file `path`, and replace the file whole. Raises CapsuleError E6005."""
     try:
         with Place(path) as place:
             directory = posix.open(".", DIRECTORY_FLAGS, dir_fd=place.directory)
@@ -168,19 +168,19 @@ def add_metrics(path: str, result: Result) -> None:
         raise _failure("metrics file", path, error) from None
 
 
-def _cut(command: tuple[str, ...]) -> list[str]:
+def _shortened(command: tuple[str, ...]) -> list[str]:
     return [word if len(word) <= MOST_WORD_BYTES else f"{word[:MOST_WORD_BYTES]}…" for word in command[:MOST_WORDS]]
 
 
-def _say(error: CapsuleError) -> None:
+def _print_failure(error: CapsuleError) -> None:
     try:
         posix.write(2, f"capsule-run: {error.code}: {error.message}\n\nhint: {error.hint}\n".encode())
     except OSError:
-        pass  # nobody is left to be told
+        pass  # stderr is closed or full
 
 
 class Monitor:
-    """Writes down every run that goes through `execute`. Safe in threads and beside other processes on the same files."""
+    """Records every run of its `execute`. Safe in threads, and with other processes that write the same files."""
 
     def __init__(
         self,
@@ -188,13 +188,12 @@ class Monitor:
         metrics_file: str = "",
         audit_log: str = "",
         required: bool = False,
-        on_failure: Callable[[CapsuleError], None] = _say,
+        on_failure: Callable[[CapsuleError], None] = _print_failure,
     ) -> None:
-        """An empty path writes nothing.
+        """Set the files; an empty path writes none.
 
-        :param required: nothing runs unless the log has taken its first line, and a run whose last line it does not
-            take is an error.
-        :param on_failure: called with what could not be written where it is not required; by default a line on stderr.
+        :param required: run nothing whose first line cannot be logged, and fail a run whose last line cannot be logged.
+        :param on_failure: called with the error of a write that is not required; by default prints it to stderr.
         """
         self._metrics_file, self._audit_log = metrics_file, audit_log
         self._required, self._on_failure = required, on_failure
@@ -202,7 +201,7 @@ class Monitor:
     def execute(
         self, request: Request, *, streams: Streams | None = None, on_start: Callable[[Run], None] | None = None
     ) -> Result:
-        """`engine.execute.execute`, written down. Raises CapsuleError E6005 before anything runs where the log is required."""
+        """Run a request and record the run. Raises CapsuleError E6005 if the log is required and cannot be written."""
         if request.execution_id is None:
             request = replace(request, execution_id=new_execution_id())
         entry = self._entry(request) if self._audit_log else {}
@@ -210,7 +209,7 @@ class Monitor:
             append_line(self._audit_log, {"event": "start", "time": timestamp(time.time_ns()), **entry})
         result = execute(request, streams=streams, on_start=on_start)
         if self._metrics_file:
-            self._attempt(lambda: add_metrics(self._metrics_file, result))
+            self._reporting_failure(lambda: add_metrics(self._metrics_file, result))
         if not self._audit_log:
             return result
         try:
@@ -221,14 +220,14 @@ class Monitor:
             self._on_failure(error)
         return result
 
-    def _attempt(self, write: Callable[[], None]) -> None:
+    def _reporting_failure(self, write: Callable[[], None]) -> None:
         try:
             write()
         except CapsuleError as error:
             self._on_failure(error)
 
     def _entry(self, request: Request) -> dict[str, object]:
-        """Who, what, and under which policy; a request that gets no policy has none, and its end says why."""
+        """Build the fields of both lines. `policy_sha256` is None for a request without a policy; its last line has the error."""
         try:
             policy = policy_hash(prepare(request)[1])
         except CapsuleError:
@@ -236,22 +235,22 @@ class Monitor:
         return {
             "execution_id": request.execution_id,
             "caller": {"uid": posix.getuid(), "gid": posix.getgid(), "pid": posix.getpid()},
-            "command": _cut(request.command),
+            "command": _shortened(request.command),
             "command_words": len(request.command),
             "policy_sha256": policy,
         }
 
 
 def _outcome(result: Result) -> dict[str, object]:
-    found: dict[str, object] = {"started_at": result.started_at, "status": result.status}
+    fields: dict[str, object] = {"started_at": result.started_at, "status": result.status}
     if result.exit_code is not None:
-        found["exit_code"] = result.exit_code
+        fields["exit_code"] = result.exit_code
     if result.error is not None:
-        found.update(code=result.error.code, cause=result.error.cause)
+        fields.update(code=result.error.code, cause=result.error.cause)
     if result.limits_hit:
-        found["limits_hit"] = [hit["cause"] for hit in result.limits_hit]
+        fields["limits_hit"] = [hit["cause"] for hit in result.limits_hit]
     if result.metrics is not None:
-        found.update(wall_ms=result.metrics.wall_ms, cpu_ms=result.metrics.cpu_ms)
+        fields.update(wall_ms=result.metrics.wall_ms, cpu_ms=result.metrics.cpu_ms)
         if result.metrics.max_memory_bytes is not None:
-            found["max_memory_bytes"] = result.metrics.max_memory_bytes
-    return found
+            fields["max_memory_bytes"] = result.metrics.max_memory_bytes
+    return fields

@@ -1,7 +1,7 @@
-"""The figures of all runs in the text format that Prometheus' node exporter collects from files.
+"""Format the metrics of all runs as the text that Prometheus' node exporter collects from files.
 
-Rank 1: pure, text and a result in, text out. Counters count over all runs since the file was begun; the one gauge is the
-time of the last run. A file that is not ours is refused rather than replaced.
+Pure. Counters cover all runs since the file was created; the one gauge is the time of the last run. A file that capsule-run
+did not write is an error, and is not replaced.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FAMILIES = (
 
 
 def _parse(text: str) -> dict[str, float]:
-    """Samples by name and labels. Raises OSError for a file that is not ours."""
+    """Parse samples by name and labels. Raises OSError for a file that capsule-run did not write."""
     if text and not text.startswith(HEAD + "\n"):
         raise OSError(0, "it exists, and is not a metrics file of capsule-run")
     samples = {}
@@ -42,8 +42,8 @@ def _parse(text: str) -> dict[str, float]:
     return samples
 
 
-def _of(result: Result) -> dict[str, float]:
-    """What one run adds."""
+def _samples_of_run(result: Result) -> dict[str, float]:
+    """Return what one run adds to the samples."""
     code = result.error.code if result.error is not None else ""
     adds = {f'{_RUNS}{{status="{result.status}",code="{code}"}}': 1.0}
     for hit in result.limits_hit:
@@ -73,7 +73,7 @@ def _shown(number: float) -> str:
 def accumulated(text: str, result: Result, *, now: float) -> str:
     """The file's new text: what it had, and one run more. Raises OSError for a file that is not ours."""
     samples = _parse(text)
-    for name, number in _of(result).items():
+    for name, number in _samples_of_run(result).items():
         samples[name] = samples.get(name, 0.0) + number
     samples["capsule_run_last_run_timestamp_seconds"] = round(now, 3)
     lines = [HEAD]

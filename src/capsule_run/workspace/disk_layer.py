@@ -14,7 +14,7 @@ from _stat import S_ISVTX
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.statuses import KILLED
 from capsule_run._base.value import replace
-from capsule_run.host.caller_files import open_directory, reason_of, resolve
+from capsule_run.host.caller_files import open_directory, reason_of, resolve, write_all
 from capsule_run.host.input_files import open_plain
 from capsule_run.host.owner_tag import own_name
 from capsule_run.host.path_resolution import DIRECTORY_FLAGS
@@ -250,9 +250,7 @@ def _make_directory(name: str, parent: int) -> None:
 def _write(place: str, mode: int, content: bytes) -> None:
     fd = posix.open(place, _NEW, 0o600)
     try:
-        view = memoryview(content)
-        while view:
-            view = view[posix.write(fd, view) :]
+        write_all(fd, content)
         posix.fchmod(fd, mode)
     finally:
         posix.close(fd)

@@ -10,7 +10,7 @@ from _stat import S_ISREG
 from errno import EACCES, EBUSY, EISDIR, ELOOP, ENOENT, ENOTDIR, EXDEV
 
 from capsule_run._base.errors import CapsuleError
-from capsule_run.host.caller_files import link_beside, open_directory, reason_of, write_beside
+from capsule_run.host.caller_files import open_directory, reason_of, replace_file, replace_link
 from capsule_run.host.path_resolution import DIRECTORY_FLAGS, READ_FLAGS
 from capsule_run.host.tree_walk import delete
 from capsule_run.model.result_parts import DELETED, NotApplied
@@ -148,7 +148,7 @@ class Outlet:
             raise RefusedError("leaves_tree")
         parent = self._parent(path, make=True)
         try:
-            link_beside(parent, path.rpartition("/")[2], target)
+            replace_link(parent, path.rpartition("/")[2], target)
         except OSError as error:
             raise RefusedError("directory" if error.errno == EISDIR else "unwritable") from None
         finally:
@@ -166,7 +166,7 @@ class Outlet:
                 if mtime_ns is not None:
                     posix.utime(fd, ns=(mtime_ns, mtime_ns))
 
-            write_beside(parent, name, fill)
+            replace_file(parent, name, fill)
         except OSError as error:
             raise RefusedError("directory" if error.errno == EISDIR else "unwritable") from None
         finally:

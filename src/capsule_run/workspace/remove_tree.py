@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 from _stat import S_ISDIR
 
-from capsule_run.host.owner_tag import is_of_the_dead
+from capsule_run.host.owner_tag import has_dead_owner
 from capsule_run.host.path_resolution import DIRECTORY_FLAGS
 
 _OWN_FLAGS = posix.O_PATH | posix.O_NOFOLLOW | posix.O_DIRECTORY | posix.O_CLOEXEC
@@ -65,7 +65,7 @@ def sweep(directory: int) -> list[str]:
     """Remove what runs of this account have left in an open directory, whose Python is dead; return the names."""
     removed = []
     with posix.scandir(directory) as entries:
-        names = [entry.name for entry in entries if is_of_the_dead(entry.name)]
+        names = [entry.name for entry in entries if has_dead_owner(entry.name)]
     for name in names:
         try:
             seen = posix.stat(name, dir_fd=directory, follow_symlinks=False)

@@ -14,7 +14,7 @@ from inside import COMMAND
 import capsule_run
 from capsule_run.host import snapshot, survey, tree_walk
 from capsule_run.workspace.diff import MOST_DEPTH, Comparison, Known
-from capsule_run.workspace.export import Outlet, carry_over
+from capsule_run.workspace.export import HostTree, apply_changes
 from capsule_run.workspace.remove_tree import remove
 
 NOTHING = Known(mount_points=frozenset(), directories=frozenset(), copied=None, files={})
@@ -126,7 +126,7 @@ import time; time.sleep(20)
 
 
 @pytest.mark.sandbox
-@pytest.mark.parametrize("hide", ["", 'os.chdir("/workspace"); os.chmod("deep", 0)'], ids=["deep", "no right to look"])
+@pytest.mark.parametrize("hide", ["", 'os.chdir("/workspace"); os.chmod("deep", 0)'], ids=["deep", "no right to read"])
 def test_disk_usage_counts_files_that_hide(inside, place, hide):
     """Files beyond the longest path, or in a directory that nobody may read, do not hide from an upper layer's bound."""
     (place / "disk").mkdir()
@@ -172,7 +172,7 @@ def test_disk_usage_of_a_deep_tree_is_whole(tree, few_descriptors, depth, length
 
 
 def test_disk_usage_of_many_files_can_be_interrupted(tmp_path):
-    """A look at a layer of many files holds up neither the end of the run nor the look at the disk."""
+    """Counting a layer of many files delays neither the end of the run nor the check of the disk."""
     for n in range(3000):
         (tmp_path / f"{n}").write_text("x")
     directory, asked = opened(tmp_path), []
@@ -189,7 +189,7 @@ def test_disk_usage_of_many_files_can_be_interrupted(tmp_path):
 def test_workspace_copy_of_a_deep_tree_is_refused(tree, few_descriptors, depth, length):
     """A private copy has a bound of depth, past which there is none."""
     make_here(tree, "deep", depth, length)
-    assert snapshot.copy_of(survey.look(str(tree)), 1 << 30) is None
+    assert snapshot.copy_of(survey.stat_path(str(tree)), 1 << 30) is None
 
 
 @deep
@@ -203,7 +203,7 @@ def test_changes_of_deep_trees_stop_at_the_bound(tree, few_descriptors, depth, l
     try:
         comparison = Comparison(NOTHING)
         found = list(comparison.changes(upper, below))
-        refused = carry_over(found, upper, below, deletions=True)
+        refused = apply_changes(found, upper, below, deletions=True)
     finally:
         os.close(upper)
         os.close(below)
@@ -251,8 +251,8 @@ def test_deletion_that_fails_is_reported(tree):
     make_here(tree, "deep", 3, 3)
     directory = opened(tree)
     try:
-        Outlet(directory).remove("deep")
-        Outlet(directory).remove("deep")  # what is gone already is no failure
+        HostTree(directory).remove("deep")
+        HostTree(directory).remove("deep")  # what is gone already is no failure
     finally:
         os.close(directory)
     assert ["kept"] == os.listdir(tree)

@@ -13,7 +13,7 @@ import capsule_run
 from capsule_run import CapsuleError
 from capsule_run.model.result_parts import Change
 from capsule_run.workspace.diff import Comparison, Known
-from capsule_run.workspace.export import Outlet, RefusedError, carry_over, leaves_tree
+from capsule_run.workspace.export import HostTree, RefusedError, apply_changes, leaves_tree
 
 SECRET = "the host's own"
 NOTHING = Known(mount_points=frozenset(), directories=frozenset(), copied=None, files={})
@@ -266,7 +266,7 @@ def test_apply_directory_swapped_for_a_link_is_not_entered(layer):
     changes = list(Comparison(NOTHING).changes(upper, lower))
     (place / "target" / "dir").rmdir()
     (place / "target" / "dir").symlink_to(place / "outside")
-    refusals = carry_over(changes, upper, lower, deletions=True)
+    refusals = apply_changes(changes, upper, lower, deletions=True)
     assert ([("dir/file", "symlink")], []) == (
         [(one.path, one.reason) for one in refusals],
         os.listdir(place / "outside"),
@@ -280,7 +280,7 @@ def test_apply_deletion_does_not_follow_a_link(layer):
     (place / "target" / "dir").rmdir()
     (place / "target" / "dir").symlink_to(place / "outside")
     gone = Change(path="dir", kind="deleted", bytes=0, type="directory")
-    assert ([], ["precious"]) == (carry_over([gone], upper, lower, deletions=True), os.listdir(place / "outside"))
+    assert ([], ["precious"]) == (apply_changes([gone], upper, lower, deletions=True), os.listdir(place / "outside"))
 
 
 def test_apply_file_that_became_a_fifo_is_refused(layer):
@@ -288,7 +288,7 @@ def test_apply_file_that_became_a_fifo_is_refused(layer):
     place, upper, lower = layer
     (place / "layer" / "dir" / "file").unlink()
     os.mkfifo(place / "layer" / "dir" / "file")
-    (one,) = carry_over([Change(path="dir/file", kind="created", bytes=0)], upper, lower, deletions=True)
+    (one,) = apply_changes([Change(path="dir/file", kind="created", bytes=0)], upper, lower, deletions=True)
     assert ("special", []) == (one.reason, os.listdir(place / "target" / "dir"))
 
 
@@ -296,7 +296,7 @@ def test_apply_write_that_fails_leaves_nothing(layer):
     """Where the host has a directory by now, the change is refused, and no half-written file stays beside it."""
     place, upper, lower = layer
     (place / "target" / "dir" / "file" / "more").mkdir(parents=True)
-    (one,) = carry_over([Change(path="dir/file", kind="modified", bytes=0)], upper, lower, deletions=True)
+    (one,) = apply_changes([Change(path="dir/file", kind="modified", bytes=0)], upper, lower, deletions=True)
     assert ("directory", ["file"]) == (one.reason, os.listdir(place / "target" / "dir"))
 
 
@@ -305,7 +305,7 @@ def test_apply_path_with_dot_dot_is_refused(layer, path):
     """A path with `..`, which no layer can hold, is refused all the same where it is written."""
     place, _upper, lower = layer
     with pytest.raises(RefusedError):
-        Outlet(lower).file(path, memoryview(b"x"), 0o644, None)
+        HostTree(lower).file(path, memoryview(b"x"), 0o644, None)
     assert [] == os.listdir(place / "outside")
 
 
@@ -325,7 +325,7 @@ def test_apply_into_a_tree_swapped_all_the_time_stays_inside(swapped):
     refusals = {"symlink": 0, "": 0}
     try:
         for _ in range(500):
-            found = carry_over(changes, *fds, deletions=True)
+            found = apply_changes(changes, *fds, deletions=True)
             for one in found:
                 refusals[one.reason] = refusals.get(one.reason, 0) + 1
             refusals[""] += len(changes) - len(found)
@@ -349,7 +349,7 @@ def test_apply_deletion_while_swapped_stays_inside(tmp_path, exchanging):
             for n in range(20):
                 (inner / f"{n}").write_text("")
             with exchanging(inner, tmp_path / "link"):
-                carry_over(
+                apply_changes(
                     [Change(path="deep", kind="deleted", bytes=0, type="directory")], target, target, deletions=True
                 )
             for left in ("deep", "link"):
@@ -378,7 +378,7 @@ def test_apply_chown_while_swapped_gives_no_file_away(tmp_path, monkeypatch, swa
     try:
         monkeypatch.setattr(posix, "mkdir", make_and_swap)
         with pytest.raises(RefusedError):
-            Outlet(target).directory("new", 0o755)
+            HostTree(target).directory("new", 0o755)
     finally:
         monkeypatch.undo()
         os.close(target)

@@ -98,7 +98,9 @@ def test_isolation_of_the_first_run_equals_later_ones(monkeypatch):
     """Limits, mechanisms and what was in force are the same, whether the groups were looked for early or late."""
     seen = []
     for can_be_deferred in (False, True):
-        monkeypatch.setattr(discover, "can_be_deferred", lambda _request, now=can_be_deferred: now and not discover._found)
+        monkeypatch.setattr(
+            discover, "can_be_deferred", lambda _request, now=can_be_deferred: now and not discover._found
+        )
         monkeypatch.setattr(fallbacks, "unsupported", set())
         discover.forget()
         survey.forget()

@@ -72,7 +72,7 @@ def test_workspace_copy_input_files_win(no_overlay, tree):
     assert "a file nowa folder nowmine" == result.stdout, result.stderr
 
 
-@pytest.mark.parametrize(("name", "limit"), [("MOST_ENTRIES", 3), ("MOST_BYTES", 4096)])
+@pytest.mark.parametrize(("name", "limit"), [("MAX_ENTRIES", 3), ("MAX_BYTES", 4096)])
 def test_workspace_copy_over_the_limits_is_read_only(no_overlay, tree, monkeypatch, name, limit):
     """A directory of too many names or bytes is shown read-only, and a note says why."""
     monkeypatch.setattr(snapshot, name, limit)

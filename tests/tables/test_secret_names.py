@@ -16,7 +16,7 @@ def directory(request, tmp_path, monkeypatch):
 
 
 def found_in(directory, *unmask):
-    return dict(secrets.secrets_in([survey.look(str(directory))], unmask)[str(directory)].found)
+    return dict(secrets.secrets_in([survey.stat_path(str(directory))], unmask)[str(directory)].found)
 
 
 def test_secret_names_ordinary_project_has_none(directory):

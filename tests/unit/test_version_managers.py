@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from capsule_run._base.errors import CapsuleError
-from capsule_run.host.version_managers import seen_through
+from capsule_run.host.version_managers import resolve_shim
 
 MANAGERS = {
     # folder: the variable and the file that choose
@@ -34,7 +34,7 @@ def manager(request, tmp_path, monkeypatch):
 
 
 def chosen(manager):
-    program = seen_through(
+    program = resolve_shim(
         str(manager / "shims" / "tool"), home=str(manager.parent), directory=str(manager.parent / "project" / "deep")
     )
     return program.removeprefix(f"{manager}/versions/").removesuffix("/bin/tool")
@@ -76,14 +76,14 @@ def test_shim_ordinary_program_is_returned_unchanged(tmp_path):
     program = tmp_path / "bin" / "tool"
     program.parent.mkdir()
     program.write_text("")
-    assert str(program) == seen_through(str(program), home=str(tmp_path), directory=str(tmp_path))
+    assert str(program) == resolve_shim(str(program), home=str(tmp_path), directory=str(tmp_path))
 
 
 def test_shim_of_asdf_is_an_error_with_the_command_to_ask(tmp_path):
     """asdf's shims say nothing: the error has the command that asks."""
     tmp_path.joinpath(".asdf", "shims").mkdir(parents=True)
     with pytest.raises(CapsuleError) as caught:
-        seen_through(str(tmp_path / ".asdf" / "shims" / "node"), home=str(tmp_path), directory="/")
+        resolve_shim(str(tmp_path / ".asdf" / "shims" / "node"), home=str(tmp_path), directory="/")
     assert ("E2004", 'use the program itself: `--tool "$(asdf which node)"`') == (caught.value.code, caught.value.hint)
 
 
@@ -102,7 +102,7 @@ def test_shim_of_rustup_is_resolved_to_the_toolchain(tmp_path, monkeypatch, sett
     tmp_path.joinpath(".rustup", "settings.toml").write_text(f'default_toolchain = "{setting}"\n' if setting else "")
     for name in ("rustup", "cargo"):
         tmp_path.joinpath(name).write_text("") if name == "rustup" else tmp_path.joinpath(name).symlink_to("rustup")
-    seen = seen_through(str(tmp_path / "cargo"), home=str(tmp_path), directory="/")
+    seen = resolve_shim(str(tmp_path / "cargo"), home=str(tmp_path), directory="/")
     assert (
         str(tmp_path / ".rustup" / "toolchains" / found / "bin" / "cargo") if found else str(tmp_path / "cargo")
     ) == seen

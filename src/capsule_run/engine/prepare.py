@@ -33,7 +33,7 @@ def prepare(
     :raises CapsuleError: this host cannot meet the request.
     """
     if upper is None and request.isolation.workspace_upper is not None:
-        upper = disk_layer.found_for(request.isolation.workspace_upper)
+        upper = disk_layer.upper_facts(request.isolation.workspace_upper)
     tools: tuple[ToolMounts, ...] = ()
     if request.isolation.tools:
         tools = host_tools.of_request(request)

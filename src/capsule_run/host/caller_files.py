@@ -216,7 +216,7 @@ class Place:
             return fd
 
     def _check_is_ours(self, seen: posix.stat_result) -> None:
-        """Raise RefusedPathError for a file with hard links, all of which would be written to, or of another owner, who could read it."""
+        """Raise RefusedPathError for a file with several hard links, or one of another owner who may have planted it."""
         if seen.st_nlink > 1:
             why = f"it has {seen.st_nlink} names (hard links), and all of them would be changed"
             raise RefusedPathError(EEXIST, why, self._path, "use a file with a single name")

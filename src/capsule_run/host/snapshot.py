@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from capsule_run.model.host import Source
 
 
-MAX_BYTES, MOST_ENTRIES = 64 << 20, 2000
-MOST_DEPTH, MOST_PATH_BYTES = 64, 2048  # entries are created by path, beneath another directory
+MAX_BYTES, MAX_ENTRIES = 64 << 20, 2000
+MAX_DEPTH, MAX_PATH_BYTES = 64, 2048  # entries are created by path, beneath another directory
 _PAGE = 4096
 
 
@@ -27,7 +27,7 @@ class _Listing:
     """The entries to copy, and how much of the limits is left."""
 
     def __init__(self, source: Source, most_bytes: int) -> None:
-        self._source, self._left, self._entries = source, most_bytes, MOST_ENTRIES
+        self._source, self._left, self._entries = source, most_bytes, MAX_ENTRIES
         self.directories: list[tuple[str, int]] = []
         self.links: list[tuple[str, str]] = []
         self.files: list[Delivery] = []
@@ -82,7 +82,7 @@ class _Listing:
         return self._left >= 0
 
     def _enter(self, place: TreeCursor, name: str, path: str, mode: int) -> bool:
-        if place.depth >= MOST_DEPTH or len(path.encode("utf-8", "surrogateescape")) > MOST_PATH_BYTES:
+        if place.depth >= MAX_DEPTH or len(path.encode("utf-8", "surrogateescape")) > MAX_PATH_BYTES:
             return False
         try:
             place.enter(name)

@@ -1,6 +1,6 @@
-"""What this host offers and what the caller's paths really are: the facts that `policy.resolve.resolve` decides on.
+"""Gather the facts about this host and the caller's paths that `policy.resolve.resolve` decides on.
 
-Rank 2: reads the system, decides nothing, changes nothing.
+Decides nothing and changes nothing.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from capsule_run.model.request import Request
 
 
-# Where the system's own directories lead, asked once for each process: should one change, the core sees it and refuses.
+# The real paths of system directories, resolved once for each process: if one changes, the launcher detects it.
 _real: dict[str, str] = {}
 
 
-def _system_look(path: str) -> tuple[str, posix.stat_result | None, int]:
-    """`path` without links, what is there, and an errno. Most are no link and lie in few directories, so most cost one call."""
+def _stat_system_path(path: str) -> tuple[str, posix.stat_result | None, int]:
+    """Return `path` without links, its status or None, and an errno. Costs one system call if `path` is not a link."""
     parent, _slash, name = path.rpartition("/")
     if parent and parent not in _real:
         _real[parent] = path_resolution.real(parent)
@@ -49,28 +49,28 @@ def _system_look(path: str) -> tuple[str, posix.stat_result | None, int]:
     return plain, seen, 0
 
 
-def look(path: str, *, directory: str | None = None) -> Source:
-    """Look at `path` and at what it is once every link is resolved.
+def stat_path(path: str, *, directory: str | None = None) -> Source:
+    """Resolve all links in `path`, and read the status of the result. An error is stored in `Source.error`.
 
-    With `directory` it is the caller's word, relative or not, and a symbolic link on the way that an earlier run may have
-    planted (CVE-2024-42472) is an error, ELOOP.
+    :param directory: given for a path of the caller's, which is relative to it; then a link that an earlier run may have
+        planted (CVE-2024-42472) is the error ELOOP.
     """
     if directory is not None:
         plain = path_resolution.join(directory, path)
         try:
             real, links = path_resolution.real_and_links(plain)
-        except OSError as error:  # a magic link of /proc, or a path that changes under our eyes
-            return _unseen(path, plain, error.errno or ELOOP)
+        except OSError as error:  # a magic link of /proc, or a path that changes meanwhile
+            return _failed(path, plain, error.errno or ELOOP)
         if links and not all(path_resolution.only_root_can_create(link) for link, _target in links):
-            return _unseen(path, real, ELOOP)
+            return _failed(path, real, ELOOP)
         try:
             seen = posix.stat(real)
         except OSError as error:
-            return _unseen(path, real, error.errno or EIO)
+            return _failed(path, real, error.errno or EIO)
     else:
-        real, found, error_number = _system_look(path)
+        real, found, error_number = _stat_system_path(path)
         if found is None:
-            return _unseen(path, real, error_number)
+            return _failed(path, real, error_number)
         seen = found
     return Source(
         asked=path,
@@ -84,14 +84,14 @@ def look(path: str, *, directory: str | None = None) -> Source:
     )
 
 
-def _unseen(asked: str, path: str, error: int) -> Source:
+def _failed(asked: str, path: str, error: int) -> Source:
     return Source(asked=asked, path=path, device=0, inode=0, is_directory=False, owner=0, group=0, error=error)
 
 
 class Static(Value):
-    """What no request changes: the system's own paths and what this process is."""
+    """Facts that no request changes: the system's own paths and this process."""
 
-    seen_ns: int
+    seen_ns: int  # monotonic time of the reading
     uid: int
     architecture: str
     kernel: tuple[int, int]
@@ -107,13 +107,13 @@ class Static(Value):
     gitconfig: str
 
 
-# Kept for a second, so that a loop of short runs does not look at the same forty paths each time. Nothing stale can be
-# enforced by it: the core compares every object with what was seen, refuses another one, and `forget` makes us look again.
+# Kept for KEPT_NS, so that a loop of short runs does not resolve the same forty paths each time. Stale facts are safe: the
+# launcher compares every object with its device and inode, rejects another one, and `forget` discards the facts.
 _kept: list[Static] = []
 
 
 def forget() -> bool:
-    """Look at everything anew next time. Returns whether anything had been kept."""
+    """Discard the kept facts. Return whether there were any."""
     had = bool(_kept)
     _kept.clear()
     _real.clear()
@@ -121,16 +121,16 @@ def forget() -> bool:
 
 
 def _copied() -> tuple[CopiedFile, ...]:
-    """Those of ETC_COPIED that are files which everybody may read."""
+    """Return the files of ETC_COPIED that everybody may read."""
     found = []
     for place in ETC_COPIED:
-        path, seen, _error = _system_look(place)
+        path, seen, _error = _stat_system_path(place)
         if seen is not None and S_ISREG(seen.st_mode) and seen.st_mode & S_IROTH:
             found.append(CopiedFile(place=place, path=path, device=seen.st_dev, inode=seen.st_ino, size=seen.st_size))
     return tuple(found)
 
 
-def _look_at_system() -> Static:
+def _read_static() -> Static:
     python, prefixes, python_links = system.python(caller_home())
     etc_paths = [*ETC_PATHS, *system.java_settings()]
     localtime = system.localtime()
@@ -139,7 +139,7 @@ def _look_at_system() -> Static:
     links = system.system_links()
     paths = ["/usr", *(f"/dev/{name}" for name in DEVICES), *etc_paths, *prefixes]
     paths += [f"/{name}" for name, target in links.items() if not target]
-    sources = {path: source for path in paths if not (source := look(path)).error}
+    sources = {path: source for path in paths if not (source := stat_path(path)).error}
     return Static(
         seen_ns=time.monotonic_ns(),
         uid=posix.geteuid(),
@@ -159,7 +159,7 @@ def _look_at_system() -> Static:
 
 
 def kept() -> Static | None:
-    """What is known of the system, if it was looked at within the last second."""
+    """Return the kept facts about the system, or None if they are older than KEPT_NS or of another user."""
     for known in _kept:
         if time.monotonic_ns() - known.seen_ns < KEPT_NS and known.uid == posix.geteuid():
             return known
@@ -169,7 +169,7 @@ def kept() -> Static | None:
 def _static() -> Static:
     known = kept()
     if known is None:
-        known = _look_at_system()
+        known = _read_static()
         _kept[:] = [known]
     return known
 
@@ -179,22 +179,23 @@ def _asked_sources(request: Request, directory: str) -> dict[str, Source]:
     asked = [*isolation.readonly_paths, *isolation.writable_paths, *(bind.source for bind in isolation.binds)]
     if isolation.workspace is not None:
         asked.append(isolation.workspace.source)
-    return {path: look(path, directory=directory) for path in asked}
+    return {path: stat_path(path, directory=directory) for path in asked}
 
 
 def lacking(command: str, python: str) -> tuple[str, ...]:
-    """The directories, the same inside as here, that do not have `command`: no need to try each of them by exec."""
+    """Return the directories of PATH, the same inside as outside, without `command`: exec need not try them."""
     if "/" in command:
         return ()
     places = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", python.rpartition("/")[0])
     return tuple(place for place in places if not path_resolution.exists(f"{place}/{command}", follow=False))
 
 
-# There is no process 0: no relative path is found from here, and the error about it says why.
+# No such path exists (there is no process 0), so relative paths fail, and the error shows the reason.
 GONE = "/proc/0/the current directory is gone"
 
 
 def current_directory() -> str:
+    """Return the current directory, or GONE if it was removed."""
     try:
         return posix.getcwd()
     except OSError:
@@ -202,13 +203,13 @@ def current_directory() -> str:
 
 
 def caller_home() -> str:
-    """The caller's home directory, as its environment has it."""
+    """Return the caller's home directory, from its environment."""
     home = path_resolution.environment("HOME")
     return normal(home) if home.startswith("/") else "/root"
 
 
 def caller_path() -> tuple[str, ...]:
-    """The absolute directories of the caller's PATH."""
+    """Return the absolute directories of the caller's PATH."""
     return tuple(part for part in path_resolution.environment("PATH").split(":") if part.startswith("/"))
 
 
@@ -221,9 +222,9 @@ def _copy(
     *,
     privileged: bool,
 ) -> Copy | None:
-    """A private copy of the workspace's directory, where no overlay of it would be writable for the sandbox.
+    """List the workspace for a private copy, or return None if an overlay of it is writable for the sandbox.
 
-    `ids` are the sandbox's on the host, None where there are no overlays at all.
+    :param ids: the sandbox's user and group id on the host; None if overlays are unsupported.
     """
     wanted = request.isolation.workspace
     if wanted is None or wanted.mode != COPY_ON_WRITE or asked[wanted.source].error:
@@ -237,7 +238,7 @@ def _copy(
 
 
 def identify() -> Identity:
-    """Who calls, and the sandbox's ids on the host. Raises CapsuleError E2001 where no unprivileged id can be had for it."""
+    """Return the caller's ids and the sandbox's ids on the host. Raises CapsuleError E2001 if no unprivileged id is available."""
     uid, gid = posix.geteuid(), posix.getegid()
     if uid != 0:
         return Identity(uid=uid, gid=gid, outside_uid=uid, outside_gid=gid, privileged=False)
@@ -253,10 +254,12 @@ def survey(
     tools: tuple[ToolMounts, ...] = (),
     upper: Upper | None = None,
 ) -> Host:
-    """Gather the facts for one request. `refused` is what this host has refused before, as `runner` names it.
+    """Gather the facts for one request. Raises CapsuleError E2001 as `identify` does.
 
-    `identity` is that of `identify`, where it has been asked for already; `tools` and `upper` are those of the request, found
-    by who knows how. Raises CapsuleError E2001 as `identify` does.
+    :param identity: the result of `identify`, if it was called before.
+    :param refused: the mechanisms that this host turned out not to support, as `engine.fallbacks` names them.
+    :param tools: what the tools of the request need, from `tools.of_request`.
+    :param upper: the disk layer of the request, from `workspace.disk_layer`.
     """
     static, identity = _static(), identity or identify()
     directory = current_directory()

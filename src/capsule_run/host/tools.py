@@ -1,8 +1,8 @@
-"""What of the host a tool outside the system's directories needs: an environment and its base, a node's tree, one file.
+"""Find what a tool outside the system's directories needs of the host: an installation, an environment and its base, a file.
 
-Rank 2: looks at the system, changes nothing. Imported only for a request that names tools, and for the hint of a command
-that was not found inside. docs/tools.md is the list for users; docs/decisions/tools.md says why what is shown is judged by
-its shape: a link, a `#!` line or a `pyvenv.cfg` may have been planted by an earlier run, and can name what it likes.
+Loaded only for a request that names tools, and for the hint about a command that was not found inside. docs/tools.md is the
+list for users. What is shown is judged by its form (docs/decisions/tools.md), because an earlier run may have planted a
+link, a `#!` line or a `pyvenv.cfg`, which can name any path.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from capsule_run._base.lexical_paths import (
     within,
 )
 from capsule_run.host import path_resolution, version_managers
-from capsule_run.host.survey import caller_home, caller_path, current_directory, look
+from capsule_run.host.survey import caller_home, caller_path, current_directory, stat_path
 from capsule_run.host.system import read_bytes
 from capsule_run.model.host import ToolMounts
 
@@ -31,25 +31,25 @@ if TYPE_CHECKING:
     from capsule_run.model.request import Request
 
 
-# One of these in a directory says that it is an installation, which works as a whole and holds nothing else.
+# A directory with one of these is an installation, which works as a whole and contains nothing else.
 MARKS = ("pyvenv.cfg", "conda-meta/history", "include/node", "lib/rustlib", "lib/ruby", "lib/modules", "pkg/tool")
-STORE = "/nix/store"  # one tree: which of its parts a program needs, only nix could tell
+STORE = "/nix/store"  # shown whole: only nix knows which parts a program needs
 BREW = "/Cellar/"
 MODULES = "/node_modules/"
 PROGRAM_STARTS = (b"\x7fELF", b"#!")
 MOST_STEPS = 8  # a script's interpreter that is a script, a base that has a base
-# Whatever else lies beneath these is not one installation: only a single file of them is shown.
+# These contain many things, not one installation: only a single file beneath them is shown.
 SHARED_PLACES = ("/home", "/mnt", "/media", "/opt", "/srv", "/var", "/var/lib", "/tmp", "/var/tmp")
 
 
 def _words(start: bytes) -> list[str]:
-    """The words of a `#!` line that names an absolute path, else none."""
+    """Parse a `#!` line into words; an empty list if it names no absolute path."""
     words = start[2:].partition(b"\n")[0].decode("utf-8", "surrogateescape").split()
     return words if start.startswith(b"#!") and words and words[0].startswith("/") else []
 
 
 def interpreter_of(script: str) -> str:
-    """What the script's `#!` line names, or an empty string."""
+    """Return the interpreter of a script's `#!` line, or ""."""
     return next(iter(_words(read_bytes(script, 256, follow=False))), "")
 
 
@@ -68,7 +68,7 @@ def _is_installation(prefix: str) -> bool:
 
 
 def _tree_around(program: str) -> str:
-    """The installation that a program is part of, or an empty string. `program` has no link on the way to it."""
+    """Return the installation that a program belongs to, or "". `program` is a path without links."""
     if within(program, STORE):
         return STORE
     names = program.split("/")[1:]
@@ -86,7 +86,7 @@ def _tree_around(program: str) -> str:
 
 
 class _Search:
-    """What one tool needs, gathered."""
+    """Collects what one tool needs: `sources` to show, `links` to create, directories for `path`."""
 
     def __init__(self, field: str, *, search_path: tuple[str, ...], home: str, directory: str) -> None:
         self.field, self.search_path, self.home, self.directory = field, search_path, home, directory
@@ -99,7 +99,7 @@ class _Search:
         return CapsuleError("E2004", f"{self.field}: {why}", details=details, hint=hint)
 
     def walk(self, path: str) -> tuple[str, list[str]]:
-        """`path` without links, and the links on the way, each of which must be made again inside."""
+        """Return `path` without links, and the links that were followed, which must be created inside."""
         try:
             real, links = path_resolution.real_and_links(path)
         except OSError as error:
@@ -111,22 +111,22 @@ class _Search:
     def is_shown(self, path: str) -> bool:
         return shown_already(path) or any(within(path, tree) for tree in self.sources)
 
-    def is_more(self, tree: str) -> bool:
-        """Whether a directory is a place of many things: the home directory, what it lies in, the system's own."""
+    def is_too_broad(self, tree: str) -> bool:
+        """Return whether a directory contains more than one tool: the home directory, its parents, system directories."""
         return tree in (*SYSTEM_DIRECTORIES, *SHARED_PLACES) or within(self.home, tree) or is_home(tree, self.home)
 
     def add(self, tree: str) -> None:
-        """Show a tree, unless it is more than an installation: the home directory, a place of many things."""
+        """Show a tree, except parts that contain more than one tool or are shown already."""
         for part in trees_of(tree, self.home):
-            if self.is_more(part) or self.is_shown(part):
+            if self.is_too_broad(part) or self.is_shown(part):
                 continue
-            source = look(part)
+            source = stat_path(part)
             if source.error:
                 raise self.refusal(f"cannot share `{part}`: {posix.strerror(source.error).lower()}", path=part)
             self.sources[part] = source
 
     def program(self, path: str) -> None:
-        """A program, by its absolute path: the installations on the way to it, else the file; then what runs it."""
+        """Show a program by its absolute path: the installations on its path, else the file; then its interpreter."""
         self._steps += 1
         if self._steps > MOST_STEPS:
             raise self.refusal(f"`{path}` needs an interpreter that needs an interpreter, and so on")
@@ -140,7 +140,7 @@ class _Search:
         if not self.is_shown(real):
             if not path_resolution.is_executable(real) or not start.startswith(PROGRAM_STARTS):
                 raise self.refusal(f"`{path}` is not a program that can be executed", path=real)
-            self.sources[real] = look(real)
+            self.sources[real] = stat_path(real)
         directory = path.rpartition("/")[0]
         if not shown_already(directory):
             self.path[directory] = None
@@ -154,13 +154,13 @@ class _Search:
             self.program(normal(words[0]))
             return
         name = next((word for word in words[1:] if not word.startswith("-") and "=" not in word), "")
-        if name and name not in SHIMMED and "/" not in name:  # `python` is ours, as everywhere inside
+        if name and name not in SHIMMED and "/" not in name:  # `python` inside is always the one that runs us
             found = self.which(name)
             if found:
                 self.program(found)
 
     def base_of(self, environment: str) -> None:
-        """The Python that a virtual environment stands on, as its `pyvenv.cfg` names it."""
+        """Show the Python that a virtual environment is based on, as its `pyvenv.cfg` names it."""
         text = read_bytes(f"{environment}/pyvenv.cfg", 1 << 16, follow=False).decode("utf-8", "surrogateescape")
         lines = (line.partition("=") for line in text.splitlines())
         home = next((rest.strip() for name, _equals, rest in lines if name.strip() == "home"), "")
@@ -181,23 +181,23 @@ class _Search:
             self.base_of(prefix)
 
     def which(self, name: str) -> str:
-        """Where the caller's PATH (or what is shown already) has `name`; a version manager's shim is seen through."""
+        """Find `name` on the PATH of what is shown, then on the caller's; resolve shims. Return "" if it is missing."""
         for part in (*self.path, *self.search_path):
             if path_resolution.is_executable(f"{part}/{name}"):
-                found = version_managers.seen_through(f"{part}/{name}", home=self.home, directory=self.directory)
+                found = version_managers.resolve_shim(f"{part}/{name}", home=self.home, directory=self.directory)
                 if found:
                     return found
         return ""
 
     def tree(self, path: str) -> None:
-        """A directory that the caller names, whole, with its `bin` (or itself) for PATH."""
-        if self.is_more(path):
+        """Show a directory that the caller names, whole, and add its `bin`, or itself, to PATH."""
+        if self.is_too_broad(path):
             raise self.refusal(
                 f"`{path}` is more than one tool", hint="name the program, or its own directory", path=path
             )
-        source = look(path, directory=self.directory)
+        source = stat_path(path, directory=self.directory)
         if source.error:
-            # as for every path to show: a link may be an earlier run's
+            # an earlier run may have planted the link
             raise self.refusal(
                 f"`{path}` contains a symbolic link and resolves to `{source.path}`"
                 if source.error == ELOOP
@@ -213,7 +213,7 @@ class _Search:
 
 
 def find(asked: str, field: str, *, search_path: tuple[str, ...], home: str, directory: str) -> ToolMounts:
-    """What has to be shown for the tool `asked`: a name on the caller's PATH, or a path. Raises CapsuleError E2004."""
+    """Find what to show for the tool `asked`, a name on the caller's PATH or a path. Raises CapsuleError E2004."""
     search = _Search(field, search_path=search_path, home=home, directory=directory)
     if "/" in asked or asked.startswith("."):
         place = path_resolution.join(directory, asked)
@@ -222,7 +222,7 @@ def find(asked: str, field: str, *, search_path: tuple[str, ...], home: str, dir
         elif not path_resolution.exists(place):
             raise search.refusal(f"`{asked}` does not exist", path=place)
         else:
-            search.program(version_managers.seen_through(place, home=home, directory=directory) or place)
+            search.program(version_managers.resolve_shim(place, home=home, directory=directory) or place)
     else:
         found = search.which(asked)
         if not found:
@@ -239,7 +239,7 @@ def find(asked: str, field: str, *, search_path: tuple[str, ...], home: str, dir
 
 
 def of_request(request: Request) -> tuple[ToolMounts, ...]:
-    """What the tools of a request need of the host. Raises CapsuleError E2004."""
+    """Find what the tools of a request need of the host. Raises CapsuleError E2004."""
     search_path, home, directory = caller_path(), caller_home(), current_directory()
     return tuple(
         find(tool, f"isolation.tools[{index}]", search_path=search_path, home=home, directory=directory)

@@ -1,6 +1,6 @@
-"""Files in and files out: copy-in, collect, diff, export, the disk layer.
+"""Transfer files: copy-in, collect, diff, export, the disk layer.
 
-Trusts nothing that the command left: descriptors, not paths. Read first: `transfer`.
+Trusts nothing that the command left: uses descriptors, not paths. Read first: `transfer`.
 """
 
 from __future__ import annotations

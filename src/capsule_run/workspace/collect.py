@@ -1,8 +1,7 @@
-"""Files out: what a pattern names in a workspace whose command may have prepared it for whoever looks.
+"""Collect the files of a workspace that match patterns. The command may have prepared the workspace as an attack.
 
-Rank 2: reads through descriptors, beneath one directory, and writes nothing. No link is followed, no file is opened that
-is not a plain one, nothing on another file system is entered, and all of it is bounded: names looked at, depth, bytes of
-one file and of all, where the bytes of a file are those that it claims to have.
+Reads through descriptors beneath one directory, and writes nothing. Follows no link, opens only plain files, enters no
+other file system. Bounded in names read, depth, bytes of one file and of all; a sparse file counts with its full size.
 """
 
 from __future__ import annotations
@@ -22,22 +21,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from mmap import mmap
 
-MOST_ENTRIES = 200_000  # names looked at in all
-MOST_REFUSED = 1000  # that are told one by one
+MOST_ENTRIES = 200_000  # names read in all
+MAX_NOT_COLLECTED = 1000  # that are listed
 MAP_FROM = 1 << 20  # bytes: smaller files are read
 _WILD = frozenset("*?[")
 
 
 class Limits(Value):
-    """How much may come out. `settled`: nobody can change the files any more, so that they need no copy."""
+    """How much may be collected."""
 
     total_bytes: int
     file_bytes: int
-    settled: bool
+    settled: bool  # nobody can change the files any more, so that mapping them needs no copy
 
 
 def read_all(fd: int, size: int) -> bytes:
-    """The first `size` bytes of a file, or as many as it has."""
+    """Read the first `size` bytes of a file, or fewer if it is shorter."""
     parts, at = [], 0
     while at < size and (part := posix.pread(fd, min(size - at, 1 << 24), at)):
         parts.append(part)
@@ -46,7 +45,7 @@ def read_all(fd: int, size: int) -> bytes:
 
 
 def mapped(fd: int, size: int, *, settled: bool) -> mmap:
-    """A large file in memory, without a copy where nobody can cut it short any more (which would be SIGBUS for us)."""
+    """Map a large file into memory; map a copy unless `settled`, because a truncated file would be SIGBUS for us."""
     from mmap import ACCESS_READ, mmap  # noqa: PLC0415  # only for large files
 
     if settled:
@@ -65,26 +64,26 @@ def mapped(fd: int, size: int, *, settled: bool) -> mmap:
 class _Collection:
     def __init__(self, root: int, limits: Limits, mount_points: frozenset[str]) -> None:
         self.files: list[CollectedFile] = []
-        self.refused: list[NotCollected] = []
+        self.not_collected: list[NotCollected] = []
         self._device = posix.fstat(root).st_dev
         self._limits = limits
         self._left = limits.total_bytes
         self._entries = MOST_ENTRIES
         self._mount_points = mount_points
 
-    def refuse(self, path: str, reason: str, size: int = 0) -> None:
-        if len(self.refused) < MOST_REFUSED:
-            self.refused.append(NotCollected(path=path, reason=reason, bytes=size))
+    def skip(self, path: str, reason: str, size: int = 0) -> None:
+        if len(self.not_collected) < MAX_NOT_COLLECTED:
+            self.not_collected.append(NotCollected(path=path, reason=reason, bytes=size))
 
-    def miss(self, patterns: Sequence[str]) -> None:
-        """Tell which names, spelled out in full, were not there."""
-        met = {file.path for file in self.files} | {one.path for one in self.refused}
+    def add_missing(self, patterns: Sequence[str]) -> None:
+        """Record the patterns without wildcards whose file does not exist."""
+        met = {file.path for file in self.files} | {one.path for one in self.not_collected}
         for pattern in patterns:
             if not _WILD & set(pattern) and pattern not in met:
-                self.refuse(pattern, "missing")
+                self.skip(pattern, "missing")
 
     def _names(self, fd: int, states: Sequence[Sequence[str]]) -> Iterator[str]:
-        """The names to look at: those that the patterns spell out, or all that are there."""
+        """Yield the names to visit: those in the patterns, or all in the directory if a pattern has a wildcard."""
         parts = {rest[0] for rest in states}
         if not any(part == "**" or _WILD & set(part) for part in parts):
             yield from sorted(parts)
@@ -99,7 +98,7 @@ class _Collection:
         yield from sorted(found)
 
     def walk(self, root: int, states: Sequence[Sequence[str]]) -> None:
-        """Visit all that the states may lead to. A directory that is moved while it is looked into ends the walk."""
+        """Visit everything that the patterns in `states` can match. A directory that is moved meanwhile ends the walk."""
         with TreeCursor(root) as place:
             levels = [("", states, self._names(place.fd, states))]
             while levels:
@@ -112,17 +111,17 @@ class _Collection:
                     continue
                 if self._entries < 0:
                     self._entries = 0
-                    self.refuse(prefix, "too_many")
+                    self.skip(prefix, "too_many")
                 levels.pop()
                 try:
                     if levels:
                         place.leave()
                 except OSError:
-                    self.refuse(prefix, "unreadable")
+                    self.skip(prefix, "unreadable")
                     return
 
     def _visit(self, place: TreeCursor, prefix: str, name: str, states: Sequence[Sequence[str]]) -> list[Sequence[str]]:
-        """Take a file; go into a directory, and return what is looked for there; or refuse it."""
+        """Collect a file, or enter a directory and return the patterns left for it, or record why neither."""
         rests = advance(name, states)
         if not rests:
             return []
@@ -131,53 +130,53 @@ class _Collection:
         try:
             seen = posix.stat(name, dir_fd=place.fd, follow_symlinks=False)
         except OSError:
-            return []  # a name that a pattern spells out and that is not there
+            return []  # a name in a pattern that does not exist
         if path in self._mount_points:
-            self.refuse(path, "mount")
+            self.skip(path, "mount")
         elif S_ISDIR(seen.st_mode):
             deeper = [rest for rest in rests if rest]
             if deeper:
                 return deeper if self._enter(place, path) else []
             if any(tuple(rest) == (name,) for rest in states):
-                self.refuse(path, "directory")
+                self.skip(path, "directory")
         elif named and S_ISREG(seen.st_mode):
-            self._take(place.fd, name, path)
+            self._read_file(place.fd, name, path)
         elif named:
-            self.refuse(path, "symlink" if S_ISLNK(seen.st_mode) else "special")
+            self.skip(path, "symlink" if S_ISLNK(seen.st_mode) else "special")
         return []
 
     def _enter(self, place: TreeCursor, path: str) -> bool:
         if place.depth >= MOST_NAMES:
-            self.refuse(path, "too_deep")
+            self.skip(path, "too_deep")
             return False
         try:
             place.enter(path.rpartition("/")[2], device=self._device)
         except OSError as error:
-            self.refuse(path, "mount" if error.errno == EXDEV else "unreadable")
+            self.skip(path, "mount" if error.errno == EXDEV else "unreadable")
             return False
         return True
 
-    def _take(self, fd: int, name: str, path: str) -> None:
+    def _read_file(self, fd: int, name: str, path: str) -> None:
         try:
             file = posix.open(name, READ_FLAGS, dir_fd=fd)
         except OSError:
-            self.refuse(path, "unreadable")
+            self.skip(path, "unreadable")
             return
         try:
             seen = posix.fstat(file)
             size = seen.st_size
             if not S_ISREG(seen.st_mode):
-                self.refuse(path, "special")
+                self.skip(path, "special")
             elif size > self._limits.file_bytes:
-                self.refuse(path, "file_limit", size)
+                self.skip(path, "file_limit", size)
             elif size > self._left:
-                self.refuse(path, "total_limit", size)
+                self.skip(path, "total_limit", size)
             else:
                 data = read_all(file, size) if size < MAP_FROM else mapped(file, size, settled=self._limits.settled)
                 self._left -= size
                 self.files.append(CollectedFile(path=path, data=data, mode=seen.st_mode & 0o777))
         except OSError:
-            self.refuse(path, "unreadable")
+            self.skip(path, "unreadable")
         finally:
             posix.close(file)
 
@@ -185,8 +184,8 @@ class _Collection:
 def collect(
     root: int, patterns: Sequence[str], limits: Limits, *, mount_points: frozenset[str] = frozenset()
 ) -> tuple[tuple[CollectedFile, ...], tuple[NotCollected, ...]]:
-    """The plain files beneath the directory `root` that the patterns name, by path, and what was left out and why."""
+    """Collect the plain files beneath the directory `root` that match; return them, and what was not collected and why."""
     collection = _Collection(root, limits, mount_points)
     collection.walk(root, [tuple(pattern.split("/")) for pattern in patterns])
-    collection.miss(patterns)
-    return tuple(collection.files), tuple(collection.refused)
+    collection.add_missing(patterns)
+    return tuple(collection.files), tuple(collection.not_collected)

@@ -20,49 +20,52 @@ _PIPE_BYTES = 1 << 20
 
 
 class Stream:
-    """The pipe through which the bytes go. Owns both of its ends until `close`."""
+    """The pipe that carries the bytes. Owns both ends until `close`."""
 
     def __init__(self) -> None:
         self.inner, self._outer = posix.pipe2(posix.O_CLOEXEC)
         posix.set_blocking(self._outer, False)
         try:
             fcntl.fcntl(self._outer, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        except OSError:  # this account has its share of pipes already: a smaller one is only slower
+        except OSError:  # the account's pipe buffers are used up: a smaller pipe is only slower
             pass
 
     def close(self) -> None:
+        """Close both ends."""
         posix.close(self.inner)
         posix.close(self._outer)
 
-    def send(self, files: tuple[Delivery, ...], core: Launcher) -> None:
-        """Send all of them in order, or as much as the core takes: one that has something to say needs no more.
+    def send(self, files: tuple[Delivery, ...], launcher: Launcher) -> None:
+        """Send all files in order. Stop early if the launcher sends a message: it has failed, or exited.
 
-        The inner end stays open here, so that a core that is gone is seen on its socket and never by SIGPIPE.
+        The inner end stays open here, so that a launcher that has exited is seen on its socket and never as SIGPIPE.
         """
         poll = select.poll()
         poll.register(self._outer, select.POLLOUT)
-        poll.register(core.fileno(), select.POLLIN)
+        poll.register(launcher.fileno(), select.POLLIN)
         for file in files:
             if not (
-                self._send_bytes(file, poll, core) if file.content is not None else self._send_source(file, poll, core)
+                self._send_bytes(file, poll, launcher)
+                if file.content is not None
+                else self._send_source(file, poll, launcher)
             ):
                 return
 
     @staticmethod
-    def _may_go_on(poll: select.poll, core: Launcher) -> bool:
-        return all(fd != core.fileno() for fd, _events in poll.poll())
+    def _wait_for_room(poll: select.poll, launcher: Launcher) -> bool:
+        return all(fd != launcher.fileno() for fd, _events in poll.poll())
 
-    def _send_bytes(self, file: Delivery, poll: select.poll, core: Launcher) -> bool:
+    def _send_bytes(self, file: Delivery, poll: select.poll, launcher: Launcher) -> bool:
         view = memoryview(file.content or b"")
         while view:
             try:
                 view = view[posix.write(self._outer, view[:_STEP_BYTES]) :]
             except BlockingIOError:
-                if not self._may_go_on(poll, core):
+                if not self._wait_for_room(poll, launcher):
                     return False
         return True
 
-    def _send_source(self, file: Delivery, poll: select.poll, core: Launcher) -> bool:
+    def _send_source(self, file: Delivery, poll: select.poll, launcher: Launcher) -> bool:
         fd = open_plain(file.source)
         try:
             seen = posix.fstat(fd)
@@ -73,7 +76,7 @@ class Stream:
                 try:
                     moved = posix.splice(fd, self._outer, min(left, _STEP_BYTES), flags=posix.SPLICE_F_NONBLOCK)
                 except BlockingIOError:
-                    if not self._may_go_on(poll, core):
+                    if not self._wait_for_room(poll, launcher):
                         return False
                     continue
                 if moved == 0:

@@ -1,8 +1,8 @@
-"""What a command has changed in its workspace, found out from the layer that its writes went to.
+"""Find what a command has changed in its workspace, from the layer that holds its writes.
 
-Rank 2: reads through two descriptors, that of the layer and that of the directory it lies over, and writes nothing. No link
-is followed. What was written is looked at, and not the whole tree: the cost goes with the changes. A copy-on-write layer
-marks what is gone by a device numbered 0/0 (a whiteout) and a directory that hides the one below by an attribute.
+Reads through two descriptors, of the upper layer and of the directory below it, and writes nothing. Follows no link. Visits
+only what was written, so that the cost grows with the changes. An overlay marks a deleted file by a device 0/0 (a
+whiteout), and a directory that replaces the one below by an attribute (opaque).
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 _TYPES: dict[int, FileType] = {S_IFREG: "file", S_IFDIR: "directory", S_IFLNK: "symlink"}
 _MODE = 0o777
 _BLOCK = 1 << 20
-MOST_DEPTH = 128  # deeper than that nothing is looked into
-MOST_SKIPPED = 1000  # that are told one by one
+MOST_DEPTH = 128  # directories below this depth are not visited
+MOST_SKIPPED = 1000  # that are listed
 
 
 class Known(Value):
-    """What lies in the layer and was not put there by the command."""
+    """What is in the layer and was not written by the command."""
 
-    mount_points: frozenset[str]  # files and directories that something else was mounted on
-    directories: frozenset[str]  # made for the files that were brought in, and the like
-    copied: frozenset[str] | None  # what the layer began with, where it is a copy: only of that can something be gone
-    files: dict[str, tuple[int, int, int]]  # files that were brought in, as they were when the command started
+    mount_points: frozenset[str]  # files and directories that were mounted over
+    directories: frozenset[str]  # created for input files and mount points
+    copied: frozenset[str] | None  # what a copy contained at first: only that can be deleted; None for an overlay
+    files: dict[str, tuple[int, int, int]]  # fingerprints of the input files when the command started
 
 
 def fingerprint(seen: posix.stat_result) -> tuple[int, int, int]:
-    """What differs once a file was written to, replaced or given another mode: nobody but the kernel sets a ctime."""
+    """Return what changes whenever a file is written to, replaced or given another mode: only the kernel sets a ctime."""
     return seen.st_ino, seen.st_size, seen.st_ctime_ns
 
 
 def lstat(name: str, directory: int | None) -> posix.stat_result | None:
-    """The object `name` in an open directory, itself if it is a link; None for none there, or no directory."""
+    """Return the status of `name` in an open directory, without following a link; None if it or the directory is missing."""
     if directory is None:
         return None
     try:
@@ -62,7 +62,7 @@ def _change(path: str, kind: ChangeKind, seen: posix.stat_result) -> Change:
 
 
 def _same(name: str, upper: int, lower: int, now: posix.stat_result, before: posix.stat_result) -> bool:
-    """Whether a file that was copied up was not changed after all: a program that opens for writing need not write."""
+    """Return whether a file that was copied up is unchanged: a program that opens a file for writing need not write."""
     if (now.st_mode, now.st_size) != (before.st_mode, before.st_size):
         return False
     if _kind(now) == S_IFLNK:
@@ -77,7 +77,7 @@ def _same_content(name: str, upper: int, lower: int) -> bool:
         while (block := posix.read(fds[0], _BLOCK)) == posix.read(fds[1], _BLOCK):
             if not block:
                 return True
-    except OSError:  # somebody took the right to read it: that is a change
+    except OSError:  # it was made unreadable: that is a change
         return False
     finally:
         for fd in fds:
@@ -85,19 +85,19 @@ def _same_content(name: str, upper: int, lower: int) -> bool:
     return False
 
 
-def _opaque(directory: int) -> bool:
+def _is_opaque(directory: int) -> bool:
     try:
         return posix.getxattr(directory, "user.overlay.opaque") == b"y"
     except OSError:
         return False
 
 
-class _Below:
-    """The place in the directory below that goes with one in the layer; `fd` is None where there is nothing."""
+class _LowerCursor:
+    """The position in the lower directory that corresponds to one in the layer; `fd` is None if it does not exist."""
 
     def __init__(self, root: int | None) -> None:
         self._place = None if root is None else TreeCursor(root)
-        self._missing = 0  # how many directories of the layer this place is beneath the last one that is here, too
+        self._missing = 0  # how many levels of the layer below the deepest one that exists here, too
 
     @property
     def fd(self) -> int | None:
@@ -118,7 +118,7 @@ class _Below:
         try:
             if self._place is not None:
                 self._place.leave()
-        except OSError:  # somebody moves what is below: from here on nothing is known of it
+        except OSError:  # the lower directory was moved: from here on it is unknown
             self.close()
 
     def close(self) -> None:
@@ -128,16 +128,16 @@ class _Below:
 
 
 class Comparison:
-    """Of a layer and what it lies over, or was copied from. `skipped`: what was not looked into, and a word for why."""
+    """Compares a layer with what it lies over or was copied from. `skipped`: paths not visited, each with a reason."""
 
     def __init__(self, known: Known) -> None:
         self._known = known
         self.skipped: list[tuple[str, str]] = []
 
     def changes(self, upper: int, lower: int | None) -> Iterator[Change]:
-        """Each change, a directory before what lies in it. Both descriptors stay the caller's."""
+        """Yield each change, a directory before its contents. The caller closes both descriptors."""
         self.skipped.clear()
-        below = _Below(lower)
+        below = _LowerCursor(lower)
         try:
             with TreeCursor(upper) as place:
                 levels = [("", self._in_directory("", place, below))]
@@ -157,8 +157,8 @@ class Comparison:
         finally:
             below.close()
 
-    def _enter(self, name: str, prefix: str, place: TreeCursor, below: _Below) -> bool:
-        """Go into a directory of the layer, and into the one below if there is one."""
+    def _enter(self, name: str, prefix: str, place: TreeCursor, below: _LowerCursor) -> bool:
+        """Enter a directory of the layer, and the one below if it exists."""
         if place.depth >= MOST_DEPTH:
             self._skip(prefix + name, "too_deep")
             return False
@@ -174,11 +174,11 @@ class Comparison:
         if len(self.skipped) < MOST_SKIPPED:
             self.skipped.append((path, why))
 
-    def _in_directory(self, prefix: str, place: TreeCursor, below: _Below) -> Iterator[Change | str]:
-        """The changes in one directory; a name alone is a directory to go into before the next one is asked for."""
+    def _in_directory(self, prefix: str, place: TreeCursor, below: _LowerCursor) -> Iterator[Change | str]:
+        """Yield the changes in one directory; a name alone is a directory to enter before the next value is requested."""
         names = sorted(posix.listdir(place.fd))
         copied = self._known.copied
-        if below.fd is not None and (copied is not None or _opaque(place.fd)):
+        if below.fd is not None and (copied is not None or _is_opaque(place.fd)):
             gone = set(posix.listdir(below.fd)) - set(names)
             for name in sorted(gone):
                 if copied is not None and prefix + name not in copied:

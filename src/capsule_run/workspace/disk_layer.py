@@ -1,8 +1,8 @@
-"""The upper layer of a workspace on the host's disk, for a run that asks for it: made, filled, watched and removed.
+"""The upper layer of a workspace on the host's disk: create, fill, watch and remove it.
 
-Rank 2. One private directory for each run (mode 0700), named like a control group of ours so that the next run can tell
-whether its owner is dead. In it `layer` is what the sandbox sees: `upper`, that is written to, and `work`, which overlayfs
-needs beside it. docs/decisions/upper-on-disk.md says what bounds it.
+Each run has one private directory (mode 0700), whose name says whether its owner is dead (`host.owner_tag`). The sandbox
+sees `layer` in it: `upper`, which is written to, and `work`, which overlayfs needs. docs/decisions/upper-on-disk.md
+explains the limits.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from capsule_run.host.caller_files import open_directory, reason_of, resolve, wr
 from capsule_run.host.input_files import open_plain
 from capsule_run.host.owner_tag import own_name
 from capsule_run.host.path_resolution import DIRECTORY_FLAGS
-from capsule_run.host.survey import look
+from capsule_run.host.survey import stat_path
 from capsule_run.host.system import capabilities
 from capsule_run.host.tree_walk import used_bytes
 from capsule_run.model.host import Upper
@@ -38,15 +38,17 @@ if TYPE_CHECKING:
 
 FIELD = "isolation.workspace_upper"
 LAYER, UPPER, WORK = "layer", "upper", "work"
-LOOK_SECONDS = 0.05
-MOST_BLIND = 20  # looks in a row that do not see all, while the disk has lost what the run may take
+SAMPLE_SECONDS = 0.05
+MAX_INCOMPLETE = (
+    20  # incomplete sums in a row after which the run is ended, if the disk has lost as much as the run may take
+)
 SIGKILL, KILLED_EXIT, CANCELLED = 9, 137, "E3007"
 _NEW = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _CAPABILITIES = (("CAP_CHOWN", 0), ("CAP_DAC_OVERRIDE", 1), ("CAP_FOWNER", 3))
 _COPY_BYTES = 1 << 30
 
 
-def _refused(path: str, why: str, *, code: str = "E2008", hint: str | None = None) -> CapsuleError:
+def _error(path: str, why: str, *, code: str = "E2008", hint: str | None = None) -> CapsuleError:
     return CapsuleError(code, f"{FIELD}: {why}", details={"path": path}, hint=hint)
 
 
@@ -55,22 +57,22 @@ def _free_bytes(fd: int) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def found_for(asked: WorkspaceUpper) -> Upper:
-    """What is known before anything is made: the directory itself stands for the one that a run makes in it."""
+def upper_facts(asked: WorkspaceUpper) -> Upper:
+    """Check the directory and return its facts, before anything is created in it. Raises CapsuleError E2004 or E2008."""
     try:
-        source = look(resolve(asked.directory))
+        source = stat_path(resolve(asked.directory))
     except OSError as error:
         why, hint = reason_of(error)
-        raise _refused(asked.directory, f"`{asked.directory}`: {why}", code="E2004", hint=hint) from None
+        raise _error(asked.directory, f"`{asked.directory}`: {why}", code="E2004", hint=hint) from None
     if source.error:
-        raise _refused(source.path, f"`{asked.directory}`: {posix.strerror(source.error).lower()}", code="E2004")
+        raise _error(source.path, f"`{asked.directory}`: {posix.strerror(source.error).lower()}", code="E2004")
     if not source.is_directory:
-        raise _refused(source.path, f"`{asked.directory}` is not a directory", code="E2004")
+        raise _error(source.path, f"`{asked.directory}` is not a directory", code="E2004")
     found = posix.statvfs(source.path)
     free = found.f_bavail * found.f_frsize
     most = free // 2 if asked.bytes is None else asked.bytes
     if most > free // 4 * 3:
-        raise _refused(
+        raise _error(
             source.path,
             f"{most} bytes are requested, but three quarters of the free space in `{source.path}` are {free // 4 * 3}",
             hint="request less, or use a directory on a larger file system",
@@ -79,13 +81,13 @@ def found_for(asked: WorkspaceUpper) -> Upper:
 
 
 class UpperDirectory:
-    """That of one attempt. A context manager that removes it, however the run has ended."""
+    """The disk layer of one attempt. A context manager that removes it, however the run ends."""
 
     def __init__(self, asked: WorkspaceUpper) -> None:
-        """Make it. Raises CapsuleError E2004 or E2008."""
-        found = found_for(asked)
+        """Create the directories. Raises CapsuleError E2004 or E2008."""
+        found = upper_facts(asked)
         self.full = ""  # why the run was ended, if it was
-        self._blind = 0  # looks in a row that could not see all of the layer
+        self._incomplete = 0  # in a row
         self._name = own_name()
         self._parent = _open(found.directory)
         self._layer = -1
@@ -96,7 +98,7 @@ class UpperDirectory:
         except OSError as error:
             self.close()
             why = posix.strerror(error.errno or 0).lower()
-            raise _refused(
+            raise _error(
                 found.directory, f"cannot create a directory in `{found.directory}`: {why}", code="E2004"
             ) from None
         except BaseException:
@@ -106,9 +108,9 @@ class UpperDirectory:
     def _open(self, found: Upper) -> None:
         seen = posix.fstat(self._parent)
         if (seen.st_dev, seen.st_ino) != (found.source.device, found.source.inode):
-            raise _refused(found.directory, f"`{found.directory}` was replaced during setup", code="E2004")
+            raise _error(found.directory, f"`{found.directory}` was replaced during setup", code="E2004")
         if seen.st_mode & 0o022 and not seen.st_mode & S_ISVTX:
-            raise _refused(
+            raise _error(
                 found.directory,
                 f"other users may rename files in `{found.directory}`",
                 hint="remove their write permission",
@@ -117,7 +119,7 @@ class UpperDirectory:
         free = _free_bytes(self._parent)
         self._free_at_start, self._floor = free, free // 4
         posix.mkdir(self._name, 0o700, dir_fd=self._parent)
-        # through descriptors: a directory above it may be swapped at any time
+        # through descriptors: a parent directory may be replaced at any time
         own = posix.open(self._name, DIRECTORY_FLAGS, dir_fd=self._parent)
         try:
             _make_directory(LAYER, own)
@@ -130,16 +132,14 @@ class UpperDirectory:
         self.facts = replace(found, source=source, made=True)
 
     def _source(self, path: str) -> Source:
-        found = look(path)
+        found = stat_path(path)
         seen = posix.fstat(self._layer)
         if (seen.st_dev, seen.st_ino) != (found.device, found.inode):
-            raise _refused(path, f"`{path}` was replaced during setup", code="E2004")
+            raise _error(path, f"`{path}` was replaced during setup", code="E2004")
         return found
 
-    # ---- filling ----
-
-    def lay(self, policy: Policy) -> None:
-        """Make what the plan would make in the workspace's layer, as the sandbox's own. Nobody else is in it yet."""
+    def create_entries(self, policy: Policy) -> None:
+        """Create what the plan has in the workspace's layer, owned by the sandbox. The sandbox does not run yet."""
         deliveries = iter(policy.transfer.deliveries)
         layer = f"/proc/self/fd/{self._layer}/."
         start = f"{layer}/{UPPER}"
@@ -155,23 +155,21 @@ class UpperDirectory:
             elif step[0] == "file":
                 _write(place, int(step[2], 8), step[3].encode("utf-8", "surrogateescape"))
             else:
-                _deliver(place, next(deliveries))
+                _create_file(place, next(deliveries))
             made.append(place)
         if ids != (posix.geteuid(), posix.getegid()):
-            _need_capabilities(self.facts.directory)
+            _check_capabilities(self.facts.directory)
             for place in made:
                 posix.chown(place, *ids, follow_symlinks=False)
 
-    # ---- watching ----
-
     def watch(self, run: Run) -> None:
-        """Look at the disk until `close`, and end the run when it takes too much of it."""
+        """Check the disk in a thread until `close`, and end the run if it uses too much."""
         self._stopped.acquire()
         _thread.start_new_thread(self._watch, (run,))
 
     def _watch(self, run: Run) -> None:
         try:
-            while not self._stop.acquire(timeout=LOOK_SECONDS):
+            while not self._stop.acquire(timeout=SAMPLE_SECONDS):
                 self.full = self._why_full()
                 if self.full:
                     run.cancel(SIGKILL)
@@ -183,22 +181,22 @@ class UpperDirectory:
         free = _free_bytes(self._parent)
         if free < self._floor:
             return f"the disk has less than {self._floor} bytes left, a quarter of the space that was free"
-        if self._free_at_start - free < self.facts.bytes:  # whoever wrote it: so much cannot be ours
+        if self._free_at_start - free < self.facts.bytes:  # less was written in all than this run may write
             return ""
-        used, whole = used_bytes(self._layer, self.facts.bytes, stop=self._has_no_time)
+        used, whole = used_bytes(self._layer, self.facts.bytes, stop=self._must_stop)
         if used > self.facts.bytes:
             return f"the workspace took more than {self.facts.bytes} bytes"
-        self._blind = 0 if whole else self._blind + 1
-        if self._blind < MOST_BLIND:
+        self._incomplete = 0 if whole else self._incomplete + 1
+        if self._incomplete < MAX_INCOMPLETE:
             return ""
         return f"the disk has {self.facts.bytes} bytes less, and the share of the workspace cannot be determined"
 
-    def _has_no_time(self) -> bool:
-        """Whether a look at a large layer must end: the run is over, or the disk is nearly full."""
+    def _must_stop(self) -> bool:
+        """Return whether to stop counting a large layer: the run has ended, or the disk is nearly full."""
         return not self._stop.locked() or _free_bytes(self._parent) < self._floor
 
     def close(self) -> None:
-        """Remove everything. What the host refuses to remove stays for the next run in this directory."""
+        """Stop the watch and remove everything. What cannot be removed is left to the sweep of the next run."""
         if self._stop.locked():
             self._stop.release()
         with self._stopped:
@@ -221,12 +219,12 @@ class UpperDirectory:
         self.close()
 
 
-def _need_capabilities(path: str) -> None:
-    """What root needs to give the layer to the sandbox's user, and to remove what that has made."""
+def _check_capabilities(path: str) -> None:
+    """Check that root can give the layer to the sandbox's user, and remove that user's files. Raises CapsuleError E2009."""
     has = capabilities()
     lacks = [name for name, number in _CAPABILITIES if not has >> number & 1]
     if lacks:
-        raise _refused(
+        raise _error(
             path,
             f"root cannot give a layer to the sandbox and remove it again without {' and '.join(lacks)}",
             code="E2009",
@@ -239,12 +237,12 @@ def _open(directory: str) -> int:
         return open_directory(directory)
     except OSError as error:
         why, hint = reason_of(error)
-        raise _refused(directory, f"`{directory}`: {why}", code="E2004", hint=hint) from None
+        raise _error(directory, f"`{directory}`: {why}", code="E2004", hint=hint) from None
 
 
 def _make_directory(name: str, parent: int) -> None:
     posix.mkdir(name, 0o755, dir_fd=parent)
-    posix.chmod(name, 0o755, dir_fd=parent)  # whatever the umask
+    posix.chmod(name, 0o755, dir_fd=parent)  # independent of the umask
 
 
 def _write(place: str, mode: int, content: bytes) -> None:
@@ -256,7 +254,7 @@ def _write(place: str, mode: int, content: bytes) -> None:
         posix.close(fd)
 
 
-def _deliver(place: str, file: Delivery) -> None:
+def _create_file(place: str, file: Delivery) -> None:
     if file.content is not None:
         _write(place, file.mode, file.content)
         return
@@ -283,7 +281,7 @@ def with_upper(
     on_start: Callable[[Run], None] | None,
     attempt: Callable[[UpperDirectory, Callable[[Run], None]], Result],
 ) -> Result:
-    """One attempt whose workspace is written to the disk."""
+    """Run one attempt with a disk layer; turn its cancellation for a full disk into the error E4005."""
     assert asked is not None
     with UpperDirectory(asked) as upper:
 

@@ -1,6 +1,6 @@
-"""Carrying over to the host what a run left: its changes to the directory that it was shown, or files to another one.
+"""Export what a run left to the host: its changes to the shared directory, or collected files to another one.
 
-Rank 2. `outlet` writes; here is what is written in which order, and the account of what was not.
+Writes through descriptors, beneath one directory, and reports what was not written and why.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from capsule_run.workspace.diff import Comparison
 
 
-MOST_TOLD = 1000
+MAX_LISTED = 1000
 
 
 def open_place(path: str, field: str) -> int:
-    """A descriptor of the host's directory `path`, which is made with its parents if it is missing. Raises E2004."""
+    """Open the host's directory `path`; create it and its parents if missing. Raises CapsuleError E2004."""
     try:
         return open_directory(path, make=True)
     except OSError as error:
@@ -38,52 +38,55 @@ def open_place(path: str, field: str) -> int:
         ) from None
 
 
-def carry_over(changes: Iterable[Change], layer: int, place: int, *, deletions: bool) -> list[NotApplied]:
-    """Make the directory `place` like the command left its copy. Returns what was not done, and why."""
+def apply_changes(changes: Iterable[Change], layer: int, place: int, *, deletions: bool) -> list[NotApplied]:
+    """Apply changes from an open layer to an open directory. Return what was not applied, and why.
+
+    :param deletions: whether deletions are applied.
+    """
     refused: list[NotApplied] = []
-    outlet = Outlet(place)
+    tree = HostTree(place)
     for change in changes:
         if change.kind == DELETED and not deletions:
             continue
         try:
-            transfer(change, layer, outlet)
+            _apply_change(change, layer, tree)
         except RefusedError as error:
-            if len(refused) < MOST_TOLD:
+            if len(refused) < MAX_LISTED:
                 refused.append(NotApplied(path=change.path, reason=str(error.args[0])))
     return refused
 
 
-def not_looked_into(comparison: Comparison) -> list[NotApplied]:
-    """What the comparison could not look into, and so nothing was carried over of."""
+def skipped_directories(comparison: Comparison) -> list[NotApplied]:
+    """Return the directories that the comparison skipped: nothing in them was exported."""
     return [NotApplied(path=path, reason=why) for path, why in comparison.skipped]
 
 
 def save_files(files: Iterable[CollectedFile], place: int) -> list[NotApplied]:
-    """Write collected files into the directory `place`, under their own paths."""
+    """Write collected files into an open directory, under their own paths. Return what was not written, and why."""
     refused: list[NotApplied] = []
-    outlet = Outlet(place)
+    tree = HostTree(place)
     for file in files:
         try:
             with memoryview(file.data) as view:
-                outlet.file(file.path, view, file.mode, None)
+                tree.file(file.path, view, file.mode, None)
         except RefusedError as error:
             refused.append(NotApplied(path=file.path, reason=str(error.args[0])))
     return refused
 
 
 _AT_A_TIME = 1 << 30
-_MAPPED_AT_A_TIME, _PAGE, _DONTNEED = 1 << 24, 1 << 16, 4  # bytes, a multiple of every page, and MADV_DONTNEED
+_MAPPED_AT_A_TIME, _PAGE, _DONTNEED = 1 << 24, 1 << 16, 4  # bytes, a multiple of every page size, MADV_DONTNEED
 
 
 class RefusedError(Exception):
-    """Something is not written; `args[0]` is one word for why."""
+    """Raised if something is not written. `args[0]` is the reason, one word of the JSON API."""
 
 
 def leaves_tree(path: str, target: str) -> bool:
-    """Whether a link at `path` may lead out of the tree that `path` is relative to.
+    """Return whether a link at `path` may lead out of the tree that `path` is relative to.
 
-    Only at the front of the target is `..` believed: behind a name, that name could be a link itself, and what `..` is
-    would be another's choice.
+    `..` is accepted only at the start of the target: after a name, that name could be a link itself, and then `..` could
+    be any directory.
     """
     names = target.split("/")
     up = 0
@@ -93,16 +96,16 @@ def leaves_tree(path: str, target: str) -> bool:
     return target.startswith("/") or climbs > path.count("/") or ".." in names[up:]
 
 
-class Outlet:
-    """A directory of the host to write into, by a descriptor that stays the caller's."""
+class HostTree:
+    """A directory of the host to write into. The caller closes its descriptor `root`."""
 
     def __init__(self, root: int) -> None:
         self._root = root
         self._as_root = posix.geteuid() == 0
 
     def _parent(self, path: str, *, make: bool) -> int:
-        """A descriptor of the directory that `path` lies in. The caller closes it."""
-        if ".." in path.split("/"):  # no name in a directory is that; should one come, it must not climb
+        """Open the directory that contains `path`; with `make`, create it. The caller closes it. Raises RefusedError."""
+        if ".." in path.split("/"):  # cannot be a directory entry; must never leave the tree
             raise RefusedError("leaves_tree")
         at = posix.open(".", DIRECTORY_FLAGS, dir_fd=self._root)
         for name in path.split("/")[:-1]:
@@ -124,7 +127,7 @@ class Outlet:
             return
         if (
             self._as_root
-        ):  # what root makes in somebody's directory is that somebody's; by name, a link could have its place
+        ):  # give it the owner of its parent; through a descriptor, since the name may be replaced by a link
             made = posix.open(name, DIRECTORY_FLAGS, dir_fd=parent)
             try:
                 seen = posix.fstat(parent)
@@ -133,7 +136,7 @@ class Outlet:
                 posix.close(made)
 
     def directory(self, path: str, mode: int) -> None:
-        """Make a directory, unless it is there."""
+        """Create a directory, unless it exists. Raises RefusedError."""
         parent = self._parent(path, make=True)
         try:
             self._make_directory(path.rpartition("/")[2], parent, mode & 0o777 | 0o700)
@@ -143,7 +146,7 @@ class Outlet:
             posix.close(parent)
 
     def link(self, path: str, target: str) -> None:
-        """Make a link, in the place of whatever file lies there, if it stays in the tree."""
+        """Create a link, or replace a file, if its target stays in the tree. Raises RefusedError."""
         if leaves_tree(path, target):
             raise RefusedError("leaves_tree")
         parent = self._parent(path, make=True)
@@ -155,14 +158,14 @@ class Outlet:
             posix.close(parent)
 
     def file(self, path: str, content: int | memoryview, mode: int, mtime_ns: int | None) -> None:
-        """Write a file, of an open one's content or of bytes, in the place of whatever file or link lies there."""
+        """Create a file, or replace a file or link, from an open file or from bytes. Raises RefusedError."""
         parent = self._parent(path, make=True)
         try:
             name = path.rpartition("/")[2]
 
             def fill(fd: int) -> None:
                 _copy(content, fd)
-                self._dress(fd, name, parent, mode)
+                self._set_mode_and_owner(fd, name, parent, mode)
                 if mtime_ns is not None:
                     posix.utime(fd, ns=(mtime_ns, mtime_ns))
 
@@ -172,8 +175,8 @@ class Outlet:
         finally:
             posix.close(parent)
 
-    def _dress(self, fd: int, name: str, parent: int, mode: int) -> None:
-        """The mode, and where root writes, the owner: that of the file that is replaced, else of the directory."""
+    def _set_mode_and_owner(self, fd: int, name: str, parent: int, mode: int) -> None:
+        """Set the mode and, if root writes, the owner: that of the replaced file, else of the directory."""
         if self._as_root:
             try:
                 old = posix.stat(name, dir_fd=parent, follow_symlinks=False)
@@ -183,7 +186,7 @@ class Outlet:
         posix.fchmod(fd, mode & 0o777)
 
     def remove(self, path: str) -> None:
-        """Remove a file, a link, or a directory with all that lies in it. What is gone already is no failure."""
+        """Remove a file, a link, or a directory with its contents. Ignore what is already gone. Raises RefusedError."""
         parent = self._parent(path, make=False)
         try:
             delete(path.rpartition("/")[2], parent)
@@ -202,16 +205,14 @@ def _copy(content: int | memoryview, to: int) -> None:
     at = 0
     while at < len(content):
         at += posix.write(to, content[at : at + _MAPPED_AT_A_TIME])
-        if (
-            hasattr(content.obj, "madvise") and at >= _PAGE
-        ):  # a file mapped into memory: what was read need not stay there
+        if hasattr(content.obj, "madvise") and at >= _PAGE:  # a mapped file: release the pages that were written
             content.obj.madvise(_DONTNEED, 0, at // _PAGE * _PAGE)
 
 
-def transfer(change: Change, layer: int, outlet: Outlet) -> None:
-    """Carry one change over from the layer. Raises RefusedError."""
+def _apply_change(change: Change, layer: int, tree: HostTree) -> None:
+    """Apply one change from the layer. Raises RefusedError."""
     if change.kind == "deleted":
-        outlet.remove(change.path)
+        tree.remove(change.path)
         return
     if change.type == "special":
         raise RefusedError("special")
@@ -222,25 +223,25 @@ def transfer(change: Change, layer: int, outlet: Outlet) -> None:
             inner = posix.open(directory, DIRECTORY_FLAGS, dir_fd=at)
             posix.close(at)
             at = inner
-        _transfer_from(at, name, change, outlet)
+        _apply_entry(at, name, change, tree)
     except OSError as error:
         raise RefusedError("unwritable" if error.errno not in (ENOENT, EACCES) else "unreadable") from None
     finally:
         posix.close(at)
 
 
-def _transfer_from(at: int, name: str, change: Change, outlet: Outlet) -> None:
+def _apply_entry(at: int, name: str, change: Change, tree: HostTree) -> None:
     if change.type == "directory":
-        outlet.directory(change.path, posix.stat(name, dir_fd=at, follow_symlinks=False).st_mode)
+        tree.directory(change.path, posix.stat(name, dir_fd=at, follow_symlinks=False).st_mode)
         return
     if change.type == "symlink":
-        outlet.link(change.path, posix.readlink(name, dir_fd=at))
+        tree.link(change.path, posix.readlink(name, dir_fd=at))
         return
     fd = posix.open(name, READ_FLAGS, dir_fd=at)
     try:
         seen = posix.fstat(fd)
         if not S_ISREG(seen.st_mode):
             raise RefusedError("special")
-        outlet.file(change.path, fd, seen.st_mode, seen.st_mtime_ns)
+        tree.file(change.path, fd, seen.st_mode, seen.st_mtime_ns)
     finally:
         posix.close(fd)

@@ -1,7 +1,7 @@
-"""Removing a tree that a hostile command has made, and telling whose it was.
+"""Remove a directory tree that a hostile command has created, and sweep those of dead owners.
 
-Rank 2. No link is followed and nothing is opened but directories, through descriptors. However deep the tree, three of them are
-open at a time: a directory with something in it is moved up to the top, and emptied there.
+Follows no link, and opens only directories, through descriptors. Three are open at a time at any depth: a directory that is
+not empty is moved to the top of the tree and emptied there.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _OWN_FLAGS = posix.O_PATH | posix.O_NOFOLLOW | posix.O_DIRECTORY | posix.O_CLOEX
 
 
 def remove(name: str, parent: int) -> None:
-    """Remove the directory `name` in `parent` with all that is in it. Raises OSError where the host refuses."""
-    top = _enter(name, parent)
+    """Remove the directory `name` in `parent` with its contents. Raises OSError."""
+    top = _open_any_mode(name, parent)
     try:
         waiting: list[str] = []
         _empty(top, top, waiting)
         while waiting:
             moved = waiting.pop()
-            inner = _enter(moved, top)
+            inner = _open_any_mode(moved, top)
             try:
                 _empty(inner, top, waiting)
             finally:
@@ -34,8 +34,8 @@ def remove(name: str, parent: int) -> None:
     posix.rmdir(name, dir_fd=parent)
 
 
-def _enter(name: str, parent: int) -> int:
-    """Open a directory whose owner may have taken every right to it; what it is was looked at through the same descriptor."""
+def _open_any_mode(name: str, parent: int) -> int:
+    """Open a directory whatever its mode: set the mode first, through a descriptor of the same directory."""
     own = posix.open(name, _OWN_FLAGS, dir_fd=parent)
     try:
         posix.chmod(f"/proc/self/fd/{own}", 0o700)
@@ -45,7 +45,7 @@ def _enter(name: str, parent: int) -> int:
 
 
 def _empty(directory: int, top: int, waiting: list[str]) -> None:
-    """Unlink everything in `directory`; its directories go to `top`, under names of ours, and to `waiting`."""
+    """Unlink everything in `directory`; move directories that are not empty to `top`, and add their new names to `waiting`."""
     with posix.scandir(directory) as entries:
         names = [entry.name for entry in entries]
     for name in names:
@@ -55,14 +55,14 @@ def _empty(directory: int, top: int, waiting: list[str]) -> None:
         try:
             posix.rmdir(name, dir_fd=directory)
         except OSError:
-            posix.close(_enter(name, directory))  # to be moved, it must be ours to write
+            posix.close(_open_any_mode(name, directory))  # makes it writable, which moving it requires
             moved = f"capsule-{posix.urandom(8).hex()}"
             posix.rename(name, moved, src_dir_fd=directory, dst_dir_fd=top)
             waiting.append(moved)
 
 
 def sweep(directory: int) -> list[str]:
-    """Remove what runs of this account have left in an open directory, whose Python is dead; return the names."""
+    """Remove the directories of this account's dead owners in an open directory; return the names."""
     removed = []
     with posix.scandir(directory) as entries:
         names = [entry.name for entry in entries if has_dead_owner(entry.name)]
@@ -72,6 +72,6 @@ def sweep(directory: int) -> list[str]:
             if seen.st_uid == posix.geteuid() and S_ISDIR(seen.st_mode):
                 remove(name, directory)
                 removed.append(name)
-        except OSError:  # its sandbox is still ending, or somebody else sweeps it
+        except OSError:  # its sandbox is still exiting, or another process sweeps it
             continue
     return removed

@@ -1,7 +1,6 @@
-"""What passes between the caller and the workspace of one run: files in before it, files and changes out behind it.
+"""Transfer files for one run: copy input files in before the command starts, collect files and changes after it ends.
 
-Rank 2. `runner` makes one for a run that has any of that, so that others do not pay. It owns the pipe and the
-descriptors that the core hands out: they keep the workspace's files when the room is gone, and give them up when closed.
+Created only for a run that needs it.
 """
 
 from __future__ import annotations
@@ -29,19 +28,23 @@ if TYPE_CHECKING:
     from capsule_run.workspace.diff import Comparison
 
 
-MOST_LISTED = 1000  # changes that a result names
+MAX_LISTED = 1000  # changes in a result
 
 
 class Exchange:
-    """The order of calls is `room_fds`, `fill`, `ready`, and `take` when the run has ended; `close` at any time."""
+    """The transfers of one run. Call `room_fds`, `fill`, `ready`, and after the run `take`, in this order; `close` at any time.
+
+    Owns the pipe and the descriptors of the workspace that the launcher sends: while they are open, the kernel keeps the
+    workspace's files, even after the room is gone.
+    """
 
     def __init__(self, policy: Policy) -> None:
         self._policy, self._transfer = policy, policy.transfer
         self._stream: Stream | None = None
-        self._offered: list[int] = []
-        self._brought: dict[str, tuple[int, int, int]] = {}
-        self._layer = -1  # that of the disk; one in memory is offered by the core
-        self._lower = self._save_to = self._collect_to = -1  # directories of the host, open before anything runs
+        self._received_fds: list[int] = []
+        self._fingerprints: dict[str, tuple[int, int, int]] = {}
+        self._layer = -1  # on disk; the launcher sends one in memory
+        self._lower = self._save_to = self._collect_to = -1  # directories of the host, opened before anything runs
         try:
             self._open()
         except BaseException:
@@ -55,7 +58,7 @@ class Exchange:
         if transfer.needs_changes and source is not None:
             try:
                 self._lower = posix.open(source.path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
-            except OSError as error:  # looked at a moment ago
+            except OSError as error:  # it existed a moment ago
                 why = posix.strerror(error.errno or 0).lower()
                 raise CapsuleError("E2004", f"cannot open the workspace `{source.path}`: {why}") from None
             seen = posix.fstat(self._lower)
@@ -67,7 +70,7 @@ class Exchange:
             seen = posix.stat("..", dir_fd=self._layer)
             if (seen.st_dev, seen.st_ino) != (layer.device, layer.inode):
                 raise CapsuleError("E2004", f"the upper layer `{layer.path}` was replaced during setup")
-            self._look_at_brought()
+            self._take_fingerprints()
         if transfer.save_changes or transfer.collect_to:
             if transfer.save_changes:
                 self._save_to = export.open_place(transfer.save_changes, "save_changes")
@@ -75,64 +78,64 @@ class Exchange:
                 self._collect_to = export.open_place(transfer.collect_to, "collect_to")
 
     def close(self) -> None:
-        """Give the workspace up."""
+        """Close all descriptors, so that the kernel frees the workspace."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-        self._offered += [fd for fd in (self._layer, self._lower, self._save_to, self._collect_to) if fd >= 0]
+        self._received_fds += [fd for fd in (self._layer, self._lower, self._save_to, self._collect_to) if fd >= 0]
         self._layer = self._lower = self._save_to = self._collect_to = -1
-        while self._offered:
-            posix.close(self._offered.pop())
+        while self._received_fds:
+            posix.close(self._received_fds.pop())
 
     @property
     def room_fds(self) -> tuple[int, ...]:
-        """What goes along with the room's half."""
+        """The descriptors to send with the room's half of the plan."""
         return () if self._stream is None else (self._stream.inner,)
 
-    def fill(self, core: Launcher) -> bytes:
-        """Bring the files in, while the room is being built. Returns the report if that came, else nothing.
+    def fill(self, launcher: Launcher) -> bytes:
+        """Copy the input files in while the room is built. Return the report if it came, else b"".
 
-        Where changes are wanted, the files are looked at before the command can touch them.
+        If changes are wanted, take fingerprints of the files before the command can change them.
         """
         if self._stream is None:
             return b""
-        self._stream.send(self._transfer.deliveries, core)
+        self._stream.send(self._transfer.deliveries, launcher)
         if not self._transfer.needs_changes:
             return b""
-        report = self.ready(core)
-        if not report and (self._offered or self._layer >= 0):  # neither: the core is gone, and without a report
-            self._look_at_brought()
+        report = self.ready(launcher)
+        if not report and (self._received_fds or self._layer >= 0):  # neither: the launcher exited without a report
+            self._take_fingerprints()
         return report
 
     @property
-    def _written(self) -> int:
-        """What was written to the workspace."""
-        return self._layer if self._layer >= 0 else self._offered[-1]
+    def _written_layer(self) -> int:
+        """The descriptor of the layer that holds what was written to the workspace."""
+        return self._layer if self._layer >= 0 else self._received_fds[-1]
 
-    def _look_at_brought(self) -> None:
-        for delivery in self._transfer.deliveries:  # nobody else is in the room yet: no link can be on the way
-            seen = posix.stat(delivery.path, dir_fd=self._written, follow_symlinks=False)
-            self._brought[delivery.path] = diff.fingerprint(seen)
+    def _take_fingerprints(self) -> None:
+        for delivery in self._transfer.deliveries:  # the command does not run yet, so the path contains no link
+            seen = posix.stat(delivery.path, dir_fd=self._written_layer, follow_symlinks=False)
+            self._fingerprints[delivery.path] = diff.fingerprint(seen)
 
-    def ready(self, core: Launcher) -> bytes:
-        """Wait for what the room offers. Returns the report if it came instead, else nothing."""
-        if self._offered or not (self._transfer.offers_workspace or self._transfer.offers_layer):
+    def ready(self, launcher: Launcher) -> bytes:
+        """Wait for the workspace's descriptors. Return the report if it came instead, else b""."""
+        if self._received_fds or not (self._transfer.offers_workspace or self._transfer.offers_layer):
             return b""
-        message, self._offered = core.receive_ready()
+        message, self._received_fds = launcher.receive_ready()
         return b"" if message == b"ready" else message
 
     def take(self, *, by_itself: bool) -> WorkspaceOutput:
-        """What the request wants of the workspace as the command has left it; then the workspace is given up.
+        """Collect files and changes as the request wants, then close the workspace.
 
-        `by_itself`: the command came to its own end. What one that was cut short had begun is listed, and not applied.
+        :param by_itself: whether the command exited by itself; otherwise its changes are listed and not applied.
         """
         try:
-            return self._taken(by_itself=by_itself)
+            return self._output(by_itself=by_itself)
         finally:
-            self.close()  # the kernel clears it away at the last close, which is then the core's, as it ends beside us
+            self.close()  # the kernel frees it at the last close, which is then the launcher's, while it exits
 
-    def _taken(self, *, by_itself: bool) -> WorkspaceOutput:
-        if not self._offered and self._layer < 0:
+    def _output(self, *, by_itself: bool) -> WorkspaceOutput:
+        if not self._received_fds and self._layer < 0:
             return WorkspaceOutput(
                 collected=(), not_collected=(), changes=None, changes_truncated=False, not_applied=()
             )
@@ -143,7 +146,7 @@ class Exchange:
             comparison = self._comparison()
             listed: list[Change] = []
             for change in self._changes(comparison):
-                if len(listed) == MOST_LISTED:
+                if len(listed) == MAX_LISTED:
                     more = True
                     break
                 listed.append(change)
@@ -168,7 +171,7 @@ class Exchange:
             settled=self._policy.workspace_kind in (PRIVATE, COPY) and self._policy.upper is None,
         )
         collected, refused = workspace_collect.collect(
-            self._offered[0], transfer.collect, limits, mount_points=transfer.mount_points
+            self._received_fds[0], transfer.collect, limits, mount_points=transfer.mount_points
         )
         if not transfer.collect_to:
             return collected, refused, []
@@ -182,7 +185,7 @@ class Exchange:
         return tuple(saved), refused, not_saved
 
     def _known(self) -> diff.Known:
-        """What of the layer is ours: the places that the plan made in it, and all directories on the way to them."""
+        """Return what of the layer is not the command's: what the plan created in it, and all parent directories."""
         start = f"{WORKSPACE}/"
         ours = [*self._transfer.mount_points, *(delivery.path for delivery in self._transfer.deliveries)]
         places = [path.rpartition("/")[0] for path in ours]
@@ -198,16 +201,16 @@ class Exchange:
             mount_points=self._transfer.mount_points,
             copied=self._transfer.copied if self._policy.workspace_kind == COPY else None,
             directories=frozenset(directories),
-            files=self._brought,
+            files=self._fingerprints,
         )
 
     def _comparison(self) -> diff.Comparison:
         return diff.Comparison(self._known())
 
     def _changes(self, comparison: Comparison) -> Iterator[Change]:
-        if self._policy.workspace_kind == COPY_ON_WRITE and not posix.listdir(self._written):
-            return iter(())  # nothing was written, and what is gone would be marked
-        return comparison.changes(self._written, self._lower if self._lower >= 0 else None)
+        if self._policy.workspace_kind == COPY_ON_WRITE and not posix.listdir(self._written_layer):
+            return iter(())  # nothing was written; a deletion would be a whiteout
+        return comparison.changes(self._written_layer, self._lower if self._lower >= 0 else None)
 
     def _write_changes(self) -> list[NotApplied]:
         if self._save_to < 0 and not self._transfer.applies_changes:
@@ -216,7 +219,9 @@ class Exchange:
         refused: list[NotApplied] = []
         comparison = self._comparison()
         if self._save_to >= 0:
-            refused += export.carry_over(self._changes(comparison), self._written, self._save_to, deletions=False)
+            refused += export.apply_changes(
+                self._changes(comparison), self._written_layer, self._save_to, deletions=False
+            )
         if self._transfer.applies_changes:
-            refused += export.carry_over(self._changes(comparison), self._written, self._lower, deletions=True)
-        return refused + export.not_looked_into(comparison)
+            refused += export.apply_changes(self._changes(comparison), self._written_layer, self._lower, deletions=True)
+        return refused + export.skipped_directories(comparison)

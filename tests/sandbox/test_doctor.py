@@ -73,7 +73,7 @@ def test_doctor_attack_that_succeeds_is_reported(monkeypatch):
 
 def test_doctor_attack_without_working_sandbox_counts_nothing(monkeypatch):
     """A sandbox that cannot run anything stops everything; that is told as what it is."""
-    monkeypatch.setattr(attack, "WITNESS", (*attack.WITNESS[:4], "raise OSError(13, '')"))
+    monkeypatch.setattr(attack, "CONTROL", (*attack.CONTROL[:4], "raise OSError(13, '')"))
     assert [(False, "EACCES")] == [(one.stopped, one.outcome) for one in attack.attack_all()]
 
 

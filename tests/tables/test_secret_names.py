@@ -11,7 +11,7 @@ from capsule_run.host import secrets, survey
 @pytest.fixture(params=["listed", "asked one by one"])
 def directory(request, tmp_path, monkeypatch):
     """An empty directory, in which secrets are found in this way."""
-    monkeypatch.setattr(secrets, "_SMALL", 1 << 30 if request.param == "listed" else -1)
+    monkeypatch.setattr(secrets, "_SMALL_DIRECTORY", 1 << 30 if request.param == "listed" else -1)
     return tmp_path
 
 

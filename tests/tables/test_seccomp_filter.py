@@ -79,7 +79,7 @@ def test_seccomp_rule_matches_and_does_not_match(
     rules = loaded(profile, architecture, network=network, root_inside=root_inside)
     wrong = []
     for _, rule in grouped_rules(profile, architecture, network=network, root_inside=root_inside):
-        for arguments in ruleset.telling_calls(rule):
+        for arguments in ruleset.distinguishing_calls(rule):
             expected = meant(ruleset.decide(rule.cases, rule.otherwise, arguments), profile)
             for high in (0, HIGH, 0xFFFFFFFF << 32):
                 got = answer(rules, architecture, rule.name, *joined(arguments, rule, high))
@@ -234,7 +234,7 @@ def test_seccomp_on_violation_refuse_turns_only_kills_into_eperm(architecture: s
     hard, soft = loaded(profile, architecture), loaded(profile, architecture, on_violation="refuse")
     changes = set()
     for _, rule in grouped_rules(profile, architecture, network=False, root_inside=False):
-        for arguments in ruleset.telling_calls(rule):
+        for arguments in ruleset.distinguishing_calls(rule):
             before, after = (
                 answer(each, architecture, rule.name, *joined(arguments, rule, 0)) for each in (hard, soft)
             )
@@ -251,7 +251,7 @@ def test_seccomp_without_writable_share_frees_only_the_mode_of_open(architecture
     whole, private = loaded(profile, architecture), loaded(profile, architecture, shared=False)
     changes = set()
     for _, rule in grouped_rules(profile, architecture, network=False, root_inside=False):
-        for arguments in ruleset.telling_calls(rule):
+        for arguments in ruleset.distinguishing_calls(rule):
             call_of = (architecture, rule.name, *joined(arguments, rule, 0))
             if answer(whole, *call_of) != answer(private, *call_of):
                 changes.add((rule.name, answer(whole, *call_of), answer(private, *call_of)))

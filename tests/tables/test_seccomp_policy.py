@@ -169,7 +169,7 @@ def bad_rule(*cases: object, reason: str = "a reason") -> Rule:
 def test_seccomp_rule_without_effect_is_refused(rule: Rule, message: str) -> None:
     """A rule with a part that no call could notice does not compile."""
     with pytest.raises(ruleset.PolicyError, match=message):
-        ruleset.sense(rule)
+        ruleset.check_rule(rule)
 
 
 @pytest.mark.parametrize(
@@ -178,15 +178,15 @@ def test_seccomp_rule_without_effect_is_refused(rule: Rule, message: str) -> Non
 def test_seccomp_list_with_duplicate_or_unknown_is_refused(names: list[str], message: str) -> None:
     """A call named twice, or unknown to both architectures, does not compile."""
     with pytest.raises(ruleset.PolicyError, match=message):
-        ruleset.names(names, [syscalls_x86_64.NUMBERS, syscalls_aarch64.NUMBERS])
+        ruleset.check_names(names, [syscalls_x86_64.NUMBERS, syscalls_aarch64.NUMBERS])
 
 
 def test_seccomp_far_jump_reaches_its_target() -> None:
     """Branches over more than 255 instructions arrive where they should, through trampolines."""
     graph = Graph()
     wanted = range(0, 4000, 2)
-    yes = graph.load(4, graph.branch(IF_EQUAL, 7, yes=graph.answer(1), no=graph.answer(2)))
-    no = graph.load(8, graph.branch(IF_EQUAL, 9, yes=graph.answer(3), no=graph.answer(4)))
+    yes = graph.load(4, graph.branch(IF_EQUAL, 7, yes=graph.returns(1), no=graph.returns(2)))
+    no = graph.load(8, graph.branch(IF_EQUAL, 9, yes=graph.returns(3), no=graph.returns(4)))
     program = Filter(assemble(graph, graph.load(0, _among(graph, list(wanted), yes, no))))
 
     answers = [
@@ -199,7 +199,7 @@ def test_seccomp_far_jump_reaches_its_target() -> None:
 def test_seccomp_program_too_long_is_refused() -> None:
     """A program beyond the kernel's limit is an error of ours, not of the kernel at start."""
     graph = Graph()
-    node = graph.answer(0)
+    node = graph.returns(0)
     for constant in range(5000):
         node = graph.keep(constant, node)
 
@@ -210,10 +210,10 @@ def test_seccomp_program_too_long_is_refused() -> None:
 def test_seccomp_equal_code_is_shared() -> None:
     """Two rules with the same tail share it, and a branch whose ways are one place is no instruction."""
     graph = Graph()
-    same = graph.answer(0)
+    same = graph.returns(0)
 
     assert (same, same, [(RETURN, 0, -1, -1)]) == (
-        graph.answer(0),
+        graph.returns(0),
         graph.branch(IF_EQUAL, 1, yes=same, no=same),
         graph.nodes,
     )

@@ -6,7 +6,7 @@ import pytest
 from bpf_simulator import ALLOW, Filter, call
 
 from capsule_run.seccomp.filters import program_hex
-from capsule_run.seccomp.prefix import ASK_AND_GO_ON, TOLD, told_first
+from capsule_run.seccomp.prefix import NOTIFIED, NOTIFY_AND_CONTINUE, notify_prefix
 from capsule_run.seccomp.tables import syscalls_aarch64, syscalls_x86_64
 
 TABLES = {"x86_64": syscalls_x86_64, "aarch64": syscalls_aarch64}
@@ -23,7 +23,7 @@ def plain(architecture, profile="default"):
 def test_seccomp_prefix_notified_syscalls_are_unconditionally_allowed(architecture, profile):
     """Nobody judges a call that goes on, so only calls that no profile judges may be among them."""
     table, program = TABLES[architecture], Filter(bytes.fromhex(plain(architecture, profile)))
-    for name in TOLD:
+    for name in NOTIFIED:
         for argument in ODD:
             data = call(table.AUDIT_ARCH, table.NUMBERS[name], *[argument] * 6)
             assert (name, argument, ALLOW) == (name, argument, program.run(data))
@@ -34,11 +34,11 @@ def test_seccomp_prefix_leaves_other_syscalls_to_the_filter(architecture):
     """The instructions before the filter answer for the told calls alone, and for no foreign architecture."""
     table = TABLES[architecture]
     before = Filter(bytes.fromhex(plain(architecture)))
-    after = Filter(bytes.fromhex(told_first(architecture) + plain(architecture)))
-    told = {table.NUMBERS[name] for name in TOLD}
+    after = Filter(bytes.fromhex(notify_prefix(architecture) + plain(architecture)))
+    told = {table.NUMBERS[name] for name in NOTIFIED}
     for number in range(600):
         for arch in (table.AUDIT_ARCH, 0x40000003):
             data = call(arch, number, 0x10000000)
             native = arch == table.AUDIT_ARCH
-            expected = ASK_AND_GO_ON if native and number in told else before.run(data)
+            expected = NOTIFY_AND_CONTINUE if native and number in told else before.run(data)
             assert (number, arch, expected) == (number, arch, after.run(data))

@@ -14,7 +14,7 @@ from capsule_run.engine.execute import perform
 from capsule_run.engine.profile_file import is_file
 from capsule_run.host.caller_files import Place, callers_descriptor, reason_of
 from capsule_run.request.options import build_request, read_options
-from capsule_run.seccomp.catalogue import group_of, is_closed, lets_through, risk
+from capsule_run.seccomp.catalogue import can_allow, group_of, is_closed, risk
 from capsule_run.seccomp.custom_profile import ALONE, from_spec, open_groups
 from capsule_run.seccomp.tables.rules import GROUPS
 
@@ -67,7 +67,7 @@ class Learned:
             self.left[call] = "high risk: add it manually if needed"
             return False
         for group in WHOLE:
-            mine = [rule for rule in GROUPS[group] if rule.name == call and lets_through(rule)]
+            mine = [rule for rule in GROUPS[group] if rule.name == call and can_allow(rule)]
             if group == "threads" and "process" in self.recipe.groups:
                 continue  # which is later in this list, and allows the same calls for more
             if mine and group not in self.recipe.groups:
@@ -76,7 +76,7 @@ class Learned:
                 return True
             if mine and group != "threads":
                 return False  # its arguments were refused
-        allowed = any(lets_through(rule) for group in open_groups() for rule in GROUPS[group] if rule.name == call)
+        allowed = any(can_allow(rule) for group in open_groups() for rule in GROUPS[group] if rule.name == call)
         if call in self.recipe.allow or not (allowed or not group_of(call)) or not call.isidentifier():
             return False
         self.recipe = replace(self.recipe, allow=(*self.recipe.allow, call))
@@ -103,7 +103,7 @@ def _text(learned: Learned, command: tuple[str, ...], result: Result) -> str:
 
 
 def _group_risk(group: str) -> str:
-    grades = {risk(rule.name) for rule in GROUPS[group] if lets_through(rule)}
+    grades = {risk(rule.name) for rule in GROUPS[group] if can_allow(rule)}
     return next((grade for grade in ("high", "medium") if grade in grades), "low")
 
 

@@ -123,7 +123,7 @@ def payload_steps(policy: Policy, *, group_name: str = GROUP_NAME) -> tuple[Step
         root_inside=policy.user == 0,
     )
     if policy.watched.ledger:
-        program = prefix.told_first(policy.architecture) + program
+        program = prefix.notify_prefix(policy.architecture) + program
     steps = _groups(policy.limit_mechanisms.groups, group_name, 3 + policy.has_stdin)
     steps += [("id", str(policy.user), str(policy.group)), ("umask", "0022")]
     if policy.nice:

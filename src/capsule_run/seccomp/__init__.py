@@ -1,6 +1,6 @@
 """Syscall profiles: rules and tables, compiled to a BPF program, and the same policy in words.
 
-Pure. A run reads a table compiled beforehand by `generate`; only who needs them imports the rules and the compiler.
+Pure. A run reads a table that `generate` has compiled; the rules and the compiler are loaded only if needed.
 Read first: `filters`, then `ruleset`.
 """
 
@@ -13,7 +13,7 @@ __getattr__ = loaded_when_used(
     {
         "compiler": "the filter is not a shipped one",
         "explain": "a policy is printed",
-        "filters": "the filter is made, while the room is being built",
+        "filters": "the filter is built, while the launcher builds the room",
         "prefix": "the ledger is on",
     },
 )

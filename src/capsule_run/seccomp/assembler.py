@@ -1,7 +1,7 @@
-"""Classic BPF from a decision graph: instruction layout, jump distances, bytes.
+"""Assemble classic BPF from a decision graph: instruction layout, jump distances, bytes.
 
-May not know what a syscall is; `compiler` calls it. Only instructions that the kernel's seccomp cache can emulate are made
-(absolute loads, AND, jumps against constants, returns): since Linux 5.11 an unconditionally allowed call costs a bitmap look-up.
+Knows nothing about syscalls; called by `compiler`. Emits only instructions that the kernel's seccomp cache can emulate
+(absolute loads, AND, jumps against constants, returns): since Linux 5.11 a call that is always allowed costs a bitmap test.
 """
 
 from __future__ import annotations
@@ -13,54 +13,54 @@ BRANCHES = (IF_EQUAL, IF_GREATER, IF_AT_LEAST, IF_ANY_BIT)
 MAX_INSTRUCTIONS = 4096
 MAX_BRANCH = 255
 
-# A node is (code, constant, first successor, second successor), successors being numbers of nodes made earlier.
+# A node is (code, constant, first successor, second successor); successors are numbers of earlier nodes.
 NONE = -1
 
 
 class Graph:
-    """Nodes of a program, each distinct one once: equal tails of different rules become one piece of code."""
+    """The nodes of a program. Equal nodes are shared, so that equal ends of different rules become one piece of code."""
 
     def __init__(self) -> None:
         self.nodes: list[tuple[int, int, int, int]] = []
-        self._known: dict[tuple[int, int, int, int], int] = {}
+        self._numbers: dict[tuple[int, int, int, int], int] = {}
 
     def _node(self, code: int, constant: int, first: int, second: int) -> int:
         node = (code, constant, first, second)
-        if node not in self._known:
-            self._known[node] = len(self.nodes)
+        if node not in self._numbers:
+            self._numbers[node] = len(self.nodes)
             self.nodes.append(node)
-        return self._known[node]
+        return self._numbers[node]
 
-    def answer(self, constant: int) -> int:
-        """Return `constant` to the kernel."""
+    def returns(self, constant: int) -> int:
+        """Add a node that returns `constant` to the kernel."""
         return self._node(RETURN, constant, NONE, NONE)
 
     def load(self, offset: int, following: int) -> int:
-        """Load the word at `offset` of seccomp_data."""
+        """Add a node that loads the word at `offset` of seccomp_data."""
         return self._node(LOAD, offset, following, NONE)
 
     def keep(self, mask: int, following: int) -> int:
-        """Keep the bits of `mask`."""
+        """Add a node that keeps the bits of `mask`."""
         return self._node(AND, mask, following, NONE)
 
     def branch(self, code: int, constant: int, *, yes: int, no: int) -> int:
-        """Go to `yes` or `no`; no instruction where both are the same place."""
+        """Add a node that goes to `yes` or `no`; no node is needed if both are equal."""
         return yes if yes == no else self._node(code, constant, yes, no)
 
 
 def assemble(graph: Graph, start: int) -> bytes:
-    """The program that begins at node `start`, as little-endian `struct sock_filter` entries.
+    """Assemble the program that starts at node `start` into little-endian `struct sock_filter` entries.
 
-    Raises ValueError when it is longer than the kernel takes.
+    Raises ValueError if it is longer than the kernel accepts.
     """
-    # Written backwards, successors first, so that every distance is known when a jump is written.
+    # Emitted in reverse order, successors first, so that every distance is known when a jump is emitted.
     backwards: list[tuple[int, int, int, int]] = []
     place: dict[int, int] = {}
     for number in _successors_first(graph, start):
         code, constant, first, second = graph.nodes[number]
         yes = no = 0
         if code in BRANCHES:
-            # Making the second target near may write one instruction, which moves the first one away.
+            # Bringing the second target near may emit one instruction, which moves the first one away.
             _bring_near(first, MAX_BRANCH - 1, graph, backwards, place)
             _bring_near(second, MAX_BRANCH, graph, backwards, place)
             yes, no = (len(backwards) - 1 - place[target] for target in (first, second))
@@ -84,7 +84,7 @@ def _successors_first(graph: Graph, start: int) -> list[int]:
         elif number != NONE and number not in seen:
             seen.add(number)
             _, _, first, second = graph.nodes[number]
-            # The second successor is written first and so lies further away: a search goes down the near side.
+            # The second successor is emitted first and so is further away: a search follows the near side.
             waiting += [(number, True), (first, False), (second, False)]
     return order
 
@@ -92,7 +92,7 @@ def _successors_first(graph: Graph, start: int) -> list[int]:
 def _bring_near(
     target: int, reach: int, graph: Graph, backwards: list[tuple[int, int, int, int]], place: dict[int, int]
 ) -> None:
-    """See to it that `target` is at most `reach` instructions behind the next one to be written."""
+    """Ensure that `target` is at most `reach` instructions after the next one to be emitted."""
     distance = len(backwards) - 1 - place[target]
     if distance <= reach:
         return

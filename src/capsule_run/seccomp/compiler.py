@@ -1,6 +1,6 @@
-"""From rules to a filter: architecture, foreign ABI, binary search over numbers, argument tests.
+"""Compile rules to a filter: architecture, foreign ABIs, binary search over syscall numbers, argument tests.
 
-Pure; called when no shipped table has the combination, and by `generate`, which makes the tables.
+Pure. Called if no shipped table has the combination, and by `generate`, which writes the tables.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 NUMBER_OFFSET, ARCH_OFFSET, ARGUMENTS_OFFSET = 0, 4, 16
 
 RET_KILL_PROCESS, RET_ERRNO, RET_ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
-# The kernel asks the launcher, and ignores the low half: it tells the launcher, who reads the same program, what to answer.
-RET_ASK, END_OF_RUN = 0x7FC00000, 0xFFFF
+# SECCOMP_RET_USER_NOTIF: the kernel notifies the launcher and ignores the low half, from which the launcher takes its answer.
+RET_USER_NOTIF, END_OF_RUN = 0x7FC00000, 0xFFFF
 
 X32_BIT = 0x40000000
 # `syscall(-1)` is the customary way to ask for a call that does not exist, and has the x32 bit set.
@@ -33,12 +33,12 @@ NO_SYSCALL = 0xFFFFFFFF
 def compile_rules(
     profile: str | Recipe, architecture: str, *, network: bool, on_violation: str, root_inside: bool, shared: bool
 ) -> bytes:
-    """The filter of one combination, as little-endian `struct sock_filter` entries."""
+    """Compile the filter of one combination to little-endian `struct sock_filter` entries."""
     numbers = numbers_of(architecture)
     chosen = grouped_rules(profile, architecture, network=network, root_inside=root_inside, shared=shared)
     graph = Graph()
-    unknown = graph.answer(_return_value(refuse(ENOSYS)))
-    killed = graph.answer(RET_KILL_PROCESS)  # a foreign ABI: nothing there is known by number
+    unknown = graph.returns(_return_value(refuse(ENOSYS)))
+    killed = graph.returns(RET_KILL_PROCESS)  # a foreign ABI: its syscall numbers mean other calls
     entries = {numbers[rule.name]: _rule(graph, settled(rule, profile, on_violation)) for _, rule in chosen}
     search = _search(graph, _segments(entries, unknown))
     if architecture == "x86_64":
@@ -53,18 +53,18 @@ def _return_value(action: Action) -> int:
     if action.kind == "allow":
         return RET_ALLOW
     if action.kind == "kill":
-        return RET_ASK | END_OF_RUN
+        return RET_USER_NOTIF | END_OF_RUN
     if action.kind == "errno":
-        return RET_ASK | action.errno
+        return RET_USER_NOTIF | action.errno
     if action.kind == "quiet":
         return RET_ERRNO | action.errno
     raise ValueError(f"action `{action.kind}` was not settled")
 
 
 def _rule(graph: Graph, rule: Rule) -> int:
-    node = graph.answer(_return_value(rule.otherwise))
+    node = graph.returns(_return_value(rule.otherwise))
     for case in reversed(rule.cases):
-        decided = graph.answer(_return_value(case.action))
+        decided = graph.returns(_return_value(case.action))
         for test in reversed(case.when):
             decided = _test(graph, test, holds=decided, fails=node)
         node = decided
@@ -83,7 +83,7 @@ def _test(graph: Graph, test: Condition, *, holds: int, fails: int) -> int:
 
 
 def _among(graph: Graph, values: Sequence[int], hit: int, miss: int) -> int:
-    """Is the loaded word one of the sorted values: a few in a row, many by halves."""
+    """Test whether the loaded word is one of the sorted values: up to three one by one, more by bisection."""
     if len(values) <= 3:
         node = miss
         for value in reversed(values):
@@ -96,7 +96,7 @@ def _among(graph: Graph, values: Sequence[int], hit: int, miss: int) -> int:
 
 
 def _segments(entries: dict[int, int], unknown: int) -> list[tuple[int, int]]:
-    """Where each stretch of equally treated numbers begins, and how it is treated; the first begins at 0, the last never ends."""
+    """Return the start and the node of each range of numbers that are treated alike; the first starts at 0, the last is open."""
     starts: list[tuple[int, int]] = []
     following = 0
     for number, node in sorted(entries.items()):

@@ -1,6 +1,6 @@
-"""A profile that a user composed: a shipped one or none, more groups, single calls, and calls taken away.
+"""Check custom profiles: a shipped profile or none, plus groups and single calls, minus removed calls.
 
-Pure. `profile_file` reads one from TOML; NAME+GROUP on the command line is another spelling. Raises CapsuleError E1011.
+Pure. `engine.profile_file` reads one from TOML; NAME+GROUP on the command line is another form. Raises CapsuleError E1011.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 FIELDS = ("extends", "groups", "allow", "remove", "description")
-# What the core itself needs between the filter and the command.
+# What the core itself calls between the filter and the command.
 START_CALLS = ("read", "write", "close")
-ALONE = "none"  # `extends` of a profile that begins with the base alone
+ALONE = "none"  # `extends` of a profile that starts with the base only
 
 
 def wrong(name: str, why: str, *, hint: str = "") -> CapsuleError:
-    """What is wrong with a profile."""
+    """Build the error of an invalid profile."""
     return CapsuleError("E1011", f"syscall profile `{name}`: {why}", details={"profile": name}, hint=hint or None)
 
 
@@ -42,24 +42,23 @@ def _known(profile: str, kind: str, word: str, known: Iterable[str]) -> str:
 
 
 def open_groups() -> list[str]:
-    """The groups that a profile may name."""
+    """Return the groups that a profile may name."""
     return [name for name in GROUPS if name not in CLOSED_GROUPS]
 
 
-def _numbers() -> set[str]:
-
+def _syscall_names() -> set[str]:
     return {*syscalls_x86_64.NUMBERS, *syscalls_aarch64.NUMBERS}
 
 
 def checked(recipe: Recipe) -> Recipe:
-    """The same, if every word of it is known and nothing is asked for that no profile may have."""
+    """Return the recipe if all its names are known and allowed in a profile. Raises CapsuleError E1011."""
     if recipe.extends != ALONE:
         _known(recipe.name, "profile", recipe.extends, PROFILES)
     for group in recipe.groups:
         _known(recipe.name, "group", group, open_groups())
-    numbers = _numbers()
+    syscalls = _syscall_names()
     for call in (*recipe.allow, *recipe.remove):
-        _known(recipe.name, "system call", call, numbers)
+        _known(recipe.name, "system call", call, syscalls)
     for call in recipe.allow:
         if is_closed(call):
             raise wrong(
@@ -74,12 +73,12 @@ def checked(recipe: Recipe) -> Recipe:
 
 
 def from_spec(spec: str) -> Recipe:
-    """NAME, or NAME and behind it groups and single calls: `default+watch+times`."""
+    """Parse NAME, or NAME followed by groups and single calls: `default+watch+times`. Raises CapsuleError E1011."""
     base, *words = spec.split("+")
-    numbers = _numbers()
-    groups = tuple(word for word in words if word not in numbers)
+    syscalls = _syscall_names()
+    groups = tuple(word for word in words if word not in syscalls)
     return checked(
-        Recipe(name=spec, extends=base, groups=groups, allow=tuple(word for word in words if word in numbers))
+        Recipe(name=spec, extends=base, groups=groups, allow=tuple(word for word in words if word in syscalls))
     )
 
 
@@ -91,7 +90,7 @@ def _words(table: Mapping[str, object], field: str, name: str) -> tuple[str, ...
 
 
 def from_table(table: Mapping[str, object], name: str) -> Recipe:
-    """What TOML gave."""
+    """Build a recipe from a parsed TOML table. Raises CapsuleError E1011."""
     for field in table:
         _known(name, "field", field, FIELDS)
     extends = table.get("extends", ALONE)

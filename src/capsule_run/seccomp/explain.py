@@ -1,6 +1,6 @@
-"""The policy in words: one row a syscall, for `policy show` and the documents.
+"""Describe the policy in words: one row for each syscall, for `policy show` and the documents.
 
-Pure, and not on the path of a run.
+Pure. Not loaded by a run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Row(Value):
-    """One syscall of a profile: what happens to it, under which tests of its arguments, and why."""
+    """One syscall of a profile: its action, the tests of its arguments, and the reason."""
 
     name: str
     number: int
@@ -34,7 +34,7 @@ def explain(
     on_violation: str = KILL_VIOLATIONS,
     root_inside: bool = False,
 ) -> tuple[Row, ...]:
-    """Every call that the profile names, by number. What is not here is answered ENOSYS."""
+    """Return a row for each call that the profile names, by number. All other calls fail with ENOSYS."""
     numbers = numbers_of(architecture)
     rows = []
     for group, rule in grouped_rules(profile, architecture, network=network, root_inside=root_inside):
@@ -54,7 +54,7 @@ def explain(
 def allowed_calls(
     profile: str | Recipe, architecture: str, *, network: bool = False, root_inside: bool = False
 ) -> tuple[str, ...]:
-    """Names of the calls that the profile lets through, for some arguments at least, by number."""
+    """Return the names of the calls that the profile allows for any arguments, by number."""
     numbers = numbers_of(architecture)
     chosen = grouped_rules(profile, architecture, network=network, root_inside=root_inside)
     allowed = (

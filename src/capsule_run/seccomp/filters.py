@@ -1,7 +1,7 @@
 """The syscall policy: a filter for each profile, and the same policy in words.
 
-Pure. `plan` asks for `program_hex`, the command line for the rest. A run reads a table made beforehand by `generate`;
-the rules and the compiler are imported only by who needs them.
+Pure. `plan` calls `program_hex`, the command line the rest. A run reads a table that `generate` has compiled; the rules and
+the compiler are loaded only if needed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["allowed_calls", "compile_filter", "explain", "program_hex", "table_k
 
 
 def table_key(profile: str, *, network: bool, root_inside: bool) -> str:
-    """The name under which a shipped table holds the filter of a combination."""
+    """Return the key of a combination in the shipped tables."""
     return profile + ("+network" if network else "") + ("+root" if root_inside else "")
 
 
-# What this process has compiled so far; a file would be another thing to trust, for five milliseconds.
+# Compiled by this process. A file as cache would save five milliseconds, and would have to be trusted.
 _compiled: dict[tuple[str | Recipe, str, bool, bool, str, bool], str] = {}
 
 
@@ -37,9 +37,11 @@ def program_hex(
     on_violation: str = "kill",
     root_inside: bool = False,
 ) -> str:
-    """The filter as lowercase hex, from the shipped table where that has it, else compiled once.
+    """Return the filter as lowercase hex, from the shipped table if it has it, else compiled once.
 
-    `shared`: something of the host's is writable inside. Without that, what only guards the host's files is left out.
+    :param shared: whether something of the host is writable inside; if not, rules that only protect the host's files are
+        left out.
+
     Raises ValueError for an unknown profile, architecture or `on_violation`, and for `refuse` with a profile that always kills.
     """
     if on_violation == "kill" and isinstance(profile, str):
@@ -62,12 +64,12 @@ def program_hex(
 
 
 def without_listener(program: str) -> str:
-    """What `put_on_filter` in core/seccomp_notify.c makes of a program where nobody can be asked: it answers itself."""
+    """Return a program as `put_on_filter` in core/seccomp_notify.c installs it without a listener: it answers itself."""
     instructions = [program[at : at + 16] for at in range(0, len(program), 16)]
     for at, instruction in enumerate(instructions):
         code, answer = instruction[:8], int.from_bytes(bytes.fromhex(instruction[8:]), "little")
         if code == "06000000" and answer >> 16 == 0x7FC0:
-            # the end of the run, what only the ledger is told of, and an errno
+            # end of the run, a call that is only recorded, and an errno
             low = answer & 0xFFFF
             settled = {0xFFFF: 0x80000000, 0xFFFE: 0x7FFF0000}.get(low, 0x00050000 | low)
             instructions[at] = code + settled.to_bytes(4, "little").hex()
@@ -78,12 +80,12 @@ SHIPPED_ARCHITECTURES, SHIPPED_PROFILES = ("x86_64", "aarch64"), ("strict", "def
 
 
 def table_name(architecture: str, profile: str, *, shared: bool) -> str:
-    """The module of `data` with one profile's filters for one architecture."""
+    """Return the name of the module of `tables` with one profile's filters for one architecture."""
     return f"compiled_{architecture}_{profile}" + ("_shared" if shared else "")
 
 
 def _shipped(architecture: str, profile: str, *, shared: bool) -> Mapping[str, str]:
-    """One table: all of them would cost a run half a millisecond."""
+    """Load one table; loading all of them would cost a run half a millisecond."""
     if architecture not in SHIPPED_ARCHITECTURES or profile not in SHIPPED_PROFILES:
         return {}
     module = __import__(
@@ -102,7 +104,7 @@ def compile_filter(
     on_violation: str = "kill",
     root_inside: bool = False,
 ) -> bytes:
-    """The filter as an array of little-endian `struct sock_filter`, compiled from the rules."""
+    """Compile the filter from the rules to an array of little-endian `struct sock_filter`."""
     return compiler.compile_rules(
         profile, architecture, network=network, shared=shared, on_violation=on_violation, root_inside=root_inside
     )
@@ -111,7 +113,7 @@ def compile_filter(
 def allowed_calls(
     profile: str | Recipe, architecture: str, *, network: bool = False, root_inside: bool = False
 ) -> tuple[str, ...]:
-    """Names of the calls that the profile lets through, for some arguments at least, by number."""
+    """Return the names of the calls that the profile allows for any arguments, by number."""
     return seccomp_explain.allowed_calls(profile, architecture, network=network, root_inside=root_inside)
 
 
@@ -123,7 +125,7 @@ def explain(
     on_violation: str = "kill",
     root_inside: bool = False,
 ) -> tuple[Row, ...]:
-    """One row for each call that the profile names, by number. What is not named is answered ENOSYS."""
+    """Return a row for each call that the profile names, by number. All other calls fail with ENOSYS."""
     return seccomp_explain.explain(
         profile, architecture, network=network, on_violation=on_violation, root_inside=root_inside
     )

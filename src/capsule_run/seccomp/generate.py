@@ -1,4 +1,4 @@
-"""`python -m capsule_run.seccomp.generate`: rewrites the shipped tables from the rules. For developers; a test compares them."""
+"""Write the shipped tables from the rules: `python -m capsule_run.seccomp.generate`. For developers; a test compares them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROGRAMS: dict[str, str] = {{
 
 
 def table(architecture: str, profile: str, *, shared: bool) -> dict[str, str]:
-    """Every combination of a profile that is shipped: the variants that kill on a violation."""
+    """Compile every shipped combination of a profile: those that kill on a violation."""
     return {
         table_key(profile, network=network, root_inside=root_inside): compile_filter(
             profile, architecture=architecture, network=network, root_inside=root_inside, shared=shared
@@ -29,7 +29,7 @@ def table(architecture: str, profile: str, *, shared: bool) -> dict[str, str]:
 
 
 def module_text(architecture: str, profile: str, *, shared: bool) -> str:
-    """The source of one table module: one profile's, since a run reads no other."""
+    """Return the source of the table module of one profile; a run loads one module."""
     entries = "".join(
         f'    "{key}": "{program}",  # noqa: E501\n'
         for key, program in table(architecture, profile, shared=shared).items()

@@ -1,10 +1,10 @@
-"""The words that syscall rules are written in: actions, tests of an argument, cases, rules.
+"""The values that syscall rules consist of: actions, tests of an argument, cases, rules.
 
-Values only; may not know any syscall. `data.rules` writes with it, `check`, `compiler` and `explain` read it.
+Knows no syscall. `tables.rules` is written with it; `ruleset`, `compiler` and `explain` read it.
 
-Every test looks at 32 bits: the low half of an argument (0 to 5), or the high half (the same plus HIGH_HALF). What is `int`,
-`unsigned int` or `umode_t` for the kernel is tested by its low half alone: the kernel ignores the other, so that a test of
-64 bits could be stepped around by setting a high bit (CVE-2019-10063). A pointer is NULL only when both halves are 0.
+Every test reads 32 bits: the low half of an argument (0 to 5), or the high half (the same plus HIGH_HALF). What the kernel
+takes as `int`, `unsigned int` or `umode_t` is tested by its low half only: the kernel ignores the other, so a test of 64 bits
+could be evaded by setting a high bit (CVE-2019-10063). A pointer is NULL only if both halves are 0.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ ERRNO_NAMES = {
 class Action(Value):
     """What the filter answers.
 
-    `allow`; `errno` (refuse, and tell the launcher); `quiet` (answer without telling: refuse, or for 0 pretend);
-    `suspect` (refuse with the errno, but a strict profile kills);
-    `violation` (kill, or EPERM when the request says `refuse`); `kill` (what the last two are settled to).
+    `allow`; `errno` (deny, and notify the launcher); `quiet` (deny without notifying, or for 0 return success);
+    `suspect` (deny with the errno, but a strict profile kills);
+    `violation` (kill, or EPERM if the request says `refuse`); `kill` (what the last two can become in `settled`).
     """
 
     kind: str
@@ -51,17 +51,17 @@ KILL = Action(kind="kill")
 
 
 def refuse(errno: int) -> Action:
-    """An ordinary refusal: programs probe for this and carry on."""
+    """Deny a call that programs probe for and can do without."""
     return Action(kind="errno", errno=errno)
 
 
 def quiet(errno: int) -> Action:
-    """A refusal that honest programs meet so often that telling of it would slow them down and drown the others."""
+    """Deny a call without a record: honest programs make it so often that recording it would slow them down."""
     return Action(kind="quiet", errno=errno)
 
 
 def suspect(errno: int) -> Action:
-    """A refusal of what escapes are made of but some honest programs try too."""
+    """Deny a call that escapes need, but that some honest programs try too."""
     return Action(kind="suspect", errno=errno)
 
 
@@ -76,7 +76,7 @@ class Condition(Value):
 
 
 class Case(Value):
-    """An action for calls on which every test holds; `shared`: only where something of the host's is writable inside."""
+    """An action for calls for which every test holds. `shared`: only if something of the host is writable inside."""
 
     when: tuple[Condition, ...]
     action: Action
@@ -86,7 +86,7 @@ class Case(Value):
 class Rule(Value):
     """One syscall of a group. The first case whose tests hold decides, else `otherwise`.
 
-    `only` names the architecture that the rule is for, or is empty for every one that has the call.
+    `only` is the architecture of the rule, or "" for all that have the call.
     """
 
     name: str
@@ -97,13 +97,13 @@ class Rule(Value):
 
 
 def one_of(argument: int, what: str, names: Mapping[str, int], *, mask: int = ALL_BITS) -> Condition:
-    """The argument, called `what`, is one of the named constants."""
+    """Test that the argument, called `what`, is one of the named constants."""
     values = tuple(dict.fromkeys(names.values()))
     return Condition(argument=argument, mask=mask, values=values, inside=True, words=f"{what} is {_either(names)}")
 
 
 def has_any(argument: int, what: str, names: Mapping[str, int]) -> Condition:
-    """The argument has at least one of the named bits."""
+    """Test that the argument has at least one of the named bits."""
     mask = 0
     for bits in names.values():
         mask |= bits
@@ -111,7 +111,7 @@ def has_any(argument: int, what: str, names: Mapping[str, int]) -> Condition:
 
 
 def lacks(argument: int, what: str, names: Mapping[str, int]) -> Condition:
-    """The argument has not all of the named bits."""
+    """Test that the argument lacks at least one of the named bits."""
     mask = 0
     for bits in names.values():
         mask |= bits
@@ -120,18 +120,18 @@ def lacks(argument: int, what: str, names: Mapping[str, int]) -> Condition:
 
 
 def is_null(argument: int, what: str) -> tuple[Condition, Condition]:
-    """The pointer is NULL, in both its halves."""
+    """Test that the pointer is NULL, in both halves."""
     low = one_of(argument, what, {"NULL": 0})
     return low, one_of(argument + HIGH_HALF, f"{what} (high half)", {"NULL": 0})
 
 
 def case(action: Action, *when: Condition) -> Case:
-    """`action` when every test holds."""
+    """Build a case: `action` if every test holds."""
     return Case(when=when, action=action)
 
 
 def case_shared(action: Action, *when: Condition) -> Case:
-    """The same where something of the host's is writable inside, and nothing elsewhere."""
+    """Build a case that applies only if something of the host is writable inside."""
     return Case(when=when, action=action, shared=True)
 
 

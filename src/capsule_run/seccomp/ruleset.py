@@ -1,6 +1,6 @@
-"""Does a rule make sense: refuses rules that contradict each other, and parts of rules that nothing could notice.
+"""Select the rules of a profile, and check them: rules must not contradict each other, and every case must have an effect.
 
-Pure; `selection` calls it before anything is compiled or shown.
+Pure. The checks run before anything is compiled or shown.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ HALVES = 12
 
 
 class PolicyError(ValueError):
-    """The rules contradict each other or say something without effect; the message names the rule."""
+    """Raised for rules that contradict each other or have no effect; the message names the rule."""
 
 
-def names(chosen: Sequence[str], tables: Sequence[Mapping[str, int]]) -> None:
-    """Every name is a syscall of some architecture, and none is listed twice."""
+def check_names(chosen: Sequence[str], tables: Sequence[Mapping[str, int]]) -> None:
+    """Check that every name is a syscall of some architecture, and that none is listed twice. Raises PolicyError."""
     seen: set[str] = set()
     for name in chosen:
         if not any(name in table for table in tables):
@@ -38,16 +38,16 @@ def names(chosen: Sequence[str], tables: Sequence[Mapping[str, int]]) -> None:
         seen.add(name)
 
 
-def sense(rule: Rule) -> None:
-    """Every case of the rule decides something that would be decided otherwise without it, and a reason is given."""
+def check_rule(rule: Rule) -> None:
+    """Check that every case of the rule changes some decision, and that it has a reason. Raises PolicyError."""
     if not rule.reason:
         raise PolicyError(f"`{rule.name}` has no reason")
     for case in rule.cases:
         for test in case.when:
-            _possible(rule, test)
+            _check_test(rule, test)
     if not rule.cases:
         return
-    calls = list(telling_calls(rule))
+    calls = list(distinguishing_calls(rule))
     for position in range(len(rule.cases)):
         without = rule.cases[:position] + rule.cases[position + 1 :]
         if not any(decide(rule.cases, rule.otherwise, call) != decide(without, rule.otherwise, call) for call in calls):
@@ -55,7 +55,7 @@ def sense(rule: Rule) -> None:
 
 
 def decide(cases: Sequence[Case], otherwise: Action, call: Sequence[int]) -> Action:
-    """What the rules say about a call, given the halves of its arguments."""
+    """Return the action for a call, given the halves of its arguments."""
     for case in cases:
         if all(holds(test, call[test.argument]) for test in case.when):
             return case.action
@@ -63,38 +63,38 @@ def decide(cases: Sequence[Case], otherwise: Action, call: Sequence[int]) -> Act
 
 
 def holds(test: Condition, argument: int) -> bool:
-    """Does the test hold for this argument."""
+    """Return whether the test holds for this argument."""
     return ((argument & test.mask) in test.values) == test.inside
 
 
-def telling_calls(rule: Rule) -> Iterator[tuple[int, ...]]:
-    """Calls that between them make each test of the rule hold and fail, in every combination with the others."""
+def distinguishing_calls(rule: Rule) -> Iterator[tuple[int, ...]]:
+    """Yield calls that make each test of the rule hold and fail, in every combination with the others."""
     by_argument: dict[int, list[Condition]] = {}
     for case in rule.cases:
         for test in case.when:
             by_argument.setdefault(test.argument, []).append(test)
     calls: list[tuple[int, ...]] = [(0,) * HALVES]
     for argument, tests in by_argument.items():
-        values = _telling_values(tests)
+        values = _distinguishing_values(tests)
         calls = [(*call[:argument], each, *call[argument + 1 :]) for call in calls for each in values]
     yield from calls
 
 
-def _telling_values(tests: Sequence[Condition]) -> list[int]:
-    """One value for each way in which the tests of one argument can come out together, as far as their values reach."""
+def _distinguishing_values(tests: Sequence[Condition]) -> list[int]:
+    """Return a value for each combination of outcomes of one argument's tests that their values can produce."""
     seeds = {0, ALL_BITS}
     for test in tests:
         seeds.update((test.mask, ALL_BITS ^ test.mask))
         seeds.update(1 << bit for bit in range(32) if test.mask != ALL_BITS and test.mask >> bit & 1)
         seeds.update(test.values)
         seeds.update(value | ALL_BITS ^ test.mask for value in test.values)
-    telling: dict[tuple[bool, ...], int] = {}
+    distinguishing: dict[tuple[bool, ...], int] = {}
     for seed in sorted(seeds):
-        telling.setdefault(tuple(holds(test, seed) for test in tests), seed)
-    return list(telling.values())
+        distinguishing.setdefault(tuple(holds(test, seed) for test in tests), seed)
+    return list(distinguishing.values())
 
 
-def _possible(rule: Rule, test: Condition) -> None:
+def _check_test(rule: Rule, test: Condition) -> None:
     if not test.values or len(set(test.values)) != len(test.values):
         raise PolicyError(f"`{rule.name}`: `{test.words}` has no values or one twice")
     if not 0 <= test.argument < HALVES or not 0 < test.mask <= ALL_BITS:
@@ -108,7 +108,7 @@ ARCHITECTURES = ("x86_64", "aarch64")
 
 
 def numbers_of(architecture: str) -> Mapping[str, int]:
-    """Syscall numbers by name."""
+    """Return the syscall numbers by name. Raises ValueError for an unknown architecture."""
     if architecture == "x86_64":
         from capsule_run.seccomp.tables.syscalls_x86_64 import NUMBERS  # noqa: PLC0415  # one of two
     elif architecture == "aarch64":
@@ -119,7 +119,7 @@ def numbers_of(architecture: str) -> Mapping[str, int]:
 
 
 def audit_arch_of(architecture: str) -> int:
-    """What the kernel calls the architecture in `seccomp_data.arch`."""
+    """Return the value of `seccomp_data.arch` for the architecture."""
     if architecture == "x86_64":
         from capsule_run.seccomp.tables.syscalls_x86_64 import AUDIT_ARCH  # noqa: PLC0415  # one of two
     else:
@@ -128,7 +128,7 @@ def audit_arch_of(architecture: str) -> int:
 
 
 def group_names(profile: str, architecture: str, *, network: bool, root_inside: bool) -> tuple[str, ...]:
-    """The groups that the profile consists of in this variant."""
+    """Return the groups of the profile in this variant. Raises ValueError for an unknown profile."""
     if profile not in PROFILES:
         raise ValueError(
             f"unknown syscall profile `{profile}`: there are {', '.join(f'`{name}`' for name in PROFILES)}"
@@ -142,18 +142,18 @@ def group_names(profile: str, architecture: str, *, network: bool, root_inside: 
 def grouped_rules(
     profile: str | Recipe, architecture: str, *, network: bool, root_inside: bool, shared: bool = True
 ) -> tuple[tuple[str, Rule], ...]:
-    """Every rule that counts on this architecture, with the name of its group.
+    """Return every rule that applies to this architecture, with the name of its group.
 
-    `shared`: with the cases that count only where something of the host's is writable inside.
+    :param shared: whether to include the cases that apply only if something of the host is writable inside.
     """
     if isinstance(profile, Recipe):
-        chosen = _composed(profile, architecture, network=network, root_inside=root_inside)
+        chosen = _custom_rules(profile, architecture, network=network, root_inside=root_inside)
     else:
-        chosen = _named(profile, architecture, network=network, root_inside=root_inside)
-    return chosen if shared else tuple((group, _unshared(rule)) for group, rule in chosen)
+        chosen = _shipped_rules(profile, architecture, network=network, root_inside=root_inside)
+    return chosen if shared else tuple((group, _without_shared_cases(rule)) for group, rule in chosen)
 
 
-def _unshared(rule: Rule) -> Rule:
+def _without_shared_cases(rule: Rule) -> Rule:
     return Rule(
         name=rule.name,
         reason=rule.reason,
@@ -163,8 +163,10 @@ def _unshared(rule: Rule) -> Rule:
     )
 
 
-def _named(profile: str, architecture: str, *, network: bool, root_inside: bool) -> tuple[tuple[str, Rule], ...]:
-    """The rules of a shipped profile."""
+def _shipped_rules(
+    profile: str, architecture: str, *, network: bool, root_inside: bool
+) -> tuple[tuple[str, Rule], ...]:
+    """Return the rules of a shipped profile."""
     numbers = numbers_of(architecture)
     chosen = [
         (group, rule)
@@ -172,21 +174,23 @@ def _named(profile: str, architecture: str, *, network: bool, root_inside: bool)
         for rule in GROUPS[group]
         if rule.only in ("", architecture)
     ]
-    names([rule.name for _, rule in chosen], [numbers_of(each) for each in ARCHITECTURES])
+    check_names([rule.name for _, rule in chosen], [numbers_of(each) for each in ARCHITECTURES])
     for _, rule in chosen:
-        sense(rule)
+        check_rule(rule)
     return tuple((group, rule) for group, rule in chosen if rule.name in numbers)
 
 
-# What a profile has that extends none: what the core itself needs, and every refusal that is not plain ENOSYS.
-_ALONE = ("base", "files-read", "start", "spared-strict", "probed", "suspects", "escape")
+# The groups of a profile that extends none: what the core itself needs, and every denial other than ENOSYS.
+_BASE_GROUPS = ("base", "files-read", "start", "spared-strict", "probed", "suspects", "escape")
 
 
-def _composed(recipe: Recipe, architecture: str, *, network: bool, root_inside: bool) -> tuple[tuple[str, Rule], ...]:
-    """The rules of a profile that a user composed: what is named later wins, what was removed is not there."""
+def _custom_rules(
+    recipe: Recipe, architecture: str, *, network: bool, root_inside: bool
+) -> tuple[tuple[str, Rule], ...]:
+    """Return the rules of a custom profile: later groups win, removed calls are left out."""
     numbers = numbers_of(architecture)
     if recipe.extends == ALONE:
-        names: tuple[str, ...] = (*_ALONE, *(("sockets", "net") if network else ()))
+        names: tuple[str, ...] = (*_BASE_GROUPS, *(("sockets", "net") if network else ()))
     else:
         names = group_names(recipe.extends, architecture, network=network, root_inside=root_inside)
     chosen: dict[str, tuple[str, Rule]] = {}
@@ -196,9 +200,7 @@ def _composed(recipe: Recipe, architecture: str, *, network: bool, root_inside: 
                 chosen[rule.name] = (group, rule)
     for call in recipe.allow:
         rules = (
-            rule
-            for rule in GROUPS.get(catalogue.group_of(call), ())
-            if rule.name == call and catalogue.lets_through(rule)
+            rule for rule in GROUPS.get(catalogue.group_of(call), ()) if rule.name == call and catalogue.can_allow(rule)
         )
         plain = Rule(name=call, reason=f"allowed by name in {recipe.name}", cases=(), otherwise=ALLOW, only="")
         chosen[call] = ("allow", next(rules, plain))
@@ -209,13 +211,13 @@ def _composed(recipe: Recipe, architecture: str, *, network: bool, root_inside: 
 
 
 def is_unforgiving(profile: str | Recipe) -> bool:
-    """Whether every refusal of an escape-class call ends the run."""
+    """Return whether every denied `suspect` call ends the run."""
     name = profile.extends if isinstance(profile, Recipe) else profile
     return name in PROFILES and PROFILES[name].unforgiving
 
 
 def settled(rule: Rule, profile: str | Recipe, on_violation: str) -> Rule:
-    """The rule with nothing left open: only allow, errno and kill remain."""
+    """Resolve the actions of a rule for a profile: `violation` and `suspect` become `errno` or `kill`."""
     if on_violation not in (KILL_VIOLATIONS, REFUSE_VIOLATIONS):
         raise ValueError(f"on_violation is `kill` or `refuse`, not `{on_violation}`")
     unforgiving = is_unforgiving(profile)

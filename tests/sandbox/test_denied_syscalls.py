@@ -208,7 +208,7 @@ def live_calls(profile, architecture, *, shared):
     """(name, arguments, errno of ours or None for a call that must reach the kernel), for each way through each rule."""
     for _, raw in grouped_rules(profile, architecture, network=False, root_inside=False, shared=shared):
         rule = settled(raw, profile, REFUSE_VIOLATIONS)
-        for halves in ruleset.telling_calls(rule):
+        for halves in ruleset.distinguishing_calls(rule):
             action = ruleset.decide(rule.cases, rule.otherwise, halves)
             looked_at = {test.argument % 6 for case in rule.cases for test in case.when}
             arguments = [halves[n] | halves[n + 6] << 32 if n in looked_at else BAD for n in range(6)]

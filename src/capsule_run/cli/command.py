@@ -1,7 +1,7 @@
-"""The command line: options in, one run, an exit code out.
+"""The command line: parse options, run one command, return an exit code.
 
-Rank 4, a door. Streaming mode relays the command's streams and says on stderr what was not a clean end; `--json` prints
-exactly one JSON response on stdout and nothing else ever. Data goes to stdout, everything of ours to stderr.
+By default the command's streams are relayed, and a failure is reported on stderr; `--json` prints exactly one JSON response
+on stdout and nothing else. Data goes to stdout, our own messages to stderr.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ if TYPE_CHECKING:
     from capsule_run.model.result import Result
 
 USAGE_EXIT = 2
-# What the first word may be instead of an option or `--`: the module of `cli` whose `main` takes the words behind it. A
-# command of that name is run with `--` before it.
+# First words that are subcommands: the module of `cli` whose `main` gets the words after it. A command of that name needs
+# `--` before it.
 SUBCOMMANDS = {"doctor": "doctor", "exec": "exec", "mcp": "mcp", "policy": "policy"}
-# These end the sandbox and are reported; the others of the pair below are the command's to handle.
+# ENDING_SIGNALS end the sandbox and are reported; FORWARDED_SIGNALS are sent to the command.
 ENDING_SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 FORWARDED_SIGNALS = (_signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGQUIT)
-# Never shown unless asked for by name: what lies there is the host's or the account's, not a project.
+# Not shared as workspace by default: they contain files of the host or the account, not a project.
 UNSHARED_TREES = ("/proc", "/sys", "/dev", "/etc", "/boot", "/run")
 UNSHARED_DIRECTORIES = ("/home", "/root", "/var", "/srv", "/mnt", "/media", "/opt")
 
 
-# What a name in terminfo is made of: nothing else of the caller's environment gets in by this way.
+# Characters of terminfo names: a TERM with others is not passed on.
 TERMINAL_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-._")
 
 
 def _own_standard_descriptors() -> None:
-    """Whoever closed 0, 1 or 2 gets /dev/null there, before anything of ours could land on those numbers."""
+    """Open /dev/null on closed descriptors 0, 1 and 2, before a file of ours gets one of these numbers."""
     for fd in (0, 1, 2):
         try:
             posix.fstat(fd)
@@ -61,13 +61,13 @@ def _own_standard_descriptors() -> None:
 
 
 class _Signals:
-    """From now on signals end or reach the run, also one that comes before it has started."""
+    """Installs signal handlers that end the run or forward signals to it; a signal before the start is kept."""
 
     def __init__(self) -> None:
         self._run: Run | None = None
         self._early = 0
         for number in ENDING_SIGNALS:
-            if _signal.getsignal(number) != _signal.SIG_IGN:  # nohup, and jobs of a shell without job control
+            if _signal.getsignal(number) != _signal.SIG_IGN:  # ignored by nohup, or by a shell without job control
                 _signal.signal(number, self._end)
         for number in FORWARDED_SIGNALS:
             _signal.signal(number, self._forward)
@@ -82,7 +82,7 @@ class _Signals:
             self._run.signal(number)
 
     def ended(self) -> None:
-        """The run is over: from now on a signal ends us, also while nobody takes what we have to say."""
+        """Restore the default handlers after the run, so that a signal ends us even while we block on output."""
         for number in ENDING_SIGNALS:
             if _signal.getsignal(number) == self._end:
                 _signal.signal(number, _signal.SIG_DFL)
@@ -94,17 +94,17 @@ class _Signals:
 
 
 def _terminal_or_same(fd: int, flags: int) -> int:
-    """A terminal opened anew without blocking, so that a stopped one (Ctrl-S) cannot hold the clock; else `fd` itself."""
+    """Reopen a terminal non-blocking: a stopped one (Ctrl-S) must not delay the timeout; return other descriptors unchanged."""
     if not posix.isatty(fd):
         return fd
     try:
         return posix.open(f"/proc/self/fd/{fd}", flags | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC)
     except OSError:
-        return fd  # somebody else's terminal, after su: it works, only Ctrl-S stops the clock
+        return fd  # another user's terminal, after su: it works, except that Ctrl-S delays the timeout
 
 
 def command_workspace(request: Request, options: Options) -> Request:
-    """In command mode the current directory is the workspace, unless that would show more than a project."""
+    """Share the current directory as workspace in command mode, unless it contains more than a project."""
     if options.workspace_given:
         return request
     try:
@@ -134,7 +134,7 @@ def command_workspace(request: Request, options: Options) -> Request:
 
 
 def _with_terminal(request: Request) -> Request:
-    """On a terminal the command learns which kind it is: its output goes there, though by way of a pipe."""
+    """Pass TERM to the command if our output is a terminal: its output goes there, though through a pipe."""
     kind = path_resolution.environment("TERM")
     if "TERM" in dict(request.environment) or not TERMINAL_LETTERS.issuperset(kind) or not kind:
         return request
@@ -163,7 +163,7 @@ def _stream(request: Request, options: Options, signals: _Signals, stdin: int | 
 
 
 def _is_unread(result: Result) -> bool:
-    """Whether the reader of our output has left: a pipeline expects no word about that."""
+    """Return whether the run failed because the reader of our output has left, which a pipeline expects to be silent."""
     error = result.error
     if error is None or error.code not in ("E4003", "E6006"):
         return False
@@ -174,7 +174,7 @@ def _is_unread(result: Result) -> bool:
 
 
 def _performed(request: Request, options: Options, signals: _Signals, streams: Streams | None = None) -> Result:
-    """The run, written down where the operator asked for it."""
+    """Run the request, with the audit log and metrics that the options ask for."""
     if options.audit_required and not options.audit_log:
         raise CapsuleError("E1007", "`--audit-required` needs `--audit-log`")
     if not (options.metrics_file or options.audit_log):
@@ -188,7 +188,7 @@ def _performed(request: Request, options: Options, signals: _Signals, streams: S
 
 
 def run_command(request: Request, options: Options, *, passes_stdin: bool = True) -> int:
-    """One run in command mode, in the current directory, and its exit code. Also what `exec` does once it has a request."""
+    """Run a request in command mode, in the current directory, and return the exit code. Used by `exec` too."""
     request = _with_terminal(command_workspace(request, options))
     if options.dry_run:
         return output.print_steps(dry_run(request), json=options.json, pretty=options.pretty)
@@ -211,7 +211,7 @@ def run_command(request: Request, options: Options, *, passes_stdin: bool = True
 
 
 def _json(options: Options) -> int:
-
+    """Run the JSON request on stdin, and return the exit code."""
     try:
         text = output.read_all(0)
     except OSError as error:
@@ -229,13 +229,12 @@ def _json(options: Options) -> int:
 
 
 def _about(action: str) -> int:
-
     output.write_all(1, cli_help.help_text() if action == HELP else f"capsule-run {__version__}\n")
     return 0
 
 
 def with_environment(options: Options) -> Options:
-    """The command line, completed by the variables of the environment that are options (`variables`)."""
+    """Complete the options with the environment variables that are options (`engine.variables`)."""
     if options.action in (HELP, VERSION) or not path_resolution.variables():
         return options
 
@@ -258,7 +257,7 @@ def _subcommand(name: str, words: Sequence[str]) -> int:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code (design section 5)."""
+    """Run the command line and return its exit code."""
     words = sys.argv[1:] if words is None else words
     _own_standard_descriptors()
     launcher.adopt(sys._xoptions.get("capsule-core"))  # noqa: SLF001  # its documented name
@@ -276,7 +275,7 @@ def _main(words: Sequence[str]) -> int:
         if (request := plain_request(words)) is not None and not path_resolution.variables():
             return run_command(request, Options(command=request.command))
 
-        # how to answer is known before it is known whether the rest can be read
+        # the form of the answer must be known even if parsing the rest fails
         json, pretty = "--json" in _before_command(words), "--pretty" in _before_command(words)
         options = with_environment(request_options.read_options(words))
         json, pretty = options.json, options.pretty

@@ -1,6 +1,6 @@
-"""The last words of a command line that failed in a way nobody expected: one line, one answer, no traceback.
+"""Report an unexpected exception of the command line: one line or one JSON response, no traceback.
 
-Rank 4. `_bundle.begin` imports it when an exception has reached the top, and has words of its own for when even this fails.
+`_bundle.crash` imports it when an exception has reached the top, and has its own message in case this fails.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from capsule_run.engine.variables import TRACEBACK
 
 
 def as_error(error: BaseException) -> CapsuleError:
-    """What an unexpected exception is in the catalogue."""
+    """Return the error of the catalogue for an unexpected exception."""
     if isinstance(error, CapsuleError):
         return error
     known = shortage(error) if isinstance(error, (OSError, ImportError, MemoryError)) else None
@@ -27,7 +27,7 @@ def _wants_traceback(words: list[str]) -> bool:
 
 
 def tell(error: BaseException) -> int:
-    """Say it, in the form that was asked for unless the answer is out already; the exit code."""
+    """Report the exception, as JSON if requested and no answer was begun; return the exit code."""
     words = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
     if _wants_traceback(words):
         from capsule_run._bundle_writer import print_traceback  # noqa: PLC0415  # it loads much

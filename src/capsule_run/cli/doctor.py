@@ -1,6 +1,6 @@
-"""`capsule-run doctor`: what this host offers, what it lacks, and what to do about it; `--attack` proves the wall here.
+"""`capsule-run doctor`: report what this host supports, what it lacks, and the remedies; `--attack` attacks a sandbox here.
 
-Rank 4, a door. Data goes to stdout, also the findings: they are what was asked for.
+The findings are data, and go to stdout.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _trial() -> Trial:
-    """Run a sandbox: the one check that decides. Its workspace is shared copy-on-write, as in command mode."""
+    """Run a sandbox, the check that decides. Its workspace is shared copy-on-write, as in command mode."""
     with tempfile.TemporaryDirectory(prefix="capsule-doctor-", dir="/var/tmp") as place:
         asked = {"command": ["/bin/sh", "-c", "echo alive"], "isolation": {"workspace": place}}
         begun = time.perf_counter()

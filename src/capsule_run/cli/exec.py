@@ -1,6 +1,6 @@
-"""`capsule-run exec`: code in some language, from a file or from stdin, run like any other command.
+"""`capsule-run exec`: run code in a supported language, from a file or from stdin.
 
-Rank 4. Reads its own `--lang` and what is no option, and leaves the options to the table that they share.
+Parses `--lang`, FILE and the arguments; the other options are those of the common table.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _usage(message: str, hint: str) -> CapsuleError:
 
 
 def split(words: Sequence[str]) -> tuple[str | None, list[str], str, list[str]]:
-    """The language, the options, the file (`-` for stdin) and the program's arguments of a command line."""
+    """Split a command line into the language, the options, the file (`-` for stdin) and the program's arguments."""
     given, options, position = None, [], 0
     while position < len(words) and words[position].startswith("-") and words[position] not in (STDIN, "--"):
         word = words[position]
@@ -78,7 +78,7 @@ def _languages() -> str:
 
 
 def _source(file: str) -> str:
-    """The code, from stdin or from a file."""
+    """Read the code from stdin or from a file. Raises CapsuleError E1005."""
     try:
         raw = read_all(0) if file == STDIN else read(file, MAX_REQUEST_BYTES)
     except OSError as error:
@@ -91,7 +91,7 @@ def _source(file: str) -> str:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run `capsule-run exec WORDS` and return its exit code. Raises CapsuleError for what is refused."""
+    """Run `capsule-run exec WORDS` and return its exit code. Raises CapsuleError E10xx."""
     given, option_words, file, arguments = split(words)
     if "--json" in option_words:
         raise _usage("`--json` reads a whole request", "`--pretty` prints a JSON result for code")

@@ -1,6 +1,6 @@
-"""What the command line says about the workspace behind a run: what was discarded, and what could not be kept.
+"""Format what the command line reports about the workspace after a run: discarded changes, and what was not exported.
 
-Imported only where there is something to say.
+Loaded only if there is something to report.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _counted(changes: Sequence[Change], *, more: bool) -> str:
 
 
 def lines(request: Request, result: Result) -> list[str]:
-    """What there is to say, without our name in front."""
+    """Return the lines to report, without the prefix `capsule-run: `."""
     said = []
     changes = result.changes or ()
     ended_by_itself = result.status == "success" or (result.error is not None and result.error.code == "E3003")

@@ -1,4 +1,4 @@
-"""The text of `capsule-run --help`, made of the option table. Imported for `-h` only."""
+"""Build the text of `capsule-run --help` from the option table. Loaded for `-h` only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COLUMN = 29  # the seed's
 
 
 def help_text() -> str:
-    """The whole text, with a newline at its end."""
+    """Return the whole text, with a newline at its end."""
     lines = "".join([_line(option) for option in OPTIONS])
     return f"""\
 capsule-run [OPTIONS] [COMMAND]...

@@ -1,6 +1,6 @@
 """`capsule-run mcp`: serve the Model Context Protocol on stdin and stdout, within the operator's limits.
 
-The limits are options of the common table, on the command line or each in the environment (`variables`).
+The limits are options of the common table, from the command line or the environment (`engine.variables`).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ ENDING_SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 LIMITS = tuple(option for option in OPTIONS if option.long not in (*NOT_VARIABLES, *MONITORING))
 
 
-class _Ended(Exception):  # noqa: N818  # no error: somebody wants us to end
-    """A signal has come."""
+class _Ended(Exception):  # noqa: N818  # not an error
+    """Raised by the handler of a signal that ends the server."""
 
 
 def _read(words: Sequence[str]) -> Options:
@@ -45,7 +45,7 @@ def _read(words: Sequence[str]) -> Options:
 
 
 def help_text() -> str:
-    """The text of `capsule-run mcp --help`."""
+    """Return the text of `capsule-run mcp --help`."""
     lines = "".join([f"  {f'{option.long} {option.metavar}':27}{option.about}\n" for option in LIMITS])
     return f"""\
 capsule-run mcp [OPTIONS]
@@ -61,12 +61,12 @@ The command line takes precedence; a repeatable option takes one value per line.
 
 
 def main(words: Sequence[str]) -> int:
-    """Serve until the client closes our stdin, or a signal ends us; then every sandbox is gone. Returns the exit code."""
+    """Serve until the client closes our stdin or a signal comes, end every sandbox, and return the exit code."""
     action = parse_words(words).action
     if action in (HELP, VERSION):
         write_all(1, help_text() if action == HELP else f"capsule-run {__version__}\n")
         return 0
-    limits = operator(_read(words).fields)  # which reads the environment
+    limits = operator(_read(words).fields)  # it reads the environment, too
 
     ending = False
 

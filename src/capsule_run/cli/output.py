@@ -1,6 +1,6 @@
-"""What the command line says: JSON on stdout, everything else of ours on stderr; and the request that it reads.
+"""Print results of the command line: JSON on stdout, our messages on stderr. Also reads the request on stdin.
 
-Rank 4. A run that ends well and quietly says nothing, so nothing of this is loaded for it.
+Not loaded for a run without anything to report.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ READER_PATIENCE_MS, READER_STEP_MS = 1000, 20
 
 
 class _Progress:
-    """Whether an answer is on stdout, or a part of it: there is to be no second one."""
+    """Whether an answer, or a part of it, was written to stdout: then there must be no second one."""
 
     begun = False
 
@@ -42,18 +42,21 @@ progress = _Progress()
 
 
 def write_lines(fd: int, lines: Iterable[str], start: str = "") -> None:
-    """Lines for people: each stays one, whatever it quotes."""
+    """Write lines for people; control characters are escaped, so that each stays one line."""
     write_all(fd, "".join([f"{start}{printable(line, MOST_LINE)}\n" for line in lines]))
 
 
 def write_all(fd: int, text: str) -> None:
-    """Write text to a descriptor. Ends the program where stdout takes no more; nothing can be done about stderr."""
+    """Write text to a descriptor. Exit if stdout fails; ignore a failure of stderr.
+
+    Not `caller_files.write_all`, which this module would load on the path of every failed command.
+    """
     view = memoryview(text.encode("utf-8", "backslashreplace"))
     progress.begun |= fd == 1
     while view:
         try:
             view = view[posix.write(fd, view) :]
-        except BlockingIOError:  # whoever started us may share the descriptor and want it so
+        except BlockingIOError:  # the parent may share a non-blocking descriptor with us
             if not _can_be_written(fd):
                 return
         except OSError as error:
@@ -66,7 +69,7 @@ def write_all(fd: int, text: str) -> None:
 
 
 def _can_be_written(fd: int) -> bool:
-    """Wait until a non-blocking descriptor takes more; a message on stderr is not worth a long wait."""
+    """Wait until a non-blocking descriptor is writable; for stderr, at most STDERR_PATIENCE_MS."""
     import select  # noqa: PLC0415  # only who has to wait
 
     poll = select.poll()
@@ -75,23 +78,23 @@ def _can_be_written(fd: int) -> bool:
 
 
 def reader_has_left(fd: int) -> bool:
-    """Whether the reader of a pipe leaves without taking what waits in it.
+    """Return whether the reader of a pipe leaves without reading what is in it.
 
-    Asked when a command passed its output limit: what `| head -1` did not read counts as output, but is not wanted.
+    Called after a command passed its output limit: what `| head -1` did not read counts as output, but is not wanted.
     """
     import fcntl  # noqa: PLC0415  # only for a pipe or a terminal
     import select  # noqa: PLC0415  # only who has to wait
     import termios  # noqa: PLC0415  # only for a pipe or a terminal
 
     poll = select.poll()
-    poll.register(fd, 0)  # an error is always told
+    poll.register(fd, 0)  # POLLERR is always reported
     for _ in range(READER_PATIENCE_MS // READER_STEP_MS):
         if any(events & select.POLLERR for _fd, events in poll.poll(READER_STEP_MS)):
             return True
         waiting = bytearray(4)
         try:
             fcntl.ioctl(fd, termios.FIONREAD, waiting)
-        except OSError:  # no pipe
+        except OSError:  # not a pipe
             return False
         if not any(waiting):
             return False
@@ -99,7 +102,7 @@ def reader_has_left(fd: int) -> bool:
 
 
 def explain(error: Failure, postmortem: Mapping[str, object] | None = None) -> None:
-    """On stderr, why it was not a clean end. A command's own exit code speaks for itself."""
+    """Print an error and its hint to stderr. Print nothing for a command's own exit code."""
     if error.code == "E3003":
         return
     hint = f"\n\nhint: {error.hint}" if error.hint else ""
@@ -115,7 +118,7 @@ def _say_what_is_kept(request: Request, result: Result) -> None:
 
 
 def _tell_refusals(result: Result) -> None:
-    """On stderr, in one line, which calls were refused and what would allow them."""
+    """Print to stderr, in one line, the denied calls and what would allow them."""
     if not result.denied or (result.error is not None and result.error.code == "E5001"):
         return
 
@@ -125,7 +128,7 @@ def _tell_refusals(result: Result) -> None:
 
 
 def tell(request: Request, result: Result) -> None:
-    """On stderr, what the caller of a run should know besides what the command said."""
+    """Print to stderr what the caller should know about a run besides the command's output."""
     if result.error is not None:
         explain(result.error, result.postmortem)
     _say_what_is_kept(request, result)
@@ -133,7 +136,7 @@ def tell(request: Request, result: Result) -> None:
 
 
 def say_all(result: Result) -> None:
-    """On stderr, for `-v`: what was in force, and what it cost."""
+    """Print to stderr, for `-v`, the isolation in force and the metrics."""
     lines = [f"status: {result.status}", f"execution id: {result.execution_id}"]
     lines += [f"{name}: {strict_json.dumps(fact, indent=None)}" for name, fact in result.isolation.items()]
     metrics = result.metrics
@@ -145,7 +148,7 @@ def say_all(result: Result) -> None:
 
 
 def print_steps(steps: list[str], *, json: bool, pretty: bool) -> int:
-    """The steps of a plan in words, numbered; and the exit code."""
+    """Print the steps of a plan in words, numbered, and return the exit code."""
     if json:
         write_all(1, strict_json.dumps({"dry_run": True, "steps": steps}, indent=2 if pretty else None) + "\n")
     else:
@@ -154,12 +157,12 @@ def print_steps(steps: list[str], *, json: bool, pretty: bool) -> int:
 
 
 def print_json(result: Result, *, pretty: bool) -> None:
-    """The response, on stdout."""
+    """Print the JSON response to stdout."""
     write_all(1, result.to_json(indent=2 if pretty else None) + "\n")
 
 
 def read_all(fd: int) -> bytes:
-    """All that a descriptor gives, or as much as shows that it is too much for a request."""
+    """Read a descriptor to its end, or one byte more than a request may have."""
     parts, left = [], parse.MAX_REQUEST_BYTES + 1
     while left > 0:
         try:
@@ -177,7 +180,7 @@ def read_all(fd: int) -> bytes:
 
 
 def refused(error: CapsuleError, *, json: bool, pretty: bool) -> int:
-    """The exit code of a request that never ran, once the same answer as a result is given in the form that was asked for."""
+    """Report a request that did not run, in the requested form, and return the exit code."""
     name = error.execution_id or new_execution_id()
     result = failed_result(error, {"execution_id": name, "started_at": timestamp(time.time_ns())})
     if json or pretty:

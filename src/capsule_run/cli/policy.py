@@ -1,6 +1,6 @@
-"""`capsule-run policy`: what a syscall profile lets through and why, tested, compared and learned.
+"""`capsule-run policy`: show, test, compare and learn syscall profiles.
 
-Rank 4, a door. `show`, `test` and `diff` run nothing: they read the rules that the filter is compiled from.
+`show`, `test` and `diff` run nothing: they read the rules that the filter is compiled from.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The words of `capsule-run policy`, read, and what they name."""
+"""Parse the arguments of `capsule-run policy`, and load what they name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WITH_VALUE = ("--arch", "--profile", "-o")
 
 
 class Words:
-    """The words of the subcommand: options anywhere, the rest in order; behind `--` stands a command."""
+    """The parsed arguments: options anywhere, other words in order; after `--`, a command."""
 
     def __init__(self, words: Sequence[str]) -> None:
         self.flags: set[str] = set()
@@ -51,7 +51,7 @@ class Words:
         self.architecture = architecture
 
     def rows(self, profile: str) -> tuple[Row, ...]:
-        """Every call that the profile names, in the variant that the options ask for."""
+        """Return every call that the profile names, in the variant that the options select."""
         return explain(
             profile_of(profile),
             self.architecture,
@@ -61,17 +61,17 @@ class Words:
 
 
 def usage(message: str) -> CapsuleError:
-    """What is wrong with the command line."""
+    """Build the error of an invalid command line."""
     return CapsuleError("E1007", f"policy: {message}", hint="see `capsule-run policy --help`")
 
 
 def profile_of(word: str) -> str | Recipe:
-    """What a word names: a shipped profile stays its name. Raises CapsuleError E1011."""
+    """Load the profile that a word names; return the name of a shipped profile unchanged. Raises CapsuleError E1011."""
     return load(word) or word
 
 
 def read_text(path: str) -> str:
-    """A file of the user's, for `test`. Raises CapsuleError E1011."""
+    """Read a file of the user, for `test`. Raises CapsuleError E1011."""
     try:
         text = read(path, MAX_BYTES)
         if len(text) > MAX_BYTES:

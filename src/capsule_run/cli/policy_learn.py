@@ -1,7 +1,7 @@
-"""`capsule-run policy learn`: run a command under the full wall again and again, each time with what it was refused.
+"""`capsule-run policy learn`: run a command repeatedly, each time with the calls allowed that were denied before.
 
-It begins with a profile that allows almost nothing, and never allows what no profile may have. Calls of high risk are
-not added, only named. The command runs several times, each time in a fresh sandbox: on a copy of the current directory.
+Starts with a profile that allows almost nothing, and never allows what no profile may allow. Calls of high risk are listed,
+not added. Every run has a fresh sandbox with a copy of the current directory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from capsule_run.model.result import Result
 
 ROUNDS = 40
-# Groups that are taken whole: who needs one call of them needs others next time. Of the rest, single calls.
+# Groups that are added whole, because a program that needs one of their calls needs others, too. Of the rest, single calls.
 WHOLE = (
     *(
         "files-read",
@@ -45,7 +45,7 @@ WHOLE = (
 
 
 class Learned:
-    """What was added so far, and what was refused and stays so."""
+    """The profile so far, and the denied calls that are not added."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -54,11 +54,11 @@ class Learned:
 
     @property
     def spec(self) -> str:
-        """The profile so far, as one word."""
+        """The profile so far, in the form NAME+GROUP+CALL."""
         return "+".join((self.recipe.extends, *self.recipe.groups, *self.recipe.allow))
 
     def take(self, refusal: Mapping[str, object]) -> bool:
-        """Add what would have allowed a refused call, if anything may. Returns whether something was added."""
+        """Add what allows a denied call, if a profile may. Return whether something was added."""
         call = str(refusal["syscall"])
         if is_closed(call):
             self.left[call] = "no profile can allow it"
@@ -69,13 +69,13 @@ class Learned:
         for group in WHOLE:
             mine = [rule for rule in GROUPS[group] if rule.name == call and can_allow(rule)]
             if group == "threads" and "process" in self.recipe.groups:
-                continue  # which is later in this list, and allows the same calls for more
+                continue  # `process` allows the same calls and more
             if mine and group not in self.recipe.groups:
                 self.recipe = replace(self.recipe, groups=(*self.recipe.groups, group))
                 self.reasons[group] = call
                 return True
             if mine and group != "threads":
-                return False  # its arguments were refused
+                return False  # its arguments were denied
         allowed = any(can_allow(rule) for group in open_groups() for rule in GROUPS[group] if rule.name == call)
         if call in self.recipe.allow or not (allowed or not group_of(call)) or not call.isidentifier():
             return False

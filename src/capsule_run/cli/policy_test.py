@@ -1,4 +1,4 @@
-"""`capsule-run policy test`: expectations, held against the rules of a profile. Nothing is run."""
+"""`capsule-run policy test`: compare expectations with the rules of a profile. Runs nothing."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def _halves(arguments: list[int]) -> tuple[int, ...]:
 
 
 def _number(word: str) -> int:
-    """A number as Python or as C writes it: strace and man pages write a mode as 0755."""
+    """Parse a number in the notation of Python or C: strace and man pages write a mode as 0755."""
     return int(word, 8) if word.startswith("0") and word.isdigit() else int(word, 0)
 
 
 def _line(number: int, line: str, rules: dict[str, Rule], known: set[str]) -> str:
-    """What is wrong with one expectation, or an empty string."""
+    """Return what is wrong with one expectation, or ""."""
     expected, *rest = line.split()
     if expected not in EXPECTED or not rest or len(rest) > 7:
         raise CapsuleError(
@@ -55,7 +55,7 @@ def _line(number: int, line: str, rules: dict[str, Rule], known: set[str]) -> st
 
 
 def check_file(path: str, words: Words) -> int:
-    """Say which expectations do not hold; the exit code is 1 if there is one."""
+    """Print the expectations that do not hold; return 1 if there is one, else 0."""
     name = words.given.get("--profile", "default")
     profile = load(name) or name
     chosen = grouped_rules(

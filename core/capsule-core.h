@@ -127,7 +127,6 @@ bool plan_next(struct cursor *at, struct step *step);
 bool plan_next_of(struct cursor *at, const char *verb, struct step *step);
 bool plan_find(const struct plan *plan, const char *verb, struct step *step);
 bool plan_continues(const struct plan *room, const struct plan *preamble);
-bool step_is(const struct step *step, const char *verb);
 
 /* ---- text.c: text of bounded size ---- */
 
@@ -364,7 +363,7 @@ void start_network(struct room *room);        /* network.c */
 #define ACT(verb) int act_##verb(struct room *room __attribute__((unused)), const struct step *step __attribute__((unused)))
 ACT(guard); ACT(source); ACT(idmap); ACT(root); ACT(dir); ACT(file); ACT(copy); ACT(fill); ACT(symlink);
 ACT(whiteout); ACT(bind); ACT(inner_bind); ACT(overlay); ACT(overlay_ro); ACT(proc); ACT(devpts); ACT(readonly);
-ACT(pivot); ACT(hostname); ACT(network); ACT(id); ACT(umask); ACT(nice); ACT(rlimit); ACT(cwd); ACT(new_keyring);
+ACT(pivot); ACT(hostname); ACT(sysctl); ACT(network); ACT(id); ACT(umask); ACT(nice); ACT(rlimit); ACT(cwd); ACT(new_keyring);
 ACT(no_new_privs); ACT(no_capabilities); ACT(landlock); ACT(landlock_required); ACT(landlock_allow);
 ACT(listener_required); ACT(filter); ACT(attest);
 

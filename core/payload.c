@@ -235,13 +235,13 @@ static char **vector(const struct plan *plan, const char *verb)
 	char **list;
 
 	while (plan_next(&at, &step))
-		count += step_is(&step, verb);
+		count += strcmp(step.verb->name, verb) == 0;
 	list = mmap(NULL, (count + 1) * sizeof(*list), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (list == MAP_FAILED)
 		return NULL;
 	at = plan_start(plan);
 	while (plan_next(&at, &step))
-		if (step_is(&step, verb))
+		if (strcmp(step.verb->name, verb) == 0)
 			list[used++] = (char *)(uintptr_t)step.field[0];
 	return list; /* fresh anonymous memory: the last entry is NULL */
 }
@@ -254,7 +254,7 @@ static int exec_first(const struct plan *plan, char **argv, char **envp, struct 
 	int worst = ENOENT;
 
 	while (plan_next(&at, &candidate)) {
-		if (!step_is(&candidate, "exe"))
+		if (strcmp(candidate.verb->name, "exe") != 0)
 			continue;
 		*step = candidate;
 		execve(candidate.field[0], argv, envp);

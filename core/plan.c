@@ -11,7 +11,7 @@
 /*
  * Kinds of fields: n number up to 2^63-1 · r number of a resource limit · l the same or `unlimited` · i user or group id · o octal mode · p absolute path without empty, `.` or `..`
  * components · c one such component · t any text · h hexadecimal, whole instructions of 8 bytes · f number of a descriptor sent along ·
- * s number of an earlier source · w namespace name · b bind mode · a what to do at the output cap · e NAME=VALUE
+ * s number of an earlier source · y sysctl name · w namespace name · b bind mode · a what to do at the output cap · e NAME=VALUE
  *
  * `rank` is the order of operations (docs/order-of-operations.md says why); `least` is the floor.
  */
@@ -41,6 +41,7 @@ const struct verb verbs[] = {
 	{ "overlay-ro", ROOM, 14, 0, true, "build", "ppp", act_overlay_ro },
 	{ "proc", ROOM, 14, 1, false, "build", "p", act_proc },
 	{ "devpts", ROOM, 14, 0, false, "build", "p", act_devpts },
+	{ "sysctl", ROOM, 15, 0, true, "build", "yt", act_sysctl },
 	{ "network", ROOM, 15, 0, false, "build", "", act_network },
 	{ "readonly", ROOM, 16, 1, false, "build", "", act_readonly },
 	{ "pivot", ROOM, 17, 1, false, "enter", "", act_pivot },
@@ -84,11 +85,6 @@ const unsigned int nverbs = sizeof(verbs) / sizeof(verbs[0]);
 
 static const char *const namespaces[] = { "user", "mount", "pid", "ipc", "uts", "cgroup" };
 #define ALL_NAMESPACES 0x3fU /* of these; the network's has a verb of its own */
-
-bool step_is(const struct step *step, const char *verb)
-{
-	return strcmp(step->verb->name, verb) == 0;
-}
 
 /* One spelling for each number: no sign, no leading zero, at most 2^63-1. */
 static bool is_number(const char *s, uint64_t limit)
@@ -149,6 +145,7 @@ static bool is_field(char kind, const char *s, struct tally *tally)
 {
 	static const char *const modes[] = { "ro", "rw", "dev" };
 	static const char *const actions[] = { "kill", "truncate" };
+	static const char *const sysctls[] = { "shmall", "shmmax", "shmmni", "sem", "msgmni", "msgmnb", "msgmax" }; /* of /proc/sys/kernel */
 	unsigned int which = 0;
 
 	switch (kind) {
@@ -180,6 +177,8 @@ static bool is_field(char kind, const char *s, struct tally *tally)
 		return is_one_of(s, actions, 2, &which);
 	case 'e':
 		return *s != '=' && strchr(s, '=') != NULL;
+	case 'y':
+		return is_one_of(s, sysctls, 7, &which);
 	case 'w':
 		if (!is_one_of(s, namespaces, 6, &which) || (tally->namespaces >> which & 1U))
 			return false;

@@ -275,6 +275,16 @@ ACT(proc)
 	return remount_flags(tree, MOUNT_RDONLY | MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
 }
 
+/* Through the procfs from before it was read-only. The root of an ipc namespace may write its limits from Linux 6.9 on. */
+ACT(sysctl)
+{
+	char path[32] = "sys/kernel/";
+	struct text to = { path, sizeof(path), strlen(path) };
+
+	put(&to, step->field[0]);
+	return write_file(room->proc, path, step->field[1]);
+}
+
 ACT(devpts)
 {
 	static const char *const options[][2] = { { "ptmxmode", "0666" }, { "mode", "0620" }, { "max", "64" }, { NULL, NULL } };

@@ -42,6 +42,7 @@ MORE_STEPS = {
     "overlay": ("/a", "/b", "/c", "/d", "/e"),
     "overlay-ro": ("/a", "/b", "/c"),
     "devpts": ("/dev/pts",),
+    "sysctl": ("sem", "64 4096 32 64"),
     "offer": ("/workspace",),
     "offer-layer": ("/workspace",),
     "nice": ("5",),
@@ -60,7 +61,7 @@ NAMES = {half: tuple(dict.fromkeys(step[0] for step in SMALLEST[half])) for half
 ROOM_VERBS = (
     "namespace host-net drop-groups cgroup uid-map gid-map oom-score-adj setup-clock"
     " guard source idmap inner-source root dir file copy fill symlink whiteout bind inner-bind overlay overlay-ro"
-    " proc devpts network readonly pivot hostname offer offer-layer"
+    " proc devpts sysctl network readonly pivot hostname offer offer-layer"
 ).split()
 PAYLOAD_VERBS = (
     "cgroup-enter cgroup-file memory-notice"
@@ -354,6 +355,17 @@ BAD_SLOTS = ("", "1", "2", "-1", "00", "192", "4294967296", "1844674407370955161
 BAD_WORDS = ("", "RO", "ro ", "r", "rwx", "kill", "ro,rw")
 BAD_ACTIONS = ("", "KILL", "kil", "killed", "ro", "0")
 BAD_ENV = ("", "=", "=value", "NAME", "NAME VALUE")
+BAD_SYSCTLS = (
+    "",
+    "shm",
+    "shmall ",
+    "SEM",
+    "msg_next_id",
+    "core_pattern",
+    "../vm/swappiness",
+    "kernel/shmall",
+    "shmmni/",
+)
 BAD_NAMESPACES = ("", "User", "time", "users", "pid ", "net", "user", "mount")
 
 
@@ -404,8 +416,13 @@ BAD_FIELDS = [
     *(("payload", ("stdout", "0", "1", "{}"), text) for text in BAD_ACTIONS),
     *(("payload", ("env", "{}"), text) for text in BAD_ENV),
     *(("room", ("namespace", "{}"), text) for text in BAD_NAMESPACES),
+    *(("room", ("sysctl", "{}", "1"), text) for text in BAD_SYSCTLS),
 ]
 GOOD_FIELDS = [
+    *(
+        ("room", ("sysctl", "{}", "1"), text)
+        for text in ("shmall", "shmmax", "shmmni", "sem", "msgmni", "msgmnb", "msgmax")
+    ),
     *(("room", NUMBER, text) for text in ("0", "1", "10", "9223372036854775807")),
     *(("room", ID, text) for text in ("0", "65534", "4294967294")),
     *(("payload", ("rlimit", "{}", "1"), text) for text in ("0", "15")),

@@ -36,6 +36,7 @@ LAYERS = {
     "test_set_id_files": "filter on modes, nosuid, nodev, no_new_privs",
     "test_shared_paths": "sources opened through no link and compared, ids as far as the caller may map them",
     "test_system_calls": "filter",
+    "test_sysv_objects": "limits of the ipc namespace, RLIMIT_MSGQUEUE",
     "test_terminal": "session of its own, filter on ioctl",
     "test_malformed_requests": "strict requests, isolated interpreter",
     "test_teardown": "pid namespace, the launcher's clock and kill",

@@ -277,6 +277,7 @@ def survey(
     return Host(
         architecture=static.architecture,
         kernel=static.kernel,
+        page_bytes=posix.sysconf("SC_PAGE_SIZE"),
         identity=identity,
         directory=directory,
         home=caller_home(),

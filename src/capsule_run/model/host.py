@@ -149,6 +149,7 @@ class Host(Value):
     upper: Upper | None  # None: in memory
     copy: Copy | None  # of the workspace's directory, if an overlay cannot show it
     processors: int  # all that the host has; 1 if the request does not need the number
+    page_bytes: int = 4096
 
 
 class Secrets(Value):

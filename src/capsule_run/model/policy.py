@@ -87,6 +87,7 @@ class Calls(Value):
     recipe: Recipe | None
     on_violation: str
     listener_required: bool
+    makes_sysv: bool = False  # the profile may have calls that make System V objects
 
 
 class Policy(Value):
@@ -132,6 +133,7 @@ class Policy(Value):
     notes: tuple[str, ...]
     transfer: Transfer
     cover: Cover
+    sysctls: tuple[tuple[str, str], ...] = ()  # of the room's ipc namespace
 
 
 class Recipe(Value):

@@ -39,6 +39,7 @@ _WORDS = {
     "overlay-ro": "a read-only view at {2} that shows no secret by its name, whatever the host does below it",
     "proc": "a private, read-only {0}",
     "devpts": "private terminals at {0}",
+    "sysctl": "set the limit `{0}` of System V objects to {1}",
     "readonly": "make the root read-only",
     "pivot": "enter the new root and let go of the host's",
     "hostname": "name the host `{0}`",

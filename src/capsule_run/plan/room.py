@@ -329,6 +329,7 @@ def steps_after_preamble(policy: Policy, *, stream_fd: int = 0) -> tuple[Step, .
     steps.append(_root(policy, made, tree.copied_sizes))
     steps += made
     steps += mounts
+    steps += [("sysctl", name, value) for name, value in policy.sysctls]
     if not policy.network:
         steps.append(("network",))
     steps += (("readonly",), ("pivot",), ("hostname", policy.hostname))

@@ -11,5 +11,6 @@ __getattr__ = loaded_when_used(
     __name__,
     {
         "secret_masks": "it is used",
+        "sysv": "the profile may have the group `ipc`",
     },
 )

@@ -22,7 +22,7 @@ from capsule_run.model.request import (
     REFUSE,
 )
 from capsule_run.policy import limits as policy_limits
-from capsule_run.policy import mounts, secret_masks
+from capsule_run.policy import mounts, secret_masks, sysv
 from capsule_run.policy import workspace as policy_workspace
 
 TYPE_CHECKING = False
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from capsule_run.model.request import Request
 
 
-STRICT = "strict"
+STRICT, BUILD = "strict", "build"
 # Variables with the number of processors, which override the kernel's count: for nproc, OpenMP and numeric libraries; for
 # Python from 3.13 on; for Go. With a quota they are the quota, rounded up (docs/decisions/processor-count.md).
 PROCESSOR_COUNTS = ("OMP_NUM_THREADS", "PYTHON_CPU_COUNT", "GOMAXPROCS")
@@ -126,7 +126,7 @@ def resolve(
         group=group,
         hostname=isolation.hostname or DEFAULT_HOSTNAME,
         identity=host.identity,
-        calls=_calls(request, recipe),
+        calls=(calls := _calls(request, recipe)),
         landlock_required="landlock" in request.require,
         workspace_kind=kind,
         workspace=workspace,
@@ -143,6 +143,7 @@ def resolve(
         notes=(*_notes(request, host, kind), *cover.notes),
         transfer=files,
         cover=cover,
+        sysctls=_sysctls(calls, host, limits.memory_bytes),
     )
 
 
@@ -201,7 +202,15 @@ def _calls(request: Request, recipe: Recipe | None) -> Calls:
         recipe=recipe,
         on_violation=request.on_violation or KILL,
         listener_required="seccomp_notify" in request.require,
+        makes_sysv=(recipe is not None or request.profile == BUILD) and sysv.may_make(request.profile or "", recipe),
     )
+
+
+def _sysctls(calls: Calls, host: Host, memory_bytes: int) -> tuple[tuple[str, str], ...]:
+    """Return the limits of System V objects, if the profile can make them and the kernel lets us limit them."""
+    if not calls.makes_sysv or host.kernel < sysv.WRITABLE_SINCE:
+        return ()
+    return sysv.sysctls(memory_bytes, host.page_bytes)
 
 
 def _require(request: Request, host: Host) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from binascii import unhexlify
 
 from capsule_run._base.errors import CapsuleError
+from capsule_run.policy import sysv
 from capsule_run.seccomp import filters
 
 TYPE_CHECKING = False
@@ -156,5 +157,7 @@ def isolation_in_force(policy: Policy, landlock_abi: int) -> dict[str, object]:
             "file_size": "rlimit",
             "open_files": "rlimit",
         },
-        **({"notes": list(policy.notes)} if policy.notes else {}),
+        **(
+            {"notes": list(notes)} if (notes := sysv.notes(policy) if policy.calls.makes_sysv else policy.notes) else {}
+        ),
     }

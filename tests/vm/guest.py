@@ -58,6 +58,14 @@ def copy(source, sink):
     os.close(source)
 
 
+def preload(folder):
+    """Compile fp_registers.c, which says what for, and return the library."""
+    library = f"{folder}/fp_registers.so"
+    source = Path(__file__).with_name("fp_registers.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", library, source, "-ldl"], check=True)
+    return library
+
+
 def boot(options, folder):
     """The exit code of the command, or None where the guest ended without one."""
     pipes = {name: os.pipe() for name in ("log", "out", "err")}
@@ -85,7 +93,7 @@ def boot(options, folder):
     log = Path(folder, "log").open("wb")  # noqa: SIM115  # the thread that fills it outlives this function's blocks
     guest = subprocess.Popen(
         fenced(argv, folder), stdin=subprocess.DEVNULL, stdout=inner[0], stderr=inner[0], pass_fds=inner,
-        env={**os.environ, "TMPDIR": "/dev/shm"},  # where the guest's memory lies
+        env={**os.environ, "TMPDIR": "/dev/shm", "LD_PRELOAD": preload(folder)},  # where the guest's memory lies
     )  # fmt: skip
     sinks = {"log": log, "out": sys.stdout.buffer, "err": sys.stderr.buffer}
     threads = [threading.Thread(target=copy, args=(pipes[name][0], sinks[name])) for name in pipes]
@@ -117,6 +125,7 @@ def main():
         try:
             code = boot(options, folder)
         except subprocess.TimeoutExpired:
+            sys.stderr.write(Path(folder, "log").read_text(errors="replace")[-4000:])
             sys.exit(124)
         if code is None:
             sys.stderr.write(Path(folder, "log").read_text(errors="replace")[-4000:])

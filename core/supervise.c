@@ -144,6 +144,10 @@ static void start_last_dump(void)
 		fail_at_no_step();
 }
 
+/*
+ * One timer, and what it means by the state of the run: building the room (set-up), the command (the clock), the last
+ * THREAD_DUMP_MS of it (is_dumping), the drain after it (ended), and the patience with an init that was asked to end (ending).
+ */
 static void on_timer(void)
 {
 	uint64_t ticks;

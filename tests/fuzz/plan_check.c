@@ -51,7 +51,7 @@ static void walk(const struct plan *plan, enum half half)
 		rank = step.verb->rank;
 		seen[step.verb - verbs]++;
 		read_fields(plan, &step, sources);
-		sources += step_is(&step, "source") || step_is(&step, "inner-source");
+		sources += strcmp(step.verb->name, "source") == 0 || strcmp(step.verb->name, "inner-source") == 0;
 	}
 	promise(at.at + sizeof("end") == plan->text + plan->size);
 	for (unsigned int i = 0; i < nverbs; i++) {

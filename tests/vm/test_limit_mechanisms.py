@@ -396,14 +396,14 @@ def swap(needs):
 
 
 def test_memory_is_never_swapped(swap, monkeypatch):
-    """Where the kernel has swap, what would have to be swapped out is ended instead; without our knob it would go on."""
+    """Where the kernel has swap, what would have to be swapped out is ended instead; without our setting it would go on."""
     hog, asked = [*PYTHON, "held = bytearray(b'x') * (40 << 20)"], {"memory": "32M", "timeout_ms": 60_000}
     ended = capsule_run.run(hog, **asked)
     assert ("E4001", 32 * MIB) == (ended.error.code, ended.error.details["observed_bytes"])
     settings = policy_limits._settings2
     monkeypatch.setattr(
         policy_limits,
-        "_knobs2",
+        "_settings2",
         lambda *asked: [setting for setting in settings(*asked) if setting.file != "memory.swap.max"],
     )
     assert "success" == capsule_run.run(hog, **asked).status

@@ -1,6 +1,7 @@
 """Find, create and remove cgroups, version 1 and 2.
 
-Changes only cgroups that it created. Read first: `discover`, then `create`.
+Changes only cgroups that it created. The values that are written come from `policy.limits`.
+Read first: `discover`, then `create`.
 """
 
 from __future__ import annotations

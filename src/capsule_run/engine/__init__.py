@@ -1,6 +1,7 @@
-"""Run one request: prepare, attempt, retry, build the result.
+"""Run one request. `execute` retries, `attempt` starts a launcher, `room` builds the sandbox and runs the payload in it,
+`prepare` surveys and resolves, `build_result` makes the result.
 
-Read first: `execute`, then `attempt`, with docs/order-of-operations.md beside it.
+Read first: `attempt`, then `room`, with docs/order-of-operations.md beside it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """Policy to steps for the launcher: the preamble, the room, the payload.
 
+In this order; `payload` has the command's limits, streams and confinement.
 Pure; docs/plan-format.md is the format. Read first: `room`.
 """
 

@@ -1,5 +1,6 @@
 """Request and host facts to a `Policy`: everything that will be enforced.
 
+`limits` decides which mechanism holds which limit, with the cgroup files to write; `mounts` and `workspace` what is shown.
 Pure. Read first: `resolve`.
 """
 
@@ -10,7 +11,7 @@ from capsule_run._base.lazy import loaded_when_used
 __getattr__ = loaded_when_used(
     __name__,
     {
-        "secret_masks": "it is used",
+        "secret_masks": "the request shares a directory",
         "sysv": "the profile may have the group `ipc`",
     },
 )

@@ -1,5 +1,6 @@
 """What a `Result` says, from the launcher's report and record: verdict, evidence, metrics, isolation.
 
+`report` parses, `verdict` judges, `denied_syscalls`, `metrics`, `processes` and `isolation` are its parts.
 Pure. Read first: `verdict`.
 """
 

@@ -1,6 +1,8 @@
 """Transfer files: copy-in, collect, diff, export, the disk layer.
 
-Trusts nothing that the command left: uses descriptors, not paths. Read first: `transfer`.
+Trusts nothing that the command left: uses descriptors, not paths.
+Input files go through a pipe to init (`copy_in`), or into the upper layer on disk (`disk_layer`).
+Read first: `transfer`.
 """
 
 from __future__ import annotations

@@ -105,9 +105,9 @@ def test_variable_of_the_audit_log_is_honoured_or_refused(capsule_cli, monkeypat
     assert "true" in log.read_text()
     with Server(env={"CAPSULE_RUN_AUDIT_LOG": str(log)}) as server:
         _out, err = server.process.communicate(timeout=60)
-    assert (2, True) == (server.process.returncode, b"has no meaning here" in err)
+    assert (2, True) == (server.process.returncode, b"has no effect here" in err)
     monkeypatch.setenv("CAPSULE_RUN_AUDIT_LOG", str(log))
-    with pytest.raises(capsule_run.CapsuleError, match="has no meaning here"):
+    with pytest.raises(capsule_run.CapsuleError, match="has no effect here"):
         capsule_run.run(["true"])
 
 

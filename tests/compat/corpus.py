@@ -116,7 +116,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGALRM, lambda *a: print("alarm")); signal.setitimer(signal.ITIMER_REAL, 0.01); time.sleep(0.05)
     pid, fd = os.forkpty()
     if pid == 0: print("on a terminal", os.isatty(1), flush=True); os._exit(0)
-    print(os.read(fd, 100).decode().strip()); os.waitpid(pid, 0)
+    print(os.fdopen(fd).readline().strip()); os.waitpid(pid, 0)
     print(subprocess.run("exit 3", shell=True).returncode, os.sched_getaffinity(0) != set(), os.cpu_count() > 0)
 END
         /usr/bin/python3 p.py""", 1024),

@@ -52,6 +52,9 @@ def loaded_when_used(package: str, modules: Mapping[str, str]) -> Callable[[str]
     def stand_in(name: str) -> object:
         if name not in modules:
             raise AttributeError(f"module `{package}` has no attribute `{name}`")
-        return _Waiting(f"{package}.{name}")
+        waiting = _Waiting(f"{package}.{name}")
+        # kept where the import of the module puts the module itself: whoever asks next need not come here
+        sys.modules[package].__dict__.setdefault(name, waiting)
+        return waiting
 
     return stand_in

@@ -1,10 +1,11 @@
 """Modules that are loaded when they are used (`_base/lazy.py`)."""
 
+from __future__ import annotations
+
+import importlib
 import sys
 import threading
 import types
-
-from capsule_run._base.lazy import loaded_when_used
 
 
 def test_lazy_module_used_by_two_threads_is_complete_for_both(tmp_path, monkeypatch):
@@ -14,11 +15,14 @@ def test_lazy_module_used_by_two_threads_is_complete_for_both(tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, "lazy_gate", gate)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "lazy_package").mkdir()
-    (tmp_path / "lazy_package" / "__init__.py").write_text("")
+    (tmp_path / "lazy_package" / "__init__.py").write_text(
+        "from capsule_run._base.lazy import loaded_when_used\n"
+        "__getattr__ = loaded_when_used(__name__, {'slow': 'a test uses it'})\n"
+    )
     (tmp_path / "lazy_package" / "slow.py").write_text(
         "import lazy_gate\nlazy_gate.entered.set()\nlazy_gate.go.wait(30)\nvalue = 1\n"
     )
-    slow = loaded_when_used("lazy_package", {"slow": "a test uses it"})("slow")
+    slow = importlib.import_module("lazy_package").slow
     values = []
     threads = [threading.Thread(target=lambda: values.append(getattr(slow, "value", "absent"))) for _ in range(2)]
     threads[0].start()
@@ -31,3 +35,21 @@ def test_lazy_module_used_by_two_threads_is_complete_for_both(tmp_path, monkeypa
     for name in ("lazy_package", "lazy_package.slow"):
         monkeypatch.delitem(sys.modules, name)
     assert [1, 1] == values
+
+
+def test_lazy_module_has_one_stand_in_until_it_is_imported(tmp_path, monkeypatch):
+    """Whoever imports a lazy module gets the same stand-in, and after its import the module itself."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "lazy_pair").mkdir()
+    (tmp_path / "lazy_pair" / "__init__.py").write_text(
+        "from capsule_run._base.lazy import loaded_when_used\n"
+        "__getattr__ = loaded_when_used(__name__, {'late': 'a test uses it'})\n"
+    )
+    (tmp_path / "lazy_pair" / "late.py").write_text("value = 1\n")
+    package = importlib.import_module("lazy_pair")
+    stand_in = package.late
+    assert (stand_in, False) == (package.late, "lazy_pair.late" in sys.modules)
+    assert 1 == stand_in.value
+    assert sys.modules["lazy_pair.late"] is package.late
+    for name in ("lazy_pair", "lazy_pair.late"):
+        monkeypatch.delitem(sys.modules, name)

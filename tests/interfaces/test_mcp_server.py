@@ -13,6 +13,7 @@ import pytest
 from mcp_client import MAIN, SECONDS, Server
 
 from capsule_run.cli import mcp
+from capsule_run.mcp import tools
 from capsule_run.mcp.calls import Call, Calls
 
 pytestmark = pytest.mark.sandbox
@@ -160,6 +161,9 @@ def test_mcp_tools_run_code_and_commands(server):
     )
     assert "status: success" in code["content"][0]["text"]
     assert code["structuredContent"]["metrics"]["wall_ms"] > 0
+    described = tools.OUTPUT_SCHEMA["properties"]["metrics"]["additionalProperties"]["type"]
+    kinds = {bool: "boolean", int: "number", float: "number"}
+    assert {kinds[type(metric)] for metric in code["structuredContent"]["metrics"].values()} <= set(described)
     command = server.call("execute_command", command="tr a-z A-Z | rev", stdin="abc")
     assert "CBA" == command["structuredContent"]["stdout"].strip()
 

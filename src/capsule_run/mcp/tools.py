@@ -147,7 +147,7 @@ OUTPUT_SCHEMA: dict[str, object] = {
             for stream in ("stdout", "stderr")
             for suffix, (kind, about) in _STREAM.items()
         },
-        "metrics": {"type": "object", "additionalProperties": {"type": "number"}},
+        "metrics": {"type": "object", "additionalProperties": {"type": ["number", "boolean"]}},
         "error": {
             "type": "object",
             "properties": {

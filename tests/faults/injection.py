@@ -164,7 +164,7 @@ class Injector:
         self.core = str(core)
         self.usual: dict[str, tuple[str, str, object]] = {}  # how a plan ends, what its command sees, what else is told
         self.shared = -1
-        attempt.Core = self._start  # type: ignore[misc,assignment]  # the only way to a core's stderr
+        attempt.Launcher = self._start  # type: ignore[misc,assignment]  # the only way to a core's stderr
         plans.SETUP_MS = SETUP_MS
         signal.signal(signal.SIGALRM, _hang)
 
@@ -360,7 +360,7 @@ def main() -> int:
     broken = [outcome for outcome in outcomes if outcome.broken]
     print(*broken, sep="\n")
     print(f"{len(outcomes)} calls failed in {time.monotonic() - began:.0f} s, {len(broken)} runs broke a rule")
-    return 1 if broken else 0
+    return 1 if broken or not outcomes else 0  # a table without a row shows nothing
 
 
 if __name__ == "__main__":

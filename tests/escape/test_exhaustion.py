@@ -118,8 +118,7 @@ def test_tcp_buffers_are_bounded_on_a_memory_group_of_version_1(inside, needs):
     """What lies in buffers of TCP sockets, which version 1 counts apart, ends at the memory limit too; sending waits then."""
     needs("cgroup1-memory")
     response = inside.python(TCP_BUFFERS, resources={"memory_bytes": 64 << 20})
-    if response["isolation"]["limits"]["memory"] != "cgroup1":
-        pytest.skip("needs a memory group of version 1 that this account may make")
+    needs("memory cgroup", present=response["isolation"]["limits"]["memory"] == "cgroup1")
     assert "success" == response["status"], response
     assert int(response["stdout"]) < 2 * 64
 

@@ -140,11 +140,17 @@ static int used_us(uint64_t *used)
 	return more < 0 && errno != ENOENT && errno != ESRCH ? -1 : 0;
 }
 
+/* Whether there is no limit, and the watch is for the result alone. */
+bool cpu_records_only(void)
+{
+	return cpu.limit_us == SAMPLE_ONLY_MS * 1000;
+}
+
 /* The next look is when the rest could be used up at the earliest, with every processor at work for it; without a group sooner. */
 static uint64_t next_us(uint64_t spent_us, bool counted)
 {
 	uint64_t used = sampled->cpu_used_us, us = used < cpu.limit_us ? (cpu.limit_us - used) / cpu.processors : 0;
-	uint64_t longest = cpu.limit_us == SAMPLE_ONLY_MS * 1000 ? SAMPLE_ONLY_PAUSE_US : LONGEST_PAUSE_US;
+	uint64_t longest = cpu_records_only() ? SAMPLE_ONLY_PAUSE_US : LONGEST_PAUSE_US;
 
 	us = counted || us < longest ? us : longest;
 	us = us < spent_us * IDLE_SHARE ? spent_us * IDLE_SHARE : us;

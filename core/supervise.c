@@ -308,7 +308,7 @@ static const struct {
 	[INIT] = { reap, false, true }, /* only when the link is empty: the last words count */
 	[TIMER] = { on_timer, true, false },
 	[WATCHER] = { on_watcher, true, true },
-	[WATCHER_CHECK] = { on_watcher_check, false, false },
+	[WATCHER_CHECK] = { on_watcher_check, true, true },
 	[OOM] = { on_notice, true, true },
 	[GUARDS] = { on_guards, true, false },
 	[PYTHON] = { on_control, false, false },

@@ -53,11 +53,11 @@ static void answer_launcher(void)
 	wake_launcher();
 }
 
-static void watch_room(void) __attribute__((noreturn));
-static void watch_room(void)
+static void watch_room(uint64_t first_ns) __attribute__((noreturn));
+static void watch_room(uint64_t first_ns)
 {
-	uint64_t memory_ns = memory.limit_kib ? now_ns() + FIRST_SAMPLE : UINT64_MAX;
-	uint64_t cpu_ns = cpu.limit_us ? now_ns() + FIRST_SAMPLE : UINT64_MAX;
+	uint64_t memory_ns = memory.limit_kib ? first_ns : UINT64_MAX;
+	uint64_t cpu_ns = cpu.limit_us ? first_ns : UINT64_MAX;
 	struct pollfd polls[2] = { { .events = POLLIN }, { .fd = memory.ask, .events = POLLIN } };
 
 	for (;;) {
@@ -88,6 +88,7 @@ static void watch_room(void)
 
 static struct reader watchers[MOST_WATCHERS];
 static unsigned int nwatchers;
+static uint64_t first_ns; /* when the first sample is due */
 
 /* What the watcher needs, from the payload's half of the plan; it starts when the room is ready. */
 int prepare_watch(const struct plan *plan)
@@ -112,20 +113,34 @@ int prepare_watch(const struct plan *plan)
 	return 0;
 }
 
-/* Where a watch was asked for: start the watcher, or one in the place of one that is stuck. */
-int start_watcher(void)
+/* Start a watcher: the first one, or one in the place of one that is stuck. */
+static int add_watcher(void)
 {
-	const struct itimerspec often = { { 0, CHECK_MS * MS }, { 0, CHECK_MS * MS } };
 	int *const kept[] = { &memory.wake, &memory.ask, &memory.proc, &memory.tmpfs, &cpu.group };
 
-	if (memory.wake < 0)
-		return 0;
-	if (nwatchers == MOST_WATCHERS || timerfd_settime(memory.timer, 0, &often, NULL) < 0)
+	if (nwatchers == MOST_WATCHERS)
 		return -1;
 	sampled->alive_ns = now_ns();
 	if (start_reader(&watchers[nwatchers], kept, 5) == 0)
-		watch_room();
+		watch_room(first_ns > now_ns() ? first_ns : now_ns());
 	return watchers[nwatchers].pid > 0 ? (int)nwatchers++ : -1;
+}
+
+/*
+ * Where a watch was asked for. One that enforces a limit starts now, before the payload can stand in its way. One that only
+ * records is started when its first sample is due: most runs are over by then, and a process costs them a tenth of a start.
+ */
+int start_watcher(void)
+{
+	const bool records_only = memory.limit_kib == 0 && cpu_records_only();
+	const struct itimerspec often = { { 0, CHECK_MS * MS }, { 0, (records_only ? FIRST_SAMPLE : CHECK_MS * MS) } };
+
+	if (memory.wake < 0)
+		return 0;
+	first_ns = now_ns() + FIRST_SAMPLE;
+	if (timerfd_settime(memory.timer, 0, &often, NULL) < 0)
+		return -1;
+	return records_only ? 0 : add_watcher();
 }
 
 /* Once in a while. A watcher that is stuck cannot be ended, but it can be replaced. */
@@ -133,13 +148,17 @@ const char *check_watcher(void)
 {
 	uint64_t ticks;
 
-	if (read(memory.timer, &ticks, sizeof(ticks)) != sizeof(ticks) || sampled->verdict != NONE || now_ns() < sampled->alive_ns + STUCK)
+	if (read(memory.timer, &ticks, sizeof(ticks)) != sizeof(ticks) || sampled->verdict != NONE)
+		return NULL;
+	if (sampled->alive_ns == 0) /* the first one, of a watch that only records */
+		return add_watcher() < 0 ? "lost" : NULL;
+	if (now_ns() < sampled->alive_ns + STUCK)
 		return NULL;
 	for (unsigned int i = nwatchers; i-- > 0;)
 		if (end_reader(&watchers[i], 0))
 			watchers[i] = watchers[--nwatchers];
 	sampled->cpu_untracked = true; /* the next one does not know what this one knew */
-	return start_watcher() < 0 ? "lost" : NULL;
+	return add_watcher() < 0 ? "lost" : NULL;
 }
 
 /* One more sample of processor time, before everybody is killed; who cannot take it in ANSWER_MS is not waited for. */

@@ -49,6 +49,7 @@ struct cpu_watch {
 };
 extern struct cpu_watch cpu;
 int prepare_cpu_watch(const struct plan *plan);
+bool cpu_records_only(void);
 uint64_t watch_cpu(void);
 void sample_cpu(void);
 void record_cpu(void);
@@ -58,7 +59,7 @@ void record_cpu(void);
 #define MS 1000000ULL /* in nanoseconds, as all times of the watcher */
 #define LONGEST_PAUSE (50 * MS)
 #define SHORTEST_PAUSE (MS / 2)
-#define FIRST_SAMPLE (5 * MS)
+#define FIRST_SAMPLE (5 * MS) /* after the room is ready */
 
 /* A sample of all processes: the plain one adds up `status`, the exact one divides what processes share. */
 struct sample {

@@ -7,6 +7,8 @@ import sys
 import threading
 import types
 
+import pytest
+
 
 def test_lazy_module_used_by_two_threads_is_complete_for_both(tmp_path, monkeypatch):
     """A thread that uses a module while another one is importing it waits until the import is complete."""
@@ -52,4 +54,22 @@ def test_lazy_module_has_one_stand_in_until_it_is_imported(tmp_path, monkeypatch
     assert 1 == stand_in.value
     assert sys.modules["lazy_pair.late"] is package.late
     for name in ("lazy_pair", "lazy_pair.late"):
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_lazy_package_gives_its_public_names_and_refuses_others(tmp_path, monkeypatch):
+    """A public name comes from its module, which is imported on first use; a name of neither kind is refused."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "lazy_public").mkdir()
+    (tmp_path / "lazy_public" / "__init__.py").write_text(
+        "from capsule_run._base.lazy import loaded_when_used\n"
+        "__getattr__ = loaded_when_used(__name__, {}, public={'value': 'home'})\n"
+    )
+    (tmp_path / "lazy_public" / "home.py").write_text("value = object()\n")
+    package = importlib.import_module("lazy_public")
+    assert "lazy_public.home" not in sys.modules
+    assert package.value is sys.modules["lazy_public.home"].value
+    with pytest.raises(AttributeError, match="module `lazy_public` has no attribute `other`"):
+        _ = package.other
+    for name in ("lazy_public", "lazy_public.home"):
         monkeypatch.delitem(sys.modules, name)

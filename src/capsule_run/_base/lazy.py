@@ -46,15 +46,25 @@ def _loaded(waiting: _Waiting) -> object:
     return module
 
 
-def loaded_when_used(package: str, modules: Mapping[str, str]) -> Callable[[str], object]:
-    """Return the `__getattr__` of a package with lazy `modules`: name → when the module is needed."""
+def loaded_when_used(
+    package: str, modules: Mapping[str, str], *, public: Mapping[str, str] | None = None
+) -> Callable[[str], object]:
+    """Return the `__getattr__` of a package.
 
-    def stand_in(name: str) -> object:
-        if name not in modules:
+    :param modules: its lazy modules: name → when the module is needed.
+    :param public: what the package itself has of them: name → the module that defines it, which is imported on first use.
+    """
+    homes = public or {}
+
+    def attribute(name: str) -> object:
+        found: object
+        if name in homes:
+            found = getattr(__import__(f"{package}.{homes[name]}", fromlist=[name]), name)
+        elif name in modules:
+            found = _Waiting(f"{package}.{name}")
+        else:
             raise AttributeError(f"module `{package}` has no attribute `{name}`")
-        waiting = _Waiting(f"{package}.{name}")
-        # kept where the import of the module puts the module itself: whoever asks next need not come here
-        sys.modules[package].__dict__.setdefault(name, waiting)
-        return waiting
+        # kept where the import of a module puts the module itself: whoever asks next need not come here
+        return sys.modules[package].__dict__.setdefault(name, found)
 
-    return stand_in
+    return attribute

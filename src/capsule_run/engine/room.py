@@ -88,7 +88,12 @@ class Room:
         defers_cgroups = not keeps_plans and discover.can_be_deferred(request)  # find them while the room is built
         identity = identify()
         _send_preamble(request, launcher, cgroups, identity, defers_cgroups=defers_cgroups)
-        policy, room_steps = (keeps_plans and _cached(request, identity, streams_stdin=streams_stdin)) or (
+        cached = (
+            plan_cache.find(request, identity, fallbacks.unsupported, streams_stdin=streams_stdin)
+            if keeps_plans
+            else None
+        )
+        policy, room_steps = cached or (
             _resolve(request, identity, disk_layer, streams_stdin=streams_stdin, defers_cgroups=defers_cgroups),
             None,
         )
@@ -210,10 +215,6 @@ def _send_preamble(
         wanted = limits.of_request(request, discover.find())[1].groups
     steps = _preamble(cgroups, identity, wanted, network=bool(request.isolation.network))
     launcher.send_half("birth", encode("room", steps), cgroups.fds)
-
-
-def _cached(request: Request, identity: Identity, *, streams_stdin: bool) -> tuple[Policy, RoomSteps | None] | None:
-    return plan_cache.find(request, identity, fallbacks.unsupported, streams_stdin=streams_stdin)
 
 
 def _resolve(

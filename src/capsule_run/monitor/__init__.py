@@ -14,11 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Monitor"]
 
-_stand_in = loaded_when_used(__name__, {"audit_log": "the operator wants a log or metrics"})
-
-
-def __getattr__(name: str) -> object:
-    return getattr(_stand_in("audit_log"), name) if name in __all__ else _stand_in(name)
+__getattr__ = loaded_when_used(
+    __name__, {"audit_log": "the operator wants a log or metrics"}, public={"Monitor": "audit_log"}
+)
 
 
 def __dir__() -> list[str]:

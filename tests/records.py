@@ -1,8 +1,10 @@
-"""Reports and records for tests, as the launcher would have written them."""
+"""Reports, records and results for tests, as a run would have them."""
 
 from __future__ import annotations
 
 from capsule_run.model.report import RecordSize, Report, StreamCount
+from capsule_run.model.result import Result
+from capsule_run.model.result_parts import Metrics, Output
 from capsule_run.result.report import parse_record
 
 EMPTY = StreamCount(kept=0, total=0, over=False)
@@ -21,3 +23,15 @@ def report(**fields):
         "record": RecordSize(bytes=0, lost_lines=0),
     }  # fmt: skip
     return Report(**{**defaults, **fields})
+
+
+def result(**fields):
+    """A result of a run that succeeded, with these fields."""
+    defaults = {
+        "execution_id": "job-7", "status": "success", "started_at": "2030-01-01T00:00:00.000Z",
+        "finished_at": "2030-01-01T00:00:01.000Z", "exit_code": 0, "signal": None, "isolation": {}, "error": None,
+        "stdout_stream": Output(data=b"", total_bytes=0, truncated=False),
+        "stderr_stream": Output(data=b"", total_bytes=0, truncated=False),
+        "metrics": Metrics(wall_ms=20.6, user_ms=1.0, system_ms=1.0, cpu_ms=2.0),
+    }  # fmt: skip
+    return Result(**{**defaults, **fields})

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import capsule_run
+import records
 from capsule_run._base.errors import CapsuleError, Failure
 from capsule_run._base.value import replace
 from capsule_run.model.request import Bind, InputFile, Isolation, Request, Resources, Workspace, WorkspaceUpper
-from capsule_run.model.result import Result
 from capsule_run.model.result_parts import Metrics, Output
 from capsule_run.request import arguments as sdk_arguments
 from capsule_run.request import parse as request_parse
@@ -664,18 +664,10 @@ def test_arguments_of_run_all_reach_their_field(monkeypatch):
 # The response
 
 METRICS = Metrics(wall_ms=12.34567, user_ms=1.0, system_ms=2.0, cpu_ms=3.0, max_processes=0, startup={"core": 210})
-CLEAN = Result(
-    execution_id="job-7",
-    status="success",
-    started_at="2030-01-01T00:00:00.000Z",
-    finished_at="2030-01-01T00:00:01.000Z",
-    exit_code=0,
-    signal=None,
+CLEAN = records.result(
     stdout_stream=Output(data="é\n".encode(), total_bytes=3, truncated=False),
-    stderr_stream=Output(data=b"", total_bytes=0, truncated=False),
     metrics=METRICS,
     isolation={"layers": ["user"]},
-    error=None,
 )
 
 

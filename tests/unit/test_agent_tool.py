@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import records
 from capsule_run._base.error_codes import CODES
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import replace
@@ -11,22 +12,9 @@ from capsule_run.agents.operator import Operator, operator
 from capsule_run.agents.text import refusal_text, tool_text
 from capsule_run.agents.tool import command_request, execute_code_schema, tool_request
 from capsule_run.mcp.tools import TOOLS, call_request, tool_entry
-from capsule_run.model.result import Result
-from capsule_run.model.result_parts import Metrics, Output
+from capsule_run.model.result_parts import Output
 
-FINE = Result(
-    execution_id="x",
-    status="success",
-    started_at="",
-    finished_at="",
-    exit_code=0,
-    signal=None,
-    stdout_stream=Output(data=b"42\n", total_bytes=3, truncated=False),
-    stderr_stream=Output(data=b"", total_bytes=0, truncated=False),
-    metrics=Metrics(wall_ms=20.6, user_ms=1.0, system_ms=1.0, cpu_ms=2.0),
-    isolation={},
-    error=None,
-)
+FINE = records.result(execution_id="x", stdout_stream=Output(data=b"42\n", total_bytes=3, truncated=False))
 
 
 def printed(data, **fields):

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import capsule_run
+import records
 from capsule_run._base import statuses
 from capsule_run._base.errors import CapsuleError, Failure
 from capsule_run._base.value import Value, replace
@@ -21,18 +22,11 @@ from capsule_run.model.result_parts import Change, CollectedFile, Metrics, NotAp
 from capsule_run.request import languages
 from capsule_run.seccomp.tables import profiles
 
-CLEAN = Result(
-    execution_id="job-7",
-    status="success",
-    started_at="2030-01-01T00:00:00.000Z",
-    finished_at="2030-01-01T00:00:01.000Z",
-    exit_code=0,
-    signal=None,
+CLEAN = records.result(
     stdout_stream=Output(data="é\n".encode(), total_bytes=3, truncated=False),
     stderr_stream=Output(data=b"a\xffb", total_bytes=90, truncated=True),
     metrics=Metrics(wall_ms=12.3456, user_ms=1.0, system_ms=2.0, cpu_ms=3.0, startup={"spawn": 210}),
     isolation={"seccomp": "default"},
-    error=None,
 )
 FAILED = replace(
     CLEAN,

@@ -67,7 +67,7 @@ struct mount_attr_v1 {
 
 /* ---- plan.c: the language of plans ---- */
 
-enum half { ROOM, PAYLOAD, PREAMBLE }; /* PREAMBLE (`birth` on the wire): the first steps of ROOM, sent early, so that namespaces are made while Python plans */
+enum half { ROOM, PAYLOAD, PREAMBLE }; /* PREAMBLE: the first steps of ROOM, sent early, so that namespaces are made while Python plans */
 #define PREAMBLE_RANK 6
 
 #define MAX_FIELDS 5
@@ -104,7 +104,7 @@ struct plan {
 	unsigned int nfds;
 };
 
-struct refusal {
+struct rejection {
 	const char *reason;
 	unsigned int step;
 };
@@ -118,7 +118,7 @@ struct cursor {
 extern const struct verb verbs[];
 extern const unsigned int nverbs;
 
-bool plan_check(const struct plan *plan, enum half half, struct refusal *why);
+bool plan_check(const struct plan *plan, enum half half, struct rejection *why);
 int plan_seal(const char *text, size_t size);
 int plan_map(int memfd, struct plan *plan);
 int plan_take(struct plan *plan, const int *fds, unsigned int nfds);
@@ -328,7 +328,7 @@ extern struct notify notify;
 int start_notify(const struct plan *plan, int *inner);
 const char *on_notify(short events);
 bool still_asks(uint64_t id);
-void record_refusals(void);
+void record_denied_calls(void);
 int put_on_filter(const char *digits, bool must_ask);
 
 /* ---- exec_events.c: each process, from its program to its end ---- */

@@ -200,7 +200,7 @@ static int spent_us(bool system)
 static pid_t start_payload(struct room *room, bool input, const int *fds, unsigned int nfds)
 {
 	struct plan plan = { 0 };
-	struct refusal why;
+	struct rejection why;
 	struct step step = { 0 };
 	int stdio[3] = { input ? fds[4] : -1, fds[2], fds[3] };
 	int status[2];

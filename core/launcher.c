@@ -136,7 +136,7 @@ static int send_room(struct room *room, int memfd, struct step *step)
 		for (unsigned int i = 0; i < some; i++)
 			close_cleanup(&room->slot[done + i]);
 	}
-	run.furnished_ns = now_ns();
+	run.room_sent_ns = now_ns();
 	return 0;
 }
 
@@ -196,15 +196,15 @@ void take_payload(int *fds, unsigned int nfds)
 	}
 	memset(give, -1, sizeof(give));
 	give[0] = nfds > 0 ? fds[0] : -1;
-	run.refused_half = PAYLOAD;
-	run.refused = (struct refusal){ "descriptors", 0 };
+	run.rejected_half = PAYLOAD;
+	run.rejected = (struct rejection){ "descriptors", 0 };
 	error = run.has_payload ? EBADMSG : plan_take(&plan, fds, nfds) < 0 ? errno : 0;
-	if (error == 0 && plan_check(&plan, PAYLOAD, &run.refused)) {
+	if (error == 0 && plan_check(&plan, PAYLOAD, &run.rejected)) {
 		accept_payload(&plan, give);
 	} else if (error == 0 || error == EBADMSG) {
-		kill_room("refused");
+		kill_room("rejected");
 	} else {
-		run.refused.reason = NULL;
+		run.rejected.reason = NULL;
 		errno = error;
 		fail(PAYLOAD, &no_step);
 	}
@@ -241,7 +241,7 @@ static int receive_plan(struct plan *plan, enum half *which)
 	ssize_t got;
 	size_t word;
 
-	run.refused.reason = NULL;
+	run.rejected.reason = NULL;
 	got = wait_for_plan() < 0 ? -1 : receive_message(CONTROL, text, MESSAGE_BYTES, fds, &nfds);
 	if (got == 0 || (got < 0 && errno == EBADMSG))
 		abandon();
@@ -255,18 +255,18 @@ static int receive_plan(struct plan *plan, enum half *which)
 			return -1;
 		nfds = 1;
 	}
-	run.refused = (struct refusal){ "message", 0 };
+	run.rejected = (struct rejection){ "message", 0 };
 	if (strcmp(text, "room") == 0)
 		*which = ROOM;
-	else if (strcmp(text, "birth") != 0 || *which != PREAMBLE)
+	else if (strcmp(text, "preamble") != 0 || *which != PREAMBLE)
 		return -1;
 	if (nfds == 0)
 		return -1;
 	if (plan_take(plan, fds, nfds) < 0) {
-		run.refused.reason = errno == EBADMSG ? "seals" : NULL;
+		run.rejected.reason = errno == EBADMSG ? "seals" : NULL;
 		return -1;
 	}
-	return plan_check(plan, *which, &run.refused) ? fds[0] : -1;
+	return plan_check(plan, *which, &run.rejected) ? fds[0] : -1;
 }
 
 /* Receive the room's half, and before it the preamble, if Python sends one: then init is created while Python still plans. */
@@ -279,7 +279,7 @@ static void make_room(struct room *room)
 
 	run.received_ns = now_ns();
 	if (memfd < 0) {
-		if (run.refused.reason == NULL)
+		if (run.rejected.reason == NULL)
 			fail_at_no_step();
 		report_end();
 	}
@@ -295,15 +295,15 @@ static void make_room(struct room *room)
 		which = ROOM;
 		memfd = receive_plan(&room->plan, &which);
 		if (memfd >= 0 && !plan_continues(&room->plan, &preamble)) {
-			run.refused = (struct refusal){ "birth", 0 };
+			run.rejected = (struct rejection){ "preamble", 0 };
 			memfd = -1;
 		}
 		if (memfd < 0) {
 			room->plan = preamble; /* the one that was checked */
-			if (run.refused.reason == NULL)
+			if (run.rejected.reason == NULL)
 				fail_at_no_step();
 			else
-				kill_room("refused");
+				kill_room("rejected");
 			return;
 		}
 		for (unsigned int i = 0; i < preamble.nfds; i++)

@@ -31,10 +31,10 @@ struct run {
 	int lifted;              /* the first guard whose place the host has changed, -1 for none */
 	const char *killed;      /* why we ended it; the first reason stays */
 	struct failure failed;
-	struct refusal refused;
-	enum half refused_half;
+	struct rejection rejected;
+	enum half rejected_half;
 	uint64_t setup_ms, clock_ms, drain_ms;
-	uint64_t received_ns, cloned_ns, mapped_ns, furnished_ns, ready_ns, started_ns, ended_ns;
+	uint64_t received_ns, cloned_ns, mapped_ns, room_sent_ns, ready_ns, started_ns, ended_ns;
 	struct attested caller;  /* this process, as the kernel has it */
 	uint64_t setup_us[3];    /* processor time of init until the command was there: user's, system's, and before its groups counted it */
 };

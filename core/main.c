@@ -29,12 +29,12 @@ static int list_verbs(void)
 	return 0;
 }
 
-/* Check the plan on standard input, as if 16 descriptors came with it. Says `ok`, or `refused STEP REASON`. */
+/* Check the plan on standard input, as if 16 descriptors came with it. Says `ok`, or `rejected STEP REASON`. */
 static int check_input(enum half half)
 {
 	static char text[MAX_PLAN_BYTES];
 	struct plan plan = { .text = text, .nfds = MAX_FDS };
-	struct refusal why = { 0 };
+	struct rejection why = { 0 };
 	char line[64];
 	struct text answer = TEXT_IN(line);
 	ssize_t got;
@@ -45,7 +45,7 @@ static int check_input(enum half half)
 		return 1;
 	if (plan_check(&plan, half, &why))
 		return print(1, "ok\n");
-	put(&answer, "refused ");
+	put(&answer, "rejected ");
 	put_number(&answer, why.step);
 	put(&answer, " ", why.reason, "\n");
 	return print(1, line) == 0 ? 3 : 1;
@@ -74,6 +74,6 @@ int main(int argc, char **argv, char **envp)
 	if (argc == 2 && strcmp(argv[1], "--verbs") == 0)
 		return list_verbs();
 	if (argc == 3 && strcmp(argv[1], "--check") == 0)
-		return check_input(strcmp(argv[2], "room") == 0 ? ROOM : strcmp(argv[2], "birth") == 0 ? PREAMBLE : PAYLOAD);
-	return print(2, "capsule-core: run by capsule-run; by hand only: --verbs, --check room|birth|payload\n"), 2;
+		return check_input(strcmp(argv[2], "room") == 0 ? ROOM : strcmp(argv[2], "preamble") == 0 ? PREAMBLE : PAYLOAD);
+	return print(2, "capsule-core: run by capsule-run; by hand only: --verbs, --check room|preamble|payload\n"), 2;
 }

@@ -265,7 +265,7 @@ static const char *check_floor(enum half half, const struct tally *tally)
  * Check the whole plan. Returns true, or false with the reason: `header`, `version`, `half`, `cut`, `verb`, `order`,
  * `repeat`, `field`, `end`, `long`, or the name of a verb that the floor misses.
  */
-bool plan_check(const struct plan *plan, enum half half, struct refusal *why)
+bool plan_check(const struct plan *plan, enum half half, struct rejection *why)
 {
 	const char *at = plan->text, *end = plan->text + plan->size;
 	struct tally tally = { .fds = plan->nfds };

@@ -43,16 +43,16 @@ void report_end(void)
 {
 	static const char *const names[] = { "stdin-error", "stdout-error", "stderr-error" };
 	const uint64_t times[] = {
-		run.received_ns, run.cloned_ns, run.mapped_ns, run.furnished_ns, run.ready_ns, run.started_ns, run.ended_ns, now_ns(),
+		run.received_ns, run.cloned_ns, run.mapped_ns, run.room_sent_ns, run.ready_ns, run.started_ns, run.ended_ns, now_ns(),
 	};
 	const uint64_t failed[] = { (uint64_t)run.failed.step, (uint64_t)run.failed.error };
 
 	line("times", times, 8);
 	if (run.killed != NULL)
 		word_line("killed", run.killed);
-	if (run.refused.reason != NULL) {
-		word_line("refused", run.refused.reason);
-		line(run.refused_half == ROOM ? "refused-room" : "refused-payload", &(uint64_t){ run.refused.step }, 1);
+	if (run.rejected.reason != NULL) {
+		word_line("rejected", run.rejected.reason);
+		line(run.rejected_half == ROOM ? "rejected-room" : "rejected-payload", &(uint64_t){ run.rejected.step }, 1);
 	}
 	if (run.has_failed)
 		line(run.failed.half == ROOM ? "failed-room" : "failed-payload", failed, 2);
@@ -80,7 +80,7 @@ void report_end(void)
 		record_cpu();
 	}
 	record_counters();
-	record_refusals();
+	record_denied_calls();
 	record_ends();
 	if (record.fd >= 0)
 		line("record", (const uint64_t[]){ record.kept, record.lost }, 2);

@@ -201,7 +201,7 @@ static void note(struct question *asked, uint32_t errno_or_end)
 	read_name_and_words(asked->pid, who);
 	if (!still_asks(asked->id))
 		who[0].length = who[1].length = 0;
-	record_line("refused", line, 8, who, 2);
+	record_line("denied", line, 8, who, 2);
 }
 
 /* One question. NULL, or why the run must end; then the caller is not answered any more. */
@@ -279,10 +279,10 @@ int start_notify(const struct plan *plan, int *inner)
 	return 0;
 }
 
-void record_refusals(void)
+void record_denied_calls(void)
 {
 	for (unsigned int i = 0; i < nkinds; i++)
-		record_line("refused-count", (const uint64_t[]){ (uint64_t)(uint32_t)kinds[i].number, kinds[i].errno_or_end, kinds[i].count }, 3, NULL, 0);
+		record_line("denied-count", (const uint64_t[]){ (uint64_t)(uint32_t)kinds[i].number, kinds[i].errno_or_end, kinds[i].count }, 3, NULL, 0);
 	if (others > 0)
-		record_line("refused-others", &others, 1, NULL, 0);
+		record_line("denied-others", &others, 1, NULL, 0);
 }

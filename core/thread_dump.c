@@ -58,7 +58,7 @@ static void dump_threads(int out)
 	while (left > 0 && next_inside(&pids) > 0)
 		left = record_threads(dir, pids.name, left);
 	if (left > 0)
-		record_line("threads-told", NULL, 0, NULL, 0);
+		record_line("threads-end", NULL, 0, NULL, 0);
 	_exit(0);
 }
 

@@ -139,7 +139,7 @@ class Launcher:
         return self._fd
 
     def send_half(self, half: str, text: bytes, fds: Sequence[int] = ()) -> None:
-        """Send half of a plan, or its preamble (`birth`): as one message, or as a sealed file if descriptors are sent with it."""
+        """Send half of a plan, or its preamble: as one message, or as a sealed file if descriptors are sent with it."""
         message = b"%s\0%s" % (half.encode(), text)
         if not fds and len(message) <= _MESSAGE_BYTES:
             try:

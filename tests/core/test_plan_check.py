@@ -107,7 +107,7 @@ def test_plan_tables_of_the_tests_have_every_verb(language):
 
 @pytest.mark.parametrize("half", HALVES)
 def test_plan_smallest_is_accepted(core_path, half):
-    """The smallest plan above the floor is accepted, so that each refusal below has one reason."""
+    """The smallest plan above the floor is accepted, so that each rejection below has one reason."""
     assert "ok" == check(core_path, half, SMALLEST[half])
 
 
@@ -137,28 +137,28 @@ def test_plan_with_every_verb_is_accepted(core_path, language, half):
         pytest.param("half", b"capsule-plan\0" + b"1\0\0end\0", id="empty half"),
     ],
 )
-def test_plan_header_wrong_is_refused(core_path, half, said, text):
+def test_plan_header_wrong_is_rejected(core_path, half, said, text):
     """Nothing is read behind a header that is not ours."""
-    assert f"refused 0 {said}" == check(core_path, half, text)
+    assert f"rejected 0 {said}" == check(core_path, half, text)
 
 
 @pytest.mark.parametrize("half", HALVES)
-def test_plan_other_half_is_refused(core_path, half):
+def test_plan_other_half_is_rejected(core_path, half):
     """A payload is no room and a room is no payload, though each is well formed."""
     other = HALVES[half == "room"]
-    assert "refused 0 half" == check(core_path, half, encode(other, SMALLEST[other]))
+    assert "rejected 0 half" == check(core_path, half, encode(other, SMALLEST[other]))
 
 
 @pytest.mark.parametrize("half", HALVES)
-def test_plan_cut_anywhere_is_refused(core_path, language, half):
-    """A plan that lacks its tail, at whatever byte, is refused as cut (or as no plan, while the header is cut)."""
+def test_plan_cut_anywhere_is_rejected(core_path, language, half):
+    """A plan that lacks its tail, at whatever byte, is rejected as cut (or as no plan, while the header is cut)."""
     text = encode(half, full(half, language))
     header = len(encode(half, (), end=()))
     step_ends = {len(encode(half, full(half, language)[:count], end=())): count for count in range(len(text))}
     cuts = sorted({*range(header + 40), *step_ends, *range(header, len(text), 7), *range(len(text) - 40, len(text))})
     for size in (size for size in cuts if size < len(text)):
         steps = max((count for at, count in step_ends.items() if header <= at <= size), default=0)
-        expected = "refused 0 header" if size < header else f"refused {min(steps, len(full(half, language)))} cut"
+        expected = "rejected 0 header" if size < header else f"rejected {min(steps, len(full(half, language)))} cut"
         assert (size, expected) == (size, check(core_path, half, text[:size]))
 
 
@@ -166,63 +166,63 @@ def test_plan_cut_anywhere_is_refused(core_path, language, half):
 @pytest.mark.parametrize(
     "word", ["", "nonsense", "END", "capsule-plan", "Namespace", "i", "namespac", "namespaces", "\xff"]
 )
-def test_plan_unknown_verb_is_refused(core_path, half, word):
-    """A word that is no verb of this half is refused where it stands."""
-    assert "refused 1 verb" == check(core_path, half, (SMALLEST[half][0], (word,), *SMALLEST[half][1:]))
+def test_plan_unknown_verb_is_rejected(core_path, half, word):
+    """A word that is no verb of this half is rejected where it stands."""
+    assert "rejected 1 verb" == check(core_path, half, (SMALLEST[half][0], (word,), *SMALLEST[half][1:]))
 
 
 @pytest.mark.parametrize(("half", "name"), EVERY_VERB)
-def test_plan_verb_of_the_other_half_is_refused(core_path, half, name):
+def test_plan_verb_of_the_other_half_is_rejected(core_path, half, name):
     """Each half has its own verbs: what builds a room cannot be asked of a payload, nor the reverse."""
     other = HALVES[half == "room"]
-    assert "refused 0 verb" == check(core_path, other, (step_of(half, name), *SMALLEST[other]))
+    assert "rejected 0 verb" == check(core_path, other, (step_of(half, name), *SMALLEST[other]))
 
 
 @pytest.mark.parametrize(("half", "name"), EVERY_VERB)
-def test_plan_step_with_extra_field_is_refused(core_path, language, half, name):
+def test_plan_step_with_extra_field_is_rejected(core_path, language, half, name):
     """The number of fields is fixed: one more is read as a verb, which it is not."""
     steps = full(half, language) if name != "host-net" else with_host_network(full(half, language))
     at = max(index for index, step in enumerate(steps) if step[0] == name)
     steps = (*steps[:at], (*steps[at], "surplus"), *steps[at + 1 :])
-    assert f"refused {at + 1} verb" == check(core_path, half, steps)
+    assert f"rejected {at + 1} verb" == check(core_path, half, steps)
 
 
 @pytest.mark.parametrize(("half", "name"), [(half, name) for half, name in EVERY_VERB if len(step_of(half, name)) > 1])
-def test_plan_step_with_missing_field_is_refused(core_path, half, name):
+def test_plan_step_with_missing_field_is_rejected(core_path, half, name):
     """A missing last field cannot be made up by what follows it: the plan ends before it is whole."""
     text = encode(half, (step_of(half, name)[:-1],), end=())
     if name in ("bind", "idmap"):  # they need a source before them
         text = encode(half, (step_of(half, "source"), step_of(half, name)[:-1]), end=())
-    assert f"refused {1 if name in ('bind', 'idmap') else 0} cut" == check(core_path, half, text)
+    assert f"rejected {1 if name in ('bind', 'idmap') else 0} cut" == check(core_path, half, text)
 
 
 @pytest.mark.parametrize("half", HALVES)
-def test_plan_steps_out_of_order_are_refused(core_path, language, half):
-    """For each pair of neighbouring ranks, the later step before the earlier one is refused."""
+def test_plan_steps_out_of_order_are_rejected(core_path, language, half):
+    """For each pair of neighbouring ranks, the later step before the earlier one is rejected."""
     steps = full(half, language)
     rank = {verb.name: verb.rank for verb in language if verb.half == half}
     pairs = [(at, at + 1) for at in range(len(steps) - 1) if rank[steps[at][0]] < rank[steps[at + 1][0]]]
     assert len(pairs) >= len(set(rank.values())) - 2
     for first, second in pairs:
         if steps[second][0] in ("idmap", "bind") and steps[first][0] in ("source", "inner-source"):
-            continue  # they name it, and so are refused for the field already: see below
+            continue  # they name it, and so are rejected for the field already: see below
         swapped = [*steps[:first], steps[second], steps[first], *steps[second + 1 :]]
-        assert (steps[first], f"refused {second} order") == (steps[first], check(core_path, half, swapped))
+        assert (steps[first], f"rejected {second} order") == (steps[first], check(core_path, half, swapped))
 
 
 @pytest.mark.parametrize(("half", "name"), EVERY_VERB)
-def test_plan_step_after_the_last_rank_is_refused(core_path, language, half, name):
-    """Every verb is refused behind the last one of its half: an order that is only checked between neighbours is none."""
+def test_plan_step_after_the_last_rank_is_rejected(core_path, language, half, name):
+    """Every verb is rejected behind the last one of its half: an order that is only checked between neighbours is none."""
     last = [verb for verb in language if verb.half == half][-1]
     steps = (*full(half, language), step_of(half, name))
     if name == last.name:
-        assert f"refused {len(steps) - 1} repeat" == check(core_path, half, steps)
+        assert f"rejected {len(steps) - 1} repeat" == check(core_path, half, steps)
     else:
-        assert f"refused {len(steps) - 1} order" == check(core_path, half, steps)
+        assert f"rejected {len(steps) - 1} order" == check(core_path, half, steps)
 
 
 @pytest.mark.parametrize(("half", "name"), EVERY_VERB)
-def test_plan_repeated_verb_is_refused(core_path, language, half, name):
+def test_plan_repeated_verb_is_rejected(core_path, language, half, name):
     """A verb that stands for one fact may stand once: there is no last one that wins."""
     verb = next(verb for verb in language if (verb.half, verb.name) == (half, name))
     steps = full(half, language) if name != "host-net" else with_host_network(full(half, language))
@@ -231,7 +231,7 @@ def test_plan_repeated_verb_is_refused(core_path, language, half, name):
     expected = (
         "ok"
         if verb.many and name != "namespace"
-        else f"refused {at + 1} {'field' if name == 'namespace' else 'repeat'}"
+        else f"rejected {at + 1} {'field' if name == 'namespace' else 'repeat'}"
     )
     assert expected == said
 
@@ -252,17 +252,17 @@ def test_plan_floor_is_the_promised_one(language, half):
 
 
 @pytest.mark.parametrize(("half", "name"), [(half, name) for half in HALVES for name in FLOOR[half]])
-def test_plan_below_the_floor_is_refused(core_path, half, name):
-    """Without any one of the steps of the floor nothing runs, and the refusal names it."""
+def test_plan_below_the_floor_is_rejected(core_path, half, name):
+    """Without any one of the steps of the floor nothing runs, and the rejection names it."""
     steps = tuple(step for step in SMALLEST[half] if step[0] != name)
-    assert f"refused {len(steps)} {name}" == check(core_path, half, steps)
+    assert f"rejected {len(steps)} {name}" == check(core_path, half, steps)
 
 
 @pytest.mark.parametrize("missing", range(6))
-def test_plan_without_any_namespace_is_refused(core_path, missing):
-    """A room that would share any one namespace with the host is refused."""
+def test_plan_without_any_namespace_is_rejected(core_path, missing):
+    """A room that would share any one namespace with the host is rejected."""
     steps = changed(ROOM, "namespace", which=missing)
-    assert f"refused {len(steps)} namespace" == check(core_path, "room", steps)
+    assert f"rejected {len(steps)} namespace" == check(core_path, "room", steps)
 
 
 def test_plan_host_network_must_be_asked_for(core_path):
@@ -270,8 +270,8 @@ def test_plan_host_network_must_be_asked_for(core_path):
     both = changed(ROOM, "namespace", ("namespace", "cgroup"), ("host-net",), which=5)
     neither = changed(ROOM, "network")
     assert "ok" == check(core_path, "room", with_host_network(ROOM))
-    assert f"refused {len(both)} namespace" == check(core_path, "room", both)
-    assert f"refused {len(neither)} namespace" == check(core_path, "room", neither)
+    assert f"rejected {len(both)} namespace" == check(core_path, "room", both)
+    assert f"rejected {len(neither)} namespace" == check(core_path, "room", neither)
 
 
 # Each field of each kind, by a verb that has one; `{}` is the field under test.
@@ -446,10 +446,10 @@ def in_words(case):
 
 
 @pytest.mark.parametrize(("half", "step", "text"), BAD_FIELDS, ids=map(in_words, BAD_FIELDS))
-def test_plan_field_invalid_is_refused(core_path, half, step, text):
-    """Every kind of field has one spelling, and any other is refused at its step."""
+def test_plan_field_invalid_is_rejected(core_path, half, step, text):
+    """Every kind of field has one spelling, and any other is rejected at its step."""
     at, steps = put(half, step, text)
-    assert f"refused {at} field" == check(core_path, half, steps)
+    assert f"rejected {at} field" == check(core_path, half, steps)
 
 
 @pytest.mark.parametrize(("half", "step", "text"), GOOD_FIELDS, ids=map(in_words, GOOD_FIELDS))
@@ -459,16 +459,16 @@ def test_plan_field_at_its_bounds_is_accepted(core_path, half, step, text):
     assert "ok" == check(core_path, half, steps)
 
 
-def test_plan_source_193_is_refused(core_path):
-    """The table of sources has 192 places: the 193rd source is refused, whichever verb it comes with."""
+def test_plan_source_193_is_rejected(core_path):
+    """The table of sources has 192 places: the 193rd source is rejected, whichever verb it comes with."""
     at = next(at for at, step in enumerate(ROOM) if step[0] == "root")
     source, inner = ("source", "/usr", "1", "2"), ("inner-source", "/usr", "1", "2")
     for many in ([source] * 192, [inner] * 192, [source] * 96 + [inner] * 96):
         assert "ok" == check(core_path, "room", (*ROOM[:at], *many, *ROOM[at:]))
-        assert f"refused {at + 192} repeat" == check(core_path, "room", (*ROOM[:at], *many, inner, *ROOM[at:]))
+        assert f"rejected {at + 192} repeat" == check(core_path, "room", (*ROOM[:at], *many, inner, *ROOM[at:]))
 
 
-def test_plan_source_named_before_it_is_refused(core_path):
+def test_plan_source_named_before_it_is_rejected(core_path):
     """`bind` and `idmap` name sources by number, and none that is still to come."""
     at = next(at for at, step in enumerate(ROOM) if step[0] == "root")
     steps = (
@@ -478,45 +478,45 @@ def test_plan_source_named_before_it_is_refused(core_path):
         ("inner-source", "/usr", "1", "2"),
         *ROOM[at:],
     )
-    assert f"refused {at + 1} field" == check(core_path, "room", steps)
+    assert f"rejected {at + 1} field" == check(core_path, "room", steps)
 
 
 @pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("more", [b"\0", b"x", b"end\0", b"namespace\0" + b"user\0"])
-def test_plan_bytes_after_the_end_are_refused(core_path, half, more):
+def test_plan_bytes_after_the_end_are_rejected(core_path, half, more):
     """`end` is the end: nothing can hide behind it."""
-    assert f"refused {len(SMALLEST[half])} end" == check(core_path, half, encode(half, SMALLEST[half]) + more)
+    assert f"rejected {len(SMALLEST[half])} end" == check(core_path, half, encode(half, SMALLEST[half]) + more)
 
 
 @pytest.mark.parametrize("half", HALVES)
-def test_plan_without_end_is_refused(core_path, half):
+def test_plan_without_end_is_rejected(core_path, half):
     """A plan that stops between two steps was cut, however complete it looks."""
-    assert f"refused {len(SMALLEST[half])} cut" == check(core_path, half, encode(half, SMALLEST[half], end=()))
+    assert f"rejected {len(SMALLEST[half])} cut" == check(core_path, half, encode(half, SMALLEST[half], end=()))
 
 
 def test_plan_early_end_is_below_the_floor(core_path):
-    """`end` as the first step is the floor's refusal and not a plan that asks for nothing."""
-    assert "refused 0 namespace" == check(core_path, "room", ())
-    assert "refused 0 id" == check(core_path, "payload", ())
+    """`end` as the first step is a rejection by the floor and not a plan that asks for nothing."""
+    assert "rejected 0 namespace" == check(core_path, "room", ())
+    assert "rejected 0 id" == check(core_path, "payload", ())
 
 
 def test_plan_of_4_mib_is_the_largest(core_path):
-    """Plans end at 4 MiB: the largest is accepted, and one byte more is cut and so refused."""
+    """Plans end at 4 MiB: the largest is accepted, and one byte more is cut and so rejected."""
     room = (4 << 20) - len(encode("payload", changed(PAYLOAD, "arg", ("arg", ""))))
     assert "ok" == check(core_path, "payload", changed(PAYLOAD, "arg", ("arg", "x" * room)))
-    assert "refused 15 cut" == check(core_path, "payload", changed(PAYLOAD, "arg", ("arg", "x" * (room + 1))))
+    assert "rejected 15 cut" == check(core_path, "payload", changed(PAYLOAD, "arg", ("arg", "x" * (room + 1))))
 
 
 def test_plan_of_600_000_steps_is_the_longest(core_path):
     """The number of steps is bounded, far above what a megabyte of one-byte arguments needs."""
     many = changed(PAYLOAD, "arg", *(("arg", ""),) * 600_000)
     assert "ok" == check(core_path, "payload", changed(PAYLOAD, "arg", *(("arg", "x"),) * 524_288))
-    assert "refused 600000 long" == check(core_path, "payload", many)
+    assert "rejected 600000 long" == check(core_path, "payload", many)
 
 
 @pytest.mark.parametrize(("nul", "at"), [*itertools.product(["\0", "\0\0"], [1, 2, 3])])
-def test_plan_nul_within_a_field_is_refused(core_path, nul, at):
-    """A NUL that got into a field makes another plan, and that one is refused."""
+def test_plan_nul_within_a_field_is_rejected(core_path, nul, at):
+    """A NUL that got into a field makes another plan, and that one is rejected."""
     step = ["file", "/f", "0644", "text"]
     step[at] += nul + "x"
     assert "ok" != check(core_path, "room", put("room", tuple(step), "")[1])

@@ -37,7 +37,7 @@ def source_verb(plan):
 
 
 @pytest.mark.parametrize("word", ["", "r", "rooms", "Room", "payload", "kill", "signal"])
-def test_protocol_first_message_that_is_no_room_is_refused(core_path, word):
+def test_protocol_first_message_that_is_no_room_is_rejected(core_path, word):
     """The first word must be `room`; an empty message is a caller that is gone."""
     with Talk(core_path) as talk:
         talk.send_bytes(word, encode("room", ROOM))
@@ -56,7 +56,7 @@ def test_protocol_first_message_too_long_ends_the_core(core_path):
 
 
 @pytest.mark.parametrize("word", ["room", "nonsense"])
-def test_protocol_room_without_descriptor_is_refused(core_path, word):
+def test_protocol_room_without_descriptor_is_rejected(core_path, word):
     """A plan travels as a descriptor or behind its word; without either there is nothing to check."""
     with Talk(core_path) as talk:
         talk.core.send(word)
@@ -69,7 +69,7 @@ def test_protocol_half_inline_is_accepted(core_path, more):
     plan = compiled("true")
     steps = before(plan.room, "bind", *[("dir", f"/new/{number:060d}", "0755") for number in range(more)])
     with Talk(core_path) as talk:
-        talk.core.send_half("birth", encode("room", steps[: number_of(steps, "setup-clock")]))
+        talk.core.send_half("preamble", encode("room", steps[: number_of(steps, "setup-clock")]))
         talk.core.send_half("room", encode("room", steps))
         talk.payload(plan.payload)
         assert 0 == talk.report().exited
@@ -86,7 +86,7 @@ def test_protocol_half_inline_is_checked(core_path, text, reason):
         assert ("room", 0, reason) == rejection(talk.report())
 
 
-def test_protocol_unsealed_plan_is_refused(core_path):
+def test_protocol_unsealed_plan_is_rejected(core_path):
     """A plan that could change after the check is not read."""
     with Talk(core_path) as talk:
         talk.send_bytes("room", encode("room", ROOM), sealed=False)
@@ -94,7 +94,7 @@ def test_protocol_unsealed_plan_is_refused(core_path):
 
 
 @pytest.mark.parametrize("missing", ["F_SEAL_WRITE", "F_SEAL_SHRINK", "F_SEAL_GROW"])
-def test_protocol_plan_with_a_seal_missing_is_refused(core_path, missing):
+def test_protocol_plan_with_a_seal_missing_is_rejected(core_path, missing):
     """Written, cut short or grown: each would change a plan behind the check, so each seal is asked for."""
     import fcntl
 
@@ -111,7 +111,7 @@ def test_protocol_plan_with_a_seal_missing_is_refused(core_path, missing):
 
 
 @pytest.mark.parametrize("kind", ["directory", "pipe", "device", "socket", "file"])
-def test_protocol_plan_in_another_file_is_refused(core_path, kind, tmp_path):
+def test_protocol_plan_in_another_file_is_rejected(core_path, kind, tmp_path):
     """Only a sealed memory file is a plan; anything else is refused before it is read."""
     tmp_path.joinpath("plan").write_bytes(encode("room", ROOM))
     ends = [*os.pipe(), *(end.detach() for end in socket.socketpair())]
@@ -127,7 +127,7 @@ def test_protocol_plan_in_another_file_is_refused(core_path, kind, tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, (4 << 20) + 1])
-def test_protocol_plan_empty_or_over_4_mib_is_refused(core_path, size):
+def test_protocol_plan_empty_or_over_4_mib_is_rejected(core_path, size):
     """The bounds of a plan are checked before it is mapped."""
     with Talk(core_path) as talk:
         talk.send_bytes("room", b"\0" * size)
@@ -166,7 +166,7 @@ def test_protocol_payload_with_too_many_descriptors_ends_the_sandbox(core_path):
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_protocol_payload_with_unsent_descriptor_is_refused(core_path, count):
+def test_protocol_payload_with_unsent_descriptor_is_rejected(core_path, count):
     """A descriptor number in a plan must be one that came with it."""
     plan = compiled(ALONE)
     with Talk(core_path) as talk:
@@ -177,7 +177,7 @@ def test_protocol_payload_with_unsent_descriptor_is_refused(core_path, count):
 
 
 @pytest.mark.parametrize("sent", ["nothing", "unsealed"])
-def test_protocol_payload_without_plan_is_refused(core_path, sent):
+def test_protocol_payload_without_plan_is_rejected(core_path, sent):
     """The payload's plan is taken in the same form as the room's."""
     plan = compiled(ALONE)
     with Talk(core_path) as talk:
@@ -187,7 +187,7 @@ def test_protocol_payload_without_plan_is_refused(core_path, sent):
         else:
             talk.send_bytes("payload", encode("payload", plan.payload), (talk.stdout, talk.stderr), sealed=False)
         report = talk.report()
-    assert (("payload", 0, "descriptors"), "refused") == (rejection(report), report.killed)
+    assert (("payload", 0, "descriptors"), "rejected") == (rejection(report), report.killed)
 
 
 def test_protocol_second_payload_ends_the_first(core_path):
@@ -198,7 +198,7 @@ def test_protocol_second_payload_ends_the_first(core_path):
         talk.payload(plan.payload)
         talk.payload(plan.payload)
         report = talk.report()
-    assert ("refused", ("payload", 0, "descriptors")) == (report.killed, rejection(report))
+    assert ("rejected", ("payload", 0, "descriptors")) == (report.killed, rejection(report))
 
 
 @pytest.mark.parametrize(

@@ -76,21 +76,21 @@ def test_record_attestation_cut_or_doubled_is_refused(name):
 def test_record_lines_become_typed_values():
     """A line becomes a value whose fields are its columns; lines that may repeat become a tuple, in the order of the record."""
     written = (
-        b"disk 1 2 3 4\nrefused 165 1 10 11 12 13 14 15 a%20b %\nspent 7\nspent 8\ncgroup pids.events max%2012%0a\n"
-        b"process 0 1 2 3 4 5 6 7 8 9 sh sh%00-c%00%25\nprocess-ended 1 2 1 9 0 0 0 %\nlistening\nrefused-others 3\n"
+        b"disk 1 2 3 4\ndenied 165 1 10 11 12 13 14 15 a%20b %\nspent 7\nspent 8\ncgroup pids.events max%2012%0a\n"
+        b"process 0 1 2 3 4 5 6 7 8 9 sh sh%00-c%00%25\nprocess-ended 1 2 1 9 0 0 0 %\nlistening\ndenied-others 3\n"
     )
     record = parse_record(written)
     assert DiskUse(used_bytes=1, free_bytes=2, files=3, free_files=4) == record.disk
     assert ((10, 11, 12, 13, 14, 15), "a b", "") == (
-        record.refused[0].arguments,
-        record.refused[0].name,
-        record.refused[0].command_line,
+        record.denied[0].arguments,
+        record.denied[0].name,
+        record.denied[0].command_line,
     )
     assert ((7, 8), {"pids.events": "max 12\n"}, True, 3) == (
         record.spent_us,
         record.cgroup_files,
         record.listening,
-        record.refused_others,
+        record.denied_others,
     )
     assert ["sh\0-c\0%", 9] == [record.process_events[0].command_line, record.process_events[1].wait_status]
     assert (None, False, ()) == (record.setup, record.threads_complete, record.threads)

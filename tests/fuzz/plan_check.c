@@ -67,7 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (int half = ROOM; half <= PAYLOAD; half++)
 		for (unsigned int nfds = 0; nfds <= MAX_FDS; nfds += MAX_FDS) {
 			struct plan plan = { .text = (const char *)data, .size = size, .nfds = nfds };
-			struct refusal why = { 0 };
+			struct rejection why = { 0 };
 
 			if (plan_check(&plan, (enum half)half, &why))
 				walk(&plan, (enum half)half);

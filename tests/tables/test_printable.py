@@ -57,8 +57,8 @@ def ended(text, **said):
     """A run with the text in every word of its record that is one, and at the end of its stderr."""
     stat = word(f"4 ({text}) S 1 3 3 0 -1 4194560 100 0 0 0 25 0 0 0 20 0\n")
     lines = [
-        ["refused", "165", "65535", *["0"] * 6, word(text), word(text)],
-        ["refused-count", "165", "65535", "1"],
+        ["denied", "165", "65535", *["0"] * 6, word(text), word(text)],
+        ["denied-count", "165", "65535", "1"],
         ["thread", "4", "4", stat, word("61 0x3\n"), word("x")],
     ]
     stderr = f"before\n{text}No space left {text}".encode("utf-8", "surrogatepass")

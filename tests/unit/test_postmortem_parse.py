@@ -25,7 +25,7 @@ LINES = [
 
 def test_postmortem_threads_are_sorted_by_cpu_time():
     """Each thread has what was seen of it, and nothing that was not."""
-    found = postmortem(record(*LINES, ["threads-told"]), "x86_64")
+    found = postmortem(record(*LINES, ["threads-end"]), "x86_64")
     expected = [
         {"pid": 4, "tid": 5, "command": "a b)", "state": "running", "cpu_ms": 250.0},
         {"pid": 3, "tid": 3, "command": "sh", "state": "sleeping", "syscall": "wait4", "waits_in": "do_wait", "cpu_ms": 10.0},

@@ -34,7 +34,7 @@ def test_report_lines_become_typed_values():
     )
     assert FailedStep(half="room", step=4, errno=2) == report("failed-room 4 2\n").failed
     rejected = RejectedPlan(half="payload", step=1, reason="field")
-    assert rejected == report("refused field\nrefused-payload 1\n").rejected
+    assert rejected == report("rejected field\nrejected-payload 1\n").rejected
 
 
 def test_report_lines_that_are_absent_are_none_or_empty():
@@ -58,7 +58,7 @@ def test_report_lines_that_are_absent_are_none_or_empty():
         "", "end\n", f"{TIMES}{STREAMS}", f"{TIMES}stdout 1 2\nstderr 3 4 1\nend\n", f"{STREAMS}end\n",
         f"{TIMES}stdout 1 2 0 0\nstderr 3 4 1\nend\n", f"{TIMES}exited\n{STREAMS}end\n", f"{TIMES}exited 1 2\n{STREAMS}end\n",
         f"{TIMES}started 6 6\n{STREAMS}end\n", f"{TIMES}record 1\n{STREAMS}end\n", f"{TIMES}failed-room 1\n{STREAMS}end\n",
-        f"{TIMES}refused-room 1\n{STREAMS}end\n", f"{TIMES}stdin-error x\n{STREAMS}end\n", f"{TIMES}stdin-error\n{STREAMS}end\n",
+        f"{TIMES}rejected-room 1\n{STREAMS}end\n", f"{TIMES}stdin-error x\n{STREAMS}end\n", f"{TIMES}stdin-error\n{STREAMS}end\n",
         f"{TIMES}{TIMES}{STREAMS}end\n", f"{TIMES}\u00e9 1\n{STREAMS}end\n",
     ],
 )  # fmt: skip

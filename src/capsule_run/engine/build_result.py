@@ -63,7 +63,7 @@ def ended_quietly(ended: FinishedRun) -> bool:
     report = ended.report
     if report.exited != 0 or report.killed or report.stdout.over or report.stderr.over or report.stream_errors:
         return False
-    return not ended.record.refused
+    return not ended.record.denied
 
 
 def short_result_of(ended: FinishedRun, named: Named) -> Result:
@@ -90,7 +90,7 @@ def result_of(ended: FinishedRun, named: Named, *, called_ns: int) -> Result:
     """The result of a run with its verdict, metrics and isolation."""
     status, exit_code, signal, failure = verdict.judge(ended)
     denied: tuple[dict[str, object], ...] = ()
-    if ended.record.refused:
+    if ended.record.denied:
         denied, failure = denied_syscalls.denied_and_failure(ended, failure)
     isolation = result_isolation.isolation_in_force(ended.policy, ended.report.landlock_abi)
     if ended.report.started:

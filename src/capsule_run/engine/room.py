@@ -214,7 +214,7 @@ def _send_preamble(
     if not defers_cgroups and any(place.version == 2 for place in discover.find().places):
         wanted = limits.of_request(request, discover.find())[1].groups
     steps = _preamble(cgroups, identity, wanted, network=bool(request.isolation.network))
-    launcher.send_half("birth", encode("room", steps), cgroups.fds)
+    launcher.send_half("preamble", encode("room", steps), cgroups.fds)
 
 
 def _resolve(

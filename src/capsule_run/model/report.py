@@ -189,8 +189,8 @@ class SampledCpu(Value):
     untracked: int
 
 
-class RefusedCall(Value):
-    """The first refusal of its kind. `errno` 65535 stands for the end of the run."""
+class DeniedCall(Value):
+    """The first denied call of its kind. `errno` 65535 stands for the end of the run."""
 
     call: int
     errno: int
@@ -210,8 +210,8 @@ class RefusedCall(Value):
         return (*first, self.argument_3, self.argument_4, self.argument_5)
 
 
-class RefusedCount(Value):
-    """How many refusals of a kind there were in the end."""
+class DeniedCount(Value):
+    """How many denied calls of a kind there were in the end."""
 
     call: int
     errno: int
@@ -270,10 +270,10 @@ class Record(Value):
     sampled_cpu: SampledCpu | None = None
     spent_us: tuple[int, ...] = ()  # the processor time for which the run was killed; a race writes it twice
     cgroup_files: Mapping[str, str] = _NO_FILES  # name to content
-    listening: bool = False  # the filter asks the launcher about calls that it refuses
-    refused: tuple[RefusedCall, ...] = ()
-    refused_counts: tuple[RefusedCount, ...] = ()
-    refused_others: int = 0  # refusals of kinds that were too many to be listed
+    listening: bool = False  # the filter asks the launcher about calls that it denies
+    denied: tuple[DeniedCall, ...] = ()
+    denied_counts: tuple[DeniedCount, ...] = ()
+    denied_others: int = 0  # denied calls of kinds beyond those that are listed
     process_events: tuple[ProcessSeen | ProcessEnded, ...] = ()
     threads: tuple[ThreadSeen, ...] = ()
     threads_complete: bool = False

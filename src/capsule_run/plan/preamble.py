@@ -2,7 +2,7 @@
 
 Pure, with few imports, since a run needs it first. The preamble is the first steps of a room. They depend neither on the
 survey of the host nor on the policy, so the launcher creates namespaces while Python does both
-(docs/order-of-operations.md). Its half is named `birth` in the protocol.
+(docs/order-of-operations.md).
 """
 
 from __future__ import annotations

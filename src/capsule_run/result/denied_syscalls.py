@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from capsule_run._base.errors import Failure
-    from capsule_run.model.report import FinishedRun, RefusedCall
+    from capsule_run.model.report import DeniedCall, FinishedRun
 
 # Stands for an errno: the call ended the run.
 END_OF_RUN = 0xFFFF
@@ -24,7 +24,7 @@ END_OF_RUN = 0xFFFF
 PROBES = ("spared", "probed", "")
 
 
-def _process(call: RefusedCall) -> dict[str, object]:
+def _process(call: DeniedCall) -> dict[str, object]:
     process: dict[str, object] = {}
     if call.name.strip():
         process["name"] = call.name.strip()
@@ -35,8 +35,8 @@ def _process(call: RefusedCall) -> dict[str, object]:
 
 def denied(ended: FinishedRun) -> tuple[dict[str, object], ...]:
     """The denied calls of a run, in the order of their first occurrence."""
-    counts = {(kind.call, kind.errno): kind.count for kind in ended.record.refused_counts}
-    if not ended.record.refused:
+    counts = {(kind.call, kind.errno): kind.count for kind in ended.record.denied_counts}
+    if not ended.record.denied:
         return ()
     names = {number: name for name, number in numbers_of(ended.policy.architecture).items()}
     return tuple(
@@ -47,7 +47,7 @@ def denied(ended: FinishedRun) -> tuple[dict[str, object], ...]:
             "first_args": [f"{argument:#x}" for argument in call.arguments],
             "process": _process(call),
         }
-        for call in ended.record.refused
+        for call in ended.record.denied
     )
 
 

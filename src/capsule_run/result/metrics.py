@@ -26,7 +26,7 @@ def output(count: StreamCount, data: bytes) -> Output:
 
 def startup_phases(times: dict[str, int], called_ns: int) -> dict[str, int]:
     """Microseconds of each phase from the caller's call to the command's first instruction."""
-    names = ("received", "cloned", "mapped", "furnished", "ready", "started")
+    names = ("received", "cloned", "mapped", "room_sent", "ready", "started")
     labels = ("spawn", "create", "map", "plan", "build", "confine")
     phases, before = {}, called_ns
     for name, label in zip(names, labels, strict=True):

@@ -9,6 +9,8 @@ from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import Value, replace
 from capsule_run.model.report import (
     CallerFacts,
+    DeniedCall,
+    DeniedCount,
     DiskUse,
     FailedStep,
     PayloadFacts,
@@ -16,8 +18,6 @@ from capsule_run.model.report import (
     ProcessSeen,
     Record,
     RecordSize,
-    RefusedCall,
-    RefusedCount,
     RejectedPlan,
     Report,
     RoomIdMaps,
@@ -33,7 +33,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     Row = Value | int | bool | dict[str, str]  # what a line of the record becomes
 
-_TIMES = ("received", "cloned", "mapped", "furnished", "ready", "started", "ended", "reported")
+_TIMES = ("received", "cloned", "mapped", "room_sent", "ready", "started", "ended", "reported")
 _USAGE = (
     "user_us",
     "system_us",
@@ -73,15 +73,15 @@ def parse_report(message: bytes) -> Report:
         lines = message.decode("ascii").split("\n")
         rows = {name: rest for name, _space, rest in (line.partition(" ") for line in lines if line)}
         numbers = {
-            name: tuple(map(int, rest.split())) for name, rest in rows.items() if name not in ("killed", "refused")
+            name: tuple(map(int, rest.split())) for name, rest in rows.items() if name not in ("killed", "rejected")
         }
         if len(rows) != len(lines) - 1 or lines[-2:] != ["end", ""]:
             raise _broken(message)
         rejected = failed = None
         for half in ("room", "payload"):
-            if f"refused-{half}" in numbers:
-                (step,) = numbers[f"refused-{half}"]
-                rejected = RejectedPlan(half=half, step=step, reason=rows["refused"])
+            if f"rejected-{half}" in numbers:
+                (step,) = numbers[f"rejected-{half}"]
+                rejected = RejectedPlan(half=half, step=step, reason=rows["rejected"])
             if f"failed-{half}" in numbers:
                 step, errno = numbers[f"failed-{half}"]
                 failed = FailedStep(half=half, step=step, errno=errno)
@@ -127,13 +127,13 @@ RECORD_LINES: dict[str, tuple[str, type[Row], bool]] = {
     "spent": ("spent_us", int, True),
     "cgroup": ("cgroup_files", dict, True),
     "listening": ("listening", bool, False),
-    "refused": ("refused", RefusedCall, True),
-    "refused-count": ("refused_counts", RefusedCount, True),
-    "refused-others": ("refused_others", int, False),
+    "denied": ("denied", DeniedCall, True),
+    "denied-count": ("denied_counts", DeniedCount, True),
+    "denied-others": ("denied_others", int, False),
     "process": ("process_events", ProcessSeen, True),
     "process-ended": ("process_events", ProcessEnded, True),
     "thread": ("threads", ThreadSeen, True),
-    "threads-told": ("threads_complete", bool, False),
+    "threads-end": ("threads_complete", bool, False),
 }
 _EMPTY = Record()
 _columns: dict[type[Row], tuple[tuple[str, ...], int]] = {}  # cache of `columns`

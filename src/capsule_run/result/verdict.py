@@ -72,7 +72,7 @@ def room_error(report: Report, plan: Plan) -> CapsuleError:
     rejected, failed = report.rejected, report.failed
     if rejected is not None:
         return CapsuleError(
-            "E6001", f"the core refused the {rejected.half} plan at step {rejected.step}: {rejected.reason}"
+            "E6001", f"the launcher rejected the {rejected.half} plan at step {rejected.step}: {rejected.reason}"
         )
     if failed is not None:
         steps = plan.room if failed.half == "room" else plan.payload

@@ -63,7 +63,7 @@ def test_apply_writes_exactly_the_changes(tree):
 def test_apply_not_requested_writes_nothing(tree):
     """The same changes without `apply_changes` are told, and the host keeps what it had."""
     result = capsule_run.run(["sh", "-c", "echo new > a; rm kept; echo x > dir/file"], workspace=str(tree))
-    assert [("a", "created", 4), ("dir/file", "modified", 2), ("kept", "deleted", 1)] == [
+    assert [("kept", "deleted", 1), ("dir/file", "modified", 2), ("a", "created", 4)] == [
         (one.path, one.kind, one.bytes) for one in result.changes
     ]
     assert (["dir", "kept"], "before") == (sorted(os.listdir(tree)), (tree / "dir/file").read_text())

@@ -20,7 +20,7 @@ MOST_REASONS = 10
 
 
 def _counted(changes: Sequence[Change], *, more: bool) -> str:
-    counts = [(kind, sum(change.kind == kind for change in changes)) for kind in ("created", "modified", "deleted")]
+    counts = [(kind, sum(change.kind == kind for change in changes)) for kind in ("deleted", "modified", "created")]
     kinds = ", ".join(f"{count} {kind}" for kind, count in counts if count)
     names = ", ".join(name(change.path) for change in changes[:MOST_NAMED])
     rest = ", …" if len(changes) > MOST_NAMED else ""

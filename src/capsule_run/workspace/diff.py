@@ -127,12 +127,35 @@ class _LowerCursor:
             self._place = None
 
 
+def deleted_and_modified_first(
+    comparison: Comparison, changes: Iterator[Change], most: int
+) -> tuple[list[Change], bool]:
+    """Return at most `most` changes, deleted ones first, then modified, then created, and whether there are more.
+
+    Created files never displace others: a package manager creates thousands beside the few files that matter. All
+    changes are visited, except those in new directories once the list is full.
+    """
+    kinds: dict[ChangeKind, list[Change]] = {DELETED: [], MODIFIED: [], CREATED: []}
+    more = False
+    for change in changes:
+        listed = kinds[change.kind]
+        if len(listed) < most:
+            listed.append(change)
+        else:
+            more = True
+        if more and change.kind == CREATED:
+            comparison.enters_new_directories = False
+    found = [change for listed in kinds.values() for change in listed]
+    return found[:most], more or len(found) > most or bool(comparison.skipped)
+
+
 class Comparison:
     """Compares a layer with what it lies over or was copied from. `skipped`: paths not visited, each with a reason."""
 
     def __init__(self, known: Known) -> None:
         self._known = known
         self.skipped: list[tuple[str, str]] = []
+        self.enters_new_directories = True  # in a directory that was not there before, everything is created
 
     def changes(self, upper: int, lower: int | None) -> Iterator[Change]:
         """Yield each change, a directory before its contents. The caller closes both descriptors."""
@@ -161,6 +184,8 @@ class Comparison:
         """Enter a directory of the layer, and the one below if it exists."""
         if place.depth >= MOST_DEPTH:
             self._skip(prefix + name, "too_deep")
+            return False
+        if not self.enters_new_directories and _kind(lstat(name, below.fd)) != S_IFDIR:
             return False
         try:
             place.enter(name)

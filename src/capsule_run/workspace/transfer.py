@@ -144,13 +144,8 @@ class Exchange:
         more = False
         if self._transfer.needs_changes:
             comparison = self._comparison()
-            listed: list[Change] = []
-            for change in self._changes(comparison):
-                if len(listed) == MAX_LISTED:
-                    more = True
-                    break
-                listed.append(change)
-            changes, more = tuple(listed), more or bool(comparison.skipped)
+            listed, more = diff.deleted_and_modified_first(comparison, self._changes(comparison), MAX_LISTED)
+            changes = tuple(listed)
         not_applied = [*not_saved, *(self._write_changes() if by_itself else [])]
         return WorkspaceOutput(
             collected=collected,

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT
  *
- * Attestation: what the kernel says is in force, as against what we asked it for. The launcher reads the caller's account;
- * the payload reads its own behind the filter, as its last act before exec, compares the two and does not start the command
- * where they do not differ as they must. Not the launcher: before exec an ordinary caller may not look at the payload's
- * namespaces, and behind it a short command may be gone. What is compared cannot be taken back by exec.
+ * Attestation: what the kernel says is in force, as against what we asked it for. The launcher reads the caller's
+ * account; the payload reads its own behind the filter, as its last act before exec, compares the two and does not
+ * start the command where they do not differ as they must. Not the launcher: before exec an ordinary caller may not
+ * look at the payload's namespaces, and behind it a short command may be gone. What is compared cannot be taken back by
+ * exec.
  */
 #include "capsule-core.h"
 
 /* In the kernel's order, which is that of the facts; the capability sets are in hexadecimal. */
-static const char *const lines[] = {
-	"\nCapInh:\t", "\nCapPrm:\t", "\nCapEff:\t", "\nCapBnd:\t", "\nCapAmb:\t", "\nNoNewPrivs:\t", "\nSeccomp:\t", "\nSeccomp_filters:\t",
-};
+static const char *const lines[] = { "\nCapInh:\t", "\nCapPrm:\t", "\nCapEff:\t", "\nCapBnd:\t", "\nCapAmb:\t",
+	"\nNoNewPrivs:\t", "\nSeccomp:\t", "\nSeccomp_filters:\t" };
 static const char *const namespaces[] = { "ns/user", "ns/mnt", "ns/pid", "ns/net", "ns/ipc", "ns/uts", "ns/cgroup" };
 
 static struct attested caller; /* filled by the launcher, told to init, inherited by the payload */
@@ -115,11 +115,14 @@ ACT(attest)
 
 	if (read_status(ATTEST_FD, &room->attested) < 0)
 		return -1;
-	errno = own[NO_NEW_PRIVS] != 1 ? EACCES : own[SECCOMP_MODE] != 2 || own[SECCOMP_FILTERS] <= caller.fact[SECCOMP_FILTERS] ? EINVAL : 0;
+	errno = own[NO_NEW_PRIVS] != 1                                                     ? EACCES :
+	    own[SECCOMP_MODE] != 2 || own[SECCOMP_FILTERS] <= caller.fact[SECCOMP_FILTERS] ? EINVAL :
+											     0;
 	for (int i = 0; i < UID_MAP; i++)
 		if (i <= CAP_AMBIENT && own[i] != 0)
 			errno = EPERM;
-		else if (i >= NS_FIRST && (caller.fact[i] == 0 || (own[i] == caller.fact[i]) != (i == NS_NET && host_net)))
+		else if (i >= NS_FIRST
+		    && (caller.fact[i] == 0 || (own[i] == caller.fact[i]) != (i == NS_NET && host_net)))
 			errno = EEXIST;
 	if (own[UID_MAP + 2] != 1 || own[GID_MAP + 2] != 1)
 		errno = ERANGE;
@@ -127,8 +130,8 @@ ACT(attest)
 }
 
 /*
- * Init, in its groups and in the cgroup namespace of the caller, from where it is seen: how many hierarchies have it in the
- * group that was made for it, all of which have one name.
+ * Init, in its groups and in the cgroup namespace of the caller, from where it is seen: how many hierarchies have it in
+ * the group that was made for it, all of which have one name.
  */
 int attest_cgroups(struct room *room, const struct plan *plan)
 {

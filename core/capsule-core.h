@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * The header of the core: what its files owe each other, and the few kernel constants that C libraries lag behind on.
+ * The header of the core: what its files declare for each other.
  *
- * The core has no opinions. It holds no default, no message, no path search and no allocation: Python writes a plan, the
- * core checks the whole of it (plan.c), carries it out step by step and reports which step failed with which errno.
+ * The core has no opinions. It holds no default, no message, no path search and no allocation: Python writes a plan,
+ * the core checks the whole of it (plan.c), carries it out step by step and reports which step failed with which errno.
  * Read docs/order-of-operations.md first; it says why each thing happens where it does.
  */
 #ifndef CAPSULE_CORE_H
@@ -27,47 +27,12 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-/* ---- kernel interface: values from include/uapi/linux, stable by the kernel's promise ---- */
-
-#ifndef CLONE_NEWCGROUP
-#define CLONE_NEWCGROUP 0x02000000
-#endif
-#ifndef CLONE_PIDFD
-#define CLONE_PIDFD 0x00001000
-#endif
-#define CLONE3_INTO_CGROUP 0x200000000ULL
-
-struct clone3_args {
-	uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
-};
-
-struct open_how_v1 {
-	uint64_t flags, mode, resolve;
-};
-#define OPENAT2_NO_MAGICLINKS 0x02
-#define OPENAT2_NO_SYMLINKS 0x04
-#define OPENAT2_IN_ROOT 0x10
-
-struct mount_attr_v1 {
-	uint64_t attr_set, attr_clr, propagation, userns_fd;
-};
-#define MOUNT_RDONLY 0x01U
-#define MOUNT_NOSUID 0x02U
-#define MOUNT_NODEV 0x04U
-#define MOUNT_NOEXEC 0x08U
-#define MOUNT_IDMAP 0x00100000U
-#define TREE_CLONE 1U
-#define TREE_RECURSIVE 0x8000U
-#define EMPTY_PATH 0x1000
-#define MOVE_FROM_EMPTY 0x04U
-#define MOVE_TO_EMPTY 0x40U
-#define FSOPEN_CLOSE_ON_EXEC 1U
-#define FSCONFIG_STRING 1U
-#define FSCONFIG_CREATE 6U
+#include "kernel.h"
 
 /* ---- plan.c: the language of plans ---- */
 
-enum half { ROOM, PAYLOAD, PREAMBLE }; /* PREAMBLE: the first steps of ROOM, sent early, so that namespaces are made while Python plans */
+/* PREAMBLE: the first steps of ROOM, sent early: namespaces are made while Python plans. */
+enum half { ROOM, PAYLOAD, PREAMBLE };
 #define PREAMBLE_RANK 6
 
 #define MAX_FIELDS 5
@@ -89,12 +54,13 @@ struct step {
 struct verb {
 	const char *name;
 	enum half half;
-	unsigned char rank;    /* steps of a plan never go back in rank */
-	unsigned char least;   /* the floor: how many a plan must have */
-	bool many;             /* may stand more than once */
-	const char *phase;     /* for readers of --verbs */
-	const char *kinds;     /* one letter a field, see plan.c */
-	int (*act)(struct room *, const struct step *); /* 0, or -1 with errno; NULL: read where it is needed */
+	unsigned char rank;  /* steps of a plan never go back in rank */
+	unsigned char least; /* the floor: how many a plan must have */
+	bool many;           /* may stand more than once */
+	const char *phase;   /* for readers of --verbs */
+	const char *kinds;   /* one letter a field, see plan.c */
+	/* 0, or -1 with errno; NULL: read where it is needed */
+	int (*act)(struct room *, const struct step *);
 };
 
 struct plan {
@@ -176,7 +142,8 @@ uint64_t now_ns(void);
 
 /* ---- procfs.c ---- */
 
-enum { STAT_PARENT = 4, STAT_UTIME = 14, STAT_STIME, STAT_CUTIME, STAT_CSTIME, STAT_START = 22, STAT_EXIT = 52 }; /* as proc(5) numbers them */
+/* as proc(5) numbers them */
+enum { STAT_PARENT = 4, STAT_UTIME = 14, STAT_STIME, STAT_CUTIME, STAT_CSTIME, STAT_START = 22, STAT_EXIT = 52 };
 int read_proc(int dir, const char *pid, const char *name, char *text, size_t size);
 size_t read_of(uint32_t pid, const char *name, char *to, size_t size);
 int next_pid(struct names *names);
@@ -197,8 +164,19 @@ bool end_reader(struct reader *reader, int wait_ms);
 
 /* ---- attest.c: what the kernel says is in force ---- */
 
-/* Five capability sets, no_new_privs, the mode and number of filters, seven namespaces, both id maps (inside, outside, count), groups. */
-enum fact { CAP_AMBIENT = 4, NO_NEW_PRIVS, SECCOMP_MODE, SECCOMP_FILTERS, NS_FIRST, NS_NET = NS_FIRST + 3, UID_MAP = NS_FIRST + 7, GID_MAP = UID_MAP + 3, CGROUPS = GID_MAP + 3, FACTS };
+/* Capability sets, no_new_privs, mode and number of filters, namespaces, id maps (inside, outside, count), cgroups. */
+enum fact {
+	CAP_AMBIENT = 4,
+	NO_NEW_PRIVS,
+	SECCOMP_MODE,
+	SECCOMP_FILTERS,
+	NS_FIRST,
+	NS_NET = NS_FIRST + 3,
+	UID_MAP = NS_FIRST + 7,
+	GID_MAP = UID_MAP + 3,
+	CGROUPS = GID_MAP + 3,
+	FACTS
+};
 
 struct attested {
 	uint64_t fact[FACTS];
@@ -212,7 +190,7 @@ int attest_begin(struct room *room);
 int attest_room(int proc);
 void attest_record(const struct attested *payload);
 
-/* What the payload says on its status pipe: that it is confined, and then, if exec failed or something before, which step. */
+/* What the payload writes to its status pipe: that it is confined; then, if a step or exec failed, which one. */
 struct payload_word {
 	int has_failed, landlock_abi, step, error; /* confined: the second; failed: the last two */
 	struct attested attested;
@@ -220,7 +198,17 @@ struct payload_word {
 
 /* ---- the link between launcher and init: one binary, so a struct; both sides check length and kind ---- */
 
-enum link_kind { LINK_ROOM = 1, LINK_SOURCES, LINK_PAYLOAD, LINK_SIGNAL, LINK_END, LINK_READY, LINK_FAILED, LINK_STARTED, LINK_EXITED };
+enum link_kind {
+	LINK_ROOM = 1,
+	LINK_SOURCES,
+	LINK_PAYLOAD,
+	LINK_SIGNAL,
+	LINK_END,
+	LINK_READY,
+	LINK_FAILED,
+	LINK_STARTED,
+	LINK_EXITED
+};
 
 struct failure {
 	int32_t half, step, error;
@@ -229,11 +217,21 @@ struct failure {
 struct link_message {
 	uint32_t kind;
 	union {
-		struct { int32_t has_stdin, groups; } payload; /* with the descriptor of a stdin; how many of groups to enter */
-		struct { int32_t number; } signal;
+		/* with the descriptor of a stdin; how many of groups to enter */
+		struct {
+			int32_t has_stdin, groups;
+		} payload;
+		struct {
+			int32_t number;
+		} signal;
 		struct failure failed;
-		struct { int32_t landlock_abi, user_us, system_us, before_cgroups_us; } started; /* processor time of the set-up */
-		struct { int32_t wait_status, is_last; } exited;
+		/* processor time of the set-up */
+		struct {
+			int32_t landlock_abi, user_us, system_us, before_cgroups_us;
+		} started;
+		struct {
+			int32_t wait_status, is_last;
+		} exited;
 	};
 	struct attested attested; /* ROOM: the caller's; STARTED: the payload's */
 };
@@ -242,19 +240,20 @@ struct link_message {
 
 struct room {
 	struct plan plan;
-	int slot[MAX_SLOTS]; /* mount sources in the order of their steps */
+	int slot[MAX_SLOTS];       /* mount sources in the order of their steps */
 	bool slot_used[MAX_SLOTS]; /* init: attached, and no longer to be moved */
 	unsigned int nslots;
-	int root;            /* init: the building place, with the root to be at `new` */
-	int proc;            /* init: its own procfs, mounted nowhere */
-	int network;         /* init: where the network namespace comes from, or why from nowhere (an errno, negative), and who makes it */
+	int root; /* init: the building place, with the root to be at `new` */
+	int proc; /* init: its own procfs, mounted nowhere */
+	/* init: where the network namespace comes from, or why from nowhere (an errno, negative), and who makes it */
+	int network;
 	pid_t network_maker;
-	int link;            /* to the other side of the wall */
-	int status;          /* payload: where it says what failed */
-	int notified;        /* payload: where the listener of its filter goes */
-	bool must_ask;       /* payload: nothing runs without such a listener */
-	int landlock;        /* payload: the ruleset descriptor, or -1 */
-	int landlock_abi;    /* payload: what the kernel accepted, 0 for none */
+	int link;         /* to the other side of the wall */
+	int status;       /* payload: where it says what failed */
+	int notified;     /* payload: where the listener of its filter goes */
+	bool must_ask;    /* payload: nothing runs without such a listener */
+	int landlock;     /* payload: the ruleset descriptor, or -1 */
+	int landlock_abi; /* payload: what the kernel accepted, 0 for none */
 	uint64_t landlock_handled;
 	struct attested attested; /* payload, and then init: what the kernel said */
 	pid_t init;
@@ -265,15 +264,15 @@ struct room {
 
 /* Bytes on their way from one descriptor to another, `cap` at the most. */
 struct pump {
-	int from, to;            /* -1, -1: never started or ended */
-	bool copy;               /* splice refuses this pair: through the buffer */
-	bool socket;             /* `to` is a socket: send, so that it cannot block */
-	bool blocked;            /* `to` takes no more: wait for it, not for `from` */
-	bool truncate;           /* over the cap: throw away, rather than report */
+	int from, to;  /* -1, -1: never started or ended */
+	bool copy;     /* splice refuses this pair: through the buffer */
+	bool socket;   /* `to` is a socket: send, so that it cannot block */
+	bool blocked;  /* `to` takes no more: wait for it, not for `from` */
+	bool truncate; /* over the cap: throw away, rather than report */
 	bool over;
-	int error;               /* the errno that ended it, 0 for none */
+	int error; /* the errno that ended it, 0 for none */
 	uint64_t cap, kept, total;
-	size_t have, done;       /* filled and drained part of the buffer */
+	size_t have, done; /* filled and drained part of the buffer */
 	char buffer[1U << 16];
 };
 
@@ -307,17 +306,19 @@ struct bytes {
 	size_t length;
 };
 struct record {
-	int fd; /* -1: nobody wants to know */
+	int fd;                   /* -1: nobody wants to know */
 	uint64_t cap, kept, lost; /* bytes, bytes, lines */
 };
 extern struct record record;
 void start_record(const struct plan *plan);
 void record_lines(const char *lines, size_t length);
-void record_line(const char *name, const uint64_t *numbers, unsigned int count, const struct bytes *texts, unsigned int ntexts);
+void record_line(
+    const char *name, const uint64_t *numbers, unsigned int count, const struct bytes *texts, unsigned int ntexts);
 
 /* ---- seccomp_notify.c: refused calls are asked about, see there ---- */
 
-#define LISTENER_FD 5 /* payload: where it sends the listener; the one descriptor that the filter lets sendmsg work on */
+/* payload: where it sends the listener; the one descriptor that the filter lets sendmsg work on */
+#define LISTENER_FD 5
 #define END_OF_RUN 0xffffU /* in the place of an errno */
 struct notify {
 	int socket, listener; /* -1, -1: not yet, or no longer */
@@ -349,22 +350,25 @@ int first_lifted(void);
 
 /* ---- who takes over where ---- */
 
-int print(int fd, const char *text);                            /* main.c */
-int hand_over(int argc, char **argv, char **envp);              /* command.c */
-bool is_command(const char *called);                            /* command.c */
-int launch(void);                                               /* launcher.c */
-void init_main(struct room *room) __attribute__((noreturn));    /* init.c */
+int print(int fd, const char *text);                         /* main.c */
+int hand_over(int argc, char **argv, char **envp);           /* command.c */
+bool is_command(const char *called);                         /* command.c */
+int launch(void);                                            /* launcher.c */
+void init_main(struct room *room) __attribute__((noreturn)); /* init.c */
 void payload_main(struct room *room, const struct plan *plan, const int stdio[3], int status, int notified)
-	__attribute__((noreturn));             /* payload.c */
-int drop_capabilities(uint64_t keep);         /* payload.c */
-void start_network(struct room *room);        /* network.c */
+    __attribute__((noreturn));         /* payload.c */
+int drop_capabilities(uint64_t keep);  /* payload.c */
+void start_network(struct room *room); /* network.c */
 
 /* The acts, in the order of the verb table. ACT(umask) is the head of act_umask(), in its definition, too. */
-#define ACT(verb) int act_##verb(struct room *room __attribute__((unused)), const struct step *step __attribute__((unused)))
+#define ACT(verb)                                                                                                      \
+	int act_##verb(struct room *room __attribute__((unused)), const struct step *step __attribute__((unused)))
+/* clang-format off */
 ACT(guard); ACT(source); ACT(idmap); ACT(root); ACT(dir); ACT(file); ACT(copy); ACT(fill); ACT(symlink);
 ACT(whiteout); ACT(bind); ACT(inner_bind); ACT(overlay); ACT(overlay_ro); ACT(proc); ACT(devpts); ACT(readonly);
-ACT(pivot); ACT(hostname); ACT(sysctl); ACT(network); ACT(id); ACT(umask); ACT(nice); ACT(rlimit); ACT(cwd); ACT(new_keyring);
-ACT(no_new_privs); ACT(no_capabilities); ACT(landlock); ACT(landlock_required); ACT(landlock_allow);
+ACT(pivot); ACT(hostname); ACT(sysctl); ACT(network); ACT(id); ACT(umask); ACT(nice); ACT(rlimit); ACT(cwd);
+ACT(new_keyring); ACT(no_new_privs); ACT(no_capabilities); ACT(landlock); ACT(landlock_required); ACT(landlock_allow);
 ACT(listener_required); ACT(filter); ACT(attest);
+/* clang-format on */
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Control groups, as far as the launcher needs them. Python has made them and written every limit; here init enters them,
- * the kernel's counters are read when everything inside is dead, and they are removed, also when Python is dead.
+ * Control groups, as far as the launcher needs them. Python has made them and written every limit; here init enters
+ * them, the kernel's counters are read when everything inside is dead, and they are removed, also when Python is dead.
  *
  * A group is the descriptor of its parent and its name: that is enough to enter, to read and to remove it, and to reach
  * nothing else.
@@ -31,8 +31,8 @@ int open_cgroup(const struct plan *plan, const struct step *step)
 }
 
 /*
- * The `tasks` files of cgroups of version 1, which no process can be cloned into: opened here, as the caller, for init to write to.
- * Returns how many, or -1, and then `step` is the one that failed.
+ * The `tasks` files of cgroups of version 1, which no process can be cloned into: opened here, as the caller, for init
+ * to write to. Returns how many, or -1, and then `step` is the one that failed.
  */
 int open_cgroup_tasks(const struct plan *plan, int cgroup_tasks[static MAX_CGROUPS], struct step *step)
 {
@@ -55,8 +55,8 @@ int open_cgroup_tasks(const struct plan *plan, int cgroup_tasks[static MAX_CGROU
 
 /*
  * Init, as its last act before the first payload. The kernel moves a thread that moves itself (0, to `tasks`) in
- * microseconds; moving another process, or a whole one, makes it wait for every processor to pass through a quiet moment,
- * 10 ms and more. Whether it may is judged by who opened the file.
+ * microseconds; moving another process, or a whole one, makes it wait for every processor to pass through a quiet
+ * moment, 10 ms and more. Whether it may is judged by who opened the file.
  */
 int enter_cgroups(const int *cgroup_tasks, unsigned int count)
 {
@@ -66,7 +66,7 @@ int enter_cgroups(const int *cgroup_tasks, unsigned int count)
 	return 0;
 }
 
-/* Beside the signal to init: all members at once, on kernels that can (5.14). Elsewhere init takes everything with it. */
+/* Kill all members at once where the kernel can (5.14). Elsewhere they end with init. */
 void kill_cgroups(const struct plan *plan)
 {
 	char path[2 * NAME_MAX + 2];
@@ -137,7 +137,8 @@ void record_cgroups(const struct plan *plan)
 		struct bytes texts[2];
 		ssize_t got = read_counter(plan, &step, text);
 
-		if (got < 0) { /* this kernel does not have it: it is absent from the record, and nothing stands in for it */
+		/* this kernel does not have it: it is absent from the record, and nothing stands in for it */
+		if (got < 0) {
 			record.lost += errno != ENOENT;
 			continue;
 		}
@@ -147,7 +148,7 @@ void record_cgroups(const struct plan *plan)
 	}
 }
 
-/* Called when every member is dead and reaped. What cannot be removed is left to Python, or to the sweep of the next start. */
+/* Called when every member is dead and reaped. What cannot be removed is left to Python, now or at its next start. */
 bool remove_cgroups(const struct plan *plan)
 {
 	static const char *const verb[] = { "cgroup", "cgroup-enter" };
@@ -158,7 +159,8 @@ bool remove_cgroups(const struct plan *plan)
 		for (struct cursor at = plan_start(plan); plan_next_of(&at, verb[v], &step);) {
 			int tries = REMOVE_TRIES, failed;
 
-			while ((failed = unlinkat(parent_of(plan, &step), step.field[1], AT_REMOVEDIR)) < 0 && errno == EBUSY && tries-- > 0)
+			while ((failed = unlinkat(parent_of(plan, &step), step.field[1], AT_REMOVEDIR)) < 0
+			    && errno == EBUSY && tries-- > 0)
 				(void)poll(NULL, 0, 1);
 			gone = gone && (failed == 0 || errno == ENOENT);
 		}

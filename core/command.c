@@ -8,7 +8,8 @@
 
 #define OPTION_BYTES 64
 #define LARGEST_MODULE (1U << 24)
-#define LEAST_FILES 8 /* with fewer open files Python does not start; with a few more it says itself what a run needs */
+/* With fewer open files Python does not start; with a few more it says itself what a run needs. */
+#define LEAST_FILES 8
 
 static bool exists(const char *directory, const char *middle, const char *end, char *path)
 {
@@ -21,7 +22,8 @@ static bool exists(const char *directory, const char *middle, const char *end, c
 /* The package beside us: PREFIX/lib/python3.N/site-packages (Debian's pip: dist-packages). `version` gets python3.N. */
 static bool find_package(const char *prefix, char *version, char *script)
 {
-	static const char *const places[] = { "/site-packages/capsule_run/_bundle.py", "/dist-packages/capsule_run/_bundle.py" };
+	static const char *const places[] = { "/site-packages/capsule_run/_bundle.py",
+		"/dist-packages/capsule_run/_bundle.py" };
 
 	for (uint64_t minor = 11; minor < 40; minor++) {
 		struct text name = { version, 32, 0 };
@@ -50,11 +52,13 @@ static bool asks_for_a_run(const char *first)
 
 /*
  * The core beside the package, on another processor while Python starts; it waits for its plan. `option` becomes what
- * tells Python so: the number of its control socket, and its process id. Without it Python starts a core, as the SDK does.
+ * tells Python so: the number of its control socket, and its process id. Without it Python starts a core, as the SDK
+ * does.
  */
 static void start_core(const char *script, char *option)
 {
-	static char core[PATH_MAX], name[] = "capsule-core", *const args[] = { name, NULL }, *const nothing[] = { NULL };
+	static char core[PATH_MAX],
+	    name[] = "capsule-core", *const args[] = { name, NULL }, *const nothing[] = { NULL };
 	int pair[2];
 	struct text path = TEXT_IN(core), text = { option, OPTION_BYTES, 0 };
 	pid_t pid;
@@ -64,7 +68,7 @@ static void start_core(const char *script, char *option)
 	put(&path, "_core");
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return;
-	/* a closed standard stream's number is not ours; a descriptor of both sides' would keep a dead Python's sandbox alive */
+	/* numbers of closed standard streams are not ours; a descriptor of both sides would outlive a dead Python */
 	pid = pair[0] < 3 || pair[1] < 3 ? -1 : clone_process(0, NULL, -1);
 	if (pid == 0) {
 		int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -85,23 +89,26 @@ static void start_core(const char *script, char *option)
 }
 
 /*
- * What Python does first: the package's beginning, in its compiled form. A script it would search for an archive, and compile
- * at each start. __main__.py does the same for whoever starts it by hand.
+ * What Python does first: the package's beginning, in its compiled form. A script it would search for an archive, and
+ * compile at each start. __main__.py does the same for whoever starts it by hand.
  */
-static char begin[] = "import sys\n"
-		      "from _frozen_importlib_external import SourceFileLoader\n"
-		      "bundle = sys.modules['capsule_run._bundle'] = type(sys)('capsule_run._bundle')\n"
-		      "bundle.__file__ = sys.argv.pop(1)\n"
-		      "exec(SourceFileLoader(bundle.__name__, bundle.__file__).get_code(bundle.__name__), bundle.__dict__)\n"
-		      "bundle.begin()\n";
+static char begin[] =
+    "import sys\n"
+    "from _frozen_importlib_external import SourceFileLoader\n"
+    "bundle = sys.modules['capsule_run._bundle'] = type(sys)('capsule_run._bundle')\n"
+    "bundle.__file__ = sys.argv.pop(1)\n"
+    "exec(SourceFileLoader(bundle.__name__, bundle.__file__).get_code(bundle.__name__), bundle.__dict__)\n"
+    "bundle.begin()\n";
 
 /*
- * What would let the environment load code into our interpreter, or change what its C library does: a part of LD_LIBRARY_PATH
- * that is empty names the current directory, which is the one that is not trusted. PYTHON* is ignored by -I. The order stays.
+ * What would let the environment load code into our interpreter, or change what its C library does: a part of
+ * LD_LIBRARY_PATH that is empty names the current directory, which is the one that is not trusted. PYTHON* is ignored
+ * by -I. The order stays.
  */
 static void drop_loader_variables(char **envp)
 {
-	static const char *const dropped[] = { "LD_", "GLIBC_TUNABLES=", "GCONV_PATH=", "LOCPATH=", "NLSPATH=", "MALLOC_", "OPENSSL_" };
+	static const char *const dropped[] = { "LD_",
+		"GLIBC_TUNABLES=", "GCONV_PATH=", "LOCPATH=", "NLSPATH=", "MALLOC_", "OPENSSL_" };
 	char **kept = envp;
 
 	for (; *envp != NULL; envp++) {
@@ -123,7 +130,8 @@ static void drop_loader_variables(char **envp)
 int hand_over(int argc, char **argv, char **envp)
 {
 	static char self[PATH_MAX], prefix[PATH_MAX], script[PATH_MAX], python[PATH_MAX];
-	static char isolated[] = "-I", no_site[] = "-S", code[] = "-c", module[] = "-m", package[] = "capsule_run", implementation[] = "-X";
+	static char isolated[] = "-I", no_site[] = "-S", code[] = "-c", module[] = "-m", package[] = "capsule_run",
+		    implementation[] = "-X";
 	/* words and paths are bytes, whatever the locale; and code without columns is smaller */
 	static char no_bytecode[] = "-B", utf8[] = "utf8", lines[] = "no_debug_ranges";
 	static const char *const elsewhere[] = { "/usr/local/bin/", "/usr/bin/" };
@@ -131,15 +139,19 @@ int hand_over(int argc, char **argv, char **envp)
 	struct stat input;
 	char version[32] = "", core[OPTION_BYTES] = "";
 	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	char **args = mmap(NULL, ((size_t)argc + 13) * sizeof(*args), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char **args = mmap(
+	    NULL, ((size_t)argc + 13) * sizeof(*args), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct rlimit files;
 	bool found;
 	int at = 0;
 
-	if (fstat(0, &input) == 0 && S_ISDIR(input.st_mode)) /* Python would not even start, and say so in words of its own */
+	if (fstat(0, &input) == 0 && S_ISDIR(input.st_mode)) /* Python would not even start */
 		return print(2, "capsule-run: standard input is a directory\n"), 2;
 	if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur < LEAST_FILES)
-		return print(2, "capsule-run: E6003: this process may have too few files open: raise its limit to 64 or more (`ulimit -n`)\n"), 125;
+		return print(2,
+			   "capsule-run: E6003: this process may have too few files open: raise its limit to 64 or "
+			   "more (`ulimit -n`)\n"),
+		       125;
 	if (length <= 0 || args == MAP_FAILED)
 		return print(2, "capsule-run: cannot find its own file: is /proc mounted?\n"), 125;
 	drop_loader_variables(envp);
@@ -177,8 +189,8 @@ int hand_over(int argc, char **argv, char **envp)
 }
 
 /*
- * Whether this file is the command. Its own name decides, as a symbolic link, `exec -a` and execve(2) can give any other, or
- * none; the name that it is called by is enough, for a link to the core.
+ * Whether this file is the command. Its own name decides, as a symbolic link, `exec -a` and execve(2) can give any
+ * other, or none; the name that it is called by is enough, for a link to the core.
  */
 bool is_command(const char *called)
 {

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT
  *
- * The processor time watch, a part of the watcher (watcher.c): what all that runs inside has used, against a limit and for the result. A
- * control group's own count is exact. Without one it is the sum over /proc of all processes, each with the children that
- * it has waited for; and what no sum has any more, the time of children that nobody waits for (SIGCHLD ignored, or
- * SA_NOCLDWAIT), is kept here from the last look at them. (docs/decisions/cpu-watch.md)
+ * The processor time watch, a part of the watcher (watcher.c): what all that runs inside has used, against a limit and
+ * for the result. A control group's own count is exact. Without one it is the sum over /proc of all processes, each
+ * with the children that it has waited for; and what no sum has any more, the time of children that nobody waits for
+ * (SIGCHLD ignored, or SA_NOCLDWAIT), is kept here from the last look at them. (docs/decisions/cpu-watch.md)
  */
 #include "watcher.h"
 
-#define TICK_US 10000ULL          /* procfs counts processor time in ticks of USER_HZ, 100 on every architecture of ours */
+/* procfs counts processor time in ticks of USER_HZ, 100 on every architecture of ours */
+#define TICK_US 10000ULL
 #define ROUNDING_US (2 * TICK_US) /* user and system time are each rounded down to a tick */
 #define SHORTEST_PAUSE_US 5000ULL
-#define LONGEST_PAUSE_US 10000ULL    /* with a limit: what is forgotten of a child is its time since the last look */
+#define LONGEST_PAUSE_US 10000ULL /* with a limit: what is forgotten of a child is its time since the last look */
 #define SAMPLE_ONLY_PAUSE_US 50000ULL
 #define SAMPLE_ONLY_MS (1ULL << 53)
 #define SECOND_SAMPLE_US 5000ULL
@@ -29,7 +30,8 @@ static struct tracked {
 	unsigned int look;
 } tracked[TRACKED];
 static unsigned int ntracked, look;
-static uint64_t orphans_debt; /* as `debt`: of those whose parent is gone too, and that any ancestor may have waited for */
+/* as `debt`: of those whose parent is gone too, and that any ancestor may have waited for */
+static uint64_t orphans_debt;
 
 static struct tracked *find(uint64_t pid)
 {
@@ -57,7 +59,8 @@ static uint64_t sample_process_cpu(int dir, const char *pid)
 	start = stat_number(text, STAT_START);
 	if (strcmp(pid, "1") == 0)
 		own = 0; /* what init itself needs is not the command's */
-	else if (read_proc(dir, pid, "/schedstat", precise, sizeof(precise)) == 0) { /* of its first thread, in nanoseconds */
+	else if (read_proc(dir, pid, "/schedstat", precise, sizeof(precise)) == 0) {
+		/* of its first thread, in nanoseconds */
 		precise[strspn(precise, "0123456789")] = '\0';
 		own = number(precise) / 1000 > own ? number(precise) / 1000 : own;
 	}
@@ -76,7 +79,7 @@ static uint64_t sample_process_cpu(int dir, const char *pid)
 	return 0;
 }
 
-/* What is owed, less what arrived; a debt is kept until the look after the next, beyond that only what rounding hides. */
+/* What is owed, less what arrived. A debt is kept for two samples, and after that only as much as rounding hides. */
 static uint64_t unpaid(uint64_t due, uint64_t debt, uint64_t gained, uint64_t *surplus)
 {
 	uint64_t rest = due + debt > gained ? due + debt - gained : 0;
@@ -90,9 +93,9 @@ static uint64_t unpaid(uint64_t due, uint64_t debt, uint64_t gained, uint64_t *s
 }
 
 /*
- * Who is gone since the last look has been waited for, by its parent or, where that is gone too, by another ancestor: then
- * its time arrives there, in this look or, where the parent was read before it waited, in the next. What does not arrive
- * was used, and is in nobody's account.
+ * Who is gone since the last look has been waited for, by its parent or, where that is gone too, by another ancestor:
+ * then its time arrives there, in this look or, where the parent was read before it waited, in the next. What does not
+ * arrive was used, and is in nobody's account.
  */
 static void settle(void)
 {
@@ -110,7 +113,8 @@ static void settle(void)
 	for (unsigned int i = 0; i < ntracked; i++)
 		if (tracked[i].look == look) {
 			tracked[kept] = tracked[i];
-			tracked[kept].debt = unpaid(tracked[kept].due, tracked[kept].debt, tracked[kept].gained, &surplus);
+			tracked[kept].debt = unpaid(
+			    tracked[kept].due, tracked[kept].debt, tracked[kept].gained, &surplus);
 			kept++;
 		}
 	ntracked = kept;
@@ -146,7 +150,7 @@ bool cpu_records_only(void)
 	return cpu.limit_us == SAMPLE_ONLY_MS * 1000;
 }
 
-/* The next look is when the rest could be used up at the earliest, with every processor at work for it; without a group sooner. */
+/* Sample again when the rest could be used up at the earliest, by all processors; without a cgroup sooner. */
 static uint64_t next_us(uint64_t spent_us, bool counted)
 {
 	uint64_t used = sampled->cpu_used_us, us = used < cpu.limit_us ? (cpu.limit_us - used) / cpu.processors : 0;
@@ -167,8 +171,8 @@ void sample_cpu(void)
 }
 
 /*
- * Over the limit is believed when the next sample is, too; in between the launcher begins the post-mortem. Returns how long
- * until the next one.
+ * Over the limit is believed when the next sample is, too; in between the launcher begins the post-mortem. Returns how
+ * long until the next one.
  */
 uint64_t watch_cpu(void)
 {
@@ -203,9 +207,11 @@ int prepare_cpu_watch(const struct plan *plan)
 	return cpu.processors == 0 ? -1 : 0;
 }
 
-/* At the end: all that samples have seen, what of it is in no account of the kernel, and whether they did not see every process. */
+/* What samples have seen, how much of it the kernel has in no account, and whether they missed processes. */
 void record_cpu(void)
 {
 	if (sampled->cpu_sampled)
-		record_line("cpu-seen", (const uint64_t[]){ sampled->cpu_used_us, sampled->cpu_lost_us, sampled->cpu_untracked }, 3, NULL, 0);
+		record_line("cpu-seen",
+		    (const uint64_t[]){ sampled->cpu_used_us, sampled->cpu_lost_us, sampled->cpu_untracked }, 3, NULL,
+		    0);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The ledger: a process is followed from the program that it executes to its end, whoever ends it (docs/decisions/ledger.md).
- * Nothing is judged here, and what is read are the kernel's words on a process, from outside the wall.
+ * The ledger: a process is followed from the program that it executes to its end, whoever ends it
+ * (docs/decisions/ledger.md). Nothing is judged here, and what is read are the kernel's words on a process, from
+ * outside the wall.
  */
 #include "capsule-core.h"
 #include <poll.h>
@@ -13,7 +14,8 @@
 #define FOLLOWED 512
 #define READ_MS 20
 #define MOST_TRIES 10 /* of a look at a program that is not there yet */
-#define KEPT_FREE 24 /* descriptors that no process inside can make us use up: what all the rest of the launcher needs at a time */
+/* descriptors that no process inside can make us use up: what all the rest of the launcher needs at a time */
+#define KEPT_FREE 24
 #define LOOKS 2 /* at a program that goes on, after the one at its beginning */
 #define FIRST_SAMPLE_NS 5000000U
 #define SECOND_SAMPLE_NS 100000000U
@@ -37,14 +39,14 @@ static struct {
 	pid_t pid;
 	int pidfd;
 	uint64_t started; /* in ticks: with the number it is one process and no other */
-	uint64_t words; /* what it was called before it executed the program */
+	uint64_t words;   /* what it was called before it executed the program */
 	unsigned int looks, tries;
 	uint64_t look_ns; /* when the next look is due, of LOOKS */
 } followed[FOLLOWED];
 static unsigned int nfollowed, told;
 int exec_ends = -1;
 
-/* A flood is easily had. Half of the record is for what else there is to tell, the ends of those that were told included. */
+/* Exec events are easily made. Half of the record is kept for all other lines, the ends of processes included. */
 static bool is_full(void)
 {
 	return told >= MAX_PROCESS_LINES || record.kept > record.cap / 2;
@@ -57,7 +59,8 @@ static void find_name(struct said *said)
 
 	if (name == NULL || behind == NULL)
 		said->pid = 0;
-	said->name_and_words[0] = said->pid > 0 ? (struct bytes){ name + 1, (size_t)(behind - name - 1) } : (struct bytes){ "", 0 };
+	said->name_and_words[0] = said->pid > 0 ? (struct bytes){ name + 1, (size_t)(behind - name - 1) } :
+						  (struct bytes){ "", 0 };
 	said->name_and_words[1] = (struct bytes){ said->words, said->nwords };
 }
 
@@ -106,7 +109,7 @@ static bool start_process_reader(void)
 	return reader.pid > 0;
 }
 
-/* Whether the reader has something to say in READ_MS, or in twice that where it has not got a processor in the first. */
+/* Whether the reader answers within READ_MS, or within twice that if it got no processor in the first. */
 static bool has_answer(void)
 {
 	struct pollfd answer = { .fd = to_reader, .events = POLLIN };
@@ -120,12 +123,13 @@ static bool has_answer(void)
 }
 
 /*
- * Have a process read. Who can make that wait loses the words, and the reader is replaced; the launcher waits for at most
- * 2 READ_MS in any case, once a round of its loop. False where it was so.
+ * Have a process read. Who can make that wait loses the words, and the reader is replaced; the launcher waits for at
+ * most 2 READ_MS in any case, once a round of its loop. False where it was so.
  */
 static bool read_process(uint32_t tid, struct said *said)
 {
-	bool answered = (to_reader >= 0 || start_process_reader()) && send(to_reader, &tid, sizeof(tid), MSG_NOSIGNAL) == sizeof(tid);
+	bool answered = (to_reader >= 0 || start_process_reader())
+	    && send(to_reader, &tid, sizeof(tid), MSG_NOSIGNAL) == sizeof(tid);
 
 	said->pid = 0;
 	said->nwords = 0;
@@ -167,10 +171,10 @@ static uint64_t number_inside(const struct said *said)
 
 static void tell(enum moment moment, const struct said *said, uint64_t code)
 {
-	const uint64_t line[] = {
-		moment, now_ns(), (uint64_t)said->pid, number_inside(said), stat_number(said->stat, STAT_PARENT), stat_number(said->stat, STAT_START),
-		stat_number(said->stat, STAT_UTIME), stat_number(said->stat, STAT_STIME), status_number(said->status, "\nVmHWM:"), code,
-	};
+	const uint64_t line[] = { moment, now_ns(), (uint64_t)said->pid, number_inside(said),
+		stat_number(said->stat, STAT_PARENT), stat_number(said->stat, STAT_START),
+		stat_number(said->stat, STAT_UTIME), stat_number(said->stat, STAT_STIME),
+		status_number(said->status, "\nVmHWM:"), code };
 
 	told += moment != LIVES; /* of those there are LOOKS at the most behind each beginning */
 	record_line("process", line, 10, said->name_and_words, 2);
@@ -193,7 +197,7 @@ static bool has_ended(int pidfd)
 
 static void unfollow(unsigned int i)
 {
-	/* closing is not enough: a post-mortem under way has a copy, and what has ended would be told again and again */
+	/* closing is not enough: a post-mortem under way has a copy, and its end would be reported again and again */
 	(void)epoll_ctl(exec_ends, EPOLL_CTL_DEL, followed[i].pidfd, NULL);
 	close_cleanup(&followed[i].pidfd);
 	followed[i] = followed[--nfollowed];
@@ -212,18 +216,21 @@ static void record_end(unsigned int i)
 	said.pid = 0;
 	said.nwords = 0;
 	said.stat[0] = '\0';
-	/* nobody has waited for it: the number is its own, and a dead process has no memory that reading could wait for */
+	/* nobody has waited for it: the number is its own, and a dead process has no memory that reading waits for */
 	if (syscall(SYS_pidfd_send_signal, followed[i].pidfd, 0, NULL, 0) == 0) {
 		said.pid = followed[i].pid;
 		said.stat[read_of((uint32_t)said.pid, "/stat", said.stat, TOLD_BYTES)] = '\0';
 	}
 	find_name(&said);
-	zombie = said.pid > 0 && strncmp(strrchr(said.stat, ')'), ") Z", 3) == 0 && stat_number(said.stat, STAT_START) == followed[i].started;
+	zombie = said.pid > 0 && strncmp(strrchr(said.stat, ')'), ") Z", 3) == 0
+	    && stat_number(said.stat, STAT_START) == followed[i].started;
 	known = syscall(SYS_ioctl, followed[i].pidfd, GET_INFO, &info) == 0 && (info.mask & INFO_EXIT) != 0;
 	if (zombie && !known)
 		info.wait_status = (int32_t)stat_number(said.stat, STAT_EXIT);
-	record_line("process-ended", (const uint64_t[]){ now_ns(), (uint64_t)followed[i].pid, known || zombie, (uint64_t)info.wait_status, zombie,
-		    stat_number(said.stat, STAT_UTIME), stat_number(said.stat, STAT_STIME) }, 7, said.name_and_words, 1);
+	record_line("process-ended",
+	    (const uint64_t[]){ now_ns(), (uint64_t)followed[i].pid, known || zombie, (uint64_t)info.wait_status,
+		zombie, stat_number(said.stat, STAT_UTIME), stat_number(said.stat, STAT_STIME) },
+	    7, said.name_and_words, 1);
 	unfollow(i);
 }
 
@@ -251,7 +258,7 @@ static bool leaves_enough(int fd)
 	return fd >= 0 && (rlim_t)fd + KEPT_FREE < files.rlim_cur;
 }
 
-/* At place `i`: it is there already, or is put there. Of whom there is no room for, or no pidfd, the end is lost, and counted so. */
+/* Follow a process at place `i`. If there is no room or no pidfd for it, its end is counted as a lost line. */
 static void follow(unsigned int i, const struct said *said, int *pidfd)
 {
 	struct epoll_event ended = { .events = EPOLLIN, .data.fd = *pidfd };
@@ -259,7 +266,8 @@ static void follow(unsigned int i, const struct said *said, int *pidfd)
 	if (exec_ends < 0)
 		exec_ends = epoll_create1(EPOLL_CLOEXEC);
 	if (i == nfollowed) {
-		if (nfollowed == FOLLOWED || !leaves_enough(*pidfd) || epoll_ctl(exec_ends, EPOLL_CTL_ADD, *pidfd, &ended) < 0) {
+		if (nfollowed == FOLLOWED || !leaves_enough(*pidfd)
+		    || epoll_ctl(exec_ends, EPOLL_CTL_ADD, *pidfd, &ended) < 0) {
 			record.lost++;
 			return;
 		}
@@ -301,8 +309,8 @@ void record_ends(void)
 }
 
 /*
- * A process that is about to execute a program, or to end: it stands still, so what procfs says is of this moment. The two
- * calls are allowed whatever their arguments. Who looks for its program in one place after another is told once.
+ * A process that is about to execute a program, or to end: it stands still, so what procfs says is of this moment. The
+ * two calls are allowed whatever their arguments. Who looks for its program in one place after another is told once.
  */
 void record_exec_event(uint32_t tid, bool ends, uint64_t code, uint64_t id)
 {
@@ -326,8 +334,8 @@ void record_exec_event(uint32_t tid, bool ends, uint64_t code, uint64_t id)
 }
 
 /*
- * A little after it executed a program, and once more where that may have taken long: what it is now, should it not end by
- * itself. NS from now until the next such look is due, or -1; those that are due are taken.
+ * A little after it executed a program, and once more where that may have taken long: what it is now, should it not end
+ * by itself. NS from now until the next such look is due, or -1; those that are due are taken.
  */
 int64_t sample_followed(void)
 {
@@ -341,13 +349,15 @@ int64_t sample_followed(void)
 			followed[i].look_ns = now + SECOND_SAMPLE_NS;
 			answered = read_process((uint32_t)followed[i].pid, &said);
 			if ((!answered || words_of(&said) == followed[i].words) && ++followed[i].tries < MOST_TRIES) {
-				followed[i].looks--; /* it has not executed the program yet, or cannot be read: a little later */
+				/* it has not executed the program yet, or cannot be read: a little later */
+				followed[i].looks--;
 				followed[i].look_ns = now + FIRST_SAMPLE_NS;
 			}
 			if (!answered)
 				return 0; /* the others in the next round */
 			/* no words at all: its first thread has ended, and another goes on */
-			if (!is_full() && said.pid > 0 && said.name_and_words[1].length > 0 && !has_ended(followed[i].pidfd))
+			if (!is_full() && said.pid > 0 && said.name_and_words[1].length > 0
+			    && !has_ended(followed[i].pidfd))
 				tell(LIVES, &said, 0);
 		}
 		if (followed[i].looks < LOOKS && followed[i].look_ns < next)

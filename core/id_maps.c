@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The id maps of the sandbox: of init's user namespace, and of sources that show files of the caller's as the sandbox's own. One
- * id each way, never a range.
+ * The id maps of the sandbox: of init's user namespace, and of sources that show files of the caller's as the sandbox's
+ * own. One id each way, never a range.
  */
 #include "launcher.h"
 #include <sys/socket.h>
@@ -31,9 +31,11 @@ int write_id_maps(struct room *room, struct step *step)
 		return -1;
 	if (write_map(room->init, "/gid_map", step->field[0], step->field[1]) < 0)
 		return -1;
-	if (!plan_find(&room->plan, "uid-map", step) || write_map(room->init, "/uid_map", step->field[0], step->field[1]) < 0)
+	if (!plan_find(&room->plan, "uid-map", step)
+	    || write_map(room->init, "/uid_map", step->field[0], step->field[1]) < 0)
 		return -1;
-	if (plan_find(&room->plan, "oom-score-adj", step) && proc_write(room->init, "/oom_score_adj", step->field[0]) < 0)
+	if (plan_find(&room->plan, "oom-score-adj", step)
+	    && proc_write(room->init, "/oom_score_adj", step->field[0]) < 0)
 		return -1;
 	return 0;
 }
@@ -46,7 +48,7 @@ static int open_userns(pid_t pid)
 	return open(path, O_RDONLY | O_CLOEXEC);
 }
 
-/* A user namespace in which this user and this group are the sandbox's: made by a child that waits for us to let go of it, or to die. */
+/* A user namespace that maps this user and group to the sandbox's. Its first process ends when we close the socket. */
 static int make_userns(const char *uid, const char *gid, const char *outside_uid, const char *outside_gid)
 {
 	int pair[2], userns = -1;
@@ -59,7 +61,8 @@ static int make_userns(const char *uid, const char *gid, const char *outside_uid
 		close_cleanup(&pair[0]);
 		_exit(read(pair[1], &userns, 1) != 0);
 	}
-	if (child > 0 && write_map(child, "/uid_map", uid, outside_uid) == 0 && write_map(child, "/gid_map", gid, outside_gid) == 0)
+	if (child > 0 && write_map(child, "/uid_map", uid, outside_uid) == 0
+	    && write_map(child, "/gid_map", gid, outside_gid) == 0)
 		userns = open_userns(child);
 	close_cleanup(&pair[1]);
 	close_cleanup(&pair[0]);
@@ -69,8 +72,8 @@ static int make_userns(const char *uid, const char *gid, const char *outside_uid
 }
 
 /*
- * idmap SLOT UID GID: what that user and group own of the source is the sandbox's own. The kernel takes a map in the form
- * of a user namespace that has it; for root's own files that is the room's.
+ * idmap SLOT UID GID: what that user and group own of the source is the sandbox's own. The kernel takes a map in the
+ * form of a user namespace that has it; for root's own files that is the room's.
  */
 ACT(idmap)
 {
@@ -80,6 +83,7 @@ ACT(idmap)
 
 	if (!plan_find(&room->plan, "uid-map", &uid) || !plan_find(&room->plan, "gid-map", &gid))
 		return -1;
-	userns = roots ? open_userns(room->init) : make_userns(step->field[1], step->field[2], uid.field[1], gid.field[1]);
+	userns = roots ? open_userns(room->init) :
+			 make_userns(step->field[1], step->field[2], uid.field[1], gid.field[1]);
 	return userns < 0 ? -1 : mount_idmap(room->slot[number(step->field[0])], userns);
 }

@@ -3,8 +3,8 @@
  * Init: the core inside, process 1. It has the new root built (rootfs.c), gives up what it no longer needs, and then
  * waits for payloads, reaps, forwards signals and reports.
  *
- * From the first line of init_main() nothing may give up quietly: report, then leave. The kernel ends every process of the
- * pid namespace with this one, so leaving is always safe.
+ * From the first line of init_main() nothing may give up quietly: report, then leave. The kernel ends every process of
+ * the pid namespace with this one, so leaving is always safe.
  */
 #include "capsule-core.h"
 #include <poll.h>
@@ -87,8 +87,8 @@ static void take_sources(struct room *room)
 }
 
 /*
- * Up to here this process has the caller's ids, so sources are opened as the caller. Behind it: the ids of the room, then
- * undumpable, then the death signal, in this order, since a change of ids resets the last two.
+ * Up to here this process has the caller's ids, so sources are opened as the caller. Behind it: the ids of the room,
+ * then undumpable, then the death signal, in this order, since a change of ids resets the last two.
  */
 static void become_root(struct room *room)
 {
@@ -153,8 +153,9 @@ static void keep_three_descriptors(struct room *room)
 }
 
 /*
- * Ready. The launcher gets our procfs and the tmpfs that all its files lie on, to watch memory by: the watch is outside, where
- * nothing inside can name, slow or starve it. Behind them the directories that Python asked for, to read when all is over.
+ * Ready. The launcher gets our procfs and the tmpfs that all its files lie on, to watch memory by: the watch is
+ * outside, where nothing inside can name, slow or starve it. Behind them the directories that Python asked for, to read
+ * when all is over.
  */
 static void announce(struct room *room)
 {
@@ -167,7 +168,8 @@ static void announce(struct room *room)
 	for (int i = 0; i < 2; i++) {
 		if (!plan_find(&room->plan, verb[i], &step))
 			continue;
-		fds[nfds] = i == 0 ? open(step.field[0], OFFER_FLAGS) : open_in_root(room->root, step.field[0], OFFER_FLAGS);
+		fds[nfds] = i == 0 ? open(step.field[0], OFFER_FLAGS) :
+				     open_in_root(room->root, step.field[0], OFFER_FLAGS);
 		if (fds[nfds++] < 0)
 			leave(room, ROOM, step.index);
 	}
@@ -189,8 +191,10 @@ static int spent_us(bool system)
 	if (getrusage(RUSAGE_SELF, &own) < 0 || getrusage(RUSAGE_CHILDREN, &made) < 0)
 		return 0; /* neither can fail: both are given a number that exists and memory of ours */
 	if (system)
-		return (int)((own.ru_stime.tv_sec + made.ru_stime.tv_sec) * 1000000 + own.ru_stime.tv_usec + made.ru_stime.tv_usec);
-	return (int)((own.ru_utime.tv_sec + made.ru_utime.tv_sec) * 1000000 + own.ru_utime.tv_usec + made.ru_utime.tv_usec);
+		return (int)((own.ru_stime.tv_sec + made.ru_stime.tv_sec) * 1000000 + own.ru_stime.tv_usec
+		    + made.ru_stime.tv_usec);
+	return (
+	    int)((own.ru_utime.tv_sec + made.ru_utime.tv_sec) * 1000000 + own.ru_utime.tv_usec + made.ru_utime.tv_usec);
 }
 
 /*
@@ -269,12 +273,13 @@ static void reap_all(struct room *room, pid_t payload)
 	if (pid < 0 && errno != ECHILD)
 		leave(room, PAYLOAD, NO_STEP);
 	if (ended)
-		send_to_launcher(room, &(struct link_message){ .kind = LINK_EXITED, .exited = { ended_with, pid < 0 } });
+		send_to_launcher(
+		    room, &(struct link_message){ .kind = LINK_EXITED, .exited = { ended_with, pid < 0 } });
 	if (ended && pid < 0)
 		_exit(0);
 }
 
-/* Nobody escapes: who forks while this kills is killed before the child exists. Reaped, everybody is in the accounts. */
+/* A process that forks meanwhile is killed before the child exists. Once reaped, all are in the accounts. */
 static void end_all(void)
 {
 	(void)kill(-1, SIGKILL); /* fails when there is nobody */
@@ -290,12 +295,14 @@ static void on_message(struct room *room, pid_t *payload)
 	unsigned int nfds;
 
 	receive(room, PAYLOAD, &message, fds, &nfds);
-	if (message.kind == LINK_PAYLOAD && nfds == 4U + (message.payload.has_stdin == 1) + (unsigned int)message.payload.groups && *payload == 0)
+	if (message.kind == LINK_PAYLOAD
+	    && nfds == 4U + (message.payload.has_stdin == 1) + (unsigned int)message.payload.groups && *payload == 0)
 		*payload = start_payload(room, message.payload.has_stdin == 1, fds, nfds);
 	else if (message.kind == LINK_END)
 		end_all();
 	else if (message.kind == LINK_SIGNAL && *payload > 0)
-		(void)kill(-*payload, message.signal.number); /* its process group; a command that is gone needs no signal */
+		/* its process group; a command that is gone needs no signal */
+		(void)kill(-*payload, message.signal.number);
 }
 
 void init_main(struct room *room)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * How a run is ended: the reasons, init asked and then killed, the groups that are cleared away, and a caller who is gone.
+ * How a run is ended: the reasons, init asked and then killed, the groups that are cleared away, and a caller who is
+ * gone.
  */
 #include "launcher.h"
 #include <sys/timerfd.h>
@@ -8,7 +9,8 @@
 
 int set_timer(uint64_t ms)
 {
-	struct itimerspec when = { .it_value = { .tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000 } };
+	struct itimerspec when = { .it_value = {
+				       .tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000 } };
 
 	return timerfd_settime(run.timer, 0, &when, NULL);
 }
@@ -16,14 +18,15 @@ int set_timer(uint64_t ms)
 /* Init may have left with its last words on the way: they are the cause, and our broken pipe only the consequence. */
 int send_to_init(const struct link_message *message, const int *fds, unsigned int nfds)
 {
-	if (send_message(run.room.link, message, sizeof(*message), fds, nfds) == 0 || errno == EPIPE || errno == ECONNRESET)
+	if (send_message(run.room.link, message, sizeof(*message), fds, nfds) == 0 || errno == EPIPE
+	    || errno == ECONNRESET)
 		return 0;
 	return -1;
 }
 
 /*
- * End everything inside. Init is asked to kill and reap, since what the kernel clears away behind a dead init is in nobody's
- * accounts; an init that does not manage in END_MS is killed, and a room without a command is killed at once.
+ * End everything inside. Init is asked to kill and reap, since what the kernel clears away behind a dead init is in
+ * nobody's accounts; an init that does not manage in END_MS is killed, and a room without a command is killed at once.
  */
 void end_room(bool now)
 {
@@ -31,10 +34,13 @@ void end_room(bool now)
 	bool asked = run.ending;
 
 	run.ending = true;
-	if (!now && (asked || (run.started && run.room.link >= 0 && set_timer(END_MS) == 0 && send_to_init(&end, NULL, 0) == 0)))
+	if (!now
+	    && (asked
+		|| (run.started && run.room.link >= 0 && set_timer(END_MS) == 0 && send_to_init(&end, NULL, 0) == 0)))
 		return;
 	/* ESRCH means that it is done; it is our child and not waited for, so that its number serves as well */
-	if (run.room.pidfd >= 0 && syscall(SYS_pidfd_send_signal, run.room.pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
+	if (run.room.pidfd >= 0 && syscall(SYS_pidfd_send_signal, run.room.pidfd, SIGKILL, NULL, 0) < 0
+	    && errno != ESRCH)
 		(void)kill(run.room.init, SIGKILL);
 	kill_cgroups(&run.room.plan);
 }

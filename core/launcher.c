@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The launcher: the core outside the sandbox, and its create phase. It reads the plan, opens what the caller may open, clones
- * init into its namespaces, and sends it the two halves. From then on it supervises (supervise.c).
+ * The launcher: the core outside the sandbox, and its create phase. It reads the plan, opens what the caller may open,
+ * clones init into its namespaces, and sends it the two halves. From then on it supervises (supervise.c).
  *
  * One thread, one poll loop.
  */
@@ -21,12 +21,14 @@ static int normalise(void)
 	const struct sched_param normal = { 0 };
 	struct rlimit files;
 	static const uint64_t plain[4]; /* the kernel's struct sigaction, all of it 0: SIG_DFL, no flags, empty mask */
-	long policy = syscall(SYS_sched_getscheduler, 0) & ~0x40000000L; /* musl's own says ENOSYS; without SCHED_RESET_ON_FORK */
+	/* musl's own says ENOSYS; without SCHED_RESET_ON_FORK */
+	long policy = syscall(SYS_sched_getscheduler, 0) & ~0x40000000L;
 	sigset_t all;
 
 	if (sigfillset(&all) < 0 || sigprocmask(SIG_SETMASK, &all, NULL) < 0)
 		return -1;
-	for (int sig = 1; sig <= 64; sig++) /* by syscall: libc keeps two of them for itself, and would leave them ignored */
+	/* by syscall: libc keeps two of them for itself, and would leave them ignored */
+	for (int sig = 1; sig <= 64; sig++)
 		if (sig != SIGKILL && sig != SIGSTOP && syscall(SYS_rt_sigaction, sig, plain, NULL, 8) < 0)
 			return -1;
 	umask(0);
@@ -36,7 +38,8 @@ static int normalise(void)
 	files.rlim_cur = files.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &files) < 0 || personality(0) < 0)
 		return -1;
-	if ((policy == SCHED_FIFO || policy == SCHED_RR) && syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, &normal) < 0)
+	if ((policy == SCHED_FIFO || policy == SCHED_RR)
+	    && syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, &normal) < 0)
 		return -1;
 	/* I/O priority: real-time (class 1) becomes the usual best-effort (class 2, level 4) */
 	if (syscall(SYS_ioprio_get, 1, 0) >> 13 == 1 && syscall(SYS_ioprio_set, 1, 0, 2 << 13 | 4) < 0)
@@ -76,11 +79,12 @@ static int make_clone(struct room *room, struct step *step)
 		*step = no_step;
 		return -1;
 	}
-	/* only the kind of step is named here: a refused clone is the host refusing namespaces, not one of the others */
+	/* a refused clone is the host refusing namespaces, whichever one of them: name the first step of that kind */
 	(void)plan_find(&room->plan, "namespace", step);
 	room->init = clone_process(CLONE_FLAGS, &room->pidfd, cgroup);
 	/* these can only be the cgroup's: no such thing, not ours, not allowed to hold processes, being removed */
-	if (room->init < 0 && cgroup >= 0 && (errno == EBADF || errno == EACCES || errno == EOPNOTSUPP || errno == EBUSY || errno == ENODEV))
+	if (room->init < 0 && cgroup >= 0
+	    && (errno == EBADF || errno == EACCES || errno == EOPNOTSUPP || errno == EBUSY || errno == ENODEV))
 		(void)plan_find(&room->plan, "cgroup", step);
 	room->link = pair[room->init == 0];
 	close_cleanup(&pair[room->init != 0]);
@@ -106,8 +110,9 @@ static int create_init(struct room *room, struct step *step)
 }
 
 /*
- * The room's half to init, which begins to make what needs no source, and then the sources, opened here for a privileged
- * caller. Init takes the half as it is: the seals that were looked at, and the check, hold for the same file there.
+ * The room's half to init, which begins to make what needs no source, and then the sources, opened here for a
+ * privileged caller. Init takes the half as it is: the seals that were looked at, and the check, hold for the same file
+ * there.
  */
 static int send_room(struct room *room, int memfd, struct step *step)
 {
@@ -144,7 +149,7 @@ static int send_room(struct room *room, int memfd, struct step *step)
 
 #define MOST_GIVEN (5 + MAX_CGROUPS)
 
-/* The pipes and watches of the payload; what init gets of them is in `give`. On failure `step` is the one that failed. */
+/* Make the payload's pipes and watches; what init gets of them is in `give`. On failure `step` is what failed. */
 static int give_payload(const struct plan *plan, int give[static MOST_GIVEN], struct step *step)
 {
 	struct link_message message = { .kind = LINK_PAYLOAD };
@@ -156,8 +161,9 @@ static int give_payload(const struct plan *plan, int give[static MOST_GIVEN], st
 	    || start_output(&run.pumps[ERR], plan, "stderr", &give[3]) < 0)
 		return -1;
 	message.payload.has_stdin = plan_find(plan, "stdin", &in);
-	if ((message.payload.has_stdin && start_input(&run.pumps[IN], plan, &in, &give[4]) < 0) || prepare_watch(plan) < 0
-	    || (memory.proc >= 0 && start_watcher() < 0) || (run.ready_ns && set_timer(run.setup_ms) < 0))
+	if ((message.payload.has_stdin && start_input(&run.pumps[IN], plan, &in, &give[4]) < 0)
+	    || prepare_watch(plan) < 0 || (memory.proc >= 0 && start_watcher() < 0)
+	    || (run.ready_ns && set_timer(run.setup_ms) < 0))
 		return -1;
 	message.payload.groups = open_cgroup_tasks(plan, &give[4 + message.payload.has_stdin], step);
 	if (message.payload.groups < 0)
@@ -184,7 +190,7 @@ static void accept_payload(const struct plan *plan, int give[static MOST_GIVEN])
 		fail(PAYLOAD, &step);
 }
 
-/* The payload's half of the plan has come: check it, and give init its part. Whatever comes of it, init's part does not stay open here. */
+/* Check the payload's half of the plan, and give init its part. In any case that part does not stay open here. */
 void take_payload(int *fds, unsigned int nfds)
 {
 	struct plan plan;
@@ -229,9 +235,9 @@ static int wait_for_plan(void)
 }
 
 /*
- * The next plan from Python, checked; its file, which the caller closes, or -1, which is no refusal if it has no reason: a
- * call failed, and errno says how. `*which` is its kind: a preamble is optional, and comes first. Where nothing comes with it,
- * the text may stand behind the word, and is put into a file here.
+ * The next plan from Python, checked; its file, which the caller closes, or -1, which is no refusal if it has no
+ * reason: a call failed, and errno says how. `*which` is its kind: a preamble is optional, and comes first. Where
+ * nothing comes with it, the text may stand behind the word, and is put into a file here.
  */
 static int receive_plan(struct plan *plan, enum half *which)
 {
@@ -269,7 +275,7 @@ static int receive_plan(struct plan *plan, enum half *which)
 	return plan_check(plan, *which, &run.rejected) ? fds[0] : -1;
 }
 
-/* Receive the room's half, and before it the preamble, if Python sends one: then init is created while Python still plans. */
+/* Receive the room's half, and before it the preamble, if there is one: then init is created while Python plans. */
 static void make_room(struct room *room)
 {
 	static struct plan preamble;
@@ -313,7 +319,7 @@ static void make_room(struct room *room)
 		fail(ROOM, &step);
 }
 
-/* A child that the caller forked may hold the control socket open when the caller is dead: so its process is watched, too. */
+/* A child of the caller may hold the control socket open when the caller is dead: so its process is watched, too. */
 static int watch_caller(void)
 {
 	struct ucred peer = { 0 };
@@ -322,7 +328,8 @@ static int watch_caller(void)
 	if (getsockopt(CONTROL, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
 		return -1;
 	run.maker = (int)syscall(SYS_pidfd_open, peer.pid, 0);
-	return run.maker < 0 && errno == ESRCH ? -1 : 0; /* anything else: it is out of sight, and there is the socket */
+	/* anything else: it is out of sight, and there is the socket */
+	return run.maker < 0 && errno == ESRCH ? -1 : 0;
 }
 
 int launch(void)

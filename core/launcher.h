@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the files of the launcher share: launcher.c, id_maps.c, supervise.c, kill.c and report.c. There is one launcher in a
- * process, and its state is in static memory.
+ * What the files of the launcher share: launcher.c, id_maps.c, supervise.c, kill.c and report.c. There is one launcher
+ * in a process, and its state is in static memory.
  */
 #ifndef CAPSULE_LAUNCHER_H
 #define CAPSULE_LAUNCHER_H
@@ -19,24 +19,26 @@ struct run {
 	struct plan payload;
 	struct pump pumps[3];
 	int timer;
-	int maker;               /* readable when the process that made the control socket is dead; -1 where that cannot be had */
-	int notice;              /* readable when the kernel found a group of ours out of memory; -1 for none */
-	bool checked;            /* the room's plan passed: its steps may be walked */
+	/* readable when the process that made the control socket is dead; -1 where that cannot be had */
+	int maker;
+	int notice;   /* readable when the kernel found a group of ours out of memory; -1 for none */
+	bool checked; /* the room's plan passed: its steps may be walked */
 	bool has_payload, has_failed, started, ended;
-	bool ending;             /* init is asked, or killed */
-	bool cancelled;          /* by the caller, who waits for no reader of the output any more */
-	bool is_dumping;         /* the clock has THREAD_DUMP_MS left */
-	bool counted;            /* the groups' counters are written down */
-	int exit_status;         /* a wait status, once `ended` */
-	int lifted;              /* the first guard whose place the host has changed, -1 for none */
-	const char *killed;      /* why we ended it; the first reason stays */
+	bool ending;        /* init is asked, or killed */
+	bool cancelled;     /* by the caller, who waits for no reader of the output any more */
+	bool is_dumping;    /* the clock has THREAD_DUMP_MS left */
+	bool counted;       /* the groups' counters are written down */
+	int exit_status;    /* a wait status, once `ended` */
+	int lifted;         /* the first guard whose place the host has changed, -1 for none */
+	const char *killed; /* why we ended it; the first reason stays */
 	struct failure failed;
 	struct rejection rejected;
 	enum half rejected_half;
 	uint64_t setup_ms, clock_ms, drain_ms;
 	uint64_t received_ns, cloned_ns, mapped_ns, room_sent_ns, ready_ns, started_ns, ended_ns;
-	struct attested caller;  /* this process, as the kernel has it */
-	uint64_t setup_us[3];    /* processor time of init until the command was there: user's, system's, and before its groups counted it */
+	struct attested caller; /* this process, as the kernel has it */
+	/* processor time of init until the command was there: user's, system's, and before its groups counted it */
+	uint64_t setup_us[3];
 };
 extern struct run run;
 static const struct step no_step = { .index = NO_STEP };

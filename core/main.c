@@ -22,7 +22,8 @@ static int list_verbs(void)
 
 		put(&text, verbs[i].half == ROOM ? "room " : "payload ", verbs[i].phase);
 		put_numbers(&text, (const uint64_t[]){ verbs[i].rank, verbs[i].least }, 2);
-		put(&text, verbs[i].many ? " many " : " 1 ", verbs[i].name, " ", *verbs[i].kinds ? verbs[i].kinds : "-", "\n");
+		put(&text, verbs[i].many ? " many " : " 1 ", verbs[i].name, " ", *verbs[i].kinds ? verbs[i].kinds : "-",
+		    "\n");
 		if (print(1, line) != 0)
 			return 1;
 	}
@@ -57,7 +58,8 @@ static int check_input(enum half half)
  */
 static bool has_more_rights_than_its_caller(void)
 {
-	return getuid() != geteuid() || getgid() != getegid() || getxattr("/proc/self/exe", "security.capability", NULL, 0) > 0;
+	return getuid() != geteuid() || getgid() != getegid()
+	    || getxattr("/proc/self/exe", "security.capability", NULL, 0) > 0;
 }
 
 int main(int argc, char **argv, char **envp)
@@ -66,7 +68,8 @@ int main(int argc, char **argv, char **envp)
 	const char *name = argc > 0 ? (slash ? slash + 1 : argv[0]) : "";
 
 	if (has_more_rights_than_its_caller())
-		return print(2, "capsule-run: refuses to run set-user-ID, set-group-ID or with file capabilities\n"), 125;
+		return print(2, "capsule-run: refuses to run set-user-ID, set-group-ID or with file capabilities\n"),
+		       125;
 	if (is_command(name))
 		return hand_over(argc, argv, envp);
 	if (strcmp(name, "capsule-core") == 0 && argc == 1)
@@ -74,6 +77,8 @@ int main(int argc, char **argv, char **envp)
 	if (argc == 2 && strcmp(argv[1], "--verbs") == 0)
 		return list_verbs();
 	if (argc == 3 && strcmp(argv[1], "--check") == 0)
-		return check_input(strcmp(argv[2], "room") == 0 ? ROOM : strcmp(argv[2], "preamble") == 0 ? PREAMBLE : PAYLOAD);
+		return check_input(strcmp(argv[2], "room") == 0 ? ROOM :
+			strcmp(argv[2], "preamble") == 0        ? PREAMBLE :
+								  PAYLOAD);
 	return print(2, "capsule-core: run by capsule-run; by hand only: --verbs, --check room|preamble|payload\n"), 2;
 }

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: MIT
  *
- * Samples of the memory of all processes inside, from procfs and the tmpfs: a plain one adds up `status`, an exact one divides
- * what processes share.
+ * Samples of the memory of all processes inside, from procfs and the tmpfs: a plain one adds up `status`, an exact one
+ * divides what processes share.
  */
 #include "watcher.h"
 #include <sys/ioctl.h>
 #include <sys/vfs.h>
 
-#define SAME_MEMORY 1 /* of kcmp(2): KCMP_VM */
+#define SAME_MEMORY 1                         /* of kcmp(2): KCMP_VM */
 #define PID_FROM_NAMESPACE _IOR(0xb7, 6, int) /* of a pid namespace, from Linux 6.11 on */
 #define MOST_SPACES 128
 
 /*
- * The pid namespace of the room, to have our numbers for those inside: that of a process of its procfs which has one number
- * only, and so is in no namespace further in. Init's own is not shown to us.
+ * The pid namespace of the room, to have our numbers for those inside: that of a process of its procfs which has one
+ * number only, and so is in no namespace further in. Init's own is not shown to us.
  */
 static int open_pid_namespace(const char *pid)
 {
@@ -21,15 +21,17 @@ static int open_pid_namespace(const char *pid)
 	const char *at;
 	int dir CLEANUP_CLOSE = openat(memory.proc, pid, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	if (dir < 0 || read_proc(dir, "", "status", text, sizeof(text)) < 0 || (at = strstr(text, "\nNSpid:\t")) == NULL)
+	if (dir < 0 || read_proc(dir, "", "status", text, sizeof(text)) < 0
+	    || (at = strstr(text, "\nNSpid:\t")) == NULL)
 		return -1;
 	at += strlen("\nNSpid:\t");
 	return at[strspn(at, "0123456789")] == '\n' ? openat(dir, "ns/pid", O_RDONLY | O_CLOEXEC) : -1;
 }
 
 /*
- * Whether a process has the address space of one that this sample has counted: between vfork and exec, or for good where a
- * program wants it so. It is asked before the process is read: two that are different now were never one when they are read.
+ * Whether a process has the address space of one that this sample has counted: between vfork and exec, or for good
+ * where a program wants it so. It is asked before the process is read: two that are different now were never one when
+ * they are read.
  */
 static bool has_counted_space(const char *pid, struct sample *sample)
 {
@@ -59,9 +61,9 @@ static bool has_counted_space(const char *pid, struct sample *sample)
 }
 
 /*
- * One process: anonymous, shared, swapped and page tables. By whom memory is shared, only `smaps_rollup` knows. It is read
- * first: what comes between the two readings may pass for shared, and never be counted as what it is not.
- * Returns 0, 1 where the first thread has ended and so has no memory, or -1.
+ * One process: anonymous, shared, swapped and page tables. By whom memory is shared, only `smaps_rollup` knows. It is
+ * read first: what comes between the two readings may pass for shared, and never be counted as what it is not. Returns
+ * 0, 1 where the first thread has ended and so has no memory, or -1.
  */
 static int sample_process(int dir, const char *pid, bool exact, bool counted, struct sample *sample)
 {

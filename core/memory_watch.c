@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The memory limit on hosts that give us no cgroup: there memory cannot be waited for, only sampled. When to sample, and what
- * to make of it; a part of the watcher (watcher.c).
+ * The memory limit on hosts that give us no cgroup: there memory cannot be waited for, only sampled. When to sample,
+ * and what to make of it; a part of the watcher (watcher.c).
  *
  * The watcher reads nothing that takes a lock or a walk: the exact sample is a child's of its own, with a deadline.
  */
@@ -15,7 +15,7 @@
 /* Of an exact sample, without what it waited for a processor, and with it: then the plain sum is believed. */
 #define SAMPLE_DEADLINE (100 * MS)
 #define SAMPLE_DEADLINE_WHEN_BUSY (500 * MS)
-#define NEW_PEAK 16      /* a sum that is larger by one part of so many is worth an exact sample */
+#define NEW_PEAK 16 /* a sum that is larger by one part of so many is worth an exact sample */
 
 struct exact_sample exact_sample = { .from = -1 };
 static uint64_t over_ns; /* since when the plain sum is over the limit, and no exact one says otherwise */
@@ -30,9 +30,10 @@ void over_limit(uint64_t used_kib)
 }
 
 /*
- * At least so much, from the plain sum and the last exact sample. As long as nobody comes or goes, anonymous memory can only
- * become less shared, so what was counted twice may be taken off; shared memory that came since may be counted already, and
- * is taken off too. Where two have one address space, nothing is known. One process shares only shared memory, with itself.
+ * At least so much, from the plain sum and the last exact sample. As long as nobody comes or goes, anonymous memory can
+ * only become less shared, so what was counted twice may be taken off; shared memory that came since may be counted
+ * already, and is taken off too. Where two have one address space, nothing is known. One process shares only shared
+ * memory, with itself.
  */
 static uint64_t least_kib(const struct sample *plain)
 {
@@ -76,8 +77,8 @@ static uint64_t pause_ns(uint64_t used_kib)
 }
 
 /*
- * The exact sample is there, or has failed. One that is over the limit is believed when the next is over it, too, or a plain
- * sum proves it: it is not of one moment, and what one process gives up on the way may be another's part by then.
+ * The exact sample is there, or has failed. One that is over the limit is believed when the next is over it, too, or a
+ * plain sum proves it: it is not of one moment, and what one process gives up on the way may be another's part by then.
  */
 void end_exact(void)
 {
@@ -103,8 +104,9 @@ void end_exact(void)
 }
 
 /*
- * Whether the exact sample is late: it has failed, has waited for a lock for too long, or has computed for too long. That it
- * waits for a processor is nobody's fault inside, for a while: then it is runnable now, or the kernel has counted it.
+ * Whether the exact sample is late: it has failed, has waited for a lock for too long, or has computed for too long.
+ * That it waits for a processor is nobody's fault inside, for a while: then it is runnable now, or the kernel has
+ * counted it.
  */
 static bool is_late(uint64_t waited_ns)
 {
@@ -126,8 +128,8 @@ static bool is_late(uint64_t waited_ns)
 }
 
 /*
- * Whether an exact sample is due: the plain sum is over the limit, or so much above the one that the last was taken for as
- * to be a new peak. Where it grew by more than was left then, it does not wait for its time.
+ * Whether an exact sample is due: the plain sum is over the limit, or so much above the one that the last was taken for
+ * as to be a new peak. Where it grew by more than was left then, it does not wait for its time.
  */
 static bool wants_exact(const struct sample *plain, uint64_t now)
 {
@@ -136,7 +138,7 @@ static bool wants_exact(const struct sample *plain, uint64_t now)
 	if (plain->used_kib > memory.limit_kib)
 		return now >= exact_sample.due_ns || plain->used_kib > exact_sample.plain_kib + left;
 	return plain->processes > 1 && now >= exact_sample.due_ns && plain->used_kib > memory.limit_kib / NEW_PEAK
-	       && plain->used_kib > exact_sample.plain_kib + exact_sample.plain_kib / NEW_PEAK;
+	    && plain->used_kib > exact_sample.plain_kib + exact_sample.plain_kib / NEW_PEAK;
 }
 
 /* Take the plain sample and judge it. Returns how long until the next one, in ns from the beginning of this one. */

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * Guards: places in a directory of the host's on which the room mounts something. The kernel takes such a mount away when the
- * host renames over the place or removes it, so the launcher asks to be told, and ends the run. Inside nobody can do that:
- * a mount point is busy there.
+ * Guards: places in a directory of the host's on which the room mounts something. The kernel takes such a mount away
+ * when the host renames over the place or removes it, so the launcher asks to be told, and ends the run. Inside nobody
+ * can do that: a mount point is busy there.
  *
- * The command can cause events by what it moves and removes beside such a place. They are read one buffer in each round of
- * the loop. Where the kernel had to drop some, each place is compared with what was opened at the start, by the names that
- * the kernel has for the descriptors: that waits for no lock of a directory that the command may hold.
+ * The command can cause events by what it moves and removes beside such a place. They are read one buffer in each round
+ * of the loop. Where the kernel had to drop some, each place is compared with what was opened at the start, by the
+ * names that the kernel has for the descriptors: that waits for no lock of a directory that the command may hold.
  */
 #include "capsule-core.h"
 #include <sys/inotify.h>
@@ -45,8 +45,8 @@ static bool in_place(const struct guard *guard)
 
 	if (length == 1)
 		length = 0; /* the root */
-	return length >= 0 && whole == length + (ssize_t)rest && whole < PATH_MAX && memcmp(directory, object, (size_t)length) == 0
-	       && memcmp(object + length, guard->path, rest) == 0;
+	return length >= 0 && whole == length + (ssize_t)rest && whole < PATH_MAX
+	    && memcmp(directory, object, (size_t)length) == 0 && memcmp(object + length, guard->path, rest) == 0;
 }
 
 /* Watch each directory on the way for its part of the path. */
@@ -78,7 +78,7 @@ static int watch_names(const struct guard *guard)
 	return 0;
 }
 
-/* guard PATH DEVICE INODE PLACE: before init mounts anything, so that what it mounts something on is what is watched. */
+/* guard PATH DEVICE INODE PLACE: before init mounts anything, so that what it mounts on is what is watched. */
 ACT(guard)
 {
 	struct guard *guard = &guards[nguards];
@@ -128,7 +128,8 @@ int on_guard_events(void)
 		if (event->mask & (IN_Q_OVERFLOW | IN_UNMOUNT))
 			return first_lifted();
 		for (unsigned int i = 0; i < nnames; i++)
-			if (names[i].watch == event->wd && strncmp(names[i].name, name, names[i].length) == 0 && name[names[i].length] == '\0')
+			if (names[i].watch == event->wd && strncmp(names[i].name, name, names[i].length) == 0
+			    && name[names[i].length] == '\0')
 				return (int)names[i].guard;
 		at += (ssize_t)(sizeof(*event) + event->len);
 	}

@@ -17,17 +17,20 @@ static int loopback_up(void)
 }
 
 /*
- * The network namespace is the dearest of all (half a millisecond), and nothing that is built needs it: a child makes it
- * on another processor meanwhile, brings its loopback up, and hands it over. Every way for that child to fail ends in a
- * closed socket without a descriptor, which act_network() does not take. It is taken before the pivot: there the kernel
- * waits for every processor to pass through a quiet moment, and one that makes a network namespace keeps it waiting.
+ * The network namespace is the dearest of all (half a millisecond), and nothing that is built needs it: a child makes
+ * it on another processor meanwhile, brings its loopback up, and hands it over. Every way for that child to fail ends
+ * in a closed socket without a descriptor, which act_network() does not take. It is taken before the pivot: there the
+ * kernel waits for every processor to pass through a quiet moment, and one that makes a network namespace keeps it
+ * waiting.
  */
 void start_network(struct room *room)
 {
 	int pair[2];
 	int made CLEANUP_CLOSE = -1;
 
-	room->network_maker = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ? -1 : clone_process(0, NULL, -1);
+	room->network_maker = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ?
+	    -1 :
+	    clone_process(0, NULL, -1);
 	room->network = room->network_maker < 0 ? -errno : pair[0];
 	if (room->network_maker < 0)
 		return;

@@ -3,8 +3,9 @@
  * The payload, before it is the command: forked by init into a user namespace of its own, it takes everything off that
  * the command must not have, puts the filter on, and execs. Its report is the status pipe, which closes on exec.
  *
- * Law of this file: the steps run in the order of the plan, whose order plan_check() enforced; docs/order-of-operations.md
- * gives the reason for each place. Nothing is undone, nothing is retried, and the first failure is the last act.
+ * Law of this file: the steps run in the order of the plan, whose order plan_check() enforced;
+ * docs/order-of-operations.md gives the reason for each place. Nothing is undone, nothing is retried, and the first
+ * failure is the last act.
  */
 #include "capsule-core.h"
 #include <sys/mman.h>
@@ -14,10 +15,10 @@
 #define KEYCTL_JOIN 1
 #define KEYRING_SESSION (-3)
 #define CAP_LAST 63
-/* keep-caps stays off and locked; root gains nothing by exec or by a change of ids; no ambient set. All of them locked. */
+/* keep-caps stays off; root gains nothing by exec or by a change of ids; no ambient set. All of them locked. */
 #define SECUREBITS (0x01 | 0x02 | 0x04 | 0x08 | 0x20 | 0x40 | 0x80)
 
-/* One id each way. The map is written by the namespace's own first process, which needs to be dumpable for this alone. */
+/* One id each way. The namespace's own first process writes the map, and is dumpable for this alone. */
 static int write_own_map(const struct room *room, const char *file, const char *id)
 {
 	char text[32];
@@ -30,7 +31,8 @@ ACT(id)
 {
 	if (prctl(PR_SET_DUMPABLE, 1) < 0 || write_file(room->proc, "thread-self/setgroups", "deny") < 0)
 		return -1;
-	if (write_own_map(room, "thread-self/gid_map", step->field[1]) < 0 || write_own_map(room, "thread-self/uid_map", step->field[0]) < 0)
+	if (write_own_map(room, "thread-self/gid_map", step->field[1]) < 0
+	    || write_own_map(room, "thread-self/uid_map", step->field[0]) < 0)
 		return -1;
 	return prctl(PR_SET_DUMPABLE, 0);
 }
@@ -58,7 +60,9 @@ ACT(rlimit)
 {
 	const char *wanted = step->field[1];
 	uint64_t value = strcmp(wanted, "unlimited") == 0 ? UINT64_MAX : number(wanted);
-	struct { uint64_t soft, hard; } limit, now;
+	struct {
+		uint64_t soft, hard;
+	} limit, now;
 	int resource = (int)number(step->field[0]);
 
 	if (syscall(SYS_prlimit64, 0, resource, NULL, &now) < 0)
@@ -97,7 +101,10 @@ ACT(no_new_privs)
 /* Reduce permitted and effective to `keep`; inheritable, and with it ambient, to nothing. */
 int drop_capabilities(uint64_t keep)
 {
-	struct { uint32_t version; int pid; } head = { 0x20080522, 0 };
+	struct {
+		uint32_t version;
+		int pid;
+	} head = { 0x20080522, 0 };
 	const uint32_t low = (uint32_t)keep, high = (uint32_t)(keep >> 32);
 	const uint32_t sets[2][3] = { { low, low, 0 }, { high, high, 0 } };
 
@@ -113,7 +120,8 @@ ACT(no_capabilities)
 				break; /* beyond this kernel's last; 37 is older than any kernel we run on */
 			return -1;
 		}
-	if (prctl(PR_SET_SECUREBITS, SECUREBITS, 0, 0, 0) < 0 || prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+	if (prctl(PR_SET_SECUREBITS, SECUREBITS, 0, 0, 0) < 0
+	    || prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
 		return -1;
 	return drop_capabilities(0);
 }
@@ -127,8 +135,8 @@ struct landlock_path {
 } __attribute__((packed));
 
 /*
- * landlock ABI RIGHTS SCOPES: the newest first. The first that this kernel knows is taken and the others are passed over;
- * where Landlock is off none is, and the report says so: it is one more layer, not one of the floor.
+ * landlock ABI RIGHTS SCOPES: the newest first. The first that this kernel knows is taken and the others are passed
+ * over; where Landlock is off none is, and the report says so: it is one more layer, not one of the floor.
  */
 ACT(landlock)
 {
@@ -168,7 +176,8 @@ ACT(landlock_allow)
 
 /*
  * Nothing but 0, 1, 2, and three that close on exec: the status pipe, the file to attest from, the way to the launcher.
- * Before the filter, which owes these calls to nobody; dup2 and fcntl rather than dup3, since that is how far every C library's wrappers agree.
+ * Before the filter, which owes these calls to nobody; dup2 and fcntl rather than dup3, since that is how far every C
+ * library's wrappers agree.
  */
 static int settle_descriptors(struct room *room)
 {
@@ -179,7 +188,8 @@ static int settle_descriptors(struct room *room)
 	if (dup2(attest, ATTEST_FD) < 0 || fcntl(ATTEST_FD, F_SETFD, FD_CLOEXEC) < 0)
 		return -1;
 	/* the number that the filter knows; it is closed by exec like the others */
-	if (dup2(room->notified, LISTENER_FD) < 0 || fcntl(LISTENER_FD, F_SETFD, FD_CLOEXEC) < 0 || close_from(LISTENER_FD + 1) < 0)
+	if (dup2(room->notified, LISTENER_FD) < 0 || fcntl(LISTENER_FD, F_SETFD, FD_CLOEXEC) < 0
+	    || close_from(LISTENER_FD + 1) < 0)
 		return -1;
 	room->status = 3;
 	return 0;
@@ -192,7 +202,7 @@ ACT(listener_required)
 	return 0;
 }
 
-/* The last measure: behind it, only what the filter allows can be called, by us as well. Landlock goes on just before. */
+/* The last measure: after it we can only call what the filter allows. Landlock goes on just before. */
 ACT(filter)
 {
 	if (room->landlock >= 0 && syscall(SYS_landlock_restrict_self, room->landlock, 0) < 0)
@@ -207,7 +217,7 @@ static int take_stdio(struct room *room, const int stdio[3], int status)
 	int moved = fcntl(status, F_DUPFD_CLOEXEC, 5);
 	sigset_t none;
 
-	/* every number here is above 2 or already right: init has 1, 2 (null), 3, 4 and what it was sent, and closed its 0 */
+	/* every number here is above 2 or already right: init has 1, 2 (null), 3, 4 and what it was sent, but no 0 */
 	if (in < 0 || moved < 0 || setsid() < 0 || sigemptyset(&none) < 0 || sigprocmask(SIG_SETMASK, &none, NULL) < 0)
 		return -1;
 	room->status = moved;

@@ -2,18 +2,17 @@
  *
  * The language of plans: the table of verbs and the check that a plan must pass before its first effect.
  *
- * A plan is untrusted input to this file alone. Behind plan_check() every field is known to be there, to end within the
- * mapping and to be of its kind, so nobody else parses. The fuzzer (tests/fuzz) feeds this file.
+ * A plan is untrusted input to this file alone. After plan_check() every field is there, ends within the mapping and is
+ * of its kind, so nothing else parses. The fuzzer (tests/fuzz) feeds this file.
  */
 #include "capsule-core.h"
 #include <sys/mman.h>
 
 /*
- * Kinds of fields: n number up to 2^63-1 · r number of a resource limit · l the same or `unlimited` · i user or group id · o octal mode · p absolute path without empty, `.` or `..`
- * components · c one such component · t any text · h hexadecimal, whole instructions of 8 bytes · f number of a descriptor sent along ·
- * s number of an earlier source · y sysctl name · w namespace name · b bind mode · a what to do at the output cap · e NAME=VALUE
- *
- * `rank` is the order of operations (docs/order-of-operations.md says why); `least` is the floor.
+ * Kinds of fields: n number up to 2^63-1, r of a resource limit, l number or `unlimited`, i user or group id, o mode, p
+ * absolute path without empty, `.` or `..` components, c one component, t any text, h filter in hexadecimal, f number
+ * of a descriptor sent along, s of an earlier source, y sysctl, w namespace, b bind mode, a action at the output cap,
+ * e NAME=VALUE. `rank` is the order of operations (docs/order-of-operations.md says why); `least` is the floor.
  */
 const struct verb verbs[] = {
 	{ "namespace", ROOM, 1, 6, true, "create", "w", NULL },
@@ -99,7 +98,8 @@ static bool is_number(const char *s, uint64_t limit)
 /* A component longer than NAME_MAX is the kernel's to refuse; what matters here is that none can climb. */
 static bool is_component(const char *s, size_t length)
 {
-	return length > 0 && memchr(s, '/', length) == NULL && !(length == 1 && s[0] == '.') && !(length == 2 && s[0] == '.' && s[1] == '.');
+	return length > 0 && memchr(s, '/', length) == NULL && !(length == 1 && s[0] == '.')
+	    && !(length == 2 && s[0] == '.' && s[1] == '.');
 }
 
 static bool is_path(const char *s)
@@ -133,8 +133,6 @@ static bool is_one_of(const char *s, const char *const *words, unsigned int coun
 	return false;
 }
 
-#define RLIMIT_RTTIME_NUMBER 15 /* the kernel's last */
-
 struct tally {
 	unsigned int sources, fds;
 	unsigned int namespaces; /* bit by index in the table above */
@@ -145,14 +143,15 @@ static bool is_field(char kind, const char *s, struct tally *tally)
 {
 	static const char *const modes[] = { "ro", "rw", "dev" };
 	static const char *const actions[] = { "kill", "truncate" };
-	static const char *const sysctls[] = { "shmall", "shmmax", "shmmni", "sem", "msgmni", "msgmnb", "msgmax" }; /* of /proc/sys/kernel */
+	/* of /proc/sys/kernel */
+	static const char *const sysctls[] = { "shmall", "shmmax", "shmmni", "sem", "msgmni", "msgmnb", "msgmax" };
 	unsigned int which = 0;
 
 	switch (kind) {
 	case 'n':
 		return is_number(s, INT64_MAX);
 	case 'r':
-		return is_number(s, RLIMIT_RTTIME_NUMBER);
+		return is_number(s, 15); /* RLIMIT_RTTIME, the kernel's last */
 	case 'l':
 		return is_number(s, INT64_MAX) || strcmp(s, "unlimited") == 0;
 	case 'i':
@@ -244,7 +243,7 @@ static const char *check_step(const struct verb *verb, const char **at, const ch
 	return NULL;
 }
 
-/* Whether a half may have this verb. A preamble is the beginning of a room, up to what needs more than the namespaces. */
+/* Whether a half may have this verb. A preamble is the beginning of a room, as far as it needs only namespaces. */
 static bool is_of(const struct verb *verb, enum half half)
 {
 	return half == PREAMBLE ? verb->half == ROOM && verb->rank <= PREAMBLE_RANK : verb->half == half;
@@ -256,7 +255,8 @@ static const char *check_floor(enum half half, const struct tally *tally)
 	for (unsigned int i = 0; i < nverbs; i++)
 		if (is_of(&verbs[i], half) && tally->seen[i] < verbs[i].least)
 			return verbs[i].name;
-	if (half == ROOM && tally->seen[find_verb("host-net", NULL) - verbs] == tally->seen[find_verb("network", NULL) - verbs])
+	if (half == ROOM
+	    && tally->seen[find_verb("host-net", NULL) - verbs] == tally->seen[find_verb("network", NULL) - verbs])
 		return "namespace";
 	return half != PAYLOAD && tally->namespaces != ALL_NAMESPACES ? "namespace" : NULL;
 }
@@ -385,7 +385,7 @@ bool plan_find(const struct plan *plan, const char *verb, struct step *step)
 	return plan_next_of(&at, verb, step);
 }
 
-/* Whether a room begins with all the steps of a preamble, in the same words, and has no other that would belong there. */
+/* Whether a room begins with exactly the steps of a preamble, and has no other that would belong there. */
 bool plan_continues(const struct plan *room, const struct plan *preamble)
 {
 	struct cursor next = plan_start(room), at = next;
@@ -393,5 +393,6 @@ bool plan_continues(const struct plan *room, const struct plan *preamble)
 
 	while (plan_next(&next, &step) && step.verb->rank <= PREAMBLE_RANK)
 		at = next;
-	return (size_t)(at.at - room->text) == preamble->size - sizeof("end") && memcmp(room->text, preamble->text, preamble->size - sizeof("end")) == 0;
+	return (size_t)(at.at - room->text) == preamble->size - sizeof("end")
+	    && memcmp(room->text, preamble->text, preamble->size - sizeof("end")) == 0;
 }

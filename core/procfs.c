@@ -46,7 +46,7 @@ uint64_t status_number(const char *text, const char *name)
 	return n;
 }
 
-/* A number of /proc/PID/stat. The name in it may hold anything, also brackets: what counts stands behind the last one. */
+/* A number of /proc/PID/stat. The name in it may hold anything, also brackets: fields follow the last bracket. */
 uint64_t stat_number(const char *text, unsigned int field)
 {
 	const char *at = strrchr(text, ')');
@@ -79,7 +79,7 @@ int next_inside(struct names *names)
 	return more;
 }
 
-/* End everybody inside but init, from here: a hog grows for as long as init, which is asked next, waits for a processor. */
+/* Kill every process inside but init, which is asked next: until it gets a processor, memory would grow on. */
 void kill_everybody(void)
 {
 	int dir CLEANUP_CLOSE = openat(memory.proc, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

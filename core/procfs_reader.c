@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Children of the launcher's that read procfs, since whoever does may wait for the process that a file tells of (watcher.c).
+ * Children of the launcher's that read procfs, since whoever does may wait for the process that a file tells of
+ * (watcher.c).
  */
 #include "capsule-core.h"
 #include <poll.h>
@@ -11,9 +12,9 @@
 #define SLICE_NS 100000  /* the shortest that it takes */
 
 /*
- * A session of our own, and short turns in it (from Linux 6.12 on): where processors are short, the kernel shares them out
- * among sessions (autogroups, sched(7)), and a sample would wait for all that the caller's session does besides. It takes a
- * third of a millisecond, while init builds the room. Where either is refused, samples come later and no other.
+ * A session of our own, and short turns in it (from Linux 6.12 on): where processors are short, the kernel shares them
+ * out among sessions (autogroups, sched(7)), and a sample would wait for all that the caller's session does besides. It
+ * takes a third of a millisecond, while init builds the room. Where either is refused, samples come later and no other.
  */
 void use_short_time_slices(void)
 {
@@ -23,15 +24,18 @@ void use_short_time_slices(void)
 		int32_t nice;
 		uint32_t priority;
 		uint64_t runtime, deadline, period;
-	} turns = { .size = sizeof(turns), .flags = KEEP_POLICY, .nice = getpriority(PRIO_PROCESS, 0), .runtime = SLICE_NS };
+	} turns = {
+		.size = sizeof(turns), .flags = KEEP_POLICY, .nice = getpriority(PRIO_PROCESS, 0), .runtime = SLICE_NS
+	};
 
 	(void)setsid();
 	(void)syscall(SYS_sched_setattr, 0, &turns, 0);
 }
 
 /*
- * Start a process that reads procfs, and dies with its parent: 0 in the child, which has the descriptors that it is given,
- * moved to 0, 1 and so on, and no other; none of the caller's, of Python's or of the room's streams is kept open by it.
+ * Start a process that reads procfs, and dies with its parent: 0 in the child, which has the descriptors that it is
+ * given, moved to 0, 1 and so on, and no other; none of the caller's, of Python's or of the room's streams is kept open
+ * by it.
  */
 int start_reader(struct reader *reader, int *const *kept, int nkept)
 {

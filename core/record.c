@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * The record: what is worth telling besides how the run ended, in lines of text in a file that Python gave. The report is
- * one message of bounded size; whatever may be long or many (refusals, processes, files of a cgroup) goes here. It is
- * bounded too: what no longer fits is counted, and the count is in the report.
+ * The record: what is worth telling besides how the run ended, in lines of text in a file that Python gave. The report
+ * is one message of bounded size; whatever may be long or many (refusals, processes, files of a cgroup) goes here. It
+ * is bounded too: what no longer fits is counted, and the count is in the report.
  */
 #include "capsule-core.h"
 
 #define LINE_BYTES 16384
-#define TEXT_BYTES 768 /* of one text, before it is escaped: of a line with some of them, all escaped, there is always room */
+/* of one text, before it is escaped: of a line with some of them, all escaped, there is always room */
+#define TEXT_BYTES 768
 
 struct record record = { -1, 0, 0, 0 };
 
@@ -52,7 +53,8 @@ void record_lines(const char *lines, size_t length)
  * NAME NUMBER... TEXT...: one line. A text is `length` bytes, which may be anything: what comes from inside the wall is
  * escaped here and judged nowhere in C.
  */
-void record_line(const char *name, const uint64_t *numbers, unsigned int count, const struct bytes *texts, unsigned int ntexts)
+void record_line(
+    const char *name, const uint64_t *numbers, unsigned int count, const struct bytes *texts, unsigned int ntexts)
 {
 	static char line[LINE_BYTES];
 	struct text text = { line, sizeof(line) - 1, 0 }; /* and the end of the line */

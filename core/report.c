@@ -22,12 +22,10 @@ static void word_line(const char *name, const char *word)
 
 void report_usage(const struct rusage *u)
 {
-	const uint64_t usage[] = {
-		(uint64_t)u->ru_utime.tv_sec * 1000000 + (uint64_t)u->ru_utime.tv_usec,
-		(uint64_t)u->ru_stime.tv_sec * 1000000 + (uint64_t)u->ru_stime.tv_usec,
-		(uint64_t)u->ru_maxrss, (uint64_t)u->ru_minflt, (uint64_t)u->ru_majflt,
-		(uint64_t)u->ru_inblock, (uint64_t)u->ru_oublock, (uint64_t)u->ru_nvcsw, (uint64_t)u->ru_nivcsw,
-	};
+	const uint64_t usage[] = { (uint64_t)u->ru_utime.tv_sec * 1000000 + (uint64_t)u->ru_utime.tv_usec,
+		(uint64_t)u->ru_stime.tv_sec * 1000000 + (uint64_t)u->ru_stime.tv_usec, (uint64_t)u->ru_maxrss,
+		(uint64_t)u->ru_minflt, (uint64_t)u->ru_majflt, (uint64_t)u->ru_inblock, (uint64_t)u->ru_oublock,
+		(uint64_t)u->ru_nvcsw, (uint64_t)u->ru_nivcsw };
 
 	line("usage", usage, 9);
 }
@@ -42,9 +40,8 @@ void record_counters(void)
 void report_end(void)
 {
 	static const char *const names[] = { "stdin-error", "stdout-error", "stderr-error" };
-	const uint64_t times[] = {
-		run.received_ns, run.cloned_ns, run.mapped_ns, run.room_sent_ns, run.ready_ns, run.started_ns, run.ended_ns, now_ns(),
-	};
+	const uint64_t times[] = { run.received_ns, run.cloned_ns, run.mapped_ns, run.room_sent_ns, run.ready_ns,
+		run.started_ns, run.ended_ns, now_ns() };
 	const uint64_t failed[] = { (uint64_t)run.failed.step, (uint64_t)run.failed.error };
 
 	line("times", times, 8);
@@ -52,7 +49,8 @@ void report_end(void)
 		word_line("killed", run.killed);
 	if (run.rejected.reason != NULL) {
 		word_line("rejected", run.rejected.reason);
-		line(run.rejected_half == ROOM ? "rejected-room" : "rejected-payload", &(uint64_t){ run.rejected.step }, 1);
+		line(run.rejected_half == ROOM ? "rejected-room" : "rejected-payload", &(uint64_t){ run.rejected.step },
+		    1);
 	}
 	if (run.has_failed)
 		line(run.failed.half == ROOM ? "failed-room" : "failed-payload", failed, 2);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The root of the sandbox: its tmpfs, what is made on it, what is mounted on that, and the pivot. The steps of *build* and *enter*,
- * carried out by init in the order of the plan.
+ * The root of the sandbox: its tmpfs, what is made on it, what is mounted on that, and the pivot. The steps of *build*
+ * and *enter*, carried out by init in the order of the plan.
  */
 #include "capsule-core.h"
 #include <sys/mount.h>
@@ -13,8 +13,8 @@
 /* ---- sources: opened as the caller, and the very object that Python saw ---- */
 
 /*
- * Called by the launcher for a privileged caller (`source`: only there may it take a tree along) and by init, still with
- * the caller's ids, for anybody else (`inner-source`: only here does it have the power to).
+ * Called by the launcher for a privileged caller (`source`: only there may it take a tree along) and by init, still
+ * with the caller's ids, for anybody else (`inner-source`: only here does it have the power to).
  */
 ACT(source)
 {
@@ -30,12 +30,13 @@ ACT(source)
 /* ---- making things on our own tmpfs, before the first bind ---- */
 
 /*
- * root SIZE INODES: one tmpfs that is both the building place (with what the writable places will show) and, beneath its
- * `new`, the root to be. Only `new` is entered; the rest stays outside, reachable only where it was bound.
+ * root SIZE INODES: one tmpfs that is both the building place (with what the writable places will show) and, beneath
+ * its `new`, the root to be. Only `new` is entered; the rest stays outside, reachable only where it was bound.
  */
 ACT(root)
 {
-	const char *const options[][2] = { { "size", step->field[0] }, { "nr_inodes", step->field[1] }, { "mode", "0755" }, { NULL, NULL } };
+	const char *const options[][2] = { { "size", step->field[0] }, { "nr_inodes", step->field[1] },
+		{ "mode", "0755" }, { NULL, NULL } };
 	int host CLEANUP_CLOSE = -1;
 	int place CLEANUP_CLOSE = -1;
 	int tree CLEANUP_CLOSE = -1;
@@ -45,8 +46,9 @@ ACT(root)
 		return -1;
 	room->root = new_filesystem("tmpfs", options, MOUNT_NOSUID | MOUNT_NODEV);
 	/*
-	 * Any directory of the host's serves but `/`: stacked there, the place would lie on top of the old root when that is
-	 * taken away, and shield it. (The kernel then refuses the payload's user namespace: it sees a changed root.)
+	 * Any directory of the host's serves but `/`: stacked there, the place would lie on top of the old root when
+	 * that is taken away, and shield it. (The kernel then refuses the payload's user namespace: it sees a changed
+	 * root.)
 	 */
 	host = open("/dev", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (room->root < 0 || host < 0 || move_mount_to(room->root, host) < 0 || mkdirat(room->root, "new", 0755) < 0)
@@ -57,8 +59,8 @@ ACT(root)
 }
 
 /*
- * The directory that holds `path` (made by an earlier step), and `name`, its last component. Neighbours follow each other
- * in a plan, so the last one opened is kept; it stays right, since nothing is mounted while things are made.
+ * The directory that holds `path` (made by an earlier step), and `name`, its last component. Neighbours follow each
+ * other in a plan, so the last one opened is kept; it stays right, since nothing is mounted while things are made.
  */
 static int open_parent(const struct room *room, const char *path, const char **name)
 {
@@ -87,7 +89,8 @@ ACT(dir)
 
 static int new_file(int parent, const char *name, const char *mode)
 {
-	return parent < 0 ? -1 : openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, octal(mode));
+	return parent < 0 ? -1 :
+			    openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, octal(mode));
 }
 
 ACT(file)
@@ -107,7 +110,7 @@ ACT(file)
 	return wrote == (ssize_t)size ? 0 : -1;
 }
 
-/* copy PATH DEVICE INODE PLACE MODE: what a small file of the host's holds. Whatever lies there by now, nobody waits for it. */
+/* copy PATH DEVICE INODE PLACE MODE: the content of a small file of the host's. Opening it never waits. */
 ACT(copy)
 {
 	const char *name;
@@ -122,8 +125,8 @@ ACT(copy)
 }
 
 /*
- * fill FD PLACE MODE SIZE: a file of the SIZE bytes that come next through a pipe of Python's. What comes is not looked at,
- * and a pipe that ends early fails the step, so there is no file that is shorter than was said.
+ * fill FD PLACE MODE SIZE: a file of the SIZE bytes that come next through a pipe of Python's. What comes is not looked
+ * at, and a pipe that ends early fails the step, so there is no file that is shorter than was said.
  */
 ACT(fill)
 {
@@ -134,7 +137,8 @@ ACT(fill)
 	if (fd < 0)
 		return -1;
 	for (uint64_t left = number(step->field[3]); left > 0;) {
-		ssize_t moved = splice(from, NULL, fd, NULL, left < MOVED_BYTES ? (size_t)left : MOVED_BYTES, SPLICE_F_MOVE);
+		ssize_t moved = splice(
+		    from, NULL, fd, NULL, left < MOVED_BYTES ? (size_t)left : MOVED_BYTES, SPLICE_F_MOVE);
 
 		if (moved <= 0) {
 			errno = moved == 0 ? EPIPE : errno;
@@ -165,12 +169,14 @@ ACT(whiteout)
 /* ---- mounts ---- */
 
 /*
- * Flags go on before the tree is attached, so that no instant exists in which it is there without them; before 5.12 that
- * cannot be had, and it does not matter, since nobody is inside yet. `dev` keeps device nodes alive, for those of /dev.
+ * Flags go on before the tree is attached, so that no instant exists in which it is there without them; before 5.12
+ * that cannot be had, and it does not matter, since nobody is inside yet. `dev` keeps device nodes alive, for those of
+ * /dev.
  */
 static int attach(struct room *room, int tree, const char *place, const char *mode)
 {
-	uint64_t set = MOUNT_NOSUID | (*mode == 'd' ? MOUNT_NOEXEC : MOUNT_NODEV) | (strcmp(mode, "ro") == 0 ? MOUNT_RDONLY : 0);
+	uint64_t set = MOUNT_NOSUID | (*mode == 'd' ? MOUNT_NOEXEC : MOUNT_NODEV)
+	    | (strcmp(mode, "ro") == 0 ? MOUNT_RDONLY : 0);
 	int target CLEANUP_CLOSE = open_in_root(room->root, place, O_PATH);
 	bool modern = has_mount_setattr();
 
@@ -202,7 +208,7 @@ ACT(inner_bind)
 	return tree < 0 ? -1 : attach(room, tree, step->field[1], step->field[2]);
 }
 
-/* Append `name` and the path beneath the new root, which is the working directory; `:` and `,` would be read as syntax. */
+/* Append `name` and the path beneath the new root, which is the working directory; `:` and `,` would be syntax. */
 static void put_layer(struct text *to, const char *name, const char *path)
 {
 	put(to, name, path + 1);
@@ -222,8 +228,8 @@ static int mount_overlay(const struct room *room, const char *place, unsigned lo
 }
 
 /*
- * overlay NAMES LOWER UPPER WORK PLACE. The layers lie on private places of ours, so their names are Python's choice. NAMES lies
- * over LOWER: what it says of a name holds, whatever the host does in the directory that is LOWER.
+ * overlay NAMES LOWER UPPER WORK PLACE. The layers lie on private places of ours, so their names are Python's choice.
+ * NAMES lies over LOWER: what it says of a name holds, whatever the host does in the directory that is LOWER.
  */
 ACT(overlay)
 {
@@ -266,7 +272,7 @@ ACT(proc)
 	room->proc = open_tree_clone(tree); /* behind the move: before 6.15 only what is attached can be copied */
 	if (room->proc < 0 || mkdirat(room->root, "proc", 0700) < 0)
 		return -1;
-	/* attached, to be taken away with the building place: who closes a tree that never was waits for every processor */
+	/* attached, to go away with the building place: closing one that never was attached waits for RCU */
 	aside = openat(room->root, "proc", DIR_FLAGS | O_NOFOLLOW | O_CLOEXEC);
 	if (aside < 0 || move_mount_to(room->proc, aside) < 0)
 		return -1;
@@ -275,7 +281,7 @@ ACT(proc)
 	return remount_flags(tree, MOUNT_RDONLY | MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
 }
 
-/* Through the procfs from before it was read-only. The root of an ipc namespace may write its limits from Linux 6.9 on. */
+/* Through the procfs that is not read-only. The root of an ipc namespace may write its limits from Linux 6.9 on. */
 ACT(sysctl)
 {
 	char path[32] = "sys/kernel/";
@@ -287,7 +293,8 @@ ACT(sysctl)
 
 ACT(devpts)
 {
-	static const char *const options[][2] = { { "ptmxmode", "0666" }, { "mode", "0620" }, { "max", "64" }, { NULL, NULL } };
+	static const char *const options[][2] = { { "ptmxmode", "0666" }, { "mode", "0620" }, { "max", "64" },
+		{ NULL, NULL } };
 	int tree CLEANUP_CLOSE = new_filesystem("devpts", options, MOUNT_NOSUID | MOUNT_NOEXEC);
 	int target CLEANUP_CLOSE = open_in_root(room->root, step->field[0], DIR_FLAGS);
 

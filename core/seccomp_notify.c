@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * Refusals, seen from outside. The filter does not answer a refused call itself: the kernel holds the caller and asks the
- * launcher, which looks the same call up in the same filter, writes it down, and says no; or ends the run.
+ * Refusals, seen from outside. The filter does not answer a refused call itself: the kernel holds the caller and asks
+ * the launcher, which looks the same call up in the same filter, writes it down, and says no; or ends the run.
  *
- * Law of this file: an answer is an errno or the end, never "go on" (but for the two calls of the ledger, which the filter
- * allows whatever their arguments): what lies behind a pointer can change after a look at
- * it, so nothing is let through on the strength of one, and no memory of the caller's is read. What is judged are numbers
- * that the kernel copied when the call was made. A caller waits for us, and we for nobody: one answer a round of the loop.
+ * Law of this file: an answer is an errno or the end, never "go on" (but for the two calls of the ledger, which the
+ * filter allows whatever their arguments): what lies behind a pointer can change after a look at it, so nothing is let
+ * through on the strength of one, and no memory of the caller's is read. What is judged are numbers that the kernel
+ * copied when the call was made. A caller waits for us, and we for nobody: one answer a round of the loop.
  */
 #include "capsule-core.h"
 #include <poll.h>
@@ -59,8 +59,10 @@ _Static_assert(sizeof(struct question) == 80 && sizeof(struct answer) == 24, "as
 
 #define GO_ON 0xfffeU /* in the place of an errno, from our own instructions alone: tell the ledger, and let it */
 #define CONTINUE 1U
-#define KINDS 192        /* of refusals that are listed apart: room for each that the rules name; the rest is counted together */
-#define UNKNOWN_KINDS 64 /* of these, answered ENOSYS: a payload can make as many as there are numbers, and must not crowd out the others */
+/* of refusals that are listed apart: room for each that the rules name; the rest is counted together */
+#define KINDS 192
+/* of these, answered ENOSYS: a payload can make as many as there are numbers, and must not crowd out the others */
+#define UNKNOWN_KINDS 64
 
 struct notify notify = { -1, -1, false, NULL };
 static struct instruction program[4096];
@@ -75,7 +77,8 @@ static uint64_t others;
 
 static int ask(unsigned long request, void *about)
 {
-	return (int)syscall(SYS_ioctl, notify.listener, request, about); /* C libraries differ on the type of a request */
+	/* C libraries differ on the type of a request */
+	return (int)syscall(SYS_ioctl, notify.listener, request, about);
 }
 
 static unsigned int hex(char c)
@@ -95,7 +98,10 @@ static void read_program(const char *digits)
 
 static int load(unsigned int flags)
 {
-	const struct { unsigned short length; const struct instruction *program; } filter = { (unsigned short)length, program };
+	const struct {
+		unsigned short length;
+		const struct instruction *program;
+	} filter = { (unsigned short)length, program };
 
 	return (int)syscall(SYS_seccomp, 1, flags, &filter);
 }
@@ -112,7 +118,8 @@ int put_on_filter(const char *digits, bool must_ask)
 	listener = load(NEW_LISTENER | WAIT_KILLABLE);
 	if (listener < 0 && errno == EINVAL) /* before 5.19 */
 		listener = load(NEW_LISTENER);
-	if (listener >= 0 && listener <= LISTENER_FD) { /* those are taken: the kernel did not say this, and `attest` will see why */
+	/* those are taken: the kernel did not say this, and `attest` will see why */
+	if (listener >= 0 && listener <= LISTENER_FD) {
 		listener = -1;
 		return 0;
 	}
@@ -124,8 +131,9 @@ int put_on_filter(const char *digits, bool must_ask)
 	}
 	for (unsigned int i = 0; i < length; i++)
 		if (program[i].code == RETURN && (program[i].k & ACTION) == ASK)
-			program[i].k = (program[i].k & 0xffff) == GO_ON ? ALLOW
-				     : (program[i].k & 0xffff) == END_OF_RUN ? KILL_PROCESS : ERRNO | (program[i].k & 0xffff);
+			program[i].k = (program[i].k & 0xffff) == GO_ON ? ALLOW :
+			    (program[i].k & 0xffff) == END_OF_RUN       ? KILL_PROCESS :
+									  ERRNO | (program[i].k & 0xffff);
 	return load(0);
 }
 
@@ -175,8 +183,8 @@ bool still_asks(uint64_t id)
 }
 
 /*
- * A kind that is new is written down at once, with who did it; of the others only the number is kept. So that a flood costs
- * us what it costs the caller, and no more memory than this table.
+ * A kind that is new is written down at once, with who did it; of the others only the number is kept. So that a flood
+ * costs us what it costs the caller, and no more memory than this table.
  */
 static void note(struct question *asked, uint32_t errno_or_end)
 {
@@ -229,7 +237,7 @@ static const char *answer_one(void)
 	return ask(SEND, &answer) < 0 && errno != ENOENT ? "lost" : NULL;
 }
 
-/* The payload sends the listener before it executes anything, and the socket is closed by then: nobody else can send one. */
+/* The payload sends the listener before exec, which closes the socket: nobody else can send one. */
 static const char *take_listener(void)
 {
 	char byte;
@@ -282,7 +290,9 @@ int start_notify(const struct plan *plan, int *inner)
 void record_denied_calls(void)
 {
 	for (unsigned int i = 0; i < nkinds; i++)
-		record_line("denied-count", (const uint64_t[]){ (uint64_t)(uint32_t)kinds[i].number, kinds[i].errno_or_end, kinds[i].count }, 3, NULL, 0);
+		record_line("denied-count",
+		    (const uint64_t[]){ (uint64_t)(uint32_t)kinds[i].number, kinds[i].errno_or_end, kinds[i].count }, 3,
+		    NULL, 0);
 	if (others > 0)
 		record_line("denied-others", &others, 1, NULL, 0);
 }

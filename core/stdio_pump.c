@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The launcher's pumps: bytes from one descriptor to another, counted and capped, by splice(2) where the pair allows it.
- * Nothing here may wait: the launcher's clock and kill depend on its loop coming round.
+ * The launcher's pumps: bytes from one descriptor to another, counted and capped, by splice(2) where the pair allows
+ * it. Nothing here may wait: the launcher's clock and kill depend on its loop coming round.
  */
 #include "capsule-core.h"
 #include <poll.h>
@@ -22,7 +22,7 @@ static bool pump_end(struct pump *p)
 	return false;
 }
 
-/* Reading or writing failed with `errno`, which the report passes on; bytes that were read and not written do not count as kept. */
+/* Reading or writing failed with `errno`, which goes into the report; bytes that were not written are not kept. */
 static bool pump_failed(struct pump *p)
 {
 	p->error = errno;
@@ -70,8 +70,8 @@ static bool pump_copy(struct pump *p, size_t allowed)
 		p->have = (size_t)n;
 		p->done = 0;
 	}
-	n = p->socket ? send(p->to, p->buffer + p->done, p->have - p->done, MSG_DONTWAIT | MSG_NOSIGNAL)
-		      : write(p->to, p->buffer + p->done, p->have - p->done);
+	n = p->socket ? send(p->to, p->buffer + p->done, p->have - p->done, MSG_DONTWAIT | MSG_NOSIGNAL) :
+			write(p->to, p->buffer + p->done, p->have - p->done);
 	if (n < 0 && errno != EAGAIN && errno != EINTR)
 		return pump_failed(p);
 	p->blocked = n < 0;
@@ -81,8 +81,8 @@ static bool pump_copy(struct pump *p, size_t allowed)
 }
 
 /*
- * A command that writes a lot does so in small pieces, and would wake us for each. Once a stream is long, let some gather:
- * a tenth of a millisecond is nothing to who reads it, and less than a wake-up costs both.
+ * A command that writes a lot does so in small pieces, and would wake us for each. Once a stream is long, let some
+ * gather: a tenth of a millisecond is nothing to who reads it, and less than a wake-up costs both.
  */
 static void breathe(const struct pump *p, size_t moved)
 {

@@ -1,15 +1,32 @@
 /* SPDX-License-Identifier: MIT
  *
- * The launcher's loop: it holds the clock, the output caps and the kill, so that none of them depends on Python being alive.
+ * The launcher's loop: it holds the clock, the output caps and the kill, so that none of them depends on Python being
+ * alive.
  *
- * Nothing in the loop may block: a sink is written only as far as it takes bytes, and init's messages are read whole or not at
- * all.
+ * Nothing in the loop may block: a sink is written only as far as it takes bytes, and init's messages are read whole or
+ * not at all.
  */
 #include "launcher.h"
 #include <sys/wait.h>
 
 /* What is waited for, in the order in which it is handled; the table below says why in this one. */
-enum source { STDIN, STDOUT, STDERR, SECCOMP, EXITS, LINK, INIT, TIMER, WATCHER, WATCHER_CHECK, OOM, GUARDS, PYTHON, PYTHON_DEATH, SOURCES };
+enum source {
+	STDIN,
+	STDOUT,
+	STDERR,
+	SECCOMP,
+	EXITS,
+	LINK,
+	INIT,
+	TIMER,
+	WATCHER,
+	WATCHER_CHECK,
+	OOM,
+	GUARDS,
+	PYTHON,
+	PYTHON_DEATH,
+	SOURCES
+};
 static struct pollfd polls[SOURCES];
 
 static void pump_step(struct pump *p)
@@ -58,7 +75,8 @@ static void on_control(void)
 		fail_at_no_step();
 	} else if (got > 0 && strcmp(text, "payload") == 0) {
 		take_payload(fds, nfds);
-	} else if (got > 0 && strncmp(text, "signal ", 7) == 0 && strspn(text + 7, "0123456789") == (size_t)got - 7 && got < 10) {
+	} else if (got > 0 && strncmp(text, "signal ", 7) == 0 && strspn(text + 7, "0123456789") == (size_t)got - 7
+	    && got < 10) {
 		struct link_message message = { .kind = LINK_SIGNAL, .signal = { (int)number(text + 7) } };
 
 		if (send_to_init(&message, NULL, 0) < 0)
@@ -128,7 +146,8 @@ static void on_link(void)
 		run.exit_status = message.exited.wait_status;
 		if (!run.ending && set_timer(run.drain_ms + 1) < 0)
 			end_room(true);
-		if (message.exited.is_last) /* init is the last and leaves: the counters stand, and are read while the kernel clears it away */
+		/* init is the last and leaves: the counters stand, and are read while the kernel clears it away */
+		if (message.exited.is_last)
 			record_counters();
 	} else {
 		kill_room("lost");
@@ -146,7 +165,8 @@ static void start_last_dump(void)
 
 /*
  * One timer, and what it means by the state of the run: building the room (set-up), the command (the clock), the last
- * THREAD_DUMP_MS of it (is_dumping), the drain after it (ended), and the patience with an init that was asked to end (ending).
+ * THREAD_DUMP_MS of it (is_dumping), the drain after it (ended), and the patience with an init that was asked to end
+ * (ending).
  */
 static void on_timer(void)
 {
@@ -271,13 +291,17 @@ static void wait_for_events(void)
 	for (int i = IN; i <= ERR; i++) {
 		const struct pump *p = &run.pumps[i];
 		bool to = p->from >= 0 && (p->blocked || p->done < p->have);
-		/* output waits for init's word that exec happened, so that nothing is judged of a command that has not started */
+		/* output waits for init to say that exec happened, so that no cap is judged before that */
 		bool early = i != IN && !run.started && has_init;
 
 		set_poll(&polls[STDIN + i], early ? -1 : to ? p->to : p->from, to ? POLLOUT : POLLIN);
 	}
 	/* for the same reason; but while a new program is recorded, each exec is asked about, the command's too */
-	set_poll(&polls[SECCOMP], notify.listener < 0 ? notify.socket : run.started || notify.told || !has_init ? notify.listener : -1, POLLIN);
+	set_poll(&polls[SECCOMP],
+	    notify.listener < 0                         ? notify.socket :
+		run.started || notify.told || !has_init ? notify.listener :
+							  -1,
+	    POLLIN);
 	set_poll(&polls[EXITS], exec_ends, POLLIN);
 	set_poll(&polls[LINK], run.room.link, POLLIN);
 	set_poll(&polls[INIT], run.room.pidfd, POLLIN);
@@ -297,7 +321,8 @@ static void wait_for_events(void)
 static const struct {
 	void (*on_event)(void);
 	bool needs_init; /* not after init was reaped, which may be in this round */
-	bool after_link; /* not in a round in which init has sent something: that it started or ended the command is judged first */
+	/* not in a round in which init has sent something: that it started or ended the command is judged first */
+	bool after_link;
 } sources[SOURCES] = {
 	[STDIN] = { on_stdin, false, false },
 	[STDOUT] = { on_stdout, false, false },
@@ -320,7 +345,8 @@ void supervise(void)
 	while (run.room.pidfd >= 0 || !drained()) {
 		wait_for_events();
 		for (int i = 0; i < SOURCES; i++)
-			if (polls[i].revents && (run.room.pidfd >= 0 || !sources[i].needs_init) && !(sources[i].after_link && polls[LINK].revents))
+			if (polls[i].revents && (run.room.pidfd >= 0 || !sources[i].needs_init)
+			    && !(sources[i].after_link && polls[LINK].revents))
 				sources[i].on_event();
 		if (run.ended && drained() && run.room.pidfd >= 0)
 			end_room(false);

@@ -98,7 +98,8 @@ int close_from(unsigned int first)
 
 /*
  * clone3, or clone where a container's filter answers ENOSYS. The child runs on a copy of this stack, as after fork.
- * `cgroup` is the directory of the cgroup to clone into, or -1; only clone3 can do that, so without it the caller must move the child.
+ * `cgroup` is the directory of the cgroup to clone into, or -1; only clone3 can do that, so without it the caller must
+ * move the child.
  */
 int clone_process(uint64_t flags, int *pidfd, int cgroup)
 {
@@ -153,7 +154,8 @@ static int open_by_component(int at, const char *path, int flags)
 /* An absolute path, as the caller sees it, with no link of any kind on the way: Python resolved the honest ones. */
 int open_no_links(const char *path, int flags)
 {
-	struct open_how_v1 how = { .flags = (uint64_t)(flags | O_CLOEXEC), .resolve = OPENAT2_NO_SYMLINKS | OPENAT2_NO_MAGICLINKS };
+	struct open_how_v1 how = { .flags = (uint64_t)(flags | O_CLOEXEC),
+		.resolve = OPENAT2_NO_SYMLINKS | OPENAT2_NO_MAGICLINKS };
 	long fd = syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
 
 	if (fd < 0 && errno == ENOSYS)
@@ -164,7 +166,8 @@ int open_no_links(const char *path, int flags)
 /* A path beneath the new root, whatever that holds, and through no link: what a bind brought in may be hostile. */
 int open_in_root(int root, const char *path, int flags)
 {
-	struct open_how_v1 how = { .flags = (uint64_t)(flags | O_CLOEXEC), .resolve = OPENAT2_IN_ROOT | OPENAT2_NO_SYMLINKS | OPENAT2_NO_MAGICLINKS };
+	struct open_how_v1 how = { .flags = (uint64_t)(flags | O_CLOEXEC),
+		.resolve = OPENAT2_IN_ROOT | OPENAT2_NO_SYMLINKS | OPENAT2_NO_MAGICLINKS };
 	long fd = syscall(SYS_openat2, root, path, &how, sizeof(how));
 
 	if (fd < 0 && errno == ENOSYS)
@@ -172,7 +175,7 @@ int open_in_root(int root, const char *path, int flags)
 	return (int)fd;
 }
 
-/* PATH DEVICE INODE: opened first and then compared with what Python saw, so a path swapped in between is refused (ESTALE). */
+/* PATH DEVICE INODE: opened first and then compared with what Python saw; a path swapped in between is ESTALE. */
 int open_seen(const struct step *step, int flags)
 {
 	int object = open_no_links(step->field[0], flags);
@@ -201,7 +204,8 @@ int set_mount(int fd, bool recursive, uint64_t set, uint64_t propagation)
 {
 	struct mount_attr_v1 attr = { .attr_set = set, .propagation = propagation };
 
-	return (int)syscall(SYS_mount_setattr, fd, "", EMPTY_PATH | (recursive ? (int)TREE_RECURSIVE : 0), &attr, sizeof(attr));
+	return (int)syscall(
+	    SYS_mount_setattr, fd, "", EMPTY_PATH | (recursive ? (int)TREE_RECURSIVE : 0), &attr, sizeof(attr));
 }
 
 int mount_idmap(int tree, int userns)
@@ -245,10 +249,11 @@ int new_filesystem(const char *type, const char *const options[][2], uint64_t at
 /* The flags of one attached mount, by remounting it: for kernels before 5.12. What the host locked must be repeated. */
 int remount_flags(int fd, uint64_t set)
 {
-	static const struct { long has; unsigned long flag; } kept[] = {
-		{ 0x0001, MS_RDONLY }, { 0x0002, MS_NOSUID }, { 0x0004, MS_NODEV }, { 0x0008, MS_NOEXEC },
-		{ 0x0400, MS_NOATIME }, { 0x0800, MS_NODIRATIME }, { 0x1000, MS_RELATIME },
-	};
+	static const struct {
+		long has;
+		unsigned long flag;
+	} kept[] = { { 0x0001, MS_RDONLY }, { 0x0002, MS_NOSUID }, { 0x0004, MS_NODEV }, { 0x0008, MS_NOEXEC },
+		{ 0x0400, MS_NOATIME }, { 0x0800, MS_NODIRATIME }, { 0x1000, MS_RELATIME } };
 	unsigned long flags = MS_REMOUNT | MS_BIND;
 	char path[64];
 	struct statfs st;
@@ -283,7 +288,10 @@ int write_file(int dir, const char *path, const char *text)
 
 int send_message(int sock, const void *bytes, size_t size, const int *fds, unsigned int nfds)
 {
-	union { struct cmsghdr align; char bytes[CMSG_SPACE(sizeof(int) * MAX_FDS)]; } control = { 0 };
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int) * MAX_FDS)];
+	} control = { 0 };
 	struct iovec iov = { (void *)(uintptr_t)bytes, size };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 
@@ -300,20 +308,27 @@ int send_message(int sock, const void *bytes, size_t size, const int *fds, unsig
 	}
 	if (sendmsg(sock, &msg, MSG_NOSIGNAL) == (ssize_t)size)
 		return 0;
-	if (errno == ETOOMANYREFS) /* unix(7): the user's descriptors under way are more than this process may have open */
+	/* unix(7): the user's descriptors under way are more than this process may have open */
+	if (errno == ETOOMANYREFS)
 		errno = EMFILE;
 	return -1;
 }
 
 /*
- * One message and its descriptors. Returns its size, 0 when the other side is gone, or -1, and then there is no descriptor:
- * EBADMSG for a message that is too long or brings too many, EMFILE where the process may have no more of them.
+ * One message and its descriptors. Returns its size, 0 when the other side is gone, or -1, and then there is no
+ * descriptor: EBADMSG for a message that is too long or brings too many, EMFILE where the process may have no more of
+ * them.
  */
 ssize_t receive_message(int sock, void *bytes, size_t size, int *fds, unsigned int *nfds)
 {
-	union { struct cmsghdr align; char bytes[CMSG_SPACE(sizeof(int) * MAX_FDS)]; } control;
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int) * MAX_FDS)];
+	} control;
 	struct iovec iov = { bytes, size };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes) };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)
+	};
 	ssize_t got = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
 	struct cmsghdr *head;
 

@@ -44,7 +44,8 @@ static unsigned int record_threads(int dir, const char *pid, unsigned int left)
 }
 
 /*
- * Say what every thread is doing. A process of its own does this, since a file of procfs can wait for the one it tells of
+ * Say what every thread is doing. A process of its own does this, since a file of procfs can wait for the one it tells
+ * of
  * (`syscall` waits for an exec under way): the launcher's clock runs on beside it.
  */
 static void dump_threads(int out) __attribute__((noreturn));
@@ -62,7 +63,7 @@ static void dump_threads(int out)
 	_exit(0);
 }
 
-/* Start to look around, THREAD_DUMP_MS before the kill. Without a process to do it the kill comes without a post-mortem. */
+/* Start the dump, THREAD_DUMP_MS before the kill. If no process can be had for it, there is no post-mortem. */
 bool start_thread_dump(void)
 {
 	int ends[2], *const kept[] = { &ends[1], &memory.proc };

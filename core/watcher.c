@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * The watcher: a child of the launcher that reads init's procfs from outside the sandbox, for the memory limit on hosts that
- * give us no cgroup (there memory cannot be waited for, only sampled), and for the limit of processor time.
+ * The watcher: a child of the launcher that reads init's procfs from outside the sandbox, for the memory limit on hosts
+ * that give us no cgroup (there memory cannot be waited for, only sampled), and for the limit of processor time.
  *
- * Law of this file: whoever reads a file of procfs may wait for the process that it tells of. `smaps_rollup` waits for its
- * mmap_lock and walks its page tables; even `status` and `stat` hold its memory for a moment, and who lets go of it last
- * takes it down, whatever that takes. So the launcher's thread reads none of them. It starts the watcher, and hears of it by
- * an eventfd and a shared page; a watcher that is stuck is replaced. The watcher in turn reads nothing that takes a lock or
- * a walk: the exact sample is a child's of its own, with a deadline.
+ * Law of this file: whoever reads a file of procfs may wait for the process that it tells of. `smaps_rollup` waits for
+ * its mmap_lock and walks its page tables; even `status` and `stat` hold its memory for a moment, and who lets go of it
+ * last takes it down, whatever that takes. So the launcher's thread reads none of them. It starts the watcher, and
+ * hears of it by an eventfd and a shared page; a watcher that is stuck is replaced. The watcher in turn reads nothing
+ * that takes a lock or a walk: the exact sample is a child's of its own, with a deadline.
  */
 #include "watcher.h"
 #include <poll.h>
@@ -17,8 +17,8 @@
 #include <sys/vfs.h>
 #include <time.h>
 
-#define STUCK (250 * MS)           /* a watcher that has done nothing for so long is replaced */
-#define CHECK_MS 25                /* how often the launcher asks whether it is */
+#define STUCK (250 * MS) /* a watcher that has done nothing for so long is replaced */
+#define CHECK_MS 25      /* how often the launcher asks whether it is */
 #define MOST_WATCHERS 8
 #define ANSWER_MS 10
 
@@ -127,8 +127,9 @@ static int add_watcher(void)
 }
 
 /*
- * Where a watch was asked for. One that enforces a limit starts now, before the payload can stand in its way. One that only
- * records is started when its first sample is due: most runs are over by then, and a process costs them a tenth of a start.
+ * Where a watch was asked for. One that enforces a limit starts now, before the payload can stand in its way. One that
+ * only records is started when its first sample is due: most runs are over by then, and a process costs them a tenth of
+ * a start.
  */
 int start_watcher(void)
 {
@@ -167,7 +168,8 @@ void ask_watcher(void)
 	static const uint64_t one = 1;
 	struct pollfd answer = { .fd = memory.wake, .events = POLLIN };
 
-	if (sampled->cpu_sampled && sampled->verdict == NONE && sampled->asked++ == 0 && write(memory.ask, &one, sizeof(one)) == sizeof(one))
+	if (sampled->cpu_sampled && sampled->verdict == NONE && sampled->asked++ == 0
+	    && write(memory.ask, &one, sizeof(one)) == sizeof(one))
 		(void)poll(&answer, 1, ANSWER_MS);
 }
 
@@ -193,18 +195,18 @@ void end_watch(int wait_ms)
 			wait_ms = 0;
 }
 
-/* Everybody inside is dead: what lies on the tmpfs now, and what looks have seen: the most processes and threads, the largest process. */
+/* Every process inside is dead: what is on the tmpfs, and what samples saw (most tasks, the largest process). */
 void record_room(void)
 {
 	struct statfs fs;
 
 	if (sampled->most_tasks > 0)
-		record_line("tasks", (const uint64_t[]){ sampled->most_tasks, sampled->largest_kib, sampled->files_kib }, 3, NULL, 0);
+		record_line("tasks",
+		    (const uint64_t[]){ sampled->most_tasks, sampled->largest_kib, sampled->files_kib }, 3, NULL, 0);
 	if (memory.tmpfs >= 0 && fstatfs(memory.tmpfs, &fs) == 0) {
-		const uint64_t disk[] = {
-			(uint64_t)(fs.f_blocks - fs.f_bfree) * (uint64_t)fs.f_bsize, (uint64_t)fs.f_bfree * (uint64_t)fs.f_bsize,
-			(uint64_t)(fs.f_files - fs.f_ffree), (uint64_t)fs.f_ffree,
-		};
+		const uint64_t disk[] = { (uint64_t)(fs.f_blocks - fs.f_bfree) * (uint64_t)fs.f_bsize,
+			(uint64_t)fs.f_bfree * (uint64_t)fs.f_bsize, (uint64_t)(fs.f_files - fs.f_ffree),
+			(uint64_t)fs.f_ffree };
 
 		record_line("disk", disk, 4, NULL, 0);
 	}

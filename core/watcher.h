@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The watcher: what the launcher asks of it, and what its files share: watcher.c, memory_watch.c, memory_sample.c and cpu_watch.c.
+ * The watcher: what the launcher asks of it, and what its files share: watcher.c, memory_watch.c, memory_sample.c and
+ * cpu_watch.c.
  */
 #ifndef CAPSULE_WATCHER_H
 #define CAPSULE_WATCHER_H
@@ -10,24 +11,26 @@
 /* ---- watcher.c: memory and processor time, read by a child ---- */
 
 struct watch {
-	int wake, ask;    /* the watcher has something to say; the launcher wants something of it */
-	int timer;        /* by which the launcher asks whether it is stuck */
-	int proc, tmpfs;  /* procfs of the room, and a place on its writable tmpfs */
+	int wake, ask;   /* the watcher has something to say; the launcher wants something of it */
+	int timer;       /* by which the launcher asks whether it is stuck */
+	int proc, tmpfs; /* procfs of the room, and a place on its writable tmpfs */
 	uint64_t limit_kib;
 };
 extern struct watch memory;
 enum verdict { NONE, MEMORY, CPU, LOST };
 /* A page that the watcher writes and the launcher reads. */
 struct sampled {
-	_Atomic uint64_t alive_ns;    /* when the watcher last began a round */
-	_Atomic uint64_t verdict;     /* an enum verdict */
+	_Atomic uint64_t alive_ns; /* when the watcher last began a round */
+	_Atomic uint64_t verdict;  /* an enum verdict */
 	_Atomic uint64_t peak_kib;
 	_Atomic uint64_t largest_kib; /* of one process, with what it has mapped of files */
 	_Atomic uint64_t files_kib;   /* and how much of it that was */
 	_Atomic uint64_t most_tasks;  /* processes and threads, of the sample that saw most */
-	_Atomic uint64_t asked, answered; /* the launcher wants one more sample of processor time, and how often it got it */
+	/* the launcher wants one more sample of processor time, and how often it got it */
+	_Atomic uint64_t asked, answered;
 	_Atomic uint64_t cpu_used_us, cpu_over, cpu_sampled;
-	_Atomic uint64_t cpu_lost_us, cpu_untracked; /* used by processes that nobody waited for; not every process was seen */
+	/* used by processes that nobody waited for; not every process was seen */
+	_Atomic uint64_t cpu_lost_us, cpu_untracked;
 	_Atomic uint64_t cpu_before_us; /* the launcher's: what the group had counted when the command began */
 };
 extern struct sampled *sampled;
@@ -65,13 +68,14 @@ void record_cpu(void);
 struct sample {
 	uint64_t used_kib, floor_kib; /* the second: what one process has for itself, with the files in memory */
 	uint64_t set, processes, tasks, shmem_kib; /* the first: a hash of the process ids */
-	uint64_t shared_kib;          /* exact: what the plain sum counted more than once */
-	bool one_space;               /* exact: two processes have one address space, or nobody says that they have not */
+	uint64_t shared_kib;                       /* exact: what the plain sum counted more than once */
+	/* exact: two processes have one address space, or nobody says that they have not */
+	bool one_space;
 };
 
 struct exact_sample {
 	struct reader reader;
-	int from;                  /* -1: none is under way */
+	int from; /* -1: none is under way */
 	bool failed;
 	uint64_t began_ns, due_ns; /* the second: none before, so that they take half of a processor and no more */
 	uint64_t plain_kib;        /* the plain sum that the last one was taken for */

@@ -65,7 +65,7 @@ def test_report_lines_on_the_page_are_parsed(row):
 
 
 CORE = DOCUMENT.parents[1] / "core"
-FACTS = re.search(r"enum fact \{(.*?)\}", CORE.joinpath("capsule-core.h").read_text())[1]
+FACTS = re.search(r"enum fact \{(.*?)\}", CORE.joinpath("capsule-core.h").read_text(), re.DOTALL)[1]
 
 
 def constants():

@@ -91,7 +91,7 @@ def run(
 
     :param command: the program and its arguments; no shell is involved.
     :param timeout_ms: wall-clock limit in milliseconds (default 30 000).
-    :param memory: bytes, or a size such as "256M" (default 256 MiB), for the command and all its children together.
+    :param memory: bytes, or a size such as "256M" (default 512 MiB), for the command and all its children together.
     :param env: variables; nothing of the caller's environment is passed on.
     :param stdin: what the command reads; None is end-of-file at once.
     :param workspace: a host directory shown copy-on-write at /workspace, or a `Workspace` with a mode (None: empty).

@@ -87,7 +87,7 @@ def test_fork_refused_and_failed_is_e4002(inside):
     """A command that fails at its process limit ends with E4002 and what was seen at once."""
     response = inside.python(FORKS.replace("HOW", "str(error)"), resources={"max_pids": 20})
     assert ("killed", 137, "E4002") == (response["status"], response["exit_code"], code_of(response))
-    assert (20, {"resources.max_pids": 21}) == (details_of(response)["limit"], details_of(response)["would_pass_with"])
+    assert (20, {"resources.max_pids": 40}) == (details_of(response)["limit"], details_of(response)["would_pass_with"])
 
 
 def test_fork_refused_and_survived_is_in_limits_hit(inside):
@@ -136,3 +136,20 @@ def test_output_truncated_is_in_limits_hit(inside):
 def test_limits_hit_without_any_is_absent(inside):
     """No `limits_hit` in the answer of an ordinary run."""
     assert "limits_hit" not in inside(["true"])
+
+
+HOLD = "held = bytearray(b'x') * (%d << 20)"
+
+
+@pytest.mark.parametrize("held_mib", [300, 400])
+def test_memory_default_holds_what_test_suites_hold(inside, held_mib):
+    """A program that holds 300 or 400 MiB runs under the defaults."""
+    assert "success" == inside.python(HOLD % held_mib)["status"]
+
+
+def test_memory_figure_to_try_next_lets_the_program_pass(inside):
+    """A program that needs less than twice its limit passes with the figure that the result names."""
+    first = inside.python(HOLD % 80, resources={"memory_bytes": 64 * MIB})
+    assert "E4001" == code_of(first)
+    figure = details_of(first)["would_pass_with"]["resources.memory_bytes"]
+    assert "success" == inside.python(HOLD % 80, resources={"memory_bytes": figure})["status"]

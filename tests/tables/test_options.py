@@ -275,7 +275,7 @@ OUR_HELP = """\
   --save-changes <DIR>       Write new and changed files to this directory
   --require <NAME>           Fail if the host lacks this mechanism
 
-Defaults: 30000 ms, 256 MiB of memory, 1024 CPU shares, 1 MiB of output, 100 processes, no network;
+Defaults: 30000 ms, 512 MiB of memory, 1024 CPU shares, 1 MiB of output, 100 processes, no network;
 /workspace starts as a private copy-on-write view of the current directory.
 With --json the options are defaults for fields that the request omits, and /workspace starts empty.
 SIZE is a number of bytes, or with K, M, G, T (powers of 1024).

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.value import replace
 from capsule_run.host.survey import survey
 from capsule_run.model.report import FinishedRun, StreamCount
 from capsule_run.model.request import Request, Resources
 from capsule_run.policy.mounts import private_mounts
 from capsule_run.policy.resolve import DRAIN_MS, resolve
-from capsule_run.result import verdict
+from capsule_run.request.parse import FIELDS
+from capsule_run.result import next_limit, verdict
 from records import record, report
 
 MIB = 1 << 20
@@ -40,6 +43,11 @@ def ended(*lines, stderr=b"", on_output_limit=None, usage=None, **said):
         policy=resolve(request, survey(request)), report=report(**fields), record=record(*lines), program="",
         cancelled_by=0, stdout=b"", stderr=stderr,
     )  # fmt: skip
+
+
+def at_least(fields):
+    """What `error.details` says of limits that were not seen to suffice."""
+    return {"would_pass_with": fields, "would_pass_at_least": True}
 
 
 OVER = StreamCount(kept=10, total=25, over=True)
@@ -102,36 +110,47 @@ def test_verdict_has_one_cause_for_each_end(name):
 
 
 DETAILS = {
-    "clock": {"limit_ms": 2000, "observed_ms": 2000.0, "source": "timer", "cpu_ms": 400.0},
+    "clock": {
+        "limit_ms": 2000, "observed_ms": 2000.0, "source": "timer", "cpu_ms": 400.0,
+        **at_least({"timeout_ms": 4000}),
+    },
     "watch of memory": {
         "limit_bytes": 64 * MIB, "observed_bytes": 70 * MIB, "source": "watch",
-        "would_pass_with": {"resources.memory_bytes": 70 * MIB}, "files_bytes": MIB,
+        **at_least({"resources.memory_bytes": 140 * MIB}), "files_bytes": MIB,
     },
     "group of memory, all of it": {
         "limit_bytes": 64 * MIB, "observed_bytes": 64 * MIB, "source": "cgroup", "counter": {"oom_kill": 3},
+        **at_least({"resources.memory_bytes": 128 * MIB}),
     },
-    "processor time": {"limit_ms": 1000, "observed_ms": 1009.0, "source": "watch", "wall_ms": 2000.0},
+    "processor time": {
+        "limit_ms": 1000, "observed_ms": 1009.0, "source": "watch", "wall_ms": 2000.0,
+        **at_least({"resources.cpu_time_ms": 2018}),
+    },
     "disk": {
         "limit_bytes": 8 * MIB, "observed_bytes": 8 * MIB, "source": "tmpfs", "exit_code": 1,
         # where the interpreter lies in /var/tmp, that is a place of its own
         "mounts": private_mounts(resolve(Request(command=("true",)), survey(Request(command=("true",))))),
         "counter": {"free_bytes": 0, "files": 70, "free_files": 900},
+        **at_least({"resources.disk_bytes": 16 * MIB}),
     },
     "processes, as the group counted": {
         "limit": 20, "source": "cgroup", "counter": {"refused": 12}, "exit_code": 2,
-        "would_pass_with": {"resources.max_pids": 21},
+        **at_least({"resources.max_pids": 40}),
     },
     "a fork storm left behind": {
         "limit": 20, "source": "cgroup", "counter": {"refused": 12}, "exit_code": 0, "wall_ms": 1750.0,
-        "would_pass_with": {"resources.max_pids": 21},
+        **at_least({"resources.max_pids": 40}),
     },
     "a fork storm, as the watch saw and it says": {
         "limit": 20, "source": "watch", "observed": 10, "said": 10, "wall_ms": 2000.0,
-        "would_pass_with": {"resources.max_pids": 21},
+        **at_least({"resources.max_pids": 40}),
     },
     "output": {
         "stream": "stdout", "limit_bytes": 10, "observed_bytes": 25, "source": "launcher",
-        "would_pass_with": {"resources.max_output_bytes": 25},
+        **at_least({"resources.max_output_bytes": 50}),
+    },
+    "file size": {
+        "limit_bytes": 9 * MIB, "signal": "SIGXFSZ", "source": "rlimit", **at_least({"resources.max_file_bytes": 18 * MIB}),
     },
 }  # fmt: skip
 
@@ -160,3 +179,44 @@ def test_verdict_lists_limits_reached_without_ending_the_run(name):
     run, expected = HITS[name]
     failure = verdict.judge(run)[3]
     assert expected == [hit["code"] for hit in verdict.limits_hit(run, failure)]
+
+
+LIMIT_CODES = ("E3006", "E4001", "E4002", "E4003", "E4004", "E4005", "E4006")
+
+
+@pytest.mark.parametrize("name", [name for name, (_run, end) in ENDS.items() if end[1] in LIMIT_CODES])
+def test_verdict_of_a_limit_names_more_than_the_limit_in_details_and_hint(name):
+    """The figure to try next is at least twice the limit, says that it is a lower bound, and is in the hint, too."""
+    failure = verdict.judge(ENDS[name][0])[3]
+    assert failure.details["would_pass_at_least"]
+    limit = failure.details.get("limit", failure.details.get("limit_bytes", failure.details.get("limit_ms")))
+    assert [] == [field for field, figure in failure.details["would_pass_with"].items() if figure < 2 * limit]
+    assert [] == [field for field in failure.details["would_pass_with"] if f"`{field}`" not in failure.hint]
+    assert "at least" in failure.hint
+
+
+def test_verdict_of_a_full_disk_names_memory_that_it_fits_into():
+    """Files are memory: a larger disk alone would end at the memory limit."""
+    request = Request(command=("true",), resources=Resources(memory_bytes=64 * MIB, disk_bytes=56 * MIB))
+    full = replace(ended(FULL, exited=1), policy=resolve(request, survey(request)))
+    figures = verdict.judge(full)[3].details["would_pass_with"]
+    assert {"resources.disk_bytes": 112 * MIB, "resources.memory_bytes": 128 * MIB} == figures
+
+
+def test_verdict_of_truncated_output_names_the_exact_figure():
+    """A command that ended by itself has written all of its output: with that limit it would have passed."""
+    (hit,) = verdict.limits_hit(ended(stdout=OVER, on_output_limit="truncate", exited=0), None)
+    details = hit["details"]
+    assert ({"resources.max_output_bytes": 25}, False) == (details["would_pass_with"], details["would_pass_at_least"])
+
+
+@pytest.mark.parametrize("field", next_limit.FIELDS)
+def test_next_limit_is_a_value_that_the_field_accepts(field):
+    """The largest figure that is named is one that a request may have, and a larger one is not named."""
+    largest = next(1 << power for power in range(63, 0, -1) if next_limit.passing({field: 1 << power}))
+    FIELDS[field](largest, field)
+    most = max(figure for figure in (largest, 86_400_000, 4_194_304) if next_limit.passing({field: figure}))
+    assert {} == next_limit.passing({field: most + 1})
+    assert None is next_limit.hint({field: most + 1})
+    with pytest.raises(CapsuleError):
+        FIELDS[field](most + 1, field)

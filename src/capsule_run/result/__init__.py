@@ -16,6 +16,7 @@ __getattr__ = loaded_when_used(
         "hints": "the command ended badly",
         "isolation": "the command runs",
         "metrics": "the command runs",
+        "next_limit": "a limit ended the run",
         "processes": "processes are listed, or the run timed out",
         "report": "the command runs",
         "verdict": "the command runs",

@@ -14,6 +14,7 @@ from capsule_run._base.error_codes import entry
 from capsule_run._base.errors import CapsuleError
 from capsule_run.model.request import KILL, TRUNCATE
 from capsule_run.policy.mounts import private_mounts
+from capsule_run.result import next_limit
 from capsule_run.result.metrics import counters, is_full, processor_ms, wall_ms
 
 TYPE_CHECKING = False
@@ -33,6 +34,7 @@ NO_FORK = (
     "failed to create new OS thread",
 )  # fmt: skip
 REFUSED_FORK = (*NO_FORK, "Resource temporarily unavailable", "EAGAIN")  # the last two also come from sockets
+_FEWER = ", or start fewer at a time"
 FULL_DISK = ("No space left", "ENOSPC", "disk full", "Disk full")
 
 
@@ -44,11 +46,6 @@ def count(size: int, unit: str) -> str:
 def cpu_ms(ended: FinishedRun) -> float:
     """Processor time of the command and all its children."""
     return processor_ms(ended, counters(ended.record.cgroup_files))[2]
-
-
-def _mib(size: int) -> int:
-    """Round up to whole MiB, as a limit is written."""
-    return -(-size >> 20) << 20
 
 
 def stream(ended: FinishedRun) -> CapsuleError | None:
@@ -87,28 +84,43 @@ def output(ended: FinishedRun) -> CapsuleError | None:
             return CapsuleError(
                 "E4003",
                 f"{name} passed the limit of {count(policy.max_output_bytes, 'bytes')}",
-                details=_output_details(name, stream.total, policy),
+                details=_output_details(name, stream.total, policy, complete=False),
+                hint=next_limit.hint(
+                    {"resources.max_output_bytes": next_limit.FACTOR * stream.total},
+                    otherwise=", or keep the command running with `--on-output-limit truncate` (`on_output_limit`)",
+                ),
             )
     return None
 
 
-def _output_details(name: str, total: int, policy: Policy) -> dict[str, object]:
+def _output_details(name: str, total: int, policy: Policy, *, complete: bool) -> dict[str, object]:
+    """The evidence of a stream over its limit. `complete`: the command ended by itself, so there was no more output."""
     return {
         "stream": name,
         "limit_bytes": policy.max_output_bytes,
         "observed_bytes": total,
         "source": "launcher",
-        "would_pass_with": {"resources.max_output_bytes": total},
+        **next_limit.passing(
+            {"resources.max_output_bytes": total if complete else next_limit.FACTOR * total}, at_least=not complete
+        ),
     }
 
 
 def timed_out(ended: FinishedRun) -> CapsuleError:
     """The error of a run that timed out. Little CPU time says that the command waited, much that it computed."""
     policy, used = ended.policy, cpu_ms(ended)
+    longer = {"timeout_ms": next_limit.FACTOR * policy.timeout_ms}
     return CapsuleError(
         "E3006",
         f"timed out after {policy.timeout_ms} ms (used {used:.0f} ms of CPU time)",
-        details={"limit_ms": policy.timeout_ms, "observed_ms": wall_ms(ended), "source": "timer", "cpu_ms": used},
+        details={
+            "limit_ms": policy.timeout_ms,
+            "observed_ms": wall_ms(ended),
+            "source": "timer",
+            "cpu_ms": used,
+            **next_limit.passing(longer),
+        },
+        hint=next_limit.hint(longer, otherwise=", or reduce the work"),
     )
 
 
@@ -126,13 +138,15 @@ def memory(ended: FinishedRun) -> CapsuleError:
     else:
         observed = ended.report.memory_peak_kib << 10
         details.update(observed_bytes=observed, source="watch")
-        details["would_pass_with"] = {"resources.memory_bytes": _mib(observed)}
+    more = {"resources.memory_bytes": next_limit.whole_mib(next_limit.doubled(observed, limit))}
+    details.update(next_limit.passing(more))
     if ended.record.disk is not None:
         details["files_bytes"] = ended.record.disk.used_bytes
     return CapsuleError(
         "E4001",
         f"the command and its children used {count(observed, 'bytes')} of memory, the limit is {count(limit, 'bytes')}",
         details=details,
+        hint=next_limit.hint(more),
     )
 
 
@@ -143,11 +157,19 @@ def out_of_memory(ended: FinishedRun) -> bool:
 
 def cpu_time(ended: FinishedRun, source: str) -> CapsuleError:
     """The CPU time limit. `source` is the launcher's `watch`, or the `rlimit` of one process."""
-    limit, used = ended.policy.watched.cpu_time_ms, cpu_ms(ended)
+    limit, used = ended.policy.watched.cpu_time_ms or 0, cpu_ms(ended)
+    more = {"resources.cpu_time_ms": next_limit.doubled(round(used), limit)}
     return CapsuleError(
         "E4004",
         f"the command and its children used {used:.0f} ms of CPU time, the limit is {limit} ms",
-        details={"limit_ms": limit, "observed_ms": used, "source": source, "wall_ms": wall_ms(ended)},
+        details={
+            "limit_ms": limit,
+            "observed_ms": used,
+            "source": source,
+            "wall_ms": wall_ms(ended),
+            **next_limit.passing(more),
+        },
+        hint=next_limit.hint(more, otherwise=", or reduce the computation"),
     )
 
 
@@ -155,10 +177,17 @@ def limit_behind_signal(ended: FinishedRun, number: int) -> CapsuleError | None:
     """The limit for which the kernel sends this signal, if the run had it and, for CPU time, reached it."""
     policy = ended.policy
     if number == SIGXFSZ:
+        larger = {"resources.max_file_bytes": next_limit.FACTOR * policy.max_file_bytes}
         return CapsuleError(
             "E4006",
             f"the command wrote a file larger than {count(policy.max_file_bytes, 'bytes')}",
-            details={"limit_bytes": policy.max_file_bytes, "signal": "SIGXFSZ", "source": "rlimit"},
+            details={
+                "limit_bytes": policy.max_file_bytes,
+                "signal": "SIGXFSZ",
+                "source": "rlimit",
+                **next_limit.passing(larger),
+            },
+            hint=next_limit.hint(larger),
         )
     if (
         number in (SIGKILL, SIGXCPU)
@@ -179,7 +208,16 @@ def _disk_full(ended: FinishedRun) -> dict[str, object] | None:
         "source": "tmpfs",
         "mounts": private_mounts(ended.policy),
         "counter": {"free_bytes": disk.free_bytes, "files": disk.files, "free_files": disk.free_files},
+        **next_limit.passing(_larger_disk(ended.policy)),
     }
+
+
+def _larger_disk(policy: Policy) -> dict[str, int]:
+    """A disk of twice the size, and a memory limit that it fits into: files are memory."""
+    disk_bytes = next_limit.FACTOR * policy.disk_bytes
+    memory_bytes = next_limit.whole_mib(disk_bytes * 8 // 7)
+    larger = {"resources.disk_bytes": disk_bytes}
+    return larger if memory_bytes <= policy.memory_bytes else {**larger, "resources.memory_bytes": memory_bytes}
 
 
 def _most_tasks(ended: FinishedRun) -> int:
@@ -196,7 +234,11 @@ def _processes(ended: FinishedRun) -> dict[str, object] | None:
         counted = {"source": "watch", "observed": most}
     else:
         return None
-    return {"limit": limit, **counted, "would_pass_with": {"resources.max_pids": limit + 1}}
+    return {"limit": limit, **counted, **next_limit.passing(_more_processes(limit))}
+
+
+def _more_processes(limit: int) -> dict[str, int]:
+    return {"resources.max_pids": next_limit.FACTOR * limit}
 
 
 def fork_storm(ended: FinishedRun) -> CapsuleError | None:
@@ -222,10 +264,11 @@ def fork_storm(ended: FinishedRun) -> CapsuleError | None:
         details={
             "limit": limit,
             **proof,
-            "would_pass_with": {"resources.max_pids": limit + 1},
+            **next_limit.passing(_more_processes(limit)),
             "wall_ms": wall_ms(ended),
             **own,
         },
+        hint=next_limit.hint(_more_processes(limit), otherwise=_FEWER),
     )
 
 
@@ -245,6 +288,7 @@ def limit_behind_exit(ended: FinishedRun) -> CapsuleError | None:
             f"the private disk of {count(ended.policy.disk_bytes, 'bytes')} ({', '.join(private_mounts(ended.policy))}) "
             f"is full{_stderr_line(ended, FULL_DISK)}",
             details={**details, **_exit_details(ended)},
+            hint=next_limit.hint(_larger_disk(ended.policy)),
         )
     details = _processes(ended)
     said = _stderr_line(ended, REFUSED_FORK)
@@ -253,6 +297,7 @@ def limit_behind_exit(ended: FinishedRun) -> CapsuleError | None:
             "E4002",
             f"the command could not start another process, the limit is {ended.policy.max_pids}{said}",
             details={**details, **_exit_details(ended)},
+            hint=next_limit.hint(_more_processes(ended.policy.max_pids), otherwise=_FEWER),
         )
     return None
 
@@ -284,7 +329,10 @@ def limits_hit(ended: FinishedRun, code: str) -> tuple[dict[str, object], ...]:
     ]
     if ended.policy.on_output_limit == TRUNCATE:
         for name, stream in (("stdout", ended.report.stdout), ("stderr", ended.report.stderr)):
-            hits.append(("E4003", _output_details(name, stream.total, ended.policy) if stream.over else None))
+            complete = not ended.report.killed
+            hits.append(
+                ("E4003", _output_details(name, stream.total, ended.policy, complete=complete) if stream.over else None)
+            )
     return tuple(
         {"code": found, "cause": entry(found).cause, "details": details}
         for found, details in hits

@@ -195,9 +195,41 @@ def test_apply_ignores_input_files_unless_changed(tree):
 
 
 @pytest.mark.sandbox
+@pytest.mark.parametrize(
+    ("script", "path", "read", "expected"),
+    [
+        ("touch -d @1000000000 dir/file", "dir/file", lambda path: path.stat().st_mtime, 1_000_000_000),
+        ("chmod 640 dir/file", "dir/file", lambda path: stat.S_IMODE(path.stat().st_mode), 0o640),
+        ("chmod 750 dir", "dir", lambda path: stat.S_IMODE(path.stat().st_mode), 0o750),
+        ("chmod 700 dir; touch dir/new", "dir", lambda path: stat.S_IMODE(path.stat().st_mode), 0o700),
+        ("ln -sfn dir link", "link", os.readlink, "dir"),
+    ],
+    ids=["time", "mode", "mode of a directory", "mode and entry of a directory", "target"],
+)
+def test_apply_time_mode_or_target_changed_alone_is_written(tree, script, path, read, expected):
+    """A time, a mode or the target of a link that alone was changed is listed, and arrives on the host."""
+    (tree / "link").symlink_to("kept")
+    result = apply(tree, script)
+    assert ("modified", {}) == ({one.path: one.kind for one in result.changes}.get(path), refused(result))
+    assert (expected, "before") == (read(tree / path), (tree / "dir/file").read_text())
+
+
+@pytest.mark.sandbox
+def test_apply_directory_mode_without_write_permission_is_set_last(tree):
+    """A directory that ends without write permission still receives its changed files."""
+    result = apply(tree, "echo after > dir/file; chmod 555 dir")
+    assert ({}, "after\n", 0o555) == (
+        refused(result),
+        (tree / "dir/file").read_text(),
+        stat.S_IMODE((tree / "dir").stat().st_mode),
+    )
+    (tree / "dir").chmod(0o755)
+
+
+@pytest.mark.sandbox
 def test_apply_ignores_files_only_opened_for_writing(tree):
     """A file that was opened, read through, or given the mode it had is as it was."""
-    result = capsule_run.run(["sh", "-c", ": >> kept; chmod 600 kept; chmod 644 kept; touch kept"], workspace=str(tree))
+    result = capsule_run.run(["sh", "-c", ": >> kept; chmod 600 kept; chmod 644 kept"], workspace=str(tree))
     assert () == result.changes
 
 

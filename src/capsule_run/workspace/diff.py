@@ -62,8 +62,13 @@ def _change(path: str, kind: ChangeKind, seen: posix.stat_result) -> Change:
 
 
 def _same(name: str, upper: int, lower: int, now: posix.stat_result, before: posix.stat_result) -> bool:
-    """Return whether a file that was copied up is unchanged: a program that opens a file for writing need not write."""
+    """Return whether a file that was copied up is unchanged: a program that opens a file for writing need not write.
+
+    The time counts (`make` compares times), except that of a link, which no program compares.
+    """
     if (now.st_mode, now.st_size) != (before.st_mode, before.st_size):
+        return False
+    if _kind(now) == S_IFREG and now.st_mtime_ns != before.st_mtime_ns:
         return False
     if _kind(now) == S_IFLNK:
         return posix.readlink(name, dir_fd=upper) == posix.readlink(name, dir_fd=lower)
@@ -222,11 +227,7 @@ class Comparison:
             if before is not None:
                 yield _change(path, DELETED, before)
         elif _kind(now) == S_IFDIR:
-            if _kind(before) != S_IFDIR:
-                if before is not None:
-                    yield _change(path, DELETED, before)
-                if path not in self._known.directories:
-                    yield Change(path=path, kind=CREATED, bytes=0, type="directory")
+            yield from self._changes_of_directory(path, now, before)
             yield name
         elif path in self._known.files and self._known.files[path] == fingerprint(now):
             return
@@ -236,4 +237,17 @@ class Comparison:
             yield _change(path, DELETED, before)
             yield _change(path, CREATED, now)
         elif lower is not None and not _same(name, upper, lower, now, before):
+            yield _change(path, MODIFIED, now)
+
+    def _changes_of_directory(
+        self, path: str, now: posix.stat_result, before: posix.stat_result | None
+    ) -> Iterator[Change]:
+        """Yield the changes to a directory itself: its time is no change, because each new entry sets it."""
+        if before is not None and _kind(before) != S_IFDIR:
+            yield _change(path, DELETED, before)
+        if path in self._known.directories:
+            return
+        if _kind(before) != S_IFDIR:
+            yield _change(path, CREATED, now)
+        elif before is not None and self._known.copied is None and now.st_mode != before.st_mode:
             yield _change(path, MODIFIED, now)

@@ -13,7 +13,7 @@ from capsule_run._base.errors import CapsuleError
 from capsule_run.host.caller_files import open_directory, reason_of, replace_file, replace_link
 from capsule_run.host.path_resolution import DIRECTORY_FLAGS, READ_FLAGS
 from capsule_run.host.tree_walk import delete
-from capsule_run.model.result_parts import DELETED, NotApplied
+from capsule_run.model.result_parts import DELETED, MODIFIED, NotApplied
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,14 +45,22 @@ def apply_changes(changes: Iterable[Change], layer: int, place: int, *, deletion
     """
     refused: list[NotApplied] = []
     tree = HostTree(place)
-    for change in changes:
-        if change.kind == DELETED and not deletions:
-            continue
+
+    def apply(change: Change, *, mode_only: bool) -> None:
         try:
-            _apply_change(change, layer, tree)
+            _apply_change(change, layer, tree, mode_only=mode_only)
         except RefusedError as error:
             if len(refused) < MAX_LISTED:
                 refused.append(NotApplied(path=change.path, reason=str(error.args[0])))
+
+    modes: list[Change] = []  # of directories: set last, because a new mode may forbid to write into the directory
+    for change in changes:
+        if change.kind != DELETED or deletions:
+            apply(change, mode_only=False)
+        if change.kind == MODIFIED and change.type == "directory":
+            modes.append(change)
+    for change in reversed(modes):
+        apply(change, mode_only=True)
     return refused
 
 
@@ -145,6 +153,20 @@ class HostTree:
         finally:
             posix.close(parent)
 
+    def mode(self, path: str, mode: int) -> None:
+        """Set the mode of a directory. Raises RefusedError."""
+        parent = self._parent(path, make=False)
+        try:
+            own = posix.open(path.rpartition("/")[2], DIRECTORY_FLAGS, dir_fd=parent)
+            try:
+                posix.fchmod(own, mode & 0o777)
+            finally:
+                posix.close(own)
+        except OSError as error:
+            raise RefusedError("symlink" if error.errno in (ELOOP, ENOTDIR) else "unwritable") from None
+        finally:
+            posix.close(parent)
+
     def link(self, path: str, target: str) -> None:
         """Create a link, or replace a file, if its target stays in the tree. Raises RefusedError."""
         if leaves_tree(path, target):
@@ -209,8 +231,11 @@ def _copy(content: int | memoryview, to: int) -> None:
             content.obj.madvise(_DONTNEED, 0, at // _PAGE * _PAGE)
 
 
-def _apply_change(change: Change, layer: int, tree: HostTree) -> None:
-    """Apply one change from the layer. Raises RefusedError."""
+def _apply_change(change: Change, layer: int, tree: HostTree, *, mode_only: bool) -> None:
+    """Apply one change from the layer. Raises RefusedError.
+
+    :param mode_only: set only the mode of a directory.
+    """
     if change.kind == "deleted":
         tree.remove(change.path)
         return
@@ -223,7 +248,10 @@ def _apply_change(change: Change, layer: int, tree: HostTree) -> None:
             inner = posix.open(directory, DIRECTORY_FLAGS, dir_fd=at)
             posix.close(at)
             at = inner
-        _apply_entry(at, name, change, tree)
+        if mode_only:
+            tree.mode(change.path, posix.stat(name, dir_fd=at, follow_symlinks=False).st_mode)
+        else:
+            _apply_entry(at, name, change, tree)
     except OSError as error:
         raise RefusedError("unwritable" if error.errno not in (ENOENT, EACCES) else "unreadable") from None
     finally:

@@ -264,11 +264,12 @@ struct room {
 
 /* Bytes on their way from one descriptor to another, `cap` at the most. */
 struct pump {
-	int from, to;  /* -1, -1: never started or ended */
-	bool copy;     /* splice refuses this pair: through the buffer */
-	bool socket;   /* `to` is a socket: send, so that it cannot block */
-	bool blocked;  /* `to` takes no more: wait for it, not for `from` */
-	bool truncate; /* over the cap: throw away, rather than report */
+	int from, to;    /* -1, -1: never started or ended */
+	bool copy;       /* splice refuses this pair: through the buffer */
+	bool socket;     /* `to` is a socket: send, so that it cannot block */
+	bool blocked;    /* `to` takes no more: wait for it, not for `from` */
+	bool keeps_tail; /* stderr */
+	bool truncate;   /* over the cap: throw away, rather than report */
 	bool over;
 	int error; /* the errno that ended it, 0 for none */
 	uint64_t cap, kept, total;
@@ -277,6 +278,7 @@ struct pump {
 };
 
 bool pump(struct pump *p);
+void record_tail(void);
 int start_output(struct pump *p, const struct plan *plan, const char *name, int *inner);
 int start_input(struct pump *p, const struct plan *plan, const struct step *step, int *inner);
 

@@ -165,7 +165,9 @@ uint64_t watch_memory(uint64_t now)
 		over_ns = over_before = 0;
 	else if (over_ns == 0 && (exact_sample.from >= 0 || now >= exact_sample.due_ns))
 		over_ns = now;
-	if (over_ns && is_late(now - over_ns))
-		over_limit(plain.used_kib);
+	if (over_ns && is_late(now - over_ns)) {
+		sampled->plain_kib = plain.used_kib;
+		conclude(MEMORY);
+	}
 	return over_ns ? WHILE_SAMPLING : pause_ns(over ? exact_sample.last.used_kib : plain.used_kib);
 }

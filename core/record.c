@@ -8,6 +8,7 @@
 
 #define LINE_BYTES 16384
 /* of one text, before it is escaped: of a line with some of them, all escaped, there is always room */
+#define LONE_TEXT_BYTES 3072 /* of a text that is alone in its line */
 #define TEXT_BYTES 768
 
 struct record record = { -1, 0, 0, 0 };
@@ -23,13 +24,13 @@ void start_record(const struct plan *plan)
 }
 
 /* One word: printable ASCII but `%` stays, every other byte is %XX; no byte at all is a lone `%`. */
-static void put_escaped(struct text *to, const char *text, size_t length)
+static void put_escaped(struct text *to, const char *text, size_t length, size_t most)
 {
 	static const char digits[] = "0123456789abcdef";
 
 	if (length == 0)
 		put(to, "%");
-	for (size_t i = 0; i < length && i < TEXT_BYTES; i++) {
+	for (size_t i = 0; i < length && i < most; i++) {
 		unsigned char c = (unsigned char)text[i];
 		const char plain[2] = { (char)c, '\0' };
 		const char escaped[4] = { '%', digits[c >> 4], digits[c & 15], '\0' };
@@ -65,7 +66,7 @@ void record_line(
 	put_numbers(&text, numbers, count);
 	for (unsigned int i = 0; i < ntexts; i++) {
 		put(&text, " ");
-		put_escaped(&text, texts[i].at, texts[i].length);
+		put_escaped(&text, texts[i].at, texts[i].length, ntexts == 1 ? LONE_TEXT_BYTES : TEXT_BYTES);
 	}
 	line[text.length++] = '\n';
 	record_lines(line, text.length);

@@ -75,6 +75,7 @@ void report_end(void)
 	if (run.started) {
 		record_line("setup", run.setup_us, 3, NULL, 0);
 		record_room();
+		record_tail();
 		record_cpu();
 	}
 	record_counters();

@@ -14,6 +14,59 @@
 #define LONG_STREAM (1U << 20)
 #define BREATH_NS 100000
 
+#define TAIL_BYTES 3072
+
+/* The last bytes of stderr, also of what only passes through: its words say why a command failed. */
+static struct {
+	size_t length;
+	char bytes[TAIL_BYTES];
+	int pipe[2]; /* takes a copy of what is spliced; made for the first bytes */
+} tail = { .pipe = { -1, -1 } };
+
+static void keep_tail(const struct pump *p, const char *at, size_t length)
+{
+	size_t stays;
+
+	if (!p->keeps_tail)
+		return;
+	if (length > TAIL_BYTES) {
+		at += length - TAIL_BYTES;
+		length = TAIL_BYTES;
+	}
+	stays = tail.length < TAIL_BYTES - length ? tail.length : TAIL_BYTES - length;
+	memmove(tail.bytes, tail.bytes + tail.length - stays, stays);
+	memcpy(tail.bytes + stays, at, length);
+	tail.length = stays + length;
+}
+
+/* splice(2); of stderr a copy is made first, of which the part that was moved is kept. */
+static ssize_t splice_and_keep(struct pump *p, size_t allowed)
+{
+	size_t copied = 0, got = 0;
+	ssize_t moved, n = -1;
+
+	if (p->keeps_tail && (tail.pipe[0] >= 0 || pipe2(tail.pipe, O_CLOEXEC | O_NONBLOCK) == 0))
+		n = tee(p->from, tail.pipe[1], allowed, SPLICE_F_NONBLOCK);
+	if (n > 0)
+		allowed = copied = (size_t)n;
+	moved = splice(p->from, NULL, p->to, NULL, allowed, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+	for (int error = errno; got < copied; errno = error) {
+		n = read(tail.pipe[0], p->buffer, sizeof(p->buffer));
+		if (n <= 0)
+			break;
+		if (moved > (ssize_t)got)
+			keep_tail(p, p->buffer, moved - (ssize_t)got < n ? (size_t)moved - got : (size_t)n);
+		got += (size_t)n;
+	}
+	return moved;
+}
+
+void record_tail(void)
+{
+	if (tail.length > 0)
+		record_line("stderr-tail", NULL, 0, &(struct bytes){ tail.bytes, tail.length }, 1);
+}
+
 static bool pump_end(struct pump *p)
 {
 	close_cleanup(&p->from);
@@ -52,6 +105,7 @@ static bool pump_over(struct pump *p)
 	if (got <= 0)
 		return pump_end(p);
 	p->total += (uint64_t)got;
+	keep_tail(p, p->buffer, (size_t)got);
 	return true;
 }
 
@@ -69,6 +123,7 @@ static bool pump_copy(struct pump *p, size_t allowed)
 		p->kept += (uint64_t)n;
 		p->have = (size_t)n;
 		p->done = 0;
+		keep_tail(p, p->buffer, p->have);
 	}
 	n = p->socket ? send(p->to, p->buffer + p->done, p->have - p->done, MSG_DONTWAIT | MSG_NOSIGNAL) :
 			write(p->to, p->buffer + p->done, p->have - p->done);
@@ -106,7 +161,7 @@ bool pump(struct pump *p)
 		return pump_over(p);
 	if (p->copy)
 		return pump_copy(p, allowed);
-	n = splice(p->from, NULL, p->to, NULL, allowed, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+	n = splice_and_keep(p, allowed);
 	if (n < 0 && errno == EINVAL) {
 		p->copy = true;
 		return pump_copy(p, allowed);
@@ -136,6 +191,7 @@ int start_output(struct pump *p, const struct plan *plan, const char *name, int 
 	*inner = ends[1];
 	p->cap = number(step.field[1]);
 	p->truncate = strcmp(step.field[2], "truncate") == 0;
+	p->keeps_tail = strcmp(name, "stderr") == 0;
 	if (fstat(p->to, &st) < 0 || fcntl(p->from, F_SETFL, O_NONBLOCK) < 0)
 		return -1;
 	p->copy = p->socket = S_ISSOCK(st.st_mode);

@@ -203,6 +203,8 @@ void record_room(void)
 	if (sampled->most_tasks > 0)
 		record_line("tasks",
 		    (const uint64_t[]){ sampled->most_tasks, sampled->largest_kib, sampled->files_kib }, 3, NULL, 0);
+	if (sampled->plain_kib > 0)
+		record_line("plain-sum", &(uint64_t){ sampled->plain_kib }, 1, NULL, 0);
 	if (memory.tmpfs >= 0 && fstatfs(memory.tmpfs, &fs) == 0) {
 		const uint64_t disk[] = { (uint64_t)(fs.f_blocks - fs.f_bfree) * (uint64_t)fs.f_bsize,
 			(uint64_t)fs.f_bfree * (uint64_t)fs.f_bsize, (uint64_t)(fs.f_files - fs.f_ffree),

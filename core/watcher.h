@@ -23,6 +23,7 @@ struct sampled {
 	_Atomic uint64_t alive_ns; /* when the watcher last began a round */
 	_Atomic uint64_t verdict;  /* an enum verdict */
 	_Atomic uint64_t peak_kib;
+	_Atomic uint64_t plain_kib;   /* the plain sum that was believed at the deadline of the exact sample, or 0 */
 	_Atomic uint64_t largest_kib; /* of one process, with what it has mapped of files */
 	_Atomic uint64_t files_kib;   /* and how much of it that was */
 	_Atomic uint64_t most_tasks;  /* processes and threads, of the sample that saw most */

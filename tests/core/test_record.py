@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import socket
+
 import pytest
 from handwritten_plans import Talk, after, compiled, rejection
 from hypothesis import given
 from hypothesis import strategies as st
 
 from capsule_run._base.errors import CapsuleError
+from capsule_run.engine import build_result
+from capsule_run.engine.execute import execute
+from capsule_run.engine.streams import Streams
 from capsule_run.model.report import DiskUse, Record
+from capsule_run.model.request import Request
 from capsule_run.result.report import parse_record, record_text
 
 
@@ -47,6 +54,7 @@ def test_record_text_is_unescaped(raw):
         b"disk 1 2 3 4", b"\xff\n", b"listening\n\xc3", b"listening\n\n", b"denied 1\n",  # cut, foreign, unknown
         b"disk 1 2 3\n", b"disk 1 2 3 4 5\n", b"listening 1\n", b"cgroup cpu.stat\n", b"disk  1 2 3\n",  # columns
         b"disk 1 2 3 x\n", b"disk 1 2 3 -4\n", b"disk 1 2 3 1_0\n", b"spent 0x1\n", b"spent +1\n",  # numbers
+        b"stderr-tail\n", b"stderr-tail a b\n", b"plain-sum x\n",
         b"cgroup cpu.stat a%2\n", b"cgroup cpu.stat %zz\n", b"cgroup cpu.stat %%\n",  # texts
     ],
 )  # fmt: skip
@@ -94,4 +102,52 @@ def test_record_lines_become_typed_values():
     )
     assert ["sh\0-c\0%", 9] == [record.process_events[0].command_line, record.process_events[1].wait_status]
     assert (None, False, ()) == (record.setup, record.threads_complete, record.threads)
+    tail = parse_record(b"stderr-tail no%20%e9\n").stderr_tail
+    assert b"no \xe9" == tail.encode("utf-8", "surrogateescape")
     assert Record() == parse_record(b"")
+
+
+SEVEN_TIMES = "import sys\nfor n in range(7): sys.stderr.write('%d' % n * 1000); sys.stderr.flush()"
+
+
+@pytest.mark.parametrize("sink", ["memory", "pipe", "append", "socket"])
+def test_record_has_the_end_of_stderr(core_path, tmp_path, monkeypatch, sink):
+    """The last 3,072 bytes of stderr are in the record, wherever stderr goes, and stderr itself is whole."""
+    seen = []
+    build = build_result.build
+    monkeypatch.setattr(
+        build_result, "build", lambda finished, *a, **k: seen.append(finished) or build(finished, *a, **k)
+    )
+    reader, writer = -1, -1
+    if sink == "pipe":
+        reader, writer = os.pipe()
+    elif sink == "socket":
+        ends = socket.socketpair()
+        reader, writer = (end.detach() for end in ends)
+    elif sink == "append":
+        writer = os.open(tmp_path / "stderr", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    try:
+        request = Request(command=("python3", "-c", SEVEN_TIMES))
+        assert execute(request, streams=Streams(stderr=None if writer < 0 else writer), core_path=core_path).ok
+        if reader >= 0:
+            assert 7000 == len(os.read(reader, 1 << 16))
+    finally:
+        for fd in (reader, writer):
+            if fd >= 0:
+                os.close(fd)
+    (finished,) = seen
+    assert "3" * 72 + "4" * 1000 + "5" * 1000 + "6" * 1000 == finished.record.stderr_tail
+    assert 7000 == finished.report.stderr.kept
+
+
+def test_record_of_a_timeout_has_the_counters_of_the_network(core_path, monkeypatch):
+    """After a timeout the record counts the connections that found no route."""
+    code = "import socket, time\ntry: socket.create_connection(('192.0.2.1', 80))\nexcept OSError: time.sleep(60)"
+    seen = []
+    build = build_result.build
+    monkeypatch.setattr(
+        build_result, "build", lambda finished, *a, **k: seen.append(finished) or build(finished, *a, **k)
+    )
+    execute(Request(command=("python3", "-c", code), timeout_ms=1500), core_path=core_path)
+    (names, numbers) = (line.split() for line in seen[0].record.net_counters.splitlines() if line.startswith("Ip:"))
+    assert 1 <= int(dict(zip(names, numbers, strict=True))["OutNoRoutes"])

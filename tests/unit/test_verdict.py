@@ -12,7 +12,7 @@ from capsule_run.model.request import Request, Resources
 from capsule_run.policy.mounts import private_mounts
 from capsule_run.policy.resolve import DRAIN_MS, resolve
 from capsule_run.request.parse import FIELDS
-from capsule_run.result import next_limit, verdict
+from capsule_run.result import metrics, next_limit, verdict
 from records import record, report
 
 MIB = 1 << 20
@@ -21,7 +21,7 @@ USAGE = {
     "user_us": 300_000, "system_us": 100_000, "max_rss_kib": 5000, "minor_faults": 1, "major_faults": 2, "in_blocks": 3,
     "out_blocks": 4, "voluntary_switches": 5, "involuntary_switches": 6,
 }  # fmt: skip
-TIMES = {"received": 1, "cloned": 2, "mapped": 3, "ready": 4, "started": 5, "ended": 0, "reported": 2_000_000_005}
+TIMES = {"received": 1, "cloned": 2, "mapped": 3, "room_sent": 3, "ready": 4, "started": 5, "ended": 0, "reported": 2_000_000_005}
 FULL = ["disk", str(9 * MIB), "0", "70", "900"]
 ROOMY = ["disk", str(MIB), str(8 * MIB), "70", "900"]
 NO_FILES = ["disk", str(MIB), str(8 * MIB), "1000", "0"]
@@ -179,6 +179,30 @@ def test_verdict_lists_limits_reached_without_ending_the_run(name):
     run, expected = HITS[name]
     failure = verdict.judge(run)[3]
     assert expected == [hit["code"] for hit in verdict.limits_hit(run, failure)]
+
+
+def test_verdict_of_a_sum_that_counts_shared_pages_says_so():
+    """A sum that counts what processes share for each is an upper bound: the message, the details and the peak agree."""
+    run = ended(ROOMY, ["plain-sum", str(900 << 10)], killed="memory")
+    failure = verdict.judge(run)[3]
+    assert (
+        "used up to 943 718 400 bytes of memory, which counts for each process what processes share" in failure.message
+    )
+    assert (900 * MIB, True) == (failure.details["observed_bytes"], failure.details["observed_is_upper_bound"])
+    assert {"resources.memory_bytes": 900 * MIB} == failure.details["would_pass_with"]
+    assert 70 * MIB == metrics.metrics(run, 0).max_memory_bytes
+
+
+def test_verdict_of_streamed_stderr_is_the_same_as_of_captured():
+    """The last part of stderr, which the record has, is as good as the captured stream."""
+    (streamed, captured) = (
+        verdict.judge(run)[3]
+        for run in (
+            ended(AT_LIMIT, ["stderr-tail", "sh:%20Cannot%20fork"], exited=2),
+            ended(AT_LIMIT, stderr=AGAIN, exited=2),
+        )
+    )
+    assert ("E4002", "E4002") == (streamed.code, captured.code)
 
 
 LIMIT_CODES = ("E3006", "E4001", "E4002", "E4003", "E4004", "E4005", "E4006")

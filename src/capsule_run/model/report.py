@@ -268,6 +268,11 @@ class Record(Value):
     tasks: TaskPeak | None = None
     disk: DiskUse | None = None
     sampled_cpu: SampledCpu | None = None
+    plain_sum_kib: int = (
+        0  # the memory sum that ended the run and counts for each process what processes share; 0 for none
+    )
+    stderr_tail: str = ""  # the last 3 KiB of stderr, as surrogate-escaped UTF-8
+    net_counters: str = ""  # /proc/net/snmp of the room at the timeout
     spent_us: tuple[int, ...] = ()  # the processor time for which the run was killed; a race writes it twice
     cgroup_files: Mapping[str, str] = _NO_FILES  # name to content
     listening: bool = False  # the filter asks the launcher about calls that it denies

@@ -128,6 +128,7 @@ def memory(ended: FinishedRun) -> CapsuleError:
     """The memory limit: proved by the kernel's count of processes that it killed, or by the launcher's own sample."""
     counted, limit = counters(ended.record.cgroup_files), ended.policy.memory_bytes
     details: dict[str, object] = {"limit_bytes": limit}
+    used, what_is_counted, next_bytes = "used", "", 0
     if counted.oom_kills is not None:  # 0 if everything was killed before the kernel chose a process
         observed = (
             counted.memory_peak_bytes + ended.policy.limit_mechanisms.uncounted_bytes
@@ -136,15 +137,21 @@ def memory(ended: FinishedRun) -> CapsuleError:
         )
         details.update(observed_bytes=observed, source="cgroup", counter={"oom_kill": counted.oom_kills})
     else:
-        observed = ended.report.memory_peak_kib << 10
+        plain_sum = ended.record.plain_sum_kib << 10
+        observed = plain_sum or ended.report.memory_peak_kib << 10
         details.update(observed_bytes=observed, source="watch")
-    more = {"resources.memory_bytes": next_limit.whole_mib(next_limit.doubled(observed, limit))}
+        if plain_sum:
+            details["observed_is_upper_bound"] = True
+            used, next_bytes = "used up to", max(plain_sum, next_limit.FACTOR * limit)
+            what_is_counted = ", which counts for each process what processes share"
+    more = {"resources.memory_bytes": next_limit.whole_mib(next_bytes or next_limit.doubled(observed, limit))}
     details.update(next_limit.passing(more))
     if ended.record.disk is not None:
         details["files_bytes"] = ended.record.disk.used_bytes
     return CapsuleError(
         "E4001",
-        f"the command and its children used {count(observed, 'bytes')} of memory, the limit is {count(limit, 'bytes')}",
+        f"the command and its children {used} {count(observed, 'bytes')} of memory{what_is_counted}, "
+        f"the limit is {count(limit, 'bytes')}",
         details=details,
         hint=next_limit.hint(more),
     )
@@ -273,7 +280,7 @@ def fork_storm(ended: FinishedRun) -> CapsuleError | None:
 
 
 def _fork_errors_in_stderr(ended: FinishedRun) -> int:
-    text = ended.stderr.decode("utf-8", "replace")
+    text = stderr(ended).decode("utf-8", "replace")
     return sum(any(word in line for word in NO_FORK) for line in text.splitlines())
 
 
@@ -307,6 +314,13 @@ def _exit_details(ended: FinishedRun) -> dict[str, object]:
     return {"exit_code": report.exited} if report.signalled is None else {"signal_number": report.signalled}
 
 
+def stderr(ended: FinishedRun) -> bytes:
+    """The captured stderr; of one that was streamed or truncated, its last 3 KiB."""
+    if ended.stderr and not ended.report.stderr.over:
+        return ended.stderr
+    return ended.record.stderr_tail.encode("utf-8", "surrogateescape") or ended.stderr
+
+
 def last_line(stderr: bytes) -> str:
     """The last line of stderr that is not blank, cut to what fits into a message."""
     lines = stderr[-4096:].decode("utf-8", "replace").strip().splitlines()
@@ -315,7 +329,7 @@ def last_line(stderr: bytes) -> str:
 
 def _stderr_line(ended: FinishedRun, words: tuple[str, ...]) -> str:
     """The last line of stderr that has one of these words, for the message; empty if there is none."""
-    text = ended.stderr[-65536:].decode("utf-8", "replace")
+    text = stderr(ended)[-65536:].decode("utf-8", "replace")
     lines = [line.strip() for line in text.splitlines() if any(word in line for word in words)]
     return f": {lines[-1][:300]}" if lines else ""
 

@@ -31,7 +31,7 @@ from capsule_run.model.report import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    Row = Value | int | bool | dict[str, str]  # what a line of the record becomes
+    Row = Value | int | bool | str | dict[str, str]  # what a line of the record becomes
 
 _TIMES = ("received", "cloned", "mapped", "room_sent", "ready", "started", "ended", "reported")
 _USAGE = (
@@ -115,7 +115,7 @@ def parse_report(message: bytes) -> Report:
 
 # The lines of a record, which core/ writes and docs/plan-format.md explains: the field of `Record`, what the line becomes, and
 # whether it may come more than once. A value has the line's columns as its fields. `bool` is a line that has nothing but its
-# name, `int` one number, and `dict` two texts: a name and what it stands for.
+# name, `int` one number, `str` one text, and `dict` two texts: a name and what it stands for.
 RECORD_LINES: dict[str, tuple[str, type[Row], bool]] = {
     "attest": ("attest", PayloadFacts, False),
     "attest-caller": ("attest_caller", CallerFacts, False),
@@ -123,6 +123,9 @@ RECORD_LINES: dict[str, tuple[str, type[Row], bool]] = {
     "setup": ("setup", SetupTime, False),
     "tasks": ("tasks", TaskPeak, False),
     "disk": ("disk", DiskUse, False),
+    "plain-sum": ("plain_sum_kib", int, False),
+    "stderr-tail": ("stderr_tail", str, False),
+    "net-counters": ("net_counters", str, False),
     "cpu-seen": ("sampled_cpu", SampledCpu, False),
     "spent": ("spent_us", int, True),
     "cgroup": ("cgroup_files", dict, True),
@@ -142,7 +145,7 @@ _columns: dict[type[Row], tuple[tuple[str, ...], int]] = {}  # cache of `columns
 def columns(row: type[Row]) -> tuple[tuple[str, ...], int]:
     """The names of a line's columns, numbers before texts, and how many of them are numbers."""
     if not issubclass(row, Value):
-        return {bool: ((), 0), int: (("number",), 1), dict: (("name", "content"), 0)}[row]
+        return {bool: ((), 0), int: (("number",), 1), str: (("text",), 0), dict: (("name", "content"), 0)}[row]
     kinds = row.__annotations__
     return tuple(kinds), list(kinds.values()).count("int")
 
@@ -186,6 +189,8 @@ def _row(row: type[Row], words: list[str]) -> Row:
         return row(**dict(zip(names, [*map(int, numbers), *map(record_text, texts)], strict=True)))
     if row is dict:
         return {record_text(texts[0]): record_text(texts[1])}
+    if row is str:
+        return record_text(texts[0])
     return int(numbers[0]) if row is int else True
 
 

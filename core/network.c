@@ -4,16 +4,49 @@
  */
 #include "capsule-core.h"
 #include <net/if.h>
+#include <netinet/in.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+
+#define ROUTABLE_LOOPBACK 0x7f000002U /* 127.0.0.2 */
+#define LOOPBACK_INDEX 1              /* the kernel makes `lo` first in every namespace */
+
+struct in6_request { /* linux/ipv6.h has it as in6_ifreq, and does not get along with C libraries */
+	struct in6_addr address;
+	uint32_t prefix;
+	int32_t index;
+};
+
+/* Whether an address could not be added only because this kernel has no IPv6, or has it switched off. */
+static bool lacks_ipv6(int error)
+{
+	return error == EAFNOSUPPORT || error == EACCES || error == EOPNOTSUPP || error == ENODEV;
+}
+
+/*
+ * Beside the two addresses that the kernel gives it: resolvers do not count those as configured, and getaddrinfo() with
+ * AI_ADDRCONFIG then finds nothing. ioctls, which take as long as one batch of netlink messages and are half the code.
+ */
+static int add_loopback_addresses(int sock)
+{
+	struct sockaddr_in second = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(ROUTABLE_LOOPBACK) };
+	struct in6_request link_local = { { { { 0xfe, 0x80, [15] = 1 } } }, 64, LOOPBACK_INDEX };
+	struct ifreq alias = { .ifr_name = "lo:1" };
+	int sock6 CLEANUP_CLOSE = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	memcpy(&alias.ifr_addr, &second, sizeof(second));
+	if (ioctl(sock, SIOCSIFADDR, &alias) < 0)
+		return -1;
+	return sock6 >= 0 && ioctl(sock6, SIOCSIFADDR, &link_local) == 0 ? 0 : -!lacks_ipv6(errno);
+}
 
 static int loopback_up(void)
 {
 	struct ifreq lo = { .ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING };
 	int sock CLEANUP_CLOSE = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
-	return sock < 0 ? -1 : ioctl(sock, SIOCSIFFLAGS, &lo);
+	return sock < 0 || ioctl(sock, SIOCSIFFLAGS, &lo) < 0 ? -1 : add_loopback_addresses(sock);
 }
 
 /*

@@ -141,6 +141,7 @@ CAPABILITIES = {
     "io cgroup": lambda: any("io" in place.controllers for place in _groups().places),
     "memory cgroup": lambda: _group_of_memory() != "watch",
     "pidfd-exit": lambda: tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 15),
+    "ipv6": lambda: Path("/proc/self/net/if_inet6").exists(),
     "landlock": lambda: "landlock" in _text("/sys/kernel/security/lsm"),
     "var-run": lambda: os.path.islink("/var/run") and os.path.isdir("/run/lock"),
     "corpus": lambda: False,  # a program of tests/compat, which its test looks for by name

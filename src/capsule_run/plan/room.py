@@ -33,6 +33,9 @@ FILL_BYTES_PER_MS = 10_000  # slower than this, and set-up took too long
 # it. HIDDEN_INODES are those that file systems create themselves: their roots, an overlay's work directory.
 LARGEST_PAGE = {"x86_64": 4096}  # elsewhere a kernel may have been built for pages of 64 KiB
 HIDDEN_INODES = 17
+# Without a network: a documentation address (RFC 5737), to which there is no route, so that every resolver is refused at
+# once. musl waits for an answer all the same, for as long as `timeout` says, and other libraries read 0 as one second.
+UNREACHABLE_RESOLVER = "nameserver 192.0.2.1\noptions timeout:0 attempts:1\n"
 
 
 class _Sources:
@@ -137,7 +140,6 @@ def _etc(policy: Policy, tree: _Tree) -> None:
         accounts.insert(0, ("root", 0, 0, "/root", "/usr/sbin/nologin"))
     if group != 0:
         groups.insert(0, ("root", 0))
-    lookup = "files dns" if policy.network else "files"
     texts = {
         "passwd": "".join(
             f"{account}:x:{uid}:{gid}:{account}:{home}:{shell}\n" for account, uid, gid, home, shell in accounts
@@ -145,8 +147,8 @@ def _etc(policy: Policy, tree: _Tree) -> None:
         "group": "".join(f"{account}:x:{gid}:\n" for account, gid in groups),
         "hostname": f"{policy.hostname}\n",
         "hosts": f"127.0.0.1\tlocalhost {policy.hostname}\n::1\tlocalhost\n",
-        "nsswitch.conf": f"passwd: files\ngroup: files\nhosts: {lookup}\nservices: files\nprotocols: files\n",
-        "resolv.conf": policy.resolv_conf,
+        "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n",
+        "resolv.conf": policy.resolv_conf if policy.network else UNREACHABLE_RESOLVER,
     }
     taken = {bound.destination for bound in policy.binds}
     if policy.gitconfig:

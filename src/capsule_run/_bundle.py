@@ -196,9 +196,9 @@ def crash(kind: type[BaseException], error: BaseException, _trace: object) -> No
     if not issubclass(kind, KeyboardInterrupt):
         status = 125
         try:
-            from capsule_run.cli.crash import tell
+            from capsule_run.cli.crash import print_crash
 
-            status = tell(error)
+            status = print_crash(error)
         except SystemExit as end:  # the response could not be written
             status = end.code if isinstance(end.code, int) else 125
         except BaseException:  # noqa: BLE001  # the last resort

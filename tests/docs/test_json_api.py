@@ -232,7 +232,7 @@ def test_attestation_page_rows_are_those_of_a_run():
 def test_json_page_isolation_rows_are_those_of_a_run():
     """The page's fields of `isolation` are what a run with everything in it says, and so are the limits' names."""
     request = Request(command=("true",), isolation=Isolation(workspace=Workspace(source="/usr/share")))
-    policy = resolve(request, survey(request, refused=("overlay",)))
+    policy = resolve(request, survey(request, unsupported=("overlay",)))
     made = isolation.isolation_in_force(policy, 0)
     assert {*made, "attested"} == RESPONSE_TABLES["isolation"]  # the kernel's account comes from the run itself
     (row,) = [row for row in table_rows(PAGE) if row[0] == "`limits`"]

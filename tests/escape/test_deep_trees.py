@@ -13,7 +13,7 @@ from inside import COMMAND
 
 import capsule_run
 from capsule_run.host import snapshot, survey, tree_walk
-from capsule_run.workspace.diff import MOST_DEPTH, Comparison, Known
+from capsule_run.workspace.diff import MAX_DEPTH, Comparison, Known
 from capsule_run.workspace.export import HostTree, apply_changes
 from capsule_run.workspace.remove_tree import remove
 
@@ -208,7 +208,7 @@ def test_changes_of_deep_trees_stop_at_the_bound(tree, few_descriptors, depth, l
         os.close(upper)
         os.close(below)
     made = [one for one in found if one.type == "directory"]
-    assert (MOST_DEPTH - 50, [], "too_deep") == (len(made), refused, comparison.skipped[0][1])
+    assert (MAX_DEPTH - 50, [], "too_deep") == (len(made), refused, comparison.skipped[0][1])
 
 
 # --- what the host does meanwhile -------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import capsule_run
 from capsule_run import CapsuleError
 from capsule_run.model.result_parts import Change
 from capsule_run.workspace.diff import Comparison, Known
-from capsule_run.workspace.export import HostTree, RefusedError, apply_changes, leaves_tree
+from capsule_run.workspace.export import HostTree, NotAppliedError, apply_changes, leaves_tree
 
 SECRET = "the host's own"
 NOTHING = Known(mount_points=frozenset(), directories=frozenset(), copied=None, files={})
@@ -35,7 +35,7 @@ def apply(tree, script, **options):
     return capsule_run.run(["sh", "-c", script], workspace=str(tree), apply_changes=True, **options)
 
 
-def refused(result):
+def not_applied(result):
     return {one.path: one.reason for one in result.not_applied}
 
 
@@ -52,7 +52,7 @@ def test_apply_writes_exactly_the_changes(tree):
         "echo new > a; chmod 750 a; touch -d @1000000000 a; echo more >> kept; rm -r dir; mkdir -p x/y; echo 1 > x/y/z"
     )
     result = apply(tree, script)
-    assert ([], {}) == (list(result.stderr), refused(result))
+    assert ([], {}) == (list(result.stderr), not_applied(result))
     seen = (tree / "a").stat()
     assert (0o750, 1_000_000_000) == (stat.S_IMODE(seen.st_mode), int(seen.st_mtime))
     assert ["a", "kept", "x"] == sorted(os.listdir(tree))
@@ -86,7 +86,7 @@ def test_apply_not_requested_writes_nothing(tree):
 def test_apply_link_out_of_the_tree_is_refused(tree, target):
     """A link that is absolute, climbs out, or could by way of another link, stays inside."""
     result = apply(tree, f"ln -s {target} link")
-    assert ({"link": "leaves_tree"}, False) == (refused(result), os.path.lexists(tree / "link"))
+    assert ({"link": "leaves_tree"}, False) == (not_applied(result), os.path.lexists(tree / "link"))
 
 
 @pytest.mark.sandbox
@@ -94,7 +94,7 @@ def test_apply_link_within_the_tree_is_written(tree):
     """A link to a neighbour, also upwards to one, arrives as a link."""
     result = apply(tree, "ln -s kept a; ln -s ../kept dir/b; ln -s dir c")
     assert ({}, "kept", "../kept", "dir") == (
-        refused(result), os.readlink(tree / "a"), os.readlink(tree / "dir/b"), os.readlink(tree / "c"),
+        not_applied(result), os.readlink(tree / "a"), os.readlink(tree / "dir/b"), os.readlink(tree / "c"),
     )  # fmt: skip
 
 
@@ -133,7 +133,7 @@ def test_apply_directory_replaced_by_a_link_writes_nothing_elsewhere(tree):
 def test_apply_special_files_are_refused(tree, make):
     """A FIFO and a socket are named, not made, and nobody waits for them."""
     result = apply(tree, make)
-    assert ({"it": "special"}, False) == (refused(result), os.path.lexists(tree / "it"))
+    assert ({"it": "special"}, False) == (not_applied(result), os.path.lexists(tree / "it"))
 
 
 @pytest.mark.sandbox
@@ -298,9 +298,9 @@ def test_apply_directory_swapped_for_a_link_is_not_entered(layer):
     changes = list(Comparison(NOTHING).changes(upper, lower))
     (place / "target" / "dir").rmdir()
     (place / "target" / "dir").symlink_to(place / "outside")
-    refusals = apply_changes(changes, upper, lower, deletions=True)
+    not_applied = apply_changes(changes, upper, lower, deletions=True)
     assert ([("dir/file", "symlink")], []) == (
-        [(one.path, one.reason) for one in refusals],
+        [(one.path, one.reason) for one in not_applied],
         os.listdir(place / "outside"),
     )
 
@@ -336,7 +336,7 @@ def test_apply_write_that_fails_leaves_nothing(layer):
 def test_apply_path_with_dot_dot_is_refused(layer, path):
     """A path with `..`, which no layer can hold, is refused all the same where it is written."""
     place, _upper, lower = layer
-    with pytest.raises(RefusedError):
+    with pytest.raises(NotAppliedError):
         HostTree(lower).file(path, memoryview(b"x"), 0o644, None)
     assert [] == os.listdir(place / "outside")
 
@@ -354,18 +354,18 @@ def test_apply_into_a_tree_swapped_all_the_time_stays_inside(swapped):
     ]
     (place / "layer" / "out" / "inner").mkdir()
     fds = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (place / "layer", place)]
-    refusals = {"symlink": 0, "": 0}
+    reasons = {"symlink": 0, "": 0}
     try:
         for _ in range(500):
             found = apply_changes(changes, *fds, deletions=True)
             for one in found:
-                refusals[one.reason] = refusals.get(one.reason, 0) + 1
-            refusals[""] += len(changes) - len(found)
+                reasons[one.reason] = reasons.get(one.reason, 0) + 1
+            reasons[""] += len(changes) - len(found)
     finally:
         for fd in fds:
             os.close(fd)
     assert ["precious"] == os.listdir(place / "elsewhere")
-    assert all(refusals.values()), refusals
+    assert all(reasons.values()), reasons
 
 
 def test_apply_deletion_while_swapped_stays_inside(tmp_path, exchanging):
@@ -409,7 +409,7 @@ def test_apply_chown_while_swapped_gives_no_file_away(tmp_path, monkeypatch, swa
     target = os.open(tmp_path / "tree", os.O_RDONLY | os.O_DIRECTORY)
     try:
         monkeypatch.setattr(posix, "mkdir", make_and_swap)
-        with pytest.raises(RefusedError):
+        with pytest.raises(NotAppliedError):
             HostTree(target).directory("new", 0o755)
     finally:
         monkeypatch.undo()

@@ -25,13 +25,13 @@ def test_denied_syscall_is_listed(inside):
     """What was refused is in the result: call, answer, count, first arguments, and the process."""
     response = inside(["python3", "-c", PTRACE])
     assert "-1 1" == printed(response)
-    (refusal,) = response["denied"]
+    (denied,) = response["denied"]
     assert ("ptrace", "EPERM", 1, "0x7", ["python3", "-c", PTRACE]) == (
-        refusal["syscall"],
-        refusal["errno"],
-        refusal["count"],
-        refusal["first_args"][1],
-        refusal["process"]["argv"],
+        denied["syscall"],
+        denied["errno"],
+        denied["count"],
+        denied["first_args"][1],
+        denied["process"]["argv"],
     )
 
 

@@ -28,7 +28,7 @@ from capsule_run.request.parse import FIELDS
 NOTHING = {"action": RUN, "json": False, "pretty": False, "verbose": False, "dry_run": False, "fields": {}}
 
 
-def refusal(*words):
+def error_of(*words):
     with pytest.raises(CapsuleError) as caught:
         read_options(words)
     return caught.value
@@ -188,13 +188,13 @@ REFUSED = [
 @pytest.mark.parametrize(("words", "code", "message"), REFUSED, ids=[" ".join(row[0])[:40] for row in REFUSED])
 def test_option_invalid_is_refused_with_code_and_name(words, code, message):
     """Each wrong command line is refused with its code and a message that names the option."""
-    error = refusal(*words)
+    error = error_of(*words)
     assert (code, message) == (error.code, error.message)
 
 
 def test_option_env_without_value_is_not_shown():
     """What was given in place of KEY=VALUE may be a secret, and is not shown."""
-    error = refusal("--env", "hunter2", "x")
+    error = error_of("--env", "hunter2", "x")
     assert "hunter2" not in f"{error} {error.details} {error.hint}"
 
 

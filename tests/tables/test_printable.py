@@ -17,7 +17,7 @@ from capsule_run.agents.text import problem_text, refusal_text, tool_text
 from capsule_run.cli import output
 from capsule_run.host.survey import survey
 from capsule_run.mcp.resources import ResourceStore
-from capsule_run.mcp.results import answer, refusal
+from capsule_run.mcp.results import answer, invalid_call
 from capsule_run.model.report import FinishedRun
 from capsule_run.model.request import Request
 from capsule_run.model.result import Result
@@ -26,7 +26,7 @@ from capsule_run.monitor.prometheus import accumulated
 from capsule_run.policy.resolve import resolve
 from capsule_run.result import verdict
 from capsule_run.result.denied_syscalls import denied, forbidden
-from capsule_run.result.denied_syscalls import in_words as refusals_in_words
+from capsule_run.result.denied_syscalls import in_words as denied_in_words
 from capsule_run.result.processes import in_words as threads_in_words
 from capsule_run.result.processes import postmortem
 from records import record, report
@@ -53,7 +53,7 @@ def word(text):
     return "".join(f"%{byte:02x}" for byte in text.encode("utf-8", "surrogatepass")) or "%"
 
 
-def ended(text, **said):
+def finished_run(text, **said):
     """A run with the text in every word of its record that is one, and at the end of its stderr."""
     stat = word(f"4 ({text}) S 1 3 3 0 -1 4194560 100 0 0 0 25 0 0 0 20 0\n")
     lines = [
@@ -70,7 +70,7 @@ def ended(text, **said):
 
 def result_of(text, error):
     """A result with the text in every field that can hold something from inside."""
-    run = ended(text, killed="syscall")
+    run = finished_run(text, killed="syscall")
     path = text.replace("\ud800", "")  # in names of files only bytes that are no UTF-8 are surrogates
     stream = Output(data=text.encode("utf-8", "surrogatepass"), total_bytes=99, truncated=True)
     return Result(
@@ -132,13 +132,13 @@ def test_printable_verdicts_are_one_line(text):
     """Whatever a command prints last, or its processes are called, the sentence about its end is one line of ours."""
     ends = ({"exited": 3}, {"signalled": 11}, {"killed": "clock"}, {"killed": "memory"}, {"killed": "syscall"})
     for said in ends:
-        failure = verdict.judge(ended(text, **said))[3]
+        failure = verdict.judge(finished_run(text, **said))[3]
         clean(f"{failure.message}", lines=False)
-    full = ended(text, exited=1)
+    full = finished_run(text, exited=1)
     clean(verdict.judge(replace(full, record=record(["disk", "99", "0", "1", "1"])))[3].message, lines=False)
-    run = ended(text, killed="syscall")
+    run = finished_run(text, killed="syscall")
     clean(forbidden(run).message, lines=False)
-    clean(refusals_in_words(denied(run), "default", ended_well=False), lines=False)
+    clean(denied_in_words(denied(run), "default", ended_well=False), lines=False)
     for line in threads_in_words(postmortem(run.record, "x86_64")):
         clean(f"at the end {line}", lines=False)
 
@@ -151,10 +151,10 @@ def test_printable_command_line_writes_nothing_raw(said, text):
     error = CapsuleError("E4005", f"full: {text}", details={"said": text}).failure()
     result = result_of(text, error)
     request = Request(command=("true",))
-    output.tell(request, result)
+    output.print_result(request, result)
     output.say_all(result)
     output.print_steps([f"argument {text}"], json=False, pretty=False)
-    output.refused(CapsuleError("E3001", text), json=False, pretty=False)
+    output.print_error(CapsuleError("E3001", text), json=False, pretty=False)
     clean(said[2])
     clean(said[1])
     ours = ("capsule-run: ", "  at the end ", "hint: raise `--disk`", "hint: check the spelling")
@@ -180,7 +180,7 @@ def test_printable_agent_texts_have_nothing_raw(text):
         everything = [
             tool_text(result),
             answer(result, Request(command=("true",)), operator({}), ResourceStore()),
-            refusal(error),
+            invalid_call(error),
         ]
         for one in _strings(everything):
             assert [] == [letter for letter in one if letter in HOSTILE and letter not in "\n\t"]

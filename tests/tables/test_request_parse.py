@@ -71,7 +71,7 @@ def parse(**fields):
     return request_parse.parse_request(json.dumps({"command": ["true"], **fields}).encode())
 
 
-def refusal(given):
+def error_of(given):
     with pytest.raises(CapsuleError) as caught:
         request_parse.request_from_mapping(given)
     return caught.value
@@ -328,7 +328,7 @@ REFUSED = [
 @pytest.mark.parametrize(("fields", "code", "message"), REFUSED, ids=[str(row[0])[:50] for row in REFUSED])
 def test_request_invalid_is_refused_with_code_and_place(fields, code, message):
     """Each wrong request is refused with its code and a message that names the place and the thing."""
-    error = refusal({"command": ["true"], **fields})
+    error = error_of({"command": ["true"], **fields})
     assert (code, message) == (error.code, error.message)
     assert message.startswith(f"{error.details['field']}:")
 
@@ -336,7 +336,7 @@ def test_request_invalid_is_refused_with_code_and_place(fields, code, message):
 @pytest.mark.parametrize("text", ["", "a b", "x" * 129, "é", "a/b", "a\n"])
 def test_execution_id_is_safe_everywhere(text):
     """An execution id is refused when it could not be a file name or a word in a log line."""
-    error = refusal({"command": ["true"], "execution_id": text})
+    error = error_of({"command": ["true"], "execution_id": text})
     assert "E1005" == error.code
     assert error.message.startswith("execution_id: must be 1 to 128 of the characters `A-Z a-z 0-9 . _ : -`, got ")
 
@@ -344,7 +344,7 @@ def test_execution_id_is_safe_everywhere(text):
 @pytest.mark.parametrize("text", ["", "-a", "a-", "a.b", "a_b", "a" * 64, "é"])
 def test_hostname_is_one_label(text):
     """A host name that is not one RFC 1123 label is refused."""
-    error = refusal({"command": ["true"], "isolation": {"hostname": text}})
+    error = error_of({"command": ["true"], "isolation": {"hostname": text}})
     assert ("E1005", "isolation.hostname") == (error.code, error.details["field"])
 
 
@@ -365,26 +365,26 @@ def test_request_number_outside_its_range_is_refused(name, low, high):
     for number in (low, high):
         assert number == getattr(parse(resources={name: number}).resources, name)
     for number in (low - 1, high + 1, -1):
-        error = refusal({"command": ["true"], "resources": {name: number}})
+        error = error_of({"command": ["true"], "resources": {name: number}})
         assert ("E1004", low, high) == (error.code, error.details["minimum"], error.details["maximum"])
 
 
 @pytest.mark.parametrize("given", [None, [], "x", 5, True])
 def test_request_that_is_no_object_is_refused(given):
     """Anything but an object is refused as such."""
-    error = refusal(given)
+    error = error_of(given)
     assert ("E1003", "request: must be an object, got ") == (error.code, error.message[:32])
 
 
 def test_request_without_command_is_refused():
     """A request without a command is refused."""
-    error = refusal({})
+    error = error_of({})
     assert ("E1006", "request: the field `command` is missing") == (error.code, error.message)
 
 
 def test_request_unknown_field_hint_lists_known_fields():
     """The hint for an unknown field lists those that exist there."""
-    assert "known fields: source, mode" == refusal({"command": ["x"], "isolation": {"workspace": {"path": 1}}}).hint
+    assert "known fields: source, mode" == error_of({"command": ["x"], "isolation": {"workspace": {"path": 1}}}).hint
 
 
 def test_request_errors_show_no_values():
@@ -396,7 +396,7 @@ def test_request_errors_show_no_values():
         {"stdin": "hunter2\ud800"},
         {"stdin_base64": "hunter2"},
     ):
-        error = refusal({"command": ["true"], **wrong})
+        error = error_of({"command": ["true"], **wrong})
         assert "hunter2" not in f"{error} {error.details} {error.hint}"
 
 
@@ -407,14 +407,14 @@ def test_command_size_one_mebibyte_is_the_most():
     words[-1] = "x" * (1024 - 3 - len("AB=é".encode()))
     assert request_parse.request_from_mapping(given)
     words[-1] += "x"
-    error = refusal(given)
+    error = error_of(given)
     expected = "command: command and environment together must be at most 1048576 bytes, got 1048577"
     assert ("E1008", expected) == (error.code, error.message)
 
 
 def test_command_word_count_too_large_is_refused():
     """So many words that their pointers alone would be too much for the kernel are refused."""
-    error = refusal({"command": ["x"] * 65_537})
+    error = error_of({"command": ["x"] * 65_537})
     assert ("E1008", "command: at most 65536 words and variables together, got 65537") == (error.code, error.message)
 
 

@@ -27,41 +27,41 @@ values = st.recursive(
 JSONISH = '{}[]",:0123456789.eE+-truefalsnNIity \\/bu\t\n\x00\x1f\ufeffé'
 
 
-class RefusedError(Exception):
+class InvalidError(Exception):
     """The oracle's way of refusing what `json` by itself accepts."""
 
 
 def json_with_our_rules(text):
-    """What `json` makes of a text with our extra rules, or RefusedError: the oracle."""
+    """What `json` makes of a text with our extra rules, or InvalidError: the oracle."""
 
     def pairs(members):
         if len(dict(members)) != len(members):
-            raise RefusedError
+            raise InvalidError
         return dict(members)
 
     def number(digits):
         if math.isinf(float(digits)):
-            raise RefusedError
+            raise InvalidError
         return float(digits)
 
     def constant(_):
-        raise RefusedError
+        raise InvalidError
 
     try:
         return json.loads(text, object_pairs_hook=pairs, parse_float=number, parse_constant=constant)
     except ValueError:
-        raise RefusedError from None
+        raise InvalidError from None
 
 
 def verdict(parse, text):
     """Whether a parser takes a text, and what it makes of it."""
     try:
         return True, parse(text)
-    except (RefusedError, CapsuleError):
+    except (InvalidError, CapsuleError):
         return False, None
 
 
-def refusal(text):
+def error_of(text):
     with pytest.raises(CapsuleError) as caught:
         strict_json.loads(text)
     assert caught.value.code == "E1001"
@@ -136,7 +136,7 @@ REFUSED = [
 @pytest.mark.parametrize(("text", "message"), REFUSED, ids=[repr(text[:20]) for text, _ in REFUSED])
 def test_json_error_names_line_column_and_reason(text, message):
     """A refused text is refused with line, column and reason."""
-    assert message == refusal(text)
+    assert message == error_of(text)
 
 
 def test_json_error_details_have_line_and_column():
@@ -165,7 +165,7 @@ def test_json_error_takes_linear_time():
     """Half a megabyte of keys before the mistake is refused in well under a second."""
     text = "{" + ",".join(f'"k{n}": "v"' for n in range(30_000)) + ', "k0": NaN}'
     before = time.process_time()
-    refusal(text)
+    error_of(text)
     assert time.process_time() - before < 1.0
 
 

@@ -18,7 +18,7 @@ OURS, THEIRS = list(range(101, 108)), list(range(1, 8))
 OWN = [0, 0, 0, 0, 0, 1, 2, 1, *OURS, 1000, 0, 1, 1000, 0, 1]
 
 
-def ended(own=None, caller=None, room=None, *, network=False):
+def finished_run(own=None, caller=None, room=None, *, network=False):
     policy = prepare(Request(command=("true",), isolation=Isolation(network=network)))[1]
     groups = len(policy.limit_mechanisms.groups)
     own = [*(own or OWN), groups] if own is None or len(own) < 22 else own
@@ -37,7 +37,7 @@ def ended(own=None, caller=None, room=None, *, network=False):
 
 def test_attestation_matches_policy_has_no_error():
     """An account as it should be has all facts and no error."""
-    facts, error = attest(ended())
+    facts, error = attest(finished_run())
     assert error is None
     assert {"user": 101, "mount": 102, "pid": 103, "net": 104, "ipc": 105, "uts": 106, "cgroup": 107} == facts[
         "namespaces"
@@ -71,21 +71,21 @@ def _changed(at, value):
 )
 def test_attestation_one_fact_differs_is_e6004_that_names_it(fact, own):
     """One fact that is not as the policy has it makes E6004, which names it."""
-    _facts, error = attest(ended(own))
+    _facts, error = attest(finished_run(own))
     assert ("E6004", fact) == (error.code, error.details["fact"])
 
 
 def test_attestation_network_namespace_must_be_the_one_asked_for():
     """With `network` the host's network namespace is right, and a private one is not what was asked for."""
-    assert attest(ended(_changed(11, 4), network=True))[1] is None
-    assert "shared_namespaces" == attest(ended(network=True))[1].details["fact"]
+    assert attest(finished_run(_changed(11, 4), network=True))[1] is None
+    assert "shared_namespaces" == attest(finished_run(network=True))[1].details["fact"]
 
 
 def test_attestation_fact_differs_is_an_error_in_the_short_result():
     """Who shows nothing of what a run stood on is told all the same where it did not stand on it."""
     how = {"execution_id": "one", "started_at": "then"}
-    assert ("success", 0, None) == _end_of(short_result_of(ended(), how))
-    result = short_result_of(ended(_changed(5, 0)), how)
+    assert ("success", 0, None) == _end_of(short_result_of(finished_run(), how))
+    result = short_result_of(finished_run(_changed(5, 0)), how)
     assert ("error", None, "E6004") == (result.status, result.exit_code, result.error.code)
 
 
@@ -96,7 +96,7 @@ def _end_of(result):
 @pytest.mark.parametrize("name", ["attest", "attest-caller", "attest-room"])
 def test_attestation_missing_or_cut_is_an_error(name):
     """A run whose account is missing is not taken on trust. One that is cut or doubled is no record, see test_record.py."""
-    whole = ended()
+    whole = finished_run()
     facts, error = attest(replace(whole, record=replace(whole.record, **{name.replace("-", "_"): None})))
     assert ({}, "E6004") == (facts, error.code)
     assert f"`{name}`" in error.message

@@ -36,7 +36,7 @@ VERSION_1 = lines(
 def test_counters_v2_are_all_read():
     """Every counter of version 2, sums over devices included."""
     expected = Counters(
-        memory_peak_bytes=100 << 20, oom_kills=1, refused_forks=12, most_tasks=21, cpu_us=412345, throttled_us=5500,
+        memory_peak_bytes=100 << 20, oom_kills=1, failed_forks=12, most_tasks=21, cpu_us=412345, throttled_us=5500,
         throttled_periods=4, read_bytes=4097, write_bytes=8193, read_operations=2, write_operations=3,
         pressure={"cpu": {"some_ms": 1.5, "full_ms": 0.02}},
     )  # fmt: skip
@@ -46,7 +46,7 @@ def test_counters_v2_are_all_read():
 def test_counters_v1_are_read_in_their_units():
     """The same of version 1, in its units; what it does not have is None."""
     expected = Counters(
-        memory_peak_bytes=100 << 20, oom_kills=1, refused_forks=12, most_tasks=None, cpu_us=412345, throttled_us=5500,
+        memory_peak_bytes=100 << 20, oom_kills=1, failed_forks=12, most_tasks=None, cpu_us=412345, throttled_us=5500,
         throttled_periods=4, read_bytes=4096, write_bytes=8192, read_operations=1, write_operations=2, pressure=None,
     )  # fmt: skip
     assert expected == counters(VERSION_1)

@@ -23,14 +23,14 @@ def nothing_kept(monkeypatch):
     survey.forget()
 
 
-def keep(request, refused=()):
+def keep(request, unsupported=()):
     policy = prepare(request)[1]
-    plan_cache.keep(request, policy, (steps_after_preamble(policy), b""), refused, streams_stdin=False)
+    plan_cache.keep(request, policy, (steps_after_preamble(policy), b""), unsupported, streams_stdin=False)
     return policy
 
 
-def find(request, refused=frozenset(), **how):
-    found = plan_cache.find(request, identify(), refused, **{"streams_stdin": False, **how})
+def find(request, unsupported=frozenset(), **how):
+    found = plan_cache.find(request, identify(), unsupported, **{"streams_stdin": False, **how})
     return found and found[0]
 
 

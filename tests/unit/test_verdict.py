@@ -21,7 +21,16 @@ USAGE = {
     "user_us": 300_000, "system_us": 100_000, "max_rss_kib": 5000, "minor_faults": 1, "major_faults": 2, "in_blocks": 3,
     "out_blocks": 4, "voluntary_switches": 5, "involuntary_switches": 6,
 }  # fmt: skip
-TIMES = {"received": 1, "cloned": 2, "mapped": 3, "room_sent": 3, "ready": 4, "started": 5, "ended": 0, "reported": 2_000_000_005}
+TIMES = {
+    "received": 1,
+    "cloned": 2,
+    "mapped": 3,
+    "room_sent": 3,
+    "ready": 4,
+    "started": 5,
+    "ended": 0,
+    "reported": 2_000_000_005,
+}
 FULL = ["disk", str(9 * MIB), "0", "70", "900"]
 ROOMY = ["disk", str(MIB), str(8 * MIB), "70", "900"]
 NO_FILES = ["disk", str(MIB), str(8 * MIB), "1000", "0"]
@@ -35,7 +44,7 @@ AGAIN, EAGAIN = b"sh: 1: Cannot fork\n", b"read: Resource temporarily unavailabl
 LEFT_BEHIND = {**TIMES, "ended": TIMES["reported"] - DRAIN_MS * 1_000_000}
 
 
-def ended(*lines, stderr=b"", on_output_limit=None, usage=None, **said):
+def finished_run(*lines, stderr=b"", on_output_limit=None, usage=None, **said):
     """A run that ended as `said`, with these lines in its record."""
     request = Request(command=("true",), resources=RESOURCES, timeout_ms=2000, on_output_limit=on_output_limit)
     fields = {"times": TIMES, "usage": {**USAGE, **(usage or {})}, "memory_peak_kib": 70 << 10, **said}
@@ -53,51 +62,57 @@ def at_least(fields):
 OVER = StreamCount(kept=10, total=25, over=True)
 # What the core said → status, code, exit code.
 ENDS = {
-    "clean": (ended(ROOMY, exited=0), ("success", None, 0)),
-    "clean with a full disk": (ended(FULL, exited=0), ("success", None, 0)),
-    "own exit code": (ended(ROOMY, BELOW, exited=3), ("error", "E3003", 3)),
-    "own signal": (ended(ROOMY, signalled=11), ("error", "E3005", 139)),
-    "output": (ended(stdout=OVER, exited=0), ("killed", "E4003", 137)),
-    "output before the clock": (ended(stdout=OVER, killed="clock"), ("killed", "E4003", 137)),
-    "clock": (ended(ROOMY, killed="clock"), ("timeout", "E3006", 124)),
-    "clock with a full disk": (ended(FULL, killed="clock"), ("timeout", "E3006", 124)),
-    "watch of memory": (ended(ROOMY, killed="memory"), ("killed", "E4001", 137)),
-    "group of memory, all of it": (ended(OOM, killed="lost"), ("killed", "E4001", 137)),
-    "group of memory, a child": (ended(OOM, exited=1), ("killed", "E4001", 137)),
-    "lost without a reason": (ended(NO_OOM, killed="lost"), ("error", "E6002", 125)),
-    "processor time": (ended(ROOMY, ["spent", "1009000"], killed="cpu"), ("killed", "E4004", 137)),
-    "processor time by the kernel": (ended(signalled=9, usage={"user_us": 1_000_000}), ("killed", "E4004", 137)),
-    "killed by its own SIGKILL": (ended(signalled=9), ("error", "E3005", 137)),
-    "disk": (ended(FULL, exited=1), ("killed", "E4005", 137)),
-    "disk without room for another file": (ended(NO_FILES, exited=1), ("killed", "E4005", 137)),
-    "disk, by a signal": (ended(FULL, signalled=6), ("killed", "E4005", 137)),
-    "processes, as the watch saw and it says": (ended(AT_LIMIT, stderr=AGAIN, exited=2), ("killed", "E4002", 137)),
-    "processes, as it says alone": (ended(BELOW, stderr=AGAIN, exited=2), ("error", "E3003", 2)),
-    "processes, as the watch saw alone": (ended(AT_LIMIT, stderr=b"no", exited=2), ("error", "E3003", 2)),
-    "processes, as the group counted": (ended(REFUSED, stderr=b"no", exited=2), ("killed", "E4002", 137)),
-    "processes, which the group denies": (ended(NOT_REFUSED, AT_LIMIT, stderr=AGAIN, exited=2), ("error", "E3003", 2)),
-    "a fork storm to its deadline": (ended(REFUSED, killed="clock"), ("killed", "E4002", 137)),
-    "a fork storm, as the watch saw and it says": (
-        ended(HALF, stderr=10 * AGAIN, killed="clock"),
+    "clean": (finished_run(ROOMY, exited=0), ("success", None, 0)),
+    "clean with a full disk": (finished_run(FULL, exited=0), ("success", None, 0)),
+    "own exit code": (finished_run(ROOMY, BELOW, exited=3), ("error", "E3003", 3)),
+    "own signal": (finished_run(ROOMY, signalled=11), ("error", "E3005", 139)),
+    "output": (finished_run(stdout=OVER, exited=0), ("killed", "E4003", 137)),
+    "output before the clock": (finished_run(stdout=OVER, killed="clock"), ("killed", "E4003", 137)),
+    "clock": (finished_run(ROOMY, killed="clock"), ("timeout", "E3006", 124)),
+    "clock with a full disk": (finished_run(FULL, killed="clock"), ("timeout", "E3006", 124)),
+    "watch of memory": (finished_run(ROOMY, killed="memory"), ("killed", "E4001", 137)),
+    "group of memory, all of it": (finished_run(OOM, killed="lost"), ("killed", "E4001", 137)),
+    "group of memory, a child": (finished_run(OOM, exited=1), ("killed", "E4001", 137)),
+    "lost without a reason": (finished_run(NO_OOM, killed="lost"), ("error", "E6002", 125)),
+    "processor time": (finished_run(ROOMY, ["spent", "1009000"], killed="cpu"), ("killed", "E4004", 137)),
+    "processor time by the kernel": (finished_run(signalled=9, usage={"user_us": 1_000_000}), ("killed", "E4004", 137)),
+    "killed by its own SIGKILL": (finished_run(signalled=9), ("error", "E3005", 137)),
+    "disk": (finished_run(FULL, exited=1), ("killed", "E4005", 137)),
+    "disk without room for another file": (finished_run(NO_FILES, exited=1), ("killed", "E4005", 137)),
+    "disk, by a signal": (finished_run(FULL, signalled=6), ("killed", "E4005", 137)),
+    "processes, as the watch saw and it says": (
+        finished_run(AT_LIMIT, stderr=AGAIN, exited=2),
         ("killed", "E4002", 137),
     ),
-    "a fork storm, as it says alone": (ended(FEW, stderr=99 * AGAIN, killed="clock"), ("timeout", "E3006", 124)),
+    "processes, as it says alone": (finished_run(BELOW, stderr=AGAIN, exited=2), ("error", "E3003", 2)),
+    "processes, as the watch saw alone": (finished_run(AT_LIMIT, stderr=b"no", exited=2), ("error", "E3003", 2)),
+    "processes, as the group counted": (finished_run(REFUSED, stderr=b"no", exited=2), ("killed", "E4002", 137)),
+    "processes, which the group denies": (
+        finished_run(NOT_REFUSED, AT_LIMIT, stderr=AGAIN, exited=2),
+        ("error", "E3003", 2),
+    ),
+    "a fork storm to its deadline": (finished_run(REFUSED, killed="clock"), ("killed", "E4002", 137)),
+    "a fork storm, as the watch saw and it says": (
+        finished_run(HALF, stderr=10 * AGAIN, killed="clock"),
+        ("killed", "E4002", 137),
+    ),
+    "a fork storm, as it says alone": (finished_run(FEW, stderr=99 * AGAIN, killed="clock"), ("timeout", "E3006", 124)),
     "a fork storm, as the watch saw alone": (
-        ended(AT_LIMIT, stderr=9 * AGAIN, killed="clock"),
+        finished_run(AT_LIMIT, stderr=9 * AGAIN, killed="clock"),
         ("timeout", "E3006", 124),
     ),
     "a fork storm of a socket's words": (
-        ended(AT_LIMIT, stderr=99 * EAGAIN, killed="clock"),
+        finished_run(AT_LIMIT, stderr=99 * EAGAIN, killed="clock"),
         ("timeout", "E3006", 124),
     ),
-    "some forks refused before the deadline": (ended(SOME_REFUSED, killed="clock"), ("timeout", "E3006", 124)),
-    "a fork storm left behind": (ended(REFUSED, exited=0, times=LEFT_BEHIND), ("killed", "E4002", 137)),
-    "a daemon left behind": (ended(SOME_REFUSED, exited=0, times=LEFT_BEHIND), ("success", None, 0)),
-    "forks refused, and an end of its own": (ended(REFUSED, exited=0), ("success", None, 0)),
-    "cancelled in a fork storm": (ended(REFUSED, killed="caller"), ("killed", "E3007", 143)),
-    "file size": (ended(signalled=25), ("killed", "E4006", 137)),
-    "forbidden call": (ended(signalled=31), ("killed", "E5001", 137)),
-    "cancelled": (ended(killed="caller"), ("killed", "E3007", 143)),
+    "some forks refused before the deadline": (finished_run(SOME_REFUSED, killed="clock"), ("timeout", "E3006", 124)),
+    "a fork storm left behind": (finished_run(REFUSED, exited=0, times=LEFT_BEHIND), ("killed", "E4002", 137)),
+    "a daemon left behind": (finished_run(SOME_REFUSED, exited=0, times=LEFT_BEHIND), ("success", None, 0)),
+    "forks refused, and an end of its own": (finished_run(REFUSED, exited=0), ("success", None, 0)),
+    "cancelled in a fork storm": (finished_run(REFUSED, killed="caller"), ("killed", "E3007", 143)),
+    "file size": (finished_run(signalled=25), ("killed", "E4006", 137)),
+    "forbidden call": (finished_run(signalled=31), ("killed", "E5001", 137)),
+    "cancelled": (finished_run(killed="caller"), ("killed", "E3007", 143)),
 }
 
 
@@ -162,14 +177,14 @@ def test_verdict_details_are_the_evidence(name):
 
 
 HITS = {
-    "nothing": (ended(ROOMY, BELOW, NO_OOM, NOT_REFUSED, exited=0), []),
-    "a full disk": (ended(FULL, exited=0), ["E4005"]),
-    "the process limit": (ended(AT_LIMIT, exited=0), ["E4002"]),
-    "refused forks": (ended(REFUSED, exited=0), ["E4002"]),
-    "a child out of memory": (ended(OOM, exited=0), ["E4001"]),
-    "output thrown away": (ended(stdout=OVER, on_output_limit="truncate", exited=0), ["E4003"]),
-    "the clock, at a full disk": (ended(FULL, killed="clock"), ["E4005"]),
-    "what ended it is not among them": (ended(FULL, exited=1), []),
+    "nothing": (finished_run(ROOMY, BELOW, NO_OOM, NOT_REFUSED, exited=0), []),
+    "a full disk": (finished_run(FULL, exited=0), ["E4005"]),
+    "the process limit": (finished_run(AT_LIMIT, exited=0), ["E4002"]),
+    "refused forks": (finished_run(REFUSED, exited=0), ["E4002"]),
+    "a child out of memory": (finished_run(OOM, exited=0), ["E4001"]),
+    "output thrown away": (finished_run(stdout=OVER, on_output_limit="truncate", exited=0), ["E4003"]),
+    "the clock, at a full disk": (finished_run(FULL, killed="clock"), ["E4005"]),
+    "what ended it is not among them": (finished_run(FULL, exited=1), []),
 }
 
 
@@ -183,7 +198,7 @@ def test_verdict_lists_limits_reached_without_ending_the_run(name):
 
 def test_verdict_of_a_sum_that_counts_shared_pages_says_so():
     """A sum that counts what processes share for each is an upper bound: the message, the details and the peak agree."""
-    run = ended(ROOMY, ["plain-sum", str(900 << 10)], killed="memory")
+    run = finished_run(ROOMY, ["plain-sum", str(900 << 10)], killed="memory")
     failure = verdict.judge(run)[3]
     assert (
         "used up to 943 718 400 bytes of memory, which counts for each process what processes share" in failure.message
@@ -198,8 +213,8 @@ def test_verdict_of_streamed_stderr_is_the_same_as_of_captured():
     (streamed, captured) = (
         verdict.judge(run)[3]
         for run in (
-            ended(AT_LIMIT, ["stderr-tail", "sh:%20Cannot%20fork"], exited=2),
-            ended(AT_LIMIT, stderr=AGAIN, exited=2),
+            finished_run(AT_LIMIT, ["stderr-tail", "sh:%20Cannot%20fork"], exited=2),
+            finished_run(AT_LIMIT, stderr=AGAIN, exited=2),
         )
     )
     assert ("E4002", "E4002") == (streamed.code, captured.code)
@@ -222,14 +237,14 @@ def test_verdict_of_a_limit_names_more_than_the_limit_in_details_and_hint(name):
 def test_verdict_of_a_full_disk_names_memory_that_it_fits_into():
     """Files are memory: a larger disk alone would end at the memory limit."""
     request = Request(command=("true",), resources=Resources(memory_bytes=64 * MIB, disk_bytes=56 * MIB))
-    full = replace(ended(FULL, exited=1), policy=resolve(request, survey(request)))
+    full = replace(finished_run(FULL, exited=1), policy=resolve(request, survey(request)))
     figures = verdict.judge(full)[3].details["would_pass_with"]
     assert {"resources.disk_bytes": 112 * MIB, "resources.memory_bytes": 128 * MIB} == figures
 
 
 def test_verdict_of_truncated_output_names_the_exact_figure():
     """A command that ended by itself has written all of its output: with that limit it would have passed."""
-    (hit,) = verdict.limits_hit(ended(stdout=OVER, on_output_limit="truncate", exited=0), None)
+    (hit,) = verdict.limits_hit(finished_run(stdout=OVER, on_output_limit="truncate", exited=0), None)
     details = hit["details"]
     assert ({"resources.max_output_bytes": 25}, False) == (details["would_pass_with"], details["would_pass_at_least"])
 

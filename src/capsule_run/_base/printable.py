@@ -8,7 +8,7 @@ itself.
 from __future__ import annotations
 
 MOST = 4096  # characters of a message
-MOST_NAME = 256
+MAX_NAME = 256
 # Not printable for Unicode, but part of ordinary text: spaces between words.
 _HARMLESS = frozenset("\u00a0\u202f\u3000")
 # Characters that reorder or hide text, or end a line for some readers. Also escaped in output with several lines.
@@ -42,4 +42,4 @@ def _escape(one: str) -> str:
 
 def name(text: str) -> str:
     """Return a name or path from the sandbox, escaped and short enough for a list."""
-    return printable(text, MOST_NAME)
+    return printable(text, MAX_NAME)

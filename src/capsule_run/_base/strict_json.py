@@ -23,25 +23,25 @@ _WHITESPACE = " \t\n\r"
 _INFINITY = float("inf")
 
 
-class _RefusedError(ValueError):
+class _InvalidError(ValueError):
     """Raised for valid JSON that is invalid here. Never leaves this module."""
 
 
 def _object(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise _RefusedError
+        raise _InvalidError
     return found
 
 
 def _constant(_word: str) -> JSON:
-    raise _RefusedError
+    raise _InvalidError
 
 
 def _float(digits: str) -> float:
     number = float(digits)
     if number in (_INFINITY, -_INFINITY):
-        raise _RefusedError
+        raise _InvalidError
     return number
 
 
@@ -128,7 +128,7 @@ def _slow_loads(text: str) -> JSON:
     except json.JSONDecodeError as error:
         raise _malformed(text, error.pos, error.msg[:1].lower() + error.msg[1:]) from None
     except ValueError:
-        raise _malformed(text, *_first_refused(text)) from None
+        raise _malformed(text, *_first_invalid(text)) from None
     return found
 
 
@@ -140,7 +140,7 @@ def _malformed(text: str, position: int, why: str) -> CapsuleError:
     )
 
 
-def _first_refused(text: str) -> tuple[int, str]:
+def _first_invalid(text: str) -> tuple[int, str]:
     """Return position and reason of the first value that `json` accepts and we reject."""
     import json
     import re

@@ -10,7 +10,7 @@ from capsule_run.agents.operator import MIN_TIMEOUT_SECONDS
 from capsule_run.engine import code
 from capsule_run.request.languages import language
 from capsule_run.request.parse import check_object, with_defaults
-from capsule_run.request.validators import check_source, check_stdin, check_string, list_of, refuse, wrong_type
+from capsule_run.request.validators import check_source, check_stdin, check_string, invalid, list_of, wrong_type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Argument(Value):
 def _check_text(value: object, label: str) -> str:
     text = check_string(value, label)
     if not text.strip():
-        raise refuse("E1005", label, "must not be empty")
+        raise invalid("E1005", label, "must not be empty")
     return text
 
 
@@ -115,7 +115,7 @@ def check_arguments(arguments: object, required: Sequence[str], optional: Sequen
     for name in required:
         if name not in checked:
             names = " and ".join(f"`{each}`" for each in required)
-            raise refuse("E1006", name, "the argument is missing", hint=f"send {names}")
+            raise invalid("E1006", name, "the argument is missing", hint=f"send {names}")
     return checked
 
 
@@ -135,7 +135,7 @@ def code_call_request(checked: Mapping[str, object], fields: Mapping[str, object
     row = language(checked["language"])
     if row.name not in limits.languages:
         names = ", ".join(f"`{name}`" for name in limits.languages)
-        raise refuse("E1005", "language", f"must be one of {names}, got `{row.name}`")
+        raise invalid("E1005", "language", f"must be one of {names}, got `{row.name}`")
     return code.code_request(checked["code"], row.name, call_fields(fields, limits))
 
 

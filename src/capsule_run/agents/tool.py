@@ -30,7 +30,7 @@ from capsule_run.engine import execute
 from capsule_run.policy import limits as policy_limits
 from capsule_run.request.parse import request_from_mapping
 from capsule_run.request.sizes import format_size
-from capsule_run.request.validators import refuse, shown
+from capsule_run.request.validators import invalid, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _result_answer(result: Result, limits: Operator) -> Answer:
     return Answer(text=tool_text(result, limits), result=result, is_fault=fault)
 
 
-def _refusal_answer(error: CapsuleError) -> Answer:
+def _invalid_answer(error: CapsuleError) -> Answer:
     return Answer(text=refusal_text(error), result=None, is_fault=True)
 
 
@@ -123,7 +123,7 @@ def answer(request: Callable[[], Request], limits: Operator) -> Answer:
     try:
         made = request()
     except CapsuleError as error:
-        return _refusal_answer(error)
+        return _invalid_answer(error)
     try:
         return _result_answer(execute.perform(made), limits)
     except CapsuleError as error:
@@ -137,7 +137,7 @@ async def answer_async(request: Callable[[], Request], limits: Operator) -> Answ
     try:
         made = request()
     except CapsuleError as error:
-        return _refusal_answer(error)
+        return _invalid_answer(error)
     try:
         return _result_answer(await execute_checked(made), limits)
     except CapsuleError as error:
@@ -151,8 +151,8 @@ def field_of(call: object, name: str) -> object:
 
 def unknown_tool(name: object) -> Answer:
     """Answer a call of an unknown tool."""
-    return _refusal_answer(
-        refuse("E1005", "name", f"there is no tool {shown(name)}", hint=f"the tool is `{EXECUTE_CODE}`")
+    return _invalid_answer(
+        invalid("E1005", "name", f"there is no tool {shown(name)}", hint=f"the tool is `{EXECUTE_CODE}`")
     )
 
 

@@ -204,7 +204,7 @@ def run_command(request: Request, options: Options, *, passes_stdin: bool = True
             return BROKEN_PIPE_EXIT
         if result.error or result.denied or result.changes or result.not_applied or result.not_collected:
             signals.ended()
-            output.tell(request, result)
+            output.print_result(request, result)
     if options.verbose:
         output.say_all(result)
     return exit_status(result.error, result.exit_code)
@@ -250,7 +250,7 @@ def _subcommand(name: str, words: Sequence[str]) -> int:
     try:
         status: int = module.main(words)
     except CapsuleError as error:
-        return output.refused(error, json="--json" in _before_command(words), pretty=False)
+        return output.print_error(error, json="--json" in _before_command(words), pretty=False)
     except KeyboardInterrupt:
         return 130
     return status
@@ -283,6 +283,6 @@ def _main(words: Sequence[str]) -> int:
             return _about(options.action)
         return _json(options) if options.json else run_command(request_options.build_request(options), options)
     except CapsuleError as error:
-        return output.refused(error, json=json, pretty=pretty)
+        return output.print_error(error, json=json, pretty=pretty)
     except KeyboardInterrupt:
         return 130

@@ -26,7 +26,7 @@ def _wants_traceback(words: list[str]) -> bool:
     return posix.environ.get(TRACEBACK.encode(), b"") not in (b"", b"0") or "-v" in words or "--verbose" in words
 
 
-def tell(error: BaseException) -> int:
+def print_crash(error: BaseException) -> int:
     """Report the exception, as JSON if requested and no answer was begun; return the exit code."""
     words = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
     if _wants_traceback(words):
@@ -36,6 +36,6 @@ def tell(error: BaseException) -> int:
     known = as_error(error)
     structured = ("--json" in words or "--pretty" in words) and not output.progress.begun
     if structured:
-        return output.refused(known, json=True, pretty="--pretty" in words)
+        return output.print_error(known, json=True, pretty="--pretty" in words)
     output.explain(known.failure())
     return exit_status(known.failure(), None)

@@ -15,7 +15,7 @@ from capsule_run.request.fast_path import HELP, RUN
 from capsule_run.request.languages import LANGUAGES, language, language_of_file
 from capsule_run.request.options import options_in, read_options
 from capsule_run.request.parse import MAX_REQUEST_BYTES
-from capsule_run.request.validators import refuse, shown
+from capsule_run.request.validators import invalid, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,11 +83,11 @@ def _source(file: str) -> str:
         raw = read_all(0) if file == STDIN else read(file, MAX_REQUEST_BYTES)
     except OSError as error:
         why, hint = reason_of(error)
-        raise refuse("E1005", "FILE", f"cannot read {shown(file)}: {why}", hint=hint) from None
+        raise invalid("E1005", "FILE", f"cannot read {shown(file)}: {why}", hint=hint) from None
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise refuse("E1005", "FILE", f"{shown(file)} is not valid UTF-8 at byte {error.start}") from None
+        raise invalid("E1005", "FILE", f"{shown(file)} is not valid UTF-8 at byte {error.start}") from None
 
 
 def main(words: Sequence[str]) -> int:

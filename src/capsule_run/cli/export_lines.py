@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from capsule_run.model.result import Result
     from capsule_run.model.result_parts import Change
 
-MOST_NAMED = 3
-MOST_REASONS = 10
+MAX_NAMED = 3
+MAX_REASONS = 10
 
 
 def _counted(changes: Sequence[Change], *, more: bool) -> str:
     counts = [(kind, sum(change.kind == kind for change in changes)) for kind in ("deleted", "modified", "created")]
     kinds = ", ".join(f"{count} {kind}" for kind, count in counts if count)
-    names = ", ".join(name(change.path) for change in changes[:MOST_NAMED])
-    rest = ", …" if len(changes) > MOST_NAMED else ""
+    names = ", ".join(name(change.path) for change in changes[:MAX_NAMED])
+    rest = ", …" if len(changes) > MAX_NAMED else ""
     one = "change" if len(changes) == 1 else "changes"
     return f"{'more than ' if more else ''}{len(changes)} {one} ({kinds}: {names}{rest})"
 
@@ -42,9 +42,9 @@ def lines(request: Request, result: Result) -> list[str]:
             said.append(
                 f"{counted} in /workspace discarded; use `--apply-changes` or `--save-changes DIR` to keep them"
             )
-    said += [f"not written: {name(one.path)}: {one.reason}" for one in result.not_applied[:MOST_REASONS]]
-    said += [f"not collected: {name(one.path)}: {one.reason}" for one in result.not_collected[:MOST_REASONS]]
-    hidden = len(result.not_applied[MOST_REASONS:]) + len(result.not_collected[MOST_REASONS:])
+    said += [f"not written: {name(one.path)}: {one.reason}" for one in result.not_applied[:MAX_REASONS]]
+    said += [f"not collected: {name(one.path)}: {one.reason}" for one in result.not_collected[:MAX_REASONS]]
+    hidden = len(result.not_applied[MAX_REASONS:]) + len(result.not_collected[MAX_REASONS:])
     if hidden:
         said.append(f"and {hidden} more files")
     return said

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from capsule_run.model.result import Result
 
 
-MOST_LINE = 1 << 16  # characters
+MAX_LINE = 1 << 16  # characters
 OUR_NAME = "capsule-run: "
 STDERR_PATIENCE_MS = 1000
 READER_PATIENCE_MS, READER_STEP_MS = 1000, 20
@@ -43,7 +43,7 @@ progress = _Progress()
 
 def write_lines(fd: int, lines: Iterable[str], start: str = "") -> None:
     """Write lines for people; control characters are escaped, so that each stays one line."""
-    write_all(fd, "".join([f"{start}{printable(line, MOST_LINE)}\n" for line in lines]))
+    write_all(fd, "".join([f"{start}{printable(line, MAX_LINE)}\n" for line in lines]))
 
 
 def write_all(fd: int, text: str) -> None:
@@ -117,7 +117,7 @@ def _say_what_is_kept(request: Request, result: Result) -> None:
         write_lines(2, export_lines.lines(request, result), OUR_NAME)
 
 
-def _tell_refusals(result: Result) -> None:
+def _print_denied(result: Result) -> None:
     """Print to stderr, in one line, the denied calls and what would allow them."""
     if not result.denied or (result.error is not None and result.error.code == "E5001"):
         return
@@ -127,12 +127,12 @@ def _tell_refusals(result: Result) -> None:
         write_lines(2, [words], OUR_NAME)
 
 
-def tell(request: Request, result: Result) -> None:
+def print_result(request: Request, result: Result) -> None:
     """Print to stderr what the caller should know about a run besides the command's output."""
     if result.error is not None:
         explain(result.error, result.postmortem)
     _say_what_is_kept(request, result)
-    _tell_refusals(result)
+    _print_denied(result)
 
 
 def say_all(result: Result) -> None:
@@ -179,7 +179,7 @@ def read_all(fd: int) -> bytes:
     return b"".join(parts)
 
 
-def refused(error: CapsuleError, *, json: bool, pretty: bool) -> int:
+def print_error(error: CapsuleError, *, json: bool, pretty: bool) -> int:
     """Report a request that did not run, in the requested form, and return the exit code."""
     name = error.execution_id or new_execution_id()
     result = failed_result(error, {"execution_id": name, "started_at": timestamp(time.time_ns())})

@@ -57,9 +57,9 @@ class Learned:
         """The profile so far, in the form NAME+GROUP+CALL."""
         return "+".join((self.recipe.extends, *self.recipe.groups, *self.recipe.allow))
 
-    def take(self, refusal: Mapping[str, object]) -> bool:
+    def take(self, denied_call: Mapping[str, object]) -> bool:
         """Add what allows a denied call, if a profile may. Return whether something was added."""
-        call = str(refusal["syscall"])
+        call = str(denied_call["syscall"])
         if is_closed(call):
             self.left[call] = "no profile can allow it"
             return False
@@ -119,7 +119,7 @@ def learn(words: Words) -> int:
     for _round in range(ROUNDS):
         if result.error is not None and result.error.code[:2] in ("E2", "E6"):
             raise CapsuleError(result.error.code, result.error.message, details=result.error.details)
-        added = [learned.take(refusal) for refusal in result.denied]
+        added = [learned.take(denied_call) for denied_call in result.denied]
         if not any(added):
             break
         result = perform(replace(request, profile=learned.spec))

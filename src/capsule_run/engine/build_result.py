@@ -58,17 +58,17 @@ def build(finished: FinishedRun, request: Request, *, called_ns: int, began_ns: 
     return result_of(finished, named, called_ns=called_ns)
 
 
-def ended_quietly(ended: FinishedRun) -> bool:
+def ended_quietly(finished: FinishedRun) -> bool:
     """Whether a command exited with 0, within its limits, and none of its calls was denied."""
-    report = ended.report
+    report = finished.report
     if report.exited != 0 or report.killed or report.stdout.over or report.stderr.over or report.stream_errors:
         return False
-    return not ended.record.denied
+    return not finished.record.denied
 
 
-def short_result_of(ended: FinishedRun, named: Named) -> Result:
+def short_result_of(finished: FinishedRun, named: Named) -> Result:
     """The result of a run that `ended_quietly`, without metrics, for callers that show nothing but changes."""
-    isolation, mismatch = result_isolation.attest(ended)
+    isolation, mismatch = result_isolation.attest(finished)
     if mismatch is not None:
         return failed_result(mismatch, named)
     result = Result(
@@ -83,40 +83,42 @@ def short_result_of(ended: FinishedRun, named: Named) -> Result:
         isolation={"attested": isolation},
         error=None,
     )
-    return _with_output(result, ended.output)
+    return _with_output(result, finished.output)
 
 
-def result_of(ended: FinishedRun, named: Named, *, called_ns: int) -> Result:
+def result_of(finished: FinishedRun, named: Named, *, called_ns: int) -> Result:
     """The result of a run with its verdict, metrics and isolation."""
-    status, exit_code, signal, failure = verdict.judge(ended)
+    status, exit_code, signal, failure = verdict.judge(finished)
     denied: tuple[dict[str, object], ...] = ()
-    if ended.record.denied:
-        denied, failure = denied_syscalls.denied_and_failure(ended, failure)
-    isolation = result_isolation.isolation_in_force(ended.policy, ended.report.landlock_abi)
-    if ended.report.started:
-        isolation["attested"], mismatch = result_isolation.attest(ended)
+    if finished.record.denied:
+        denied, failure = denied_syscalls.denied_and_failure(finished, failure)
+    isolation = result_isolation.isolation_in_force(finished.policy, finished.report.landlock_abi)
+    if finished.report.started:
+        isolation["attested"], mismatch = result_isolation.attest(finished)
         if mismatch is not None:
             status, exit_code, signal, failure = ERROR, 125, None, mismatch.failure()
-    metrics = result_metrics.metrics(ended, called_ns) if ended.report.usage else None
-    postmortem, processes = _postmortem_and_processes(ended)
+    metrics = result_metrics.metrics(finished, called_ns) if finished.report.usage else None
+    postmortem, processes = _postmortem_and_processes(finished)
     result = Result(
         **named,
         status=status,
         finished_at=timestamp(time.time_ns()),
         exit_code=exit_code,
         signal=signal,
-        stdout_stream=result_metrics.output(ended.report.stdout, ended.stdout),
-        stderr_stream=result_metrics.output(ended.report.stderr, ended.stderr),
+        stdout_stream=result_metrics.output(finished.report.stdout, finished.stdout),
+        stderr_stream=result_metrics.output(finished.report.stderr, finished.stderr),
         metrics=metrics,
-        measurement=result_metrics.measurement(*ended.host_load, metrics) if ended.host_load and metrics else None,
+        measurement=result_metrics.measurement(*finished.host_load, metrics)
+        if finished.host_load and metrics
+        else None,
         isolation=isolation,
         error=failure,
-        limits_hit=verdict.limits_hit(ended, failure),
+        limits_hit=verdict.limits_hit(finished, failure),
         postmortem=postmortem,
         denied=denied,
         processes=processes,
     )
-    return _with_output(result, ended.output)
+    return _with_output(result, finished.output)
 
 
 def _with_output(result: Result, output: WorkspaceOutput | None) -> Result:
@@ -133,14 +135,14 @@ def _with_output(result: Result, output: WorkspaceOutput | None) -> Result:
 
 
 def _postmortem_and_processes(
-    ended: FinishedRun,
+    finished: FinishedRun,
 ) -> tuple[dict[str, object] | None, tuple[dict[str, object], ...] | None]:
     """The threads before a timeout, and every process; None for what was not asked for or is not available."""
     postmortem = processes = None
-    if ended.report.killed in ("clock", "cpu") and ended.policy.watched.postmortem:
-        postmortem = result_processes.postmortem(ended.record, ended.policy.architecture)
-    if ended.policy.watched.ledger and ended.record.listening:
-        processes = result_processes.ledger(ended)
+    if finished.report.killed in ("clock", "cpu") and finished.policy.watched.postmortem:
+        postmortem = result_processes.postmortem(finished.record, finished.policy.architecture)
+    if finished.policy.watched.ledger and finished.record.listening:
+        processes = result_processes.ledger(finished)
     return postmortem, processes
 
 

@@ -37,7 +37,7 @@ def prepare(
     tools: tuple[ToolMounts, ...] = ()
     if request.isolation.tools:
         tools = host_tools.of_request(request)
-    host, recipe = survey(request, identity=identity, refused=fallbacks.unsupported, tools=tools, upper=upper), None
+    host, recipe = survey(request, identity=identity, unsupported=fallbacks.unsupported, tools=tools, upper=upper), None
     if request.profile is not None:
         recipe = profile_file.load(request.profile)
     offered = NONE if defer_cgroups else discover.cgroups_for(request, host)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from capsule_run.model.report import FinishedRun, Report, Sample
     from capsule_run.model.request import Request
     from capsule_run.workspace.disk_layer import UpperDirectory
-    from capsule_run.workspace.transfer import Exchange
+    from capsule_run.workspace.transfer import FileTransfer
 
     Steps = tuple[tuple[str, ...], ...]
 
@@ -62,10 +62,10 @@ class Room:
     """A sandbox that is being built or waits for a payload. A context manager; leaving it closes the workspace's files."""
 
     def __init__(
-        self, *, launcher: Launcher, cgroups: ControlGroups, policy: Policy, steps: Steps, exchange: Exchange | None
+        self, *, launcher: Launcher, cgroups: ControlGroups, policy: Policy, steps: Steps, files: FileTransfer | None
     ) -> None:
         self._launcher, self._cgroups = launcher, cgroups
-        self._policy, self._steps, self._exchange = policy, steps, exchange
+        self._policy, self._steps, self._files = policy, steps, files
 
     @classmethod
     def build(
@@ -99,23 +99,23 @@ class Room:
         )
         if disk_layer is not None:
             disk_layer.create_entries(policy)
-        exchange = transfer.Exchange(policy) if policy.transfer.deliveries else None
+        files = transfer.FileTransfer(policy) if policy.transfer.files else None
         try:
             if room_steps is None:
                 steps = steps_after_preamble(policy, stream_fd=len(cgroups.fds))
                 room_steps = steps, continuation(steps)
                 if keeps_plans:
                     plan_cache.keep(request, policy, room_steps, fallbacks.unsupported, streams_stdin=streams_stdin)
-            all_steps = _send_room(launcher, cgroups, policy, room_steps, exchange)
+            all_steps = _send_room(launcher, cgroups, policy, room_steps, files)
             if defers_cgroups:
                 policy = _with_cgroups(policy, request)
-            if exchange is None and policy.transfer.is_needed:  # nothing to copy in: it can wait until here
-                exchange = transfer.Exchange(policy)
+            if files is None and policy.transfer.is_needed:  # nothing to copy in: it can wait until here
+                files = transfer.FileTransfer(policy)
         except BaseException:
-            if exchange is not None:
-                exchange.close()
+            if files is not None:
+                files.close()
             raise
-        return cls(launcher=launcher, cgroups=cgroups, policy=policy, steps=all_steps, exchange=exchange)
+        return cls(launcher=launcher, cgroups=cgroups, policy=policy, steps=all_steps, files=files)
 
     def run(self, payload: Payload) -> FinishedRun:
         """Copy files in, run the payload's command, and collect files after it has ended.
@@ -125,7 +125,7 @@ class Room:
         run = Run(self._launcher)
         if payload.on_start is not None:
             payload.on_start(run)
-        early_report = self._exchange.fill(self._launcher) if self._exchange else b""
+        early_report = self._files.fill(self._launcher) if self._files else b""
         prefetch.load(prefetch.WHILE_THE_ROOM_IS_BUILT)
         create_cgroups(self._cgroups, self._policy.limit_mechanisms.groups)
         stdio = StdioTargets(payload.request, payload.streams)
@@ -159,7 +159,7 @@ class Room:
         prefetch.load(prefetch.WHILE_THE_COMMAND_RUNS)
         isolation.filter_hash(_filter_program(plan))  # computed now, and kept for `isolation.attest`
         sweep_discovered()
-        message = early_report or (self._exchange.ready(self._launcher) if self._exchange else b"")
+        message = early_report or (self._files.ready(self._launcher) if self._files else b"")
         before = after = None
         if not short:
             prefetch.load(prefetch.FOR_A_FULL_RESULT)
@@ -175,14 +175,14 @@ class Room:
         return result_report.parse_report(message), host_load
 
     def _take_output(self, report: Report) -> model_report.WorkspaceOutput | None:
-        if self._exchange is None:
+        if self._files is None:
             return None
-        return self._exchange.take(by_itself=report.exited is not None and not report.killed)
+        return self._files.take(by_itself=report.exited is not None and not report.killed)
 
     def close(self) -> None:
         """Close the workspace's files."""
-        if self._exchange is not None:
-            self._exchange.close()
+        if self._files is not None:
+            self._files.close()
 
     def __enter__(self) -> Self:
         return self
@@ -233,12 +233,12 @@ def _resolve(
 
 
 def _send_room(
-    launcher: Launcher, cgroups: ControlGroups, policy: Policy, room_steps: RoomSteps, exchange: Exchange | None
+    launcher: Launcher, cgroups: ControlGroups, policy: Policy, room_steps: RoomSteps, files: FileTransfer | None
 ) -> Steps:
     """Send the room's half of the plan; return all its steps, the preamble's first."""
     preamble = _preamble(cgroups, policy.identity, policy.limit_mechanisms.groups, network=policy.network)
     steps, text = room_steps
-    fds = () if exchange is None else exchange.room_fds
+    fds = () if files is None else files.room_fds
     launcher.send_half("room", encode("room", preamble, text), (*cgroups.fds, *fds))
     return (*preamble, *steps)
 

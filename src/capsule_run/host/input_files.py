@@ -9,7 +9,7 @@ import posix
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run.host import caller_files, path_resolution
-from capsule_run.model.host import Delivery
+from capsule_run.model.host import WorkspaceFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DEFAULT_MODE = 0o644
 
 
-def stat_files(files: tuple[InputFile, ...], directory: str) -> tuple[Delivery, ...]:
+def stat_files(files: tuple[InputFile, ...], directory: str) -> tuple[WorkspaceFile, ...]:
     """Describe each file. Raises CapsuleError E2004 for a source that is missing, a link, or not a plain file."""
     return tuple([_stat_file(file, directory) for file in files])
 
@@ -31,18 +31,20 @@ def unreadable(path: str, why: str, errno: int, *, hint: str | None = None) -> C
     )
 
 
-def _stat_file(file: InputFile, directory: str) -> Delivery:
+def _stat_file(file: InputFile, directory: str) -> WorkspaceFile:
     mode = DEFAULT_MODE if file.mode is None else file.mode
     if file.source is None:
         content = file.content or b""
-        return Delivery(path=file.path, mode=mode, size=len(content), content=content, source="", device=0, inode=0)
+        return WorkspaceFile(
+            path=file.path, mode=mode, size=len(content), content=content, source="", device=0, inode=0
+        )
     plain = path_resolution.join(directory, file.source)
     fd = open_plain(plain)
     try:
         seen = posix.fstat(fd)
     finally:
         posix.close(fd)
-    return Delivery(
+    return WorkspaceFile(
         path=file.path,
         mode=seen.st_mode & 0o777 if file.mode is None else mode,
         size=seen.st_size,

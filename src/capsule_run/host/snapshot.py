@@ -11,7 +11,7 @@ from _stat import S_ISDIR, S_ISLNK, S_ISREG
 
 from capsule_run.host.path_resolution import DIRECTORY_FLAGS
 from capsule_run.host.tree_walk import TreeCursor
-from capsule_run.model.host import Copy, Delivery
+from capsule_run.model.host import Copy, WorkspaceFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class _Listing:
         self._source, self._left, self._entries = source, most_bytes, MAX_ENTRIES
         self.directories: list[tuple[str, int]] = []
         self.links: list[tuple[str, str]] = []
-        self.files: list[Delivery] = []
+        self.files: list[WorkspaceFile] = []
 
     def walk(self, root: int) -> bool:
         """List the tree beneath the open directory `root`. Return False if it exceeds the limits."""
@@ -74,7 +74,7 @@ class _Listing:
             self._left -= max(-(-seen.st_size // _PAGE), 1) * _PAGE
             whole = f"{self._source.path}/{path}"
             self.files.append(
-                Delivery(
+                WorkspaceFile(
                     path=path, mode=seen.st_mode & 0o777 | 0o600, size=seen.st_size, content=None, source=whole,
                     device=seen.st_dev, inode=seen.st_ino,
                 )

@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from capsule_run.model.host import Copy, Delivery, Secrets, ToolMounts, Upper
+    from capsule_run.model.host import Copy, Secrets, ToolMounts, Upper, WorkspaceFile
     from capsule_run.model.request import Request
 
 
@@ -217,7 +217,7 @@ def _copy(
     request: Request,
     asked: dict[str, Source],
     static: Static,
-    refused: Iterable[str],
+    unsupported: Iterable[str],
     ids: tuple[int, int] | None,
     *,
     privileged: bool,
@@ -230,7 +230,7 @@ def _copy(
     if wanted is None or wanted.mode != COPY_ON_WRITE or asked[wanted.source].error:
         return None
     shared, resources = asked[wanted.source], request.resources
-    mapped = privileged and f"idmap:{shared.device}" not in refused and static.kernel >= (5, 19)
+    mapped = privileged and f"idmap:{shared.device}" not in unsupported and static.kernel >= (5, 19)
     if ids is not None and (mapped or (shared.owner, shared.group) == ids):
         return None
 
@@ -250,14 +250,14 @@ def survey(
     request: Request,
     *,
     identity: Identity | None = None,
-    refused: Iterable[str] = (),
+    unsupported: Iterable[str] = (),
     tools: tuple[ToolMounts, ...] = (),
     upper: Upper | None = None,
 ) -> Host:
     """Gather the facts for one request. Raises CapsuleError E2001 as `identify` does.
 
     :param identity: the result of `identify`, if it was called before.
-    :param refused: the mechanisms that this host turned out not to support, as `engine.fallbacks` names them.
+    :param unsupported: the mechanisms that this host turned out not to support, as `engine.fallbacks` names them.
     :param tools: what the tools of the request need, from `tools.of_request`.
     :param upper: the disk layer of the request, from `workspace.disk_layer`.
     """
@@ -267,11 +267,11 @@ def survey(
     secrets: dict[str, Secrets] = {}
     if asked:
         secrets = host_secrets.secrets_in(asked.values(), request.isolation.unmask)
-    deliveries: tuple[Delivery, ...] = ()
+    files: tuple[WorkspaceFile, ...] = ()
     if request.files:
-        deliveries = input_files.stat_files(request.files, directory)
-    overlay = "overlay" not in refused and static.kernel >= (5, 11)
-    if upper is not None and f"overlay:{upper.source.device}" in refused:
+        files = input_files.stat_files(request.files, directory)
+    overlay = "overlay" not in unsupported and static.kernel >= (5, 11)
+    if upper is not None and f"overlay:{upper.source.device}" in unsupported:
         overlay = False
     ids = (identity.outside_uid, identity.outside_gid)
     return Host(
@@ -295,12 +295,12 @@ def survey(
         gitconfig=static.gitconfig,
         resolv_conf=system.read("/etc/resolv.conf") if request.isolation.network else "",
         overlay=overlay,
-        refused=frozenset(refused),
+        unsupported=frozenset(unsupported),
         lacking=lacking(request.command[0], static.python),
         tools=tools,
-        deliveries=deliveries,
+        input_files=files,
         secrets=secrets,
         upper=upper,
-        copy=_copy(request, asked, static, refused, ids if overlay else None, privileged=identity.privileged),
+        copy=_copy(request, asked, static, unsupported, ids if overlay else None, privileged=identity.privileged),
         processors=(posix.cpu_count() or 1) if request.resources.cpu_time_ms is not None else 1,
     )

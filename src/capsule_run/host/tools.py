@@ -37,7 +37,7 @@ STORE = "/nix/store"  # shown whole: only nix knows which parts a program needs
 BREW = "/Cellar/"
 MODULES = "/node_modules/"
 PROGRAM_STARTS = (b"\x7fELF", b"#!")
-MOST_STEPS = 8  # a script's interpreter that is a script, a base that has a base
+MAX_STEPS = 8  # a script's interpreter that is a script, a base that has a base
 # These contain many things, not one installation: only a single file beneath them is shown.
 SHARED_PLACES = ("/home", "/mnt", "/media", "/opt", "/srv", "/var", "/var/lib", "/tmp", "/var/tmp")
 
@@ -95,7 +95,7 @@ class _Search:
         self.path: dict[str, None] = {}
         self._steps = 0
 
-    def refusal(self, why: str, *, hint: str | None = None, **details: object) -> CapsuleError:
+    def error(self, why: str, *, hint: str | None = None, **details: object) -> CapsuleError:
         return CapsuleError("E2004", f"{self.field}: {why}", details=details, hint=hint)
 
     def walk(self, path: str) -> tuple[str, list[str]]:
@@ -104,7 +104,7 @@ class _Search:
             real, links = path_resolution.real_and_links(path)
         except OSError as error:
             reason = posix.strerror(error.errno or 0).lower()
-            raise self.refusal(f"cannot follow `{path}`: {reason}", path=path) from None
+            raise self.error(f"cannot follow `{path}`: {reason}", path=path) from None
         self.links.update(links)
         return real, [link for link, _target in links]
 
@@ -122,14 +122,14 @@ class _Search:
                 continue
             source = stat_path(part)
             if source.error:
-                raise self.refusal(f"cannot share `{part}`: {posix.strerror(source.error).lower()}", path=part)
+                raise self.error(f"cannot share `{part}`: {posix.strerror(source.error).lower()}", path=part)
             self.sources[part] = source
 
     def program(self, path: str) -> None:
         """Show a program by its absolute path: the installations on its path, else the file; then its interpreter."""
         self._steps += 1
-        if self._steps > MOST_STEPS:
-            raise self.refusal(f"`{path}` needs an interpreter that needs an interpreter, and so on")
+        if self._steps > MAX_STEPS:
+            raise self.error(f"`{path}` needs an interpreter that needs an interpreter, and so on")
         real, links = self.walk(path)
         for spot in (*links, real):
             tree = "" if shown_already(spot) else _tree_around(spot)
@@ -139,7 +139,7 @@ class _Search:
         start = read_bytes(real, 256, follow=False)
         if not self.is_shown(real):
             if not path_resolution.is_executable(real) or not start.startswith(PROGRAM_STARTS):
-                raise self.refusal(f"`{path}` is not a program that can be executed", path=real)
+                raise self.error(f"`{path}` is not a program that can be executed", path=real)
             self.sources[real] = stat_path(real)
         directory = path.rpartition("/")[0]
         if not shown_already(directory):
@@ -171,7 +171,7 @@ class _Search:
         if shown_already(real) or prefix in self.sources:
             return
         if not _is_installation(prefix):
-            raise self.refusal(
+            raise self.error(
                 f"`{environment}/pyvenv.cfg` says that its Python is in `{home}`, where none is installed",
                 hint="recreate the environment with an installed Python",
                 path=home,
@@ -192,13 +192,13 @@ class _Search:
     def tree(self, path: str) -> None:
         """Show a directory that the caller names, whole, and add its `bin`, or itself, to PATH."""
         if self.is_too_broad(path):
-            raise self.refusal(
+            raise self.error(
                 f"`{path}` is more than one tool", hint="name the program, or its own directory", path=path
             )
         source = stat_path(path, directory=self.directory)
         if source.error:
             # an earlier run may have planted the link
-            raise self.refusal(
+            raise self.error(
                 f"`{path}` contains a symbolic link and resolves to `{source.path}`"
                 if source.error == ELOOP
                 else f"cannot share `{path}`: {posix.strerror(source.error).lower()}",
@@ -220,13 +220,13 @@ def find(asked: str, field: str, *, search_path: tuple[str, ...], home: str, dir
         if path_resolution.is_directory(place):
             search.tree(place)
         elif not path_resolution.exists(place):
-            raise search.refusal(f"`{asked}` does not exist", path=place)
+            raise search.error(f"`{asked}` does not exist", path=place)
         else:
             search.program(version_managers.resolve_shim(place, home=home, directory=directory) or place)
     else:
         found = search.which(asked)
         if not found:
-            raise search.refusal(
+            raise search.error(
                 f"`{asked}` is not on the PATH of the caller", hint=f"name it by its path, such as `./{asked}`"
             )
         search.program(found)

@@ -93,7 +93,7 @@ def answer(result: Result, request: Request, limits: Operator, store: ResourceSt
     return {"content": blocks, "structuredContent": structured, "isError": not result.ok}
 
 
-def refusal(error: CapsuleError) -> dict[str, object]:
+def invalid_call(error: CapsuleError) -> dict[str, object]:
     """Build the answer to a call with invalid arguments: a result, so that the model sees it and can correct the call."""
     message, advice = message_and_advice(error.failure())
     return _not_run(error, message, advice, refusal_text(error))

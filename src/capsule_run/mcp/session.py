@@ -28,7 +28,7 @@ from capsule_run.mcp.jsonrpc import (
     take,
 )
 from capsule_run.mcp.resources import ResourceStore, contents
-from capsule_run.mcp.results import answer, not_set_up, refusal
+from capsule_run.mcp.results import answer, invalid_call, not_set_up
 from capsule_run.mcp.tools import TOOLS, call_request, sandbox_description, tool_entry
 
 TYPE_CHECKING = False
@@ -200,7 +200,7 @@ class Session:
             elif outcome is None:
                 send(error_message(request_id, RpcError(INTERNAL_ERROR, "internal error")))
             elif isinstance(outcome, CapsuleError) and request is None:
-                respond(refusal(outcome))
+                respond(invalid_call(outcome))
             elif isinstance(outcome, CapsuleError):
                 self._log(outcome.failure(), level)
                 respond(not_set_up(outcome))

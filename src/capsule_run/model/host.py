@@ -20,7 +20,7 @@ class Identity(Value):
         return self.uid == 0 and self.outside_uid != 0
 
 
-class Delivery(Value):
+class WorkspaceFile(Value):
     """One file to create, with `content` or the content of the host file `source`, which `device` and `inode` identify."""
 
     path: str
@@ -37,7 +37,7 @@ class Copy(Value):
 
     directories: tuple[tuple[str, int], ...]
     links: tuple[tuple[str, str], ...]
-    files: tuple[Delivery, ...]
+    files: tuple[WorkspaceFile, ...]
 
     @property
     def paths(self) -> frozenset[str]:
@@ -141,10 +141,10 @@ class Host(Value):
     gitconfig: str
     resolv_conf: str
     overlay: bool
-    refused: frozenset[str]
+    unsupported: frozenset[str]
     lacking: tuple[str, ...]
     tools: tuple[ToolMounts, ...]
-    deliveries: tuple[Delivery, ...]
+    input_files: tuple[WorkspaceFile, ...]
     secrets: dict[str, Secrets]
     upper: Upper | None  # None: in memory
     copy: Copy | None  # of the workspace's directory, if an overlay cannot show it

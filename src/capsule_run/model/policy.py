@@ -7,7 +7,7 @@ from capsule_run.model.request import COPY_ON_WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from capsule_run.model.host import CopiedFile, Delivery, Identity, Secrets, Source, Upper
+    from capsule_run.model.host import CopiedFile, Identity, Secrets, Source, Upper, WorkspaceFile
 
 
 _USAGE = "cpuacct.usage"
@@ -131,7 +131,7 @@ class Policy(Value):
     gitconfig: str
     links: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
-    transfer: Transfer
+    transfer: TransferPolicy
     cover: Cover
     sysctls: tuple[tuple[str, str], ...] = ()  # of the room's ipc namespace
 
@@ -149,10 +149,10 @@ class Recipe(Value):
 PAGE = 4096  # bytes; the least that a file in memory takes
 
 
-class Transfer(Value):
+class TransferPolicy(Value):
     """Files to copy in, and what to collect from the workspace after the command has ended. An empty path is not given."""
 
-    deliveries: tuple[Delivery, ...]
+    files: tuple[WorkspaceFile, ...]
     directories: tuple[tuple[str, int], ...]  # of a private copy, with their modes
     links: tuple[tuple[str, str], ...]  # of a private copy, with their targets
     copied: frozenset[str]  # all paths of the private copy: those missing after the run were deleted
@@ -172,7 +172,7 @@ class Transfer(Value):
         """Memory that the copied files take, in whole pages."""
         if self.layer_on_disk:
             return 0
-        return sum([-(-delivery.size // PAGE) * PAGE for delivery in self.deliveries])
+        return sum([-(-file.size // PAGE) * PAGE for file in self.files])
 
     @property
     def needs_changes(self) -> bool:
@@ -192,7 +192,7 @@ class Transfer(Value):
     @property
     def is_needed(self) -> bool:
         """Whether any file goes in or out."""
-        return bool(self.deliveries) or self.needs_changes or self.offers_workspace
+        return bool(self.files) or self.needs_changes or self.offers_workspace
 
 
 # Kinds of workspace besides the modes of a request; the result reports the kind.

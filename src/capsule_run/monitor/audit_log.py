@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from capsule_run.model.result import Result
 
 LOCK_PATIENCE_S = 2.0
-MOST_METRICS_BYTES = 1 << 20
-MOST_WORDS, MOST_WORD_BYTES = 64, 1024  # of a command in the log
+MAX_METRICS_BYTES = 1 << 20
+MAX_WORDS, MAX_WORD_BYTES = 64, 1024  # of a command in the log
 # Fields that differ between runs under one policy, or only describe this host.
 _NOT_HASHED = {
     "command",
@@ -145,10 +145,10 @@ def _write_through(fd: int, line: bytes) -> None:
 
 def _content(place: Place) -> str:
     try:
-        content = place.read(MOST_METRICS_BYTES)
+        content = place.read(MAX_METRICS_BYTES)
     except FileNotFoundError:
         return ""
-    if len(content) > MOST_METRICS_BYTES:
+    if len(content) > MAX_METRICS_BYTES:
         raise OSError(EFBIG, posix.strerror(EFBIG))
     return content.decode("utf-8", "replace")
 
@@ -169,7 +169,7 @@ def add_metrics(path: str, result: Result) -> None:
 
 
 def _shortened(command: tuple[str, ...]) -> list[str]:
-    return [word if len(word) <= MOST_WORD_BYTES else f"{word[:MOST_WORD_BYTES]}…" for word in command[:MOST_WORDS]]
+    return [word if len(word) <= MAX_WORD_BYTES else f"{word[:MAX_WORD_BYTES]}…" for word in command[:MAX_WORDS]]
 
 
 def _print_failure(error: CapsuleError) -> None:

@@ -294,8 +294,8 @@ def _tree(policy: Policy, stream_fd: int) -> _Tree:
     _links(policy, tree)
     for path, target in policy.transfer.links:
         tree.link(f"{WORKSPACE_DIR}/{path}", target)
-    for delivery in policy.transfer.deliveries:
-        tree.fill(f"{WORKSPACE_DIR}/{delivery.path}", stream_fd, delivery.mode, delivery.size)
+    for file in policy.transfer.files:
+        tree.fill(f"{WORKSPACE_DIR}/{file.path}", stream_fd, file.mode, file.size)
     return tree
 
 
@@ -318,7 +318,7 @@ def steps_after_preamble(policy: Policy, *, stream_fd: int = 0) -> tuple[Step, .
     if policy.upper is not None:
         made = [step for step in made if not _in_layer(step)]
     mounts = _mounts(policy, sources)
-    filling_ms = sum([delivery.size for delivery in policy.transfer.deliveries]) // FILL_BYTES_PER_MS
+    filling_ms = sum([file.size for file in policy.transfer.files]) // FILL_BYTES_PER_MS
     steps: list[Step] = [("setup-clock", str(SETUP_MS + filling_ms))]
     steps += [
         ("guard", guard.source.path, str(guard.source.device), str(guard.source.inode), guard.path)

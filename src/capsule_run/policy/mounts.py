@@ -148,7 +148,7 @@ def fixed_names(source: Source, host: Host) -> Secrets | None:
     An overlay does not show mounts beneath its lower layer, and supports an id-mapped lower layer from Linux 5.19 on.
     """
     names = host.secrets.get(source.path)
-    if names is None or names.has_mounts or not host.overlay or f"lower:{source.device}" in host.refused:
+    if names is None or names.has_mounts or not host.overlay or f"lower:{source.device}" in host.unsupported:
         return None
     if shown_as_own(source, host) and not shown_as_own(source, host, overlaid=True):
         return None
@@ -160,7 +160,7 @@ def shown_as_own(source: Source, host: Host, *, overlaid: bool = False) -> bool:
 
     Linux has id-mapped mounts from 5.12 on, as the lower layer of an overlay from 5.19 on.
     """
-    if not host.identity.privileged or f"idmap:{source.device}" in host.refused:
+    if not host.identity.privileged or f"idmap:{source.device}" in host.unsupported:
         return False
     return host.kernel >= ((5, 19) if overlaid else (5, 12))
 

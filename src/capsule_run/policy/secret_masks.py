@@ -46,7 +46,7 @@ def _masks(host: Host, binds: tuple[BoundPath, ...], shared: Source | None) -> t
     if shared is not None and host.copy is None:
         trees.append((shared, WORKSPACE))
     chosen = [bound.destination for bound in binds]
-    chosen += [f"{WORKSPACE}/{delivery.path}" for delivery in host.deliveries]
+    chosen += [f"{WORKSPACE}/{file.path}" for file in host.input_files]
     places: dict[str, bool] = {}
     for source, destination in trees:
         over = [place for place in chosen if place != destination and within(place, destination)]

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.lexical_paths import WORKSPACE, normal, within
-from capsule_run.model.policy import COPY, PAGE, PRIVATE, TRANSIENT, Transfer
+from capsule_run.model.policy import COPY, PAGE, PRIVATE, TRANSIENT, TransferPolicy
 from capsule_run.model.request import COPY_ON_WRITE, DEFAULT_COLLECT_BYTES
 from capsule_run.policy.limits import given_or
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from capsule_run.model.host import Delivery, Host, Source, Upper
+    from capsule_run.model.host import Host, Source, Upper, WorkspaceFile
     from capsule_run.model.policy import BoundPath, Limits
     from capsule_run.model.request import Request
 
 
-def resolve(request: Request, host: Host, kind: str, covered: tuple[str, ...], limits: Limits) -> Transfer:
+def resolve(request: Request, host: Host, kind: str, covered: tuple[str, ...], limits: Limits) -> TransferPolicy:
     """Return the file transfer of a run whose workspace is of this kind.
 
     :param covered: places in the sandbox at which a bind or a mask hides the workspace.
@@ -27,15 +27,15 @@ def resolve(request: Request, host: Host, kind: str, covered: tuple[str, ...], l
     collect_bytes = given_or(request.collect_bytes, DEFAULT_COLLECT_BYTES)
     start = f"{WORKSPACE}/"
     _check_changes(request, kind)
-    deliveries = _deliveries(host, kind, covered, limits)
+    files = _input_files(host, kind, covered, limits)
     mount_points = frozenset([place[len(start) :] for place in covered if place.startswith(start)])
     shared = host.secrets.get(_source(request, host))
     secrets = [name for name, _is_directory in shared.found] if shared is not None else []
     copy = host.copy
     if copy is not None:
-        copy = copy.without(mount_points | {delivery.path for delivery in deliveries} | set(secrets))
-    return Transfer(
-        deliveries=(*deliveries, *(copy.files if copy else ())),
+        copy = copy.without(mount_points | {file.path for file in files} | set(secrets))
+    return TransferPolicy(
+        files=(*files, *(copy.files if copy else ())),
         directories=copy.directories if copy else (),
         links=copy.links if copy else (),
         copied=copy.paths if copy else frozenset(),
@@ -115,9 +115,9 @@ def _check_changes(request: Request, kind: str) -> None:
         )
 
 
-def _deliveries(host: Host, kind: str, covered: tuple[str, ...], limits: Limits) -> tuple[Delivery, ...]:
+def _input_files(host: Host, kind: str, covered: tuple[str, ...], limits: Limits) -> tuple[WorkspaceFile, ...]:
     """Return the files to copy in. Raises CapsuleError E1009 if they do not fit or would be hidden."""
-    if not host.deliveries:
+    if not host.input_files:
         return ()
     if kind not in TRANSIENT:
         raise CapsuleError(
@@ -129,7 +129,7 @@ def _deliveries(host: Host, kind: str, covered: tuple[str, ...], limits: Limits)
         disk_bytes = memory_bytes = host.upper.bytes
     else:  # files in the workspace are memory
         disk_bytes, memory_bytes = limits.disk_bytes, limits.memory_bytes
-    total = sum([max(-(-delivery.size // PAGE), 1) * PAGE for delivery in host.deliveries])
+    total = sum([max(-(-file.size // PAGE), 1) * PAGE for file in host.input_files])
     if total > min(disk_bytes, memory_bytes):
         limit = f"disk limit is {disk_bytes}" if total > disk_bytes else f"memory limit is {memory_bytes}"
         raise CapsuleError(
@@ -139,7 +139,7 @@ def _deliveries(host: Host, kind: str, covered: tuple[str, ...], limits: Limits)
             hint="raise `--disk` (`resources.disk_bytes`) and `--memory` (`resources.memory_bytes`)",
         )
     for place in covered:
-        hidden = next((one.path for one in host.deliveries if within(f"{WORKSPACE}/{one.path}", place)), None)
+        hidden = next((one.path for one in host.input_files if within(f"{WORKSPACE}/{one.path}", place)), None)
         if hidden is not None:
             raise CapsuleError("E1009", f"files: `{hidden}` would be hidden by the path shared at `{place}`")
-    return host.deliveries
+    return host.input_files

@@ -15,8 +15,8 @@ from capsule_run.request.validators import (
     check_stdin,
     encode,
     integer,
+    invalid,
     nearest,
-    refuse,
     shown,
     text_of_path,
     wrong_type,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from capsule_run.request.validators import Checker
 
 
-MOST_FILES = 100_000
+MAX_FILES = 100_000
 MAX_PATTERNS = 256
 _CONTENTS = ("text", "base64", "source")
 
@@ -39,7 +39,7 @@ def check_mode(value: object, label: str) -> int:
     if not isinstance(value, str):
         raise wrong_type(label, "a string of octal digits", value, hint='write "0644" or "0755"')
     if not (3 <= len(value) <= 4 and set(value) <= set("01234567") and int(value, 8) <= 0o777):
-        raise refuse("E1005", label, f"must be octal, from 000 to 0777, got {shown(value)}")
+        raise invalid("E1005", label, f"must be octal, from 000 to 0777, got {shown(value)}")
     return int(value, 8)
 
 
@@ -54,13 +54,13 @@ def _check_file(path: str, value: object, label: str) -> InputFile:
         raise wrong_type(label, "a string or an object", value)
     for name in value:
         if name not in (*_CONTENTS, "mode"):
-            raise refuse(
+            raise invalid(
                 "E1002", label, f"unknown field {shown(name)}", hint="known fields: text, base64, source, mode"
             )
     given = [name for name in _CONTENTS if name in value]
     if len(given) != 1:
         code = "E1009" if given else "E1006"
-        raise refuse(code, label, "needs exactly one of `text`, `base64` and `source`")
+        raise invalid(code, label, "needs exactly one of `text`, `base64` and `source`")
     mode = check_mode(value["mode"], f"{label}.mode") if "mode" in value else None
     field, place = value[given[0]], f"{label}.{given[0]}"
     if given[0] == "source":
@@ -81,9 +81,9 @@ def check_workspace_upper(value: object, label: str) -> WorkspaceUpper:
         raise wrong_type(label, "a path or an object", value)
     for name in value:
         if name not in fields:
-            raise refuse("E1002", f"{label}", f"unknown field {shown(name)}", hint="known fields: directory, bytes")
+            raise invalid("E1002", f"{label}", f"unknown field {shown(name)}", hint="known fields: directory, bytes")
     if "directory" not in value:
-        raise refuse("E1006", label, "the field `directory` is missing")
+        raise invalid("E1006", label, "the field `directory` is missing")
     found = {name: check(value[name], f"{label}.{name}") for name, check in fields.items() if name in value}
     return replace(WorkspaceUpper(directory=""), **found)
 
@@ -102,19 +102,19 @@ def check_files(value: object, label: str) -> tuple[InputFile, ...]:
         value = {file.path: _file_object(file) for file in value}
     if not isinstance(value, dict):
         raise wrong_type(label, "an object", value)
-    if len(value) > MOST_FILES:
-        raise refuse("E1008", label, f"at most {MOST_FILES} files, got {len(value)}")
+    if len(value) > MAX_FILES:
+        raise invalid("E1008", label, f"at most {MAX_FILES} files, got {len(value)}")
     files: dict[str, InputFile] = {}
     for name, given in value.items():
         path = check_inner_path(name, f"{label} path")
         if path in files:
-            raise refuse("E1009", label, f"`{path}` is given twice")
+            raise invalid("E1009", label, f"`{path}` is given twice")
         files[path] = _check_file(path, given, f"{label}[{shown(path)}]")
     for path in files:
         parent = path.rpartition("/")[0]
         while parent:
             if parent in files:
-                raise refuse("E1009", label, f"`{parent}` cannot be both a file and a parent directory of `{path}`")
+                raise invalid("E1009", label, f"`{parent}` cannot be both a file and a parent directory of `{path}`")
             parent = parent.rpartition("/")[0]
     return tuple(files.values())
 
@@ -138,7 +138,7 @@ def check_unmask(value: object, label: str) -> tuple[str, ...]:
         if name not in secret_names.SECRETS:
             guess = nearest(name, secret_names.SECRETS) if isinstance(name, str) else None
             why = f"{shown(name)} is not masked" + (f"; did you mean `{guess}`?" if guess else "")
-            raise refuse("E1005", f"{label}[{index}]", why, hint="docs/files.md lists the names")
+            raise invalid("E1005", f"{label}[{index}]", why, hint="docs/files.md lists the names")
     return tuple(value)
 
 
@@ -147,7 +147,7 @@ def check_collect(value: object, label: str) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)):
         raise wrong_type(label, "a list of patterns", value)
     if len(value) > MAX_PATTERNS:
-        raise refuse("E1008", label, f"at most {MAX_PATTERNS} patterns, got {len(value)}")
+        raise invalid("E1008", label, f"at most {MAX_PATTERNS} patterns, got {len(value)}")
     return tuple([_check_pattern(pattern, f"{label}[{index}]") for index, pattern in enumerate(value)])
 
 
@@ -155,24 +155,24 @@ def _check_pattern(value: object, label: str) -> str:
     if not isinstance(value, str):
         raise wrong_type(label, "a string", value)
     if "\0" in value:
-        raise refuse("E1005", label, "must not contain a NUL byte")
+        raise invalid("E1005", label, "must not contain a NUL byte")
     encode(value, label)
     names = [name for name in value.split("/") if name not in ("", ".")]
     if value.startswith("/"):
         if names[:1] != [WORKSPACE[1:]]:
-            raise refuse("E1005", label, f"must be relative, or below `{WORKSPACE}`; got {shown(value)}")
+            raise invalid("E1005", label, f"must be relative, or below `{WORKSPACE}`; got {shown(value)}")
         del names[0]
     if ".." in names or not names:
-        raise refuse("E1005", label, f"must name files in the workspace, without `..`; got {shown(value)}")
+        raise invalid("E1005", label, f"must name files in the workspace, without `..`; got {shown(value)}")
     if value.endswith("/"):
         names.append("**")
-    if len(names) > MOST_NAMES:
-        raise refuse("E1008", label, f"must have at most {MOST_NAMES} names, got {len(names)}")
+    if len(names) > MAX_NAMES:
+        raise invalid("E1008", label, f"must have at most {MAX_NAMES} names, got {len(names)}")
     return "/".join(names)
 
 
 WORKSPACE = "/workspace"
-MOST_NAMES = 64  # depth limit of paths, also of those that the command creates
+MAX_NAMES = 64  # depth limit of paths, also of those that the command creates
 
 
 def check_inner_path(value: object, label: str) -> str:
@@ -181,16 +181,16 @@ def check_inner_path(value: object, label: str) -> str:
     names = [name for name in path.split("/") if name not in ("", ".")]
     if path.startswith("/"):
         if names[:1] != [WORKSPACE[1:]]:
-            raise refuse(
+            raise invalid(
                 "E1005", label, f"must be in the workspace: relative, or below `{WORKSPACE}`; got {shown(path)}"
             )
         del names[0]
     if ".." in names:
-        raise refuse("E1005", label, f"must not contain `..`, got {shown(path)}")
+        raise invalid("E1005", label, f"must not contain `..`, got {shown(path)}")
     if not names or path.endswith("/"):
-        raise refuse("E1005", label, f"must name a file in the workspace, got {shown(path)}")
-    if len(names) > MOST_NAMES:
-        raise refuse("E1008", label, f"must have at most {MOST_NAMES} names, got {len(names)}")
+        raise invalid("E1005", label, f"must name a file in the workspace, got {shown(path)}")
+    if len(names) > MAX_NAMES:
+        raise invalid("E1008", label, f"must have at most {MAX_NAMES} names, got {len(names)}")
     return "/".join(names)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import Value
-from capsule_run.request.validators import check_string, nearest, refuse, shown
+from capsule_run.request.validators import check_string, invalid, nearest, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def language(name: object, label: str = "language") -> Language:
     if found is None:
         guess = nearest(word.lower(), _ALSO)
         why = f"unknown language {shown(word)}" + (f"; did you mean `{guess}`?" if guess else "")
-        raise refuse("E1005", label, why, hint="known languages: " + ", ".join(LANGUAGES))
+        raise invalid("E1005", label, why, hint="known languages: " + ", ".join(LANGUAGES))
     return found
 
 

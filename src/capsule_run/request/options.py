@@ -26,9 +26,9 @@ from capsule_run.request.validators import (
     check_place,
     check_source,
     check_variable,
+    invalid,
     nearest,
     quoted,
-    refuse,
     shown,
 )
 
@@ -63,7 +63,7 @@ def _number(field: str, kind: type[int | float] = int) -> Reader:
     def read(word: str, label: str) -> object:
         digits = word.removeprefix("-").replace(".", "", kind is float)
         if not (digits.isascii() and digits.isdigit() and len(digits) <= 20):
-            raise refuse("E1005", label, f"must be a {'whole ' * (kind is int)}number, got {shown(word)}")
+            raise invalid("E1005", label, f"must be a {'whole ' * (kind is int)}number, got {shown(word)}")
         return FIELDS[field](kind(word), label)
 
     return read
@@ -78,14 +78,14 @@ def _variable(word: str, label: str) -> object:
     if not equals:
         # The word is not shown: it may be a secret.
         why, hint = "must be KEY=VALUE", 'your environment is not inherited; pass a value with `--env KEY="$KEY"`'
-        raise refuse("E1005", label, why, hint=hint)
+        raise invalid("E1005", label, why, hint=hint)
     return check_variable(name, text, label)
 
 
 def _file(word: str, label: str) -> object:
     path, equals, source = word.partition("=")
     if not equals:
-        raise refuse("E1005", label, f"must be PATH=SRC, got {shown(word)}")
+        raise invalid("E1005", label, f"must be PATH=SRC, got {shown(word)}")
     return path, {"source": check_source(source, label)}
 
 
@@ -97,10 +97,10 @@ def _bind(word: str, label: str) -> object:
     parts = word.split(":")
     if len(parts) not in (2, 3):
         why = f"must be SRC:DEST or SRC:DEST:MODE, got {shown(word)}"
-        raise refuse("E1005", label, why, hint="a JSON request can name a path with a colon (`isolation.binds`)")
+        raise invalid("E1005", label, why, hint="a JSON request can name a path with a colon (`isolation.binds`)")
     mode, comma, force = (parts[2] if len(parts) == 3 else READ_ONLY).partition(",")
     if comma and force != "force":
-        raise refuse("E1005", f"{label} mode", f"must be `ro`, `rw`, `ro,force` or `rw,force`, got {shown(parts[2])}")
+        raise invalid("E1005", f"{label} mode", f"must be `ro`, `rw`, `ro,force` or `rw,force`, got {shown(parts[2])}")
     bind = {
         "source": check_source(parts[0], f"{label} source"),
         "destination": check_directory(parts[1], f"{label} destination"),

@@ -38,10 +38,10 @@ from capsule_run.request.validators import (
     check_user,
     choice,
     integer,
+    invalid,
     list_of,
     nearest,
     number,
-    refuse,
     shown,
     text_of_path,
     wrong_type,
@@ -84,7 +84,7 @@ def _unknown_field(key: object, label: str, table: Mapping[str, Checker]) -> Cap
         # A common mistake is the right field at the wrong level.
         guess = next((path for path in FIELDS if path.rpartition(".")[2] == name), None)
     why = f"unknown field {shown(name)}" + (f"; did you mean `{guess}`?" if guess else "")
-    return refuse("E1002", label, why, hint="known fields: " + ", ".join(table))
+    return invalid("E1002", label, why, hint="known fields: " + ", ".join(table))
 
 
 check_bind_mode = choice(READ_ONLY, READ_WRITE)
@@ -124,7 +124,7 @@ def check_workspace(value: object, label: str) -> Workspace | None:
 
 def _need(fields: Mapping[str, object], name: str, label: str) -> None:
     if name not in fields:
-        raise refuse("E1006", label, f"the field `{name}` is missing")
+        raise invalid("E1006", label, f"the field `{name}` is missing")
 
 
 _RESOURCES: dict[str, Checker] = {
@@ -221,7 +221,7 @@ def request_from_mapping(given: object) -> Request:
     _need(fields, "command", _TOP)
     if "stdin_base64" in fields:
         if "stdin" in fields:
-            raise refuse("E1009", "stdin", "`stdin` and `stdin_base64` cannot both be given")
+            raise invalid("E1009", "stdin", "`stdin` and `stdin_base64` cannot both be given")
         fields["stdin"] = fields.pop("stdin_base64")
     request = replace(Request(command=()), **fields)
     _check_command_size(request)
@@ -231,12 +231,12 @@ def request_from_mapping(given: object) -> Request:
 def _check_command_size(request: Request) -> None:
     strings = [*request.command, *(f"{name}={text}" for name, text in request.environment)]
     if len(strings) > MAX_COMMAND_STRINGS:
-        raise refuse(
+        raise invalid(
             "E1008", "command", f"at most {MAX_COMMAND_STRINGS} words and variables together, got {len(strings)}"
         )
     size = sum([len(string.encode("utf-8", "surrogateescape")) for string in strings])
     if size > MAX_COMMAND_BYTES:
-        raise refuse(
+        raise invalid(
             "E1008",
             "command",
             f"command and environment together must be at most {MAX_COMMAND_BYTES} bytes, got {size}",
@@ -291,13 +291,13 @@ def parse_request(text: bytes, *, defaults: Mapping[str, object] | None = None) 
 
 def _decoded(text: bytes) -> str:
     if len(text) > MAX_REQUEST_BYTES:
-        raise refuse("E1008", _TOP, f"must be at most {MAX_REQUEST_BYTES} bytes, got {len(text)}")
+        raise invalid("E1008", _TOP, f"must be at most {MAX_REQUEST_BYTES} bytes, got {len(text)}")
     if not text.strip():
-        raise refuse("E1001", _TOP, "is empty")
+        raise invalid("E1001", _TOP, "is empty")
     try:
         return text.decode()
     except UnicodeDecodeError as error:
-        raise refuse("E1001", _TOP, f"is not valid UTF-8 at byte {error.start}", offset=error.start) from None
+        raise invalid("E1001", _TOP, f"is not valid UTF-8 at byte {error.start}", offset=error.start) from None
 
 
 def _readable_id(given: object) -> str | None:
@@ -312,7 +312,7 @@ def _readable_id(given: object) -> str | None:
 def check_request(request: Request) -> Request:
     """Check a `Request` that a program constructed, like any other (a NUL in it would corrupt the plan)."""
     if len(dict(request.environment)) != len(request.environment):
-        raise refuse("E1009", "environment", "a name is given twice")
+        raise invalid("E1009", "environment", "a name is given twice")
     return request_from_mapping(request_to_mapping(request))
 
 

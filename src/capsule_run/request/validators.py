@@ -28,7 +28,7 @@ _ID_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 _LABEL_LETTERS = _ID_LETTERS - frozenset("._:")
 
 
-def refuse(code: str, label: str, why: str, *, hint: str | None = None, **details: object) -> CapsuleError:
+def invalid(code: str, label: str, why: str, *, hint: str | None = None, **details: object) -> CapsuleError:
     """Return the error for the field or option `label`, which is also in its details."""
     return CapsuleError(code, f"{label}: {why}", details={"field": label, **details}, hint=hint)
 
@@ -67,7 +67,7 @@ def _kind(value: object) -> str:
 
 def wrong_type(label: str, wanted: str, value: object, *, hint: str | None = None) -> CapsuleError:
     """Return the error for a value of another type than `wanted`. It names the type and does not show the value."""
-    return refuse("E1003", label, f"must be {wanted}, got {_kind(value)}", hint=hint)
+    return invalid("E1003", label, f"must be {wanted}, got {_kind(value)}", hint=hint)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -104,7 +104,7 @@ def integer(low: int, high: int, unit: str = "") -> Checker:
         if isinstance(value, bool) or not isinstance(value, int):
             raise wrong_type(label, "an integer", value)
         if not low <= value <= high:
-            raise refuse(
+            raise invalid(
                 "E1004", label, f"must be from {low} to {high}{unit}, got {shown(value)}", minimum=low, maximum=high
             )
         return value
@@ -119,7 +119,7 @@ def number(low: float, high: float, unit: str = "") -> Checker:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise wrong_type(label, "a number", value)
         if not low <= value <= high:  # NaN fails, too
-            raise refuse(
+            raise invalid(
                 "E1004", label, f"must be from {low} to {high}{unit}, got {shown(value)}", minimum=low, maximum=high
             )
         return float(value)
@@ -135,7 +135,7 @@ def choice(*words: str) -> Checker:
             raise wrong_type(label, "a string", value)
         if value not in words:
             accepted = ", ".join(f"`{word}`" for word in words)
-            raise refuse("E1005", label, f"must be one of {accepted}, got {shown(value)}", accepted=list(words))
+            raise invalid("E1005", label, f"must be one of {accepted}, got {shown(value)}", accepted=list(words))
         return value
 
     return check
@@ -165,7 +165,9 @@ def encode(text: str, label: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
         code_point = ord(text[error.start])
-        raise refuse("E1005", label, f"contains the lone surrogate U+{code_point:04X}, which encodes no byte") from None
+        raise invalid(
+            "E1005", label, f"contains the lone surrogate U+{code_point:04X}, which encodes no byte"
+        ) from None
 
 
 def check_string(value: object, label: str) -> str:
@@ -173,7 +175,7 @@ def check_string(value: object, label: str) -> str:
     if not isinstance(value, str):
         raise wrong_type(label, "a string", value)
     if "\0" in value:
-        raise refuse("E1005", label, "must not contain a NUL byte")
+        raise invalid("E1005", label, "must not contain a NUL byte")
     if not value.isascii():
         encode(value, label)
     return value
@@ -192,13 +194,13 @@ def check_source(value: object, label: str) -> str:
     """Check a host path, absolute or relative to the caller's directory: a string or an `os.PathLike`."""
     path = check_string(text_of_path(value), label)
     if not path:
-        raise refuse("E1005", label, "must not be empty")
+        raise invalid("E1005", label, "must not be empty")
     encoded = encode(path, label)
     if len(encoded) > MAX_PATH_BYTES:
-        raise refuse("E1008", label, f"must be at most {MAX_PATH_BYTES} bytes, got {len(encoded)}")
+        raise invalid("E1008", label, f"must be at most {MAX_PATH_BYTES} bytes, got {len(encoded)}")
     longest = max(map(len, encoded.split(b"/")))
     if longest > MAX_COMPONENT_BYTES:
-        raise refuse("E1008", label, f"each name in a path is at most {MAX_COMPONENT_BYTES} bytes, got {longest}")
+        raise invalid("E1008", label, f"each name in a path is at most {MAX_COMPONENT_BYTES} bytes, got {longest}")
     return path
 
 
@@ -206,10 +208,10 @@ def check_directory(value: object, label: str) -> str:
     """Check an absolute path inside; return it normalized: no `.`, no double or trailing slash."""
     path = check_source(value, label)
     if not path.startswith("/"):
-        raise refuse("E1005", label, f"must be an absolute path, got {shown(path)}")
+        raise invalid("E1005", label, f"must be an absolute path, got {shown(path)}")
     names = [name for name in path.split("/") if name not in ("", ".")]
     if ".." in names:
-        raise refuse("E1005", label, f"must not contain `..`, got {shown(path)}")
+        raise invalid("E1005", label, f"must not contain `..`, got {shown(path)}")
     return "/" + "/".join(names)
 
 
@@ -226,10 +228,10 @@ def check_command(value: object, label: str) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)):
         raise wrong_type(label, "a list of strings", value)
     if not value:
-        raise refuse("E1005", label, "must not be empty")
+        raise invalid("E1005", label, "must not be empty")
     words = tuple([check_string(text_of_path(word), f"{label}[{index}]") for index, word in enumerate(value)])
     if not words[0]:
-        raise refuse("E1005", f"{label}[0]", "must not be empty")
+        raise invalid("E1005", f"{label}[0]", "must not be empty")
     return words
 
 
@@ -238,7 +240,7 @@ def check_variable(name: object, value: object, label: str) -> tuple[str, str]:
     if not isinstance(name, str):
         raise wrong_type(f"{label} name", "a string", name)
     if not name or "=" in name or "\0" in name:
-        raise refuse("E1005", label, f"a name must not be empty nor contain `=` or a NUL byte, got {shown(name)}")
+        raise invalid("E1005", label, f"a name must not be empty nor contain `=` or a NUL byte, got {shown(name)}")
     encode(name, label)
     return name, check_string(
         text_of_path(value), f"{label}.{name if name.isascii() and name.isprintable() else quoted(name)}"
@@ -268,7 +270,7 @@ def check_base64(value: object, label: str) -> bytes:
     try:
         return a2b_base64(value.encode("ascii"), strict_mode=True)
     except (Base64Error, UnicodeEncodeError):
-        raise refuse("E1005", label, "must be base64 (standard alphabet, padded, no line breaks)") from None
+        raise invalid("E1005", label, "must be base64 (standard alphabet, padded, no line breaks)") from None
 
 
 def check_execution_id(value: object, label: str) -> str:
@@ -276,7 +278,7 @@ def check_execution_id(value: object, label: str) -> str:
     if not isinstance(value, str):
         raise wrong_type(label, "a string", value)
     if not 1 <= len(value) <= 128 or not _ID_LETTERS.issuperset(value):
-        raise refuse("E1005", label, f"must be 1 to 128 of the characters `A-Z a-z 0-9 . _ : -`, got {shown(value)}")
+        raise invalid("E1005", label, f"must be 1 to 128 of the characters `A-Z a-z 0-9 . _ : -`, got {shown(value)}")
     return value
 
 
@@ -290,7 +292,7 @@ def check_user(value: object, label: str) -> int | str:
         return _check_id(value, label)  # type: ignore[return-value]  # it returns an integer
     parts = value.split(":")
     if len(parts) > 2 or not all(part.isascii() and part.isdigit() and len(part) <= 5 for part in parts):
-        raise refuse("E1005", label, f"must be a number, or UID:GID, from 0 to {_MAX_ID}, got {shown(value)}")
+        raise invalid("E1005", label, f"must be a number, or UID:GID, from 0 to {_MAX_ID}, got {shown(value)}")
     for part in parts:
         _check_id(int(part), label)
     return value if len(parts) == 2 else int(value)
@@ -306,7 +308,7 @@ def check_hostname(value: object, label: str) -> str:
     if not isinstance(value, str):
         raise wrong_type(label, "a string", value)
     if not 1 <= len(value) <= 63 or not _LABEL_LETTERS.issuperset(value) or value[0] == "-" or value[-1] == "-":
-        raise refuse(
+        raise invalid(
             "E1005", label, f"must be 1 to 63 letters, digits and hyphens, no hyphen at either end, got {shown(value)}"
         )
     return value

@@ -33,12 +33,12 @@ def _process(call: DeniedCall) -> dict[str, object]:
     return process
 
 
-def denied(ended: FinishedRun) -> tuple[dict[str, object], ...]:
+def denied(finished: FinishedRun) -> tuple[dict[str, object], ...]:
     """The denied calls of a run, in the order of their first occurrence."""
-    counts = {(kind.call, kind.errno): kind.count for kind in ended.record.denied_counts}
-    if not ended.record.denied:
+    counts = {(kind.call, kind.errno): kind.count for kind in finished.record.denied_counts}
+    if not finished.record.denied:
         return ()
-    names = {number: name for name, number in numbers_of(ended.policy.architecture).items()}
+    names = {number: name for name, number in numbers_of(finished.policy.architecture).items()}
     return tuple(
         {
             "syscall": names.get(call.call, str(call.call)),
@@ -47,13 +47,13 @@ def denied(ended: FinishedRun) -> tuple[dict[str, object], ...]:
             "first_args": [f"{argument:#x}" for argument in call.arguments],
             "process": _process(call),
         }
-        for call in ended.record.denied
+        for call in finished.record.denied
     )
 
 
-def forbidden(ended: FinishedRun) -> CapsuleError:
+def forbidden(finished: FinishedRun) -> CapsuleError:
     """The error of a run that was killed for a forbidden system call, with the call if the record has it."""
-    call = next((each for each in denied(ended) if each["errno"] == "killed"), None)
+    call = next((each for each in denied(finished) if each["errno"] == "killed"), None)
     if call is None:
         return CapsuleError("E5001", "the command made a system call that the policy forbids")
     process = call["process"]
@@ -69,10 +69,10 @@ def forbidden(ended: FinishedRun) -> CapsuleError:
 
 
 def denied_and_failure(
-    ended: FinishedRun, failure: Failure | None
+    finished: FinishedRun, failure: Failure | None
 ) -> tuple[tuple[dict[str, object], ...], Failure | None]:
     """The denied calls, and the failure of the run: if a call ended the run, the failure that names it."""
-    return denied(ended), forbidden(ended).failure() if ended.report.killed == "syscall" else failure
+    return denied(finished), forbidden(finished).failure() if finished.report.killed == "syscall" else failure
 
 
 def _describe(call: Mapping[str, object], profile: str) -> tuple[str, str]:
@@ -86,10 +86,10 @@ def _describe(call: Mapping[str, object], profile: str) -> tuple[str, str]:
     return f"`{call['syscall']}`{by} ({call['errno']}{count}): {option}", group
 
 
-def in_words(refusals: tuple[Mapping[str, object], ...], profile: str, *, ended_well: bool) -> str:
+def in_words(calls: tuple[Mapping[str, object], ...], profile: str, *, ended_well: bool) -> str:
     """One line that says what was denied and which option allows it, or an empty string."""
     described = [
-        text for text, group in (_describe(call, profile) for call in refusals) if not (ended_well and group in PROBES)
+        text for text, group in (_describe(call, profile) for call in calls) if not (ended_well and group in PROBES)
     ]
     if not described:
         return ""

@@ -43,14 +43,14 @@ def count(size: int, unit: str) -> str:
     return f"{size:,} {unit}".replace(",", " ")
 
 
-def cpu_ms(ended: FinishedRun) -> float:
+def cpu_ms(finished: FinishedRun) -> float:
     """Processor time of the command and all its children."""
-    return processor_ms(ended, counters(ended.record.cgroup_files))[2]
+    return processor_ms(finished, counters(finished.record.cgroup_files))[2]
 
 
-def stream(ended: FinishedRun) -> CapsuleError | None:
+def stream(finished: FinishedRun) -> CapsuleError | None:
     """The error of a stream that failed on the caller's side. A reader that left is one only if no limit ended the run."""
-    report = ended.report
+    report = finished.report
     errors = [error for error in report.stream_errors if (error.stream, error.errno) not in _NO_ERROR]
     by_itself = not report.killed and (report.exited is not None or report.signalled is not None)
     if not by_itself and report.killed not in ("stdout", "stderr"):
@@ -63,22 +63,22 @@ def stream(ended: FinishedRun) -> CapsuleError | None:
     return CapsuleError(
         "E6006",
         f"cannot {verb} the command's {name}: {base_errno_words.errno_words(errno)}",
-        details={"stream": name, "errno": errno, **_end_details(ended)},
+        details={"stream": name, "errno": errno, **_end_details(finished)},
         hint=base_errno_words.FILE_SIZE_HINT if errno == base_errno_words.EFBIG else None,
     )
 
 
-def _end_details(ended: FinishedRun) -> dict[str, object]:
+def _end_details(finished: FinishedRun) -> dict[str, object]:
     """How the run ended, for the details of an error that takes precedence."""
-    report = ended.report
+    report = finished.report
     if report.killed:
         return {"killed": report.killed}
-    return _exit_details(ended) if report.exited is not None or report.signalled is not None else {}
+    return _exit_details(finished) if report.exited is not None or report.signalled is not None else {}
 
 
-def output(ended: FinishedRun) -> CapsuleError | None:
+def output(finished: FinishedRun) -> CapsuleError | None:
     """The error of a run that passed its output limit, if that kills a run."""
-    report, policy = ended.report, ended.policy
+    report, policy = finished.report, finished.policy
     for name, stream in (("stdout", report.stdout), ("stderr", report.stderr)):
         if stream.over and policy.on_output_limit == KILL:
             return CapsuleError(
@@ -106,16 +106,16 @@ def _output_details(name: str, total: int, policy: Policy, *, complete: bool) ->
     }
 
 
-def timed_out(ended: FinishedRun) -> CapsuleError:
+def timed_out(finished: FinishedRun) -> CapsuleError:
     """The error of a run that timed out. Little CPU time says that the command waited, much that it computed."""
-    policy, used = ended.policy, cpu_ms(ended)
+    policy, used = finished.policy, cpu_ms(finished)
     longer = {"timeout_ms": next_limit.FACTOR * policy.timeout_ms}
     return CapsuleError(
         "E3006",
         f"timed out after {policy.timeout_ms} ms (used {used:.0f} ms of CPU time)",
         details={
             "limit_ms": policy.timeout_ms,
-            "observed_ms": wall_ms(ended),
+            "observed_ms": wall_ms(finished),
             "source": "timer",
             "cpu_ms": used,
             **next_limit.passing(longer),
@@ -124,21 +124,21 @@ def timed_out(ended: FinishedRun) -> CapsuleError:
     )
 
 
-def memory(ended: FinishedRun) -> CapsuleError:
+def memory(finished: FinishedRun) -> CapsuleError:
     """The memory limit: proved by the kernel's count of processes that it killed, or by the launcher's own sample."""
-    counted, limit = counters(ended.record.cgroup_files), ended.policy.memory_bytes
+    counted, limit = counters(finished.record.cgroup_files), finished.policy.memory_bytes
     details: dict[str, object] = {"limit_bytes": limit}
     used, what_is_counted, next_bytes = "used", "", 0
     if counted.oom_kills is not None:  # 0 if everything was killed before the kernel chose a process
         observed = (
-            counted.memory_peak_bytes + ended.policy.limit_mechanisms.uncounted_bytes
+            counted.memory_peak_bytes + finished.policy.limit_mechanisms.uncounted_bytes
             if counted.memory_peak_bytes
             else limit
         )
         details.update(observed_bytes=observed, source="cgroup", counter={"oom_kill": counted.oom_kills})
     else:
-        plain_sum = ended.record.plain_sum_kib << 10
-        observed = plain_sum or ended.report.memory_peak_kib << 10
+        plain_sum = finished.record.plain_sum_kib << 10
+        observed = plain_sum or finished.report.memory_peak_kib << 10
         details.update(observed_bytes=observed, source="watch")
         if plain_sum:
             details["observed_is_upper_bound"] = True
@@ -146,8 +146,8 @@ def memory(ended: FinishedRun) -> CapsuleError:
             what_is_counted = ", which counts for each process what processes share"
     more = {"resources.memory_bytes": next_limit.whole_mib(next_bytes or next_limit.doubled(observed, limit))}
     details.update(next_limit.passing(more))
-    if ended.record.disk is not None:
-        details["files_bytes"] = ended.record.disk.used_bytes
+    if finished.record.disk is not None:
+        details["files_bytes"] = finished.record.disk.used_bytes
     return CapsuleError(
         "E4001",
         f"the command and its children {used} {count(observed, 'bytes')} of memory{what_is_counted}, "
@@ -157,14 +157,14 @@ def memory(ended: FinishedRun) -> CapsuleError:
     )
 
 
-def out_of_memory(ended: FinishedRun) -> bool:
+def out_of_memory(finished: FinishedRun) -> bool:
     """Whether the kernel killed a process for the cgroup's limit."""
-    return bool(counters(ended.record.cgroup_files).oom_kills)
+    return bool(counters(finished.record.cgroup_files).oom_kills)
 
 
-def cpu_time(ended: FinishedRun, source: str) -> CapsuleError:
+def cpu_time(finished: FinishedRun, source: str) -> CapsuleError:
     """The CPU time limit. `source` is the launcher's `watch`, or the `rlimit` of one process."""
-    limit, used = ended.policy.watched.cpu_time_ms or 0, cpu_ms(ended)
+    limit, used = finished.policy.watched.cpu_time_ms or 0, cpu_ms(finished)
     more = {"resources.cpu_time_ms": next_limit.doubled(round(used), limit)}
     return CapsuleError(
         "E4004",
@@ -173,16 +173,16 @@ def cpu_time(ended: FinishedRun, source: str) -> CapsuleError:
             "limit_ms": limit,
             "observed_ms": used,
             "source": source,
-            "wall_ms": wall_ms(ended),
+            "wall_ms": wall_ms(finished),
             **next_limit.passing(more),
         },
         hint=next_limit.hint(more, otherwise=", or reduce the computation"),
     )
 
 
-def limit_behind_signal(ended: FinishedRun, number: int) -> CapsuleError | None:
+def limit_behind_signal(finished: FinishedRun, number: int) -> CapsuleError | None:
     """The limit for which the kernel sends this signal, if the run had it and, for CPU time, reached it."""
-    policy = ended.policy
+    policy = finished.policy
     if number == SIGXFSZ:
         larger = {"resources.max_file_bytes": next_limit.FACTOR * policy.max_file_bytes}
         return CapsuleError(
@@ -199,23 +199,23 @@ def limit_behind_signal(ended: FinishedRun, number: int) -> CapsuleError | None:
     if (
         number in (SIGKILL, SIGXCPU)
         and policy.watched.cpu_time_ms is not None
-        and cpu_ms(ended) >= policy.watched.cpu_time_ms
+        and cpu_ms(finished) >= policy.watched.cpu_time_ms
     ):
-        return cpu_time(ended, "rlimit")
+        return cpu_time(finished, "rlimit")
     return None
 
 
-def _disk_full(ended: FinishedRun) -> dict[str, object] | None:
-    disk, limit = ended.record.disk, ended.policy.disk_bytes
+def _disk_full(finished: FinishedRun) -> dict[str, object] | None:
+    disk, limit = finished.record.disk, finished.policy.disk_bytes
     if disk is None or not is_full(disk):
         return None
     return {
         "limit_bytes": limit,
         "observed_bytes": min(disk.used_bytes, limit),
         "source": "tmpfs",
-        "mounts": private_mounts(ended.policy),
+        "mounts": private_mounts(finished.policy),
         "counter": {"free_bytes": disk.free_bytes, "files": disk.files, "free_files": disk.free_files},
-        **next_limit.passing(_larger_disk(ended.policy)),
+        **next_limit.passing(_larger_disk(finished.policy)),
     }
 
 
@@ -227,14 +227,14 @@ def _larger_disk(policy: Policy) -> dict[str, int]:
     return larger if memory_bytes <= policy.memory_bytes else {**larger, "resources.memory_bytes": memory_bytes}
 
 
-def _most_tasks(ended: FinishedRun) -> int:
-    return ended.record.tasks.most if ended.record.tasks is not None else 0
+def _most_tasks(finished: FinishedRun) -> int:
+    return finished.record.tasks.most if finished.record.tasks is not None else 0
 
 
-def _processes(ended: FinishedRun) -> dict[str, object] | None:
+def _processes(finished: FinishedRun) -> dict[str, object] | None:
     """Proof of the process limit: refused forks that the cgroup counted, or as many tasks in a sample as are allowed."""
-    limit, most = ended.policy.max_pids, _most_tasks(ended)
-    refused = counters(ended.record.cgroup_files).refused_forks
+    limit, most = finished.policy.max_pids, _most_tasks(finished)
+    refused = counters(finished.record.cgroup_files).failed_forks
     if refused:
         counted: dict[str, object] = {"source": "cgroup", "counter": {"refused": refused}}
     elif refused is None and most >= limit:
@@ -248,15 +248,15 @@ def _more_processes(limit: int) -> dict[str, int]:
     return {"resources.max_pids": next_limit.FACTOR * limit}
 
 
-def fork_storm(ended: FinishedRun) -> CapsuleError | None:
+def fork_storm(finished: FinishedRun) -> CapsuleError | None:
     """The process limit, for a run that did not end by itself: at least half as many forks refused as processes allowed.
 
     Without a cgroup that counts, stderr must say so as often, and a sample must have seen half of the allowed number at once:
     in a storm some processes have just ended at any moment.
     """
-    limit, most = ended.policy.max_pids, _most_tasks(ended)
-    counted = counters(ended.record.cgroup_files).refused_forks
-    refused = _fork_errors_in_stderr(ended) if counted is None else counted
+    limit, most = finished.policy.max_pids, _most_tasks(finished)
+    counted = counters(finished.record.cgroup_files).failed_forks
+    refused = _fork_errors_in_stderr(finished) if counted is None else counted
     if not refused or 2 * refused < limit or (counted is None and 2 * most < limit):
         return None
     proof: dict[str, object] = (
@@ -264,7 +264,7 @@ def fork_storm(ended: FinishedRun) -> CapsuleError | None:
         if counted is not None
         else {"source": "watch", "observed": most, "said": refused}
     )
-    own = {} if ended.report.exited is None and ended.report.signalled is None else _exit_details(ended)
+    own = {} if finished.report.exited is None and finished.report.signalled is None else _exit_details(finished)
     return CapsuleError(
         "E4002",
         f"the command and its children kept starting processes beyond the limit of {limit}: {refused} were refused",
@@ -272,53 +272,53 @@ def fork_storm(ended: FinishedRun) -> CapsuleError | None:
             "limit": limit,
             **proof,
             **next_limit.passing(_more_processes(limit)),
-            "wall_ms": wall_ms(ended),
+            "wall_ms": wall_ms(finished),
             **own,
         },
         hint=next_limit.hint(_more_processes(limit), otherwise=_FEWER),
     )
 
 
-def _fork_errors_in_stderr(ended: FinishedRun) -> int:
-    text = stderr(ended).decode("utf-8", "replace")
+def _fork_errors_in_stderr(finished: FinishedRun) -> int:
+    text = stderr(finished).decode("utf-8", "replace")
     return sum(any(word in line for word in NO_FORK) for line in text.splitlines())
 
 
-def limit_behind_exit(ended: FinishedRun) -> CapsuleError | None:
+def limit_behind_exit(finished: FinishedRun) -> CapsuleError | None:
     """The limit that made the command fail by itself, with a non-zero exit code or a signal of its own."""
-    if out_of_memory(ended):
-        return memory(ended)
-    details = _disk_full(ended)
+    if out_of_memory(finished):
+        return memory(finished)
+    details = _disk_full(finished)
     if details is not None:
         return CapsuleError(
             "E4005",
-            f"the private disk of {count(ended.policy.disk_bytes, 'bytes')} ({', '.join(private_mounts(ended.policy))}) "
-            f"is full{_stderr_line(ended, FULL_DISK)}",
-            details={**details, **_exit_details(ended)},
-            hint=next_limit.hint(_larger_disk(ended.policy)),
+            f"the private disk of {count(finished.policy.disk_bytes, 'bytes')} ({', '.join(private_mounts(finished.policy))}) "
+            f"is full{_stderr_line(finished, FULL_DISK)}",
+            details={**details, **_exit_details(finished)},
+            hint=next_limit.hint(_larger_disk(finished.policy)),
         )
-    details = _processes(ended)
-    said = _stderr_line(ended, REFUSED_FORK)
+    details = _processes(finished)
+    said = _stderr_line(finished, REFUSED_FORK)
     if details is not None and (said or details["source"] == "cgroup"):
         return CapsuleError(
             "E4002",
-            f"the command could not start another process, the limit is {ended.policy.max_pids}{said}",
-            details={**details, **_exit_details(ended)},
-            hint=next_limit.hint(_more_processes(ended.policy.max_pids), otherwise=_FEWER),
+            f"the command could not start another process, the limit is {finished.policy.max_pids}{said}",
+            details={**details, **_exit_details(finished)},
+            hint=next_limit.hint(_more_processes(finished.policy.max_pids), otherwise=_FEWER),
         )
     return None
 
 
-def _exit_details(ended: FinishedRun) -> dict[str, object]:
-    report = ended.report
+def _exit_details(finished: FinishedRun) -> dict[str, object]:
+    report = finished.report
     return {"exit_code": report.exited} if report.signalled is None else {"signal_number": report.signalled}
 
 
-def stderr(ended: FinishedRun) -> bytes:
+def stderr(finished: FinishedRun) -> bytes:
     """The captured stderr; of one that was streamed or truncated, its last 3 KiB."""
-    if ended.stderr and not ended.report.stderr.over:
-        return ended.stderr
-    return ended.record.stderr_tail.encode("utf-8", "surrogateescape") or ended.stderr
+    if finished.stderr and not finished.report.stderr.over:
+        return finished.stderr
+    return finished.record.stderr_tail.encode("utf-8", "surrogateescape") or finished.stderr
 
 
 def last_line(stderr: bytes) -> str:
@@ -327,25 +327,28 @@ def last_line(stderr: bytes) -> str:
     return lines[-1].strip()[:300] if lines else ""
 
 
-def _stderr_line(ended: FinishedRun, words: tuple[str, ...]) -> str:
+def _stderr_line(finished: FinishedRun, words: tuple[str, ...]) -> str:
     """The last line of stderr that has one of these words, for the message; empty if there is none."""
-    text = stderr(ended)[-65536:].decode("utf-8", "replace")
+    text = stderr(finished)[-65536:].decode("utf-8", "replace")
     lines = [line.strip() for line in text.splitlines() if any(word in line for word in words)]
     return f": {lines[-1][:300]}" if lines else ""
 
 
-def limits_hit(ended: FinishedRun, code: str) -> tuple[dict[str, object], ...]:
+def limits_hit(finished: FinishedRun, code: str) -> tuple[dict[str, object], ...]:
     """The limits that were reached but did not end the run, each with its evidence; `code` is what ended it."""
     hits: list[tuple[str, Mapping[str, object] | None]] = [
-        ("E4001", memory(ended).details if out_of_memory(ended) else None),
-        ("E4005", _disk_full(ended)),
-        ("E4002", _processes(ended)),
+        ("E4001", memory(finished).details if out_of_memory(finished) else None),
+        ("E4005", _disk_full(finished)),
+        ("E4002", _processes(finished)),
     ]
-    if ended.policy.on_output_limit == TRUNCATE:
-        for name, stream in (("stdout", ended.report.stdout), ("stderr", ended.report.stderr)):
-            complete = not ended.report.killed
+    if finished.policy.on_output_limit == TRUNCATE:
+        for name, stream in (("stdout", finished.report.stdout), ("stderr", finished.report.stderr)):
+            complete = not finished.report.killed
             hits.append(
-                ("E4003", _output_details(name, stream.total, ended.policy, complete=complete) if stream.over else None)
+                (
+                    "E4003",
+                    _output_details(name, stream.total, finished.policy, complete=complete) if stream.over else None,
+                )
             )
     return tuple(
         {"code": found, "cause": entry(found).cause, "details": details}

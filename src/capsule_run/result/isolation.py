@@ -38,11 +38,11 @@ def filter_hash(program: str) -> str:
     return _hashes[program]
 
 
-def _loaded_filter(ended: FinishedRun) -> str:
+def _loaded_filter(finished: FinishedRun) -> str:
     """The filter that the kernel got: one that asks the launcher, or, without a listener, one that answers by itself."""
-    if ended.record.listening:
-        return ended.program
-    return filters.without_listener(ended.program)
+    if finished.record.listening:
+        return finished.program
+    return filters.without_listener(finished.program)
 
 
 def _unknown(line: str) -> CapsuleError:
@@ -71,9 +71,9 @@ def _namespaces(facts: PayloadFacts | CallerFacts) -> dict[str, int]:
     }
 
 
-def _facts(ended: FinishedRun) -> dict[str, object]:
+def _facts(finished: FinishedRun) -> dict[str, object]:
     """The facts by name. Raises CapsuleError E6004 if a part of them is missing."""
-    own, caller, room = ended.record.attest, ended.record.attest_caller, ended.record.attest_room
+    own, caller, room = finished.record.attest, finished.record.attest_caller, finished.record.attest_room
     if own is None:
         raise _unknown("attest")
     if caller is None:
@@ -88,11 +88,11 @@ def _facts(ended: FinishedRun) -> dict[str, object]:
             "mode": own.seccomp_mode,
             "filters": own.seccomp_filters,
             "filters_of_caller": caller.seccomp_filters,
-            "sha256": filter_hash(_loaded_filter(ended)),
+            "sha256": filter_hash(_loaded_filter(finished)),
         },
         "namespaces": namespaces,
         "shared_namespaces": [name for name, theirs in _namespaces(caller).items() if namespaces[name] == theirs],
-        "landlock_abi": ended.report.landlock_abi,
+        "landlock_abi": finished.report.landlock_abi,
         "cgroups": own.cgroups,
         # the payload's map leads to an id of the room, and the room's map from there to the host
         "user": {"inside": own.uid_inside, "host": room.uid_outside + own.uid_outside - room.uid_inside},
@@ -121,13 +121,13 @@ def _difference(facts: dict[str, object], policy: Policy) -> CapsuleError | None
     return None
 
 
-def attest(ended: FinishedRun) -> tuple[dict[str, object], CapsuleError | None]:
+def attest(finished: FinishedRun) -> tuple[dict[str, object], CapsuleError | None]:
     """The kernel's facts of a run whose command started, and the error if they differ from the policy or are missing."""
     try:
-        facts = _facts(ended)
+        facts = _facts(finished)
     except CapsuleError as error:
         return {}, error
-    return facts, _difference(facts, ended.policy)
+    return facts, _difference(facts, finished.policy)
 
 
 def isolation_in_force(policy: Policy, landlock_abi: int) -> dict[str, object]:

@@ -37,7 +37,7 @@ def startup_phases(times: dict[str, int], called_ns: int) -> dict[str, int]:
     return phases
 
 
-def _memory(ended: FinishedRun, counted: Counters) -> tuple[int | None, str | None]:
+def _memory(finished: FinishedRun, counted: Counters) -> tuple[int | None, str | None]:
     """Peak memory in bytes, and its source: `cgroup`, `watch` (the launcher's samples) or `process`.
 
     A cgroup's own peak is exact. Without one it is the largest sample of all processes, or the kernel's peak of the largest
@@ -45,11 +45,11 @@ def _memory(ended: FinishedRun, counted: Counters) -> tuple[int | None, str | No
     subtracted, and it is not used if a sample saw the process at its peak.
     """
     if counted.memory_peak_bytes is not None:
-        return counted.memory_peak_bytes + ended.policy.limit_mechanisms.uncounted_bytes, "cgroup"
-    watch, largest = ended.report.memory_peak_kib << 10, ended.report.usage["max_rss_kib"] << 10
+        return counted.memory_peak_bytes + finished.policy.limit_mechanisms.uncounted_bytes, "cgroup"
+    watch, largest = finished.report.memory_peak_kib << 10, finished.report.usage["max_rss_kib"] << 10
     if not watch and not largest:
         return None, None
-    tasks = ended.record.tasks or _NO_TASKS
+    tasks = finished.record.tasks or _NO_TASKS
     seen_whole = watch > 0 and tasks.largest_kib << 10 >= largest * PEAK_SEEN
     used = largest - (tasks.largest_files_kib << 10)
     return (watch, "watch") if seen_whole or watch >= used else (used, "process")
@@ -60,57 +60,57 @@ def is_full(disk: DiskUse) -> bool:
     return disk.free_bytes < PAGE or disk.free_files == 0
 
 
-def processor_ms(ended: FinishedRun, counted: Counters) -> tuple[float, float, float]:
+def processor_ms(finished: FinishedRun, counted: Counters) -> tuple[float, float, float]:
     """User, system and total CPU time of the command and its children in ms, without set-up.
 
     The total is the cgroup's own count if that is more: it includes children that nobody waited for. Without a cgroup it is
     at least what the launcher's samples saw.
     """
-    usage, setup = ended.report.usage, ended.record.setup or _NO_SETUP
+    usage, setup = finished.report.usage, finished.record.setup or _NO_SETUP
     setup_us = setup.user_us + setup.system_us
     user, system = max(usage["user_us"] - setup.user_us, 0) / 1000, max(usage["system_us"] - setup.system_us, 0) / 1000
     whole = ((counted.cpu_us or 0) - (setup_us - setup.uncounted_us)) / 1000
     seen = lost = 0.0
-    sampled = ended.record.sampled_cpu
+    sampled = finished.record.sampled_cpu
     if sampled is not None and not counted.cpu_us:
         seen, lost = (sampled.seen_us - setup_us) / 1000, sampled.lost_us / 1000
-    spent = max(ended.record.spent_us, default=0) / 1000
+    spent = max(finished.record.spent_us, default=0) / 1000
     return round(user, 3), round(system, 3), round(max(user + system + lost, seen, whole, spent), 3)
 
 
-def cpu_ms_complete(ended: FinishedRun, counted: Counters) -> bool | None:
+def cpu_ms_complete(finished: FinishedRun, counted: Counters) -> bool | None:
     """Whether `cpu_ms` is complete: True if a cgroup counted it, False if samples saw more than was waited for, else None."""
     if counted.cpu_us:
         return True
-    sampled = ended.record.sampled_cpu
+    sampled = finished.record.sampled_cpu
     if sampled is None:
         return None
-    waited_us = ended.report.usage["user_us"] + ended.report.usage["system_us"]
+    waited_us = finished.report.usage["user_us"] + finished.report.usage["system_us"]
     return False if sampled.lost_us or sampled.untracked or sampled.seen_us > waited_us + ROUNDED_US else None
 
 
-def wall_ms(ended: FinishedRun) -> float:
+def wall_ms(finished: FinishedRun) -> float:
     """From the command's start to its end, or to the report if it was killed."""
-    times = ended.report.times
+    times = finished.report.times
     end = times["ended"] or times["reported"]
     return round((end - times["started"]) / 1e6, 3) if times["started"] else 0.0
 
 
-def metrics(ended: FinishedRun, called_ns: int) -> Metrics:
+def metrics(finished: FinishedRun, called_ns: int) -> Metrics:
     """The metrics of a run, without the CPU time of set-up. `called_ns` is when the caller asked for it."""
-    report, counted = ended.report, counters(ended.record.cgroup_files)
+    report, counted = finished.report, counters(finished.record.cgroup_files)
     usage = report.usage
-    user, system, cpu = processor_ms(ended, counted)
-    memory, source = _memory(ended, counted)
-    disk, tasks = ended.record.disk, ended.record.tasks
+    user, system, cpu = processor_ms(finished, counted)
+    memory, source = _memory(finished, counted)
+    disk, tasks = finished.record.disk, finished.record.tasks
     # the cgroup also counts init; samples do not
     most = counted.most_tasks - 1 if counted.most_tasks else tasks.most if tasks else None
     return Metrics(
-        wall_ms=wall_ms(ended),
+        wall_ms=wall_ms(finished),
         user_ms=user,
         system_ms=system,
         cpu_ms=cpu,
-        cpu_ms_complete=cpu_ms_complete(ended, counted),
+        cpu_ms_complete=cpu_ms_complete(finished, counted),
         max_process_memory_bytes=(usage["max_rss_kib"] << 10) or None,
         max_memory_bytes=memory,
         memory_complete=None if source is None else source == "cgroup",
@@ -139,7 +139,7 @@ class Counters(Value):
 
     memory_peak_bytes: int | None = None
     oom_kills: int | None = None
-    refused_forks: int | None = None
+    failed_forks: int | None = None
     most_tasks: int | None = None
     cpu_us: int | None = None
     throttled_us: int | None = None
@@ -203,7 +203,7 @@ def counters(files: Mapping[str, str]) -> Counters:
     return Counters(
         memory_peak_bytes=_number(peak),
         oom_kills=_table(files.get("memory.events", files.get("memory.oom_control"))).get("oom_kill"),
-        refused_forks=_table(files.get("pids.events")).get("max"),
+        failed_forks=_table(files.get("pids.events")).get("max"),
         most_tasks=_number(files.get("pids.peak")),
         cpu_us=cpu.get("usage_usec", spent_ns // 1000 if spent_ns is not None else None),
         throttled_us=cpu.get("throttled_usec", throttled_ns // 1000 if throttled_ns is not None else None),

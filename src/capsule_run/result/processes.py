@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from capsule_run.model.report import FinishedRun, ProcessEnded, Record, ThreadSeen
 
 
-MOST_WORDS = 64
+MAX_WORDS = 64
 LONGEST = 768  # bytes of a text in the record; a longer command line is cut
 INIT = 1
 _EXECUTES, _ENDS = 0, 1  # the moments at which a process waits for the launcher; 2 is some time after a program began
@@ -34,8 +34,8 @@ def _seen(event: ProcessSeen) -> dict[str, object]:
         "pid": event.inside,
         "parent_outside": event.parent_outside,
         "command": event.name,
-        "argv": argv[:MOST_WORDS],
-        "argv_truncated": len(argv) > MOST_WORDS or len(line.encode("utf-8", "surrogateescape")) >= LONGEST,
+        "argv": argv[:MAX_WORDS],
+        "argv_truncated": len(argv) > MAX_WORDS or len(line.encode("utf-8", "surrogateescape")) >= LONGEST,
         "ticks": event.started_ticks,
         "now": event.moment != _EXECUTES,  # not what it was before it executed another program
     }
@@ -59,12 +59,12 @@ def _end(event: ProcessEnded) -> dict[str, object]:
     return found
 
 
-def ledger(ended: FinishedRun) -> tuple[dict[str, object], ...]:
+def ledger(finished: FinishedRun) -> tuple[dict[str, object], ...]:
     """Every process that was seen, in the order of their starts; fields that are not known are absent."""
     seen: dict[tuple[int, int], dict[str, object]] = {}  # by pid inside and start time, since pids are reused
     living: dict[int, dict[str, object]] = {}  # by pid outside
-    for event in ended.record.process_events:
-        at_ms = round(max(event.at_ns - ended.report.times["started"], 0) / 1e6, 3)
+    for event in finished.record.process_events:
+        at_ms = round(max(event.at_ns - finished.report.times["started"], 0) / 1e6, 3)
         if isinstance(event, ProcessSeen):
             found, key = _seen(event), (event.inside, event.started_ticks)
             found["first_ms"] = seen.get(key, {}).get("first_ms", at_ms)
@@ -74,7 +74,7 @@ def ledger(ended: FinishedRun) -> tuple[dict[str, object], ...]:
         elif event.outside in living:
             living.pop(event.outside).update(ended_ms=at_ms, **_end(event))
     entries = sorted(seen.values(), key=lambda entry: (_number(entry["ticks"]), _number(entry["pid"])))
-    return tuple(_entry(entry, entries, ended) for entry in entries)
+    return tuple(_entry(entry, entries, finished) for entry in entries)
 
 
 def _number(field: object) -> float:
@@ -82,7 +82,7 @@ def _number(field: object) -> float:
     return field
 
 
-def _entry(found: dict[str, object], entries: list[dict[str, object]], ended: FinishedRun) -> dict[str, object]:
+def _entry(found: dict[str, object], entries: list[dict[str, object]], finished: FinishedRun) -> dict[str, object]:
     parents = [other["pid"] for other in entries if other["outside"] == found["parent_outside"]]
     first = found is entries[0]
     by_ticks = (_number(found["ticks"]) - _number(entries[0]["ticks"])) * TICK_MS
@@ -96,12 +96,12 @@ def _entry(found: dict[str, object], entries: list[dict[str, object]], ended: Fi
         if found["argv_truncated"]:
             entry["argv_truncated"] = True
     elif first:
-        entry["argv"] = list(ended.policy.command[:MOST_WORDS])
+        entry["argv"] = list(finished.policy.command[:MAX_WORDS])
     else:  # it was last seen before it executed a program
         entry["argv_before"] = found["argv"]
     entry.update((name, found[name]) for name in _OF_THE_END if name in found)
-    if first and ended.report.signalled is not None:
-        entry["signal"] = ended.report.signalled
+    if first and finished.report.signalled is not None:
+        entry["signal"] = finished.report.signalled
     return entry
 
 

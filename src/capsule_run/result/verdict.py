@@ -200,57 +200,62 @@ def _exec_error(path: str, errno: int, plan: Plan) -> CapsuleError:
     return CapsuleError("E3002", f"cannot execute `{path}`: {base_errno_words.errno_words(errno)}", details=details)
 
 
-def judge(ended: FinishedRun) -> tuple[Status, int, str | None, Failure | None]:
+def judge(finished: FinishedRun) -> tuple[Status, int, str | None, Failure | None]:
     """Status, exit code, signal name and failure of a run whose command started. The first reason is the cause."""
-    report = ended.report
+    report = finished.report
     streams_held_open = _streams_held_open(report)
     if report.lifted is not None:
-        return KILLED, KILLED_EXIT, "SIGKILL", _replaced_path(ended.policy.cover.guards[report.lifted].place).failure()
+        return (
+            KILLED,
+            KILLED_EXIT,
+            "SIGKILL",
+            _replaced_path(finished.policy.cover.guards[report.lifted].place).failure(),
+        )
     if report.exited == 0 and not (
         report.killed or report.stdout.over or report.stderr.over or report.stream_errors or streams_held_open
     ):
         return SUCCESS, 0, None, None
-    status, code, signal, failure = _judge_unclean(ended, streams_held_open=streams_held_open)
+    status, code, signal, failure = _judge_unclean(finished, streams_held_open=streams_held_open)
     if failure is not None and status in (KILLED, TIMEOUT) and signal is not None and report.stdout.total == 0:
         failure = replace(failure, message=failure.message + LOST_OUTPUT)
     return status, code, signal, failure
 
 
-def _judge_unclean(ended: FinishedRun, *, streams_held_open: bool) -> tuple[Status, int, str | None, Failure | None]:
-    report = ended.report
-    error = evidence.stream(ended)
+def _judge_unclean(finished: FinishedRun, *, streams_held_open: bool) -> tuple[Status, int, str | None, Failure | None]:
+    report = finished.report
+    error = evidence.stream(finished)
     if error is not None:
         broken_pipe = error.details["errno"] == EPIPE
         return ERROR, BROKEN_PIPE_EXIT if broken_pipe else 125, None, error.failure()
-    error = evidence.output(ended)
+    error = evidence.output(finished)
     if error is None and (report.killed == "clock" or (streams_held_open and not report.killed)):
-        error = evidence.fork_storm(ended)
+        error = evidence.fork_storm(finished)
     if error is None and report.killed == "clock":
-        return TIMEOUT, 124, "SIGKILL", evidence.timed_out(ended).failure()
+        return TIMEOUT, 124, "SIGKILL", evidence.timed_out(finished).failure()
     if error is None and report.killed == "memory":
-        error = evidence.memory(ended)
+        error = evidence.memory(finished)
     if error is None and report.killed == "cpu":
-        error = evidence.cpu_time(ended, "watch")
+        error = evidence.cpu_time(finished, "watch")
     if error is None and report.killed == "syscall":
         error = CapsuleError("E5001", "the command made a system call that the policy forbids")
     if error is not None:
         return KILLED, KILLED_EXIT, "SIGKILL", error.failure()
     if report.killed == "caller":
-        number = ended.cancelled_by or 15
+        number = finished.cancelled_by or 15
         error = CapsuleError("E3007", f"cancelled by {signal_name(number)}", details={"signal": number})
         return KILLED, 128 + number, "SIGKILL", error.failure()
     if report.killed == "failed" and report.failed is not None:
         return ERROR, 125, None, _launcher_error(report.failed.errno).failure()
     if report.exited is None and report.signalled is None:
-        if evidence.out_of_memory(ended):  # the kernel killed init along with the command
-            return KILLED, KILLED_EXIT, "SIGKILL", evidence.memory(ended).failure()
+        if evidence.out_of_memory(finished):  # the kernel killed init along with the command
+            return KILLED, KILLED_EXIT, "SIGKILL", evidence.memory(finished).failure()
         error = CapsuleError(
             "E6002",
             "the sandbox's init process was killed from outside: no process is left running",
             hint="the usual cause is that the host ran out of memory: check its kernel log",
         )
         return ERROR, 125, None, error.failure()
-    return _judge_exit(ended)
+    return _judge_exit(finished)
 
 
 def _streams_held_open(report: Report) -> bool:
@@ -259,18 +264,18 @@ def _streams_held_open(report: Report) -> bool:
     return times["ended"] > 0 and times["reported"] - times["ended"] >= DRAIN_MS * 1_000_000
 
 
-def _judge_exit(ended: FinishedRun) -> tuple[Status, int, str | None, Failure | None]:
-    report = ended.report
+def _judge_exit(finished: FinishedRun) -> tuple[Status, int, str | None, Failure | None]:
+    report = finished.report
     if report.signalled is None:
         code = report.exited or 0
         if code == 0:  # it exited before it could be killed
             return SUCCESS, 0, None, None
-        error = evidence.limit_behind_exit(ended)
+        error = evidence.limit_behind_exit(finished)
         if error is not None:
             return KILLED, KILLED_EXIT, None, error.failure()
-        line = evidence.last_line(ended.stderr)
+        line = evidence.last_line(finished.stderr)
         message = f"the command exited with code {code}" + (f": {line}" if line else "")
-        hint = hints.hint(line, ended.policy)
+        hint = hints.hint(line, finished.policy)
         return ERROR, code, None, CapsuleError("E3003", message, details={"exit_code": code}, hint=hint).failure()
     number, name = report.signalled, signal_name(report.signalled)
     if number == SIGSYS:
@@ -278,7 +283,7 @@ def _judge_exit(ended: FinishedRun) -> tuple[Status, int, str | None, Failure | 
             "E5001", "the command made a system call that the policy forbids", details={"signal": name}
         )
         return KILLED, KILLED_EXIT, name, error.failure()
-    error = evidence.limit_behind_signal(ended, number) or evidence.limit_behind_exit(ended)
+    error = evidence.limit_behind_signal(finished, number) or evidence.limit_behind_exit(finished)
     if error is not None:
         return KILLED, KILLED_EXIT, name, error.failure()
     error = CapsuleError("E3005", f"the command was terminated by {name}", details={"signal": name, "number": number})
@@ -292,16 +297,16 @@ def _none_counted(file: str, content: str) -> bool:
     return file not in ("memory.events", "memory.oom_control") or "oom_kill 0" in content
 
 
-def limits_hit(ended: FinishedRun, failure: Failure | None) -> tuple[dict[str, object], ...]:
+def limits_hit(finished: FinishedRun, failure: Failure | None) -> tuple[dict[str, object], ...]:
     """The limits that were reached but did not end the run. Most runs reach none, and then `evidence` is not loaded."""
-    record, report = ended.record, ended.report
+    record, report = finished.record, finished.report
     is_near_a_limit = (
         report.stdout.over
         or report.stderr.over
         or (record.disk is not None and metrics.is_full(record.disk))
-        or (record.tasks is not None and record.tasks.most >= ended.policy.max_pids)
+        or (record.tasks is not None and record.tasks.most >= finished.policy.max_pids)
         or not all(_none_counted(file, content) for file, content in record.cgroup_files.items())
     )
     if not is_near_a_limit:
         return ()
-    return evidence.limits_hit(ended, failure.code if failure is not None else "")
+    return evidence.limits_hit(finished, failure.code if failure is not None else "")

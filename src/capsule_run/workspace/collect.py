@@ -14,14 +14,14 @@ from capsule_run._base.value import Value
 from capsule_run.host.path_resolution import READ_FLAGS
 from capsule_run.host.tree_walk import TreeCursor
 from capsule_run.model.result_parts import CollectedFile, NotCollected
-from capsule_run.request.file_fields import MOST_NAMES, advance
+from capsule_run.request.file_fields import MAX_NAMES, advance
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from mmap import mmap
 
-MOST_ENTRIES = 200_000  # names read in all
+MAX_ENTRIES = 200_000  # names read in all
 MAX_NOT_COLLECTED = 1000  # that are listed
 MAP_FROM = 1 << 20  # bytes: smaller files are read
 _WILD = frozenset("*?[")
@@ -68,7 +68,7 @@ class _Collection:
         self._device = posix.fstat(root).st_dev
         self._limits = limits
         self._left = limits.total_bytes
-        self._entries = MOST_ENTRIES
+        self._entries = MAX_ENTRIES
         self._mount_points = mount_points
 
     def skip(self, path: str, reason: str, size: int = 0) -> None:
@@ -146,7 +146,7 @@ class _Collection:
         return []
 
     def _enter(self, place: TreeCursor, path: str) -> bool:
-        if place.depth >= MOST_NAMES:
+        if place.depth >= MAX_NAMES:
             self.skip(path, "too_deep")
             return False
         try:

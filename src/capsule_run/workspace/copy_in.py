@@ -12,7 +12,7 @@ from capsule_run.host.input_files import open_plain, unreadable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from capsule_run.launcher import Launcher
-    from capsule_run.model.host import Delivery
+    from capsule_run.model.host import WorkspaceFile
 
 
 _STEP_BYTES = 1 << 20
@@ -35,7 +35,7 @@ class Stream:
         posix.close(self.inner)
         posix.close(self._outer)
 
-    def send(self, files: tuple[Delivery, ...], launcher: Launcher) -> None:
+    def send(self, files: tuple[WorkspaceFile, ...], launcher: Launcher) -> None:
         """Send all files in order. Stop early if the launcher sends a message: it has failed, or exited.
 
         The inner end stays open here, so that a launcher that has exited is seen on its socket and never as SIGPIPE.
@@ -55,7 +55,7 @@ class Stream:
     def _wait_for_room(poll: select.poll, launcher: Launcher) -> bool:
         return all(fd != launcher.fileno() for fd, _events in poll.poll())
 
-    def _send_bytes(self, file: Delivery, poll: select.poll, launcher: Launcher) -> bool:
+    def _send_bytes(self, file: WorkspaceFile, poll: select.poll, launcher: Launcher) -> bool:
         view = memoryview(file.content or b"")
         while view:
             try:
@@ -65,7 +65,7 @@ class Stream:
                     return False
         return True
 
-    def _send_source(self, file: Delivery, poll: select.poll, launcher: Launcher) -> bool:
+    def _send_source(self, file: WorkspaceFile, poll: select.poll, launcher: Launcher) -> bool:
         fd = open_plain(file.source)
         try:
             seen = posix.fstat(fd)

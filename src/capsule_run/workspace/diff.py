@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _TYPES: dict[int, FileType] = {S_IFREG: "file", S_IFDIR: "directory", S_IFLNK: "symlink"}
 _MODE = 0o777
 _BLOCK = 1 << 20
-MOST_DEPTH = 128  # directories below this depth are not visited
-MOST_SKIPPED = 1000  # that are listed
+MAX_DEPTH = 128  # directories below this depth are not visited
+MAX_SKIPPED = 1000  # that are listed
 
 
 class Known(Value):
@@ -187,7 +187,7 @@ class Comparison:
 
     def _enter(self, name: str, prefix: str, place: TreeCursor, below: _LowerCursor) -> bool:
         """Enter a directory of the layer, and the one below if it exists."""
-        if place.depth >= MOST_DEPTH:
+        if place.depth >= MAX_DEPTH:
             self._skip(prefix + name, "too_deep")
             return False
         if not self.enters_new_directories and _kind(lstat(name, below.fd)) != S_IFDIR:
@@ -201,7 +201,7 @@ class Comparison:
         return True
 
     def _skip(self, path: str, why: str) -> None:
-        if len(self.skipped) < MOST_SKIPPED:
+        if len(self.skipped) < MAX_SKIPPED:
             self.skipped.append((path, why))
 
     def _in_directory(self, prefix: str, place: TreeCursor, below: _LowerCursor) -> Iterator[Change | str]:

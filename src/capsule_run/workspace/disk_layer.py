@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from capsule_run.launcher import Run
-    from capsule_run.model.host import Delivery, Source
+    from capsule_run.model.host import Source, WorkspaceFile
     from capsule_run.model.policy import Policy
     from capsule_run.model.request import WorkspaceUpper
     from capsule_run.model.result import Result
@@ -140,7 +140,7 @@ class UpperDirectory:
 
     def create_entries(self, policy: Policy) -> None:
         """Create what the plan has in the workspace's layer, owned by the sandbox. The sandbox does not run yet."""
-        deliveries = iter(policy.transfer.deliveries)
+        files = iter(policy.transfer.files)
         layer = f"/proc/self/fd/{self._layer}/."
         start = f"{layer}/{UPPER}"
         ids = (policy.identity.outside_uid, policy.identity.outside_gid)
@@ -155,7 +155,7 @@ class UpperDirectory:
             elif step[0] == "file":
                 _write(place, int(step[2], 8), step[3].encode("utf-8", "surrogateescape"))
             else:
-                _create_file(place, next(deliveries))
+                _create_file(place, next(files))
             made.append(place)
         if ids != (posix.geteuid(), posix.getegid()):
             _check_capabilities(self.facts.directory)
@@ -254,7 +254,7 @@ def _write(place: str, mode: int, content: bytes) -> None:
         posix.close(fd)
 
 
-def _create_file(place: str, file: Delivery) -> None:
+def _create_file(place: str, file: WorkspaceFile) -> None:
     if file.content is not None:
         _write(place, file.mode, file.content)
         return

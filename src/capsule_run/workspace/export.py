@@ -43,15 +43,15 @@ def apply_changes(changes: Iterable[Change], layer: int, place: int, *, deletion
 
     :param deletions: whether deletions are applied.
     """
-    refused: list[NotApplied] = []
+    not_applied: list[NotApplied] = []
     tree = HostTree(place)
 
     def apply(change: Change, *, mode_only: bool) -> None:
         try:
             _apply_change(change, layer, tree, mode_only=mode_only)
-        except RefusedError as error:
-            if len(refused) < MAX_LISTED:
-                refused.append(NotApplied(path=change.path, reason=str(error.args[0])))
+        except NotAppliedError as error:
+            if len(not_applied) < MAX_LISTED:
+                not_applied.append(NotApplied(path=change.path, reason=str(error.args[0])))
 
     modes: list[Change] = []  # of directories: set last, because a new mode may forbid to write into the directory
     for change in changes:
@@ -61,7 +61,7 @@ def apply_changes(changes: Iterable[Change], layer: int, place: int, *, deletion
             modes.append(change)
     for change in reversed(modes):
         apply(change, mode_only=True)
-    return refused
+    return not_applied
 
 
 def skipped_directories(comparison: Comparison) -> list[NotApplied]:
@@ -71,22 +71,22 @@ def skipped_directories(comparison: Comparison) -> list[NotApplied]:
 
 def save_files(files: Iterable[CollectedFile], place: int) -> list[NotApplied]:
     """Write collected files into an open directory, under their own paths. Return what was not written, and why."""
-    refused: list[NotApplied] = []
+    not_applied: list[NotApplied] = []
     tree = HostTree(place)
     for file in files:
         try:
             with memoryview(file.data) as view:
                 tree.file(file.path, view, file.mode, None)
-        except RefusedError as error:
-            refused.append(NotApplied(path=file.path, reason=str(error.args[0])))
-    return refused
+        except NotAppliedError as error:
+            not_applied.append(NotApplied(path=file.path, reason=str(error.args[0])))
+    return not_applied
 
 
 _AT_A_TIME = 1 << 30
 _MAPPED_AT_A_TIME, _PAGE, _DONTNEED = 1 << 24, 1 << 16, 4  # bytes, a multiple of every page size, MADV_DONTNEED
 
 
-class RefusedError(Exception):
+class NotAppliedError(Exception):
     """Raised if something is not written. `args[0]` is the reason, one word of the JSON API."""
 
 
@@ -112,9 +112,9 @@ class HostTree:
         self._as_root = posix.geteuid() == 0
 
     def _parent(self, path: str, *, make: bool) -> int:
-        """Open the directory that contains `path`; with `make`, create it. The caller closes it. Raises RefusedError."""
+        """Open the directory that contains `path`; with `make`, create it. The caller closes it. Raises NotAppliedError."""
         if ".." in path.split("/"):  # cannot be a directory entry; must never leave the tree
-            raise RefusedError("leaves_tree")
+            raise NotAppliedError("leaves_tree")
         at = posix.open(".", DIRECTORY_FLAGS, dir_fd=self._root)
         for name in path.split("/")[:-1]:
             try:
@@ -122,7 +122,7 @@ class HostTree:
                     self._make_directory(name, at)
                 inner = posix.open(name, DIRECTORY_FLAGS, dir_fd=at)
             except OSError as error:
-                raise RefusedError("symlink" if error.errno in (ELOOP, ENOTDIR) else "missing") from None
+                raise NotAppliedError("symlink" if error.errno in (ELOOP, ENOTDIR) else "missing") from None
             finally:
                 posix.close(at)
             at = inner
@@ -144,17 +144,17 @@ class HostTree:
                 posix.close(made)
 
     def directory(self, path: str, mode: int) -> None:
-        """Create a directory, unless it exists. Raises RefusedError."""
+        """Create a directory, unless it exists. Raises NotAppliedError."""
         parent = self._parent(path, make=True)
         try:
             self._make_directory(path.rpartition("/")[2], parent, mode & 0o777 | 0o700)
         except OSError as error:
-            raise RefusedError("symlink" if error.errno in (ELOOP, ENOTDIR) else "unwritable") from None
+            raise NotAppliedError("symlink" if error.errno in (ELOOP, ENOTDIR) else "unwritable") from None
         finally:
             posix.close(parent)
 
     def mode(self, path: str, mode: int) -> None:
-        """Set the mode of a directory. Raises RefusedError."""
+        """Set the mode of a directory. Raises NotAppliedError."""
         parent = self._parent(path, make=False)
         try:
             own = posix.open(path.rpartition("/")[2], DIRECTORY_FLAGS, dir_fd=parent)
@@ -163,24 +163,24 @@ class HostTree:
             finally:
                 posix.close(own)
         except OSError as error:
-            raise RefusedError("symlink" if error.errno in (ELOOP, ENOTDIR) else "unwritable") from None
+            raise NotAppliedError("symlink" if error.errno in (ELOOP, ENOTDIR) else "unwritable") from None
         finally:
             posix.close(parent)
 
     def link(self, path: str, target: str) -> None:
-        """Create a link, or replace a file, if its target stays in the tree. Raises RefusedError."""
+        """Create a link, or replace a file, if its target stays in the tree. Raises NotAppliedError."""
         if leaves_tree(path, target):
-            raise RefusedError("leaves_tree")
+            raise NotAppliedError("leaves_tree")
         parent = self._parent(path, make=True)
         try:
             replace_link(parent, path.rpartition("/")[2], target)
         except OSError as error:
-            raise RefusedError("directory" if error.errno == EISDIR else "unwritable") from None
+            raise NotAppliedError("directory" if error.errno == EISDIR else "unwritable") from None
         finally:
             posix.close(parent)
 
     def file(self, path: str, content: int | memoryview, mode: int, mtime_ns: int | None) -> None:
-        """Create a file, or replace a file or link, from an open file or from bytes. Raises RefusedError."""
+        """Create a file, or replace a file or link, from an open file or from bytes. Raises NotAppliedError."""
         parent = self._parent(path, make=True)
         try:
             name = path.rpartition("/")[2]
@@ -193,7 +193,7 @@ class HostTree:
 
             replace_file(parent, name, fill)
         except OSError as error:
-            raise RefusedError("directory" if error.errno == EISDIR else "unwritable") from None
+            raise NotAppliedError("directory" if error.errno == EISDIR else "unwritable") from None
         finally:
             posix.close(parent)
 
@@ -208,12 +208,12 @@ class HostTree:
         posix.fchmod(fd, mode & 0o777)
 
     def remove(self, path: str) -> None:
-        """Remove a file, a link, or a directory with its contents. Ignore what is already gone. Raises RefusedError."""
+        """Remove a file, a link, or a directory with its contents. Ignore what is already gone. Raises NotAppliedError."""
         parent = self._parent(path, make=False)
         try:
             delete(path.rpartition("/")[2], parent)
         except OSError as error:
-            raise RefusedError("mount" if error.errno in (EXDEV, EBUSY) else "unwritable") from None
+            raise NotAppliedError("mount" if error.errno in (EXDEV, EBUSY) else "unwritable") from None
         finally:
             posix.close(parent)
 
@@ -232,7 +232,7 @@ def _copy(content: int | memoryview, to: int) -> None:
 
 
 def _apply_change(change: Change, layer: int, tree: HostTree, *, mode_only: bool) -> None:
-    """Apply one change from the layer. Raises RefusedError.
+    """Apply one change from the layer. Raises NotAppliedError.
 
     :param mode_only: set only the mode of a directory.
     """
@@ -240,7 +240,7 @@ def _apply_change(change: Change, layer: int, tree: HostTree, *, mode_only: bool
         tree.remove(change.path)
         return
     if change.type == "special":
-        raise RefusedError("special")
+        raise NotAppliedError("special")
     *directories, name = change.path.split("/")
     at = posix.open(".", DIRECTORY_FLAGS, dir_fd=layer)
     try:
@@ -253,7 +253,7 @@ def _apply_change(change: Change, layer: int, tree: HostTree, *, mode_only: bool
         else:
             _apply_entry(at, name, change, tree)
     except OSError as error:
-        raise RefusedError("unwritable" if error.errno not in (ENOENT, EACCES) else "unreadable") from None
+        raise NotAppliedError("unwritable" if error.errno not in (ENOENT, EACCES) else "unreadable") from None
     finally:
         posix.close(at)
 
@@ -269,7 +269,7 @@ def _apply_entry(at: int, name: str, change: Change, tree: HostTree) -> None:
     try:
         seen = posix.fstat(fd)
         if not S_ISREG(seen.st_mode):
-            raise RefusedError("special")
+            raise NotAppliedError("special")
         tree.file(change.path, fd, seen.st_mode, seen.st_mtime_ns)
     finally:
         posix.close(fd)

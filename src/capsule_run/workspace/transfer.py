@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 MAX_LISTED = 1000  # changes in a result
 
 
-class Exchange:
+class FileTransfer:
     """The transfers of one run. Call `room_fds`, `fill`, `ready`, and after the run `take`, in this order; `close` at any time.
 
     Owns the pipe and the descriptors of the workspace that the launcher sends: while they are open, the kernel keeps the
@@ -53,7 +53,7 @@ class Exchange:
 
     def _open(self) -> None:
         transfer, source = self._transfer, self._policy.workspace
-        if transfer.deliveries and self._policy.upper is None:
+        if transfer.files and self._policy.upper is None:
             self._stream = copy_in.Stream()
         if transfer.needs_changes and source is not None:
             try:
@@ -99,7 +99,7 @@ class Exchange:
         """
         if self._stream is None:
             return b""
-        self._stream.send(self._transfer.deliveries, launcher)
+        self._stream.send(self._transfer.files, launcher)
         if not self._transfer.needs_changes:
             return b""
         report = self.ready(launcher)
@@ -113,9 +113,9 @@ class Exchange:
         return self._layer if self._layer >= 0 else self._received_fds[-1]
 
     def _take_fingerprints(self) -> None:
-        for delivery in self._transfer.deliveries:  # the command does not run yet, so the path contains no link
-            seen = posix.stat(delivery.path, dir_fd=self._written_layer, follow_symlinks=False)
-            self._fingerprints[delivery.path] = diff.fingerprint(seen)
+        for file in self._transfer.files:  # the command does not run yet, so the path contains no link
+            seen = posix.stat(file.path, dir_fd=self._written_layer, follow_symlinks=False)
+            self._fingerprints[file.path] = diff.fingerprint(seen)
 
     def ready(self, launcher: Launcher) -> bytes:
         """Wait for the workspace's descriptors. Return the report if it came instead, else b""."""
@@ -182,7 +182,7 @@ class Exchange:
     def _known(self) -> diff.Known:
         """Return what of the layer is not the command's: what the plan created in it, and all parent directories."""
         start = f"{WORKSPACE}/"
-        ours = [*self._transfer.mount_points, *(delivery.path for delivery in self._transfer.deliveries)]
+        ours = [*self._transfer.mount_points, *(file.path for file in self._transfer.files)]
         places = [path.rpartition("/")[0] for path in ours]
         if within(self._policy.working_directory, WORKSPACE):
             places.append(self._policy.working_directory[len(start) :])

@@ -210,7 +210,7 @@ def test_apply_time_mode_or_target_changed_alone_is_written(tree, script, path, 
     """A time, a mode or the target of a link that alone was changed is listed, and arrives on the host."""
     (tree / "link").symlink_to("kept")
     result = apply(tree, script)
-    assert ("modified", {}) == ({one.path: one.kind for one in result.changes}.get(path), refused(result))
+    assert ("modified", {}) == ({one.path: one.kind for one in result.changes}.get(path), not_applied(result))
     assert (expected, "before") == (read(tree / path), (tree / "dir/file").read_text())
 
 
@@ -219,7 +219,7 @@ def test_apply_directory_mode_without_write_permission_is_set_last(tree):
     """A directory that ends without write permission still receives its changed files."""
     result = apply(tree, "echo after > dir/file; chmod 555 dir")
     assert ({}, "after\n", 0o555) == (
-        refused(result),
+        not_applied(result),
         (tree / "dir/file").read_text(),
         stat.S_IMODE((tree / "dir").stat().st_mode),
     )

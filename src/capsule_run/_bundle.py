@@ -4,9 +4,12 @@ importlib takes 0.1 ms to find, open and check a module, and a run needs twenty.
 compiled modules that it repeats, and is trusted like them: an entry is used only if its source has the time and size that it
 was compiled from, and only the owner of the package writes the bundle. Without it everything works, but more slowly.
 
-`_bundle_writer` writes it. Layout: the interpreter's magic number; the length of the index (4 bytes, little-endian); the
-index (marshal: name to source, time, size, offset, length; the modules that every run needs, each after those that it
-imports; the length of their code); their code (marshal, as one tuple); the code of each other module (marshal).
+A run imports in stages: what it needs before the launcher can build the room, then what `engine.prefetch` imports while the
+launcher works. The modules of a stage are read in one piece and imported without importlib.
+
+`_bundle_writer` writes the bundle. Layout: the interpreter's magic number; the length of the index (4 bytes, little-endian);
+the index (marshal: name to source, time, size, offset, length; the modules of each stage, each after those that it imports;
+the length of each stage's code); the code of each stage (marshal, as one tuple); the code of each other module (marshal).
 docs/decisions/bundle.md has the reasons. This module imports nothing from `__future__`, which would have to be found before
 there is a bundle.
 """
@@ -53,23 +56,25 @@ class Bundle:
         if head[:4] != MAGIC_NUMBER or len(head) < _HEAD + size:
             raise ValueError("another interpreter's, or cut")
         self.index: dict[str, Entry]
-        self.always: tuple[str, ...]
-        self.index, self.always, self._together = marshal.loads(head[_HEAD : _HEAD + size])  # noqa: S302  # see above
-        self.imported: list[str] = []  # each after those that it imports
-        self.is_outdated = not self.always  # a module of ours is missing or out of date
+        self.stages: tuple[tuple[str, ...], ...]
+        self._sizes: tuple[int, ...]
+        self.index, self.stages, self._sizes = marshal.loads(head[_HEAD : _HEAD + size])  # noqa: S302  # see above
+        self.imported: list[list[str]] = []  # of each stage that has begun: each after those that it imports
+        self.is_outdated = not self.stages  # a module of ours is missing or out of date
         self._codes = _HEAD + size
         self._loaded: dict[str, CodeType] = {}
 
-    def together(self) -> "dict[str, CodeType]":
-        """Return the code of the modules that every run needs.
+    def stage_codes(self, stage: int) -> "dict[str, CodeType]":
+        """Return the code of the modules of a stage.
 
         Raises OSError, ValueError, EOFError or TypeError if the bundle is damaged.
         """
-        codes = marshal.loads(posix.pread(self._fd, self._together, self._codes))  # noqa: S302  # see above
-        return dict(zip(self.always, codes, strict=True))
+        start = self._codes + sum(self._sizes[:stage])
+        codes = marshal.loads(posix.pread(self._fd, self._sizes[stage], start))  # noqa: S302  # see above
+        return dict(zip(self.stages[stage], codes, strict=True))
 
     def load(self, name: str) -> "CodeType":
-        """Return the code of one other module. Raises as `together` does."""
+        """Return the code of one other module. Raises as `stage_codes` does."""
         *_stamp, offset, length = self.index[name]
         code: CodeType = marshal.loads(posix.pread(self._fd, length, self._codes + offset))  # noqa: S302  # see above
         return code
@@ -101,7 +106,7 @@ class Bundle:
 
     def exec_module(self, module: "ModuleType") -> None:
         exec(self._loaded.pop(module.__name__), module.__dict__)  # noqa: S102  # as an import does
-        self.imported.append(module.__name__)
+        self.imported[-1].append(module.__name__)
 
     def _new_module(self, name: str) -> "ModuleType | None":
         """Return a module as importlib creates it, not yet executed; None if the bundle's entry is missing or out of date."""
@@ -115,20 +120,23 @@ class Bundle:
             module.__path__ = spec.submodule_search_locations
         return module
 
-    def import_always(self) -> None:
-        """Import the modules that every run needs, without importlib, which would take as long again.
+    def import_stage(self) -> None:
+        """Import the modules that a run needs next, without importlib, which would take as long again.
 
         Stops at the first module that is out of date: the ordinary import continues from there.
         """
+        stage = len(self.imported)
+        self.imported.append([])
+        if stage >= len(self.stages):
+            return
         try:
-            self._loaded = self.together()
+            self._loaded = self.stage_codes(stage)
         except (OSError, ValueError, EOFError, TypeError):
             self._discard()
             return
-        waiting: dict[
-            str, ModuleType
-        ] = {}  # packages that are created but not executed: their modules are executed before them
-        for name in self.always:
+        # packages that are created but not executed: their modules are executed before them
+        waiting: dict[str, ModuleType] = {}
+        for name in self.stages[stage]:
             if name in sys.modules and name not in waiting:
                 continue
             package, _dot, last = name.rpartition(".")
@@ -220,9 +228,12 @@ def begin() -> None:
         sys.meta_path.insert(0, PackageFinder)
     bundle = use()
     if bundle is not None:
-        bundle.import_always()
+        bundle.import_stage()
     from capsule_run.cli.command import main
+    from capsule_run.engine import prefetch
 
+    if bundle is not None:
+        prefetch.import_stage = bundle.import_stage
     status = main()
     if bundle is None or bundle.is_outdated:
         from capsule_run._bundle_writer import keep

@@ -11,8 +11,6 @@ import posix
 import sys
 from _frozen_importlib_external import MAGIC_NUMBER, FileLoader  # importing importlib.machinery costs 2 ms
 
-from capsule_run.engine.prefetch import WHILE_THE_ROOM_IS_BUILT
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,14 +18,14 @@ if TYPE_CHECKING:
 
     from capsule_run._bundle import Bundle, Entry
 
+    Stages = tuple[tuple[str, ...], ...]
     Stamp = Callable[[str], tuple[int, int]]
     Stamped = tuple[str, int, int, CodeType]
 
 _DIRECTORY = __file__.rpartition("/")[0]
 _PACKAGE = __name__.partition(".")[0]
 _READER = f"{_PACKAGE}._bundle"
-# The first module that a run imports while its room is built is one of these; every run imports the last.
-_FIRST_WHILE_BUILDING = tuple([f"{_PACKAGE}.{name}" for name in ("workspace.transfer", *WHILE_THE_ROOM_IS_BUILT)])
+_STAGES = 3  # of a run that needs no measurements: the room's, the payload's, the result's
 _COMMAND_LINE, _OPTIONS, _SUBCOMMAND = f"{_PACKAGE}.cli.command", f"{_PACKAGE}.request.options", f"{_PACKAGE}.cli.exec"
 _ANNOTATIONS = 0x1000000  # __future__.annotations.compiler_flag
 
@@ -35,32 +33,33 @@ _ANNOTATIONS = 0x1000000  # __future__.annotations.compiler_flag
 def keep(used: Bundle | None, path: str, stamp: Stamp) -> None:
     """Write a bundle of the modules that this process has imported, if the bundle in use lacks some. Never raises OSError.
 
-    The first start that imports everything from the bundle and runs a command decides which modules every run needs, and
-    their order.
+    The first start that imports everything from the bundle and runs a command decides which modules the stages have.
     """
     ours = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == _PACKAGE}
     fresh = [name for name, module in ours.items() if not _is_from(used, module) and name != _READER]
-    always: tuple[str, ...] = ()
+    stages: Stages = ()
     if used is not None and not any(name in used.index for name in fresh):
-        always = used.always or _first(used.imported)
-    if sys.dont_write_bytecode or not (fresh or used is None or used.always != always):
+        stages = used.stages or _stages(used.imported)
+    if sys.dont_write_bytecode or not (fresh or used is None or used.stages != stages):
         return
     try:
         if posix.stat(path.rpartition("/")[0]).st_uid == posix.geteuid():
             entries = _entries(ours, used, stamp)
-            _write(path, _encoded(entries, tuple([name for name in always if name in entries])))
+            _write(
+                path, _encoded(entries, tuple([tuple([name for name in stage if name in entries]) for stage in stages]))
+            )
     except OSError:
         return  # a read-only tree or a full disk: commands run as before
 
 
-def _first(imported: list[str]) -> tuple[str, ...]:
-    """Return the modules that a run imported before its room was built, without those for options; empty if nothing ran."""
-    if _FIRST_WHILE_BUILDING[-1] not in imported or _SUBCOMMAND in imported:
+def _stages(imported: list[list[str]]) -> Stages:
+    """Return the modules of the stages of a run, without those for options; nothing if no command ran."""
+    if len(imported) < _STAGES or any(_SUBCOMMAND in names for names in imported):
         return ()
-    first = imported[: min([imported.index(name) for name in _FIRST_WHILE_BUILDING if name in imported])]
+    first, *others = ([name for name in names if name != __name__] for names in imported[:_STAGES])
     if _OPTIONS in first:  # imported after the modules of the command line, and after everything that it imports itself
         del first[first.index(_COMMAND_LINE) + 1 : first.index(_OPTIONS) + 1]
-    return tuple(first)
+    return (tuple(first), *map(tuple, others))
 
 
 def _is_from(used: Bundle | None, module: ModuleType) -> bool:
@@ -84,8 +83,10 @@ def _entries(ours: dict[str, ModuleType], used: Bundle | None, stamp: Stamp) -> 
 def _valid_entries(used: Bundle, stamp: Stamp) -> dict[str, Stamped]:
     right = [(name, entry) for name, entry in used.index.items() if stamp(entry[0]) == entry[1:3]]
     try:
-        together = used.together()
-        return {name: (*entry[:3], together.get(name) or used.load(name)) for name, entry in right}
+        codes: dict[str, CodeType] = {}
+        for stage in range(len(used.stages)):
+            codes |= used.stage_codes(stage)
+        return {name: (*entry[:3], codes.get(name) or used.load(name)) for name, entry in right}
     except (OSError, ValueError, EOFError, TypeError):
         return {}  # damaged: later starts compile again what they need
 
@@ -171,16 +172,18 @@ def _write_stderr(text: str) -> None:
     posix.write(2, text.encode("utf-8", "backslashreplace"))
 
 
-def _encoded(entries: dict[str, Stamped], always: tuple[str, ...]) -> bytes:
-    together = marshal.dumps(tuple([entries[name][3] for name in always]))
+def _encoded(entries: dict[str, Stamped], stages: Stages) -> bytes:
+    codes = [marshal.dumps(tuple([entries[name][3] for name in stage])) for stage in stages]
+    sizes = tuple(map(len, codes))
+    in_stages = {name for stage in stages for name in stage}
     index: dict[str, Entry] = {}
-    codes, offset = [together], len(together)
+    offset = sum(sizes)
     for name, (source, time, size, code) in entries.items():
-        own_code = b"" if name in always else marshal.dumps(code)
+        own_code = b"" if name in in_stages else marshal.dumps(code)
         index[name] = (source, time, size, offset, len(own_code))
         codes.append(own_code)
         offset += len(own_code)
-    head = marshal.dumps((index, always, len(together)))
+    head = marshal.dumps((index, stages, sizes))
     return b"".join((MAGIC_NUMBER, len(head).to_bytes(4, "little"), head, *codes))
 
 

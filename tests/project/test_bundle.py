@@ -66,16 +66,22 @@ def imported_by_importlib(done):
     return {line.split()[1].strip("'") for line in done.stderr.splitlines() if line.startswith("import 'capsule_run")}
 
 
-def test_bundle_first_modules_are_imported_at_once(learned):
-    """Without importlib, which would take half of the time; what it needs later is found as usual, from the bundle."""
+def test_bundle_modules_of_a_run_are_imported_without_importlib(learned):
+    """All that a run needs; what only a run with an option needs is imported as usual, from the bundle."""
     done = start(learned, "--", "echo", "hi")
-    names = imported_by_importlib(done)
-    assert (
-        done.stdout,
-        names & {"capsule_run.cli.command", "capsule_run.engine.attempt", "capsule_run.model.request"},
-    ) == ("hi\n", set())
-    assert "capsule_run.plan.payload" in names
-    assert "capsule_run.plan.payload" not in searched(done)
+    assert (done.stdout, imported_by_importlib(done)) == ("hi\n", set())
+    for _ in range(2):
+        done = start(learned, "--timeout", "9000", "--", "echo", "hi")
+    assert "capsule_run.request.options" in imported_by_importlib(done)
+    assert set() == searched(done)
+
+
+def test_bundle_stages_have_what_each_half_of_a_run_needs(learned):
+    """The payload's half of the plan is not imported before the room's half is sent, nor the result before the command runs."""
+    room, payload, result = stages_of(learned)
+    assert "capsule_run.plan.room" in room
+    assert "capsule_run.plan.payload" in payload
+    assert "capsule_run.engine.build_result" in result
 
 
 def test_bundle_changed_first_module_is_seen(learned):
@@ -97,43 +103,43 @@ def test_bundle_new_module_is_found(learned):
         assert (done.returncode, done.stdout) == (0, "hi\n"), done.stderr[-600:]
 
 
-def always_of(tree):
-    """What the bundle imports at once."""
+def stages_of(tree):
+    """The modules that the bundle imports at once, for each stage."""
     data = (tree / "__pycache__" / bundles(tree)[0]).read_bytes()
     return marshal.loads(data[8 : 8 + int.from_bytes(data[4:8], "little")])[1]
 
 
 def test_bundle_after_upgrade_is_learned_anew(learned):
     """Other sources need other modules: the old order would import what nobody needs any more, at every start."""
-    before = always_of(learned)
+    before = stages_of(learned)
     for source in learned.rglob("*.py"):
         os.utime(source, ns=(1, 1))
     changed = learned / "engine" / "attempt.py"
     changed.write_text(changed.read_text() + "\nfrom capsule_run.request import sizes\n")
     for _ in range(2):
         start(learned, "--", "true")
-    assert "capsule_run.request.sizes" not in before
-    assert "capsule_run.request.sizes" in always_of(learned)
+    assert "capsule_run.request.sizes" not in before[0]
+    assert "capsule_run.request.sizes" in stages_of(learned)[0]
     assert "capsule_run._bundle_writer" not in imported_by_importlib(start(learned, "--", "true"))
 
 
 def test_bundle_extra_module_keeps_the_order(learned):
     """What a run with an option needed besides is in the bundle from then on, and not imported by others."""
-    before = always_of(learned)
+    before = stages_of(learned)
     for _ in range(2):
         assert start(learned, "--timeout", "9000", "--", "echo", "hi").stdout == "hi\n"
-    assert before == always_of(learned)
+    assert before == stages_of(learned)
     assert set() == searched(start(learned, "--timeout", "9000", "--", "echo", "hi"))
 
 
 def test_bundle_option_modules_are_not_imported_without_options(tree, learned):
     """A first run with options teaches the same order as one without."""
-    before = always_of(learned)
+    before = stages_of(learned)
     for name in bundles(learned):
         (learned / "__pycache__" / name).unlink()
     for _ in range(2):
         start(tree, "--timeout", "9000", "--", "echo", "hi")
-    assert sorted(before) == sorted(always_of(tree))
+    assert [*map(sorted, before)] == [*map(sorted, stages_of(tree))]
 
 
 BROKEN = """
@@ -206,15 +212,15 @@ def test_bundle_damaged_code_is_ignored_and_mended(tree):
     assert set() == searched(start(tree, "-V"))
 
 
-@pytest.mark.parametrize("part", ["together", "by itself"])
+@pytest.mark.parametrize("part", ["stages", "by itself"])
 def test_bundle_complete_but_damaged_is_mended(learned, part):
     """Also of one that nothing would be added to: what is imported at once, and what lies behind it."""
     assert set() == searched(start(learned, "--", "true"))
     path = learned / "__pycache__" / bundles(learned)[0]
     whole = path.read_bytes()
     codes = 8 + int.from_bytes(whole[4:8], "little")
-    together = codes + marshal.loads(whole[8:codes])[2]
-    begin, end = (codes, together) if part == "together" else (together, len(whole))
+    stages_end = codes + sum(marshal.loads(whole[8:codes])[2])
+    begin, end = (codes, stages_end) if part == "stages" else (stages_end, len(whole))
     path.write_bytes(whole[:begin] + b"\xff" * (end - begin) + whole[end:])
     for _ in range(3):
         done = start(learned, "--", "echo", "hi")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _PACKAGE = __name__.partition(".")[0]
 
 WHILE_THE_ROOM_IS_BUILT = ("seccomp", "plan.payload")
@@ -12,7 +16,13 @@ FOR_A_FULL_RESULT = ("result.metrics", "workspace.diff", "host.load", "result.ve
 FOR_A_FAILED_RESULT = ("_base.error_codes", "engine.build_result")
 
 
+# Imports in one piece what earlier runs needed next. The command line sets it (`_bundle`).
+import_stage: Callable[[], None] | None = None
+
+
 def load(modules: tuple[str, ...]) -> None:
     """Import the modules now."""
+    if import_stage is not None:
+        import_stage()
     for name in modules:
         __import__(f"{_PACKAGE}.{name}")

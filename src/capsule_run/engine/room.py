@@ -38,9 +38,11 @@ if TYPE_CHECKING:
     from capsule_run.engine.plan_cache import RoomSteps
     from capsule_run.engine.streams import Streams
     from capsule_run.launcher import Launcher
-    from capsule_run.model.host import Identity, Upper
+    from capsule_run.model.host import Identity
+    from capsule_run.model.optional import Upper
     from capsule_run.model.policy import Group, Policy
-    from capsule_run.model.report import FinishedRun, Report, Sample
+    from capsule_run.model.report import FinishedRun, Report
+    from capsule_run.model.report_details import Sample
     from capsule_run.model.request import Request
     from capsule_run.workspace.disk_layer import UpperDirectory
     from capsule_run.workspace.transfer import FileTransfer
@@ -107,6 +109,7 @@ class Room:
                 if keeps_plans:
                     plan_cache.keep(request, policy, room_steps, fallbacks.unsupported, streams_stdin=streams_stdin)
             all_steps = _send_room(launcher, cgroups, policy, room_steps, files)
+            prefetch.load(prefetch.WHILE_THE_ROOM_IS_BUILT)
             if defers_cgroups:
                 policy = _with_cgroups(policy, request)
             if files is None and policy.transfer.is_needed:  # nothing to copy in: it can wait until here
@@ -126,7 +129,6 @@ class Room:
         if payload.on_start is not None:
             payload.on_start(run)
         early_report = self._files.fill(self._launcher) if self._files else b""
-        prefetch.load(prefetch.WHILE_THE_ROOM_IS_BUILT)
         create_cgroups(self._cgroups, self._policy.limit_mechanisms.groups)
         stdio = StdioTargets(payload.request, payload.streams)
         try:

@@ -106,7 +106,7 @@ def test_record_lines_of_the_parser_have_the_columns_that_the_core_writes():
     """Name, numbers and texts of every line are those of the calls of `record_line` in the core, which calls it once for each."""
     parsed = []
     for name, (_field, row, _may_repeat) in report.RECORD_LINES.items():
-        names, numbers = report.columns(row)
+        names, numbers = report.columns(report.row_type(row))
         parsed.append((name, numbers, len(names) - numbers))
     assert sorted(written_lines()) == sorted(parsed)
 
@@ -125,6 +125,6 @@ def test_record_lines_fill_every_field_of_the_record():
     """Each field of `Record` is filled by a line, and its value has its numbers before its texts, as the core writes them."""
     assert set(Record.__annotations__) == {field for field, _row, _may_repeat in report.RECORD_LINES.values()}
     for _field, row, _may_repeat in report.RECORD_LINES.values():
-        kinds = [*getattr(row, "__annotations__", {}).values()]
+        kinds = [*getattr(report.row_type(row), "__annotations__", {}).values()]
         assert sorted(kinds) == kinds
         assert {"int", "str"} >= set(kinds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from capsule_run.host.load import sample
-from capsule_run.model.report import Sample
+from capsule_run.model.report_details import Sample
 from capsule_run.model.result_parts import Metrics
 from capsule_run.result.metrics import measurement
 

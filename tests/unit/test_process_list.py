@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from capsule_run.model.report import ProcessEnded, ProcessSeen, Record
+from capsule_run.model.report import Record
+from capsule_run.model.report_details import ProcessEnded, ProcessSeen
 from capsule_run.result.processes import _end, _seen, ledger
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from capsule_run._base.errors import CapsuleError
-from capsule_run.model.report import FailedStep, RecordSize, RejectedPlan, StreamCount, StreamError
+from capsule_run.model.report import RecordSize, StreamCount
+from capsule_run.model.report_details import FailedStep, RejectedPlan, StreamError
 from capsule_run.result.report import parse_report
 
 TIMES = "times 1 2 3 4 5 6 7 8\n"

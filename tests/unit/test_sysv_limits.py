@@ -6,7 +6,8 @@ import pytest
 
 from capsule_run._base.value import replace
 from capsule_run.engine.prepare import prepare
-from capsule_run.model.policy import Decision, Recipe
+from capsule_run.model.optional import Recipe
+from capsule_run.model.policy import Decision
 from capsule_run.model.request import Request
 from capsule_run.plan.payload import payload_steps
 from capsule_run.plan.room import room_steps

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from capsule_run.model.policy import Recipe
+    from capsule_run.model.optional import Recipe
 
 HELP = """\
 capsule-run policy show                    List profiles with the number of allowed calls, and the groups

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from capsule_run.model.policy import Recipe
+    from capsule_run.model.optional import Recipe
     from capsule_run.seccomp.explain import Row
 
 FLAGS = ("--network", "--root", "--json", "--help", "-h")

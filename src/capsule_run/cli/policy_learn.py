@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from capsule_run.cli.policy_args import Words
-    from capsule_run.model.policy import Recipe
+    from capsule_run.model.optional import Recipe
     from capsule_run.model.result import Result
 
 ROUNDS = 40

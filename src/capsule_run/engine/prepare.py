@@ -14,7 +14,8 @@ from capsule_run.workspace import disk_layer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from capsule_run.model.host import Host, Identity, ToolMounts, Upper
+    from capsule_run.model.host import Host, Identity
+    from capsule_run.model.optional import ToolMounts, Upper
     from capsule_run.model.policy import Policy
     from capsule_run.model.request import Request
 

@@ -11,7 +11,7 @@ from capsule_run.seccomp.filters import SHIPPED_PROFILES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from capsule_run.model.policy import Recipe
+    from capsule_run.model.optional import Recipe
 
 MAX_BYTES = 1 << 20
 MAX_DOTS = 100  # of a line: tomllib takes a dotted key of n parts in n * n steps, and no key of ours has a dot

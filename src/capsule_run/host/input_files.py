@@ -9,7 +9,7 @@ import posix
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run.host import caller_files, path_resolution
-from capsule_run.model.host import WorkspaceFile
+from capsule_run.model.optional import WorkspaceFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

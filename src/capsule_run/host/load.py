@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from capsule_run.host.system import read
-from capsule_run.model.report import Sample
+from capsule_run.model.report_details import Sample
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

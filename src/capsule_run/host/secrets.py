@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from capsule_run.model.host import Source
+    from capsule_run.model.source import Source
 
 
 _NAMES: dict[str, list[str]] = {}  # the paths in SECRETS, by their first component

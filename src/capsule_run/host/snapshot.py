@@ -11,11 +11,11 @@ from _stat import S_ISDIR, S_ISLNK, S_ISREG
 
 from capsule_run.host.path_resolution import DIRECTORY_FLAGS
 from capsule_run.host.tree_walk import TreeCursor
-from capsule_run.model.host import Copy, WorkspaceFile
+from capsule_run.model.optional import Copy, WorkspaceFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from capsule_run.model.host import Source
+    from capsule_run.model.source import Source
 
 
 MAX_BYTES, MAX_ENTRIES = 64 << 20, 2000

@@ -17,15 +17,17 @@ from capsule_run.host import input_files, path_resolution, snapshot, system
 from capsule_run.host import secrets as host_secrets
 from capsule_run.host.known_paths import DEVICES, ETC_COPIED, ETC_PATHS
 from capsule_run.host.system import KEPT_NS
-from capsule_run.model.host import CopiedFile, Host, Identity, Source
+from capsule_run.model.host import Host, Identity
 from capsule_run.model.request import COPY_ON_WRITE
+from capsule_run.model.source import CopiedFile, Source
 from capsule_run.policy.limits import given_or, limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from capsule_run.model.host import Copy, Secrets, ToolMounts, Upper, WorkspaceFile
+    from capsule_run.model.host import Secrets
+    from capsule_run.model.optional import Copy, ToolMounts, Upper, WorkspaceFile
     from capsule_run.model.request import Request
 
 

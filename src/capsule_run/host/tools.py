@@ -23,12 +23,12 @@ from capsule_run._base.lexical_paths import (
 from capsule_run.host import path_resolution, version_managers
 from capsule_run.host.survey import caller_home, caller_path, current_directory, stat_path
 from capsule_run.host.system import read_bytes
-from capsule_run.model.host import ToolMounts
+from capsule_run.model.optional import ToolMounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from capsule_run.model.host import Source
     from capsule_run.model.request import Request
+    from capsule_run.model.source import Source
 
 
 # A directory with one of these is an installation, which works as a whole and contains nothing else.

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from capsule_run._base.value import Value
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from capsule_run.model.optional import Copy, ToolMounts, Upper, WorkspaceFile
+    from capsule_run.model.source import CopiedFile, Source
+
 
 class Identity(Value):
     """The caller's ids, and the host ids that the sandbox gets (`outside_*`). `privileged`: the caller may create mounts."""
@@ -18,47 +23,6 @@ class Identity(Value):
     def drops_groups(self) -> bool:
         """Whether supplementary groups are dropped: the sandbox must not have root's, and no other user can drop theirs."""
         return self.uid == 0 and self.outside_uid != 0
-
-
-class WorkspaceFile(Value):
-    """One file to create, with `content` or the content of the host file `source`, which `device` and `inode` identify."""
-
-    path: str
-    mode: int
-    size: int
-    content: bytes | None
-    source: str
-    device: int
-    inode: int
-
-
-class Copy(Value):
-    """A private copy of a directory: paths relative to it, parents first, without unreadable and special files."""
-
-    directories: tuple[tuple[str, int], ...]
-    links: tuple[tuple[str, str], ...]
-    files: tuple[WorkspaceFile, ...]
-
-    @property
-    def paths(self) -> frozenset[str]:
-        """All paths in the copy."""
-        pairs = (*self.directories, *self.links)
-        return frozenset([*(path for path, _rest in pairs), *(file.path for file in self.files)])
-
-    def without(self, taken: frozenset[str]) -> Copy:
-        """Return the copy without paths at, beneath or above those in `taken`, which something else fills."""
-
-        def stays(path: str, *, is_directory: bool) -> bool:
-            above = {path[:at] for at, letter in enumerate(path) if letter == "/"}
-            if path in taken or above & taken:
-                return False
-            return is_directory or not any(other.startswith(f"{path}/") for other in taken)
-
-        return Copy(
-            directories=tuple([pair for pair in self.directories if stays(pair[0], is_directory=True)]),
-            links=tuple([pair for pair in self.links if stays(pair[0], is_directory=False)]),
-            files=tuple([file for file in self.files if stays(file.path, is_directory=False)]),
-        )
 
 
 class Place(Value):
@@ -79,44 +43,6 @@ class Cgroups(Value):
 
 
 NONE = Cgroups()
-
-
-class Source(Value):
-    """One file or directory on the host, identified by `device` and `inode`: the core rejects any other at this path.
-
-    `asked` is the path as given, `path` the same without links; `error` is the errno of stat(2), 0 if it succeeded.
-    """
-
-    asked: str
-    path: str
-    device: int
-    inode: int
-    is_directory: bool
-    owner: int
-    group: int
-    error: int
-
-
-class CopiedFile(Value):
-    """A host file that is copied to `place` in the sandbox. `path` is its path without links."""
-
-    place: str
-    path: str
-    device: int
-    inode: int
-    size: int
-
-
-class Upper(Value):
-    """The directory on disk for files written to the workspace: `source`, beneath `directory`, at most `bytes`.
-
-    `made` is false before it is created; `source` is then `directory` itself.
-    """
-
-    directory: str
-    source: Source
-    bytes: int
-    made: bool
 
 
 class Host(Value):
@@ -165,12 +91,3 @@ class Secrets(Value):
     directories: tuple[tuple[str, int], ...]
     mode: int  # of the shared directory itself
     has_mounts: bool  # something is mounted beneath it
-
-
-class ToolMounts(Value):
-    """The mounts of one tool: `sources` at the same place as on the host, `links` to them, `path` directories for PATH."""
-
-    asked: str
-    sources: tuple[Source, ...]
-    links: tuple[tuple[str, str], ...]
-    path: tuple[str, ...]

@@ -7,7 +7,9 @@ from capsule_run.model.request import COPY_ON_WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from capsule_run.model.host import CopiedFile, Identity, Secrets, Source, Upper, WorkspaceFile
+    from capsule_run.model.host import Identity, Secrets
+    from capsule_run.model.optional import Guard, Recipe, Upper, WorkspaceFile
+    from capsule_run.model.source import CopiedFile, Source
 
 
 _USAGE = "cpuacct.usage"
@@ -136,16 +138,6 @@ class Policy(Value):
     sysctls: tuple[tuple[str, str], ...] = ()  # of the room's ipc namespace
 
 
-class Recipe(Value):
-    """The definition of a profile. `extends` names a shipped profile, or is `none`."""
-
-    name: str
-    extends: str
-    groups: tuple[str, ...] = ()
-    allow: tuple[str, ...] = ()
-    remove: tuple[str, ...] = ()
-
-
 PAGE = 4096  # bytes; the least that a file in memory takes
 
 
@@ -211,14 +203,6 @@ class BoundPath(Value):
     mode: str
     idmap: bool
     names: Secrets | None = None
-
-
-class Guard(Value):
-    """A mount of the sandbox that lies in a host directory shown without an overlay: `path` is relative to `source`."""
-
-    source: Source
-    path: str
-    place: str  # inside
 
 
 class Cover(Value):

@@ -5,14 +5,11 @@ Units are in the names. `Result.to_dict()` is the JSON API's response (docs/json
 
 from __future__ import annotations
 
-from binascii import b2a_base64
-
 from capsule_run._base import strict_json
 from capsule_run._base.errors import CapsuleError, Failure
 from capsule_run._base.statuses import SUCCESS
 from capsule_run._base.value import Value
-from capsule_run.model import notebook, result_reader
-from capsule_run.model.result_parts import plain
+from capsule_run.model import notebook, result_parts, result_reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,7 +133,7 @@ class Result(Value):
             "not_applied": [dict(one.__dict__) for one in self.not_applied] or None,
             "error": self.error and self.error.to_dict(),
         }
-        return {name: plain(field) for name, field in fields.items() if field is not None}
+        return {name: result_parts.plain(field) for name, field in fields.items() if field is not None}
 
     def to_json(self, *, indent: int | None = None) -> str:
         """`to_dict()` as JSON text."""
@@ -194,6 +191,6 @@ def _output_fields(name: str, output: Output | None) -> dict[str, object]:
     try:
         fields = {name: output.data.decode()}
     except UnicodeDecodeError:
-        exact = b2a_base64(output.data, newline=False).decode("ascii")
+        exact = result_parts.base64_text(output.data)
         fields = {name: output.data.decode("utf-8", "replace"), f"{name}_base64": exact}
     return {**fields, f"{name}_bytes": output.total_bytes, f"{name}_truncated": output.truncated}

@@ -32,6 +32,11 @@ def plain(value: object) -> object:
     return value
 
 
+def base64_text(data: bytes) -> str:
+    """Bytes in base64 (RFC 4648), on one line."""
+    return b2a_base64(data, newline=False).decode("ascii")
+
+
 class Output(Value):
     """One captured stream of the command."""
 
@@ -78,7 +83,7 @@ class CollectedFile(Value):
         try:
             return {**fields, "text": content.decode()}
         except UnicodeDecodeError:
-            return {**fields, "base64": b2a_base64(content, newline=False).decode("ascii")}
+            return {**fields, "base64": base64_text(content)}
 
 
 class NotCollected(Value):

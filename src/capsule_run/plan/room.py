@@ -16,9 +16,10 @@ from capsule_run.policy.mounts import scratch_places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from capsule_run.model.host import CopiedFile, Secrets, Source
+    from capsule_run.model.host import Secrets
     from capsule_run.model.plan import Step
     from capsule_run.model.policy import Policy
+    from capsule_run.model.source import CopiedFile, Source
 
 
 # The build directory is one tmpfs: `new` is the future root, and the writable directories lie beside it.

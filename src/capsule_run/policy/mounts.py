@@ -29,9 +29,10 @@ from capsule_run.model.request import COPY_ON_WRITE, READ_ONLY, READ_WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from capsule_run.model.host import Host, Secrets, Source
+    from capsule_run.model.host import Host, Secrets
     from capsule_run.model.policy import Policy
     from capsule_run.model.request import Request
+    from capsule_run.model.source import Source
 
 
 def _existing(host: Host, asked: str, field: str) -> Source:

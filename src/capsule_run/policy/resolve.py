@@ -27,9 +27,11 @@ from capsule_run.policy import workspace as policy_workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from capsule_run.model.host import Cgroups, Host, Identity, Source
-    from capsule_run.model.policy import BoundPath, Cover, Recipe
+    from capsule_run.model.host import Cgroups, Host, Identity
+    from capsule_run.model.optional import Recipe
+    from capsule_run.model.policy import BoundPath, Cover
     from capsule_run.model.request import Request
+    from capsule_run.model.source import Source
 
 
 STRICT, BUILD = "strict", "build"

@@ -7,14 +7,16 @@ applies where.
 from __future__ import annotations
 
 from capsule_run._base.lexical_paths import WORKSPACE, within
-from capsule_run.model.policy import TRANSIENT, Cover, Guard
+from capsule_run.model import optional
+from capsule_run.model.policy import TRANSIENT, Cover
 from capsule_run.model.request import COPY_ON_WRITE, READ_ONLY
 from capsule_run.policy.mounts import fixed_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from capsule_run.model.host import Host, Secrets, Source
+    from capsule_run.model.host import Host, Secrets
     from capsule_run.model.policy import BoundPath
+    from capsule_run.model.source import Source
 
 
 def resolve(host: Host, kind: str, binds: tuple[BoundPath, ...], shared: Source | None) -> Cover:
@@ -59,7 +61,7 @@ def _masks(host: Host, binds: tuple[BoundPath, ...], shared: Source | None) -> t
 
 def _guards(
     host: Host, binds: tuple[BoundPath, ...], live: Source | None, masked: tuple[tuple[str, bool], ...]
-) -> tuple[Guard, ...]:
+) -> tuple[optional.Guard, ...]:
     """Return guards for mounts that lie on a host directory without an overlay, from which the host can remove a mount.
 
     `live`: the workspace's directory, if it is shown without an overlay.
@@ -71,12 +73,12 @@ def _guards(
     }
     trees.setdefault(WORKSPACE, live)
     places = [place for place, _is_directory in masked] + [bound.destination for bound in binds]
-    found: dict[str, Guard] = {}
+    found: dict[str, optional.Guard] = {}
     for place in places:
         tree = max([tree for tree in trees if tree != place and within(place, tree)], key=len, default="")
         source = trees.get(tree)
         if source is not None:
-            found[place] = Guard(source=source, path=place[len(tree) :], place=place)
+            found[place] = optional.Guard(source=source, path=place[len(tree) :], place=place)
     return tuple(found.values())
 
 

@@ -6,7 +6,7 @@ Rank 1: pure. The room's own ipc namespace gets them as sysctls. Message queues 
 from __future__ import annotations
 
 from capsule_run._base.value import replace
-from capsule_run.model.policy import Recipe
+from capsule_run.model import optional
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ SEMAPHORES = "64 4096 32 64"  # in a set, in all, operations in a call, sets
 QUEUES, QUEUE_BYTES, MESSAGE_BYTES, SEGMENTS = 16, 8192, 8192, 256
 
 
-def may_make(profile: str, recipe: Recipe | None) -> bool:
+def may_make(profile: str, recipe: optional.Recipe | None) -> bool:
     """Whether a system call profile may let the command make System V objects."""
     if recipe is None:
         return profile == PROFILE
@@ -49,13 +49,13 @@ def is_withheld(policy: Policy) -> bool:
     return policy.calls.makes_sysv and not policy.sysctls and not policy.limit_mechanisms.holds("memory")
 
 
-def profile_in_force(policy: Policy) -> str | Recipe:
+def profile_in_force(policy: Policy) -> str | optional.Recipe:
     """The system call profile, without the calls that make objects which nothing would limit."""
     profile, recipe = policy.calls.profile, policy.calls.recipe
     if not is_withheld(policy):
         return recipe or profile
     if recipe is None:
-        return Recipe(name=profile, extends=profile, remove=MAKERS)
+        return optional.Recipe(name=profile, extends=profile, remove=MAKERS)
     return replace(recipe, remove=(*recipe.remove, *MAKERS))
 
 

@@ -13,9 +13,11 @@ from capsule_run.policy.limits import given_or
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from capsule_run.model.host import Host, Source, Upper, WorkspaceFile
+    from capsule_run.model.host import Host
+    from capsule_run.model.optional import Upper, WorkspaceFile
     from capsule_run.model.policy import BoundPath, Limits
     from capsule_run.model.request import Request
+    from capsule_run.model.source import Source
 
 
 def resolve(request: Request, host: Host, kind: str, covered: tuple[str, ...], limits: Limits) -> TransferPolicy:

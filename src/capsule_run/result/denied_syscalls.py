@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from capsule_run._base.errors import Failure
-    from capsule_run.model.report import DeniedCall, FinishedRun
+    from capsule_run.model.report import FinishedRun
+    from capsule_run.model.report_details import DeniedCall
 
 # Stands for an errno: the call ended the run.
 END_OF_RUN = 0xFFFF

@@ -10,7 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from capsule_run.model.report import DiskUse, FinishedRun, Sample, StreamCount
+    from capsule_run.model.report import DiskUse, FinishedRun, StreamCount
+    from capsule_run.model.report_details import Sample
 
 
 PAGE = 4096

@@ -8,13 +8,14 @@ be seen is in docs/decisions/ledger.md: a process that was forked, executed noth
 from __future__ import annotations
 
 from capsule_run._base.printable import name
-from capsule_run.model.report import ProcessSeen
+from capsule_run.model.report_details import ProcessSeen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from capsule_run.model.report import FinishedRun, ProcessEnded, Record, ThreadSeen
+    from capsule_run.model.report import FinishedRun, Record
+    from capsule_run.model.report_details import ProcessEnded, ThreadSeen
 
 
 MAX_WORDS = 64

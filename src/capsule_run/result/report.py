@@ -7,26 +7,19 @@ from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import Value, replace
+from capsule_run.model import report_details
 from capsule_run.model.report import (
     CallerFacts,
-    DeniedCall,
-    DeniedCount,
     DiskUse,
-    FailedStep,
     PayloadFacts,
-    ProcessEnded,
-    ProcessSeen,
     Record,
     RecordSize,
-    RejectedPlan,
     Report,
     RoomIdMaps,
     SampledCpu,
     SetupTime,
     StreamCount,
-    StreamError,
     TaskPeak,
-    ThreadSeen,
 )
 
 TYPE_CHECKING = False
@@ -81,10 +74,10 @@ def parse_report(message: bytes) -> Report:
         for half in ("room", "payload"):
             if f"rejected-{half}" in numbers:
                 (step,) = numbers[f"rejected-{half}"]
-                rejected = RejectedPlan(half=half, step=step, reason=rows["rejected"])
+                rejected = report_details.RejectedPlan(half=half, step=step, reason=rows["rejected"])
             if f"failed-{half}" in numbers:
                 step, errno = numbers[f"failed-{half}"]
-                failed = FailedStep(half=half, step=step, errno=errno)
+                failed = report_details.FailedStep(half=half, step=step, errno=errno)
         written, lost = numbers.get("record", (0, 0))
         return Report(
             times=dict(zip(_TIMES, numbers["times"], strict=True)),
@@ -103,7 +96,7 @@ def parse_report(message: bytes) -> Report:
             record=RecordSize(bytes=written, lost_lines=lost),
             stream_errors=tuple(
                 [
-                    StreamError(stream=stream, errno=numbers[row][0])
+                    report_details.StreamError(stream=stream, errno=numbers[row][0])
                     for row, stream in _STREAM_ERRORS.items()
                     if row in numbers
                 ]
@@ -115,8 +108,9 @@ def parse_report(message: bytes) -> Report:
 
 # The lines of a record, which core/ writes and docs/plan-format.md explains: the field of `Record`, what the line becomes, and
 # whether it may come more than once. A value has the line's columns as its fields. `bool` is a line that has nothing but its
-# name, `int` one number, `str` one text, and `dict` two texts: a name and what it stands for.
-RECORD_LINES: dict[str, tuple[str, type[Row], bool]] = {
+# name, `int` one number, `str` one text, and `dict` two texts: a name and what it stands for. A class by its name is one of
+# `report_details`, which is imported only if such a line is there.
+RECORD_LINES: dict[str, tuple[str, type[Row] | str, bool]] = {
     "attest": ("attest", PayloadFacts, False),
     "attest-caller": ("attest_caller", CallerFacts, False),
     "attest-room": ("attest_room", RoomIdMaps, False),
@@ -130,16 +124,22 @@ RECORD_LINES: dict[str, tuple[str, type[Row], bool]] = {
     "spent": ("spent_us", int, True),
     "cgroup": ("cgroup_files", dict, True),
     "listening": ("listening", bool, False),
-    "denied": ("denied", DeniedCall, True),
-    "denied-count": ("denied_counts", DeniedCount, True),
+    "denied": ("denied", "DeniedCall", True),
+    "denied-count": ("denied_counts", "DeniedCount", True),
     "denied-others": ("denied_others", int, False),
-    "process": ("process_events", ProcessSeen, True),
-    "process-ended": ("process_events", ProcessEnded, True),
-    "thread": ("threads", ThreadSeen, True),
+    "process": ("process_events", "ProcessSeen", True),
+    "process-ended": ("process_events", "ProcessEnded", True),
+    "thread": ("threads", "ThreadSeen", True),
     "threads-end": ("threads_complete", bool, False),
 }
 _EMPTY = Record()
 _columns: dict[type[Row], tuple[tuple[str, ...], int]] = {}  # cache of `columns`
+
+
+def row_type(row: type[Row] | str) -> type[Row]:
+    """The type of a line of `RECORD_LINES`."""
+    named: type[Row] = getattr(report_details, row) if isinstance(row, str) else row
+    return named
 
 
 def columns(row: type[Row]) -> tuple[tuple[str, ...], int]:
@@ -162,7 +162,7 @@ def parse_record(written: bytes) -> Record:
         name, *words = line.split(" ")
         try:
             field, row, may_repeat = RECORD_LINES[name]
-            value = _row(row, words)
+            value = _row(row_type(row), words)
         except (KeyError, ValueError):
             raise _broken(line) from None
         if isinstance(value, dict):

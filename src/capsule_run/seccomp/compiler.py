@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from capsule_run.model.policy import Recipe
+    from capsule_run.model.optional import Recipe
     from capsule_run.seccomp.rule import Action, Condition, Rule
 
 # Offsets in `struct seccomp_data`; both architectures are little-endian, so an argument's low half comes first.

@@ -6,7 +6,7 @@ Pure. `engine.profile_file` reads one from TOML; NAME+GROUP on the command line 
 from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
-from capsule_run.model.policy import Recipe
+from capsule_run.model.optional import Recipe
 from capsule_run.request.validators import nearest
 from capsule_run.seccomp.catalogue import CLOSED_GROUPS, is_closed
 from capsule_run.seccomp.tables import syscalls_aarch64, syscalls_x86_64

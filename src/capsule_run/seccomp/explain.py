@@ -11,7 +11,7 @@ from capsule_run.seccomp.ruleset import KILL_VIOLATIONS, grouped_rules, numbers_
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from capsule_run.model.policy import Recipe
+    from capsule_run.model.optional import Recipe
     from capsule_run.seccomp.rule import Action, Case
 
 

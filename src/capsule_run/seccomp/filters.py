@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from capsule_run.model.policy import Recipe
+    from capsule_run.model.optional import Recipe
     from capsule_run.seccomp.explain import Row
 
 __all__ = ["allowed_calls", "compile_filter", "explain", "program_hex", "table_key"]

@@ -5,7 +5,7 @@ Pure. The checks run before anything is compiled or shown.
 
 from __future__ import annotations
 
-from capsule_run.model.policy import Recipe
+from capsule_run.model.optional import Recipe
 from capsule_run.seccomp import catalogue
 from capsule_run.seccomp.custom_profile import ALONE
 from capsule_run.seccomp.rule import ALL_BITS, ALLOW, KILL, Case, Rule, refuse

@@ -12,7 +12,7 @@ from capsule_run.host.input_files import open_plain, unreadable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from capsule_run.launcher import Launcher
-    from capsule_run.model.host import WorkspaceFile
+    from capsule_run.model.optional import WorkspaceFile
 
 
 _STEP_BYTES = 1 << 20

@@ -21,7 +21,7 @@ from capsule_run.host.path_resolution import DIRECTORY_FLAGS
 from capsule_run.host.survey import stat_path
 from capsule_run.host.system import capabilities
 from capsule_run.host.tree_walk import used_bytes
-from capsule_run.model.host import Upper
+from capsule_run.model.optional import Upper
 from capsule_run.plan.room import WORKSPACE_DIR, layer_steps
 from capsule_run.workspace.remove_tree import remove, sweep
 
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from typing import Self
 
     from capsule_run.launcher import Run
-    from capsule_run.model.host import Source, WorkspaceFile
+    from capsule_run.model.optional import WorkspaceFile
     from capsule_run.model.policy import Policy
     from capsule_run.model.request import WorkspaceUpper
     from capsule_run.model.result import Result
+    from capsule_run.model.source import Source
 
 FIELD = "isolation.workspace_upper"
 LAYER, UPPER, WORK = "layer", "upper", "work"

@@ -141,7 +141,7 @@ def test_environment_of_the_caller_does_not_get_in(inside_as_caller, name):
     done = inside_as_caller.cli(
         "--", "sh", "-c", "env; tr '\\0' '\\n' < /proc/self/environ; cat /proc/1/environ /proc/1/cmdline", env=env
     )
-    assert b"HOME=/workspace" in done.stdout
+    assert b"HOME=/home/user" in done.stdout
     assert b"secret-value" not in done.stdout
     assert name.encode() not in done.stdout
 

@@ -105,7 +105,7 @@ def test_environment_is_exactly_the_documented_one(inside):
     )
     path = variables.pop("PATH")
     assert path.endswith("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-    ours = {"HOME": "/workspace", "LANG": "C.UTF-8", "USER": "user", "TMPDIR": "/tmp", "PYTHONUNBUFFERED": "1"}
+    ours = {"HOME": "/home/user", "LANG": "C.UTF-8", "USER": "user", "TMPDIR": "/tmp", "PYTHONUNBUFFERED": "1"}
     assert {**ours, "GIVEN": "x"} == variables
 
 
@@ -125,7 +125,7 @@ def test_hostname_is_the_sandboxs(inside):
 def test_account_list_is_the_sandboxs(inside):
     """getpwuid(3) finds `user`, `root` and `nobody`; no account of the host is told."""
     code = "import pwd; print(sorted(entry.pw_name for entry in pwd.getpwall()), pwd.getpwuid(1000).pw_dir)"
-    assert "['nobody', 'root', 'user'] /workspace" == inside.python_says(code)
+    assert "['nobody', 'root', 'user'] /home/user" == inside.python_says(code)
 
 
 def test_share_files_written_belong_to_its_owner(inside, place):

@@ -121,7 +121,7 @@ def test_home_is_writable_for_caches(inside):
     """HOME is writable: the cache and settings directories of libraries (matplotlib, pip, npm) can be made."""
     places = ".config/matplotlib .cache/pip .npm .local/share"
     script = f'for each in {places}; do mkdir -p "$HOME/$each"; echo x > "$HOME/$each/f"; done; echo ~'
-    assert "/workspace" == says(inside, script)
+    assert "/home/user" == says(inside, script)
 
 
 def test_http_server_on_loopback(inside):
@@ -253,7 +253,7 @@ def test_user_and_group_are_as_asked(inside, user, shown):
     uid, _colon, gid = user.partition(":")
     gid = gid or uid
     said = inside.says(["sh", "-c", script], options=("--user", user)).splitlines()
-    assert [shown, f"{uid}:{gid}", f"{uid}:{gid}:/workspace"] == said
+    assert [shown, f"{uid}:{gid}", f"{uid}:{gid}:/home/user"] == said
 
 
 def on_a_terminal(words, environment):

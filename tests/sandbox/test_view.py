@@ -73,10 +73,10 @@ def test_host_secrets_are_not_found_by_a_walk(inside, canaries):
 
 @pytest.mark.parametrize(
     "folder",
-    ["/home", "/srv", "/mnt", "/media", "/boot", "/sys", "/opt", "/var/log", "/var/lib", "/run/user", "/lost+found"],
+    ["/srv", "/mnt", "/media", "/boot", "/sys", "/opt", "/var/log", "/var/lib", "/run/user", "/lost+found"],
 )
 def test_host_directories_are_absent(inside, folder):
-    """/home, /srv, /sys, /var/log and their like do not exist inside."""
+    """/srv, /mnt, /sys, /var/log and their like do not exist inside."""
     # our interpreter is shown where it lies
     shown = any(
         os.path.commonpath([folder, os.path.realpath(each)]) == folder for each in (sys.prefix, sys.base_prefix)
@@ -84,13 +84,21 @@ def test_host_directories_are_absent(inside, folder):
     assert ("yes" if shown else "no") == inside.says(["sh", "-c", f"test -e {folder} && echo yes || echo no"])
 
 
+def test_host_homes_are_absent(inside):
+    """/home holds the sandbox's own HOME alone, which is empty."""
+    interpreter = {Path(prefix).resolve().parts[:3] for prefix in (sys.prefix, sys.base_prefix)}
+    shown = {parts[2] for parts in interpreter if parts[1] == "home"}
+    assert {"user"} | shown == set(inside.says(["ls", "-A", "/home", "/home/user"]).split()) - {"/home:", "/home/user:"}
+
+
 def test_root_directory_has_nothing_unexpected(inside):
-    """The root holds the system's directories, /etc, /dev, /proc, /tmp, /var, /run and /workspace."""
+    """The root holds the system's directories, /etc, /dev, /proc, /tmp, /var, /run, /home and /workspace."""
     interpreter = {Path(prefix).resolve().parts[1] for prefix in (sys.prefix, sys.base_prefix)}
     allowed = {
         "bin",
         "dev",
         "etc",
+        "home",
         "lib",
         "lib32",
         "lib64",
@@ -115,12 +123,16 @@ def test_mount_flags_are_nosuid_and_nodev(inside):
 
 
 def test_mounts_writable_are_the_private_places_only(inside):
-    """Writable mounts are /tmp, /dev/shm, /workspace, and the device files; everything else is read-only.
+    """Writable mounts are /tmp, /dev/shm, /workspace, HOME, and the device files; everything else is read-only.
 
     /var/tmp is a link to /tmp, and a private directory of its own only where our interpreter lies in the host's.
     """
     writable = {mount[4] for mount in _mounts(inside) if "ro" not in mount[5].split(",")}
-    assert {place for place in writable if not place.startswith("/dev/")} - {"/var/tmp"} == {"/tmp", "/workspace"}
+    assert {place for place in writable if not place.startswith("/dev/")} - {"/var/tmp"} == {
+        "/tmp",
+        "/workspace",
+        "/home/user",
+    }
     assert {"/", "/usr", "/proc"} <= {mount[4] for mount in _mounts(inside)} - writable
 
 
@@ -200,10 +212,8 @@ print(out.decode().split())
 
 
 def test_workspace_of_a_json_request_is_empty(inside, place):
-    """In JSON mode /workspace starts empty, writable, and is home and working directory."""
-    assert ["/workspace", "/workspace"] == inside.says(
-        ["sh", "-c", "ls -A; pwd; echo $HOME; echo x > x"], process={"cwd": place}
-    ).split()
+    """In JSON mode /workspace starts empty, writable, and is the working directory."""
+    assert ["/workspace"] == inside.says(["sh", "-c", "ls -A; pwd; echo x > x"], process={"cwd": place}).split()
 
 
 def test_workspace_in_command_mode_is_a_private_copy(inside, place):

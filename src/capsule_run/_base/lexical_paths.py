@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 WORKSPACE = "/workspace"
+HOME = "/home/user"  # not the workspace: what programs keep there is no part of the project
 
 
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
@@ -31,7 +32,7 @@ FIXED_TREES = ("/dev", "/proc", "/run/capsule")
 # Writable, private and empty in every sandbox; a request for one of them changes nothing.
 PRIVATE_DIRECTORIES = ("/tmp", "/var/tmp", "/dev/shm", WORKSPACE)
 # Each with its directory on the tmpfs, and its mode.
-SCRATCH_PLACES = (("/tmp", "/tmp", "1777"), ("/dev/shm", "/shm", "1777"))
+SCRATCH_PLACES = (("/tmp", "/tmp", "1777"), ("/dev/shm", "/shm", "1777"), (HOME, "/home", "0700"))
 VAR_TMP = ("/var/tmp", "/var-tmp", "1777")
 
 

@@ -6,7 +6,7 @@ steps are out of order, or that lacks a mandatory step.
 
 from __future__ import annotations
 
-from capsule_run._base.lexical_paths import SCRATCH_PLACES, VAR_TMP, WORKSPACE, within
+from capsule_run._base.lexical_paths import HOME, SCRATCH_PLACES, VAR_TMP, WORKSPACE, within
 from capsule_run.model.plan import Plan
 from capsule_run.model.policy import COPY, TRANSIENT
 from capsule_run.model.request import COPY_ON_WRITE, READ_ONLY
@@ -134,7 +134,7 @@ def _etc(policy: Policy, tree: _Tree) -> None:
     user, group, name = policy.user, policy.group, "root" if policy.user == 0 else "user"
     groups = [("root" if group == 0 else "user", group), ("nogroup", 65534)]
     accounts = [
-        (name, user, group, WORKSPACE, "/bin/sh"),
+        (name, user, group, HOME, "/bin/sh"),
         ("nobody", 65534, 65534, "/nonexistent", "/usr/sbin/nologin"),
     ]
     if user != 0:
@@ -227,7 +227,7 @@ def _binds(policy: Policy, sources: _Sources, *, in_writable: bool) -> list[Step
     steps: list[Step] = []
     for number, bound in enumerate(policy.binds, 1):
         if (
-            any(within(bound.destination, place) for place in (WORKSPACE, "/tmp", "/dev/shm", "/var/tmp"))
+            any(within(bound.destination, place) for place in (WORKSPACE, "/tmp", "/dev/shm", HOME, "/var/tmp"))
             != in_writable
         ):
             continue

@@ -7,7 +7,7 @@ error that depends on the host. No field is optional after this.
 from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
-from capsule_run._base.lexical_paths import WORKSPACE, normal
+from capsule_run._base.lexical_paths import HOME, normal
 from capsule_run._base.value import replace
 from capsule_run.model.host import NONE
 from capsule_run.model.policy import COPY, UNCOVERED, Calls, Policy, Watched
@@ -45,7 +45,7 @@ BEYOND_DISK = 1 << 20  # a file that fills the disk gets ENOSPC, not SIGXFSZ for
 def _environment(request: Request, path: tuple[str, ...], user: int) -> tuple[tuple[str, str], ...]:
     variables = {
         "PATH": ":".join(path),
-        "HOME": WORKSPACE,
+        "HOME": HOME,
         "LANG": "C.UTF-8",
         "USER": "root" if user == 0 else "user",
         "TMPDIR": "/tmp",

@@ -74,16 +74,10 @@ def _tool(
 
 
 _BUILT = "/tmp/main"  # not in the workspace, which may be read-only and from which files are collected
-# By default Deno keeps a cache in the home directory, which is the workspace, looks for new versions, and prints colours.
-_DENO = {"NO_COLOR": "1", "DENO_DIR": "/tmp/deno", "DENO_NO_UPDATE_CHECK": "1"}
-# Modules off: a single file has none, and there is no network. Caches and settings would lie in the workspace.
-_GO = {
-    "GO111MODULE": "off",
-    "GOTOOLCHAIN": "local",
-    "GOCACHE": "/tmp/go-build",
-    "GOPATH": "/tmp/go",
-    "XDG_CONFIG_HOME": "/tmp/config",
-}
+# By default Deno looks for new versions, and prints colours.
+_DENO = {"NO_COLOR": "1", "DENO_NO_UPDATE_CHECK": "1"}
+# Modules off: a single file has none, and there is no network.
+_GO = {"GO111MODULE": "off", "GOTOOLCHAIN": "local"}
 # Check types, but not those of libraries. CommonJS, since Node treats a single `.js` file so.
 _TSC = 'tsc --outDir /tmp/main --target es2022 --module commonjs --skipLibCheck "$0"'
 _STRIP = "--experimental-strip-types --no-warnings"

@@ -9,7 +9,7 @@ Imported only if a command exited with an error.
 
 from __future__ import annotations
 
-from capsule_run._base.lexical_paths import WORKSPACE, within
+from capsule_run._base.lexical_paths import HOME, WORKSPACE, within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _NO_NETWORK = (
     "EAI_AGAIN",
     "ENOTFOUND",
 )
-_OURS = (WORKSPACE, "/tmp", "/dev", "/proc", "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/var/tmp")
+_OURS = (WORKSPACE, HOME, "/tmp", "/dev", "/proc", "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/var/tmp")
 _AROUND_PATHS = dict.fromkeys(map(ord, "\"'`‘’“”<>()[],;:="), " ")
 
 
@@ -35,7 +35,7 @@ def hint(line: str, policy: Policy) -> str:
     """The option that would have let the command pass, judged by its last line, or an empty string."""
     if any(words in line for words in _READ_ONLY):
         return (
-            f"only {WORKSPACE}, /tmp, /dev/shm and paths shared writable can be written to; "
+            f"only {WORKSPACE}, {HOME}, /tmp, /dev/shm and paths shared writable can be written to; "
             "`--writable PATH` (`isolation.writable_paths`) shares a host path for writing"
         )
     if not policy.network and any(words in line for words in _NO_NETWORK):

@@ -10,6 +10,8 @@ This module has the public names only. Each is imported on first use, so that im
 
 from __future__ import annotations
 
+import sys
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -55,7 +57,13 @@ _HOMES = {
 }
 
 
+# Imports get it from `__getattr__`: pydoc would list every module of the package, and `help()` is for the public names.
+_path: list[str] = globals().pop("__path__")
+
+
 def __getattr__(name: str) -> object:
+    if name == "__path__" and sys._getframe(1).f_globals.get("__name__") != "pydoc":  # noqa: SLF001  # the only way to know
+        return _path
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module `capsule_run` has no attribute `{name}`")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -194,7 +195,7 @@ def test_init_has_no_logic():
     assert {"__getattr__", "__dir__"} >= {
         node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)
     }
-    assert {"__future__"} >= {name for name in imports(PACKAGE / "__init__.py") if not is_ours(name)}
+    assert {"__future__", "sys"} >= {name for name in imports(PACKAGE / "__init__.py") if not is_ours(name)}
 
 
 def test_public_names_resolve():
@@ -208,6 +209,24 @@ def test_public_names_resolve():
     )
     assert "" == said.stderr
     assert "\n" == said.stdout
+
+
+def test_help_lists_public_names_only():
+    """`help(capsule_run)` documents the public names and lists no module; submodules are importable all the same."""
+    script = (
+        "import pydoc, capsule_run; text = pydoc.render_doc(capsule_run, renderer=pydoc.plaintext); "
+        "import capsule_run.model, importlib, pkgutil; from capsule_run import aio; importlib.reload(capsule_run); "
+        "import capsule_run.monitor, json; "
+        "names = [module.name for module in pkgutil.iter_modules(capsule_run.__path__)]; "
+        "print(json.dumps([text, dir(capsule_run), capsule_run.__all__, 'launcher' in names]))"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    text, names, public, lists_modules = json.loads(said.stdout)
+    assert (sorted(public), True) == (names, lists_modules)
+    assert "PACKAGE CONTENTS" not in text
+    headings = set(re.findall(r"^    (?:class )?(\w+)(?:\(.*)?$", text, re.MULTILINE))  # of classes and functions
+    assert {*public} - {"__version__"} <= headings
+    assert set() == headings & ({path.stem for path in PACKAGE.iterdir()} - {*public})
 
 
 @modules

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -84,3 +85,42 @@ def test_import_budget_of_the_hot_path_holds(statement: str, most: int) -> None:
 def test_import_budget_notices_an_expensive_module() -> None:
     """The check can fail: a module that costs milliseconds is not on the list."""
     assert imported("import os") - FREE
+
+
+def lazy_modules() -> dict[str, str]:
+    """Each lazy module of the packages' tables → when it is needed."""
+    found = {}
+    for face in PACKAGE.rglob("__init__.py"):
+        package = ".".join(face.relative_to(PACKAGE.parent).parent.parts)
+        for node in ast.walk(ast.parse(face.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "loaded_when_used":
+                modules = ast.literal_eval(node.args[1])
+                found.update({f"{package}.{name}": when for name, when in modules.items()})
+    return found
+
+
+# What is true of `capsule_run.run(["true"])`, and what depends on who runs it.
+IN_EVERY_RUN = {
+    "a request did not come from the command line",
+    "the room is being built",
+    "the filter is built, while the launcher builds the room",
+    "the command runs",
+    "the command has ended",
+}
+IN_SOME_PLACES = {"the caller is root", "the host has cgroups of version 2"}
+
+
+def test_lazy_modules_are_absent_until_their_condition_is_true() -> None:
+    """An import of the package loads no lazy module, and a simple run exactly those whose condition is true of it."""
+    lazy = lazy_modules()
+    assert len(lazy) > 50
+    assert set(lazy.values()) >= IN_EVERY_RUN | IN_SOME_PLACES
+    script = (
+        "import sys, capsule_run; before = [*sys.modules]; "
+        "assert capsule_run.run(['true']).ok; print(*before, '/', *sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    before, after = (set(part.split()) & {*lazy} for part in said.split("/"))
+    assert set() == before
+    expected = {name for name, when in lazy.items() if when in IN_EVERY_RUN}
+    assert expected == {name for name in after if lazy[name] not in IN_SOME_PLACES}

@@ -149,7 +149,7 @@ def _check_workspace_upper(value: object, label: str) -> object:
 
 
 def _check_unmask(value: object, label: str) -> object:
-    return file_fields.check_unmask(value, label)
+    return () if value == () else file_fields.check_unmask(value, label)  # the default of `run`
 
 
 _ISOLATION: dict[str, Checker] = {

@@ -110,7 +110,8 @@ def run(
     :param user: user id inside, or "UID:GID" (default 1000).
     :param on_output_limit: "kill" or "truncate": what happens when a stream reaches `max_output` (default "kill").
     :param profile: system call profile: a name, NAME+GROUP or the path of a TOML file.
-    :param on_violation: "kill" or "refuse": what happens at a forbidden system call.
+    :param on_violation: which forbidden system calls end the run: "kill_attacks" (the default: those that only an attack
+        makes), "kill" (all) or "refuse" (none).
     :param files: files in /workspace: by path, content or an object with "text", "base64" or "source", and "mode".
     :param collect: patterns of the files that come back in `Result.files`, such as "out/*".
     :param collect_to: a host directory that collected files are written to.

@@ -36,7 +36,8 @@ static const struct { const char *name; long number; } names[] = {
 	CALL(setgid) CALL(capset) CALL(clone) CALL(prctl) CALL(ioctl) CALL(socket) CALL(setxattr) CALL(fsetxattr)
 	CALL(lookup_dcookie) CALL(nfsservctl) CALL(sched_setscheduler) CALL(sched_setattr) CALL(sched_setaffinity)
 	CALL(ioprio_set) CALL(prlimit64) CALL(setpriority) CALL(kill) CALL(seccomp) CALL(vmsplice) CALL(mbind)
-	CALL(get_mempolicy) CALL(remap_file_pages) CALL(readahead) CALL(inotify_init1)
+	CALL(get_mempolicy) CALL(remap_file_pages) CALL(readahead) CALL(inotify_init1) CALL(setreuid) CALL(setresgid)
+	CALL(fchownat) CALL(sched_setparam) CALL(renameat2) CALL(io_setup)
 #ifdef SYS_iopl
 	CALL(iopl) CALL(ioperm) CALL(modify_ldt) CALL(uselib) CALL(ustat) CALL(sysfs) CALL(_sysctl) CALL(create_module)
 	CALL(mknod) CALL(kexec_file_load)
@@ -46,7 +47,7 @@ static const struct { const char *name; long number; } names[] = {
 	{ "open_tree", 428 }, { "move_mount", 429 }, { "fsopen", 430 }, { "fsconfig", 431 }, { "fsmount", 432 }, { "fspick", 433 },
 	{ "pidfd_open", 434 }, { "clone3", 435 }, { "openat2", 437 }, { "pidfd_getfd", 438 }, { "process_madvise", 440 },
 	{ "mount_setattr", 442 }, { "quotactl_fd", 443 }, { "landlock_create_ruleset", 444 }, { "memfd_secret", 447 },
-	{ "process_mrelease", 448 }, { "set_mempolicy_home_node", 450 }, { "cachestat", 451 }, { "fchmodat2", 452 },
+	{ "process_mrelease", 448 }, { "futex_waitv", 449 }, { "set_mempolicy_home_node", 450 }, { "cachestat", 451 }, { "fchmodat2", 452 },
 	{ "map_shadow_stack", 453 }, { "statmount", 457 }, { "listmount", 458 }, { "lsm_get_self_attr", 459 },
 	{ "setxattrat", 463 }, { "open_tree_attr", 467 }, { "file_setattr", 469 }, { "listns", 470 },
 };

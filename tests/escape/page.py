@@ -42,14 +42,14 @@ LAYERS = {
     "test_teardown": "pid namespace, the launcher's clock and kill",
 }
 OWN_LAYERS = {
-    "test_dirty_pipe_does_not_write_a_read_only_file": "filter (splice), the kernel's fix",
+    "test_dirty_pipe_does_not_write_a_read_only_file": "the kernel's fix",
     "test_dirty_cow_has_no_way_in": "read-only procfs",
     "test_page_zero_cannot_be_mapped": "mmap_min_addr, no capability",
     "test_fcntl_owner_signals_reach_nobody": "pid namespace, another user namespace",
     "test_cgroup_path_of_the_host_is_hidden": "cgroup namespace",
     "test_posix_shared_memory_is_private_to_a_sandbox": "mount namespace: /dev/shm of its own",
     "test_disk_limit_bounds_all_private_places_together": "one tmpfs with a size",
-    "test_whiteout_cannot_be_forged": "filter (mknod), no capability",
+    "test_whiteout_cannot_be_forged": "filter (mknod, renameat2), no capability",
     "test_memory_taken_in_any_way_ends_at_its_limit": "memory cgroup or watch",
 }
 SEEN = {"SIGSYS": "the run is ended"}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
-
-import pytest
 
 LEAVE = """
 import os, time
@@ -53,27 +52,43 @@ def test_sandbox_leaves_nothing_for_the_next(inside):
         assert "False False False" == inside.python_says(CARRY)
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        "shmget(42, 4096, 0o1666)",
-        "msgget(42, 0o1666)",
-        "semget(42, 1, 0o1666)",
-        "mq_open(b'/mark', 0o102, 0o666, None)",
-    ],
-)
-def test_ipc_objects_that_outlive_processes_are_refused(inside, call):
-    """SysV and POSIX objects are refused; were they not, they would lie in the sandbox's own namespace."""
-    code = f"""
+IPC_OBJECTS = """
 import ctypes
-for library in (None, "librt.so.1"):
-    try:
-        print(ctypes.CDLL(library).{call})
-        break
-    except AttributeError:
-        pass
+libc, librt = ctypes.CDLL(None, use_errno=True), ctypes.CDLL("librt.so.1")
+MADE = (
+    lambda flags: libc.shmget(42, 4096, flags | 0o666),
+    lambda flags: libc.msgget(42, flags | 0o666),
+    lambda flags: libc.semget(42, 1, flags | 0o666),
+    lambda flags: librt.mq_open(b"/mark", 2 | (0o100 if flags else 0), 0o666, None),
+)
+print([make(0) >= 0 for make in MADE], [make(0o1000) >= 0 for make in MADE], flush=True)
 """
-    assert "-1" == inside.python_says(code)
+
+
+def test_ipc_objects_of_another_sandbox_are_not_there(inside):
+    """SysV and POSIX objects with a known key are the sandbox's own: no later and no concurrent run has them."""
+    without, made = str([False] * 4), str([True] * 4)
+    for _ in range(2):
+        assert f"{without} {made}" == inside.python_says(IPC_OBJECTS)
+    threads_said = []
+    wait = IPC_OBJECTS + "import time; time.sleep(0.6)\n"
+    other = threading.Thread(target=lambda: threads_said.append(inside.python_says(wait)))
+    other.start()
+    mine = inside.python_says("import time; time.sleep(0.2)\n" + IPC_OBJECTS)
+    other.join()
+    assert [f"{without} {made}"] * 2 == [mine, *threads_said]
+
+
+def test_ipc_objects_of_the_host_are_not_there(inside):
+    """A segment of the host's with a known key is not there inside, and one made inside is not there on the host."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    segment = libc.shmget(42, 4096, 0o1600)
+    try:
+        assert f"{[False] * 4} {[True] * 4}" == inside.python_says(IPC_OBJECTS)
+        assert segment == libc.shmget(42, 4096, 0) >= 0
+        assert -1 == libc.msgget(42, 0)
+    finally:
+        libc.shmctl(segment, 0, None)
 
 
 def test_key_ring_of_the_caller_is_out_of_reach(inside):

@@ -22,15 +22,17 @@ for path in ("/dev/tty", "/dev/console", "/dev/pts/0", "/dev/tty0"):
         pass
 print("own session" if os.getpgid(0) == os.getpid() else "shared session", flush=True)
 if os.fork() == 0:
-    libc.syscall(16, 0, ctypes.c_long(0x5412 | 1 << 40), b"x")
+    number = {"x86_64": 16, "aarch64": 29}[os.uname().machine]
+    for request in (0x5412, 0x5412 | 1 << 40):
+        print([libc.syscall(number, fd, ctypes.c_long(request), b"x") for fd in range(3)], ctypes.get_errno(), flush=True)
     os._exit(0)
 os.wait()
-print("lived on")
+print("lived on", flush=True)
 """
 
 
 def test_terminal_of_the_caller_takes_no_input():
-    """With a terminal on all three streams, the payload has none, opens none, and TIOCSTI, by a child too, ends the run."""
+    """With a terminal on all streams, the payload has none, opens none, and TIOCSTI, by a child too, types nothing."""
     master, slave = pty.openpty()
     program = subprocess.Popen(
         [*COMMAND, "--", "/usr/bin/python3", "-I", "-S", "-c", CODE],
@@ -55,7 +57,32 @@ def test_terminal_of_the_caller_takes_no_input():
         program.wait()
         os.close(master)
     words = seen.decode().split("\r\n")
-    assert ["no tty 0", "no tty 1", "no tty 2", "own session"] == [
+    refused = ["[-1, -1, -1] 1"] * 2
+    assert ["no tty 0", "no tty 1", "no tty 2", "own session", *refused, "lived on"] == [
         word for word in words if word and "hint" not in word and "capsule-run" not in word
     ]
-    assert 137 == program.returncode
+    assert 0 == program.returncode
+
+
+OWN_TERMINAL = """
+import fcntl, os, termios
+controller, terminal = os.openpty()
+for request in (termios.TIOCSTI, 0x541C, termios.TIOCCONS):
+    try:
+        fcntl.ioctl(terminal, request, b"x")
+        print("typed")
+    except OSError as error:
+        print(error.errno)
+os.set_blocking(controller, False)
+try:
+    print(os.read(controller, 10))
+except BlockingIOError:
+    print("nothing")
+"""
+
+
+def test_terminal_of_its_own_takes_no_typing(inside):
+    """A program that types into a terminal of its own gets EPERM each time, nothing is echoed, and it goes on."""
+    response = inside.python(OWN_TERMINAL)
+    assert ["1", "1", "1", "nothing"] == response["stdout"].split()
+    assert [("ioctl", "EPERM", 3)] == [(each["syscall"], each["errno"], each["count"]) for each in response["denied"]]

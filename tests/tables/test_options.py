@@ -251,8 +251,8 @@ OUR_HELP = """\
   --user <UID[:GID]>         User and group ID in the sandbox [default: 1000]
   --hostname <NAME>          Host name in the sandbox
   --on-output-limit <MODE>   At the output limit: kill or truncate
-  --profile <NAME|FILE>      System call profile: strict, default, build or a file
-  --on-violation <ACTION>    On a forbidden system call: kill or refuse
+  --profile <NAME|FILE>      System call profile: strict, default or a file
+  --on-violation <ACTION>    On a forbidden call: kill_attacks, kill or refuse
   --disk <SIZE>              Maximum size of all files written
   --max-file-size <SIZE>     Maximum size of one file
   --max-open-files <NUM>     Maximum number of open files

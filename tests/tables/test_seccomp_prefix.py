@@ -10,7 +10,7 @@ from capsule_run.seccomp.prefix import NOTIFIED, NOTIFY_AND_CONTINUE, notify_pre
 from capsule_run.seccomp.tables import syscalls_aarch64, syscalls_x86_64
 
 TABLES = {"x86_64": syscalls_x86_64, "aarch64": syscalls_aarch64}
-PROFILES = ("strict", "default", "build")
+PROFILES = ("strict", "default")
 ODD = (0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 
 

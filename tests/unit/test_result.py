@@ -205,12 +205,12 @@ def test_literal_types_match_tables():
     """The literal types that editors offer are the words that the checkers accept."""
     offered = literal_types(request) | literal_types(statuses)
     assert set(languages.LANGUAGES) == offered["Language"]
-    assert set(profiles.PROFILES) == offered["ProfileName"]
+    assert {*profiles.PROFILES, *request.PROFILE_ALIASES} == offered["ProfileName"]
     assert {statuses.SUCCESS, statuses.ERROR, statuses.TIMEOUT, statuses.KILLED} == offered["Status"]
     assert {request.READ_ONLY, request.READ_WRITE} == offered["BindMode"]
     assert {request.COPY_ON_WRITE, request.READ_ONLY, request.READ_WRITE} == offered["WorkspaceMode"]
     assert {request.KILL, request.TRUNCATE} == offered["OnOutputLimit"]
-    assert {request.KILL, request.REFUSE} == offered["OnViolation"]
+    assert {request.KILL_ATTACKS, request.KILL, request.REFUSE} == offered["OnViolation"]
 
 
 def test_package_shows_public_names_only():

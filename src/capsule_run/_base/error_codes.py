@@ -167,7 +167,7 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
         "forbidden_syscall",
         PROGRAM,
         "the command made a system call that the sandbox forbids",
-        "`details` names the call; `--on-violation refuse` (`on_violation`) fails the call and lets the run continue",
+        "`details` names the call; except in `strict`, `--on-violation refuse` (`on_violation`) lets the run continue",
     ),
     "E5002": (
         "cover_lifted",

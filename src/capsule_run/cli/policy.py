@@ -9,6 +9,7 @@ from capsule_run._base.strict_json import dumps
 from capsule_run.cli import policy_learn, policy_test
 from capsule_run.cli.output import write_all, write_lines
 from capsule_run.cli.policy_args import Words, profile_of, usage
+from capsule_run.model.request import PROFILE_ALIASES
 from capsule_run.seccomp.custom_profile import open_groups
 from capsule_run.seccomp.filters import SHIPPED_ARCHITECTURES, SHIPPED_PROFILES, allowed_calls
 from capsule_run.seccomp.tables import rules
@@ -26,14 +27,14 @@ capsule-run policy diff PROFILE PROFILE    Compare two profiles
 capsule-run policy test FILE               Check expectations against a profile without running anything
 capsule-run policy learn [-o FILE] -- COMMAND    Write a minimal profile for a command, from its denied calls
 
-PROFILE is strict, default, build, NAME+GROUP, or the path of a TOML file.
+PROFILE is strict, default, NAME+GROUP, or the path of a TOML file.
 Options: --arch x86_64|aarch64 (default: this machine's), --network (rules with --network), --root (rules with --user 0),
 --json; for test and learn --profile PROFILE (test: the profile to check, default `default`; learn: the profile to start from).
 
 A file of expectations has one per line, with the call's arguments in decimal or 0x hexadecimal:
   allow openat
   refuse ptrace
-  kill ioctl 0 0x5412
+  kill mount
 """
 
 
@@ -69,6 +70,7 @@ def _show_all(words: Words) -> int:
     for name, count in counts.items():
         cells = ", ".join(f"{arch} {count['offline'][arch]} ({count['network'][arch]})" for arch in count["offline"])
         lines.append(f"  {name:8} {cells}")
+    lines += [f"  {name:8} another name of {profile}" for name, profile in PROFILE_ALIASES.items()]
     lines.append("groups")
     lines += [f"  {name:18} {' '.join(calls)}" for name, calls in groups.items()]
     write_lines(1, lines)

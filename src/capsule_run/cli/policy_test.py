@@ -8,7 +8,7 @@ from capsule_run.cli.policy_args import Words, read_text
 from capsule_run.engine.profile_file import load
 from capsule_run.seccomp import ruleset
 from capsule_run.seccomp.rule import ERRNO_NAMES
-from capsule_run.seccomp.ruleset import KILL_VIOLATIONS, grouped_rules, numbers_of, settled
+from capsule_run.seccomp.ruleset import KILL_ATTACKS, grouped_rules, numbers_of, settled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def check_file(path: str, words: Words) -> int:
     chosen = grouped_rules(
         profile, words.architecture, network="--network" in words.flags, root_inside="--root" in words.flags
     )
-    rules = {rule.name: settled(rule, profile, KILL_VIOLATIONS) for _, rule in chosen}
+    rules = {rule.name: settled(rule, profile, KILL_ATTACKS) for _, rule in chosen}
     lines = [(number, line.partition("#")[0].strip()) for number, line in enumerate(read_text(path).splitlines(), 1)]
     held = [_line(number, line, rules, set(numbers_of(words.architecture))) for number, line in lines if line]
     wrong = [each for each in held if each]

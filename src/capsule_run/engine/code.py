@@ -83,8 +83,6 @@ def code_request(
     resources = _object(fields, "resources")
     if made.memory_bytes is not None and "memory_bytes" not in resources:
         completed["resources"] = {**resources, "memory_bytes": made.memory_bytes}
-    if made.profile is not None and base.profile is None:
-        completed["profile"] = made.profile
     return request_from_mapping(completed)
 
 

@@ -6,6 +6,7 @@ Imported only if a request names a profile.
 from __future__ import annotations
 
 from capsule_run.host.caller_files import read, reason_of
+from capsule_run.model.request import PROFILE_ALIASES
 from capsule_run.seccomp.custom_profile import from_spec, from_table, wrong
 from capsule_run.seccomp.filters import SHIPPED_PROFILES
 
@@ -27,7 +28,7 @@ def load(profile: str) -> Recipe | None:
 
     Raises CapsuleError E1011.
     """
-    if profile in SHIPPED_PROFILES:
+    if profile in SHIPPED_PROFILES or profile in PROFILE_ALIASES:
         return None
     if not is_file(profile):
         return from_spec(profile)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     OnOutputLimit = Literal["kill", "truncate"]
 
-    OnViolation = Literal["kill", "refuse"]
+    OnViolation = Literal["kill_attacks", "kill", "refuse"]
 
     ProfileName = Literal["strict", "default", "build"]
 
@@ -37,10 +37,13 @@ DEFAULT_WORKING_DIRECTORY = "/workspace"
 DEFAULT_USER = 1000
 DEFAULT_HOSTNAME = "capsule"
 DEFAULT_PROFILE = "default"
+# Names that profiles had before: accepted wherever a profile is named.
+PROFILE_ALIASES = {"build": DEFAULT_PROFILE}
 
 KILL: Literal["kill"] = "kill"
 TRUNCATE: Literal["truncate"] = "truncate"
 REFUSE: Literal["refuse"] = "refuse"
+KILL_ATTACKS: Literal["kill_attacks"] = "kill_attacks"
 READ_ONLY: Literal["ro"] = "ro"
 READ_WRITE: Literal["rw"] = "rw"
 COPY_ON_WRITE: Literal["cow"] = "cow"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from capsule_run._base.lexical_paths import WORKSPACE
 from capsule_run.model.request import READ_ONLY, READ_WRITE
 from capsule_run.plan.preamble import GROUP_NAME
-from capsule_run.policy import sysv
+from capsule_run.policy import limits as policy_limits
 from capsule_run.policy.mounts import scratch_places
 from capsule_run.policy.resolve import DRAIN_MS
 from capsule_run.seccomp import filters, prefix
@@ -117,13 +117,15 @@ def payload_steps(policy: Policy, *, group_name: str = GROUP_NAME) -> tuple[Step
     """Return the second half. Descriptors sent with it: 0 stdout, 1 stderr, 2 the record, 3 stdin if any, then the cgroups."""
     calls = policy.calls
     program = filters.program_hex(
-        sysv.profile_in_force(policy) if calls.makes_sysv else calls.recipe or calls.profile,
+        calls.recipe or calls.profile,
         architecture=policy.architecture,
         network=policy.network,
         shared=_shares_writable(policy),
         on_violation=policy.calls.on_violation,
         root_inside=policy.user == 0,
     )
+    if policy_limits.withholds_sysv(policy):
+        program = filters.withhold(program)
     if policy.watched.ledger:
         program = prefix.notify_prefix(policy.architecture) + program
     steps = _groups(policy.limit_mechanisms.groups, group_name, 3 + policy.has_stdin)

@@ -12,6 +12,6 @@ __getattr__ = loaded_when_used(
     __name__,
     {
         "secret_masks": "the request shares a directory",
-        "sysv": "the profile may have the group `ipc`",
+        "sysv": "the request names a custom profile, or System V objects are withheld",
     },
 )

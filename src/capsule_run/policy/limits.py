@@ -21,6 +21,7 @@ from capsule_run.model.request import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from capsule_run.model.host import Cgroups, Place
+    from capsule_run.model.policy import Policy
     from capsule_run.model.request import Request, Resources
 
 
@@ -37,6 +38,15 @@ MEMORY, PROCESSES, CPU, IO, ACCOUNT = (
     "io",
     "cpuacct",
 )  # cpuacct: only version 1, and only for counting
+
+# System V objects (shared memory, semaphores, message queues) hold memory that no process shows. The room's own ipc
+# namespace limits them by sysctls; message queues of POSIX are limited by RLIMIT_MSGQUEUE.
+SYSV_WRITABLE_SINCE = (6, 9)  # the first kernel that lets the root of an ipc namespace write its sysctls
+# The classic defaults are 32,000 semaphores in sets of 250. A semaphore takes 64 to 128 bytes, and a process that uses
+# SEM_UNDO twice as many bytes a set as the set has semaphores: 16 KiB at most, as much as its kernel stack.
+SEMAPHORES = "64 4096 32 64"  # in a set, in all, operations in a call, sets
+# A queue holds as many messages as bytes, and the shortest message takes 64: 8 MiB in all.
+QUEUES, QUEUE_BYTES, MESSAGE_BYTES, SEGMENTS = 16, 8192, 8192, 256
 
 NEEDED = (MEMORY, PROCESSES)  # in a hierarchy of version 2; the others are optional
 
@@ -254,3 +264,22 @@ def _require(name: str, decision: Decision, offered: Cgroups) -> None:
             details={"required": name, "mechanisms": dict(decision.mechanisms)},
             hint=_lacking(offered, name),
         )
+
+
+def sysv_sysctls(memory_bytes: int, page_bytes: int) -> tuple[tuple[str, str], ...]:
+    """Names and values: shared memory is a quarter of the memory limit in all, the rest a few MiB."""
+    pages = memory_bytes // 4 // page_bytes
+    return (
+        ("shmall", str(pages)),
+        ("shmmax", str(pages * page_bytes)),
+        ("shmmni", str(SEGMENTS)),
+        ("sem", SEMAPHORES),
+        ("msgmni", str(QUEUES)),
+        ("msgmnb", str(QUEUE_BYTES)),
+        ("msgmax", str(MESSAGE_BYTES)),
+    )
+
+
+def withholds_sysv(policy: Policy) -> bool:
+    """Whether nothing would limit System V objects: neither sysctls nor a cgroup that counts their memory."""
+    return policy.calls.makes_sysv and not policy.sysctls and not policy.limit_mechanisms.holds("memory")

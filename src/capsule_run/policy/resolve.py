@@ -19,6 +19,8 @@ from capsule_run.model.request import (
     DEFAULT_USER,
     DEFAULT_WORKING_DIRECTORY,
     KILL,
+    KILL_ATTACKS,
+    PROFILE_ALIASES,
     REFUSE,
 )
 from capsule_run.policy import limits as policy_limits
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from capsule_run.model.source import Source
 
 
-STRICT, BUILD = "strict", "build"
+STRICT = "strict"
 # Variables with the number of processors, which override the kernel's count: for nproc, OpenMP and numeric libraries; for
 # Python from 3.13 on; for Go. With a quota they are the quota, rounded up (docs/decisions/processor-count.md).
 PROCESSOR_COUNTS = ("OMP_NUM_THREADS", "PYTHON_CPU_COUNT", "GOMAXPROCS")
@@ -196,23 +198,24 @@ def _notes(request: Request, host: Host, kind: str) -> tuple[str, ...]:
 
 
 def _calls(request: Request, recipe: Recipe | None) -> Calls:
-    name = recipe.extends if recipe else request.profile
+    profile = request.profile or DEFAULT_PROFILE
+    name = recipe.extends if recipe else profile
     if name == STRICT and request.on_violation == REFUSE:
         raise CapsuleError("E1009", "`on_violation`: `refuse` contradicts profile `strict`, which always kills")
     return Calls(
-        profile=request.profile or DEFAULT_PROFILE,
+        profile=PROFILE_ALIASES.get(profile, profile),
         recipe=recipe,
-        on_violation=request.on_violation or KILL,
+        on_violation=request.on_violation or KILL_ATTACKS,
         listener_required="seccomp_notify" in request.require,
-        makes_sysv=(recipe is not None or request.profile == BUILD) and sysv.may_make(request.profile or "", recipe),
+        makes_sysv=profile != STRICT if recipe is None else sysv.may_make(recipe),
     )
 
 
 def _sysctls(calls: Calls, host: Host, memory_bytes: int) -> tuple[tuple[str, str], ...]:
     """Return the limits of System V objects, if the profile can make them and the kernel lets us limit them."""
-    if not calls.makes_sysv or host.kernel < sysv.WRITABLE_SINCE:
+    if not calls.makes_sysv or host.kernel < policy_limits.SYSV_WRITABLE_SINCE:
         return ()
-    return sysv.sysctls(memory_bytes, host.page_bytes)
+    return policy_limits.sysv_sysctls(memory_bytes, host.page_bytes)
 
 
 def _require(request: Request, host: Host) -> None:

@@ -36,9 +36,7 @@ class Toolchain(Value):
 
 
 class Language(Value):
-    """One row. `memory_bytes` and `profile` replace the defaults if the smallest program needs more; a request overrides
-    them.
-    """
+    """One row. `memory_bytes` replaces the default if the smallest program needs more; a request overrides it."""
 
     name: str
     also: tuple[str, ...]
@@ -47,7 +45,6 @@ class Language(Value):
     toolchains: tuple[Toolchain, ...]
     install: str
     memory_bytes: int | None = None
-    profile: str | None = None
 
 
 class Program(Value):
@@ -57,7 +54,6 @@ class Program(Value):
     files: Mapping[str, str]
     environment: Mapping[str, str]
     memory_bytes: int | None
-    profile: str | None
 
 
 def _tool(
@@ -118,7 +114,6 @@ _TABLE = (
             _tool("node", f"node {_STRIP} {{}}", probe=f"node {_STRIP} --eval 0", since="22.6"),
         ),
         install="node-typescript",
-        profile="build",  # Deno asks for its threads' scheduling, and complains on stderr without
     ),
     Language(
         name="bash",
@@ -135,7 +130,6 @@ _TABLE = (
         suffixes=(".rb",),
         toolchains=(_tool("ruby", "ruby {}"),),
         install="ruby",
-        profile="build",  # it makes a timer for its threads, and complains on stderr without
     ),
     Language(
         name="perl",
@@ -180,7 +174,6 @@ _TABLE = (
         install="golang-go",
         # from Go 1.20 on, a build in an empty cache compiles the standard library: 1.27 needs between 256 and 512 MiB
         memory_bytes=512 * MIB,
-        profile="build",  # Go starts programs with dup3, the compiler among them
     ),
     Language(
         name="rust",
@@ -250,7 +243,6 @@ def program(
         files={name: code},
         environment=dict(tools.environment),
         memory_bytes=row.memory_bytes,
-        profile=row.profile,
     )
 
 

@@ -205,14 +205,14 @@ OPTIONS = (
     _line(
         "--profile",
         "<NAME|FILE>",
-        "System call profile: strict, default, build or a file",
+        "System call profile: strict, default or a file",
         "profile",
         FIELDS["profile"],
     ),
     _line(
         "--on-violation",
         "<ACTION>",
-        "On a forbidden system call: kill or refuse",
+        "On a forbidden call: kill_attacks, kill or refuse",
         "on_violation",
         FIELDS["on_violation"],
     ),

@@ -12,6 +12,7 @@ from capsule_run._base.value import Value, replace
 from capsule_run.model.request import (
     COPY_ON_WRITE,
     KILL,
+    KILL_ATTACKS,
     READ_ONLY,
     READ_WRITE,
     REFUSE,
@@ -195,7 +196,7 @@ _REQUEST: dict[str, Checker] = {
     "execution_id": check_execution_id,
     "require": list_of(check_requirement),
     "profile": check_profile,
-    "on_violation": choice(KILL, REFUSE),
+    "on_violation": choice(KILL_ATTACKS, KILL, REFUSE),
     "postmortem": check_boolean,
     "ledger": check_boolean,
     "files": _check_files,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from binascii import unhexlify
 
 from capsule_run._base.errors import CapsuleError
-from capsule_run.policy import sysv
+from capsule_run.policy import limits, sysv
 from capsule_run.seccomp import filters
 
 TYPE_CHECKING = False
@@ -157,7 +157,9 @@ def isolation_in_force(policy: Policy, landlock_abi: int) -> dict[str, object]:
             "file_size": "rlimit",
             "open_files": "rlimit",
         },
-        **(
-            {"notes": list(notes)} if (notes := sysv.notes(policy) if policy.calls.makes_sysv else policy.notes) else {}
-        ),
+        **({"notes": list(notes)} if (notes := _notes(policy)) else {}),
     }
+
+
+def _notes(policy: Policy) -> tuple[str, ...]:
+    return (*policy.notes, sysv.WITHHELD) if limits.withholds_sysv(policy) else policy.notes

@@ -5,6 +5,7 @@ Pure. Loaded for a run with denied syscalls, `policy show` and `policy learn`.
 
 from __future__ import annotations
 
+from capsule_run.model.request import PROFILE_ALIASES
 from capsule_run.seccomp.tables.profiles import PROFILES
 from capsule_run.seccomp.tables.rules import GROUPS
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from capsule_run.seccomp.rule import Rule
+    from capsule_run.seccomp.tables.profiles import Profile
 
 # What no custom profile may allow: it ends a run, or it does the work of other calls without their rules.
 CLOSED_GROUPS = ("escape",)
@@ -63,20 +65,26 @@ def risk(call: str) -> str:
 
 def allowing(call: str, profile: str) -> tuple[str, str]:
     """Return the group that denies the call in this profile, and the smallest profile that allows it; "" for none."""
-    base = profile.partition("+")[0]
+    first = profile.partition("+")[0]
+    base = PROFILE_ALIASES.get(first, first)
     known = PROFILES.get(base)
     denying = ""
-    groups = (*known.groups, *known.offline) if known else ()
+    groups = _groups_of(known) if known else ()
     for group in groups:
         denying = next((group for rule in GROUPS[group] if rule.name == call), denying)
     if is_closed(call):
         return denying or "probed", ""
-    if base == "strict" and _any_allows(call, PROFILES["default"].groups):
+    if base == "strict" and _any_allows(call, _groups_of(PROFILES["default"])):
         return denying, "default"
     more = [group for group in GROUPS if group not in groups and _any_allows(call, (group,))]
     if not more or _any_allows(call, groups):  # then its arguments were denied
         return denying, ""
     return denying, f"{profile if known else 'default'}+{more[0]}"
+
+
+def _groups_of(profile: Profile) -> tuple[str, ...]:
+    """Return every group that the profile has in some variant."""
+    return (*profile.groups, *profile.offline, *profile.online, *profile.as_user, *profile.as_root)
 
 
 def _any_allows(call: str, groups: Iterable[str]) -> bool:

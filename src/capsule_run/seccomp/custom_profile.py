@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run.model.optional import Recipe
+from capsule_run.model.request import PROFILE_ALIASES
 from capsule_run.request.validators import nearest
 from capsule_run.seccomp.catalogue import CLOSED_GROUPS, is_closed
 from capsule_run.seccomp.tables import syscalls_aarch64, syscalls_x86_64
@@ -76,9 +77,13 @@ def from_spec(spec: str) -> Recipe:
     """Parse NAME, or NAME followed by groups and single calls: `default+watch+times`. Raises CapsuleError E1011."""
     base, *words = spec.split("+")
     syscalls = _syscall_names()
-    groups = tuple(word for word in words if word not in syscalls)
     return checked(
-        Recipe(name=spec, extends=base, groups=groups, allow=tuple(word for word in words if word in syscalls))
+        Recipe(
+            name=spec,
+            extends=PROFILE_ALIASES.get(base, base),
+            groups=tuple(word for word in words if word not in syscalls),
+            allow=tuple(word for word in words if word in syscalls),
+        )
     )
 
 
@@ -99,7 +104,7 @@ def from_table(table: Mapping[str, object], name: str) -> Recipe:
     return checked(
         Recipe(
             name=name,
-            extends=extends,
+            extends=PROFILE_ALIASES.get(extends, extends),
             groups=_words(table, "groups", name),
             allow=_words(table, "allow", name),
             remove=_words(table, "remove", name),

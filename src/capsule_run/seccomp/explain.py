@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from capsule_run._base.value import Value
 from capsule_run.seccomp.rule import ERRNO_NAMES
-from capsule_run.seccomp.ruleset import KILL_VIOLATIONS, grouped_rules, numbers_of, settled
+from capsule_run.seccomp.ruleset import KILL_ATTACKS, grouped_rules, numbers_of, settled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def explain(
     architecture: str,
     *,
     network: bool = False,
-    on_violation: str = KILL_VIOLATIONS,
+    on_violation: str = KILL_ATTACKS,
     root_inside: bool = False,
 ) -> tuple[Row, ...]:
     """Return a row for each call that the profile names, by number. All other calls fail with ENOSYS."""

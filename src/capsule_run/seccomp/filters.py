@@ -6,6 +6,7 @@ the compiler are loaded only if needed.
 
 from __future__ import annotations
 
+from capsule_run.model.request import PROFILE_ALIASES
 from capsule_run.seccomp import compiler
 from capsule_run.seccomp import explain as seccomp_explain
 
@@ -34,7 +35,7 @@ def program_hex(
     architecture: str,
     network: bool,
     shared: bool = True,
-    on_violation: str = "kill",
+    on_violation: str = "kill_attacks",
     root_inside: bool = False,
 ) -> str:
     """Return the filter as lowercase hex, from the shipped table if it has it, else compiled once.
@@ -44,7 +45,9 @@ def program_hex(
 
     Raises ValueError for an unknown profile, architecture or `on_violation`, and for `refuse` with a profile that always kills.
     """
-    if on_violation == "kill" and isinstance(profile, str):
+    if isinstance(profile, str):
+        profile = PROFILE_ALIASES.get(profile, profile)
+    if isinstance(profile, str) and (on_violation == "kill_attacks" or (on_violation, profile) == ("kill", "strict")):
         shipped = _shipped(architecture, profile, shared=shared).get(
             table_key(profile, network=network, root_inside=root_inside)
         )
@@ -63,6 +66,15 @@ def program_hex(
     return _compiled[key]
 
 
+def withhold(program: str) -> str:
+    """Return a program that denies the calls that make what nothing would count, with the errno of `ALLOW_COUNTED`."""
+    return program.replace(_ALLOW_COUNTED, _DENY_UNCOUNTED)
+
+
+# `return ALLOW | ENOSYS`, which is one instruction of a program at most, and `return USER_NOTIF | ENOSYS`
+_ALLOW_COUNTED, _DENY_UNCOUNTED = "060000002600ff7f", "060000002600c07f"
+
+
 def without_listener(program: str) -> str:
     """Return a program as `put_on_filter` in core/seccomp_notify.c installs it without a listener: it answers itself."""
     instructions = [program[at : at + 16] for at in range(0, len(program), 16)]
@@ -76,7 +88,7 @@ def without_listener(program: str) -> str:
     return "".join(instructions)
 
 
-SHIPPED_ARCHITECTURES, SHIPPED_PROFILES = ("x86_64", "aarch64"), ("strict", "default", "build")
+SHIPPED_ARCHITECTURES, SHIPPED_PROFILES = ("x86_64", "aarch64"), ("strict", "default")
 
 
 def table_name(architecture: str, profile: str, *, shared: bool) -> str:
@@ -101,7 +113,7 @@ def compile_filter(
     architecture: str,
     network: bool = False,
     shared: bool = True,
-    on_violation: str = "kill",
+    on_violation: str = "kill_attacks",
     root_inside: bool = False,
 ) -> bytes:
     """Compile the filter from the rules to an array of little-endian `struct sock_filter`."""
@@ -122,7 +134,7 @@ def explain(
     architecture: str,
     *,
     network: bool = False,
-    on_violation: str = "kill",
+    on_violation: str = "kill_attacks",
     root_inside: bool = False,
 ) -> tuple[Row, ...]:
     """Return a row for each call that the profile names, by number. All other calls fail with ENOSYS."""

@@ -35,9 +35,11 @@ ERRNO_NAMES = {
 class Action(Value):
     """What the filter answers.
 
-    `allow`; `errno` (deny, and notify the launcher); `quiet` (deny without notifying, or for 0 return success);
+    `allow` (with an errno: allow, or deny with it if nothing would count the memory of what the call makes);
+    `errno` (deny, and notify the launcher); `quiet` (deny without notifying, or for 0 return success);
     `suspect` (deny with the errno, but a strict profile kills);
-    `violation` (kill, or EPERM if the request says `refuse`); `kill` (what the last two can become in `settled`).
+    `futile` (deny with EPERM, but a strict profile kills, and any if the request says `kill`);
+    `violation` (kill, or EPERM if the request says `refuse`); `kill` (what the last three can become in `settled`).
     """
 
     kind: str
@@ -45,8 +47,11 @@ class Action(Value):
 
 
 ALLOW = Action(kind="allow")
+ALLOW_COUNTED = Action(kind="allow", errno=ENOSYS)
 PRETEND = Action(kind="quiet", errno=0)
 VIOLATION = Action(kind="violation", errno=EPERM)
+# What no process without capabilities can do, but honest programs try.
+FUTILE = Action(kind="futile", errno=EPERM)
 KILL = Action(kind="kill")
 
 

@@ -6,6 +6,7 @@ Pure. The checks run before anything is compiled or shown.
 from __future__ import annotations
 
 from capsule_run.model.optional import Recipe
+from capsule_run.model.request import PROFILE_ALIASES
 from capsule_run.seccomp import catalogue
 from capsule_run.seccomp.custom_profile import ALONE
 from capsule_run.seccomp.rule import ALL_BITS, ALLOW, KILL, Case, Rule, refuse
@@ -103,7 +104,7 @@ def _check_test(rule: Rule, test: Condition) -> None:
         raise PolicyError(f"`{rule.name}`: `{test.words}` can never hold, a value has bits outside the mask")
 
 
-KILL_VIOLATIONS, REFUSE_VIOLATIONS = "kill", "refuse"
+KILL_ATTACKS, KILL_VIOLATIONS, REFUSE_VIOLATIONS = "kill_attacks", "kill", "refuse"
 ARCHITECTURES = ("x86_64", "aarch64")
 
 
@@ -127,8 +128,9 @@ def audit_arch_of(architecture: str) -> int:
     return AUDIT_ARCH
 
 
-def group_names(profile: str, architecture: str, *, network: bool, root_inside: bool) -> tuple[str, ...]:
+def group_names(profile: str, *, network: bool, root_inside: bool) -> tuple[str, ...]:
     """Return the groups of the profile in this variant. Raises ValueError for an unknown profile."""
+    profile = PROFILE_ALIASES.get(profile, profile)
     if profile not in PROFILES:
         raise ValueError(
             f"unknown syscall profile `{profile}`: there are {', '.join(f'`{name}`' for name in PROFILES)}"
@@ -136,7 +138,7 @@ def group_names(profile: str, architecture: str, *, network: bool, root_inside: 
     chosen = PROFILES[profile]
     by_network = chosen.online if network else chosen.offline
     by_user = chosen.as_root if root_inside else chosen.as_user
-    return (*chosen.groups, *by_network, *by_user, *(chosen.roomy if architecture == "aarch64" else ()))
+    return (*chosen.groups, *by_network, *by_user)
 
 
 def grouped_rules(
@@ -170,7 +172,7 @@ def _shipped_rules(
     numbers = numbers_of(architecture)
     chosen = [
         (group, rule)
-        for group in group_names(profile, architecture, network=network, root_inside=root_inside)
+        for group in group_names(profile, network=network, root_inside=root_inside)
         for rule in GROUPS[group]
         if rule.only in ("", architecture)
     ]
@@ -192,7 +194,7 @@ def _custom_rules(
     if recipe.extends == ALONE:
         names: tuple[str, ...] = (*_BASE_GROUPS, *(("sockets", "net") if network else ()))
     else:
-        names = group_names(recipe.extends, architecture, network=network, root_inside=root_inside)
+        names = group_names(recipe.extends, network=network, root_inside=root_inside)
     chosen: dict[str, tuple[str, Rule]] = {}
     for group in (*names, *recipe.groups):
         for rule in GROUPS[group]:
@@ -211,27 +213,29 @@ def _custom_rules(
 
 
 def is_unforgiving(profile: str | Recipe) -> bool:
-    """Return whether every denied `suspect` call ends the run."""
+    """Return whether every denied `suspect` or `futile` call ends the run."""
     name = profile.extends if isinstance(profile, Recipe) else profile
     return name in PROFILES and PROFILES[name].unforgiving
 
 
 def settled(rule: Rule, profile: str | Recipe, on_violation: str) -> Rule:
-    """Resolve the actions of a rule for a profile: `violation` and `suspect` become `errno` or `kill`."""
-    if on_violation not in (KILL_VIOLATIONS, REFUSE_VIOLATIONS):
-        raise ValueError(f"on_violation is `kill` or `refuse`, not `{on_violation}`")
+    """Resolve the actions of a rule for a profile: `violation`, `futile` and `suspect` become `errno` or `kill`."""
+    if on_violation not in (KILL_ATTACKS, KILL_VIOLATIONS, REFUSE_VIOLATIONS):
+        raise ValueError(f"on_violation is `kill_attacks`, `kill` or `refuse`, not `{on_violation}`")
     unforgiving = is_unforgiving(profile)
     if unforgiving and on_violation == REFUSE_VIOLATIONS:
         name = profile if isinstance(profile, str) else profile.name
         raise ValueError(f"profile `{name}` always kills on a violation: `refuse` contradicts it")
-    kills = {"violation"} if on_violation == KILL_VIOLATIONS else set()
+    kills = set() if on_violation == REFUSE_VIOLATIONS else {"violation"}
+    if unforgiving or on_violation == KILL_VIOLATIONS:
+        kills.add("futile")
     if unforgiving:
         kills.add("suspect")
 
     def settle(action: Action) -> Action:
         if action.kind in kills:
             return KILL
-        return refuse(action.errno) if action.kind in ("violation", "suspect") else action
+        return refuse(action.errno) if action.kind in ("violation", "futile", "suspect") else action
 
     return Rule(
         name=rule.name,

@@ -12,8 +12,12 @@ CLONE_NAMESPACES = {
     "CLONE_NEWPID": 0x20000000,
     "CLONE_NEWNET": 0x40000000,
 }
-# prlimit64 means the caller by 0; the payload and init have one host id, so any other number could name init.
-ANOTHER_PROCESS = {"another process": 0xFFFFFFFF}
+# The payload and init have one host id, so what the kernel allows to the same id could be done to init.
+INIT = {"1 (init)": 1}
+ROOT = {"0 (root)": 0}
+IOPRIO_WHO_PROCESS = {"IOPRIO_WHO_PROCESS": 1}
+RENAME_WHITEOUT = {"RENAME_WHITEOUT": 4}
+SHM_HUGETLB = {"SHM_HUGETLB": 0o4000}
 CORE_LIMIT = {"RLIMIT_CORE": 4}
 FCNTL_HOST = {"F_SETLEASE": 1024, "F_NOTIFY": 1026}
 MAP_HUGETLB = {"MAP_HUGETLB": 0x40000}
@@ -50,7 +54,15 @@ TCP = {"0": 0, "IPPROTO_TCP": 6}
 UDP = {"0": 0, "IPPROTO_UDP": 17}
 
 # 0xffffffff asks and changes nothing.
-PERSONALITIES = {"0": 0, "0xffffffff": 0xFFFFFFFF, "ADDR_NO_RANDOMIZE": 0x0040000}
+PERSONALITIES = {
+    "0": 0,
+    "0xffffffff": 0xFFFFFFFF,
+    "ADDR_NO_RANDOMIZE": 0x0040000,
+    "PER_LINUX32": 0x8,
+    "UNAME26": 0x0020000,
+    "PER_LINUX32 and UNAME26": 0x0020008,
+    "PER_LINUX32 and ADDR_NO_RANDOMIZE": 0x0040008,
+}
 
 SCHED_RESET_ON_FORK = 0x40000000
 FAIR_POLICIES = {"SCHED_OTHER": 0, "SCHED_BATCH": 3, "SCHED_IDLE": 5}
@@ -147,7 +159,12 @@ IOCTL_TERMINAL = {
 }
 IOCTL_SOCKETS = {
     "SIOCATMARK": 0x8905,
+    "FIOSETOWN": 0x8901,
+    "SIOCSPGRP": 0x8902,
+    "FIOGETOWN": 0x8903,
+    "SIOCGPGRP": 0x8904,
     "SIOCGSTAMP": 0x8906,
+    "SIOCGSTAMPNS": 0x8907,
     "SIOCGIFNAME": 0x8910,
     "SIOCGIFCONF": 0x8912,
     "SIOCGIFFLAGS": 0x8913,
@@ -160,5 +177,23 @@ IOCTL_SOCKETS = {
     "SIOCGIFHWADDR": 0x8927,
     "SIOCGIFINDEX": 0x8933,
     "SIOCGIFTXQLEN": 0x8942,
+    "SIOCOUTQNSD": 0x894B,
+    "SIOCGIFMAP": 0x8970,
+}
+# What asks a network driver: psutil, ethtool and iwconfig bear that there is none.
+IOCTL_DRIVER_QUERIES = {"SIOCETHTOOL": 0x8946, "SIOCGMIIPHY": 0x8947, "SIOCGMIIREG": 0x8948, "SIOCGIWNAME": 0x8B01}
+# What needs CAP_NET_ADMIN: the kernel's own answer.
+IOCTL_NETWORK_CHANGES = {
+    "SIOCADDRT": 0x890B,
+    "SIOCDELRT": 0x890C,
+    "SIOCSIFFLAGS": 0x8914,
+    "SIOCSIFADDR": 0x8916,
+    "SIOCSIFDSTADDR": 0x8918,
+    "SIOCSIFBRDADDR": 0x891A,
+    "SIOCSIFNETMASK": 0x891C,
+    "SIOCSIFMTU": 0x8922,
+    "SIOCSIFNAME": 0x8923,
+    "SIOCSIFHWADDR": 0x8924,
+    "SIOCSIFTXQLEN": 0x8943,
 }
 IOCTL_ALLOWED = {**IOCTL_FILES, **IOCTL_TERMINAL, **IOCTL_SOCKETS}

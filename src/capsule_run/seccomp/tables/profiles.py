@@ -13,8 +13,6 @@ class Profile(Value):
     online: tuple[str, ...]
     as_user: tuple[str, ...]
     as_root: tuple[str, ...]
-    # What else fits where the architecture has no older forms of calls, which on x86_64 take up a sixth of the budget.
-    roomy: tuple[str, ...]
     # Escape-class calls that `default` refuses end the run here, and no request can soften a violation.
     unforgiving: bool
 
@@ -25,31 +23,29 @@ _DEFAULT = (
     "signals",
     "signals-more",
     "memory",
+    "memory-more",
     "files-read",
     "files-write",
     "files-more",
+    "files-newer",
+    "descriptors-more",
     "events",
     "events-more",
+    "watch",
+    "timers",
     "process",
+    "sched",
+    "pidfd",
     "ids",
     "self",
     "sockets",
+    "net",
+    "ipc",
+    "landlock",
+    "build-more",
     "probed",
     "suspects",
     "escape",
-)
-
-_BUILD = (
-    "timers",
-    "watch",
-    "files-newer",
-    "sched",
-    "pidfd",
-    "descriptors-more",
-    "memfd",
-    "memory-more",
-    "landlock",
-    "build-more",
 )
 
 PROFILES: dict[str, Profile] = {
@@ -59,25 +55,14 @@ PROFILES: dict[str, Profile] = {
         online=("sockets", "net"),
         as_user=(),
         as_root=("ownership-pretended",),
-        roomy=(),
         unforgiving=True,
     ),
     "default": Profile(
         groups=(*_DEFAULT, "spared"),
         offline=(),
-        online=("net",),
-        as_user=("ownership",),
-        as_root=("ownership-pretended",),
-        roomy=("timers", "watch", "files-newer"),
-        unforgiving=False,
-    ),
-    "build": Profile(
-        groups=(*_DEFAULT, "ipc", *_BUILD),
-        offline=(),
-        online=("net",),
-        as_user=("ownership",),
-        as_root=("ownership-pretended",),
-        roomy=(),
+        online=(),
+        as_user=("ownership", "ids-user"),
+        as_root=("ownership-pretended", "ids-root"),
         unforgiving=False,
     ),
 }

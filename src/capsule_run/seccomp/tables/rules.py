@@ -10,6 +10,8 @@ from errno import EAFNOSUPPORT, EINVAL, ENOSYS, ENOTTY, EOPNOTSUPP, EPERM, EPROT
 
 from capsule_run.seccomp.rule import (
     ALLOW,
+    ALLOW_COUNTED,
+    FUTILE,
     PRETEND,
     VIOLATION,
     Action,
@@ -53,6 +55,23 @@ _NO_SET_ID = "files are the workspace's; a set-user-ID or set-group-ID file woul
 _OWN_TREE = "acts on what the mounts show and the account may write"
 _OWN_SELF = "tells or sets something of the calling process only"
 _BARE_LEGACY = "older form that static and musl programs still call"
+
+_NO_WHITEOUT = f"{_OWN_TREE}; a whiteout is a device node, and hides a file of an overlay"
+
+
+def _root(argument: int) -> Case:
+    """Only for a command that is not root inside: the kernel would answer EINVAL, for the id is not mapped."""
+    return case(refuse(EPERM), one_of(argument, "id", a.ROOT))
+
+
+def _init(pid_argument: int) -> Case:
+    """Process 1 has the host id of the command, so the kernel would let the command act on it."""
+    return case(refuse(EPERM), one_of(pid_argument, "pid", a.INIT))
+
+
+def _refused_whiteout() -> Case:
+    return case(refuse(EINVAL), has_any(4, "flags", a.RENAME_WHITEOUT))
+
 
 _INET_SOCKETS = (
     case(
@@ -119,8 +138,10 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
         *_each(
             "ioctl",
             "terminal, descriptor and interface queries; drivers are reached through it, so the requests are listed",
-            case(VIOLATION, one_of(1, "request", a.IOCTL_TERMINAL_TAKEOVER)),
             case(ALLOW, one_of(1, "request", a.IOCTL_ALLOWED)),
+            case(FUTILE, one_of(1, "request", a.IOCTL_TERMINAL_TAKEOVER)),
+            case(quiet(EOPNOTSUPP), one_of(1, "request", a.IOCTL_DRIVER_QUERIES)),
+            case(refuse(EPERM), one_of(1, "request", a.IOCTL_NETWORK_CHANGES)),
             otherwise=refuse(ENOTTY),
         ),
     ),
@@ -164,7 +185,7 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
         *_each(
             "prlimit64",
             "reads own limits and lowers them; never those of init, which has the same id, nor the one that keeps cores in",
-            case(refuse(EPERM), has_any(0, "pid", a.ANOTHER_PROCESS)),
+            case(refuse(EPERM), one_of(0, "pid", a.INIT)),
             case(ALLOW, *is_null(2, "new limit")),
             case(refuse(EPERM), one_of(1, "resource", a.CORE_LIMIT)),
         ),
@@ -176,14 +197,29 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
     ),
     "ids": (
         *_each("getgroups", "groups of the caller"),
+        *_each("setgroups", "drops a group that may deny something (CVE-2014-8989)", otherwise=refuse(EPERM)),
+        *_each("setfsuid setfsgid", "ask for the id by setting it; the user namespace holds no other"),
+        *_each("capget capset", "reads the capabilities, of which there are none; the kernel lets nobody add one"),
+    ),
+    "ids-user": (
+        *_each(
+            "setuid setgid",
+            "ids that the caller has anyway; to become root is EPERM, as for an ordinary account",
+            _root(0),
+        ),
+        *_each("setreuid setregid", "ids that the caller has anyway; root is EPERM", _root(0), _root(1)),
         *_each(
             "setresuid setresgid",
-            "make's posix_spawn sets the id that it has; the user namespace holds no other",
+            "make's posix_spawn sets the id that it has; root is EPERM",
+            _root(0),
+            _root(1),
+            _root(2),
         ),
+    ),
+    "ids-root": (
         *_each(
-            "setgroups setfsuid setfsgid capset",
-            "changes credentials, of which there is one set",
-            otherwise=refuse(EPERM),
+            "setuid setgid setreuid setregid setresuid setresgid",
+            "ids that the caller has anyway; the user namespace holds no other",
         ),
     ),
     "self": (
@@ -218,17 +254,23 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
         *_each("link linkat symlink symlinkat utimensat", _OWN_TREE),
         *_each("renameat readlinkat mkdirat", _OWN_TREE, only=X86_64),
         *_each("dup3", "Go starts every process with it", only=X86_64),
-        *_each("renameat2", _OWN_TREE, only=AARCH64),
+        *_each("renameat2", _NO_WHITEOUT, _refused_whiteout(), only=AARCH64),
         *_each("dup pipe", _BARE_LEGACY),
         *_each("readv pwrite64 fsync fdatasync flock", "works on a descriptor already held"),
     ),
     "events-more": (*_each("poll ppoll select pselect6 epoll_wait", "waits for descriptors already held"),),
     "ownership": (
-        *_each("chown fchownat", "the kernel itself answers EPERM or EINVAL for any id but the own one"),
         *_each(
-            "fchown lchown",
-            "what the kernel answers to all but the owner that the file has; copying programs expect it",
-            otherwise=quiet(EPERM),
+            "chown fchown lchown",
+            "the kernel lets an owner name the own id only; to give a file to root is EPERM, as for an ordinary account",
+            case(quiet(EPERM), one_of(1, "owner", a.ROOT)),
+            case(quiet(EPERM), one_of(2, "group", a.ROOT)),
+        ),
+        *_each(
+            "fchownat",
+            "the kernel lets an owner name the own id only; to give a file to root is EPERM, as for an ordinary account",
+            case(quiet(EPERM), one_of(2, "owner", a.ROOT)),
+            case(quiet(EPERM), one_of(3, "group", a.ROOT)),
         ),
     ),
     "ownership-pretended": (
@@ -272,33 +314,6 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
             "a file without a name can be run without one; libffi, JVMs and browsers fall back to /dev/shm or /tmp",
             otherwise=refuse(ENOSYS),
         ),
-        *_each(
-            "fallocate",
-            "preallocation is only speed; libc writes zeros when the file system has none",
-            otherwise=quiet(EOPNOTSUPP),
-        ),
-        *_each(
-            "sendfile",
-            "only speed: EINVAL is what the kernel says of files that cannot, and callers read and write instead",
-            otherwise=quiet(EINVAL),
-            only=X86_64,
-        ),
-        *_each(
-            "statx renameat2 faccessat2 close_range copy_file_range set_robust_list",
-            "libc and everybody else fall back to an older call, or do without",
-            otherwise=quiet(ENOSYS),
-            only=X86_64,
-        ),
-        *_each(
-            "rseq fadvise64 getrlimit capget pkey_alloc",
-            "asked by programs or libc as a matter of course, who do without",
-            otherwise=quiet(ENOSYS),
-        ),
-        *_each(
-            "setuid setgid setreuid setregid personality sched_setscheduler",
-            "of the build profile; not needed elsewhere",
-            otherwise=refuse(EPERM),
-        ),
     ),
     "spared-strict": (
         *_each(
@@ -317,12 +332,26 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
             "asked as a matter of course; callers do without",
             otherwise=quiet(ENOSYS),
         ),
+        *_each(
+            "splice tee sendfile",
+            "only speed: EINVAL is what the kernel says of files that cannot; GNU grep takes ENOSYS for a read error",
+            otherwise=quiet(EINVAL),
+        ),
+        *_each("sched_setparam", "sets real-time priorities", otherwise=refuse(EPERM)),
     ),
     "no-sockets": (*_each("socket socketpair", "this profile talks to nobody", otherwise=refuse(EPERM)),),
     "ipc": (
-        *_each("shmget shmat shmdt shmctl", "fakeroot, databases; the ipc namespace is private"),
-        *_each("semget semop semctl semtimedop", "fakeroot, databases; the ipc namespace is private"),
-        *_each("msgget msgsnd msgrcv msgctl", "fakeroot; the ipc namespace is private"),
+        *_each(
+            "shmget",
+            "fakeroot, databases; the ipc namespace is private; huge pages come out of the host's reserve",
+            case(refuse(EPERM), has_any(2, "flags", a.SHM_HUGETLB)),
+            otherwise=ALLOW_COUNTED,
+        ),
+        *_each("semget", "fakeroot, databases; the ipc namespace is private", otherwise=ALLOW_COUNTED),
+        *_each("msgget", "fakeroot; the ipc namespace is private", otherwise=ALLOW_COUNTED),
+        *_each("shmat shmdt shmctl", "fakeroot, databases; the ipc namespace is private"),
+        *_each("semop semctl semtimedop", "fakeroot, databases; the ipc namespace is private"),
+        *_each("msgsnd msgrcv msgctl", "fakeroot; the ipc namespace is private"),
         *_each(
             "mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr",
             "message queues; the ipc namespace is private",
@@ -332,26 +361,35 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
         *_each("timer_create timer_settime timer_gettime timer_delete timer_getoverrun", "POSIX timers of the caller"),
         *_each("timerfd_create timerfd_settime timerfd_gettime", "timers of the caller as descriptors"),
         *_each("getitimer clock_getres", "reads timers and clocks of the caller"),
+        *_each("gettimeofday time", "clocks of programs whose vDSO has no answer: static ones, and where it is slow"),
     ),
     "watch": (
         *_each("inotify_init1 inotify_add_watch inotify_rm_watch", "watches files that it may read (make, node, tail)"),
-        *_each("signalfd4", "signals of the caller as a descriptor (script)"),
+        *_each("signalfd4", "signals of the caller as a descriptor (script, initdb)"),
     ),
     "files-newer": (
-        *_each("statx renameat2", _OWN_TREE, only=X86_64),
+        *_each("statx", _OWN_TREE, only=X86_64),
+        *_each("renameat2", _NO_WHITEOUT, _refused_whiteout(), only=X86_64),
         *_each("faccessat2 truncate", _OWN_TREE),
         *_each("close_range copy_file_range sendfile", "works on descriptors already held"),
         *_each("set_robust_list", "locks that outlive their holder: a list in the caller's own memory"),
     ),
     "sched": (
-        *_each("sched_getscheduler sched_getparam sched_setaffinity", _OWN_SELF),
+        *_each("sched_getscheduler sched_getparam sched_getattr sched_rr_get_interval", _OWN_SELF),
+        *_each("sched_setaffinity", "processors of the cpuset; never of init, which has the same id", _init(0)),
+        *_each(
+            "sched_setparam",
+            "fair classes have one priority; a real-time one needs a limit that is 0; never of init",
+            _init(0),
+        ),
         *_each("getsid getresuid getresgid", "ids as the namespaces show them"),
     ),
     "pidfd": (*_each("pidfd_open pidfd_send_signal", "processes by descriptor; they reach the pid namespace only"),),
     "descriptors-more": (
-        *_each("fallocate fadvise64 recvmmsg", "works on descriptors already held"),
+        *_each("fallocate fadvise64 readahead recvmmsg", "works on descriptors already held"),
+        *_each("preadv pwritev preadv2 pwritev2 sync_file_range syncfs", "works on descriptors already held"),
         *_each(
-            "preadv pwritev preadv2 pwritev2 splice tee sync_file_range syncfs", "works on descriptors already held"
+            "splice tee vmsplice", "moves pages between pipes, files and the caller's memory (grep, cat, web servers)"
         ),
     ),
     "memfd": (
@@ -360,14 +398,15 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
     "memory-more": (
         *_each("mincore mbind rseq", "pages and scheduling hints of the caller"),
         *_each(
-            "mlock munlock membarrier get_mempolicy set_mempolicy", "pages and locks of the caller, within its limits"
+            "mlock mlock2 munlock mlockall munlockall membarrier get_mempolicy set_mempolicy mseal",
+            "pages and locks of the caller, within its limits",
         ),
         *_each("pkey_alloc pkey_free pkey_mprotect", "protection keys of the caller's pages"),
     ),
     "landlock": (
         *_each(
             "landlock_create_ruleset landlock_add_rule landlock_restrict_self",
-            "build tools that confine their own steps",
+            "programs that confine themselves further; a layer can only take away",
         ),
     ),
     "build-more": (
@@ -378,17 +417,19 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
             *_plain_node(1),
             otherwise=refuse(EPERM),
         ),
-        *_each("setuid setgid setreuid setregid capget", "ids that the caller has anyway"),
-        *_each("rt_sigqueueinfo rt_sigpending", "signals; they reach the pid namespace only"),
+        *_each(
+            "rt_sigqueueinfo rt_tgsigqueueinfo rt_sigpending", "signals with a value; they reach the pid namespace only"
+        ),
         *_each(
             "sched_setscheduler",
-            "fair classes only: a real-time process starves the host",
+            "fair classes only: a real-time process starves the host; never of init",
+            _init(0),
             case(ALLOW, one_of(1, "policy", a.FAIR_POLICIES, mask=~a.SCHED_RESET_ON_FORK & 0xFFFFFFFF)),
             otherwise=refuse(EPERM),
         ),
         *_each(
             "personality",
-            "the default and a fixed address layout (gdb, sbcl); the others bring back old kernel behaviour",
+            "the default, a fixed address layout (gdb, sbcl) and names (setarch); others bring back old kernel behaviour",
             case(ALLOW, one_of(0, "persona", a.PERSONALITIES)),
             otherwise=refuse(EPERM),
         ),
@@ -402,8 +443,14 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
         *_each("getrlimit", _BARE_LEGACY),
         *_each("setrlimit", _BARE_LEGACY, case(refuse(EPERM), one_of(0, "resource", a.CORE_LIMIT))),
         *_each("utime utimes futimesat getdents epoll_create inotify_init eventfd signalfd", _BARE_LEGACY),
+        *_each("epoll_pwait2", "waits for descriptors already held, with a finer clock"),
         *_each("sched_get_priority_max sched_get_priority_min getcpu get_robust_list", _OWN_SELF),
-        *_each("ioprio_get ioprio_set", "ionice(1); real-time classes need a capability that nobody holds"),
+        *_each("ioprio_get", _OWN_SELF),
+        *_each(
+            "ioprio_set",
+            "ionice(1); real-time classes need a capability that nobody holds; never of init",
+            case(refuse(EPERM), one_of(0, "which", a.IOPRIO_WHO_PROCESS), one_of(1, "pid", a.INIT)),
+        ),
     ),
     "probed": (
         *_each(
@@ -449,7 +496,6 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
             "policy lies in memory that no filter can read; could ask for real time",
             otherwise=refuse(EPERM),
         ),
-        *_each("sched_setparam", "sets real-time priorities", otherwise=refuse(EPERM)),
         *_each(
             "move_pages migrate_pages process_madvise process_mrelease",
             "works on the memory of other processes",
@@ -502,9 +548,9 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
             "init_module finit_module delete_module create_module", "loads code into the kernel", otherwise=VIOLATION
         ),
         *_each("kexec_load kexec_file_load reboot", "replaces or stops the kernel", otherwise=VIOLATION),
-        *_each("swapon swapoff acct quotactl quotactl_fd", "administration of the whole machine", otherwise=VIOLATION),
-        *_each("iopl ioperm", "touches hardware", otherwise=VIOLATION),
-        *_each("settimeofday clock_settime", "sets the clock that all share", otherwise=VIOLATION),
+        *_each("swapon swapoff acct quotactl quotactl_fd", "administration of the whole machine", otherwise=FUTILE),
+        *_each("iopl ioperm", "touches hardware; libpci and hwclock(8) ask for it", otherwise=FUTILE),
+        *_each("settimeofday clock_settime", "sets the clock that all share; test suites ask", otherwise=FUTILE),
         *_each("nfsservctl uselib", "removed administration calls that only exploits remember", otherwise=VIOLATION),
     ),
 }

@@ -28,15 +28,6 @@ static ssize_t slurp(int fd)
 	return got < 0 ? -1 : (ssize_t)have;
 }
 
-static uint64_t scan(const char **at, unsigned int base)
-{
-	uint64_t n = 0;
-
-	for (*at += strspn(*at, " "); (**at >= '0' && **at <= '9') || (base == 16 && **at >= 'a' && **at <= 'f'); ++*at)
-		n = n * base + (uint64_t)(**at <= '9' ? **at - '0' : **at - 'a' + 10);
-	return n;
-}
-
 static int read_status(int fd, struct attested *to)
 {
 	const char *at = text;
@@ -50,7 +41,7 @@ static int read_status(int fd, struct attested *to)
 			return -1;
 		}
 		at += strlen(lines[i]);
-		to->fact[i] = scan(&at, i <= CAP_AMBIENT ? 16 : 10);
+		to->fact[i] = take_number(&at, i <= CAP_AMBIENT ? 16 : 10);
 	}
 	return 0;
 }
@@ -62,7 +53,7 @@ static int read_map(int dir, const char *name, uint64_t to[static 3])
 	ssize_t got = slurp(fd);
 
 	for (int i = 0; i < 3; i++)
-		to[i] = scan(&at, 10);
+		to[i] = take_number(&at, 10);
 	return got < 0 ? -1 : 0;
 }
 

@@ -104,9 +104,10 @@ struct text {
 #define put(to, ...) put_all(to, (const char *const[]){ __VA_ARGS__, NULL })
 void put_all(struct text *to, const char *const *texts);
 void put_number(struct text *to, uint64_t n);
-void put_numbers(struct text *to, const uint64_t *numbers, unsigned int count);
+void put_numbers(struct text *to, const uint64_t *numbers, size_t count);
 void process_path(char path[static 64], uint64_t pid, const char *name);
 void fd_path(char path[static 64], int fd);
+uint64_t take_number(const char **at, unsigned int base);
 uint64_t number(const char *digits);
 unsigned int octal(const char *digits);
 
@@ -128,6 +129,7 @@ int move_mount_to(int tree, int target);
 int new_filesystem(const char *type, const char *const options[][2], uint64_t attributes);
 int remount_flags(int fd, uint64_t set);
 int write_file(int dir, const char *path, const char *text);
+ssize_t read_file(int dir, const char *path, char *text, size_t size);
 int send_message(int sock, const void *bytes, size_t size, const int *fds, unsigned int nfds);
 /* A walk through a directory, from where `dir` stands; `name` is in the buffer. */
 struct names {
@@ -142,22 +144,25 @@ uint64_t now_ns(void);
 
 /* ---- procfs.c ---- */
 
+#define PID_OF_INIT "1"
 /* as proc(5) numbers them */
 enum { STAT_PARENT = 4, STAT_UTIME = 14, STAT_STIME, STAT_CUTIME, STAT_CSTIME, STAT_START = 22, STAT_EXIT = 52 };
-int read_proc(int dir, const char *pid, const char *name, char *text, size_t size);
-size_t read_of(uint32_t pid, const char *name, char *to, size_t size);
-int next_pid(struct names *names);
-int next_inside(struct names *names);
+ssize_t read_proc(int dir, const char *pid, const char *name, char *text, size_t size);
+size_t read_host_proc(pid_t pid, const char *name, char *text, size_t size);
+int next_pid(struct names *names, const char *but);
 uint64_t status_number(const char *text, const char *name);
 uint64_t stat_number(const char *text, unsigned int field);
+char stat_state(const char *text);
 void kill_everybody(void);
 
-/* ---- procfs_reader.c: children that read it ---- */
+/* ---- procfs_reader.c: child processes that read it ---- */
 
+#define READER_LINK 0 /* in the child: to its parent */
 struct reader {
 	pid_t pid; /* 0: none */
-	int pidfd;
+	int pidfd, link;
 };
+#define NO_READER ((struct reader){ 0, -1, -1 })
 void use_short_time_slices(void);
 int start_reader(struct reader *reader, int *const *kept, int nkept);
 bool end_reader(struct reader *reader, int wait_ms);
@@ -285,8 +290,8 @@ int start_input(struct pump *p, const struct plan *plan, const struct step *step
 /* ---- thread_dump.c: the post-mortem ---- */
 
 void prepare_thread_dump(const struct plan *plan);
-#define THREAD_DUMP_MS 20 /* how long before its time is up we begin to look what everybody does */
-bool start_thread_dump(void);
+#define THREAD_DUMP_MS 20 /* how long before the time is up it begins */
+void start_thread_dump(void);
 void end_thread_dump(bool take);
 
 /* ---- cgroup.c: the launcher's and init's part in control groups ---- */
@@ -314,8 +319,11 @@ struct record {
 extern struct record record;
 void start_record(const struct plan *plan);
 void record_lines(const char *lines, size_t length);
+#define NUMBERS(...) (const uint64_t[]){ __VA_ARGS__ }, sizeof((const uint64_t[]){ __VA_ARGS__ }) / sizeof(uint64_t)
+#define record_numbers(name, ...) record_line(name, NUMBERS(__VA_ARGS__), NULL, 0)
+#define record_texts(name, texts, ntexts, ...) record_line(name, NUMBERS(__VA_ARGS__), texts, ntexts)
 void record_line(
-    const char *name, const uint64_t *numbers, unsigned int count, const struct bytes *texts, unsigned int ntexts);
+    const char *name, const uint64_t *numbers, size_t count, const struct bytes *texts, unsigned int ntexts);
 
 /* ---- seccomp_notify.c: refused calls are asked about, see there ---- */
 
@@ -341,7 +349,7 @@ void read_name_and_words(uint32_t tid, struct bytes texts[static 2]);
 void end_process_reader(int wait_ms);
 void record_exec_event(uint32_t tid, bool ends, uint64_t code, uint64_t id);
 int64_t sample_followed(void);
-void on_exits(void);
+const char *on_exits(void);
 void record_ends(void);
 
 /* ---- mount_guard.c: what the room covers in directories of the host's ---- */

@@ -78,20 +78,6 @@ void kill_cgroups(const struct plan *plan)
 	(void)write_file(parent_of(plan, &step), path, "1");
 }
 
-/* What the file of a step says, with a NUL behind it; -1 where this kernel does not have it. */
-static ssize_t read_counter(const struct plan *plan, const struct step *step, char text[static 1024])
-{
-	char path[2 * NAME_MAX + 2];
-	int fd CLEANUP_CLOSE = -1;
-	ssize_t got;
-
-	cgroup_path(path, sizeof(path), step, step->field[2]);
-	fd = openat(parent_of(plan, step), path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	got = fd < 0 ? -1 : read(fd, text, 1023);
-	text[got < 0 ? 0 : got] = '\0';
-	return got;
-}
-
 /* The processor time that a group has counted, of children that nobody waited for too; 0 where this is no such file. */
 uint64_t cgroup_cpu_us(int file)
 {
@@ -130,20 +116,21 @@ int open_cgroup_cpu(const struct plan *plan)
 void record_cgroups(const struct plan *plan)
 {
 	struct cursor at = plan_start(plan);
-	char text[1024];
+	char text[1024], path[2 * NAME_MAX + 2];
 	struct step step;
 
 	while (plan_next_of(&at, "cgroup-file", &step)) {
-		struct bytes texts[2];
-		ssize_t got = read_counter(plan, &step, text);
+		struct bytes texts[2] = { { step.field[2], strlen(step.field[2]) }, { text, 0 } };
+		ssize_t got;
 
-		/* this kernel does not have it: it is absent from the record, and nothing stands in for it */
-		if (got < 0) {
+		cgroup_path(path, sizeof(path), &step, step.field[2]);
+		got = read_file(parent_of(plan, &step), path, text, sizeof(text));
+		if (got < 0) { /* this kernel does not have it: it is absent from the record, and nothing stands in for
+				  it */
 			record.lost += errno != ENOENT;
 			continue;
 		}
-		texts[0] = (struct bytes){ step.field[2], strlen(step.field[2]) };
-		texts[1] = (struct bytes){ text, (size_t)got };
+		texts[1].length = (size_t)got;
 		record_line("cgroup", NULL, 0, texts, 2);
 	}
 }

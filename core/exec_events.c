@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The ledger: a process is followed from the program that it executes to its end, whoever ends it
- * (docs/decisions/ledger.md). Nothing is judged here, and what is read are the kernel's words on a process, from
- * outside the wall.
+ * Exec events: a process is followed from the program that it executes to its end, however it ends
+ * (docs/decisions/ledger.md). Nothing is judged here: what procfs says is read from outside the sandbox, and recorded.
  */
 #include "capsule-core.h"
 #include <poll.h>
@@ -10,17 +9,14 @@
 #include <sys/socket.h>
 
 #define MAX_PROCESS_LINES 2000
-#define TOLD_BYTES 768
+#define WORDS_BYTES 768
 #define FOLLOWED 512
-#define READ_MS 20
-#define MOST_TRIES 10 /* of a look at a program that is not there yet */
-/* descriptors that no process inside can make us use up: what all the rest of the launcher needs at a time */
-#define KEPT_FREE 24
-#define LOOKS 2 /* at a program that goes on, after the one at its beginning */
+#define KEPT_FREE 24 /* descriptors that following processes must leave for the rest of the launcher */
+#define READ_MS 40
+#define SAMPLES 6 /* of a program after it began, each after twice the time of the one before */
 #define FIRST_SAMPLE_NS 5000000U
-#define SECOND_SAMPLE_NS 100000000U
-#define GET_INFO 0xc040ff0bUL /* of a pidfd, as Linux 6.13 first had it */
-#define INFO_EXIT 8U          /* from Linux 6.15 on: of a process that its parent has waited for, too */
+#define PIDFD_GET_INFO 0xc040ff0bUL /* as Linux 6.13 first had it */
+#define PIDFD_INFO_EXIT 8U          /* from Linux 6.15 on: also of a process that its parent has waited for */
 
 enum moment { EXECUTES, ENDS, LIVES };
 struct exit_info {
@@ -29,8 +25,9 @@ struct exit_info {
 	int32_t wait_status;
 };
 _Static_assert(sizeof(struct exit_info) == 64, "as linux/pidfd.h has it");
-struct said { /* by procfs of a process */
-	char stat[TOLD_BYTES + 1], status[4096], words[TOLD_BYTES];
+/* What procfs says of a process. */
+struct process {
+	char stat[WORDS_BYTES + 1], status[4096], words[WORDS_BYTES + 1];
 	size_t nwords;
 	struct bytes name_and_words[2];
 	pid_t pid; /* 0: nothing */
@@ -39,120 +36,91 @@ static struct {
 	pid_t pid;
 	int pidfd;
 	uint64_t started; /* in ticks: with the number it is one process and no other */
-	uint64_t words;   /* what it was called before it executed the program */
-	unsigned int looks, tries;
-	uint64_t look_ns; /* when the next look is due, of LOOKS */
+	uint64_t words;   /* a hash of the command line that was recorded last */
+	unsigned int samples;
+	uint64_t sample_ns; /* when the next one is due, of SAMPLES */
 } followed[FOLLOWED];
-static unsigned int nfollowed, told;
+static unsigned int nfollowed, nlines;
 int exec_ends = -1;
 
 /* Exec events are easily made. Half of the record is kept for all other lines, the ends of processes included. */
 static bool is_full(void)
 {
-	return told >= MAX_PROCESS_LINES || record.kept > record.cap / 2;
+	return nlines >= MAX_PROCESS_LINES || record.kept > record.cap / 2;
 }
 
-/* What `stat` says of the process that `pid` names: the name may hold anything, also brackets. */
-static void find_name(struct said *said)
+/* The name in `stat` is between the first bracket and the last one, and may hold anything, also brackets. */
+static void find_name(struct process *p)
 {
-	const char *name = strchr(said->stat, '('), *behind = strrchr(said->stat, ')');
+	const char *name = strchr(p->stat, '('), *end = strrchr(p->stat, ')');
 
-	if (name == NULL || behind == NULL)
-		said->pid = 0;
-	said->name_and_words[0] = said->pid > 0 ? (struct bytes){ name + 1, (size_t)(behind - name - 1) } :
-						  (struct bytes){ "", 0 };
-	said->name_and_words[1] = (struct bytes){ said->words, said->nwords };
+	if (name == NULL || end == NULL)
+		p->pid = 0;
+	p->name_and_words[0] = p->pid > 0 ? (struct bytes){ name + 1, (size_t)(end - name - 1) } :
+					    (struct bytes){ "", 0 };
+	p->name_and_words[1] = (struct bytes){ p->words, p->nwords };
 }
 
-/* ---- a child that reads, since whoever does may wait (see watcher.c) ---- */
+/* ---- a child that reads, since reading may wait (see watcher.c) ---- */
 
-static struct reader reader;
-static int to_reader = -1;
+static struct reader reader = NO_READER;
 
 /*
- * A thread may speak for its process, and then be it: who executes a program takes over the number and the start of the
- * first. What takes no lock is told first.
+ * `tid` may be a thread that speaks for its process, and then becomes it: a thread that executes a program takes over
+ * the id and the start time of the first. What can be read without a lock is sent first.
  */
-static void read_for_launcher(int link) __attribute__((noreturn));
-static void read_for_launcher(int link)
+static void read_for_launcher(void) __attribute__((noreturn));
+static void read_for_launcher(void)
 {
-	static struct said said;
-	uint32_t tid;
+	static struct process p;
+	pid_t tid;
 
 	use_short_time_slices();
-	while (recv(link, &tid, sizeof(tid), 0) == sizeof(tid)) {
-		said.nwords = 0;
-		said.status[read_of(tid, "/status", said.status, sizeof(said.status) - 1)] = '\0';
-		said.pid = (pid_t)status_number(said.status, "\nTgid:");
-		said.stat[read_of((uint32_t)said.pid, "/stat", said.stat, TOLD_BYTES)] = '\0';
-		if (send(link, &said, sizeof(said), MSG_NOSIGNAL) < 0)
+	while (recv(READER_LINK, &tid, sizeof(tid), 0) == sizeof(tid)) {
+		p.nwords = 0;
+		(void)read_host_proc(tid, "/status", p.status, sizeof(p.status));
+		p.pid = (pid_t)status_number(p.status, "\nTgid:");
+		(void)read_host_proc(p.pid, "/stat", p.stat, sizeof(p.stat));
+		if (send(READER_LINK, &p, sizeof(p), MSG_NOSIGNAL) < 0)
 			break;
-		said.nwords = read_of(tid, "/cmdline", said.words, TOLD_BYTES);
-		if (send(link, &said, sizeof(said), MSG_NOSIGNAL) < 0)
+		p.nwords = read_host_proc(tid, "/cmdline", p.words, sizeof(p.words));
+		if (send(READER_LINK, &p, sizeof(p), MSG_NOSIGNAL) < 0)
 			break;
 	}
 	_exit(0);
 }
 
-static bool start_process_reader(void)
-{
-	int pair[2], *const kept[] = { &pair[1] };
-
-	close_cleanup(&to_reader);
-	to_reader = -1;
-	if (!end_reader(&reader, 0) || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return false;
-	to_reader = pair[0];
-	if (start_reader(&reader, kept, 1) == 0)
-		read_for_launcher(pair[1]);
-	close_cleanup(&pair[1]);
-	return reader.pid > 0;
-}
-
-/* Whether the reader answers within READ_MS, or within twice that if it got no processor in the first. */
-static bool has_answer(void)
-{
-	struct pollfd answer = { .fd = to_reader, .events = POLLIN };
-	char text[TOLD_BYTES + 1], *state;
-
-	if (poll(&answer, 1, READ_MS) > 0)
-		return true;
-	text[read_of((uint32_t)reader.pid, "/stat", text, TOLD_BYTES)] = '\0';
-	state = strrchr(text, ')');
-	return state != NULL && strncmp(state, ") R", 3) == 0 && poll(&answer, 1, READ_MS) > 0;
-}
-
 /*
- * Have a process read. Who can make that wait loses the words, and the reader is replaced; the launcher waits for at
- * most 2 READ_MS in any case, once a round of its loop. False where it was so.
+ * Have a process read, and wait READ_MS for each of two answers, once a round of the launcher's loop. A process that
+ * delays the second keeps its words to itself, and the reader is replaced. Returns whether both came.
  */
-static bool read_process(uint32_t tid, struct said *said)
+static bool read_process(pid_t tid, struct process *p)
 {
-	bool answered = (to_reader >= 0 || start_process_reader())
-	    && send(to_reader, &tid, sizeof(tid), MSG_NOSIGNAL) == sizeof(tid);
+	bool answered;
 
-	said->pid = 0;
-	said->nwords = 0;
-	said->stat[0] = said->status[0] = '\0';
+	p->pid = 0;
+	p->nwords = 0;
+	p->stat[0] = p->status[0] = '\0';
+	if (reader.link < 0 && start_reader(&reader, NULL, 0) == 0)
+		read_for_launcher();
+	answered = reader.link >= 0 && send(reader.link, &tid, sizeof(tid), MSG_NOSIGNAL) == sizeof(tid);
 	for (int i = 0; i < 2 && answered; i++)
-		answered = has_answer() && recv(to_reader, said, sizeof(*said), 0) == sizeof(*said);
-	find_name(said);
-	if (!answered) { /* by the next time it is gone */
-		(void)end_reader(&reader, 0);
-		close_cleanup(&to_reader);
-		to_reader = -1;
-	}
+		answered = poll(&(struct pollfd){ .fd = reader.link, .events = POLLIN }, 1, READ_MS) > 0
+		    && recv(reader.link, p, sizeof(*p), MSG_WAITALL) == sizeof(*p);
+	find_name(p);
+	if (!answered)
+		(void)end_reader(&reader, 0); /* it is gone by the next time */
 	return answered;
 }
 
 /* The name and the command line of a process that waits for us. */
 void read_name_and_words(uint32_t tid, struct bytes texts[static 2])
 {
-	static struct said said;
+	static struct process p;
 
-	(void)read_process(tid, &said);
-	texts[0] = said.name_and_words[0];
-	texts[1] = said.name_and_words[1];
+	(void)read_process((pid_t)tid, &p);
+	texts[0] = p.name_and_words[0];
+	texts[1] = p.name_and_words[1];
 }
 
 void end_process_reader(int wait_ms)
@@ -160,33 +128,30 @@ void end_process_reader(int wait_ms)
 	(void)end_reader(&reader, wait_ms);
 }
 
-static uint64_t number_inside(const struct said *said)
+/* The process id inside: the last number of its line. */
+static uint64_t id_inside(const struct process *p)
 {
-	const char *row = strstr(said->status, "\nNStgid:"), *end = row != NULL ? strchr(row + 1, '\n') : NULL;
+	const char *row = strstr(p->status, "\nNStgid:"), *end = row != NULL ? strchr(row + 1, '\n') : NULL;
 
 	while (end != NULL && end[-1] >= '0' && end[-1] <= '9')
 		end--;
-	return end != NULL ? status_number(end - 1, "\t") : 0;
+	return end != NULL ? number(end) : 0;
 }
 
-static void tell(enum moment moment, const struct said *said, uint64_t code)
+static void record_process(enum moment moment, const struct process *p, uint64_t code)
 {
-	const uint64_t line[] = { moment, now_ns(), (uint64_t)said->pid, number_inside(said),
-		stat_number(said->stat, STAT_PARENT), stat_number(said->stat, STAT_START),
-		stat_number(said->stat, STAT_UTIME), stat_number(said->stat, STAT_STIME),
-		status_number(said->status, "\nVmHWM:"), code };
-
-	told += moment != LIVES; /* of those there are LOOKS at the most behind each beginning */
-	record_line("process", line, 10, said->name_and_words, 2);
+	nlines += moment != LIVES; /* of those there are SAMPLES at the most after each beginning */
+	record_texts("process", p->name_and_words, 2, moment, now_ns(), (uint64_t)p->pid, id_inside(p),
+	    stat_number(p->stat, STAT_PARENT), stat_number(p->stat, STAT_START), stat_number(p->stat, STAT_UTIME),
+	    stat_number(p->stat, STAT_STIME), status_number(p->status, "\nVmHWM:"), code);
 }
 
-/* The command line, as a number. */
-static uint64_t words_of(const struct said *said)
+static uint64_t hash_of_words(const struct process *p)
 {
-	uint64_t sum = said->nwords;
+	uint64_t sum = p->nwords;
 
-	for (size_t i = 0; i < said->nwords; i++)
-		sum = sum * 31 + (unsigned char)said->words[i];
+	for (size_t i = 0; i < p->nwords; i++)
+		sum = sum * 31 + (unsigned char)p->words[i];
 	return sum;
 }
 
@@ -204,37 +169,29 @@ static void unfollow(unsigned int i)
 }
 
 /*
- * It is dead. A zombie still has its times and how it ended in procfs; of one that its parent has waited for the kernel
- * remembers the latter, as long as there is a pidfd. In this order no parent is too quick for both.
+ * It is dead. A zombie still has its times and its wait status in procfs; of a process that its parent has waited for,
+ * the kernel knows the latter as long as there is a pidfd. In this order no parent is too quick for both.
  */
 static void record_end(unsigned int i)
 {
-	struct exit_info info = { .mask = INFO_EXIT };
-	struct said said;
-	bool zombie, known;
+	struct exit_info info = { .mask = PIDFD_INFO_EXIT };
+	struct process p = { .pid = followed[i].pid };
+	bool is_zombie, is_known;
 
-	said.pid = 0;
-	said.nwords = 0;
-	said.stat[0] = '\0';
 	/* nobody has waited for it: the number is its own, and a dead process has no memory that reading waits for */
-	if (syscall(SYS_pidfd_send_signal, followed[i].pidfd, 0, NULL, 0) == 0) {
-		said.pid = followed[i].pid;
-		said.stat[read_of((uint32_t)said.pid, "/stat", said.stat, TOLD_BYTES)] = '\0';
-	}
-	find_name(&said);
-	zombie = said.pid > 0 && strncmp(strrchr(said.stat, ')'), ") Z", 3) == 0
-	    && stat_number(said.stat, STAT_START) == followed[i].started;
-	known = syscall(SYS_ioctl, followed[i].pidfd, GET_INFO, &info) == 0 && (info.mask & INFO_EXIT) != 0;
-	if (zombie && !known)
-		info.wait_status = (int32_t)stat_number(said.stat, STAT_EXIT);
-	record_line("process-ended",
-	    (const uint64_t[]){ now_ns(), (uint64_t)followed[i].pid, known || zombie, (uint64_t)info.wait_status,
-		zombie, stat_number(said.stat, STAT_UTIME), stat_number(said.stat, STAT_STIME) },
-	    7, said.name_and_words, 1);
+	if (syscall(SYS_pidfd_send_signal, followed[i].pidfd, 0, NULL, 0) == 0)
+		(void)read_host_proc(p.pid, "/stat", p.stat, sizeof(p.stat));
+	find_name(&p);
+	is_zombie = stat_state(p.stat) == 'Z' && stat_number(p.stat, STAT_START) == followed[i].started;
+	is_known = syscall(SYS_ioctl, followed[i].pidfd, PIDFD_GET_INFO, &info) == 0 && info.mask & PIDFD_INFO_EXIT;
+	if (is_zombie && !is_known)
+		info.wait_status = (int32_t)stat_number(p.stat, STAT_EXIT);
+	record_texts("process-ended", p.name_and_words, 1, now_ns(), (uint64_t)followed[i].pid, is_known || is_zombie,
+	    (uint64_t)info.wait_status, is_zombie, stat_number(p.stat, STAT_UTIME), stat_number(p.stat, STAT_STIME));
 	unfollow(i);
 }
 
-/* Who is followed under this number, or nobody: `nfollowed`. The end of one that had it before is told. */
+/* The place of the process with this id, or `nfollowed`. If the one that had it has ended, its end is recorded. */
 static unsigned int place_of(pid_t pid)
 {
 	unsigned int i = 0;
@@ -259,7 +216,7 @@ static bool leaves_enough(int fd)
 }
 
 /* Follow a process at place `i`. If there is no room or no pidfd for it, its end is counted as a lost line. */
-static void follow(unsigned int i, const struct said *said, int *pidfd)
+static void follow(unsigned int i, const struct process *p, int *pidfd)
 {
 	struct epoll_event ended = { .events = EPOLLIN, .data.fd = *pidfd };
 
@@ -271,37 +228,38 @@ static void follow(unsigned int i, const struct said *said, int *pidfd)
 			record.lost++;
 			return;
 		}
-		followed[i].pid = said->pid;
-		followed[i].started = stat_number(said->stat, STAT_START);
+		followed[i].pid = p->pid;
+		followed[i].started = stat_number(p->stat, STAT_START);
 		followed[nfollowed++].pidfd = *pidfd;
 		*pidfd = -1;
 	}
-	followed[i].looks = followed[i].tries = 0;
-	followed[i].words = words_of(said);
-	followed[i].look_ns = now_ns() + FIRST_SAMPLE_NS;
+	followed[i].samples = 0;
+	followed[i].words = hash_of_words(p);
+	followed[i].sample_ns = now_ns() + FIRST_SAMPLE_NS;
 }
 
-/* Some that are followed have ended. */
-void on_exits(void)
+/* Some of those that are followed have ended. Returns NULL: this is never why the run must end. */
+const char *on_exits(void)
 {
 	struct epoll_event ended[16];
 	int some = epoll_wait(exec_ends, ended, 16, 0);
 
-	if (some < 0 && errno != EINTR) { /* it would stay readable: from here on ends are told at the end of the run */
+	if (some < 0
+	    && errno != EINTR) { /* it would stay readable: from here on ends are recorded at the end of the run */
 		close_cleanup(&exec_ends);
 		exec_ends = -1;
 		record.lost++;
 	}
-
 	for (int n = 0; n < some; n++)
 		for (unsigned int i = 0; i < nfollowed; i++)
 			if (followed[i].pidfd == ended[n].data.fd) {
 				record_end(i);
 				break;
 			}
+	return NULL;
 }
 
-/* Everybody inside is dead, and waited for by init or the kernel. */
+/* Every process inside is dead, and waited for by init or the kernel. */
 void record_ends(void)
 {
 	while (nfollowed > 0)
@@ -309,59 +267,56 @@ void record_ends(void)
 }
 
 /*
- * A process that is about to execute a program, or to end: it stands still, so what procfs says is of this moment. The
- * two calls are allowed whatever their arguments. Who looks for its program in one place after another is told once.
+ * A process that is about to execute a program, or to end. It waits for us, so that procfs describes this moment. A
+ * process that tries its program in one directory after another is recorded once.
  */
 void record_exec_event(uint32_t tid, bool ends, uint64_t code, uint64_t id)
 {
-	struct said said;
+	struct process p;
 	unsigned int i = place_of((pid_t)tid);
 	int pidfd CLEANUP_CLOSE = -1;
 
-	if (is_full() || (!ends && i < nfollowed && followed[i].looks == 0))
+	if (is_full() || (!ends && i < nfollowed && followed[i].samples == 0))
 		return;
-	(void)read_process(tid, &said);
-	i = place_of(said.pid);
+	(void)read_process((pid_t)tid, &p);
+	i = place_of(p.pid);
 	if (!ends && i == nfollowed)
-		pidfd = (int)syscall(SYS_pidfd_open, said.pid, 0);
-	if (said.pid == 0 || !still_asks(id))
+		pidfd = (int)syscall(SYS_pidfd_open, p.pid, 0);
+	if (p.pid == 0 || !still_asks(id))
 		return;
-	tell(ends ? ENDS : EXECUTES, &said, code);
+	record_process(ends ? ENDS : EXECUTES, &p, code);
 	if (!ends)
-		follow(i, &said, &pidfd);
+		follow(i, &p, &pidfd);
 	else if (i < nfollowed) /* how it ends is known from here on */
 		unfollow(i);
 }
 
-/*
- * A little after it executed a program, and once more where that may have taken long: what it is now, should it not end
- * by itself. NS from now until the next such look is due, or -1; those that are due are taken.
- */
+/* One sample of a process at place `i`: recorded if it has become another program, and if it is the last. */
+static bool sample_one(unsigned int i, uint64_t now)
+{
+	struct process p;
+	bool answered = read_process(followed[i].pid, &p);
+
+	followed[i].sample_ns = now + ((uint64_t)FIRST_SAMPLE_NS << ++followed[i].samples);
+	/* no words at all: its first thread has ended, and another goes on */
+	if (p.pid == 0 || p.nwords == 0 || is_full() || has_ended(followed[i].pidfd))
+		return answered;
+	if (followed[i].samples == SAMPLES || hash_of_words(&p) != followed[i].words)
+		record_process(LIVES, &p, 0);
+	followed[i].words = hash_of_words(&p);
+	return answered;
+}
+
+/* Take the samples that are due: what a process is now, should it not end by itself. NS until the next one, or -1. */
 int64_t sample_followed(void)
 {
 	uint64_t now = now_ns(), next = UINT64_MAX;
-	struct said said;
-	bool answered;
 
 	for (unsigned int i = 0; i < nfollowed; i++) {
-		if (followed[i].looks < LOOKS && followed[i].look_ns <= now) {
-			followed[i].looks++;
-			followed[i].look_ns = now + SECOND_SAMPLE_NS;
-			answered = read_process((uint32_t)followed[i].pid, &said);
-			if ((!answered || words_of(&said) == followed[i].words) && ++followed[i].tries < MOST_TRIES) {
-				/* it has not executed the program yet, or cannot be read: a little later */
-				followed[i].looks--;
-				followed[i].look_ns = now + FIRST_SAMPLE_NS;
-			}
-			if (!answered)
-				return 0; /* the others in the next round */
-			/* no words at all: its first thread has ended, and another goes on */
-			if (!is_full() && said.pid > 0 && said.name_and_words[1].length > 0
-			    && !has_ended(followed[i].pidfd))
-				tell(LIVES, &said, 0);
-		}
-		if (followed[i].looks < LOOKS && followed[i].look_ns < next)
-			next = followed[i].look_ns;
+		if (followed[i].samples < SAMPLES && followed[i].sample_ns <= now && !sample_one(i, now))
+			return 0; /* the others in the next round */
+		if (followed[i].samples < SAMPLES && followed[i].sample_ns < next)
+			next = followed[i].sample_ns;
 	}
 	return next == UINT64_MAX ? -1 : (int64_t)(next - now);
 }

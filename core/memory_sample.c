@@ -1,74 +1,66 @@
 /* SPDX-License-Identifier: MIT
  *
- * Samples of the memory of all processes inside, from procfs and the tmpfs: a plain one adds up `status`, an exact one
- * divides what processes share.
+ * Samples of the memory of all processes inside, from procfs and the tmpfs. A plain sample adds up `status`, and counts
+ * shared memory for each process; an exact one divides it among them.
  */
 #include "watcher.h"
 #include <sys/ioctl.h>
 #include <sys/vfs.h>
 
-#define SAME_MEMORY 1                         /* of kcmp(2): KCMP_VM */
+#define KCMP_SAME_MEMORY 1                    /* KCMP_VM */
 #define PID_FROM_NAMESPACE _IOR(0xb7, 6, int) /* of a pid namespace, from Linux 6.11 on */
 #define MOST_SPACES 128
 
 /*
- * The pid namespace of the room, to have our numbers for those inside: that of a process of its procfs which has one
- * number only, and so is in no namespace further in. Init's own is not shown to us.
+ * The pid namespace of the room, which translates its process ids to ours: taken from a process that has one id in its
+ * procfs, and so is in no namespace below. Init's own namespaces are not shown to us.
  */
 static int open_pid_namespace(const char *pid)
 {
-	char text[4096];
+	char path[64], text[4096];
 	const char *at;
-	int dir CLEANUP_CLOSE = openat(memory.proc, pid, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	if (dir < 0 || read_proc(dir, "", "status", text, sizeof(text)) < 0
-	    || (at = strstr(text, "\nNSpid:\t")) == NULL)
+	put(&TEXT_IN(path), pid, "/ns/pid");
+	if (read_proc(memory.proc, pid, "/status", text, sizeof(text)) < 0 || (at = strstr(text, "\nNSpid:\t")) == NULL)
 		return -1;
 	at += strlen("\nNSpid:\t");
-	return at[strspn(at, "0123456789")] == '\n' ? openat(dir, "ns/pid", O_RDONLY | O_CLOEXEC) : -1;
+	return at[strspn(at, "0123456789")] == '\n' ? openat(memory.proc, path, O_RDONLY | O_CLOEXEC) : -1;
 }
 
 /*
- * Whether a process has the address space of one that this sample has counted: between vfork and exec, or for good
- * where a program wants it so. It is asked before the process is read: two that are different now were never one when
- * they are read.
+ * Whether a process has the address space of one that this sample has counted: between vfork and exec, or for good.
+ * Asked before the process is read: two spaces never become one, so memory of two is never taken for that of one.
  */
 static bool has_counted_space(const char *pid, struct sample *sample)
 {
 	static long counted[MOST_SPACES];
 	static unsigned int ncounted;
-	static int space = -1;
-	long ours, differ;
+	static int namespace = -1;
+	long ours, differ = 1;
 
-	if (sample->processes == 1) /* the first of this sample */
+	if (sample->processes == 0) /* the first of this sample */
 		ncounted = 0;
-	if (space < 0)
-		space = open_pid_namespace(pid);
-	ours = syscall(SYS_ioctl, space, PID_FROM_NAMESPACE, number(pid));
-	if (ours < 0) {
+	if (namespace < 0)
+		namespace = open_pid_namespace(pid);
+	ours = syscall(SYS_ioctl, namespace, PID_FROM_NAMESPACE, number(pid));
+	for (unsigned int i = 0; ours > 0 && differ > 0 && i < ncounted; i++)
+		differ = syscall(SYS_kcmp, counted[i], ours, KCMP_SAME_MEMORY, 0, 0);
+	if (ours < 0 || differ < 0)
 		sample->one_space |= errno != ESRCH;
-		return false;
-	}
-	for (unsigned int i = 0; i < ncounted; i++) {
-		differ = syscall(SYS_kcmp, counted[i], ours, SAME_MEMORY, 0, 0);
-		if (differ == 0)
-			return true;
-		sample->one_space |= differ < 0 && errno != ESRCH;
-	}
-	if (ncounted < MOST_SPACES)
+	else if (differ > 0 && ncounted < MOST_SPACES)
 		counted[ncounted++] = ours;
-	return false;
+	return differ == 0;
 }
 
 /*
- * One process: anonymous, shared, swapped and page tables. By whom memory is shared, only `smaps_rollup` knows. It is
- * read first: what comes between the two readings may pass for shared, and never be counted as what it is not. Returns
- * 0, 1 where the first thread has ended and so has no memory, or -1.
+ * One process: anonymous, shared and swapped memory, and page tables. `smaps_rollup`, which knows what is shared, is
+ * read before `status`: what is allocated in between may be taken for shared, but is never counted as less than it is.
+ * Returns 0, or 1 if the first thread has ended and so shows no memory, or -1.
  */
 static int sample_process(int dir, const char *pid, bool exact, bool counted, struct sample *sample)
 {
 	char text[4096], rollup[4096];
-	uint64_t own, shmem, twice = 0;
+	uint64_t own, shmem, shared = 0;
 
 	rollup[0] = '\0';
 	if (exact && !counted)
@@ -89,13 +81,13 @@ static int sample_process(int dir, const char *pid, bool exact, bool counted, st
 	own = status_number(text, "\nRssAnon:") + status_number(text, "\nVmPTE:") + status_number(text, "\nVmSwap:");
 	shmem = status_number(text, "\nRssShmem:");
 	if (*rollup != '\0') {
-		twice = status_number(text, "\nRssAnon:") + shmem;
-		twice -= least(twice, status_number(rollup, "\nPss_Anon:") + status_number(rollup, "\nPss_Shmem:"));
+		shared = status_number(text, "\nRssAnon:") + shmem;
+		shared -= least(shared, status_number(rollup, "\nPss_Anon:") + status_number(rollup, "\nPss_Shmem:"));
 	}
 	sample->floor_kib = own > sample->floor_kib ? own : sample->floor_kib;
 	sample->shmem_kib += shmem;
-	sample->shared_kib += twice;
-	sample->used_kib += own + shmem - twice;
+	sample->shared_kib += shared;
+	sample->used_kib += own + shmem - shared;
 	return 0;
 }
 
@@ -109,11 +101,10 @@ static int sample_threads(int parent, const char *pid, bool exact, struct sample
 	int found = 1;
 
 	put(&TEXT_IN(path), pid, "/task");
-	dir = openat(parent, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	tids.dir = dir = openat(parent, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
 		return errno == ENOENT || errno == ESRCH ? 0 : -1;
-	tids.dir = dir;
-	while (found > 0 && next_pid(&tids) > 0)
+	while (found > 0 && next_pid(&tids, "") > 0)
 		found = sample_process(dir, tids.name, exact, false, sample);
 	sample->tasks = tasks;
 	return found < 0 ? -1 : 0;
@@ -127,15 +118,15 @@ int take_sample(bool exact, struct sample *sample)
 	uint64_t files;
 	int more;
 
-	memset(sample, 0, sizeof(*sample));
+	*sample = (struct sample){ 0 };
 	if (dir < 0 || fstatfs(memory.tmpfs, &fs) < 0)
 		return -1;
-	while ((more = next_inside(&pids)) > 0) {
-		int found;
+	while ((more = next_pid(&pids, PID_OF_INIT)) > 0) {
+		bool counted = exact && has_counted_space(pids.name, sample);
+		int found = sample_process(dir, pids.name, exact, counted, sample);
 
 		sample->set = sample->set * 31 + number(pids.name);
 		sample->processes++;
-		found = sample_process(dir, pids.name, exact, exact && has_counted_space(pids.name, sample), sample);
 		if (found < 0 || (found > 0 && sample_threads(dir, pids.name, exact, sample) < 0))
 			return -1;
 	}

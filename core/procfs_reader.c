@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: MIT
  *
- * Children of the launcher's that read procfs, since whoever does may wait for the process that a file tells of
- * (watcher.c).
+ * Child processes that read procfs for the launcher: reading a file there may wait for the process that it describes.
  */
 #include "capsule-core.h"
 #include <poll.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 #define KEEP_POLICY 0x08 /* of sched_setattr(2) */
 #define SLICE_NS 100000  /* the shortest that it takes */
 
 /*
- * A session of our own, and short turns in it (from Linux 6.12 on): where processors are short, the kernel shares them
- * out among sessions (autogroups, sched(7)), and a sample would wait for all that the caller's session does besides. It
- * takes a third of a millisecond, while init builds the room. Where either is refused, samples come later and no other.
+ * Get a session of our own, and short time slices in it (from Linux 6.12 on). On a busy host the kernel divides
+ * processors among sessions (autogroups, sched(7)), and samples would wait for the other processes of the caller's
+ * session. This takes a third of a millisecond, while init builds the room. Where either is denied, samples may come
+ * later.
  */
 void use_short_time_slices(void)
 {
@@ -24,51 +25,61 @@ void use_short_time_slices(void)
 		int32_t nice;
 		uint32_t priority;
 		uint64_t runtime, deadline, period;
-	} turns = {
-		.size = sizeof(turns), .flags = KEEP_POLICY, .nice = getpriority(PRIO_PROCESS, 0), .runtime = SLICE_NS
+	} slices = {
+		.size = sizeof(slices), .flags = KEEP_POLICY, .nice = getpriority(PRIO_PROCESS, 0), .runtime = SLICE_NS
 	};
 
 	(void)setsid();
-	(void)syscall(SYS_sched_setattr, 0, &turns, 0);
+	(void)syscall(SYS_sched_setattr, 0, &slices, 0);
 }
 
 /*
- * Start a process that reads procfs, and dies with its parent: 0 in the child, which has the descriptors that it is
- * given, moved to 0, 1 and so on, and no other; none of the caller's, of Python's or of the room's streams is kept open
- * by it.
+ * Start a reader, which dies with its parent, unless the one before is still there. Returns 0 in the child. It has the
+ * given descriptors, moved to 1, 2 and so on, READER_LINK to its parent, and no other: it must not keep the caller's,
+ * Python's or the streams open.
  */
 int start_reader(struct reader *reader, int *const *kept, int nkept)
 {
+	int pair[2];
 	pid_t parent = getpid();
 
+	if (!end_reader(reader, 0) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return -1;
 	reader->pid = clone_process(0, &reader->pidfd, -1);
-	if (reader->pid != 0)
+	reader->link = pair[0];
+	if (reader->pid != 0) {
+		close_cleanup(&pair[1]);
 		return reader->pid < 0 ? -1 : 1;
+	}
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
 		_exit(1);
 	for (int i = 0; i < nkept; i++) /* first out of the way of each other */
-		if (*kept[i] >= 0 && (*kept[i] = fcntl(*kept[i], F_DUPFD_CLOEXEC, nkept)) < 0)
+		if (*kept[i] >= 0 && (*kept[i] = fcntl(*kept[i], F_DUPFD_CLOEXEC, nkept + 1)) < 0)
 			_exit(1);
+	if (dup3(pair[1], READER_LINK, O_CLOEXEC) < 0)
+		_exit(1);
 	for (int i = 0; i < nkept; i++)
-		if (*kept[i] >= 0 && (*kept[i] = dup3(*kept[i], i, O_CLOEXEC)) < 0)
+		if (*kept[i] >= 0 && (*kept[i] = dup3(*kept[i], i + 1, O_CLOEXEC)) < 0)
 			_exit(1);
-	if (close_from((unsigned int)nkept) < 0)
+	if (close_from((unsigned int)nkept + 1) < 0)
 		_exit(1);
 	return 0;
 }
 
-/* End it, and wait for so long: it may be in the middle of a walk that no signal ends. Whether it is gone. */
+/* Kill it, and wait for so long: it may be in a part of the kernel that no signal ends. Returns whether it is gone. */
 bool end_reader(struct reader *reader, int wait_ms)
 {
 	struct pollfd dead = { .fd = reader->pidfd, .events = POLLIN };
 
 	if (reader->pid <= 0)
 		return true;
+	close_cleanup(&reader->link);
+	reader->link = -1;
 	(void)syscall(SYS_pidfd_send_signal, reader->pidfd, SIGKILL, NULL, 0);
 	if (poll(&dead, 1, wait_ms) <= 0)
 		return false;
 	(void)waitpid(reader->pid, NULL, __WALL);
 	close_cleanup(&reader->pidfd);
-	*reader = (struct reader){ 0, -1 };
+	*reader = NO_READER;
 	return true;
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The record: what is worth telling besides how the run ended, in lines of text in a file that Python gave. The report
- * is one message of bounded size; whatever may be long or many (refusals, processes, files of a cgroup) goes here. It
- * is bounded too: what no longer fits is counted, and the count is in the report.
+ * The record: lines of text in a file of Python's, for whatever may be long or many (denied calls, processes, files of
+ * a cgroup) and so has no place in the report, which is one message. It is bounded: lines that do not fit are counted.
  */
 #include "capsule-core.h"
 
@@ -50,12 +49,9 @@ void record_lines(const char *lines, size_t length)
 		record.kept += length;
 }
 
-/*
- * NAME NUMBER... TEXT...: one line. A text is `length` bytes, which may be anything: what comes from inside the wall is
- * escaped here and judged nowhere in C.
- */
+/* NAME NUMBER... TEXT...: one line. A text may hold any bytes: it is escaped here, and judged by Python. */
 void record_line(
-    const char *name, const uint64_t *numbers, unsigned int count, const struct bytes *texts, unsigned int ntexts)
+    const char *name, const uint64_t *numbers, size_t count, const struct bytes *texts, unsigned int ntexts)
 {
 	static char line[LINE_BYTES];
 	struct text text = { line, sizeof(line) - 1, 0 }; /* and the end of the line */

@@ -190,7 +190,6 @@ static void note(struct question *asked, uint32_t errno_or_end)
 {
 	const struct call *call = &asked->call;
 	const uint64_t *a = call->argument;
-	const uint64_t line[] = { (uint64_t)(uint32_t)call->number, errno_or_end, a[0], a[1], a[2], a[3], a[4], a[5] };
 	struct bytes who[2];
 
 	for (unsigned int i = 0; i < nkinds; i++)
@@ -209,7 +208,7 @@ static void note(struct question *asked, uint32_t errno_or_end)
 	read_name_and_words(asked->pid, who);
 	if (!still_asks(asked->id))
 		who[0].length = who[1].length = 0;
-	record_line("denied", line, 8, who, 2);
+	record_texts("denied", who, 2, (uint32_t)call->number, errno_or_end, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
 /* One question. NULL, or why the run must end; then the caller is not answered any more. */
@@ -290,9 +289,7 @@ int start_notify(const struct plan *plan, int *inner)
 void record_denied_calls(void)
 {
 	for (unsigned int i = 0; i < nkinds; i++)
-		record_line("denied-count",
-		    (const uint64_t[]){ (uint64_t)(uint32_t)kinds[i].number, kinds[i].errno_or_end, kinds[i].count }, 3,
-		    NULL, 0);
+		record_numbers("denied-count", (uint32_t)kinds[i].number, kinds[i].errno_or_end, kinds[i].count);
 	if (others > 0)
-		record_line("denied-others", &others, 1, NULL, 0);
+		record_numbers("denied-others", others);
 }

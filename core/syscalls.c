@@ -286,6 +286,17 @@ int write_file(int dir, const char *path, const char *text)
 	return wrote >= 0 && (size_t)wrote == length ? 0 : -1;
 }
 
+/* Read the beginning of a file, with a NUL byte behind it, which is there on an error, too. Returns its length, or -1.
+ */
+ssize_t read_file(int dir, const char *path, char *text, size_t size)
+{
+	int fd CLEANUP_CLOSE = openat(dir, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	ssize_t got = fd < 0 ? -1 : read(fd, text, size - 1);
+
+	text[got < 0 ? 0 : got] = '\0';
+	return got;
+}
+
 int send_message(int sock, const void *bytes, size_t size, const int *fds, unsigned int nfds)
 {
 	union {

@@ -26,9 +26,9 @@ void put_number(struct text *to, uint64_t n)
 }
 
 /* Append each with a space before it. */
-void put_numbers(struct text *to, const uint64_t *numbers, unsigned int count)
+void put_numbers(struct text *to, const uint64_t *numbers, size_t count)
 {
-	for (unsigned int i = 0; i < count; i++) {
+	for (size_t i = 0; i < count; i++) {
 		put(to, " ");
 		put_number(to, numbers[i]);
 	}
@@ -52,20 +52,23 @@ void fd_path(char path[static 64], int fd)
 	put_number(&text, (uint64_t)fd);
 }
 
-uint64_t number(const char *digits)
+/* The number that `*at` begins with, after spaces and tabs; `*at` is behind it then. 0 if there is none. */
+uint64_t take_number(const char **at, unsigned int base)
 {
 	uint64_t n = 0;
 
-	for (; *digits; digits++)
-		n = n * 10 + (uint64_t)(*digits - '0');
+	for (*at += strspn(*at, " \t"); (**at >= '0' && **at <= '9') || (base == 16 && **at >= 'a' && **at <= 'f');
+	    ++*at)
+		n = n * base + (uint64_t)(**at <= '9' ? **at - '0' : **at - 'a' + 10);
 	return n;
+}
+
+uint64_t number(const char *digits)
+{
+	return take_number(&digits, 10);
 }
 
 unsigned int octal(const char *digits)
 {
-	unsigned int n = 0;
-
-	for (; *digits; digits++)
-		n = n * 8 + (unsigned int)(*digits - '0');
-	return n;
+	return (unsigned int)take_number(&digits, 8);
 }

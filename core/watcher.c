@@ -1,39 +1,37 @@
 /* SPDX-License-Identifier: MIT
  *
  * The watcher: a child of the launcher that reads init's procfs from outside the sandbox, for the memory limit on hosts
- * that give us no cgroup (there memory cannot be waited for, only sampled), and for the limit of processor time.
+ * that give us no cgroup (there memory can only be sampled) and for the limit of processor time.
  *
- * Law of this file: whoever reads a file of procfs may wait for the process that it tells of. `smaps_rollup` waits for
- * its mmap_lock and walks its page tables; even `status` and `stat` hold its memory for a moment, and who lets go of it
- * last takes it down, whatever that takes. So the launcher's thread reads none of them. It starts the watcher, and
- * hears of it by an eventfd and a shared page; a watcher that is stuck is replaced. The watcher in turn reads nothing
- * that takes a lock or a walk: the exact sample is a child's of its own, with a deadline.
+ * Rule of this file: reading any file of procfs may wait for the process that it describes. `smaps_rollup` waits for
+ * its mmap_lock and walks its page tables. Even `status` and `stat` hold its memory for a moment, and who holds it last
+ * frees it. So the launcher's thread reads none of them: it starts the watcher, and learns from a link and a shared
+ * page what that has found. A watcher that is stuck is replaced. The watcher itself reads nothing that takes a lock or
+ * walks tables.
  */
 #include "watcher.h"
 #include <poll.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/vfs.h>
 #include <time.h>
 
 #define STUCK (250 * MS) /* a watcher that has done nothing for so long is replaced */
-#define CHECK_MS 25      /* how often the launcher asks whether it is */
+#define CHECK_MS 25      /* how often the launcher checks that */
 #define MOST_WATCHERS 8
 #define ANSWER_MS 10
 
-struct watch memory = { .wake = -1, .ask = -1, .timer = -1, .proc = -1, .tmpfs = -1 };
+struct watch memory = { .link = -1, .timer = -1, .proc = -1, .tmpfs = -1 };
 static struct sampled nothing_sampled;
 struct sampled *sampled = &nothing_sampled;
 
 void wake_launcher(void)
 {
-	static const uint64_t one = 1;
-
-	(void)!write(memory.wake, &one, sizeof(one)); /* its counter cannot be full */
+	(void)!write(READER_LINK, "", 1); /* a launcher that is gone takes us with it */
 }
 
-/* The watcher's last word. */
+/* The watcher's last act. */
 void conclude(enum verdict verdict)
 {
 	sampled->verdict = verdict; /* before the first of them can be dead */
@@ -45,11 +43,10 @@ void conclude(enum verdict verdict)
 
 static void answer_launcher(void)
 {
-	uint64_t times;
+	char byte;
 
-	(void)!read(memory.ask, &times, sizeof(times));
+	(void)!read(READER_LINK, &byte, 1);
 	sample_cpu();
-	sampled->answered = sampled->asked;
 	wake_launcher();
 }
 
@@ -58,24 +55,21 @@ static void watch_room(uint64_t first_ns)
 {
 	uint64_t memory_ns = memory.limit_kib ? first_ns : UINT64_MAX;
 	uint64_t cpu_ns = cpu.limit_us ? first_ns : UINT64_MAX;
-	struct pollfd polls[2] = { { .events = POLLIN }, { .fd = memory.ask, .events = POLLIN } };
+	struct pollfd polls[2] = { { .events = POLLIN }, { .fd = READER_LINK, .events = POLLIN } };
 
 	for (;;) {
 		uint64_t now = now_ns(), next;
-		struct timespec pause;
 
 		sampled->alive_ns = now;
 		if (now >= memory_ns)
 			memory_ns = now + watch_memory(now);
 		if (now >= cpu_ns)
 			cpu_ns = now + watch_cpu() * 1000;
-		next = least(memory_ns, cpu_ns);
 		now = now_ns();
-		next = next > now + SHORTEST_PAUSE ? next - now : SHORTEST_PAUSE;
-		next = least(next, LONGEST_PAUSE); /* a sign of life */
-		pause = (struct timespec){ .tv_nsec = (long)next };
-		polls[0].fd = exact_sample.from;
-		if (ppoll(polls, 2, &pause, NULL) <= 0)
+		next = least(memory_ns, cpu_ns);
+		next = next > now + SHORTEST_PAUSE ? least(next - now, LONGEST_PAUSE) : SHORTEST_PAUSE;
+		polls[0].fd = exact_sample.link;
+		if (ppoll(polls, 2, &(struct timespec){ .tv_nsec = (long)next }, NULL) <= 0)
 			continue;
 		if (polls[0].revents)
 			end_exact();
@@ -86,7 +80,7 @@ static void watch_room(uint64_t first_ns)
 
 /* ---- the launcher's side ---- */
 
-static struct reader watchers[MOST_WATCHERS];
+static struct reader watchers[MOST_WATCHERS]; /* all but the last one are stuck, and killed */
 static unsigned int nwatchers;
 static uint64_t first_ns; /* when the first sample is due */
 
@@ -104,10 +98,8 @@ int prepare_watch(const struct plan *plan)
 		return 0;
 	use_short_time_slices();
 	page = mmap(NULL, sizeof(*sampled), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	memory.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	memory.ask = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	memory.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	if (page == MAP_FAILED || memory.wake < 0 || memory.ask < 0 || memory.timer < 0)
+	if (page == MAP_FAILED || memory.timer < 0)
 		return -1;
 	sampled = page;
 	return 0;
@@ -116,27 +108,31 @@ int prepare_watch(const struct plan *plan)
 /* Start a watcher: the first one, or one in the place of one that is stuck. */
 static int add_watcher(void)
 {
-	int *const kept[] = { &memory.wake, &memory.ask, &memory.proc, &memory.tmpfs, &cpu.group };
+	int *const kept[] = { &memory.proc, &memory.tmpfs, &cpu.group };
+	struct reader *watcher = &watchers[nwatchers];
 
 	if (nwatchers == MOST_WATCHERS)
 		return -1;
 	sampled->alive_ns = now_ns();
-	if (start_reader(&watchers[nwatchers], kept, 5) == 0)
+	if (start_reader(watcher, kept, 3) == 0)
 		watch_room(first_ns > now_ns() ? first_ns : now_ns());
-	return watchers[nwatchers].pid > 0 ? (int)nwatchers++ : -1;
+	if (watcher->pid <= 0)
+		return -1;
+	memory.link = watcher->link;
+	nwatchers++;
+	return 0;
 }
 
 /*
- * Where a watch was asked for. One that enforces a limit starts now, before the payload can stand in its way. One that
- * only records is started when its first sample is due: most runs are over by then, and a process costs them a tenth of
- * a start.
+ * Where a watch was asked for. One that enforces a limit starts now, before the payload can delay it. One that only
+ * records starts when its first sample is due: most runs are over by then, and a process costs them a tenth of a start.
  */
 int start_watcher(void)
 {
 	const bool records_only = memory.limit_kib == 0 && cpu_records_only();
-	const struct itimerspec often = { { 0, CHECK_MS * MS }, { 0, (records_only ? FIRST_SAMPLE : CHECK_MS * MS) } };
+	const struct itimerspec often = { { 0, CHECK_MS * MS }, { 0, records_only ? FIRST_SAMPLE : CHECK_MS * MS } };
 
-	if (memory.wake < 0)
+	if (memory.timer < 0)
 		return 0;
 	first_ns = now_ns() + FIRST_SAMPLE;
 	if (timerfd_settime(memory.timer, 0, &often, NULL) < 0)
@@ -144,47 +140,53 @@ int start_watcher(void)
 	return records_only ? 0 : add_watcher();
 }
 
-/* Once in a while. A watcher that is stuck cannot be ended, but it can be replaced. */
+/* Every CHECK_MS. A watcher that is stuck cannot be ended, but it can be replaced. */
 const char *check_watcher(void)
 {
 	uint64_t ticks;
 
 	if (read(memory.timer, &ticks, sizeof(ticks)) != sizeof(ticks) || sampled->verdict != NONE)
 		return NULL;
-	if (sampled->alive_ns == 0) /* the first one, of a watch that only records */
-		return add_watcher() < 0 ? "lost" : NULL;
-	if (now_ns() < sampled->alive_ns + STUCK)
-		return NULL;
-	for (unsigned int i = nwatchers; i-- > 0;)
-		if (end_reader(&watchers[i], 0))
-			watchers[i] = watchers[--nwatchers];
-	sampled->cpu_untracked = true; /* the next one does not know what this one knew */
+	if (sampled->alive_ns != 0) { /* else the first one starts now, of a watch that only records */
+		if (now_ns() < sampled->alive_ns + STUCK)
+			return NULL;
+		for (unsigned int i = nwatchers; i-- > 0;)
+			if (end_reader(&watchers[i], 0))
+				watchers[i] = watchers[--nwatchers];
+		sampled->cpu_untracked = true; /* the next one does not know what this one knew */
+	}
 	return add_watcher() < 0 ? "lost" : NULL;
 }
 
-/* One more sample of processor time, before everybody is killed; who cannot take it in ANSWER_MS is not waited for. */
+/* One more sample of processor time, before every process is killed; a watcher that takes more than ANSWER_MS is left.
+ */
 void ask_watcher(void)
 {
-	static const uint64_t one = 1;
-	struct pollfd answer = { .fd = memory.wake, .events = POLLIN };
+	static bool has_asked;
+	struct pollfd answer = { .fd = memory.link, .events = POLLIN };
 
-	if (sampled->cpu_sampled && sampled->verdict == NONE && sampled->asked++ == 0
-	    && write(memory.ask, &one, sizeof(one)) == sizeof(one))
+	if (has_asked || !sampled->cpu_sampled || sampled->verdict != NONE)
+		return;
+	has_asked = true;
+	if (send(memory.link, "", 1, MSG_NOSIGNAL) == 1)
 		(void)poll(&answer, 1, ANSWER_MS);
 }
 
-/* The watcher may have something to say: NULL, or why the run must end, once. */
+/* The watcher may have something to say: NULL, or why the run must end. */
 const char *hear_watcher(void)
 {
 	static const char *const why[] = { [NONE] = NULL, [MEMORY] = "memory", [CPU] = "cpu", [LOST] = "lost" };
-	uint64_t wakes;
+	char bytes[64];
+	ssize_t got = memory.link < 0 ? -1 : recv(memory.link, bytes, sizeof(bytes), MSG_DONTWAIT);
 
-	if (memory.wake < 0 || read(memory.wake, &wakes, sizeof(wakes)) != sizeof(wakes))
+	if (got == 0)
+		memory.link = -1; /* it has ended; if it had no verdict, it is replaced when its time is over */
+	if (got <= 0)
 		return NULL;
 	if (sampled->verdict == CPU) /* what was judged: the sums of the end are taken another way */
-		record_line("spent", &(uint64_t){ sampled->cpu_used_us }, 1, NULL, 0);
+		record_numbers("spent", sampled->cpu_used_us);
 	else if (sampled->verdict == NONE && sampled->cpu_over)
-		(void)start_thread_dump();
+		start_thread_dump();
 	return why[sampled->verdict];
 }
 
@@ -201,15 +203,10 @@ void record_room(void)
 	struct statfs fs;
 
 	if (sampled->most_tasks > 0)
-		record_line("tasks",
-		    (const uint64_t[]){ sampled->most_tasks, sampled->largest_kib, sampled->files_kib }, 3, NULL, 0);
+		record_numbers("tasks", sampled->most_tasks, sampled->largest_kib, sampled->files_kib);
 	if (sampled->plain_kib > 0)
-		record_line("plain-sum", &(uint64_t){ sampled->plain_kib }, 1, NULL, 0);
-	if (memory.tmpfs >= 0 && fstatfs(memory.tmpfs, &fs) == 0) {
-		const uint64_t disk[] = { (uint64_t)(fs.f_blocks - fs.f_bfree) * (uint64_t)fs.f_bsize,
-			(uint64_t)fs.f_bfree * (uint64_t)fs.f_bsize, (uint64_t)(fs.f_files - fs.f_ffree),
-			(uint64_t)fs.f_ffree };
-
-		record_line("disk", disk, 4, NULL, 0);
-	}
+		record_numbers("plain-sum", sampled->plain_kib);
+	if (memory.tmpfs >= 0 && fstatfs(memory.tmpfs, &fs) == 0)
+		record_numbers("disk", (uint64_t)(fs.f_blocks - fs.f_bfree) * (uint64_t)fs.f_bsize,
+		    (uint64_t)fs.f_bfree * (uint64_t)fs.f_bsize, (uint64_t)(fs.f_files - fs.f_ffree), fs.f_ffree);
 }

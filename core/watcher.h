@@ -11,7 +11,7 @@
 /* ---- watcher.c: memory and processor time, read by a child ---- */
 
 struct watch {
-	int wake, ask;   /* the watcher has something to say; the launcher wants something of it */
+	int link;        /* to the watcher: a byte each way means news in the page, or a question */
 	int timer;       /* by which the launcher asks whether it is stuck */
 	int proc, tmpfs; /* procfs of the room, and a place on its writable tmpfs */
 	uint64_t limit_kib;
@@ -27,8 +27,6 @@ struct sampled {
 	_Atomic uint64_t largest_kib; /* of one process, with what it has mapped of files */
 	_Atomic uint64_t files_kib;   /* and how much of it that was */
 	_Atomic uint64_t most_tasks;  /* processes and threads, of the sample that saw most */
-	/* the launcher wants one more sample of processor time, and how often it got it */
-	_Atomic uint64_t asked, answered;
 	_Atomic uint64_t cpu_used_us, cpu_over, cpu_sampled;
 	/* used by processes that nobody waited for; not every process was seen */
 	_Atomic uint64_t cpu_lost_us, cpu_untracked;
@@ -74,15 +72,7 @@ struct sample {
 	bool one_space;
 };
 
-struct exact_sample {
-	struct reader reader;
-	int from; /* -1: none is under way */
-	bool failed;
-	uint64_t began_ns, due_ns; /* the second: none before, so that they take half of a processor and no more */
-	uint64_t plain_kib;        /* the plain sum that the last one was taken for */
-	struct sample last;
-};
-extern struct exact_sample exact_sample;
+extern struct reader exact_sample;
 
 static inline uint64_t least(uint64_t a, uint64_t b)
 {
@@ -93,7 +83,6 @@ static inline uint64_t least(uint64_t a, uint64_t b)
 int take_sample(bool exact, struct sample *sample);
 
 /* memory_watch.c */
-void over_limit(uint64_t used_kib) __attribute__((noreturn));
 void end_exact(void);
 uint64_t watch_memory(uint64_t now);
 

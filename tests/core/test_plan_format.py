@@ -97,13 +97,21 @@ def written_lines():
     """What the core writes into the record: the name of each line, and its counts of numbers and of texts."""
     named = constants()
     for file in sorted(CORE.glob("*.c")):
-        for rest in re.split(r"(?<!void )\brecord_line\(", file.read_text())[1:]:
-            name, _numbers, count, _texts, texts = arguments(rest)
-            yield name.strip('"'), named.get(count) or int(count), int(texts)
+        for call, rest in re.findall(
+            r"\b(record_(?:line|numbers|texts))\((?!\s*const char)(.*?;)", file.read_text(), re.DOTALL
+        ):
+            name, *others = arguments(rest)
+            if call == "record_numbers":
+                numbers, texts = len(others), 0
+            elif call == "record_texts":
+                numbers, texts = len(others) - 2, int(others[1])
+            else:
+                numbers, texts = named.get(others[1]) or int(others[1]), int(others[3])
+            yield name.strip('"'), numbers, texts
 
 
 def test_record_lines_of_the_parser_have_the_columns_that_the_core_writes():
-    """Name, numbers and texts of every line are those of the calls of `record_line` in the core, which calls it once for each."""
+    """Name, numbers and texts of every line are those of the one call in the core that writes it."""
     parsed = []
     for name, (_field, row, _may_repeat) in report.RECORD_LINES.items():
         names, numbers = report.columns(report.row_type(row))

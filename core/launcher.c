@@ -235,36 +235,55 @@ static int wait_for_plan(void)
 }
 
 /*
- * The next plan from Python, checked; its file, which the caller closes, or -1, which is no refusal if it has no
- * reason: a call failed, and errno says how. `*which` is its kind: a preamble is optional, and comes first. Where
- * nothing comes with it, the text may stand behind the word, and is put into a file here.
+ * The next message from Python: its first word, with the descriptors that came with it. If the text of a plan follows
+ * the word, it is written to a sealed file, which becomes the first descriptor. Returns the length of the word; 0 or -1
+ * as receive_message.
+ */
+ssize_t receive_control(const char **word, int fds[static MAX_FDS], unsigned int *nfds)
+{
+	static char text[MESSAGE_BYTES + 1];
+	ssize_t got = receive_message(CONTROL, text, MESSAGE_BYTES, fds, nfds);
+	size_t length;
+	int plan;
+
+	if (got <= 0)
+		return got;
+	text[got] = '\0';
+	*word = text;
+	length = strlen(text);
+	if ((size_t)got <= length + 1)
+		return (ssize_t)length;
+	errno = EBADMSG;
+	plan = *nfds < MAX_FDS ? plan_seal(text + length + 1, (size_t)got - length - 1) : -1;
+	if (plan < 0)
+		return close_all(fds, *nfds), -1;
+	memmove(&fds[1], &fds[0], sizeof(*fds) * *nfds);
+	fds[0] = plan;
+	*nfds += 1;
+	return (ssize_t)length;
+}
+
+/*
+ * The next plan from Python, checked; its file, which the caller closes, or -1, which is no rejection if it has no
+ * reason: a call failed, and errno says how. `*which` is its kind: a preamble is optional, and comes first.
  */
 static int receive_plan(struct plan *plan, enum half *which)
 {
-	static char text[MESSAGE_BYTES + 1];
 	int fds[MAX_FDS];
 	unsigned int nfds;
+	const char *word;
 	ssize_t got;
-	size_t word;
 
 	run.rejected.reason = NULL;
-	got = wait_for_plan() < 0 ? -1 : receive_message(CONTROL, text, MESSAGE_BYTES, fds, &nfds);
+	got = wait_for_plan() < 0 ? -1 : receive_control(&word, fds, &nfds);
 	if (got == 0 || (got < 0 && errno == EBADMSG))
 		abandon();
 	if (got < 0)
 		return -1;
-	text[got] = '\0';
-	word = strlen(text) + 1;
-	if (nfds == 0 && (size_t)got > word) {
-		fds[0] = plan_seal(text + word, (size_t)got - word);
-		if (fds[0] < 0)
-			return -1;
-		nfds = 1;
-	}
 	run.rejected = (struct rejection){ "message", 0 };
-	if (strcmp(text, "room") == 0)
+	if (strcmp(word, "room") == 0)
 		*which = ROOM;
-	else if (strcmp(text, "preamble") != 0 || *which != PREAMBLE)
+	else if (strcmp(word, "preamble") != 0 || *which != PREAMBLE)
 		return -1;
 	if (nfds == 0)
 		return -1;

@@ -45,6 +45,7 @@ static const struct step no_step = { .index = NO_STEP };
 
 /* launcher.c */
 void take_payload(int *fds, unsigned int nfds);
+ssize_t receive_control(const char **word, int fds[static MAX_FDS], unsigned int *nfds);
 
 /* id_maps.c */
 int write_id_maps(struct room *room, struct step *step);

@@ -32,13 +32,12 @@ static struct pollfd polls[ALL];
 /* From Python. Anything that is not in the protocol ends the run: a confused caller must not keep a sandbox. */
 static const char *on_control(void)
 {
-	char text[64] = { 0 };
+	const char *word;
 	int fds[MAX_FDS];
 	unsigned int nfds;
-	ssize_t got = receive_message(CONTROL, text, sizeof(text) - 1, fds, &nfds);
-	const char *digits = text + strlen("signal ");
+	ssize_t got = receive_control(&word, fds, &nfds);
 
-	if (got > 0 && strcmp(text, "kill") == 0) {
+	if (got > 0 && strcmp(word, "kill") == 0) {
 		run.cancelled = true;
 		return "caller";
 	}
@@ -46,11 +45,11 @@ static const char *on_control(void)
 		close_all(fds, nfds);
 	} else if (got < 0 && errno != EBADMSG) {
 		fail_at_no_step();
-	} else if (got > 0 && strcmp(text, "payload") == 0) {
+	} else if (got > 0 && strcmp(word, "payload") == 0) {
 		take_payload(fds, nfds);
-	} else if (got > 7 && got < 10 && strncmp(text, "signal ", 7) == 0
-	    && strspn(digits, "0123456789") == (size_t)got - 7) {
-		struct link_message message = { .kind = LINK_SIGNAL, .signal = { (int)number(digits) } };
+	} else if (got > 7 && got < 10 && strncmp(word, "signal ", 7) == 0
+	    && strspn(word + 7, "0123456789") == (size_t)got - 7) {
+		struct link_message message = { .kind = LINK_SIGNAL, .signal = { (int)number(word + 7) } };
 
 		if (send_to_init(&message, NULL, 0) < 0)
 			fail_at_no_step();

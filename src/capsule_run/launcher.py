@@ -14,7 +14,7 @@ from capsule_run._base.errors import CapsuleError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from typing import Self
 
 
@@ -70,7 +70,7 @@ def memory_file(name: str, content: bytes = b"") -> int:
 
 def sealed_file(name: str, content: bytes) -> int:
     """Create a memory file that nobody can change any more: the launcher accepts a plan in no other file."""
-    import fcntl  # not needed for the first half of a run
+    import fcntl  # most plans fit into a message
 
     fd = memory_file(name, content)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
@@ -139,16 +139,11 @@ class Launcher:
         return self._fd
 
     def send_half(self, half: str, text: bytes, fds: Sequence[int] = ()) -> None:
-        """Send half of a plan, or its preamble: as one message, or as a sealed file if descriptors are sent with it."""
+        """Send half of a plan, or its preamble: in one message, or as a sealed file if it is too long for a message."""
         message = b"%s\0%s" % (half.encode(), text)
-        if not fds and len(message) <= _MESSAGE_BYTES:
+        if len(message) <= _MESSAGE_BYTES:
             try:
-                if self._control is None:
-                    posix.write(self._fd, message)
-                else:
-                    self._control.send(message, MSG_NOSIGNAL)
-            except (BrokenPipeError, ConnectionResetError):
-                return
+                self._send(message, fds)
             except OSError as error:
                 if error.errno not in (EMSGSIZE, ENOBUFS):  # larger than a message may be on this host
                     raise
@@ -160,19 +155,27 @@ class Launcher:
         finally:
             posix.close(fd)
 
-    def send(self, word: str, fds: Iterable[int] = ()) -> None:
-        """Send one message with descriptors. Ignores that the launcher has ended: `receive` reports it."""
-        import _socket
-
-        packed = b"".join(fd.to_bytes(4, "little", signed=True) for fd in fds)
-        ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)] if packed else []
+    def send(self, word: str, fds: Sequence[int] = ()) -> None:
+        """Send one word with descriptors."""
         try:
-            self._socket.sendmsg([word.encode()], ancillary, MSG_NOSIGNAL)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
+            self._send(word.encode(), fds)
         except OSError as error:
             if error.errno != EBADF:  # closed in the meantime: another thread may cancel late
                 raise
+
+    def _send(self, message: bytes, fds: Sequence[int]) -> None:
+        """Send one message with descriptors. Ignores that the launcher has ended: `receive` reports it."""
+        try:
+            if not fds and self._control is None:
+                posix.write(self._fd, message)
+                return
+            import _socket
+
+            packed = b"".join(fd.to_bytes(4, "little", signed=True) for fd in fds)
+            ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)] if packed else []
+            self._socket.sendmsg([message], ancillary, MSG_NOSIGNAL)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
 
     def receive(self) -> bytes:
         """Return the next message; empty if the launcher has ended.

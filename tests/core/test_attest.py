@@ -13,7 +13,7 @@ from handwritten_plans import Talk, compiled
 
 from capsule_run.engine.execute import execute
 from capsule_run.request.parse import request_from_mapping
-from capsule_run.result import isolation as result_isolation
+from capsule_run.result import filter_hash
 
 pytestmark = pytest.mark.sandbox
 
@@ -108,4 +108,4 @@ def test_attestation_filter_hash_is_that_of_the_program_sent():
     import hashlib
 
     program = next(step[1] for step in compiled("true").payload if step[0] == "filter")
-    assert hashlib.sha256(bytes.fromhex(program)).hexdigest() == result_isolation.filter_hash(program)
+    assert hashlib.sha256(bytes.fromhex(program)).hexdigest() == filter_hash.sha256_of(program)

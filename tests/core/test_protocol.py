@@ -65,7 +65,7 @@ def test_protocol_room_without_descriptor_is_rejected(core_path, word):
 
 @pytest.mark.parametrize("more", [0, 2000], ids=["in a message", "too long for one"])
 def test_protocol_half_inline_is_accepted(core_path, more):
-    """Where no descriptor goes with it; one that is too long comes in a file all the same."""
+    """The plan's text follows the word; a plan too long for a message comes in a file."""
     plan = compiled("true")
     steps = before(plan.room, "bind", *[("dir", f"/new/{number:060d}", "0755") for number in range(more)])
     with Talk(core_path) as talk:
@@ -73,6 +73,25 @@ def test_protocol_half_inline_is_accepted(core_path, more):
         talk.core.send_half("room", encode("room", steps))
         talk.payload(plan.payload)
         assert 0 == talk.report().exited
+
+
+def test_protocol_payload_inline_with_descriptors_is_accepted(core_path):
+    """The plan's text follows the word, and the descriptors keep their numbers."""
+    plan = compiled("sh", "-c", "echo out; echo err >&2")
+    with Talk(core_path) as talk:
+        talk.room(plan.room)
+        talk.core.send_half("payload", encode("payload", plan.payload), (talk.stdout, talk.stderr, talk.record))
+        assert 0 == talk.report().exited
+        assert (b"out\n", b"err\n") == (os.pread(talk.stdout, 99, 0), os.pread(talk.stderr, 99, 0))
+
+
+def test_protocol_payload_inline_with_too_many_descriptors_ends_the_sandbox(core_path):
+    """There is no place for the plan's own descriptor."""
+    plan = compiled("sleep", "1000")
+    with Talk(core_path) as talk:
+        talk.room(plan.room)
+        talk.core.send_half("payload", encode("payload", plan.payload), [talk.stdout] * 16)
+        assert b"" == talk.core.receive()
 
 
 @pytest.mark.parametrize(

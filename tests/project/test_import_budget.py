@@ -106,6 +106,9 @@ IN_EVERY_RUN = {
     "the filter is built, while the launcher builds the room",
     "the command runs",
     "the command has ended",
+    "the result says what was in force",
+    "a result has files, changes or measurements",
+    "the report or the record has what only some runs have",
 }
 IN_SOME_PLACES = {"the caller is root", "the host has cgroups of version 2"}
 

@@ -68,7 +68,7 @@ def ended_quietly(finished: FinishedRun) -> bool:
 
 def short_result_of(finished: FinishedRun, named: Named) -> Result:
     """The result of a run that `ended_quietly`, without metrics, for callers that show nothing but changes."""
-    isolation, mismatch = result_isolation.attest(finished)
+    isolation, mismatch = result_isolation.attest(finished, short=True)
     if mismatch is not None:
         return failed_result(mismatch, named)
     result = Result(

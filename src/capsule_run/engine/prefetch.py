@@ -11,7 +11,7 @@ _PACKAGE = __name__.partition(".")[0]
 WHILE_THE_ROOM_IS_BUILT = ("seccomp", "plan.payload")
 WHILE_THE_COMMAND_RUNS = ("result.isolation", "result.report", "engine.build_result")
 # In addition, for a result with measurements.
-FOR_A_FULL_RESULT = ("result.metrics", "host.load", "result.verdict")
+FOR_A_FULL_RESULT = ("result.filter_hash", "result.metrics", "host.load", "result.verdict")
 # Imported before the run: a process that has run out of descriptors can still return a failed result.
 FOR_A_FAILED_RESULT = ("_base.error_codes", "engine.build_result")
 

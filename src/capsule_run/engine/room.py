@@ -25,7 +25,7 @@ from capsule_run.plan.preamble import continuation, encode, preamble_steps
 from capsule_run.plan.room import steps_after_preamble
 from capsule_run.policy import limits
 from capsule_run.policy.resolve import with_cgroups
-from capsule_run.result import isolation
+from capsule_run.result import filter_hash
 from capsule_run.result import report as result_report
 from capsule_run.workspace import transfer
 
@@ -159,12 +159,12 @@ class Room:
     def _wait(self, plan: Plan, early_report: bytes, *, short: bool) -> tuple[Report, tuple[Sample, Sample] | None]:
         """Wait for the report; return it, and two samples of the host's load if the run was long enough to take them."""
         prefetch.load(prefetch.WHILE_THE_COMMAND_RUNS)
-        isolation.filter_hash(_filter_program(plan))  # computed now, and kept for `isolation.attest`
         sweep_discovered()
         message = early_report or (self._files.ready(self._launcher) if self._files else b"")
         before = after = None
         if not short:
             prefetch.load(prefetch.FOR_A_FULL_RESULT)
+            filter_hash.sha256_of(_filter_program(plan))  # computed now, and kept for the result
             before = load.begin(self._launcher) if not message else None
             message = message or self._launcher.receive()
             after = load.sample() if before is not None else None

@@ -13,6 +13,7 @@ __getattr__ = loaded_when_used(
     {
         "denied_syscalls": "a call was refused",
         "evidence": "the command ended badly",
+        "filter_hash": "the result says what was in force",
         "hints": "the command ended badly",
         "isolation": "the command runs",
         "metrics": "the command runs",

@@ -7,10 +7,9 @@ E6004, whatever the command did.
 
 from __future__ import annotations
 
-from binascii import unhexlify
-
 from capsule_run._base.errors import CapsuleError
 from capsule_run.policy import limits, sysv
+from capsule_run.result import filter_hash
 from capsule_run.seccomp import filters
 
 TYPE_CHECKING = False
@@ -19,23 +18,7 @@ if TYPE_CHECKING:
     from capsule_run.model.report import CallerFacts, FinishedRun, PayloadFacts
 
 
-try:
-    from _sha256 import sha256  # type: ignore[import-not-found]  # 3.11's own; hashlib would load OpenSSL, 5 ms
-except ImportError:
-    from _sha2 import sha256  # type: ignore[import-not-found]  # since 3.12
-
-
 SETS = ("inheritable", "permitted", "effective", "bounding", "ambient")
-
-_hashes: dict[str, str] = {}
-
-
-def filter_hash(program: str) -> str:
-    """The SHA-256 of a filter as the kernel got it. The last one is kept: most runs have the same filter."""
-    if program not in _hashes:
-        _hashes.clear()
-        _hashes[program] = sha256(unhexlify(program)).hexdigest()
-    return _hashes[program]
 
 
 def _loaded_filter(finished: FinishedRun) -> str:
@@ -71,8 +54,8 @@ def _namespaces(facts: PayloadFacts | CallerFacts) -> dict[str, int]:
     }
 
 
-def _facts(finished: FinishedRun) -> dict[str, object]:
-    """The facts by name. Raises CapsuleError E6004 if a part of them is missing."""
+def _facts(finished: FinishedRun, *, short: bool) -> dict[str, object]:
+    """The facts by name, without the hash of the filter if `short`. Raises CapsuleError E6004 if a part of them is missing."""
     own, caller, room = finished.record.attest, finished.record.attest_caller, finished.record.attest_room
     if own is None:
         raise _unknown("attest")
@@ -88,7 +71,7 @@ def _facts(finished: FinishedRun) -> dict[str, object]:
             "mode": own.seccomp_mode,
             "filters": own.seccomp_filters,
             "filters_of_caller": caller.seccomp_filters,
-            "sha256": filter_hash(_loaded_filter(finished)),
+            **({} if short else {"sha256": filter_hash.sha256_of(_loaded_filter(finished))}),
         },
         "namespaces": namespaces,
         "shared_namespaces": [name for name, theirs in _namespaces(caller).items() if namespaces[name] == theirs],
@@ -121,10 +104,13 @@ def _difference(facts: dict[str, object], policy: Policy) -> CapsuleError | None
     return None
 
 
-def attest(finished: FinishedRun) -> tuple[dict[str, object], CapsuleError | None]:
-    """The kernel's facts of a run whose command started, and the error if they differ from the policy or are missing."""
+def attest(finished: FinishedRun, *, short: bool = False) -> tuple[dict[str, object], CapsuleError | None]:
+    """The kernel's facts of a run whose command started, and the error if they differ from the policy or are missing.
+
+    :param short: leave out the hash of the filter, which nothing is compared with.
+    """
     try:
-        facts = _facts(finished)
+        facts = _facts(finished, short=short)
     except CapsuleError as error:
         return {}, error
     return facts, _difference(facts, finished.policy)

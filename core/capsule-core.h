@@ -35,7 +35,7 @@
 enum half { ROOM, PAYLOAD, PREAMBLE };
 #define PREAMBLE_RANK 6
 
-#define MAX_FIELDS 5
+#define MAX_FIELDS 6
 #define MAX_PLAN_BYTES (4U << 20)
 #define MAX_STEPS 600000U /* 1 MiB of one-byte arguments, and room for the rest */
 #define MAX_SLOTS 192U
@@ -229,6 +229,9 @@ struct link_message {
 		struct {
 			int32_t number;
 		} signal;
+		struct {
+			int32_t is_copied;
+		} ready;
 		struct failure failed;
 		/* processor time of the set-up */
 		struct {
@@ -248,6 +251,7 @@ struct room {
 	int slot[MAX_SLOTS];       /* mount sources in the order of their steps */
 	bool slot_used[MAX_SLOTS]; /* init: attached, and no longer to be moved */
 	unsigned int nslots;
+	bool copied; /* init: the workspace is a copy, and the overlay that was to follow is not needed */
 	int root; /* init: the building place, with the root to be at `new` */
 	int proc; /* init: its own procfs, mounted nowhere */
 	/* init: where the network namespace comes from, or why from nowhere (an errno, negative), and who makes it */
@@ -375,7 +379,7 @@ void start_network(struct room *room); /* network.c */
 	int act_##verb(struct room *room __attribute__((unused)), const struct step *step __attribute__((unused)))
 /* clang-format off */
 ACT(guard); ACT(source); ACT(idmap); ACT(root); ACT(dir); ACT(file); ACT(copy); ACT(fill); ACT(symlink);
-ACT(whiteout); ACT(bind); ACT(inner_bind); ACT(overlay); ACT(overlay_ro); ACT(proc); ACT(devpts); ACT(readonly);
+ACT(whiteout); ACT(bind); ACT(inner_bind); ACT(copy_tree); ACT(overlay); ACT(overlay_ro); ACT(proc); ACT(devpts); ACT(readonly);
 ACT(pivot); ACT(hostname); ACT(sysctl); ACT(network); ACT(id); ACT(umask); ACT(nice); ACT(rlimit); ACT(cwd);
 ACT(new_keyring); ACT(no_new_privs); ACT(no_capabilities); ACT(landlock); ACT(landlock_required); ACT(landlock_allow);
 ACT(listener_required); ACT(filter); ACT(attest);

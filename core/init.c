@@ -159,7 +159,7 @@ static void keep_three_descriptors(struct room *room)
  */
 static void announce(struct room *room)
 {
-	const struct link_message ready = { .kind = LINK_READY };
+	const struct link_message ready = { .kind = LINK_READY, .ready = { room->copied } };
 	static const char *const verb[] = { "offer", "offer-layer" };
 	int fds[4] = { room->proc, room->root, -1, -1 };
 	unsigned int nfds = 2;

@@ -36,6 +36,7 @@ const struct verb verbs[] = {
 	{ "whiteout", ROOM, 13, 0, true, "build", "p", act_whiteout },
 	{ "bind", ROOM, 14, 0, true, "build", "spb", act_bind },
 	{ "inner-bind", ROOM, 14, 0, true, "build", "ppb", act_inner_bind },
+	{ "copy-tree", ROOM, 14, 0, false, "build", "ppppnn", act_copy_tree },
 	{ "overlay", ROOM, 14, 0, true, "build", "ppppp", act_overlay },
 	{ "overlay-ro", ROOM, 14, 0, true, "build", "ppp", act_overlay_ro },
 	{ "proc", ROOM, 14, 1, false, "build", "p", act_proc },

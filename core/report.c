@@ -56,6 +56,8 @@ void report_end(void)
 		line(run.failed.half == ROOM ? "failed-room" : "failed-payload", run.failed.step, run.failed.error);
 	if (run.started)
 		line("started", run.room.landlock_abi);
+	if (run.room.copied)
+		put(&report, "copied\n");
 	if (run.ended && WIFEXITED(run.exit_status))
 		line("exited", WEXITSTATUS(run.exit_status));
 	else if (run.ended)

@@ -236,6 +236,8 @@ ACT(overlay)
 	char options[PATH_MAX];
 	struct text data = TEXT_IN(options);
 
+	if (room->copied)
+		return 0; /* copy-tree has put the copy there */
 	put(&data, "userxattr,volatile");
 	put_layer(&data, ",lowerdir=", step->field[0]);
 	put_layer(&data, ":", step->field[1]);

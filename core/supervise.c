@@ -124,6 +124,7 @@ static const char *on_link(void)
 	if (got != sizeof(message) || run.ended) {
 		why = "lost";
 	} else if (message.kind == LINK_READY) {
+		run.room.copied = message.ready.is_copied == 1;
 		why = on_ready(fds, nfds);
 	} else if (message.kind == LINK_FAILED) {
 		run.has_failed = true;

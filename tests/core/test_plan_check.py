@@ -39,6 +39,7 @@ MORE_STEPS = {
     "inner-bind": ("/a", "/b", "rw"),
     "guard": ("/a", "1", "2", "/b"),
     "whiteout": ("/a",),
+    "copy-tree": ("/a", "/b", "/c", "/d", "200", "1048576"),
     "overlay": ("/a", "/b", "/c", "/d", "/e"),
     "overlay-ro": ("/a", "/b", "/c"),
     "devpts": ("/dev/pts",),
@@ -60,7 +61,7 @@ MORE_STEPS = {
 NAMES = {half: tuple(dict.fromkeys(step[0] for step in SMALLEST[half])) for half in HALVES}
 ROOM_VERBS = (
     "namespace host-net drop-groups cgroup uid-map gid-map oom-score-adj setup-clock"
-    " guard source idmap inner-source root dir file copy fill symlink whiteout bind inner-bind overlay overlay-ro"
+    " guard source idmap inner-source root dir file copy fill symlink whiteout bind inner-bind copy-tree overlay overlay-ro"
     " proc devpts sysctl network readonly pivot hostname offer offer-layer"
 ).split()
 PAYLOAD_VERBS = (

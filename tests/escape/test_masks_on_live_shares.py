@@ -12,6 +12,7 @@ import time
 import pytest
 
 from capsule_run.engine import execute, fallbacks
+from capsule_run.policy.workspace import SMALL_ENTRIES
 from capsule_run.request.parse import request_from_mapping
 
 SECRET = "hunter2"
@@ -129,9 +130,18 @@ def meanwhile(place, inside):
     return run
 
 
+def larger(top):
+    """Add as many files as make a workspace too large to be copied: it is overlaid."""
+    (top / "many").mkdir(exist_ok=True)
+    for number in range(SMALL_ENTRIES):
+        (top / "many" / str(number)).touch()
+    return str(top)
+
+
 FIXED = {
     "workspace ro": lambda top: ("/workspace", {"workspace": {"source": str(top), "mode": "ro"}}),
     "workspace cow": lambda top: ("/workspace", {"workspace": {"source": str(top), "mode": "cow"}}),
+    "workspace overlay": lambda top: ("/workspace", {"workspace": {"source": larger(top), "mode": "cow"}}),
     "readonly path": lambda top: (str(top), {"readonly_paths": [str(top)]}),
     "bind ro": lambda top: ("/data", {"binds": [{"source": str(top), "destination": "/data"}]}),
     "bind ro in a workspace": lambda top: (

@@ -40,10 +40,12 @@ def tree(tmp_path):
 
 
 @pytest.mark.sandbox
-@pytest.mark.parametrize("mode", ["cow", "ro", "rw"])
-def test_secret_of_the_list_is_unreadable_in_a_workspace(tree, mode):
-    """In a workspace of any mode, no file anywhere holds what the secrets hold, and the others are there."""
-    result = run(f"grep -rl {SECRET} . ; cat open.txt", {"workspace": {"source": str(tree), "mode": mode}})
+@pytest.mark.parametrize(
+    ("mode", "fields"), [("cow", {}), ("cow", {"require": ["overlay"]}), ("copy", {}), ("ro", {}), ("rw", {})]
+)
+def test_secret_of_the_list_is_unreadable_in_a_workspace(tree, mode, fields):
+    """In a workspace of any mode and mechanism, no file anywhere holds what secrets hold, and the others are there."""
+    result = run(f"grep -rl {SECRET} . ; cat open.txt", {"workspace": {"source": str(tree), "mode": mode}}, **fields)
     assert "no secret" == result.stdout, result.stderr
 
 
@@ -56,6 +58,7 @@ def test_secret_of_the_list_is_unreadable_in_a_bind(tree, how):
 
 
 @pytest.mark.sandbox
+@pytest.mark.parametrize("fields", [{}, {"require": ["overlay"]}], ids=["copy", "overlay"])
 @pytest.mark.parametrize(
     "attack",
     [
@@ -64,16 +67,30 @@ def test_secret_of_the_list_is_unreadable_in_a_bind(tree, how):
         "rm -f .env; cat .env",
         "rm -rf .ssh; cat .ssh/*",
         "mv .config elsewhere; cat elsewhere/gh",
+        "mv .config elsewhere; grep -r hunter elsewhere; mkdir .config; mv elsewhere/gh .config; grep -r hunter .config",
         "mkdir d; cp -a .ssh d; cat d/.ssh/*",
         "ln -s .env soft; cat soft",
         "umount .env; umount -l .env; cat .env",
         "cat /proc/self/root/workspace/.env /proc/self/cwd/.env",
     ],
 )
-def test_secret_mask_cannot_be_removed(tree, attack):
+def test_secret_mask_cannot_be_removed(tree, attack, fields):
     """A mask cannot be moved, removed, gone around or taken off."""
-    result = run(attack, {"workspace": str(tree)})
+    result = run(attack, {"workspace": str(tree)}, **fields)
     assert SECRET not in result.stdout + result.stderr
+    assert fields.get("require", ["copy"]) == [result.isolation["workspace"]["mechanism"]]
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize(
+    "attack", ["mv .config elsewhere", "mv .config elsewhere; mkdir -p .config/gh", "rm -rf .config"]
+)
+def test_secret_in_a_renamed_directory_is_not_deleted(tree, attack):
+    """Applying changes deletes no directory with a secret that the command did not see, although a copy can rename it."""
+    script = f"{attack}; echo x > .env; ls -A"
+    result = run(script, {"workspace": str(tree)}, apply_changes=True)
+    assert (SECRET, SECRET) == ((tree / ".config/gh").read_text(), (tree / ".env").read_text()), result.stdout
+    assert "copy" == result.isolation["workspace"]["mechanism"]
 
 
 @pytest.mark.sandbox

@@ -174,7 +174,7 @@ REFUSED = [
     (["--bind", "a:b", "x"], "E1005", '--bind destination: must be an absolute path, got "b"'),
     (["--bind", ":/b", "x"], "E1005", "--bind source: must not be empty"),
     (["--bind", "a:/b:rx", "x"], "E1005", '--bind mode: must be one of `ro`, `rw`, got "rx"'),
-    (["--workspace", "d:r0", "x"], "E1005", '--workspace mode: must be one of `cow`, `ro`, `rw`, got "r0"'),
+    (["--workspace", "d:r0", "x"], "E1005", '--workspace mode: must be one of `cow`, `copy`, `ro`, `rw`, got "r0"'),
     (["--workspace", "", "x"], "E1005", "--workspace: must not be empty"),
     (
         ["--require", "magic", "x"],
@@ -243,7 +243,7 @@ Options:
 
 OUR_HELP = """\
   --dry-run                  Print the steps of the run without running it
-  --workspace <DIR[:MODE]>   Directory shown at /workspace (cow/ro/rw)
+  --workspace <DIR[:MODE]>   Directory shown at /workspace (cow/copy/ro/rw)
   --no-workspace             Start with an empty /workspace
   --upper <DIR[:SIZE]>       Store files written to /workspace on disk
   --tool <PATH|NAME>         Share a tool from outside /usr, read-only

@@ -275,7 +275,7 @@ REFUSED = [
     (
         {"isolation": {"workspace": {"source": ".", "mode": "x"}}},
         "E1005",
-        'isolation.workspace.mode: must be one of `cow`, `ro`, `rw`, got "x"',
+        'isolation.workspace.mode: must be one of `cow`, `copy`, `ro`, `rw`, got "x"',
     ),
     ({"isolation": {"binds": [{"source": "a"}]}}, "E1006", "isolation.binds[0]: the field `destination` is missing"),
     ({"isolation": {"binds": [{"destination": "/a"}]}}, "E1006", "isolation.binds[0]: the field `source` is missing"),

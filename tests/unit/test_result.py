@@ -208,7 +208,7 @@ def test_literal_types_match_tables():
     assert {*profiles.PROFILES, *request.PROFILE_ALIASES} == offered["ProfileName"]
     assert {statuses.SUCCESS, statuses.ERROR, statuses.TIMEOUT, statuses.KILLED} == offered["Status"]
     assert {request.READ_ONLY, request.READ_WRITE} == offered["BindMode"]
-    assert {request.COPY_ON_WRITE, request.READ_ONLY, request.READ_WRITE} == offered["WorkspaceMode"]
+    assert {request.COPY_ON_WRITE, request.COPY, request.READ_ONLY, request.READ_WRITE} == offered["WorkspaceMode"]
     assert {request.KILL, request.TRUNCATE} == offered["OnOutputLimit"]
     assert {request.KILL_ATTACKS, request.KILL, request.REFUSE} == offered["OnViolation"]
 

@@ -61,7 +61,9 @@ def _trial() -> Trial:
     with tempfile.TemporaryDirectory(prefix="capsule-doctor-", dir="/var/tmp") as place:
         asked = {"command": ["/bin/sh", "-c", "echo alive"], "isolation": {"workspace": place}}
         begun = time.perf_counter()
-        result = perform(request_from_mapping(asked))
+        result = perform(request_from_mapping({**asked, "require": ["overlay"]}))  # a small directory is copied instead
+        if result.error is not None and result.error.code == "E2007":
+            result = perform(request_from_mapping(asked))
         milliseconds = (time.perf_counter() - begun) * 1000
     return _judged(result, milliseconds)
 

@@ -92,7 +92,9 @@ def result_of(finished: FinishedRun, named: Named, *, called_ns: int) -> Result:
     denied: tuple[dict[str, object], ...] = ()
     if finished.record.denied:
         denied, failure = denied_syscalls.denied_and_failure(finished, failure)
-    isolation = result_isolation.isolation_in_force(finished.policy, finished.report.landlock_abi)
+    isolation = result_isolation.isolation_in_force(
+        finished.policy, finished.report.landlock_abi, copied=finished.report.copied
+    )
     if finished.report.started:
         isolation["attested"], mismatch = result_isolation.attest(finished)
         if mismatch is not None:

@@ -179,7 +179,7 @@ class Room:
     def _take_output(self, report: Report) -> model_report.WorkspaceOutput | None:
         if self._files is None:
             return None
-        return self._files.take(by_itself=report.exited is not None and not report.killed)
+        return self._files.take(by_itself=report.exited is not None and not report.killed, copied=report.copied)
 
     def close(self) -> None:
         """Close the workspace's files."""

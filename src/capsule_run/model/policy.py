@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from capsule_run._base.value import Value
-from capsule_run.model.request import COPY_ON_WRITE
+from capsule_run.model.request import COPY, COPY_ON_WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ class Policy(Value):
     workspace_kind: str
     workspace: Source | None
     workspace_idmap: bool
+    tree_copy: TreeCopy | None
     upper: Upper | None
     binds: tuple[BoundPath, ...]
     devices: tuple[tuple[str, Source], ...]
@@ -188,8 +189,19 @@ class TransferPolicy(Value):
 
 
 # Kinds of workspace besides the modes of a request; the result reports the kind.
-PRIVATE, COPY = "private", "copy"
+PRIVATE = "private"
 TRANSIENT = (PRIVATE, COPY, COPY_ON_WRITE)  # kinds whose files are discarded after the run
+
+
+class TreeCopy(Value):
+    """A copy of the workspace's directory that the sandbox makes: at most so many entries and bytes of it.
+
+    `required`: the run fails if the directory cannot be copied; otherwise an overlay shows it.
+    """
+
+    entries: int
+    bytes: int
+    required: bool
 
 
 class BoundPath(Value):

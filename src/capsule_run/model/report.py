@@ -72,6 +72,7 @@ class Report(Value):
     memory_peak_kib: int
     record: RecordSize
     stream_errors: tuple[StreamError, ...] = ()
+    copied: bool = False  # the workspace is a copy, and no overlay
 
 
 class PayloadFacts(Value):

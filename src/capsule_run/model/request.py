@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     BindMode = Literal["ro", "rw"]
 
-    WorkspaceMode = Literal["cow", "ro", "rw"]
+    WorkspaceMode = Literal["cow", "copy", "ro", "rw"]
 
     OnOutputLimit = Literal["kill", "truncate"]
 
@@ -47,6 +47,7 @@ KILL_ATTACKS: Literal["kill_attacks"] = "kill_attacks"
 READ_ONLY: Literal["ro"] = "ro"
 READ_WRITE: Literal["rw"] = "rw"
 COPY_ON_WRITE: Literal["cow"] = "cow"
+COPY: Literal["copy"] = "copy"
 
 
 class Resources(Value):
@@ -100,12 +101,12 @@ class Bind(Value):
 
 
 class Workspace(Value):
-    """A host directory shown at the workspace: `cow` (private copy on write), `ro`, or `rw`."""
+    """A host directory shown at the workspace: `cow` (private copy on write), `copy`, `ro`, or `rw`."""
 
     source: str
     """A host directory."""
     mode: WorkspaceMode = COPY_ON_WRITE
-    """`cow` (changes stay private), `ro`, or `rw`."""
+    """`cow` (changes stay private), `copy` (the same, copied whole however large), `ro`, or `rw`."""
 
 
 class WorkspaceUpper(Value):

@@ -35,6 +35,7 @@ _WORDS = {
     "bind": "bind {source0} at {1} ({mode2})",
     "inner-bind": "show {0} at {1} ({mode2})",
     "whiteout": "show nothing by the name {0}",
+    "copy-tree": "a private copy at {3}, of at most {4} entries and {5} bytes",
     "overlay": "a private copy-on-write view at {4}",
     "overlay-ro": "a read-only view at {2} that shows no secret by its name, whatever the host does below it",
     "proc": "a private, read-only {0}",

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from capsule_run._base.lexical_paths import HOME, SCRATCH_PLACES, VAR_TMP, WORKSPACE, within
 from capsule_run.model.plan import Plan
-from capsule_run.model.policy import COPY, TRANSIENT
-from capsule_run.model.request import COPY_ON_WRITE, READ_ONLY
+from capsule_run.model.policy import TRANSIENT
+from capsule_run.model.request import COPY, COPY_ON_WRITE, READ_ONLY
 from capsule_run.plan import payload
 from capsule_run.plan.preamble import GROUP_NAME, preamble_steps
 from capsule_run.policy.mounts import scratch_places
@@ -270,12 +270,18 @@ def _workspace_mounts(policy: Policy, sources: _Sources) -> list[Step]:
     if policy.upper is not None:
         layer.append(("bind", sources.slot(policy.upper.source, "rw"), LAYER_DIR, "rw"))
         upper, work = f"{LAYER_DIR}/upper", f"{LAYER_DIR}/work"
-    if policy.workspace is None or policy.workspace_kind == COPY:
+    if policy.workspace is None or (policy.workspace_kind == COPY and policy.tree_copy is None):
         return [*layer, ("inner-bind", upper, place, "rw")]
     slot = sources.slot(policy.workspace, policy.workspace_kind, idmap=policy.workspace_idmap)
     names, lower = f"{NAMES_DIR}0", f"{LOWER_DIR}0"
-    if policy.workspace_kind == COPY_ON_WRITE:
-        return [*layer, ("bind", slot, lower, READ_ONLY), ("overlay", names, lower, upper, work, place)]
+    if policy.workspace_kind in (COPY, COPY_ON_WRITE):
+        steps: list[Step] = [*layer, ("bind", slot, lower, READ_ONLY)]
+        if policy.tree_copy is not None:
+            most = (str(policy.tree_copy.entries), str(policy.tree_copy.bytes))
+            steps.append(("copy-tree", names, lower, upper, place, *most))
+        if policy.workspace_kind == COPY_ON_WRITE:
+            steps.append(("overlay", names, lower, upper, work, place))
+        return steps
     if policy.cover.workspace_names is not None:
         return _read_only_overlay(slot, 0, place)
     return [("bind", slot, place, policy.workspace_kind)]
@@ -320,6 +326,8 @@ def steps_after_preamble(policy: Policy, *, stream_fd: int = 0) -> tuple[Step, .
         made = [step for step in made if not _in_layer(step)]
     mounts = _mounts(policy, sources)
     filling_ms = sum([file.size for file in policy.transfer.files]) // FILL_BYTES_PER_MS
+    if policy.tree_copy is not None and policy.tree_copy.required:
+        filling_ms += policy.tree_copy.bytes // FILL_BYTES_PER_MS
     steps: list[Step] = [("setup-clock", str(SETUP_MS + filling_ms))]
     steps += [
         ("guard", guard.source.path, str(guard.source.device), str(guard.source.inode), guard.path)

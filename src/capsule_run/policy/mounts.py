@@ -24,8 +24,8 @@ from capsule_run._base.lexical_paths import (
     within,
 )
 from capsule_run._base.value import replace
-from capsule_run.model.policy import COPY, PRIVATE, TRANSIENT, BoundPath
-from capsule_run.model.request import COPY_ON_WRITE, READ_ONLY, READ_WRITE
+from capsule_run.model.policy import PRIVATE, TRANSIENT, BoundPath
+from capsule_run.model.request import COPY, COPY_ON_WRITE, READ_ONLY, READ_WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from capsule_run._base.errors import CapsuleError
 from capsule_run._base.lexical_paths import HOME, normal
 from capsule_run._base.value import replace
 from capsule_run.model.host import NONE
-from capsule_run.model.policy import COPY, UNCOVERED, Calls, Policy, Watched
+from capsule_run.model.policy import UNCOVERED, Calls, Policy, Watched
 from capsule_run.model.request import (
+    COPY,
     COPY_ON_WRITE,
     DEFAULT_CPU_SHARES,
     DEFAULT_HOSTNAME,
@@ -135,6 +136,7 @@ def resolve(
         workspace_kind=kind,
         workspace=workspace,
         workspace_idmap=workspace_idmap,
+        tree_copy=policy_workspace.tree_copy(request, host, kind, limits),
         upper=upper,
         binds=binds,
         devices=mounts.devices(host),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from capsule_run._base.lexical_paths import WORKSPACE, within
 from capsule_run.model import optional
 from capsule_run.model.policy import TRANSIENT, Cover
-from capsule_run.model.request import COPY_ON_WRITE, READ_ONLY
+from capsule_run.model.request import COPY, COPY_ON_WRITE, READ_ONLY
 from capsule_run.policy.mounts import fixed_names
 
 TYPE_CHECKING = False
@@ -34,7 +34,7 @@ def resolve(host: Host, kind: str, binds: tuple[BoundPath, ...], shared: Source 
 
 def _workspace_names(host: Host, kind: str, source: Source | None) -> Secrets | None:
     """Return the names that the workspace's overlay fixes, if there is one."""
-    if source is None or kind not in (READ_ONLY, COPY_ON_WRITE):
+    if source is None or host.copy is not None or kind not in (READ_ONLY, COPY_ON_WRITE, COPY):
         return None
     return fixed_names(source, host) if kind == READ_ONLY else host.secrets[source.path]
 

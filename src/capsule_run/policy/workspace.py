@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.lexical_paths import WORKSPACE, normal, within
-from capsule_run.model.policy import COPY, PAGE, PRIVATE, TRANSIENT, TransferPolicy
-from capsule_run.model.request import COPY_ON_WRITE, DEFAULT_COLLECT_BYTES
+from capsule_run.model.policy import PAGE, PRIVATE, TRANSIENT, TransferPolicy, TreeCopy
+from capsule_run.model.request import COPY, COPY_ON_WRITE, DEFAULT_COLLECT_BYTES
 from capsule_run.policy.limits import given_or
 
 TYPE_CHECKING = False
@@ -49,9 +49,32 @@ def resolve(request: Request, host: Host, kind: str, covered: tuple[str, ...], l
         applies_changes=request.apply_changes,
         save_changes=_absolute(request.save_changes, host),
         layer_on_disk=host.upper is not None,
-        has_layer=kind == COPY_ON_WRITE,
+        has_layer=kind == COPY_ON_WRITE or (kind == COPY and host.copy is None),
         mount_points=mount_points,
     )
+
+
+# A tree within these limits is copied in about 2 ms (docs/decisions/workspace-ladder.md).
+SMALL_ENTRIES, SMALL_BYTES = 128, 1 << 19
+MAX_COPY_ENTRIES = 200_000
+
+
+def tree_copy(request: Request, host: Host, kind: str, limits: Limits) -> TreeCopy | None:
+    """Return how much of the workspace's directory may be copied; None if it is not to be copied.
+
+    Raises CapsuleError E1009 if the request contradicts a copy.
+    """
+    if kind == COPY and host.copy is None:
+        for given, name in ((host.upper is not None, "workspace_upper"), ("overlay" in request.require, "overlay")):
+            if given:
+                raise CapsuleError("E1009", f"isolation.workspace: mode `copy` contradicts `{name}`")
+        most_bytes = min(limits.memory_bytes // 2, limits.disk_bytes)
+        return TreeCopy(entries=MAX_COPY_ENTRIES, bytes=most_bytes, required=True)
+    if kind != COPY_ON_WRITE or host.upper is not None or "overlay" in request.require:
+        return None
+    # what is copied is memory of the run, on top of what the command needs
+    most_bytes = min(SMALL_BYTES, limits.memory_bytes // 16, limits.disk_bytes)
+    return TreeCopy(entries=SMALL_ENTRIES, bytes=most_bytes, required=False)
 
 
 def upper(host: Host, kind: str, shared: Source | None, binds: tuple[BoundPath, ...]) -> Upper | None:

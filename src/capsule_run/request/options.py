@@ -181,7 +181,11 @@ OPTIONS = (
     # Additional options.
     _line("--dry-run", "", "Print the steps of the run without running it", "dry_run"),
     _line(
-        "--workspace", "<DIR[:MODE]>", "Directory shown at /workspace (cow/ro/rw)", "isolation.workspace", _workspace
+        "--workspace",
+        "<DIR[:MODE]>",
+        "Directory shown at /workspace (cow/copy/ro/rw)",
+        "isolation.workspace",
+        _workspace,
     ),
     _line("--no-workspace", "", "Start with an empty /workspace", "isolation.workspace", gives=None),
     _line("--upper", "<DIR[:SIZE]>", "Store files written to /workspace on disk", "isolation.workspace_upper", _upper),

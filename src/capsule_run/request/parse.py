@@ -10,6 +10,7 @@ from capsule_run._base import strict_json
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import Value, replace
 from capsule_run.model.request import (
+    COPY,
     COPY_ON_WRITE,
     KILL,
     KILL_ATTACKS,
@@ -89,7 +90,7 @@ def _unknown_field(key: object, label: str, table: Mapping[str, Checker]) -> Cap
 
 
 check_bind_mode = choice(READ_ONLY, READ_WRITE)
-check_workspace_mode = choice(COPY_ON_WRITE, READ_ONLY, READ_WRITE)
+check_workspace_mode = choice(COPY_ON_WRITE, COPY, READ_ONLY, READ_WRITE)
 check_requirement = choice(*REQUIREMENTS)
 
 _BIND: dict[str, Checker] = {

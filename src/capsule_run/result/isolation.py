@@ -8,6 +8,7 @@ E6004, whatever the command did.
 from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
+from capsule_run.model.request import COPY_ON_WRITE
 from capsule_run.policy import limits, sysv
 from capsule_run.result import filter_hash
 from capsule_run.seccomp import filters
@@ -116,11 +117,13 @@ def attest(finished: FinishedRun, *, short: bool = False) -> tuple[dict[str, obj
     return facts, _difference(facts, finished.policy)
 
 
-def isolation_in_force(policy: Policy, landlock_abi: int) -> dict[str, object]:
+def isolation_in_force(policy: Policy, landlock_abi: int, *, copied: bool = False) -> dict[str, object]:
     """The isolation layers and limit mechanisms of a run, by name, for the result and for `-v`."""
     workspace: dict[str, object] = {"kind": policy.workspace_kind}
     if policy.workspace is not None:
         workspace["source"] = policy.workspace.path
+    if policy.workspace_kind == COPY_ON_WRITE:
+        workspace["mechanism"] = "copy" if copied else "overlay"
     if policy.upper is not None:
         workspace["upper"] = {"directory": policy.upper.directory, "bytes": policy.upper.bytes}
     if policy.cover.masks:

@@ -101,6 +101,7 @@ def parse_report(message: bytes) -> Report:
                     if row in numbers
                 ]
             ),
+            copied="copied" in numbers,
         )
     except (KeyError, ValueError, IndexError):
         raise _broken(message) from None

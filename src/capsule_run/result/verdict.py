@@ -120,6 +120,8 @@ def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
     if verb == "attest":
         what = _ATTESTED.get(errno, f"its status could not be read ({why})")
         return CapsuleError("E6004", f"the kernel does not confirm the sandbox: {what}", details=details)
+    if verb == "copy-tree":
+        return _copy_error(step, errno, plan)
     if verb in ("source", "inner-source"):
         return CapsuleError("E2004", f"cannot share `{step[1]}`: {why}", details={"path": step[1], "errno": errno})
     if verb in ("namespace", "uid-map", "gid-map", "id") or (errno == ENOSPC and verb == "namespace"):
@@ -143,6 +145,22 @@ def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
         )
     code = "E2005" if errno == ENOSYS else "E2002"
     return CapsuleError(code, f"{plan_describe.describe(step, plan)}: {why}", details=details)
+
+
+def _copy_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
+    sources = [one[1] for one in plan.room if one[0] in ("source", "inner-source")]
+    path = next(sources[int(one[1])] for one in plan.room if one[0] == "bind" and one[2] == step[2])
+    why = {
+        E2BIG: f"it has more than {step[5]} entries or {step[6]} bytes, is very deep, or holds a device",
+        EACCES: "it holds a file that cannot be read",
+        ENOSPC: "it does not fit into the disk limit",
+    }.get(errno, base_errno_words.errno_words(errno))
+    return CapsuleError(
+        "E2008",
+        f"the workspace `{path}` cannot be copied: {why}",
+        details={"path": path, "errno": errno},
+        hint="share it as `cow`, or raise `--memory` and `--disk` if it is too large",
+    )
 
 
 def _guard_error(step: tuple[str, ...], errno: int) -> CapsuleError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import posix
 from _stat import S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 
+from capsule_run._base.lexical_paths import within
 from capsule_run._base.value import Value
 from capsule_run.host.path_resolution import READ_FLAGS
 from capsule_run.host.tree_walk import TreeCursor
@@ -40,6 +41,26 @@ class Known(Value):
 def fingerprint(seen: posix.stat_result) -> tuple[int, int, int]:
     """Return what changes whenever a file is written to, replaced or given another mode: only the kernel sets a ctime."""
     return seen.st_ino, seen.st_size, seen.st_ctime_ns
+
+
+def copied_entries(copy: int) -> dict[str, tuple[int, int, int]]:
+    """Read the list that the sandbox kept of what it copied: the fingerprint of each path.
+
+    :param copy: the directory of the copy; the list lies beside it, out of the command's reach.
+    """
+    fd = posix.open("../copied", READ_FLAGS, dir_fd=copy)
+    try:
+        size = posix.fstat(fd).st_size
+        listed = b""
+        while len(listed) < size and (part := posix.read(fd, size - len(listed))):
+            listed += part
+    finally:
+        posix.close(fd)
+    entries: dict[str, tuple[int, int, int]] = {}
+    for line in listed.split(b"\0")[:-1]:
+        inode, length, changed, path = line.split(b" ", 3)
+        entries[path.decode("utf-8", "surrogateescape")] = int(inode, 16), int(length, 16), int(changed, 16)
+    return entries
 
 
 def lstat(name: str, directory: int | None) -> posix.stat_result | None:
@@ -98,25 +119,35 @@ def _is_opaque(directory: int) -> bool:
 
 
 class _LowerCursor:
-    """The position in the lower directory that corresponds to one in the layer; `fd` is None if it does not exist."""
+    """The position in the lower directory that corresponds to one in the layer; `fd` is None if it does not exist.
+
+    Directories are entered when `fd` is asked for: in a copy most never are.
+    """
 
     def __init__(self, root: int | None) -> None:
         self._place = None if root is None else TreeCursor(root)
+        self._waiting: list[str] = []  # to be entered
         self._missing = 0  # how many levels of the layer below the deepest one that exists here, too
 
     @property
     def fd(self) -> int | None:
+        while self._waiting:
+            name = self._waiting.pop(0)
+            try:
+                if self._missing or self._place is None:
+                    raise FileNotFoundError
+                self._place.enter(name)
+            except OSError:
+                self._missing += 1
         return None if self._missing or self._place is None else self._place.fd
 
     def enter(self, name: str) -> None:
-        try:
-            if self._missing or self._place is None:
-                raise FileNotFoundError
-            self._place.enter(name)
-        except OSError:
-            self._missing += 1
+        self._waiting.append(name)
 
     def leave(self) -> None:
+        if self._waiting:
+            self._waiting.pop()
+            return
         if self._missing:
             self._missing -= 1
             return
@@ -208,29 +239,41 @@ class Comparison:
         """Yield the changes in one directory; a name alone is a directory to enter before the next value is requested."""
         names = sorted(posix.listdir(place.fd))
         copied = self._known.copied
-        if below.fd is not None and (copied is not None or _is_opaque(place.fd)):
+        unchanged = prefix and self._known.files.get(prefix[:-1]) == fingerprint(posix.fstat(place.fd))
+        if not unchanged and (copied is not None or _is_opaque(place.fd)) and below.fd is not None:
             gone = set(posix.listdir(below.fd)) - set(names)
             for name in sorted(gone):
                 if copied is not None and prefix + name not in copied:
                     continue
                 before = lstat(name, below.fd)
                 if before is not None:
-                    yield _change(prefix + name, DELETED, before)
+                    yield from self._deletion(prefix + name, before)
         for name in names:
-            yield from self._changes_of(name, prefix + name, place.fd, below.fd)
+            yield from self._changes_of(name, prefix + name, place.fd, below)
 
-    def _changes_of(self, name: str, path: str, upper: int, lower: int | None) -> Iterator[Change | str]:
-        now, before = lstat(name, upper), lstat(name, lower)
+    def _deletion(self, path: str, before: posix.stat_result) -> Iterator[Change]:
+        """Yield a deletion, unless it includes what the command did not see: a copied directory can be renamed with it."""
+        if any(within(place, path) for place in self._known.mount_points):
+            self._skip(path, "mount")
+        else:
+            yield _change(path, DELETED, before)
+
+    def _changes_of(self, name: str, path: str, upper: int, below: _LowerCursor) -> Iterator[Change | str]:
+        now = lstat(name, upper)
         if now is None or path in self._known.mount_points:
             return
+        if path in self._known.files and self._known.files[path] == fingerprint(now):
+            if _kind(now) == S_IFDIR:
+                yield name
+            return
+        lower = below.fd
+        before = lstat(name, lower)
         if _kind(now) == S_IFCHR and now.st_rdev == 0:
             if before is not None:
                 yield _change(path, DELETED, before)
         elif _kind(now) == S_IFDIR:
             yield from self._changes_of_directory(path, now, before)
             yield name
-        elif path in self._known.files and self._known.files[path] == fingerprint(now):
-            return
         elif before is None:
             yield _change(path, CREATED, now)
         elif _kind(before) == S_IFDIR:
@@ -249,5 +292,7 @@ class Comparison:
             return
         if _kind(before) != S_IFDIR:
             yield _change(path, CREATED, now)
-        elif before is not None and self._known.copied is None and now.st_mode != before.st_mode:
+        elif self._known.copied is not None and path not in self._known.files:
+            return  # a copy made of input files has modes of ours
+        elif before is not None and now.st_mode != before.st_mode:
             yield _change(path, MODIFIED, now)

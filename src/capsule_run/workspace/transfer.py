@@ -11,9 +11,9 @@ from capsule_run._base.errors import CapsuleError
 from capsule_run._base.lexical_paths import WORKSPACE, within
 from capsule_run._base.value import replace
 from capsule_run.host.path_resolution import DIRECTORY_FLAGS
-from capsule_run.model.policy import COPY, PRIVATE
+from capsule_run.model.policy import PRIVATE
 from capsule_run.model.report import WorkspaceOutput
-from capsule_run.model.request import COPY_ON_WRITE
+from capsule_run.model.request import COPY, COPY_ON_WRITE
 from capsule_run.workspace import collect as workspace_collect
 from capsule_run.workspace import copy_in, diff, export
 
@@ -43,6 +43,7 @@ class FileTransfer:
         self._stream: Stream | None = None
         self._received_fds: list[int] = []
         self._fingerprints: dict[str, tuple[int, int, int]] = {}
+        self._copied: frozenset[str] | None = None  # what a copy of the workspace contained at first
         self._layer = -1  # on disk; the launcher sends one in memory
         self._lower = self._save_to = self._collect_to = -1  # directories of the host, opened before anything runs
         try:
@@ -124,12 +125,19 @@ class FileTransfer:
         message, self._received_fds = launcher.receive_ready()
         return b"" if message == b"ready" else message
 
-    def take(self, *, by_itself: bool) -> WorkspaceOutput:
+    def take(self, *, by_itself: bool, copied: bool) -> WorkspaceOutput:
         """Collect files and changes as the request wants, then close the workspace.
 
         :param by_itself: whether the command exited by itself; otherwise its changes are listed and not applied.
+        :param copied: whether the workspace was a copy that the sandbox made.
         """
         try:
+            if self._policy.workspace_kind == COPY:
+                self._copied = self._transfer.copied
+            if copied and self._transfer.offers_layer and self._received_fds:
+                entries = diff.copied_entries(self._written_layer)
+                self._fingerprints = {**entries, **self._fingerprints}
+                self._copied = frozenset(entries)
             return self._output(by_itself=by_itself)
         finally:
             self.close()  # the kernel frees it at the last close, which is then the launcher's, while it exits
@@ -194,7 +202,7 @@ class FileTransfer:
                 places.append(place.rpartition("/")[0])
         return diff.Known(
             mount_points=self._transfer.mount_points,
-            copied=self._transfer.copied if self._policy.workspace_kind == COPY else None,
+            copied=self._copied,
             directories=frozenset(directories),
             files=self._fingerprints,
         )

@@ -253,7 +253,8 @@ WALLS = {
     "a read-only place": ("echo x > /usr/place", "--writable"),
     "a path that is not shown": ("cat /home/nobody/notes", "--readonly"),
     "no network": ("python3 -c 'import socket; socket.create_connection((\"203.0.113.1\", 80))'", "--network"),
-    "its own business": ("cat notes", ""),
+    "a file that is not in the empty workspace": ("cat notes", "--workspace"),
+    "its own business": ("cat /tmp/notes", ""),
 }
 
 

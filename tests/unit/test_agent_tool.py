@@ -85,6 +85,28 @@ def test_tool_text_of_a_limit_says_what_to_change():
     text = tool_text(failed("E4001", "used 99 bytes of memory, the limit is 9 bytes"))
     assert "do: use less memory at a time; the limit cannot be raised from here" in text
     assert "--memory" not in text
+    assert "; for the user: raise `resources.memory_bytes`" in text
+
+
+REMEDIES = [
+    ("E3003", "none; `--network` (`isolation.network`) shares one", "none; `isolation.network` shares one"),
+    ("E3003", "`--readonly PATH` (`isolation.readonly_paths`) shares it", "`isolation.readonly_paths` shares it"),
+    ("E3003", "`--readonly /etc/x` (`isolation.readonly_paths`) shares it", "`isolation.readonly_paths` `/etc/x` shares it"),
+    ("E3005", "`--profile default+x` (`profile`) allows `y`", "`profile` `default+x` allows `y`"),
+    ("E3006", "none; `--network` (`isolation.network`) shares the host's", "none; `isolation.network` shares the host's"),
+    ("E4005", "raise `--disk` (`resources.disk_bytes`) and `--cpu` (`x`) to 2", "raise `resources.disk_bytes` and `x` to 2"),
+    ("E3003", "see `--help` and `a`", "see `--help` and `a`"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "hint", "words"), REMEDIES)
+def test_tool_text_has_the_remedy_of_every_interface_in_fields(code, hint, words):
+    """A model reads the same remedy as a person, with the fields of the operator's limits in place of options."""
+    error = CapsuleError(code, "it failed", details={"exit_code": 1}, hint=hint).failure()
+    (line,) = [
+        line for line in outside_fences(tool_text(printed(b"", status="error", error=error))) if line.startswith("do: ")
+    ]
+    assert words in line
 
 
 def test_tool_output_long_keeps_both_ends():

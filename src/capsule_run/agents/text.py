@@ -26,7 +26,7 @@ _MAX_SYSCALLS_NAMED = 5
 
 # What a model can do about each cause. It cannot raise a limit; it can only ask for more time.
 _ADVICE = {
-    "timeout": "make it do less, or ask for more time",
+    "timeout": "make it do less, or ask for more time (`timeout_seconds`)",
     "memory": "use less memory at a time; the limit cannot be raised from here",
     "processes": "start fewer processes and threads at a time; the limit cannot be raised from here",
     "output": "print less, such as a summary; the limit cannot be raised from here",
@@ -42,6 +42,8 @@ _ADVICE = {
     "signal": "the program crashed: look for the bug, it is not a limit",
     "language": "write it in another language",
 }
+# Codes whose hint names options and neither a path of the host nor a text of the program.
+_HINTED = ("E3003", "E3005", "E3006", "E4", "E5001")
 _TELL_USER = "nothing in the code is wrong; tell the user that the sandbox could not run it"
 
 
@@ -62,12 +64,41 @@ def message_and_advice(error: Failure) -> tuple[str, str]:
         return error.message, _ADVICE.get(error.cause, error.hint)
     if code.startswith(("E2", "E6")):
         return line.meaning, _TELL_USER
-    message = error.message
+    message, advice = error.message, _ADVICE.get(error.cause, "")
     if code == "E3003":
         message = f"the program exited with code {error.details.get('exit_code')}"  # its last line is in stderr
     elif code == "E3004":
         message = f"{quoted(str(error.details.get('command')))} is not available in the sandbox"
-    return message, _ADVICE.get(error.cause, "")
+    return message, _with_remedy(advice, error)
+
+
+def _with_remedy(advice: str, error: Failure) -> str:
+    """What a model can do, and the remedy that every interface names: options are the user's to set."""
+    if not error.hint or not error.code.startswith(_HINTED):
+        return advice
+    hint = in_fields(error.hint)
+    if advice and (hint.startswith("raise ") or error.code == "E5001"):
+        return f"{advice}; for the user: {hint}"
+    return f"{hint}; only the user can set this"
+
+
+def in_fields(hint: str) -> str:
+    """Name the fields of a hint without their options: `--network` (`isolation.network`) becomes `isolation.network`.
+
+    A value of the option stays, and a placeholder such as PATH goes.
+    """
+    before, *parts = hint.split("`--")
+    text = before
+    for part in parts:
+        option, bracket, rest = part.partition("` (`")
+        field, end, rest = rest.partition("`)")
+        if not (bracket and end) or "`" in option:  # an option without a field
+            text += f"`--{part}"
+            continue
+        _name, _space, given = option.partition(" ")
+        value = f" `{given}`" if given and not given.isupper() else ""
+        text += f"`{field}`{value}{rest}"
+    return text
 
 
 def _error_lines(error: Failure) -> list[str]:

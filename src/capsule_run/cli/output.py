@@ -102,8 +102,12 @@ def reader_has_left(fd: int) -> bool:
 
 
 def explain(error: Failure, postmortem: Mapping[str, object] | None = None) -> None:
-    """Print an error and its hint to stderr. Print nothing for a command's own exit code."""
+    """Print an error and its hint to stderr. Of a command's own exit code print the hint only: the command has said the rest."""
     if error.code == "E3003":
+        if error.hint:
+            write_all(
+                2, f"capsule-run: the command exited with code {error.details['exit_code']}\n\nhint: {error.hint}\n"
+            )
         return
     hint = f"\n\nhint: {error.hint}" if error.hint else ""
     doing = ""
@@ -144,6 +148,9 @@ def say_all(result: Result) -> None:
         lines.append(f"wall {metrics.wall_ms} ms, cpu {metrics.cpu_ms} ms")
         phases = ", ".join(f"{name} {micros} us" for name, micros in (metrics.startup or {}).items())
         lines.append(f"start-up: {phases}")
+    if result.denied_count:
+        kinds = ", ".join(dict.fromkeys(f"`{call['syscall']}`" for call in result.denied))
+        lines.append(f"denied system calls: {result.denied_count} ({kinds})")
     write_lines(2, lines, OUR_NAME)
 
 

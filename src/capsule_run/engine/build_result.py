@@ -118,6 +118,7 @@ def result_of(finished: FinishedRun, named: Named, *, called_ns: int) -> Result:
         limits_hit=verdict.limits_hit(finished, failure),
         postmortem=postmortem,
         denied=denied,
+        denied_count=denied_syscalls.denied_count(finished) if denied else 0,
         processes=processes,
     )
     return _with_output(result, finished.output)

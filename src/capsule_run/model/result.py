@@ -65,7 +65,9 @@ class Result(Value):
     measurement: Mapping[str, object] | None = None
     """Whether the timing can be trusted; None for a run of under 20 ms."""
     denied: tuple[Mapping[str, object], ...] = ()
-    """System calls that were refused."""
+    """System calls that were refused, each kind once."""
+    denied_count: int = 0
+    """How many calls were refused in all."""
     processes: tuple[Mapping[str, object], ...] | None = None
     """Every process of the run; None if `ledger` was not given, or the host cannot record processes."""
 
@@ -125,6 +127,7 @@ class Result(Value):
             "processes": self.processes,
             "limits_hit": self.limits_hit or None,
             "denied": self.denied or None,
+            "denied_count": self.denied_count or None,
             "postmortem": self.postmortem,
             "files": {file.path: file.to_dict() for file in self.collected} or None,
             "not_collected": [dict(one.__dict__) for one in self.not_collected] or None,

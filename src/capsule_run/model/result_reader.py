@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         not_applied: tuple[NotApplied, ...]
         measurement: Mapping[str, object] | None
         denied: tuple[Mapping[str, object], ...]
+        denied_count: int
         processes: tuple[Mapping[str, object], ...] | None
 
 
@@ -189,5 +190,6 @@ def fields_of_response(response: Mapping[str, object]) -> ResultFields:
         "not_applied": _members(given, "not_applied", _not_applied) or (),
         "measurement": _optional(given, "measurement", dict),
         "denied": _members(given, "denied", _as_is) or (),
+        "denied_count": _optional(given, "denied_count", int) or 0,
         "processes": _members(given, "processes", _as_is),
     }

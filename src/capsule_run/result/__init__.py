@@ -14,6 +14,8 @@ __getattr__ = loaded_when_used(
         "denied_syscalls": "a call was refused",
         "evidence": "the command ended badly",
         "filter_hash": "the result says what was in force",
+        "explaining_line": "the command ended badly",
+        "failure_words": "the command ended badly",
         "hints": "the command ended badly",
         "isolation": "the command runs",
         "metrics": "the command runs",

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.printable import name
+from capsule_run._base.value import replace
+from capsule_run.result import evidence
 from capsule_run.seccomp.catalogue import allowing
 from capsule_run.seccomp.rule import ERRNO_NAMES
 from capsule_run.seccomp.ruleset import numbers_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from capsule_run._base.errors import Failure
     from capsule_run.model.report import FinishedRun
@@ -23,6 +25,17 @@ if TYPE_CHECKING:
 END_OF_RUN = 0xFFFF
 # Groups of calls that programs make to find out whether they exist. Not worth a line if the command succeeded.
 PROBES = ("spared", "probed", "")
+_MAX_NAMED = 3
+_STDERR_BYTES = 64 << 10
+# How programs print the errno of a denied call.
+_ERRNO_WORDS = {
+    "ENOSYS": ("unction not implemented", "ystem call not implemented"),
+    "EPERM": ("peration not permitted",),
+    "EACCES": ("ermission denied",),
+    "EOPNOTSUPP": ("peration not supported",),
+    "EAFNOSUPPORT": ("ddress family not supported",),
+    "EPROTONOSUPPORT": ("rotocol not supported",),
+}
 
 
 def _process(call: DeniedCall) -> dict[str, object]:
@@ -40,15 +53,25 @@ def denied(finished: FinishedRun) -> tuple[dict[str, object], ...]:
     if not finished.record.denied:
         return ()
     names = {number: name for name, number in numbers_of(finished.policy.architecture).items()}
+    stderr = evidence.stderr(finished)[-_STDERR_BYTES:].decode("utf-8", "replace")
+    named = [
+        (
+            names.get(call.call, str(call.call)),
+            "killed" if call.errno == END_OF_RUN else ERRNO_NAMES.get(call.errno, str(call.errno)),
+            call,
+        )
+        for call in finished.record.denied
+    ]
     return tuple(
         {
-            "syscall": names.get(call.call, str(call.call)),
-            "errno": "killed" if call.errno == END_OF_RUN else ERRNO_NAMES.get(call.errno, str(call.errno)),
+            "syscall": syscall,
+            "errno": errno,
             "count": counts.get((call.call, call.errno), 1),  # the record was full: at least this one
             "first_args": [f"{argument:#x}" for argument in call.arguments],
             "process": _process(call),
+            "reported": _is_reported(syscall, errno, stderr),
         }
-        for call in finished.record.denied
+        for syscall, errno, call in named
     )
 
 
@@ -72,27 +95,85 @@ def forbidden(finished: FinishedRun) -> CapsuleError:
 def denied_and_failure(
     finished: FinishedRun, failure: Failure | None
 ) -> tuple[tuple[dict[str, object], ...], Failure | None]:
-    """The denied calls, and the failure of the run: if a call ended the run, the failure that names it."""
-    return denied(finished), forbidden(finished).failure() if finished.report.killed == "syscall" else failure
+    """The denied calls, and the failure of the run: if a call ended the run, the failure that names it.
+
+    If a failure says nothing else, and denied calls explain it, its hint names the profile that allows them.
+    """
+    calls = denied(finished)
+    if finished.report.killed == "syscall":
+        return calls, forbidden(finished).failure()
+    if failure is None or not _explain(calls, failure, finished):
+        return calls, failure
+    profile, allowed = remedy(calls, finished.policy.calls.profile)
+    if not profile:
+        return calls, failure
+    names = ", ".join(f"`{name}`" for name in allowed[:_MAX_NAMED])
+    more = f" and {len(allowed) - _MAX_NAMED} more" if len(allowed) > _MAX_NAMED else ""
+    hint = f"`--profile {profile}` (`profile`) allows what was denied: {names}{more}"
+    return calls, replace(failure, hint=hint)
 
 
-def _describe(call: Mapping[str, object], profile: str) -> tuple[str, str]:
-    """Describe a denied call and the option that allows it. Return the text and the call's group."""
+def denied_count(finished: FinishedRun) -> int:
+    """How many calls were denied in all, with those that `denied` has no room for."""
+    listed = {(call.call, call.errno) for call in finished.record.denied}
+    counts = {(kind.call, kind.errno): kind.count for kind in finished.record.denied_counts}
+    return sum(counts.get(kind, 1) for kind in listed) + finished.record.denied_others
+
+
+def _explain(calls: tuple[dict[str, object], ...], failure: Failure, finished: FinishedRun) -> bool:
+    """Whether denied calls explain a failure: stderr reports one, or a signal or a silent exit has no other explanation."""
+    if any(call["reported"] for call in calls):
+        return failure.code in ("E3003", "E3005", "E3006") and (
+            not failure.hint or failure.hint.startswith("raise `--timeout`")
+        )
+    if failure.hint:
+        return False
+    return failure.code == "E3005" or (failure.code == "E3003" and not (finished.stdout or evidence.stderr(finished)))
+
+
+def _is_reported(call: str, errno: str, stderr: str) -> bool:
+    """Whether stderr has the name of a call, or the words of its errno."""
+    return any(
+        words in stderr for words in (f"{call}(", f"{call}:", f"{call} failed", errno, *_ERRNO_WORDS.get(errno, ()))
+    )
+
+
+def remedy(calls: Iterable[Mapping[str, object]], profile: str) -> tuple[str, list[str]]:
+    """The profile that allows every call that any profile allows, and these calls; empty for none."""
+    allowed = {str(call["syscall"]): allowing(str(call["syscall"]), profile)[1] for call in calls}
+    better = [one for one in dict.fromkeys(allowed.values()) if one]
+    if not better:
+        return "", []
+    base = better[0].partition("+")[0]
+    groups = [group for one in better for group in one.split("+")[1:]]
+    return "+".join([base, *dict.fromkeys(groups)]), [call for call, one in allowed.items() if one]
+
+
+def _describe(call: Mapping[str, object]) -> str:
     process = call["process"]
     assert isinstance(process, dict)
     count = f", {call['count']} times" if call["count"] != 1 else ""
     by = f" by `{name(str(process['name']))}`" if "name" in process else ""
-    group, better = allowing(str(call["syscall"]), profile)
-    option = f"`--profile {better}` allows it" if better else "no profile allows it"
-    return f"`{call['syscall']}`{by} ({call['errno']}{count}): {option}", group
+    return f"`{call['syscall']}`{by} ({call['errno']}{count})"
 
 
 def in_words(calls: tuple[Mapping[str, object], ...], profile: str, *, ended_well: bool) -> str:
-    """One line that says what was denied and which option allows it, or an empty string."""
-    described = [
-        text for text, group in (_describe(call, profile) for call in calls) if not (ended_well and group in PROBES)
+    """One line that says what was denied and which one profile allows it, or an empty string.
+
+    After a command that ended well, a call that programs make to find out whether it exists is worth no line, unless stderr
+    reports it.
+    """
+    told = [
+        call
+        for call in calls
+        if not ended_well or call["reported"] or allowing(str(call["syscall"]), profile)[0] not in PROBES
     ]
-    if not described:
-        return ""
-    more = f"; and {len(described) - 3} more" if len(described) > 3 else ""
-    return f"denied {'; '.join(described[:3])}{more}"
+    better, allowed = remedy(told, profile)
+    parts = []
+    for can, option in ((True, f"`--profile {better}` allows"), (False, "no profile allows")):
+        described = [_describe(call) for call in told if (str(call["syscall"]) in allowed) == can]
+        if described:
+            more = f" and {len(described) - _MAX_NAMED} more" if len(described) > _MAX_NAMED else ""
+            them = "it" if len(described) == 1 else "them"
+            parts.append(f"{'; '.join(described[:_MAX_NAMED])}{more}: {option} {them}")
+    return f"denied {'; '.join(parts)}" if parts else ""

@@ -14,7 +14,7 @@ from capsule_run._base.error_codes import entry
 from capsule_run._base.errors import CapsuleError
 from capsule_run.model.request import KILL, TRUNCATE
 from capsule_run.policy.mounts import private_mounts
-from capsule_run.result import next_limit
+from capsule_run.result import hints, next_limit
 from capsule_run.result.metrics import counters, is_full, processor_ms, wall_ms
 
 TYPE_CHECKING = False
@@ -120,7 +120,7 @@ def timed_out(finished: FinishedRun) -> CapsuleError:
             "cpu_ms": used,
             **next_limit.passing(longer),
         },
-        hint=next_limit.hint(longer, otherwise=", or reduce the work"),
+        hint=hints.of_timeout(finished, stderr(finished)) or next_limit.hint(longer, otherwise=", or reduce the work"),
     )
 
 
@@ -319,12 +319,6 @@ def stderr(finished: FinishedRun) -> bytes:
     if finished.stderr and not finished.report.stderr.over:
         return finished.stderr
     return finished.record.stderr_tail.encode("utf-8", "surrogateescape") or finished.stderr
-
-
-def last_line(stderr: bytes) -> str:
-    """The last line of stderr that is not blank, cut to what fits into a message."""
-    lines = stderr[-4096:].decode("utf-8", "replace").strip().splitlines()
-    return lines[-1].strip()[:300] if lines else ""
 
 
 def _stderr_line(finished: FinishedRun, words: tuple[str, ...]) -> str:

@@ -29,7 +29,7 @@ from capsule_run._base.statuses import ERROR, KILLED, SUCCESS, TIMEOUT
 from capsule_run._base.value import replace
 from capsule_run.plan import describe as plan_describe
 from capsule_run.policy.resolve import DRAIN_MS
-from capsule_run.result import evidence, hints, metrics
+from capsule_run.result import evidence, explaining_line, hints, metrics
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -291,9 +291,10 @@ def _judge_exit(finished: FinishedRun) -> tuple[Status, int, str | None, Failure
         error = evidence.limit_behind_exit(finished)
         if error is not None:
             return KILLED, KILLED_EXIT, None, error.failure()
-        line = evidence.last_line(finished.stderr)
+        stderr = evidence.stderr(finished)
+        line = explaining_line.quoted(stderr, finished.stdout)
         message = f"the command exited with code {code}" + (f": {line}" if line else "")
-        hint = hints.hint(line, finished.policy)
+        hint = hints.of_run(finished, stderr)
         return ERROR, code, None, CapsuleError("E3003", message, details={"exit_code": code}, hint=hint).failure()
     number, name = report.signalled, signal_name(report.signalled)
     if number == SIGSYS:
@@ -304,7 +305,12 @@ def _judge_exit(finished: FinishedRun) -> tuple[Status, int, str | None, Failure
     error = evidence.limit_behind_signal(finished, number) or evidence.limit_behind_exit(finished)
     if error is not None:
         return KILLED, KILLED_EXIT, name, error.failure()
-    error = CapsuleError("E3005", f"the command was terminated by {name}", details={"signal": name, "number": number})
+    error = CapsuleError(
+        "E3005",
+        f"the command was terminated by {name}",
+        details={"signal": name, "number": number},
+        hint=hints.of_run(finished, evidence.stderr(finished)),
+    )
     return ERROR, 128 + number, name, error.failure()
 
 

@@ -12,7 +12,7 @@ from capsule_run.cli.policy_args import Words, profile_of, usage
 from capsule_run.model.request import PROFILE_ALIASES
 from capsule_run.seccomp.custom_profile import open_groups
 from capsule_run.seccomp.filters import SHIPPED_ARCHITECTURES, SHIPPED_PROFILES, allowed_calls
-from capsule_run.seccomp.tables import rules
+from capsule_run.seccomp.tables import history, rules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,16 +81,30 @@ def _show_one(words: Words, name: str) -> int:
     rows = words.rows(name)
     counts = _counts(profile_of(name), network="--network" in words.flags)
     if "--json" in words.flags:
-        fields = [{field: getattr(row, field) for field in row.__annotations__} for row in rows]
+        fields = [
+            {**{field: getattr(row, field) for field in row.__annotations__}, **_history(row.name)} for row in rows
+        ]
         write_all(1, dumps({"profile": name, "allowed": counts, "calls": fields}, indent=2) + "\n")
         return 0
     cells = ", ".join(f"{count} calls on {architecture}" for architecture, count in counts.items())
-    lines = [f"{name}: {cells} allowed; calls that are not listed fail with ENOSYS"]
+    lines = [
+        f"{name}: {cells} allowed; calls that are not listed fail with ENOSYS",
+        f"known holes: {history.SOURCES}, as known to us on {history.COUNTED_ON}; a lower bound",
+    ]
     for row in rows:
         lines.append(f"{row.number:4} {row.name:24} {row.action:22} {row.group}: {row.reason}")
         lines += [f"{'':30}{condition}" for condition in row.arguments]
+        family = history.family_of(row.name)
+        if family is not None and "allow" in f"{row.action} {' '.join(row.arguments)}":
+            lines.append(f"{'':30}{history.summary(family)}")
     write_lines(1, lines)
     return 0
+
+
+def _history(call: str) -> dict[str, object]:
+    """Return the known holes of a call that `default` was given, for `--json`."""
+    family = history.family_of(call)
+    return {} if family is None else {"known": dict(family.known), "known_elsewhere": dict(family.elsewhere)}
 
 
 def _diff(words: Words, left: str, right: str) -> int:

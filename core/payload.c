@@ -52,14 +52,19 @@ ACT(nice)
 	return setpriority(PRIO_PROCESS, 0, now + (more > 39 ? 39 : (int)more));
 }
 
+static uint64_t limit_up_to(uint64_t most, const char *wanted)
+{
+	uint64_t limit = strcmp(wanted, "unlimited") == 0 ? UINT64_MAX : number(wanted);
+
+	return limit < most ? limit : most;
+}
+
 /*
- * Soft and hard are one: what may be raised is no limit. A hard limit of the caller's that is lower stays: it is the
- * host's word, and nothing here has the right to raise it.
+ * rlimit RESOURCE SOFT HARD. A hard limit of the caller's that is lower stays: it is the host's word, and nothing here
+ * has the right to raise it.
  */
 ACT(rlimit)
 {
-	const char *wanted = step->field[1];
-	uint64_t value = strcmp(wanted, "unlimited") == 0 ? UINT64_MAX : number(wanted);
 	struct {
 		uint64_t soft, hard;
 	} limit, now;
@@ -67,7 +72,8 @@ ACT(rlimit)
 
 	if (syscall(SYS_prlimit64, 0, resource, NULL, &now) < 0)
 		return -1;
-	limit.soft = limit.hard = value < now.hard ? value : now.hard;
+	limit.hard = limit_up_to(now.hard, step->field[2]);
+	limit.soft = limit_up_to(limit.hard, step->field[1]);
 	return (int)syscall(SYS_prlimit64, 0, resource, &limit, NULL);
 }
 

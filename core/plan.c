@@ -55,7 +55,7 @@ const struct verb verbs[] = {
 	{ "id", PAYLOAD, 1, 1, false, "confine", "ii", act_id },
 	{ "umask", PAYLOAD, 2, 1, false, "confine", "o", act_umask },
 	{ "nice", PAYLOAD, 2, 0, false, "confine", "n", act_nice },
-	{ "rlimit", PAYLOAD, 3, 1, true, "confine", "rl", act_rlimit },
+	{ "rlimit", PAYLOAD, 3, 1, true, "confine", "rll", act_rlimit },
 	{ "cwd", PAYLOAD, 4, 1, false, "confine", "p", act_cwd },
 	{ "new-keyring", PAYLOAD, 5, 1, false, "confine", "", act_new_keyring },
 	{ "no-new-privs", PAYLOAD, 6, 1, false, "confine", "", act_no_new_privs },

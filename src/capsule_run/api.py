@@ -62,6 +62,7 @@ def run(
     max_output: int | str | None = None,
     max_pids: int | None = None,
     disk: int | str | None = None,
+    stack: int | str | None = None,
     cpu_time_ms: int | None = None,
     cpus: float | None = None,
     readonly: Sequence[str | PathLike[str]] = (),
@@ -100,6 +101,7 @@ def run(
     :param max_output: bytes kept of each stream, or a size (default 1 MiB).
     :param max_pids: the most processes and threads at a time (default 100).
     :param disk: bytes of the private file systems, or a size (default: 7/8 of `memory`).
+    :param stack: bytes of the stack of each process, a size, or "unlimited" (default 8 MiB).
     :param cpu_time_ms: limit of the CPU time of all processes together, in milliseconds.
     :param cpus: the most processors used at a time, such as 0.5.
     :param readonly: host paths shown read-only at the same place.
@@ -138,6 +140,7 @@ def run(
             max_output=max_output,
             max_pids=max_pids,
             disk=disk,
+            stack=stack,
             cpu_time_ms=cpu_time_ms,
             cpus=cpus,
             readonly=readonly,

@@ -49,7 +49,7 @@ ROOM = (
 PAYLOAD = (
     ("id", "1000", "1000"),
     ("umask", "0022"),
-    ("rlimit", "4", "0"),
+    ("rlimit", "4", "0", "0"),
     ("cwd", "/"),
     ("new-keyring",),
     ("no-new-privs",),

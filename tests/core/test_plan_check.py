@@ -389,8 +389,15 @@ def put(half, step, field):
 
 BAD_FIELDS = [
     *(("room", NUMBER, text) for text in BAD_NUMBERS),
-    *(("payload", ("rlimit", "{}", "1"), text) for text in (*BAD_NUMBERS, "16", "4294967300", "9223372036854775807")),
-    *(("payload", ("rlimit", "1", "{}"), text) for text in (*BAD_NUMBERS, "Unlimited", "unlimited ", "infinity")),
+    *(
+        ("payload", ("rlimit", "{}", "1", "1"), text)
+        for text in (*BAD_NUMBERS, "16", "4294967300", "9223372036854775807")
+    ),
+    *(
+        ("payload", step, text)
+        for step in (("rlimit", "1", "{}", "1"), ("rlimit", "1", "1", "{}"))
+        for text in (*BAD_NUMBERS, "Unlimited", "unlimited ", "infinity")
+    ),
     *(("payload", ("stdout", "0", "{}", "kill"), text) for text in BAD_NUMBERS),
     *(("room", ID, text) for text in BAD_IDS),
     *(("room", ("gid-map", "{}", "0"), text) for text in BAD_IDS),
@@ -426,8 +433,8 @@ GOOD_FIELDS = [
     ),
     *(("room", NUMBER, text) for text in ("0", "1", "10", "9223372036854775807")),
     *(("room", ID, text) for text in ("0", "65534", "4294967294")),
-    *(("payload", ("rlimit", "{}", "1"), text) for text in ("0", "15")),
-    *(("payload", ("rlimit", "1", "{}"), text) for text in ("0", "9223372036854775807", "unlimited")),
+    *(("payload", ("rlimit", "{}", "1", "1"), text) for text in ("0", "15")),
+    *(("payload", ("rlimit", "1", "{}", "{}"), text) for text in ("0", "9223372036854775807", "unlimited")),
     *(("room", MODE, text) for text in ("0000", "0755", "1777", "0777")),
     *(("room", step, text) for step in PATHS for text in GOOD_PATHS),
     *(("payload", ("filter", "{}"), text) for text in ("0123456789abcdef", "f" * 16 * 4096)),

@@ -70,17 +70,17 @@ def test_limits_page_nice_values_are_right():
 def test_limits_page_fixed_limits_are_right():
     """The figures of what no option changes are the plan's."""
     limits = {int(step[1]): step[2] for step in room.compile_plan(resolved()).payload if step[0] == "rlimit"}
-    memory = model_request.DEFAULT_MEMORY_BYTES
     assert {
-        payload.RLIMIT_STACK: str(8 << 20),
         payload.RLIMIT_MEMLOCK: str(64 << 10),
         payload.RLIMIT_MSGQUEUE: str(800 << 10),
         payload.RLIMIT_SIGPENDING: "256",
         payload.RLIMIT_RTPRIO: "0",
         payload.RLIMIT_NICE: "0",
-        payload.RLIMIT_DATA: str(2 * memory + (1 << 30)),
+        payload.RLIMIT_CORE: "1",
+        payload.RLIMIT_DATA: "unlimited",
+        payload.RLIMIT_AS: "unlimited",
     }.items() <= limits.items()
-    for words in ("a stack of 8 MiB", "64 KiB of locked memory", "800 KiB of message queues", "256 queued signals"):
+    for words in ("core files is 1 byte", "64 KiB of locked memory", "800 KiB of message queues", "256 queued signals"):
         assert words in PAGE
 
 
@@ -111,7 +111,8 @@ SEEN = [
         "Too many open files",
     ),
     ({"resources.memory_bytes": 64 * MIB}, "exec python -c 'x = bytearray(200 << 20)'", ("killed", "E4001", 137), ""),
-    ({"resources.memory_bytes": 64 * MIB}, "exec python -c 'x = bytearray(3 << 30)'", FAILS, "MemoryError"),
+    ({"resources.memory_bytes": 64 * MIB}, "exec python -c 'x = bytearray(3 << 30)'", ("killed", "E4001", 137), ""),
+    ({"resources.memory_bytes": 64 * MIB}, "exec python -c 'x = bytearray(1 << 46)'", FAILS, "MemoryError"),
 ]
 
 

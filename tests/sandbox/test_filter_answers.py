@@ -56,6 +56,8 @@ PROGRAMS = {
     "chown": ("chown", "cd /tmp && touch f && chown 0 f 2>&1; chown 1000:1000 f && echo own", "own"),
     "chrt": ("chrt", "chrt -f 5 true 2>&1; chrt -o 0 echo other", "other"),
     "prlimit": ("prlimit", "prlimit --pid 1 --nofile=10 2>&1; prlimit --nofile=100 sh -c 'ulimit -n'", "100"),
+    "bash (ulimit -c)": ("bash", "bash -c 'ulimit -c 0 && echo lowered'", "lowered"),
+    "gpg": ("gpg", "gpg --version 2>&1 | head -1; gpg --batch --gen-random 1 8 | wc -c", "8"),
     "taskset": ("taskset", "taskset -p 1 1 2>&1; taskset -c 0 echo pinned", "pinned"),
     "ionice": ("ionice", "ionice -c 3 -p 1 2>&1; ionice -c 3 echo idle", "idle"),
     "setarch": ("setarch", "setarch -X true 2>&1; setarch -R echo fixed", "fixed"),

@@ -40,7 +40,7 @@ def test_option_reaches_its_request_field():
         "--timeout 5000 --memory 256M --cpu 512 --max-output 1K --max-pids 5 --network --workdir /w --env A=1 --env B=x=y "
         "--readonly /r --readonly /r2 --writable /rw --bind src:/d --bind ../s:/e:rw,force --execution-id job:1 --workspace d:ro "
         "--upper /big:20G "
-        "--tool node --tool .venv --user 0:12 --hostname box --on-output-limit truncate --disk 1G --max-file-size 1M "
+        "--tool node --tool .venv --user 0:12 --hostname box --on-output-limit truncate --disk 1G --stack 16M --max-file-size 1M "
         "--max-open-files 64 --cpus 1.5 --cpu-time 2500 --ledger --no-postmortem "
         "--io-read-bps 2M --io-write-bps 1M --io-read-iops 30 --io-write-iops 40 "
         "--unmask .env --file a/b=src --file c=../d=e --collect *.txt --collect out/ --collect-to got "
@@ -60,6 +60,7 @@ def test_option_reaches_its_request_field():
             max_pids=5,
             max_open_files=64,
             max_file_bytes=1 << 20,
+            stack_bytes=16 << 20,
             disk_bytes=1 << 30,
             cpu_quota=1.5,
             cpu_time_ms=2500,
@@ -254,6 +255,7 @@ OUR_HELP = """\
   --profile <NAME|FILE>      System call profile: strict, default or a file
   --on-violation <ACTION>    On a forbidden call: kill_attacks, kill or refuse
   --disk <SIZE>              Maximum size of all files written
+  --stack <SIZE>             Stack of each process, or `unlimited`
   --max-file-size <SIZE>     Maximum size of one file
   --max-open-files <NUM>     Maximum number of open files
   --cpus <NUM>               CPU quota in processors, such as 0.5

@@ -9,6 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from capsule_run.model.host import Identity, Secrets
     from capsule_run.model.optional import Guard, Recipe, Upper, WorkspaceFile
+    from capsule_run.model.request import Unlimited
     from capsule_run.model.source import CopiedFile, Source
 
 
@@ -112,6 +113,7 @@ class Policy(Value):
     max_pids: int
     max_open_files: int
     max_file_bytes: int
+    stack_bytes: int | Unlimited
     disk_bytes: int
     network: bool
     user: int

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     ProfileName = Literal["strict", "default", "build"]
 
+    Unlimited = Literal["unlimited"]
+
     Language = Literal["python", "javascript", "typescript", "bash", "ruby", "perl", "c", "c++", "java", "go", "rust"]
 
 
@@ -32,6 +34,7 @@ DEFAULT_CPU_SHARES = 1024
 DEFAULT_MAX_OUTPUT_BYTES = 1 << 20
 DEFAULT_MAX_PIDS = 100
 DEFAULT_MAX_OPEN_FILES = 1024
+DEFAULT_STACK_BYTES = 8 << 20
 DEFAULT_COLLECT_BYTES = 64 << 20
 DEFAULT_WORKING_DIRECTORY = "/workspace"
 DEFAULT_USER = 1000
@@ -41,6 +44,7 @@ DEFAULT_PROFILE = "default"
 PROFILE_ALIASES = {"build": DEFAULT_PROFILE}
 
 KILL: Literal["kill"] = "kill"
+UNLIMITED: Literal["unlimited"] = "unlimited"
 TRUNCATE: Literal["truncate"] = "truncate"
 REFUSE: Literal["refuse"] = "refuse"
 KILL_ATTACKS: Literal["kill_attacks"] = "kill_attacks"
@@ -67,6 +71,8 @@ class Resources(Value):
     """The largest file that a process may write."""
     disk_bytes: int | None = None
     """Bytes of the private file systems."""
+    stack_bytes: int | Unlimited | None = None
+    """Bytes of the stack of each process, or `unlimited`."""
     cpu_quota: float | None = None
     """Maximum number of processors used at a time, such as 0.5."""
     io_read_bps: int | None = None

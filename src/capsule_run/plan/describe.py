@@ -50,7 +50,7 @@ _WORDS = {
     "id": "run as user {0}, group {1}, in a user namespace of its own",
     "umask": "umask {0}",
     "nice": "give way to others, by {0} nice levels",
-    "rlimit": "{limit0} at most {1}",
+    "rlimit": "{limit0} at most {1}{hard2}",
     "cwd": "work in {0}",
     "new-keyring": "an empty session keyring",
     "no-new-privs": "no program can give privileges any more",
@@ -111,6 +111,7 @@ def describe(step: tuple[str, ...], plan: Plan) -> str:
         extra["mode2"] = _MODES[fields[2]]
     if verb == "rlimit":
         extra["limit0"] = _LIMITS.get(fields[0], f"limit {fields[0]}")
+        extra["hard2"] = "" if fields[1] == fields[2] else f", which the command can raise to {fields[2]}"
     if verb == "landlock":
         file_rights = ("no changes outside the writable places",) if fields[1] != "0" else ()
         extra["landlock1"] = " and ".join(

@@ -6,7 +6,7 @@ Pure. `room` compiles the first half.
 from __future__ import annotations
 
 from capsule_run._base.lexical_paths import WORKSPACE
-from capsule_run.model.request import READ_ONLY, READ_WRITE
+from capsule_run.model.request import READ_ONLY, READ_WRITE, UNLIMITED
 from capsule_run.plan.preamble import GROUP_NAME
 from capsule_run.policy import limits as policy_limits
 from capsule_run.policy.mounts import scratch_places
@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 
     Step = tuple[str, ...]
 
-STACK_BYTES, LOCKED_BYTES, QUEUE_BYTES, PENDING_SIGNALS = 8 << 20, 64 << 10, 819_200, 256
+LOCKED_BYTES, QUEUE_BYTES, PENDING_SIGNALS = 64 << 10, 819_200, 256
 RECORD_BYTES = 1 << 20  # denied calls, processes and so on: enough for thousands, and too small to fill the host
 # setrlimit(2)'s numbers, which all supported architectures share.
 RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_STACK, RLIMIT_CORE, RLIMIT_RSS, RLIMIT_NPROC = 0, 1, 2, 3, 4, 5, 6
 RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_AS, RLIMIT_LOCKS, RLIMIT_SIGPENDING = 7, 8, 9, 10, 11
 RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_RTPRIO, RLIMIT_RTTIME = 12, 13, 14, 15
-UNLIMITED = "unlimited"
 SPARE_PROCESSES = 16
 RECORD_ONLY_MS = str(
     1 << 53
@@ -50,9 +49,9 @@ def _rlimits(policy: Policy) -> list[Step]:
         # a second limit for each process; the launcher limits the sum of all processes exactly
         (RLIMIT_CPU, UNLIMITED if policy.watched.cpu_time_ms is None else policy.watched.cpu_time_ms // 1000 + 2),
         (RLIMIT_FSIZE, policy.max_file_bytes),
-        # a second limit, for address space that is never touched; the memory limit counts touched pages
-        (RLIMIT_DATA, 2 * policy.memory_bytes + (1 << 30)),
-        (RLIMIT_STACK, STACK_BYTES),
+        # address space is not limited: sanitizers and runtimes reserve far more than they touch, which the memory limit counts
+        (RLIMIT_DATA, UNLIMITED),
+        (RLIMIT_STACK, policy.stack_bytes),
         (RLIMIT_CORE, NO_CORE),
         (RLIMIT_RSS, UNLIMITED),
         (RLIMIT_NPROC, _most_processes(policy)),
@@ -66,7 +65,11 @@ def _rlimits(policy: Policy) -> list[Step]:
         (RLIMIT_RTPRIO, 0),
         (RLIMIT_RTTIME, UNLIMITED),
     )
-    return [("rlimit", str(which), str(limit)) for which, limit in limits]
+    # what may be raised is no limit; but the stack is memory, which is limited, and programs raise theirs as they do outside
+    return [
+        ("rlimit", str(which), str(limit), UNLIMITED if which == RLIMIT_STACK else str(limit))
+        for which, limit in limits
+    ]
 
 
 def _shares_writable(policy: Policy) -> bool:

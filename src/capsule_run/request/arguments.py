@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from capsule_run.model.request import UNLIMITED
 from capsule_run.request.parse import FIELDS, nested, request_from_mapping
 from capsule_run.request.sizes import parse_size
 
@@ -22,6 +23,7 @@ ARGUMENTS = {
     "max_output": "resources.max_output_bytes",
     "max_pids": "resources.max_pids",
     "disk": "resources.disk_bytes",
+    "stack": "resources.stack_bytes",
     "cpu_time_ms": "resources.cpu_time_ms",
     "cpus": "resources.cpu_quota",
     "readonly": "isolation.readonly_paths",
@@ -61,7 +63,7 @@ def mapping_from_arguments(**arguments: object) -> dict[str, object]:
         if given is None:
             continue
         path, field = ARGUMENTS[label], given
-        if isinstance(given, str) and path.endswith("_bytes"):
+        if isinstance(given, str) and path.endswith("_bytes") and (label, given) != ("stack", UNLIMITED):
             field = parse_size(given, label=label)
         elif path in ("environment", "files") and hasattr(given, "keys") and hasattr(given, "__getitem__"):
             names = given.keys()  # any mapping, such as `os.environ`

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import Value
-from capsule_run.model.request import COPY_ON_WRITE, DEFAULT_USER, DEFAULT_WORKING_DIRECTORY, READ_ONLY
+from capsule_run.model.request import COPY_ON_WRITE, DEFAULT_USER, DEFAULT_WORKING_DIRECTORY, READ_ONLY, UNLIMITED
 from capsule_run.request import file_fields
 from capsule_run.request.fast_path import HELP, RUN, VERSION, Options
 from capsule_run.request.parse import (
@@ -71,6 +71,11 @@ def _number(field: str, kind: type[int | float] = int) -> Reader:
 
 def _size(field: str) -> Reader:
     return lambda word, label: FIELDS[field](parse_size(word, label=label), label)
+
+
+def _size_or_unlimited(field: str) -> Reader:
+    read_size = _size(field)
+    return lambda word, label: UNLIMITED if word == UNLIMITED else read_size(word, label)
 
 
 def _variable(word: str, label: str) -> object:
@@ -221,6 +226,7 @@ OPTIONS = (
         FIELDS["on_violation"],
     ),
     _resource("--disk", "<SIZE>", "Maximum size of all files written", "disk_bytes", _size),
+    _resource("--stack", "<SIZE>", "Stack of each process, or `unlimited`", "stack_bytes", _size_or_unlimited),
     _resource("--max-file-size", "<SIZE>", "Maximum size of one file", "max_file_bytes", _size),
     _resource("--max-open-files", "<NUM>", "Maximum number of open files", "max_open_files", _number),
     _line(

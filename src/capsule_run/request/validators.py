@@ -112,6 +112,18 @@ def integer(low: int, high: int, unit: str = "") -> Checker:
     return check
 
 
+def integer_or(word: str, low: int, high: int, unit: str = "") -> Checker:
+    """Return a checker of one word, and of integers from `low` to `high`."""
+    check_integer = integer(low, high, unit)
+
+    def check(value: object, label: str) -> object:
+        if isinstance(value, str) and value != word:
+            raise invalid("E1005", label, f"must be a number of bytes or `{word}`, got {shown(value)}", accepted=[word])
+        return value if value == word else check_integer(value, label)
+
+    return check
+
+
 def number(low: float, high: float, unit: str = "") -> Checker:
     """Return a checker of numbers from `low` to `high`."""
 

@@ -22,6 +22,7 @@ __getattr__ = loaded_when_used(
         "next_limit": "a limit ended the run",
         "processes": "processes are listed, or the run timed out",
         "report": "the command runs",
+        "stack_hint": "the command was terminated by SIGSEGV",
         "verdict": "the command runs",
     },
 )

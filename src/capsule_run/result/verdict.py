@@ -29,7 +29,7 @@ from capsule_run._base.statuses import ERROR, KILLED, SUCCESS, TIMEOUT
 from capsule_run._base.value import replace
 from capsule_run.plan import describe as plan_describe
 from capsule_run.policy.resolve import DRAIN_MS
-from capsule_run.result import evidence, explaining_line, hints, metrics
+from capsule_run.result import evidence, explaining_line, hints, metrics, stack_hint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ SIGNALS = {
     23: "SIGURG", 24: "SIGXCPU", 25: "SIGXFSZ", 26: "SIGVTALRM", 27: "SIGPROF", 28: "SIGWINCH", 29: "SIGIO",
     30: "SIGPWR", 31: "SIGSYS",
 }  # fmt: skip
-SIGSYS = 31
+SIGSEGV, SIGSYS = 11, 31
 
 # What `act_attest` in core/attest.c found, by its errno.
 _ATTESTED = {
@@ -295,6 +295,8 @@ def _judge_exit(finished: FinishedRun) -> tuple[Status, int, str | None, Failure
         line = explaining_line.quoted(stderr, finished.stdout)
         message = f"the command exited with code {code}" + (f": {line}" if line else "")
         hint = hints.of_run(finished, stderr)
+        if not hint and code == 128 + SIGSEGV:  # a shell says so of its child
+            hint = stack_hint.stack_hint(finished)
         return ERROR, code, None, CapsuleError("E3003", message, details={"exit_code": code}, hint=hint).failure()
     number, name = report.signalled, signal_name(report.signalled)
     if number == SIGSYS:
@@ -305,12 +307,11 @@ def _judge_exit(finished: FinishedRun) -> tuple[Status, int, str | None, Failure
     error = evidence.limit_behind_signal(finished, number) or evidence.limit_behind_exit(finished)
     if error is not None:
         return KILLED, KILLED_EXIT, name, error.failure()
-    error = CapsuleError(
-        "E3005",
-        f"the command was terminated by {name}",
-        details={"signal": name, "number": number},
-        hint=hints.of_run(finished, evidence.stderr(finished)),
-    )
+    hint = hints.of_run(finished, evidence.stderr(finished))
+    if not hint and number == SIGSEGV:
+        hint = stack_hint.stack_hint(finished)
+    details: dict[str, object] = {"signal": name, "number": number}
+    error = CapsuleError("E3005", f"the command was terminated by {name}", details=details, hint=hint)
     return ERROR, 128 + number, name, error.failure()
 
 

@@ -184,9 +184,11 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
         ),
         *_each(
             "prlimit64",
-            "reads own limits and lowers them; never those of init, which has the same id, nor the one that keeps cores in",
+            "reads own limits and lowers them; never those of init, which has the same id; that on cores stays at 1 byte",
             case(refuse(EPERM), one_of(0, "pid", a.INIT)),
             case(ALLOW, *is_null(2, "new limit")),
+            # at 1 byte the kernel writes no core and starts no helper of the host's, which 0 would start: it is as low as it gets
+            case(PRETEND, one_of(1, "resource", a.CORE_LIMIT), *is_null(3, "old limit")),
             case(refuse(EPERM), one_of(1, "resource", a.CORE_LIMIT)),
         ),
         *_each("getrusage times sysinfo", "usage figures"),
@@ -441,7 +443,7 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
             otherwise=refuse(EINVAL),
         ),
         *_each("getrlimit", _BARE_LEGACY),
-        *_each("setrlimit", _BARE_LEGACY, case(refuse(EPERM), one_of(0, "resource", a.CORE_LIMIT))),
+        *_each("setrlimit", _BARE_LEGACY, case(PRETEND, one_of(0, "resource", a.CORE_LIMIT))),
         *_each("utime utimes futimesat getdents epoll_create inotify_init eventfd signalfd", _BARE_LEGACY),
         *_each("epoll_pwait2", "waits for descriptors already held, with a finer clock"),
         *_each("sched_get_priority_max sched_get_priority_min getcpu get_robust_list", _OWN_SELF),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from capsule_run.model.host import Host
     from capsule_run.model.optional import Upper, WorkspaceFile
     from capsule_run.model.policy import BoundPath, Limits
-    from capsule_run.model.request import Request
+    from capsule_run.model.request import Isolation, Request
     from capsule_run.model.source import Source
 
 
@@ -29,6 +29,7 @@ def resolve(request: Request, host: Host, kind: str, covered: tuple[str, ...], l
     collect_bytes = given_or(request.collect_bytes, DEFAULT_COLLECT_BYTES)
     start = f"{WORKSPACE}/"
     _check_changes(request, kind)
+    _check_unmask(request.isolation)
     files = _input_files(host, kind, covered, limits)
     mount_points = frozenset([place[len(start) :] for place in covered if place.startswith(start)])
     shared = host.secrets.get(_source(request, host))
@@ -137,6 +138,22 @@ def _check_changes(request: Request, kind: str) -> None:
     if request.collect_to is not None and not request.collect:
         raise CapsuleError(
             "E1009", "collect_to: there are no files to write, since `collect` is empty", hint="set `collect` as well"
+        )
+    for field, limit in (("collect_bytes", request.collect_bytes), ("collect_file_bytes", request.collect_file_bytes)):
+        if limit is not None and not request.collect:
+            raise CapsuleError(
+                "E1009", f"{field}: there are no files to limit, since `collect` is empty", hint="set `collect` as well"
+            )
+
+
+def _check_unmask(isolation: Isolation) -> None:
+    """Raise CapsuleError E1009 for a secret to be shown in a sandbox with which nothing is shared."""
+    shares = (isolation.readonly_paths, isolation.writable_paths, isolation.binds, isolation.tools)
+    if isolation.unmask and isolation.workspace is None and not any(shares):
+        raise CapsuleError(
+            "E1009",
+            f"isolation.unmask: nothing is shared with the sandbox, so there is no `{isolation.unmask[0]}` to show",
+            hint="share the directory that has it (`--workspace DIR`, `isolation.workspace`)",
         )
 
 

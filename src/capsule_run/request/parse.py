@@ -267,7 +267,7 @@ def with_defaults(given: object, defaults: Mapping[str, object]) -> object:
     """Return a request mapping completed with defaults for the fields that it does not give.
 
     Objects (also `environment`) are completed key by key. A list or a single value comes from one of the two, and a `null`
-    in the request counts as given.
+    in the request counts as given. A default limit of what is collected is left out if nothing is collected.
     """
     if not isinstance(given, dict):
         return given
@@ -277,6 +277,9 @@ def with_defaults(given: object, defaults: Mapping[str, object]) -> object:
         default = defaults.get(name)
         if name in given and isinstance(default, dict):
             merged[name] = with_defaults(given[name], default)
+    for name in ("collect_bytes", "collect_file_bytes"):
+        if name in defaults and name not in given and not merged.get("collect"):
+            del merged[name]
     return merged
 
 

@@ -384,7 +384,10 @@ def test_request_without_command_is_refused():
 
 def test_request_unknown_field_hint_lists_known_fields():
     """The hint for an unknown field lists those that exist there."""
-    assert "known fields: source, mode" == error_of({"command": ["x"], "isolation": {"workspace": {"path": 1}}}).hint
+    assert (
+        "known fields: source, mode, hide_path"
+        == error_of({"command": ["x"], "isolation": {"workspace": {"path": 1}}}).hint
+    )
 
 
 def test_request_errors_show_no_values():

@@ -10,7 +10,7 @@ import time
 from _stat import S_IROTH, S_ISDIR, S_ISLNK, S_ISREG
 from errno import EIO, ELOOP
 
-from capsule_run._base.lexical_paths import normal
+from capsule_run._base.lexical_paths import normal, within
 from capsule_run._base.value import Value
 from capsule_run.host import identity as host_identity
 from capsule_run.host import input_files, path_resolution, snapshot, system
@@ -184,6 +184,34 @@ def _asked_sources(request: Request, directory: str) -> dict[str, Source]:
     return {path: stat_path(path, directory=directory) for path in asked}
 
 
+def _workspace_names(request: Request, asked: dict[str, Source], directory: str) -> tuple[str, ...]:
+    """Return the paths by which the caller and its tools know the workspace's directory, without links first.
+
+    The shell's PWD is one of them: CMake and others keep it, with the links that it contains.
+    """
+    wanted = request.isolation.workspace
+    if wanted is None or wanted.hide_path or asked[wanted.source].error:
+        return ()
+    real = asked[wanted.source].path
+    names = {real: None, path_resolution.join(directory, wanted.source): None}
+    spelled = path_resolution.environment("PWD")
+    if (
+        spelled != directory
+        and spelled == normal(spelled)
+        and within(real, directory)
+        and _leads_to(spelled, directory)
+    ):
+        names[normal(spelled + real[len(directory.rstrip("/")) :])] = None
+    return tuple(names)
+
+
+def _leads_to(path: str, directory: str) -> bool:
+    try:
+        return path_resolution.real(path) == directory
+    except OSError:
+        return False
+
+
 def lacking(command: str, python: str) -> tuple[str, ...]:
     """Return the directories of PATH, the same inside as outside, without `command`: exec need not try them."""
     if "/" in command:
@@ -304,5 +332,6 @@ def survey(
         secrets=secrets,
         upper=upper,
         copy=_copy(request, asked, static, unsupported, ids if overlay else None, privileged=identity.privileged),
+        workspace_names=_workspace_names(request, asked, directory),
         processors=(posix.cpu_count() or 1) if request.resources.cpu_time_ms is not None else 1,
     )

@@ -74,6 +74,7 @@ class Host(Value):
     secrets: dict[str, Secrets]
     upper: Upper | None  # None: in memory
     copy: Copy | None  # of the workspace's directory, if an overlay cannot show it
+    workspace_names: tuple[str, ...]  # paths that lead to the workspace's directory; empty if they are to stay hidden
     processors: int  # all that the host has; 1 if the request does not need the number
     page_bytes: int = 4096
 

@@ -135,6 +135,7 @@ class Policy(Value):
     etc_copied: tuple[CopiedFile, ...]
     gitconfig: str
     links: tuple[tuple[str, str], ...]
+    workspace_places: tuple[str, ...]  # besides /workspace, at which it is mounted
     notes: tuple[str, ...]
     transfer: TransferPolicy
     cover: Cover
@@ -217,6 +218,15 @@ class BoundPath(Value):
     mode: str
     idmap: bool
     names: Secrets | None = None
+
+
+class OwnPath(Value):
+    """The binds and links of a sandbox with the workspace's own path: `links` lead there, and so do mounts at `places`."""
+
+    binds: tuple[BoundPath, ...]
+    links: tuple[tuple[str, str], ...]
+    places: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Cover(Value):

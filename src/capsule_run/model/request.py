@@ -113,6 +113,8 @@ class Workspace(Value):
     """A host directory."""
     mode: WorkspaceMode = COPY_ON_WRITE
     """`cow` (changes stay private), `copy` (the same, copied whole however large), `ro`, or `rw`."""
+    hide_path: bool | None = None
+    """True hides the directory's own path, which is otherwise a link to the workspace."""
 
 
 class WorkspaceUpper(Value):

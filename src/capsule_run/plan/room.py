@@ -216,9 +216,11 @@ def _mount_points(policy: Policy, tree: _Tree) -> None:
 
 
 def _links(policy: Policy, tree: _Tree) -> None:
+    var_tmp = VAR_TMP in scratch_places(policy.binds)
     for path, target in policy.links:
-        tree.link(_build_path(policy, path), target)
-    if VAR_TMP not in scratch_places(policy.binds):
+        in_tmp = not var_tmp and within(path, VAR_TMP[0])  # which is then a link to /tmp
+        tree.link(_build_path(policy, f"/tmp{path[len(VAR_TMP[0]) :]}" if in_tmp else path), target)
+    if not var_tmp:
         tree.link(f"{NEW}/var/tmp", "../tmp")
 
 
@@ -253,6 +255,8 @@ def _mounts(policy: Policy, sources: _Sources) -> list[Step]:
     steps += _binds(policy, sources, in_writable=True)
     for place, is_directory in policy.cover.masks:
         steps.append(("inner-bind", EMPTY_DIR if is_directory else EMPTY_FILE, NEW + place, READ_ONLY))
+    for place in policy.workspace_places:  # after all that is mounted in the workspace, which comes along
+        steps.append(("inner-bind", NEW + WORKSPACE, NEW + place, "rw"))
     steps += (("proc", f"{NEW}/proc"), ("devpts", f"{NEW}/dev/pts"))
     null = sources.slot(dict(policy.devices)["null"], "dev")
     for name, is_directory in policy.proc_masked:

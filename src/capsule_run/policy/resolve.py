@@ -10,7 +10,7 @@ from capsule_run._base.errors import CapsuleError
 from capsule_run._base.lexical_paths import HOME, normal
 from capsule_run._base.value import replace
 from capsule_run.model.host import NONE
-from capsule_run.model.policy import UNCOVERED, Calls, Policy, Watched
+from capsule_run.model.policy import UNCOVERED, Calls, OwnPath, Policy, Watched
 from capsule_run.model.request import (
     COPY,
     COPY_ON_WRITE,
@@ -27,6 +27,7 @@ from capsule_run.model.request import (
 )
 from capsule_run.policy import limits as policy_limits
 from capsule_run.policy import mounts, secret_masks, sysv
+from capsule_run.policy import own_path as policy_own_path
 from capsule_run.policy import workspace as policy_workspace
 
 TYPE_CHECKING = False
@@ -99,12 +100,12 @@ def resolve(
     shims = mounts.shims(host, binds)
     user, group = _ids_of(DEFAULT_USER if isolation.user is None else isolation.user)
     environment = _environment(request, mounts.inside_path(host, python_binds, shims), user)
-    directory = normal(isolation.working_directory or DEFAULT_WORKING_DIRECTORY)
     kind, workspace, workspace_idmap = mounts.workspace(request, host)
+    shown, directory = _own_path(request, host, (kind, workspace), binds, shims)
     limits, limit_mechanisms = policy_limits.of_request(request, cgroups)
-    cover = _cover(host, kind, binds, workspace)
-    files = policy_workspace.resolve(request, host, kind, cover.places(binds), limits)
-    upper = policy_workspace.upper(host, kind, workspace, binds)
+    cover = _cover(host, kind, shown.binds, workspace)
+    files = policy_workspace.resolve(request, host, kind, cover.places(shown.binds), limits)
+    upper = policy_workspace.upper(host, kind, workspace, shown.binds)
     private_bytes = limits.disk_bytes if upper is None else max(limits.disk_bytes, upper.bytes)
     return Policy(
         architecture=host.architecture,
@@ -140,19 +141,35 @@ def resolve(
         workspace_idmap=workspace_idmap,
         tree_copy=policy_workspace.tree_copy(request, host, kind, limits),
         upper=upper,
-        binds=binds,
+        binds=shown.binds,
         devices=mounts.devices(host),
         proc_masked=host.proc_masked,
         localtime=host.localtime,
         resolv_conf=host.resolv_conf,
         etc_copied=host.etc_copied,
         gitconfig=host.gitconfig,
-        links=mounts.links(host, binds, shims),
-        notes=(*_notes(request, host, kind), *cover.notes),
+        links=shown.links,
+        workspace_places=shown.places,
+        notes=(*_notes(request, host, kind), *cover.notes, *shown.notes),
         transfer=files,
         cover=cover,
         sysctls=_sysctls(calls, host, limits.memory_bytes),
     )
+
+
+def _own_path(
+    request: Request,
+    host: Host,
+    shared: tuple[str, Source | None],
+    binds: tuple[BoundPath, ...],
+    shims: tuple[tuple[str, str], ...],
+) -> tuple[OwnPath, str]:
+    """Return the binds and links with the workspace's own path, and the working directory. `shared`: kind and directory."""
+    unchanged, (kind, workspace) = OwnPath(binds=binds, links=mounts.links(host, binds, shims)), shared
+    directory = normal(request.isolation.working_directory or DEFAULT_WORKING_DIRECTORY)
+    if workspace is None or not host.workspace_names:
+        return unchanged, directory
+    return policy_own_path.resolve(host, kind, workspace, unchanged, directory)
 
 
 def _cover(host: Host, kind: str, binds: tuple[BoundPath, ...], workspace: Source | None) -> Cover:

@@ -115,11 +115,15 @@ def _bind(word: str, label: str) -> object:
 
 
 def _workspace(word: str, label: str) -> object:
-    source, colon, mode = word.rpartition(":")
-    return {
+    source, colon, rest = word.rpartition(":")
+    mode, comma, hide = (rest if colon else COPY_ON_WRITE).partition(",")
+    if comma and hide != "hide-path":
+        raise invalid("E1005", f"{label} mode", f"must be a mode, or a mode and `,hide-path`, got {shown(rest)}")
+    workspace = {
         "source": check_source(source if colon else word, label),
-        "mode": check_workspace_mode(mode if colon else COPY_ON_WRITE, f"{label} mode"),
+        "mode": check_workspace_mode(mode, f"{label} mode"),
     }
+    return {**workspace, "hide_path": True} if comma else workspace
 
 
 def _upper(word: str, label: str) -> object:

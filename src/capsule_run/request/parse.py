@@ -101,7 +101,11 @@ _BIND: dict[str, Checker] = {
     "mode": check_bind_mode,
     "force": check_boolean,
 }
-_WORKSPACE: dict[str, Checker] = {"source": check_source, "mode": check_workspace_mode}
+_WORKSPACE: dict[str, Checker] = {
+    "source": check_source,
+    "mode": check_workspace_mode,
+    "hide_path": check_boolean,
+}
 
 
 def check_bind(value: object, label: str) -> Bind:

@@ -1,98 +1,19 @@
 /* SPDX-License-Identifier: MIT
  *
- * `capsule-run` on PATH: start the environment's Python on our own package, and the core beside it.
+ * `capsule-run` on PATH: start the environment's Python on our own package, and the core beside it. Both are found from
+ * where this very file lies, never through PATH or the environment.
  */
 #include "capsule-core.h"
 #include <sys/mman.h>
 #include <sys/socket.h>
 
-#define OPTION_BYTES 64
 #define LARGEST_MODULE (1U << 24)
-/* With fewer open files Python does not start; with a few more it says itself what a run needs. */
-#define LEAST_FILES 8
+#define LEAST_FILES 8 /* with fewer Python does not start; with a few more it says itself what a run needs */
 
-static bool exists(const char *directory, const char *middle, const char *end, char *path)
-{
-	struct text text = { path, PATH_MAX, 0 };
+static char self[PATH_MAX]; /* this file, and then its directory */
 
-	put(&text, directory, middle, end);
-	return text.length < PATH_MAX - 1 && access(path, F_OK) == 0;
-}
-
-/* The package beside us: PREFIX/lib/python3.N/site-packages (Debian's pip: dist-packages). `version` gets python3.N. */
-static bool find_package(const char *prefix, char *version, char *script)
-{
-	static const char *const places[] = { "/site-packages/capsule_run/_bundle.py",
-		"/dist-packages/capsule_run/_bundle.py" };
-
-	for (uint64_t minor = 11; minor < 40; minor++) {
-		struct text name = { version, 32, 0 };
-		char middle[64];
-
-		put(&name, "python3.");
-		put_number(&name, minor);
-		put(&TEXT_IN(middle), "/lib/", version);
-		for (int i = 0; i < 2; i++)
-			if (exists(prefix, middle, places[i], script))
-				return true;
-	}
-	return false;
-}
-
-/* Whether the words ask for a run: all that do begin with an option or `--`. */
-static bool asks_for_a_run(const char *first)
-{
-	static const char *const others[] = { "-h", "--help", "-V", "--version" };
-
-	for (int i = 0; i < 4; i++)
-		if (strcmp(first, others[i]) == 0)
-			return false;
-	return *first == '-';
-}
-
-/*
- * The core beside the package, on another processor while Python starts; it waits for its plan. `option` becomes what
- * tells Python so: the number of its control socket, and its process id. Without it Python starts a core, as the SDK
- * does.
- */
-static void start_core(const char *script, char *option)
-{
-	static char core[PATH_MAX],
-	    name[] = "capsule-core", *const args[] = { name, NULL }, *const nothing[] = { NULL };
-	int pair[2];
-	struct text path = TEXT_IN(core), text = { option, OPTION_BYTES, 0 };
-	pid_t pid;
-
-	put(&path, script);
-	path.length -= strlen("_bundle.py");
-	put(&path, "_core");
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return;
-	/* numbers of closed standard streams are not ours; a descriptor of both sides would outlive a dead Python */
-	pid = pair[0] < 3 || pair[1] < 3 ? -1 : clone_process(0, NULL, -1);
-	if (pid == 0) {
-		int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-		if (null >= 0 && dup2(pair[1], 0) == 0 && dup2(null, 1) == 1 && dup2(null, 2) == 2)
-			execve(core, args, nothing);
-		_exit(127); /* Python finds the socket closed, and starts one that says why */
-	}
-	close_cleanup(&pair[1]);
-	if (pid < 0 || fcntl(pair[0], F_SETFD, 0) < 0) {
-		close_cleanup(&pair[0]);
-		return;
-	}
-	put(&text, "capsule-core=");
-	put_number(&text, (uint64_t)pair[0]);
-	put(&text, ":");
-	put_number(&text, (uint64_t)pid);
-}
-
-/*
- * What Python does first: the package's beginning, in its compiled form. A script it would search for an archive, and
- * compile at each start. __main__.py does the same for whoever starts it by hand.
- */
-static char begin[] =
+/* What Python does first: the package's beginning, compiled. A script it would compile at each start. */
+static const char begin[] =
     "import sys\n"
     "from _frozen_importlib_external import SourceFileLoader\n"
     "bundle = sys.modules['capsule_run._bundle'] = type(sys)('capsule_run._bundle')\n"
@@ -100,101 +21,131 @@ static char begin[] =
     "exec(SourceFileLoader(bundle.__name__, bundle.__file__).get_code(bundle.__name__), bundle.__dict__)\n"
     "bundle.begin()\n";
 
+static bool find(char path[static PATH_MAX], const char *const *parts)
+{
+	struct text text = { path, PATH_MAX, 0 };
+
+	put_all(&text, parts);
+	return text.length < PATH_MAX - 1 && access(path, F_OK) == 0;
+}
+#define exists(path, ...) find(path, (const char *const[]){ __VA_ARGS__, NULL })
+
+/* The package beside us: PREFIX/lib/python3.N/site-packages (Debian's pip: dist-packages). `version` gets python3.N. */
+static bool find_package(const char *prefix, char version[static 32], char script[static PATH_MAX])
+{
+	for (uint64_t minor = 11; minor < 40; minor++) {
+		struct text name = { version, 32, 0 };
+
+		put(&name, "python3.");
+		put_number(&name, minor);
+		if (exists(script, prefix, "/lib/", version, "/site-packages/capsule_run/_bundle.py")
+		    || exists(script, prefix, "/lib/", version, "/dist-packages/capsule_run/_bundle.py"))
+			return true;
+	}
+	return false;
+}
+
 /*
- * What would let the environment load code into our interpreter, or change what its C library does: a part of
- * LD_LIBRARY_PATH that is empty names the current directory, which is the one that is not trusted. PYTHON* is ignored
- * by -I. The order stays.
+ * The core beside the package, on another processor while Python starts; it waits for its plan. `option` becomes what
+ * says so to Python: its control socket and its process id. Without it Python starts a core, as the SDK does.
+ */
+static void start_core(const char *script, struct text *option)
+{
+	static char core[PATH_MAX], name[] = "capsule-core";
+	struct text path = TEXT_IN(core);
+	int pair[2] = { -1, -1 };
+	pid_t pid;
+
+	put(&path, script);
+	path.length -= strlen("_bundle.py");
+	put(&path, "_core");
+	/* numbers of closed standard streams are not ours; a descriptor of both sides would outlive a dead Python */
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 || pair[0] < 3 || pair[1] < 3)
+		return;
+	pid = clone_process(0, NULL, -1);
+	if (pid == 0) {
+		int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+		if (null >= 0 && dup2(pair[1], 0) == 0 && dup2(null, 1) == 1 && dup2(null, 2) == 2)
+			execve(core, (char *[]){ name, NULL }, (char *[]){ NULL });
+		_exit(127); /* Python finds the socket closed, and starts one that says why */
+	}
+	close_cleanup(&pair[1]);
+	if (pid < 0 || fcntl(pair[0], F_SETFD, 0) < 0)
+		return;
+	put(option, "-Xcapsule-core=");
+	put_number(option, (uint64_t)pair[0]);
+	put(option, ":");
+	put_number(option, (uint64_t)pid);
+}
+
+/*
+ * What would let the environment load code into our interpreter, or change what its C library does: an empty part of
+ * LD_LIBRARY_PATH names the current directory, which is not trusted. PYTHON* is ignored by -I. The order stays.
  */
 static void drop_loader_variables(char **envp)
 {
 	static const char *const dropped[] = { "LD_",
-		"GLIBC_TUNABLES=", "GCONV_PATH=", "LOCPATH=", "NLSPATH=", "MALLOC_", "OPENSSL_" };
+		"GLIBC_TUNABLES=", "GCONV_PATH=", "LOCPATH=", "NLSPATH=", "MALLOC_", "OPENSSL_", NULL };
 	char **kept = envp;
 
 	for (; *envp != NULL; envp++) {
-		bool keep = true;
+		const char *const *start = dropped;
 
-		for (unsigned int i = 0; i < sizeof(dropped) / sizeof(*dropped); i++)
-			keep = keep && strncmp(*envp, dropped[i], strlen(dropped[i])) != 0;
-		if (keep)
+		while (*start != NULL && strncmp(*envp, *start, strlen(*start)) != 0)
+			start++;
+		if (*start == NULL)
 			*kept++ = *envp;
 	}
 	*kept = NULL;
 }
 
-/*
- * As `capsule-run`: exec the environment's interpreter, isolated (-I) and without site (-S), on our own package. Both
- * are found from where this very file lies, never through PATH or the environment. Where the package lies elsewhere (an
- * editable install), the interpreter beside us looks for it, with site and its cost.
- */
+/* Isolated (-I) and without site (-S). A package that lies elsewhere is found by the Python beside us, with site. */
 int hand_over(int argc, char **argv, char **envp)
 {
-	static char self[PATH_MAX], prefix[PATH_MAX], script[PATH_MAX], python[PATH_MAX];
-	static char isolated[] = "-I", no_site[] = "-S", code[] = "-c", module[] = "-m", package[] = "capsule_run",
-		    implementation[] = "-X";
-	/* words and paths are bytes, whatever the locale; and code without columns is smaller */
-	static char no_bytecode[] = "-B", utf8[] = "utf8", lines[] = "no_debug_ranges";
-	static const char *const elsewhere[] = { "/usr/local/bin/", "/usr/bin/" };
-	struct rlimit file_size;
+	static char prefix[PATH_MAX], script[PATH_MAX], python[PATH_MAX];
+	char version[32] = "", core[64] = "";
+	size_t room = ((size_t)argc + 14) * sizeof(char *); /* what is added is less than that */
+	const char **args = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), **next = args;
+	struct rlimit files, size;
 	struct stat input;
-	char version[32] = "", core[OPTION_BYTES] = "";
-	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	char **args = mmap(
-	    NULL, ((size_t)argc + 13) * sizeof(*args), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	struct rlimit files;
 	bool found;
-	int at = 0;
 
 	if (fstat(0, &input) == 0 && S_ISDIR(input.st_mode)) /* Python would not even start */
 		return print(2, "capsule-run: standard input is a directory\n"), 2;
 	if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur < LEAST_FILES)
-		return print(2,
-			   "capsule-run: E6003: this process may have too few files open: raise its limit to 64 or "
-			   "more (`ulimit -n`)\n"),
-		       125;
-	if (length <= 0 || args == MAP_FAILED)
+		return print(2, "capsule-run: E6003: too few open files: raise the limit to 64 (`ulimit -n`)\n"), 125;
+	if (*self == '\0' || args == MAP_FAILED)
 		return print(2, "capsule-run: cannot find its own file: is /proc mounted?\n"), 125;
 	drop_loader_variables(envp);
 	*strrchr(self, '/') = '\0'; /* the directory of commands */
 	put(&TEXT_IN(prefix), self);
 	*strrchr(prefix, '/') = '\0';
 	found = find_package(prefix, version, script);
-	if (found && argc > 1 && asks_for_a_run(argv[1]))
-		start_core(script, core);
-	args[at++] = python;
-	args[at++] = isolated;
-	/* Python puts compiled modules in place although their end did not fit, and stumbles over them ever after */
-	if (getrlimit(RLIMIT_FSIZE, &file_size) == 0 && file_size.rlim_cur < LARGEST_MODULE)
-		args[at++] = no_bytecode;
-	for (int i = *core == '\0'; i < 3; i++) {
-		args[at++] = implementation;
-		args[at++] = (char *[]){ core, utf8, lines }[i];
-	}
-	if (found) {
-		args[at++] = no_site;
-		args[at++] = code;
-		args[at++] = begin;
-	} else {
-		args[at++] = module;
-	}
-	args[at++] = found ? script : package;
-	for (int i = 1; i <= argc; i++)
-		args[at++] = argv[i]; /* with the NULL behind the last */
-	if (exists(self, "/", found ? version : "python3", python) || exists(self, "/", "python3", python))
-		execve(python, args, envp);
-	for (int i = 0; found && i < 2; i++)
-		if (exists(elsewhere[i], "", version, python))
-			execve(python, args, envp);
+	if (found && argc > 1 && *argv[1] == '-') /* as all do that ask for a run */
+		start_core(script, &TEXT_IN(core));
+	*next++ = python;
+	/* Python puts compiled modules in place although their end did not fit, and cannot load them ever after */
+	*next++ = getrlimit(RLIMIT_FSIZE, &size) == 0 && size.rlim_cur < LARGEST_MODULE ? "-IB" : "-I";
+	*next++ = "-Xutf8";            /* words and paths are bytes, whatever the locale */
+	*next++ = "-Xno_debug_ranges"; /* code without columns is smaller */
+	if (*core != '\0')
+		*next++ = core;
+	*next++ = found ? "-Sc" : "-m";
+	*next++ = found ? begin : "capsule_run";
+	if (found)
+		*next++ = script;
+	memcpy(next, argv + 1, (size_t)argc * sizeof(*argv)); /* with the NULL after the last */
+	if (exists(python, self, "/", found ? version : "python3") || exists(python, self, "/python3")
+	    || (found && (exists(python, "/usr/local/bin/", version) || exists(python, "/usr/bin/", version))))
+		execve(python, (char **)(uintptr_t)args, envp);
 	return print(2, "capsule-run: the Python it was installed for is gone: install it again\n"), 125;
 }
 
-/*
- * Whether this file is the command. Its own name decides, as a symbolic link, `exec -a` and execve(2) can give any
- * other, or none; the name that it is called by is enough, for a link to the core.
+/* Whether this file is the command: by its own name, which no caller chooses, or, for a link to the core, the caller's.
  */
 bool is_command(const char *called)
 {
-	static char self[PATH_MAX];
 	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
 	const char *slash = length > 0 ? strrchr(self, '/') : NULL;
 

@@ -117,13 +117,13 @@ unsigned int octal(const char *digits);
 void close_cleanup(int *fd);
 void close_all(const int *fds, unsigned int count);
 int close_from(unsigned int first);
+int place_descriptors(int *const *fds, int count, int first);
 int clone_process(uint64_t flags, int *pidfd, int cgroup);
 int open_no_links(const char *path, int flags);
 int open_seen(const struct step *step, int flags);
 int open_in_root(int root, const char *path, int flags);
 bool has_mount_setattr(void);
-int set_mount(int fd, bool recursive, uint64_t set, uint64_t propagation);
-int mount_idmap(int tree, int userns);
+int set_mount(int fd, bool recursive, uint64_t set, uint64_t propagation, int userns);
 int open_tree_clone(int fd);
 int move_mount_to(int tree, int target);
 int new_filesystem(const char *type, const char *const options[][2], uint64_t attributes);
@@ -252,8 +252,8 @@ struct room {
 	bool slot_used[MAX_SLOTS]; /* init: attached, and no longer to be moved */
 	unsigned int nslots;
 	bool copied; /* init: the workspace is a copy, and the overlay that was to follow is not needed */
-	int root; /* init: the building place, with the root to be at `new` */
-	int proc; /* init: its own procfs, mounted nowhere */
+	int root;    /* init: the building place, with the root to be at `new` */
+	int proc;    /* init: its own procfs, mounted nowhere */
 	/* init: where the network namespace comes from, or why from nowhere (an errno, negative), and who makes it */
 	int network;
 	pid_t network_maker;
@@ -379,7 +379,7 @@ void start_network(struct room *room); /* network.c */
 	int act_##verb(struct room *room __attribute__((unused)), const struct step *step __attribute__((unused)))
 /* clang-format off */
 ACT(guard); ACT(source); ACT(idmap); ACT(root); ACT(dir); ACT(file); ACT(copy); ACT(fill); ACT(symlink);
-ACT(whiteout); ACT(bind); ACT(inner_bind); ACT(copy_tree); ACT(overlay); ACT(overlay_ro); ACT(proc); ACT(devpts); ACT(readonly);
+ACT(whiteout); ACT(bind); ACT(inner_bind); ACT(copy_tree); ACT(overlay); ACT(proc); ACT(devpts); ACT(readonly);
 ACT(pivot); ACT(hostname); ACT(sysctl); ACT(network); ACT(id); ACT(umask); ACT(nice); ACT(rlimit); ACT(cwd);
 ACT(new_keyring); ACT(no_new_privs); ACT(no_capabilities); ACT(landlock); ACT(landlock_required); ACT(landlock_allow);
 ACT(listener_required); ACT(filter); ACT(attest);

@@ -13,8 +13,8 @@
 #include <sys/sendfile.h>
 #include <sys/statfs.h>
 
-#define MOST_DEPTH 48 /* three descriptors a level */
-#define FINGERPRINT 51 /* inode, size and time of the last change: 16 digits and a space each */
+#define MOST_DEPTH 48                  /* three descriptors a level */
+#define FINGERPRINT 51                 /* inode, size and time of the last change: 16 digits and a space each */
 #define LIST_BYTES (FINGERPRINT + 256) /* of an entry in the list, on average at most */
 #define MOVED_BYTES (1U << 20)
 #define DIR_OPEN (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
@@ -22,11 +22,11 @@
 
 struct copy {
 	uint64_t entries, bytes; /* left of the limits */
-	const char *place;      /* where it will be seen */
+	const char *place;       /* where it will be seen */
 	int top;
-	char path[PATH_MAX];    /* of what is being copied, from `top` */
+	char path[PATH_MAX]; /* of what is being copied, from `top` */
 	size_t length;
-	char *list;             /* what was copied: a fingerprint, a path, NUL */
+	char *list; /* what was copied: a fingerprint, a path, NUL */
 	size_t used, size;
 	struct linked {
 		dev_t device;
@@ -53,7 +53,9 @@ static int find_covered(struct copy *copy, const struct plan *plan)
 
 	for (struct step step; plan_next(&at, &step);) {
 		bool is_bind = strcmp(step.verb->name, "bind") == 0 || strcmp(step.verb->name, "inner-bind") == 0;
-		const char *target = is_bind ? step.field[1] : strcmp(step.verb->name, "overlay-ro") == 0 ? step.field[2] : "";
+		const char *target = is_bind                   ? step.field[1] :
+		    strcmp(step.verb->name, "overlay-ro") == 0 ? step.field[2] :
+								 "";
 
 		if (strncmp(target, copy->place, length) != 0 || target[length] != '/')
 			continue;
@@ -161,7 +163,8 @@ static int link_again(struct copy *copy, const struct stat *seen, int to, const 
 
 		if (copy->links[i].inode != seen->st_ino || copy->links[i].device != seen->st_dev)
 			continue;
-		if (linkat(copy->top, first + FINGERPRINT, to, name, 0) < 0 || fstatat(to, name, &now, AT_SYMLINK_NOFOLLOW) < 0)
+		if (linkat(copy->top, first + FINGERPRINT, to, name, 0) < 0
+		    || fstatat(to, name, &now, AT_SYMLINK_NOFOLLOW) < 0)
 			return -1;
 		put_fingerprint(first, &now); /* the new name was a change of the file */
 		return 0;
@@ -277,7 +280,7 @@ static int copy_entry(struct copy *copy, int from, int to, int names, const char
 	else if (S_ISLNK(seen.st_mode) || S_ISFIFO(seen.st_mode) || S_ISSOCK(seen.st_mode))
 		result = copy_node(from, to, name, &seen);
 	else
-		result = unfit(); /* a device */
+		result = unfit();          /* a device */
 	if (result < 0 && errno != EEXIST) /* there already: an input file, which replaces it */
 		return -1;
 	return list_entry(copy, to, name);
@@ -314,7 +317,8 @@ static int measure(int dir, uint64_t *entries, uint64_t *bytes, unsigned int dep
 			continue;
 		if (fstatat(dir, walk.name, &seen, AT_SYMLINK_NOFOLLOW) < 0)
 			return -1;
-		if ((*entries)-- == 0 || depth == MOST_DEPTH || (S_ISREG(seen.st_mode) && (uint64_t)seen.st_size > *bytes))
+		if ((*entries)-- == 0 || depth == MOST_DEPTH
+		    || (S_ISREG(seen.st_mode) && (uint64_t)seen.st_size > *bytes))
 			return unfit();
 		if (S_ISREG(seen.st_mode))
 			*bytes -= (uint64_t)seen.st_size;
@@ -330,7 +334,8 @@ static int measure(int dir, uint64_t *entries, uint64_t *bytes, unsigned int dep
 /* The list of what was copied lies beside the new root, where only the caller of the run finds it. */
 static int keep_list(const struct room *room, const struct copy *copy)
 {
-	int list CLEANUP_CLOSE = openat(room->root, "copied", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int list CLEANUP_CLOSE = openat(
+	    room->root, "copied", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 
 	for (size_t done = 0; list >= 0 && done < copy->used;) {
 		ssize_t wrote = write(list, copy->list + done, copy->used - done);

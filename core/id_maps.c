@@ -85,5 +85,5 @@ ACT(idmap)
 		return -1;
 	userns = roots ? open_userns(room->init) :
 			 make_userns(step->field[1], step->field[2], uid.field[1], gid.field[1]);
-	return userns < 0 ? -1 : mount_idmap(room->slot[number(step->field[0])], userns);
+	return userns < 0 ? -1 : set_mount(room->slot[number(step->field[0])], true, MOUNT_IDMAP, 0, userns);
 }

@@ -131,27 +131,6 @@ static void build(struct room *room)
 	}
 }
 
-/* Only the link, procfs and, until it is handed over, the tmpfs stay: on fixed places, which nothing else can be on. */
-static void keep_three_descriptors(struct room *room)
-{
-	int *const kept[] = { &room->link, &room->proc, &room->root };
-
-	for (int i = 0; i < 3; i++) { /* first out of the way of each other */
-		int above = fcntl(*kept[i], F_DUPFD_CLOEXEC, 6);
-
-		if (above < 0)
-			leave(room, ROOM, NO_STEP);
-		*kept[i] = above;
-	}
-	for (int i = 0; i < 3; i++) {
-		if (dup3(*kept[i], 3 + i, O_CLOEXEC) < 0)
-			leave(room, ROOM, NO_STEP);
-		*kept[i] = 3 + i;
-	}
-	if (close_from(6) < 0 || close(0) < 0)
-		leave(room, ROOM, NO_STEP);
-}
-
 /*
  * Ready. The launcher gets our procfs and the tmpfs that all its files lie on, to watch memory by: the watch is
  * outside, where nothing inside can name, slow or starve it. Behind them the directories that Python asked for, to read
@@ -320,7 +299,9 @@ void init_main(struct room *room)
 	(void)setsid(); /* for turns of our own, as in procfs_reader.c; we lead no group, so that it cannot fail */
 	take_room(room);
 	build(room);
-	keep_three_descriptors(room);
+	/* on fixed places, which nothing else can be on: the link, procfs and, until it is handed over, the tmpfs */
+	if (place_descriptors((int *const[]){ &room->link, &room->proc, &room->root }, 3, 3) < 0 || close(0) < 0)
+		leave(room, ROOM, NO_STEP);
 	/* CAP_SETFCAP is what the kernel wants of the maker of a user namespace in which our root appears */
 	if (drop_capabilities(CAP_SETFCAP_BIT) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		leave(room, ROOM, NO_STEP);

@@ -36,6 +36,8 @@ struct mount_attr_v1 {
 #define MOUNT_NODEV 0x04U
 #define MOUNT_NOEXEC 0x08U
 #define MOUNT_IDMAP 0x00100000U
+#define STATFS_SAME 0x0c0fU /* of statfs(2): ro, nosuid, nodev, noexec, noatime, nodiratime */
+#define STATFS_RELATIME 0x1000U
 #define TREE_CLONE 1U
 #define TREE_RECURSIVE 0x8000U
 #define EMPTY_PATH 0x1000

@@ -34,13 +34,13 @@ void use_short_time_slices(void)
 }
 
 /*
- * Start a reader, which dies with its parent, unless the one before is still there. Returns 0 in the child. It has the
- * given descriptors, moved to 1, 2 and so on, READER_LINK to its parent, and no other: it must not keep the caller's,
- * Python's or the streams open.
+ * Start a reader, which dies with its parent, unless the one before is still there. Returns 0 in the child. It has a
+ * link to its parent in the place of READER_LINK, after it `kept`, and nothing else: none of the caller's, Python's or
+ * the streams.
  */
 int start_reader(struct reader *reader, int *const *kept, int nkept)
 {
-	int pair[2];
+	int pair[2], *fds[MAX_FDS] = { &pair[1] };
 	pid_t parent = getpid();
 
 	if (!end_reader(reader, 0) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
@@ -51,17 +51,10 @@ int start_reader(struct reader *reader, int *const *kept, int nkept)
 		close_cleanup(&pair[1]);
 		return reader->pid < 0 ? -1 : 1;
 	}
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
-		_exit(1);
-	for (int i = 0; i < nkept; i++) /* first out of the way of each other */
-		if (*kept[i] >= 0 && (*kept[i] = fcntl(*kept[i], F_DUPFD_CLOEXEC, nkept + 1)) < 0)
-			_exit(1);
-	if (dup3(pair[1], READER_LINK, O_CLOEXEC) < 0)
-		_exit(1);
 	for (int i = 0; i < nkept; i++)
-		if (*kept[i] >= 0 && (*kept[i] = dup3(*kept[i], i + 1, O_CLOEXEC)) < 0)
-			_exit(1);
-	if (close_from((unsigned int)nkept + 1) < 0)
+		fds[1 + i] = kept[i];
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent
+	    || place_descriptors(fds, 1 + nkept, READER_LINK) < 0)
 		_exit(1);
 	return 0;
 }

@@ -180,7 +180,7 @@ static int attach(struct room *room, int tree, const char *place, const char *mo
 	int target CLEANUP_CLOSE = open_in_root(room->root, place, O_PATH);
 	bool modern = has_mount_setattr();
 
-	if (target < 0 || (modern && set_mount(tree, true, set, MS_PRIVATE) < 0) || move_mount_to(tree, target) < 0)
+	if (target < 0 || (modern && set_mount(tree, true, set, MS_PRIVATE, 0) < 0) || move_mount_to(tree, target) < 0)
 		return -1;
 	return modern ? 0 : remount_flags(tree, set);
 }
@@ -216,46 +216,34 @@ static void put_layer(struct text *to, const char *name, const char *path)
 		to->length = to->size - 1; /* as one that is too long, which fails */
 }
 
-static int mount_overlay(const struct room *room, const char *place, unsigned long flags, const struct text *data)
-{
-	if (data->length >= data->size - 1) {
-		errno = ENAMETOOLONG;
-		return -1;
-	}
-	if (fchdir(room->root) < 0)
-		return -1;
-	return mount("overlay", place + 1, "overlay", MS_NOSUID | MS_NODEV | flags, data->start);
-}
-
 /*
- * overlay NAMES LOWER UPPER WORK PLACE. The layers lie on private places of ours, so their names are Python's choice.
- * NAMES lies over LOWER: what it says of a name holds, whatever the host does in the directory that is LOWER.
+ * overlay NAMES LOWER UPPER WORK PLACE, or overlay-ro NAMES LOWER PLACE. The layers are private places of ours, so
+ * their names are Python's choice. NAMES lies over LOWER: what it says of a name holds, whatever the host does in
+ * LOWER.
  */
 ACT(overlay)
 {
+	bool writable = strcmp(step->verb->name, "overlay") == 0;
+	const char *place = step->field[writable ? 4 : 2];
 	char options[PATH_MAX];
 	struct text data = TEXT_IN(options);
 
-	if (room->copied)
+	if (writable && room->copied)
 		return 0; /* copy-tree has put the copy there */
-	put(&data, "userxattr,volatile");
+	put(&data, writable ? "userxattr,volatile" : "userxattr");
 	put_layer(&data, ",lowerdir=", step->field[0]);
 	put_layer(&data, ":", step->field[1]);
-	put_layer(&data, ",upperdir=", step->field[2]);
-	put_layer(&data, ",workdir=", step->field[3]);
-	return mount_overlay(room, step->field[4], 0, &data);
-}
-
-/* overlay-ro NAMES LOWER PLACE: the same without a layer to write to. */
-ACT(overlay_ro)
-{
-	char options[PATH_MAX];
-	struct text data = TEXT_IN(options);
-
-	put(&data, "userxattr");
-	put_layer(&data, ",lowerdir=", step->field[0]);
-	put_layer(&data, ":", step->field[1]);
-	return mount_overlay(room, step->field[2], MS_RDONLY, &data);
+	if (writable) {
+		put_layer(&data, ",upperdir=", step->field[2]);
+		put_layer(&data, ",workdir=", step->field[3]);
+	}
+	if (data.length >= data.size - 1) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	return fchdir(room->root) < 0 ?
+	    -1 :
+	    mount("overlay", place + 1, "overlay", MS_NOSUID | MS_NODEV | (writable ? 0 : MS_RDONLY), options);
 }
 
 /*
@@ -279,7 +267,7 @@ ACT(proc)
 	if (aside < 0 || move_mount_to(room->proc, aside) < 0)
 		return -1;
 	if (has_mount_setattr())
-		return set_mount(tree, false, MOUNT_RDONLY, MS_PRIVATE);
+		return set_mount(tree, false, MOUNT_RDONLY, MS_PRIVATE, 0);
 	return remount_flags(tree, MOUNT_RDONLY | MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
 }
 
@@ -308,7 +296,7 @@ ACT(readonly)
 	int root CLEANUP_CLOSE = open_in_root(room->root, "/new", DIR_FLAGS);
 
 	if (root < 0 || has_mount_setattr())
-		return root < 0 ? -1 : set_mount(root, false, MOUNT_RDONLY, 0);
+		return root < 0 ? -1 : set_mount(root, false, MOUNT_RDONLY, 0, 0);
 	return remount_flags(root, MOUNT_RDONLY | MOUNT_NOSUID | MOUNT_NODEV);
 }
 

@@ -61,32 +61,17 @@ int next_name(struct names *names)
 	return 1;
 }
 
-/* Before 5.9, or where a filter hides close_range: read the list, close, and read again until nothing is left. */
+/* Before 5.9, or where a filter hides close_range. procfs lists by number, so closing takes nothing from the list. */
 static int close_listed(unsigned int first)
 {
 	int dir CLEANUP_CLOSE = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	bool found = true;
+	struct names names = { .dir = dir };
+	int more = -1;
 
-	while (found) {
-		struct names names = { .dir = dir };
-		int more;
-
-		found = false;
-		if (dir < 0 || lseek(dir, 0, SEEK_SET) < 0)
-			return -1;
-		while ((more = next_name(&names)) > 0) {
-			uint64_t fd = *names.name == '.' ? 0 : number(names.name);
-
-			if (fd < first || (int)fd == dir)
-				continue;
-			found = true;
-			if (close((int)fd) < 0 && errno == EBADF)
-				return -1;
-		}
-		if (more < 0)
-			return -1;
-	}
-	return 0;
+	while (dir >= 0 && (more = next_name(&names)) > 0)
+		if (*names.name != '.' && number(names.name) >= first && (int)number(names.name) != dir)
+			(void)close((int)number(names.name));
+	return more;
 }
 
 int close_from(unsigned int first)
@@ -94,6 +79,18 @@ int close_from(unsigned int first)
 	if (syscall(SYS_close_range, first, ~0U, 0) == 0)
 		return 0;
 	return errno == ENOSYS ? close_listed(first) : -1;
+}
+
+/* Move descriptors to fixed places, from `first` on, and close all after them. Negative ones stay as they are. */
+int place_descriptors(int *const *fds, int count, int first)
+{
+	for (int i = 0; i < count; i++) /* first out of the way of each other */
+		if (*fds[i] >= 0 && (*fds[i] = fcntl(*fds[i], F_DUPFD_CLOEXEC, first + count)) < 0)
+			return -1;
+	for (int i = 0; i < count; i++)
+		if (*fds[i] >= 0 && (*fds[i] = dup3(*fds[i], first + i, O_CLOEXEC)) < 0)
+			return -1;
+	return close_from((unsigned int)(first + count));
 }
 
 /*
@@ -149,30 +146,29 @@ static int open_by_component(int at, const char *path, int flags)
 	return at;
 }
 
-/* In both: RESOLVE_NO_SYMLINKS refuses a link at the end, too, unless O_NOFOLLOW asks for the link itself. */
-
-/* An absolute path, as the caller sees it, with no link of any kind on the way: Python resolved the honest ones. */
-int open_no_links(const char *path, int flags)
+/* Through no link of any kind, also at the end, unless O_NOFOLLOW asks for the link itself. */
+static int open_beneath(int root, const char *path, int flags, uint64_t resolve)
 {
 	struct open_how_v1 how = { .flags = (uint64_t)(flags | O_CLOEXEC),
-		.resolve = OPENAT2_NO_SYMLINKS | OPENAT2_NO_MAGICLINKS };
-	long fd = syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
-
-	if (fd < 0 && errno == ENOSYS)
-		return open_by_component(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), path, flags);
-	return (int)fd;
-}
-
-/* A path beneath the new root, whatever that holds, and through no link: what a bind brought in may be hostile. */
-int open_in_root(int root, const char *path, int flags)
-{
-	struct open_how_v1 how = { .flags = (uint64_t)(flags | O_CLOEXEC),
-		.resolve = OPENAT2_IN_ROOT | OPENAT2_NO_SYMLINKS | OPENAT2_NO_MAGICLINKS };
+		.resolve = resolve | OPENAT2_NO_SYMLINKS | OPENAT2_NO_MAGICLINKS };
 	long fd = syscall(SYS_openat2, root, path, &how, sizeof(how));
 
 	if (fd < 0 && errno == ENOSYS)
-		return open_by_component(openat(root, ".", O_PATH | O_DIRECTORY | O_CLOEXEC), path, flags);
+		return open_by_component(
+		    openat(root, resolve ? "." : "/", O_PATH | O_DIRECTORY | O_CLOEXEC), path, flags);
 	return (int)fd;
+}
+
+/* An absolute path, as the caller sees it: Python resolved the honest links. */
+int open_no_links(const char *path, int flags)
+{
+	return open_beneath(AT_FDCWD, path, flags, 0);
+}
+
+/* A path beneath the new root, whatever that holds: what a bind brought in may be hostile. */
+int open_in_root(int root, const char *path, int flags)
+{
+	return open_beneath(root, path, flags, OPENAT2_IN_ROOT);
 }
 
 /* PATH DEVICE INODE: opened first and then compared with what Python saw; a path swapped in between is ESTALE. */
@@ -200,19 +196,13 @@ bool has_mount_setattr(void)
 	return known > 0;
 }
 
-int set_mount(int fd, bool recursive, uint64_t set, uint64_t propagation)
+/* `userns` is that of an id map, if MOUNT_IDMAP is in `set`. */
+int set_mount(int fd, bool recursive, uint64_t set, uint64_t propagation, int userns)
 {
-	struct mount_attr_v1 attr = { .attr_set = set, .propagation = propagation };
+	struct mount_attr_v1 attr = { set, 0, propagation, (uint64_t)userns };
 
 	return (int)syscall(
 	    SYS_mount_setattr, fd, "", EMPTY_PATH | (recursive ? (int)TREE_RECURSIVE : 0), &attr, sizeof(attr));
-}
-
-int mount_idmap(int tree, int userns)
-{
-	struct mount_attr_v1 attr = { .attr_set = MOUNT_IDMAP, .userns_fd = (uint64_t)userns };
-
-	return (int)syscall(SYS_mount_setattr, tree, "", EMPTY_PATH | (int)TREE_RECURSIVE, &attr, sizeof(attr));
 }
 
 /*
@@ -246,44 +236,36 @@ int new_filesystem(const char *type, const char *const options[][2], uint64_t at
 	return (int)syscall(SYS_fsmount, context, FSOPEN_CLOSE_ON_EXEC, attributes);
 }
 
-/* The flags of one attached mount, by remounting it: for kernels before 5.12. What the host locked must be repeated. */
+/*
+ * The flags of one attached mount, by remounting it: for kernels before 5.12. What the host locked must be repeated.
+ * For the flags in STATFS_SAME and in `set`, statfs(2), mount(2) and mount_setattr(2) have the same bits.
+ */
 int remount_flags(int fd, uint64_t set)
 {
-	static const struct {
-		long has;
-		unsigned long flag;
-	} kept[] = { { 0x0001, MS_RDONLY }, { 0x0002, MS_NOSUID }, { 0x0004, MS_NODEV }, { 0x0008, MS_NOEXEC },
-		{ 0x0400, MS_NOATIME }, { 0x0800, MS_NODIRATIME }, { 0x1000, MS_RELATIME } };
-	unsigned long flags = MS_REMOUNT | MS_BIND;
 	char path[64];
 	struct statfs st;
+	unsigned long flags;
 
+	_Static_assert(MS_RDONLY == MOUNT_RDONLY && MS_NOSUID == MOUNT_NOSUID && MS_NODEV == MOUNT_NODEV
+		&& MS_NOEXEC == MOUNT_NOEXEC,
+	    "one set of bits");
 	if (fstatfs(fd, &st) < 0)
 		return -1;
-	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
-		if ((long)st.f_flags & kept[i].has)
-			flags |= kept[i].flag;
-	flags |= (set & MOUNT_RDONLY ? MS_RDONLY : 0) | (set & MOUNT_NOSUID ? MS_NOSUID : 0);
-	flags |= (set & MOUNT_NODEV ? MS_NODEV : 0) | (set & MOUNT_NOEXEC ? MS_NOEXEC : 0);
+	flags = MS_REMOUNT | MS_BIND | ((unsigned long)st.f_flags & STATFS_SAME) | (unsigned long)set;
+	flags |= (unsigned long)st.f_flags & STATFS_RELATIME ? MS_RELATIME : 0;
 	fd_path(path, fd);
-	if (mount(NULL, path, NULL, MS_PRIVATE, NULL) < 0)
-		return -1;
-	return mount(NULL, path, NULL, flags, NULL);
+	return mount(NULL, path, NULL, MS_PRIVATE, NULL) < 0 ? -1 : mount(NULL, path, NULL, flags, NULL);
 }
 
 /* Write a whole small file of the kernel's in one call: proc and cgroup files take no second one. */
 int write_file(int dir, const char *path, const char *text)
 {
 	int fd CLEANUP_CLOSE = openat(dir, path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
-	size_t length = strlen(text);
-	ssize_t wrote;
+	ssize_t wrote = fd < 0 ? -1 : write(fd, text, strlen(text));
 
-	if (fd < 0)
-		return -1;
-	wrote = write(fd, text, length);
-	if (wrote >= 0 && (size_t)wrote != length)
+	if (wrote >= 0 && (size_t)wrote != strlen(text))
 		errno = EIO;
-	return wrote >= 0 && (size_t)wrote == length ? 0 : -1;
+	return wrote == (ssize_t)strlen(text) ? 0 : -1;
 }
 
 /* Read the beginning of a file, with a NUL byte behind it, which is there on an error, too. Returns its length, or -1.

@@ -68,11 +68,10 @@ static int find_covered(struct copy *copy, const struct plan *plan)
 
 static bool is_covered(const struct copy *copy)
 {
-	unsigned int i = 0;
-
-	while (i < copy->ncovered && strcmp(copy->covered[i], copy->path) != 0)
-		i++;
-	return i < copy->ncovered;
+	for (unsigned int i = 0; i < copy->ncovered; i++)
+		if (strcmp(copy->covered[i], copy->path) == 0)
+			return true;
+	return false;
 }
 
 /* Append `name` to the path; the caller takes it away again. */
@@ -172,13 +171,16 @@ static int link_again(struct copy *copy, const struct stat *seen, int to, const 
 	return 1;
 }
 
+static int set_times(int made, const struct stat *seen)
+{
+	return futimens(made, (const struct timespec[]){ seen->st_atim, seen->st_mtim });
+}
+
 static int copy_file(struct copy *copy, int from, int to, const char *name)
 {
 	int source CLEANUP_CLOSE = openat(from, name, FILE_OPEN);
-	int made CLEANUP_CLOSE = -1;
-	struct timespec times[2];
+	int made CLEANUP_CLOSE = -1, linked;
 	struct stat seen;
-	int linked;
 
 	if (source < 0 || fstat(source, &seen) < 0)
 		return -1;
@@ -186,12 +188,10 @@ static int copy_file(struct copy *copy, int from, int to, const char *name)
 		return unfit(); /* replaced meanwhile */
 	if (seen.st_nlink > 1 && (linked = link_again(copy, &seen, to, name)) <= 0)
 		return linked;
-	times[0] = seen.st_atim;
-	times[1] = seen.st_mtim;
 	made = openat(to, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, seen.st_mode & 07777);
 	if (made < 0)
 		return -1;
-	if (copy_data(copy, source, made, &seen) < 0 || futimens(made, times) < 0) {
+	if (copy_data(copy, source, made, &seen) < 0 || set_times(made, &seen) < 0) {
 		int why = errno;
 
 		(void)unlinkat(to, name, 0); /* the rest may stay: in an overlay it is what the directory has, too */
@@ -227,7 +227,6 @@ static int copy_subdirectory(struct copy *copy, int from, int to, int names, con
 	int source CLEANUP_CLOSE = openat(from, name, DIR_OPEN);
 	int below CLEANUP_CLOSE = names < 0 ? -1 : openat(names, name, DIR_OPEN);
 	int made CLEANUP_CLOSE = -1;
-	struct timespec times[2];
 	struct stat seen;
 	int result, why;
 
@@ -240,9 +239,7 @@ static int copy_subdirectory(struct copy *copy, int from, int to, int names, con
 		return -1;
 	result = copy_directory(copy, source, made, below, depth + 1);
 	why = errno;
-	times[0] = seen.st_atim;
-	times[1] = seen.st_mtim;
-	if (fchmod(made, seen.st_mode & 07777) < 0 || futimens(made, times) < 0) /* also of half a copy, which stays */
+	if (fchmod(made, seen.st_mode & 07777) < 0 || set_times(made, &seen) < 0) /* also of half a copy, which stays */
 		return -1;
 	errno = why;
 	return result;
@@ -251,9 +248,9 @@ static int copy_subdirectory(struct copy *copy, int from, int to, int names, con
 /* An empty place for what a later step mounts there. */
 static int make_covered(int to, const char *name, bool is_directory)
 {
-	if (is_directory)
-		return mkdirat(to, name, 0755) == 0 || errno == EEXIST ? 0 : -1;
-	return mknodat(to, name, S_IFREG | 0644, 0) == 0 || errno == EEXIST ? 0 : -1;
+	int made = is_directory ? mkdirat(to, name, 0755) : mknodat(to, name, S_IFREG | 0644, 0);
+
+	return made == 0 || errno == EEXIST ? 0 : -1;
 }
 
 /* NAMES decides for what is in it: a whiteout is nothing, and a link leads where it did when secrets were found. */

@@ -123,8 +123,7 @@ static int copy_range(struct copy *copy, int from, int to, off_t at, off_t end)
 		return unfit();
 	copy->bytes -= (uint64_t)(end - at);
 	while (at < end) {
-		size_t most = end - at < MOVED_BYTES ? (size_t)(end - at) : MOVED_BYTES;
-		ssize_t moved = sendfile(to, from, &at, most);
+		ssize_t moved = sendfile(to, from, &at, end - at < MOVED_BYTES ? (size_t)(end - at) : MOVED_BYTES);
 
 		if (moved <= 0)
 			return moved < 0 ? -1 : 1;
@@ -334,14 +333,11 @@ static int keep_list(const struct room *room, const struct copy *copy)
 	int list CLEANUP_CLOSE = openat(
 	    room->root, "copied", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 
-	for (size_t done = 0; list >= 0 && done < copy->used;) {
-		ssize_t wrote = write(list, copy->list + done, copy->used - done);
+	ssize_t wrote = list < 0 ? -1 : write(list, copy->list, copy->used);
 
-		if (wrote < 0)
-			return -1;
-		done += (size_t)wrote;
-	}
-	return list < 0 ? -1 : 0;
+	if (wrote >= 0 && (size_t)wrote < copy->used)
+		errno = ENOSPC; /* the one thing that cuts a write to our tmpfs short */
+	return wrote == (ssize_t)copy->used ? 0 : -1;
 }
 
 /* The copy does not count: the command may write as much as the disk limit says beside it. */

@@ -11,7 +11,7 @@ import pytest
 
 import capsule_run
 from capsule_run import CapsuleError
-from capsule_run.model.result_parts import Change
+from capsule_run.model.changes import Change
 from capsule_run.workspace.diff import Comparison, Known
 from capsule_run.workspace.export import HostTree, NotAppliedError, apply_changes, leaves_tree
 

@@ -18,10 +18,11 @@ from capsule_run.cli import output
 from capsule_run.host.survey import survey
 from capsule_run.mcp.resources import ResourceStore
 from capsule_run.mcp.results import answer, invalid_call
+from capsule_run.model.changes import Change, NotApplied
 from capsule_run.model.report import FinishedRun
 from capsule_run.model.request import Request
 from capsule_run.model.result import Result
-from capsule_run.model.result_parts import Change, CollectedFile, NotApplied, NotCollected, Output
+from capsule_run.model.result_parts import CollectedFile, NotCollected, Output
 from capsule_run.monitor.prometheus import accumulated
 from capsule_run.policy.resolve import resolve
 from capsule_run.result import verdict

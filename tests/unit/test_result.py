@@ -17,8 +17,9 @@ from capsule_run._base import statuses
 from capsule_run._base.errors import CapsuleError, Failure
 from capsule_run._base.value import Value, replace
 from capsule_run.model import request
+from capsule_run.model.changes import Change, NotApplied
 from capsule_run.model.result import Result, RunError
-from capsule_run.model.result_parts import Change, CollectedFile, Metrics, NotApplied, NotCollected, Output
+from capsule_run.model.result_parts import CollectedFile, Metrics, NotCollected, Output
 from capsule_run.request import languages
 from capsule_run.seccomp.tables import profiles
 

@@ -11,9 +11,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from capsule_run.model.changes import Change
     from capsule_run.model.request import Request
     from capsule_run.model.result import Result
-    from capsule_run.model.result_parts import Change
 
 MAX_NAMED = 3
 MAX_REASONS = 10

@@ -65,7 +65,7 @@ __getattr__ = loaded_when_used(
         "optional": "the request has what only some requests have",
         "report": "the command has ended",
         "report_details": "the report or the record has what only some runs have",
-        "result_parts": "a result has files, changes or measurements",
+        "result_parts": "a result has streams, files or measurements",
         "result_reader": "a result is read back from JSON",
     },
     public=dict.fromkeys(__all__, "request"),

@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from capsule_run.model.changes import Change, NotApplied
     from capsule_run.model.policy import Policy
     from capsule_run.model.report_details import (
         DeniedCall,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
         StreamError,
         ThreadSeen,
     )
-    from capsule_run.model.result_parts import Change, CollectedFile, NotApplied, NotCollected
+    from capsule_run.model.result_parts import CollectedFile, NotCollected
 
 _NO_FILES: Mapping[str, str] = {}
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from capsule_run._base.statuses import Status
-    from capsule_run.model.result_parts import Change, CollectedFile, Metrics, NotApplied, NotCollected, Output
+    from capsule_run.model.changes import Change, NotApplied
+    from capsule_run.model.result_parts import CollectedFile, Metrics, NotCollected, Output
 
 
 _SHOWN_CHARACTERS = 60  # of standard output in a `repr`

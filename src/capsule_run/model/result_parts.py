@@ -1,4 +1,4 @@
-"""The parts of a result: streams, files, changes and measurements.
+"""The parts of a result: streams, files and measurements.
 
 Units are in the names. `to_dict` of a part returns its form in the JSON response (docs/json-api.md).
 """
@@ -13,14 +13,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from mmap import mmap
-    from typing import Literal
-
-    ChangeKind = Literal["created", "modified", "deleted"]
-    FileType = Literal["file", "directory", "symlink", "special"]
-
-CREATED: Literal["created"] = "created"
-MODIFIED: Literal["modified"] = "modified"
-DELETED: Literal["deleted"] = "deleted"
 
 
 def plain(value: object) -> object:
@@ -95,33 +87,6 @@ class NotCollected(Value):
     """Why, in one word (docs/files.md)."""
     bytes: int
     """Its size."""
-
-
-class Change(Value):
-    """One change that the command made in the workspace."""
-
-    path: str
-    """Relative to the workspace."""
-    kind: ChangeKind
-    """`created`, `modified` or `deleted`."""
-    bytes: int
-    """Its size now; 0 if it was deleted."""
-    type: FileType = "file"
-    """The type now, or before it was deleted."""
-
-    def to_dict(self) -> dict[str, object]:
-        """Return one member of `changes` of the JSON response."""
-        fields: dict[str, object] = {"path": self.path, "kind": self.kind, "bytes": self.bytes}
-        return fields if self.type == "file" else {**fields, "type": self.type}
-
-
-class NotApplied(Value):
-    """A change, or a collected file, that was not written to the host."""
-
-    path: str
-    """Relative to the workspace."""
-    reason: str
-    """Why, in one word (docs/files.md)."""
 
 
 class Metrics(Value):

@@ -11,7 +11,8 @@ from binascii import a2b_base64
 
 from capsule_run._base.errors import Failure
 from capsule_run._base.statuses import ERROR, KILLED, SUCCESS, TIMEOUT
-from capsule_run.model.result_parts import Change, CollectedFile, Metrics, NotApplied, NotCollected, Output
+from capsule_run.model.changes import Change, NotApplied
+from capsule_run.model.result_parts import CollectedFile, Metrics, NotCollected, Output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

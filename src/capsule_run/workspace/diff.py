@@ -14,13 +14,13 @@ from capsule_run._base.lexical_paths import within
 from capsule_run._base.value import Value
 from capsule_run.host.path_resolution import READ_FLAGS
 from capsule_run.host.tree_walk import TreeCursor
-from capsule_run.model.result_parts import CREATED, DELETED, MODIFIED, Change
+from capsule_run.model.changes import CREATED, DELETED, MODIFIED, Change
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from capsule_run.model.result_parts import ChangeKind, FileType
+    from capsule_run.model.changes import ChangeKind, FileType
 
 _TYPES: dict[int, FileType] = {S_IFREG: "file", S_IFDIR: "directory", S_IFLNK: "symlink"}
 _MODE = 0o777

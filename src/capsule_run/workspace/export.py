@@ -13,13 +13,14 @@ from capsule_run._base.errors import CapsuleError
 from capsule_run.host.caller_files import open_directory, reason_of, replace_file, replace_link
 from capsule_run.host.path_resolution import DIRECTORY_FLAGS, READ_FLAGS
 from capsule_run.host.tree_walk import delete
-from capsule_run.model.result_parts import DELETED, MODIFIED, NotApplied
+from capsule_run.model.changes import DELETED, MODIFIED, NotApplied
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from capsule_run.model.result_parts import Change, CollectedFile
+    from capsule_run.model.changes import Change
+    from capsule_run.model.result_parts import CollectedFile
     from capsule_run.workspace.diff import Comparison
 
 

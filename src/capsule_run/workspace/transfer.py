@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from capsule_run.launcher import Launcher
+    from capsule_run.model.changes import Change, NotApplied
     from capsule_run.model.policy import Policy
-    from capsule_run.model.result_parts import Change, CollectedFile, NotApplied, NotCollected
+    from capsule_run.model.result_parts import CollectedFile, NotCollected
     from capsule_run.workspace.copy_in import Stream
     from capsule_run.workspace.diff import Comparison
 

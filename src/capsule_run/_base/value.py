@@ -7,7 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import ClassVar, TypeVar, dataclass_transform
+    from typing import TypeVar, dataclass_transform
 
     T = TypeVar("T")
 else:
@@ -24,30 +24,16 @@ class Value:
     field.
     """
 
-    if TYPE_CHECKING:
-        _fields: ClassVar[tuple[str, ...]]
-        _names: ClassVar[frozenset[str]]
-        _defaults: ClassVar[dict[str, object]]
-
-    @classmethod
-    def _prepare(cls) -> None:
-        """Read the fields of a class when its first value is made: a run uses few of the classes."""
-        fields = tuple(cls.__dict__.get("__annotations__", {}))  # noqa: RUF063  # inspect costs 8 ms
-        cls._names = frozenset(fields)
-        cls._defaults = {name: cls.__dict__[name] for name in fields if name in cls.__dict__}
-        cls._fields = fields  # set last: another thread that sees it also sees the others
-
     def __init__(self, **given: object) -> None:
-        kind = type(self)
-        if "_fields" not in kind.__dict__:
-            self._prepare()
-        fields = self._defaults | given
-        if fields.keys() != self._names:
-            for name in self._fields:
+        names, defaults = _fields_of.get(type(self)) or _read_fields(type(self))
+        fields = defaults | given if defaults else given
+        if fields.keys() != names:
+            kind = type(self).__name__
+            for name in type(self).__annotations__:
                 if name not in fields:
-                    raise TypeError(f"{kind.__name__}() needs `{name}`")
-            unknown = next(name for name in fields if name not in self._names)
-            raise TypeError(f"{kind.__name__}() has no field `{unknown}`")
+                    raise TypeError(f"{kind}() needs `{name}`")
+            unknown = next(name for name in fields if name not in names)
+            raise TypeError(f"{kind}() has no field `{unknown}`")
         self.__dict__.update(fields)
 
     def __setattr__(self, name: str, _value: object) -> None:
@@ -60,13 +46,25 @@ class Value:
         return self.__dict__ == other.__dict__ if type(other) is type(self) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash((type(self), *(getattr(self, name) for name in self._fields)))
+        return hash((type(self), *(getattr(self, name) for name in type(self).__annotations__)))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self._fields)})"
+        fields = ", ".join([f"{name}={getattr(self, name)!r}" for name in type(self).__annotations__])
+        return f"{type(self).__name__}({fields})"
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), dict(self.__dict__))
+
+
+# The names of the fields and the defaults of each class of which there was a value: a run uses few of the classes.
+_fields_of: dict[type, tuple[frozenset[str], dict[str, object]]] = {}
+
+
+def _read_fields(kind: type[Value]) -> tuple[frozenset[str], dict[str, object]]:
+    own = kind.__dict__
+    names = own.get("__annotations__", {})
+    fields = _fields_of[kind] = frozenset(names), {name: own[name] for name in names if name in own}
+    return fields
 
 
 def _rebuild(cls: type, fields: dict[str, object]) -> object:

@@ -202,9 +202,9 @@ def _mount_points(policy: Policy, tree: _Tree) -> None:
         tree.names(f"{NAMES_DIR}{number}", names)
     if policy.upper is not None:
         tree.directory(LAYER_DIR)
-    trees = [bound.destination for bound in policy.binds]
+    trees = tuple([f"{bound.destination}/" for bound in policy.binds])
     for bound in policy.binds:
-        if any(within(bound.destination, other) for other in trees if other != bound.destination):
+        if bound.destination.startswith(trees):
             continue  # it lies in another bind, which must contain the mount point
         path = _build_path(policy, bound.destination)
         if bound.source.is_directory:
@@ -224,14 +224,14 @@ def _links(policy: Policy, tree: _Tree) -> None:
         tree.link(f"{NEW}/var/tmp", "../tmp")
 
 
+_WRITABLE = tuple([f"{place}/" for place in (WORKSPACE, "/tmp", "/dev/shm", HOME, "/var/tmp")])
+
+
 def _binds(policy: Policy, sources: _Sources, *, in_writable: bool) -> list[Step]:
     """Return the steps for the binds in writable directories, which must be mounted first, or for the others."""
     steps: list[Step] = []
     for number, bound in enumerate(policy.binds, 1):
-        if (
-            any(within(bound.destination, place) for place in (WORKSPACE, "/tmp", "/dev/shm", HOME, "/var/tmp"))
-            != in_writable
-        ):
+        if f"{bound.destination}/".startswith(_WRITABLE) != in_writable:
             continue
         slot = sources.slot(bound.source, bound.mode, idmap=bound.idmap)
         place = NEW + bound.destination

@@ -51,8 +51,11 @@ def _masks(host: Host, binds: tuple[BoundPath, ...], shared: Source | None) -> t
     chosen += [f"{WORKSPACE}/{file.path}" for file in host.input_files]
     places: dict[str, bool] = {}
     for source, destination in trees:
+        found = host.secrets[source.path].found if source.path in host.secrets else ()
+        if not found:
+            continue
         over = [place for place in chosen if place != destination and within(place, destination)]
-        for name, is_directory in host.secrets[source.path].found if source.path in host.secrets else ():
+        for name, is_directory in found:
             place = f"{destination}/{name}"
             if not any(within(place, other) for other in over):
                 places[place] = is_directory
@@ -72,6 +75,8 @@ def _guards(
         if bound.source.is_directory
     }
     trees.setdefault(WORKSPACE, live)
+    if not any(trees.values()):
+        return ()
     places = [place for place, _is_directory in masked] + [bound.destination for bound in binds]
     found: dict[str, optional.Guard] = {}
     for place in places:

@@ -116,6 +116,10 @@ def _words_hint(cause: list[str], last: list[str], policy: Policy, *, exit_code:
         name = cause[0].rpartition(": ")[0].rpartition(" ")[2]
         return _absent_hint(name, policy) if "/" in name else _TOOL
     if any(words in cause[0] for words in _ABSENT):
+        if (
+            any("in _execute_child" in line for line in last) and "/" not in cause[0]
+        ):  # a frame of Python's `subprocess`
+            return _TOOL
         return _absent_hint(cause[0], policy)
     return ""
 

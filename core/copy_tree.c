@@ -4,8 +4,8 @@
  * there before cannot be renamed, and a hard link has another inode number than its source; in a copy both work. A
  * small tree is copied, a larger one is overlaid (docs/decisions/workspace-ladder.md).
  *
- * Init does it while it builds the root: the tree is read through the read-only mount of the directory, by descriptor
- * and one component at a time, through no link. Nothing of the payload's runs yet; the host may change the tree.
+ * Init does it while it builds the root: it reads through the read-only mount of the directory, by descriptor, through
+ * no link. Nothing of the payload's runs yet; the host may change the tree.
  */
 #include "capsule-core.h"
 #include <sys/mman.h>
@@ -13,7 +13,7 @@
 #include <sys/sendfile.h>
 #include <sys/statfs.h>
 
-#define MOST_DEPTH 48                  /* three descriptors a level */
+#define MAX_DEPTH 48                   /* three descriptors a level */
 #define FINGERPRINT 51                 /* inode, size and time of the last change: 16 digits and a space each */
 #define LIST_BYTES (FINGERPRINT + 256) /* of an entry in the list, on average at most */
 #define MOVED_BYTES (1U << 20)
@@ -52,11 +52,11 @@ static int find_covered(struct copy *copy, const struct plan *plan)
 	struct cursor at = plan_start(plan);
 
 	for (struct step step; plan_next(&at, &step);) {
-		bool is_bind = strcmp(step.verb->name, "bind") == 0 || strcmp(step.verb->name, "inner-bind") == 0;
-		const char *target = is_bind                   ? step.field[1] :
-		    strcmp(step.verb->name, "overlay-ro") == 0 ? step.field[2] :
-								 "";
+		bool is_overlay = strcmp(step.verb->name, "overlay-ro") == 0;
+		const char *target = step.field[is_overlay ? 2 : 1];
 
+		if (!is_overlay && step.verb->act != act_bind && step.verb->act != act_inner_bind)
+			continue;
 		if (strncmp(target, copy->place, length) != 0 || target[length] != '/')
 			continue;
 		if (copy->ncovered == MAX_SLOTS)
@@ -74,7 +74,6 @@ static bool is_covered(const struct copy *copy)
 	return false;
 }
 
-/* Append `name` to the path; the caller takes it away again. */
 static int enter_name(struct copy *copy, const char *name)
 {
 	struct text to = { copy->path, sizeof(copy->path), copy->length };
@@ -229,7 +228,7 @@ static int copy_subdirectory(struct copy *copy, int from, int to, int names, con
 	struct stat seen;
 	int result, why;
 
-	if (depth == MOST_DEPTH)
+	if (depth == MAX_DEPTH)
 		return unfit();
 	if (source < 0 || fstat(source, &seen) < 0 || (mkdirat(to, name, 0700) < 0 && errno != EEXIST))
 		return -1;
@@ -247,9 +246,9 @@ static int copy_subdirectory(struct copy *copy, int from, int to, int names, con
 /* An empty place for what a later step mounts there. */
 static int make_covered(int to, const char *name, bool is_directory)
 {
-	int made = is_directory ? mkdirat(to, name, 0755) : mknodat(to, name, S_IFREG | 0644, 0);
+	int result = is_directory ? mkdirat(to, name, 0755) : mknodat(to, name, S_IFREG | 0644, 0);
 
-	return made == 0 || errno == EEXIST ? 0 : -1;
+	return result == 0 || errno == EEXIST ? 0 : -1;
 }
 
 /* NAMES decides for what is in it: a whiteout is nothing, and a link leads where it did when secrets were found. */
@@ -313,11 +312,10 @@ static int measure(int dir, uint64_t *entries, uint64_t *bytes, unsigned int dep
 			continue;
 		if (fstatat(dir, walk.name, &seen, AT_SYMLINK_NOFOLLOW) < 0)
 			return -1;
-		if ((*entries)-- == 0 || depth == MOST_DEPTH
+		if ((*entries)-- == 0 || depth == MAX_DEPTH
 		    || (S_ISREG(seen.st_mode) && (uint64_t)seen.st_size > *bytes))
 			return unfit();
-		if (S_ISREG(seen.st_mode))
-			*bytes -= (uint64_t)seen.st_size;
+		*bytes -= S_ISREG(seen.st_mode) ? (uint64_t)seen.st_size : 0;
 		if (!S_ISDIR(seen.st_mode))
 			continue;
 		inner = openat(dir, walk.name, DIR_OPEN);
@@ -330,8 +328,7 @@ static int measure(int dir, uint64_t *entries, uint64_t *bytes, unsigned int dep
 /* The list of what was copied lies beside the new root, where only the caller of the run finds it. */
 static int keep_list(const struct room *room, const struct copy *copy)
 {
-	int list CLEANUP_CLOSE = openat(
-	    room->root, "copied", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int list CLEANUP_CLOSE = openat(room->root, "copied", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
 	ssize_t wrote = list < 0 ? -1 : write(list, copy->list, copy->used);
 
@@ -374,12 +371,10 @@ static int copy_tree(struct room *room, const struct step *step)
 		return -1;
 	copy.links = mmap(NULL, copy.entries * sizeof(*copy.links) + copy.size, PROT_READ | PROT_WRITE,
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (copy.links == MAP_FAILED)
-		return -1;
 	copy.list = (char *)(copy.links + copy.entries);
-	if (copy_directory(&copy, from, to, names, 0) < 0)
+	if (copy.links == MAP_FAILED || copy_directory(&copy, from, to, names, 0) < 0 || keep_list(room, &copy) < 0)
 		return -1;
-	return keep_list(room, &copy) < 0 ? -1 : enlarge_root(room, &before);
+	return enlarge_root(room, &before);
 }
 
 /*

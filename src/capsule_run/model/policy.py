@@ -125,7 +125,9 @@ class Policy(Value):
     workspace_kind: str
     workspace: Source | None
     workspace_idmap: bool
-    tree_copy: TreeCopy | None
+    tree_copy: (
+        tuple[int, int] | None
+    )  # entries and bytes of the directory that may be copied; kind `copy`: or the run fails
     upper: Upper | None
     binds: tuple[BoundPath, ...]
     devices: tuple[tuple[str, Source], ...]
@@ -194,17 +196,6 @@ class TransferPolicy(Value):
 # Kinds of workspace besides the modes of a request; the result reports the kind.
 PRIVATE = "private"
 TRANSIENT = (PRIVATE, COPY, COPY_ON_WRITE)  # kinds whose files are discarded after the run
-
-
-class TreeCopy(Value):
-    """A copy of the workspace's directory that the sandbox makes: at most so many entries and bytes of it.
-
-    `required`: the run fails if the directory cannot be copied; otherwise an overlay shows it.
-    """
-
-    entries: int
-    bytes: int
-    required: bool
 
 
 class BoundPath(Value):

@@ -281,8 +281,8 @@ def _workspace_mounts(policy: Policy, sources: _Sources) -> list[Step]:
     if policy.workspace_kind in (COPY, COPY_ON_WRITE):
         steps: list[Step] = [*layer, ("bind", slot, lower, READ_ONLY)]
         if policy.tree_copy is not None:
-            most = (str(policy.tree_copy.entries), str(policy.tree_copy.bytes))
-            steps.append(("copy-tree", names, lower, upper, place, *most))
+            entries, most_bytes = policy.tree_copy
+            steps.append(("copy-tree", names, lower, upper, place, str(entries), str(most_bytes)))
         if policy.workspace_kind == COPY_ON_WRITE:
             steps.append(("overlay", names, lower, upper, work, place))
         return steps
@@ -330,8 +330,8 @@ def steps_after_preamble(policy: Policy, *, stream_fd: int = 0) -> tuple[Step, .
         made = [step for step in made if not _in_layer(step)]
     mounts = _mounts(policy, sources)
     filling_ms = sum([file.size for file in policy.transfer.files]) // FILL_BYTES_PER_MS
-    if policy.tree_copy is not None and policy.tree_copy.required:
-        filling_ms += policy.tree_copy.bytes // FILL_BYTES_PER_MS
+    if policy.tree_copy is not None and policy.workspace_kind == COPY:
+        filling_ms += policy.tree_copy[1] // FILL_BYTES_PER_MS
     steps: list[Step] = [("setup-clock", str(SETUP_MS + filling_ms))]
     steps += [
         ("guard", guard.source.path, str(guard.source.device), str(guard.source.inode), guard.path)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.lexical_paths import WORKSPACE, normal, within
-from capsule_run.model.policy import PAGE, PRIVATE, TRANSIENT, TransferPolicy, TreeCopy
+from capsule_run.model.policy import PAGE, PRIVATE, TRANSIENT, TransferPolicy
 from capsule_run.model.request import COPY, COPY_ON_WRITE, DEFAULT_COLLECT_BYTES
 from capsule_run.policy.limits import given_or
 
@@ -60,8 +60,8 @@ SMALL_ENTRIES, SMALL_BYTES = 128, 1 << 19
 MAX_COPY_ENTRIES = 200_000
 
 
-def tree_copy(request: Request, host: Host, kind: str, limits: Limits) -> TreeCopy | None:
-    """Return how much of the workspace's directory may be copied; None if it is not to be copied.
+def tree_copy(request: Request, host: Host, kind: str, limits: Limits) -> tuple[int, int] | None:
+    """Return how many entries and bytes of the workspace's directory may be copied; None if it is not to be copied.
 
     Raises CapsuleError E1009 if the request contradicts a copy.
     """
@@ -70,12 +70,12 @@ def tree_copy(request: Request, host: Host, kind: str, limits: Limits) -> TreeCo
             if given:
                 raise CapsuleError("E1009", f"isolation.workspace: mode `copy` contradicts `{name}`")
         most_bytes = min(limits.memory_bytes // 2, limits.disk_bytes)
-        return TreeCopy(entries=MAX_COPY_ENTRIES, bytes=most_bytes, required=True)
+        return MAX_COPY_ENTRIES, most_bytes
     if kind != COPY_ON_WRITE or host.upper is not None or "overlay" in request.require:
         return None
     # what is copied is memory of the run, on top of what the command needs
     most_bytes = min(SMALL_BYTES, limits.memory_bytes // 16, limits.disk_bytes)
-    return TreeCopy(entries=SMALL_ENTRIES, bytes=most_bytes, required=False)
+    return SMALL_ENTRIES, most_bytes
 
 
 def upper(host: Host, kind: str, shared: Source | None, binds: tuple[BoundPath, ...]) -> Upper | None:

@@ -24,6 +24,8 @@ TOOL = "tool"
 PYTHON_MODULE = "python module"
 PACKAGE = "package"
 PROJECT_FILE = "project file"
+RENAME = "rename"
+HARD_LINK = "hard link"
 NOTHING = ""  # words that look like those of another row, and that no option of ours helps with
 
 # Who prints it, the fragments, where they count, the remedy. The first row that matches decides.
@@ -254,6 +256,17 @@ ROWS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ("setuptools", ("error: command '", "' failed with exit code 127"), CAUSE, TOOL),
     ("cargo", ("error: linker `", "` not found"), ANYWHERE, TOOL),
     ("git", ("^git: '", "' is not a git command"), CAUSE, NOTHING),
+    # what an overlay cannot do
+    ("git", ("^fatal: hardlink different from source",), ANYWHERE, HARD_LINK),
+    ("libc", ("cross-device link", "/tmp"), CAUSE, NOTHING),  # from one mount to another
+    ("Go", ("/tmp", "cross-device link"), CAUSE, NOTHING),
+    ("libc", ("cross-device link", "/home/user"), CAUSE, NOTHING),
+    ("Go", ("/home/user", "cross-device link"), CAUSE, NOTHING),
+    ("libc", ("Invalid cross-device link",), CAUSE, RENAME),
+    ("Go", ("invalid cross-device link",), CAUSE, RENAME),
+    ("Python", ("[Errno 18]",), CAUSE, RENAME),
+    ("Node", ("EXDEV",), CAUSE, RENAME),
+    ("Rust", ("(os error 18)",), CAUSE, RENAME),
     # files
     ("libc", ("Read-only file system",), CAUSE, WRITABLE),
     ("Node", ("EROFS",), CAUSE, WRITABLE),

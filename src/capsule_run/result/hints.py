@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from capsule_run._base.lexical_paths import WORKSPACE, within
 from capsule_run.model.policy import PRIVATE
+from capsule_run.model.request import COPY_ON_WRITE
 from capsule_run.request.sizes import format_size
 from capsule_run.result import explaining_line, failure_words
 
@@ -47,6 +48,9 @@ _SECRET_ETC = (
 )  # fmt: skip
 
 _NO_NETWORK = "the sandbox has no network; `--network` (`isolation.network`) shares the host's"
+_COPIED_WORKSPACE = (
+    "`--workspace DIR:copy` (`isolation.workspace.mode`) copies the shared directory instead of overlaying it"
+)
 _WRITABLE = (
     f"only {WORKSPACE}, /tmp, /dev/shm and paths shared writable can be written to; "
     "`--writable PATH` (`isolation.writable_paths`) shares a host path for writing"
@@ -174,6 +178,8 @@ def _remedy_in_words(remedy: str, policy: Policy) -> str:
             f"files in {WORKSPACE} and /tmp may take {format_size(policy.disk_bytes)} together; raise `--disk` "
             "(`resources.disk_bytes`) and `--memory` (`resources.memory_bytes`), since these files are memory"
         )
+    if remedy in (failure_words.RENAME, failure_words.HARD_LINK):
+        return _overlay_hint(policy, remedy)
     workspace = _workspace_hint(policy) if _is_empty(policy) else ""
     if remedy == failure_words.PROJECT_FILE:
         return workspace
@@ -184,6 +190,18 @@ def _remedy_in_words(remedy: str, policy: Policy) -> str:
         failure_words.TOOL: _TOOL,
         failure_words.NOTHING: "",
     }[remedy]
+
+
+def _overlay_hint(policy: Policy, remedy: str) -> str:
+    """The hint for what fails in an overlay with a file or directory that was there before."""
+    if policy.workspace_kind != COPY_ON_WRITE:
+        return ""
+    if remedy == failure_words.HARD_LINK:
+        return (
+            "in an overlay a hard link has another inode number than a source that was there before: use "
+            f"`git clone --no-hardlinks`; {_COPIED_WORKSPACE}"
+        )
+    return f"in an overlay a directory that was there before cannot be renamed, only copied; {_COPIED_WORKSPACE}"
 
 
 def _absent_hint(line: str, policy: Policy) -> str:

@@ -100,7 +100,9 @@ def test_early_core_is_used_by_python(prefix):
     assert (done.stdout, starts.read_text()) == ("hi\n", "\n")
 
 
-@pytest.mark.parametrize("words", [["--dry-run", "--", "true"], ["--no-such-option", "--", "true"], ["--"], ["--help"], ["-V"]])
+@pytest.mark.parametrize(
+    "words", [["--dry-run", "--", "true"], ["--no-such-option", "--", "true"], ["--"], ["--help"], ["-V"]]
+)
 def test_early_core_exits_if_no_run_follows(prefix, words):
     """Words that turn out to ask for no run leave no process, not for an instant: the leftover check sees to it."""
     starts = counting(prefix)

@@ -86,7 +86,13 @@ def test_input_files_from_another_descriptor_are_refused(core_path, tmp_path, ki
 def test_offer_layer_hands_out_the_overlay_layer(core_path, tmp_path):
     """`offer` and `offer-layer` give two directories, in this order: what the command sees, and what it wrote."""
     (tmp_path / "below").write_text("b")
-    plan = compiled("sh", "-c", "echo x > above", isolation=Isolation(workspace=Workspace(source=str(tmp_path))))
+    plan = compiled(
+        "sh",
+        "-c",
+        "echo x > above",
+        isolation=Isolation(workspace=Workspace(source=str(tmp_path))),
+        require=("overlay",),
+    )
     room = tuple(step for step in plan.room if step[0] not in ("offer", "offer-layer"))
     with Talk(core_path) as talk:
         talk.room((*room, ("offer", "/workspace"), ("offer-layer", "/workspace")))

@@ -36,6 +36,7 @@ import leftovers  # noqa: E402
 from capsule_run.engine import attempt, execute, fallbacks  # noqa: E402
 from capsule_run.launcher import Launcher  # noqa: E402
 from capsule_run.plan import room as plans  # noqa: E402
+from capsule_run.policy.workspace import SMALL_ENTRIES  # noqa: E402
 from capsule_run.request.arguments import request_from_arguments  # noqa: E402
 
 ERRORS = ("EMFILE", "ENOMEM", "EAGAIN", "EINTR", "ENOSPC")
@@ -73,6 +74,10 @@ PLANS: dict[str, dict[str, object]] = {
         "collect": ["out.txt"],
         "changes": True,
         "readonly": ["project"],
+    },
+    "copy": {
+        "command": ["sh", "-c", _LOOK + "cat tool kept.txt; readlink link; rm tool"],
+        "workspace": {"source": "copied", "mode": "copy"},
     },
     "watched": {
         "command": ["sh", "-c", _LOOK + "/bin/true; exec sleep 5"],
@@ -337,6 +342,15 @@ def main() -> int:
     core, back, folder = asked.core.resolve(), Path.cwd(), Path(tempfile.mkdtemp(prefix="injection-", dir="/var/tmp"))
     (folder / "project").mkdir()
     (folder / "project" / "kept.txt").write_text("kept\n")
+    for number in range(SMALL_ENTRIES):
+        (folder / "project" / f"{number}").touch()
+    (folder / "copied" / "inner").mkdir(parents=True)
+    (folder / "copied" / "kept.txt").write_text("kept\n")
+    (folder / "copied" / "tool").write_text("tool\n")
+    (folder / "copied" / "inner" / "second").hardlink_to(folder / "copied" / "tool")
+    (folder / "copied" / "link").symlink_to("tool")
+    with open(folder / "copied" / "holes", "wb") as holes:
+        holes.truncate(100_000)
     began = time.monotonic()
     os.chdir(folder)
     try:

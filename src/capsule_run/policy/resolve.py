@@ -102,7 +102,7 @@ def resolve(
     environment = _environment(request, mounts.inside_path(host, python_binds, shims), user)
     kind, workspace, workspace_idmap = mounts.workspace(request, host)
     shown, directory = _own_path(request, host, (kind, workspace), binds, shims)
-    limits, limit_mechanisms = policy_limits.of_request(request, cgroups)
+    limits, mechanisms = policy_limits.of_request(request, cgroups)
     cover = _cover(host, kind, shown.binds, workspace)
     files = policy_workspace.resolve(request, host, kind, cover.places(shown.binds), limits)
     upper = policy_workspace.upper(host, kind, workspace, shown.binds)
@@ -118,10 +118,8 @@ def resolve(
         watched=_watched(request, host),
         memory_bytes=limits.memory_bytes,
         cpu_shares=limits.cpu_shares,
-        nice=0 if limit_mechanisms.holds("cpu_shares") else _nice(limits.cpu_shares),
-        limit_mechanisms=policy_limits.subtract_brought_files(
-            limit_mechanisms, limits.memory_bytes, files.brought_bytes
-        ),
+        nice=0 if mechanisms.holds("cpu_shares") else _nice(limits.cpu_shares),
+        limit_mechanisms=policy_limits.subtract_brought_files(mechanisms, limits.memory_bytes, files.brought_bytes),
         max_output_bytes=limits.max_output_bytes,
         on_output_limit=request.on_output_limit or KILL,
         max_pids=limits.max_pids,

@@ -1,6 +1,6 @@
-"""Write the bundle of `_bundle`, and print tracebacks with the line numbers that the bundle leaves out.
+"""Write the bundle of `_bundle`.
 
-Imported only at the end of a command that imported a module of ours from elsewhere, and for an unexpected exception.
+Imported only at the end of a command that imported a module of ours from elsewhere.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _entries(ours: dict[str, ModuleType], used: Bundle | None, stamp: Stamp) -> 
         source = path[len(_DIRECTORY) + 1 :]
         now = stamp(source)
         text = FileLoader(name, path).get_data(path)
-        entries[name] = (source, *now, _without_lines(_compiled(text, path)))
+        entries[name] = (source, *now, _compiled(text, path))
     return entries
 
 
@@ -126,50 +126,6 @@ def _compiled(text: bytes, path: str) -> CodeType:
     tree = _RuntimeOnly().visit(ast.parse(text, path))
     code: CodeType = compile(tree, path, "exec", flags=_ANNOTATIONS, dont_inherit=True, optimize=2)
     return code
-
-
-def _without_lines(code: CodeType) -> CodeType:
-    """Remove the line tables, a quarter of the code; `print_traceback` recomputes the lines."""
-    inner = tuple(_without_lines(one) if hasattr(one, "co_code") else one for one in code.co_consts)
-    return code.replace(co_linetable=b"", co_qualname=code.co_name, co_consts=inner)
-
-
-def _line(code: CodeType, instruction: int) -> int:
-    """Return the line of an instruction, recomputed from the source if the code has no line table; 0 if that fails."""
-    if code.co_linetable:
-        codes = [code]
-    else:
-        try:
-            codes = [_compiled(FileLoader(code.co_name, code.co_filename).get_data(code.co_filename), code.co_filename)]
-        except (OSError, SyntaxError, ValueError):
-            return 0
-    for one in codes:  # the list grows in the loop
-        if (one.co_name, one.co_firstlineno, one.co_code) == (code.co_name, code.co_firstlineno, code.co_code):
-            return next((line or 0 for start, end, line in one.co_lines() if start <= instruction < end), 0)
-        codes += [inner for inner in one.co_consts if hasattr(inner, "co_code")]
-    return 0
-
-
-def print_traceback(error: BaseException) -> None:
-    """Print the traceback of an unexpected exception on stderr, with the line numbers that the bundle leaves out."""
-    import traceback  # only after a failure: time does not matter
-
-    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    if before is not None:
-        print_traceback(before)
-        _write_stderr("\nThen this came of it:\n\n")
-    frames, trace = [], error.__traceback__
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        frames.append((code.co_filename, _line(code, trace.tb_lasti), code.co_name, None))
-        trace = trace.tb_next
-    lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)]
-    _write_stderr("".join([*lines, *traceback.format_exception_only(error)]))
-
-
-def _write_stderr(text: str) -> None:
-    """Write to descriptor 2: `sys.stderr` is None if it was closed, and `print` would then write to stdout."""
-    posix.write(2, text.encode("utf-8", "backslashreplace"))
 
 
 def _encoded(entries: dict[str, Stamped], stages: Stages) -> bytes:

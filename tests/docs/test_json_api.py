@@ -12,6 +12,7 @@ from documents import DOCS, table_rows
 from capsule_run._base.errors import CapsuleError, Failure
 from capsule_run.engine.execute import execute
 from capsule_run.host.survey import survey
+from capsule_run.model import changes
 from capsule_run.model import result_parts as parts
 from capsule_run.model.request import Isolation, Request, Resources, Workspace
 from capsule_run.model.result import Result
@@ -211,8 +212,8 @@ def test_json_page_response_rows_are_the_models():
         measurement={"doubts": []}, postmortem={"threads": [], "complete": True},
         collected=(parts.CollectedFile(path="p", data=b"", mode=0o644),),
         not_collected=(parts.NotCollected(path="p", reason="symlink", bytes=0),),
-        changes=(parts.Change(path="p", kind="created", bytes=0),), changes_truncated=True,
-        not_applied=(parts.NotApplied(path="p", reason="special"),),
+        changes=(changes.Change(path="p", kind="created", bytes=0),), changes_truncated=True,
+        not_applied=(changes.NotApplied(path="p", reason="special"),),
     )  # fmt: skip
     answer = result.to_dict()
     assert (set(answer), set(answer["metrics"]), set(answer["error"])) == (

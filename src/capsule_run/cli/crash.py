@@ -26,13 +26,18 @@ def _wants_traceback(words: list[str]) -> bool:
     return posix.environ.get(TRACEBACK.encode(), b"") not in (b"", b"0") or "-v" in words or "--verbose" in words
 
 
+def _print_traceback(error: BaseException) -> None:
+    """Write to descriptor 2: `sys.stderr` is None if it was closed, and `print` would then write to stdout."""
+    import traceback  # noqa: PLC0415  # it loads much, and is needed after a failure only
+
+    posix.write(2, "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace"))
+
+
 def print_crash(error: BaseException) -> int:
     """Report the exception, as JSON if requested and no answer was begun; return the exit code."""
     words = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
     if _wants_traceback(words):
-        from capsule_run._bundle_writer import print_traceback  # noqa: PLC0415  # it loads much
-
-        print_traceback(error)
+        _print_traceback(error)
     known = as_error(error)
     structured = ("--json" in words or "--pretty" in words) and not output.progress.begun
     if structured:

@@ -288,6 +288,7 @@ struct pump {
 
 bool pump(struct pump *p);
 void record_tail(void);
+#define LONE_TEXT_BYTES 3072 /* of a text that is alone in its line of the record */
 int start_output(struct pump *p, const struct plan *plan, const char *name, int *inner);
 int start_input(struct pump *p, const struct plan *plan, const struct step *step, int *inner);
 

@@ -7,7 +7,6 @@
 
 #define LINE_BYTES 16384
 /* of one text, before it is escaped: of a line with some of them, all escaped, there is always room */
-#define LONE_TEXT_BYTES 3072 /* of a text that is alone in its line */
 #define TEXT_BYTES 768
 
 struct record record = { -1, 0, 0, 0 };

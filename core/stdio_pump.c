@@ -14,7 +14,7 @@
 #define LONG_STREAM (1U << 20)
 #define BREATH_NS 100000
 
-#define TAIL_BYTES 3072
+#define TAIL_BYTES (4 * LONE_TEXT_BYTES)
 
 /* The last bytes of stderr, also of what only passes through: its words say why a command failed. */
 static struct {
@@ -63,8 +63,8 @@ static ssize_t splice_and_keep(struct pump *p, size_t allowed)
 
 void record_tail(void)
 {
-	if (tail.length > 0)
-		record_line("stderr-tail", NULL, 0, &(struct bytes){ tail.bytes, tail.length }, 1);
+	for (size_t at = 0; at < tail.length; at += LONE_TEXT_BYTES)
+		record_line("stderr-tail", NULL, 0, &(struct bytes){ &tail.bytes[at], tail.length - at }, 1);
 }
 
 static bool pump_end(struct pump *p)

@@ -163,6 +163,13 @@ def test_hint_for_a_missing_file_in_an_empty_workspace_names_workspace(stderr):
     assert "" == of_run(stderr)
 
 
+def test_hint_for_a_missing_file_outside_the_workspace_does_not_name_the_workspace():
+    """An empty workspace explains no path that lies elsewhere."""
+    for path in ("/tmp/x.js", "/usr/lib/x.js"):
+        assert "" == of_run(f"Error: Cannot find module '{path}'\n", workspace="private")
+    assert "`--readonly PATH`" in of_run("Error: Cannot find module '/home/x/a.js'\n", workspace="private")
+
+
 ETC = [
     ("cat: /etc/foo/bar.conf: No such file or directory", "`--readonly /etc/foo`"),
     ("Error: ENOENT: no such file or directory, open '/etc/maven/m2.conf'", "`--readonly /etc/maven`"),

@@ -183,7 +183,7 @@ class Record(Value):
     plain_sum_kib: int = (
         0  # the memory sum that ended the run and counts for each process what processes share; 0 for none
     )
-    stderr_tail: str = ""  # the last 3 KiB of stderr, as surrogate-escaped UTF-8
+    stderr_tail: tuple[str, ...] = ()  # the last 12 KiB of stderr in parts, as surrogate-escaped UTF-8
     net_counters: str = ""  # /proc/net/snmp of the room at the timeout
     spent_us: tuple[int, ...] = ()  # the processor time for which the run was killed; a race writes it twice
     cgroup_files: Mapping[str, str] = _NO_FILES  # name to content

@@ -315,10 +315,10 @@ def _exit_details(finished: FinishedRun) -> dict[str, object]:
 
 
 def stderr(finished: FinishedRun) -> bytes:
-    """The captured stderr; of one that was streamed or truncated, its last 3 KiB."""
+    """The captured stderr; of one that was streamed or truncated, its last 12 KiB."""
     if finished.stderr and not finished.report.stderr.over:
         return finished.stderr
-    return finished.record.stderr_tail.encode("utf-8", "surrogateescape") or finished.stderr
+    return b"".join(part.encode("utf-8", "surrogateescape") for part in finished.record.stderr_tail) or finished.stderr
 
 
 def _stderr_line(finished: FinishedRun, words: tuple[str, ...]) -> str:

@@ -35,6 +35,8 @@ ROWS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ("inotify", ("System limit for number of file watchers reached",), CAUSE, NOTHING),
     ("the host", ("oo many open files in system",), CAUSE, NOTHING),
     ("PHP", ("Allowed memory size of", "bytes exhausted"), CAUSE, NOTHING),
+    ("apt", ("E: List directory /var/lib/apt/", " is missing"), CAUSE, NOTHING),
+    ("apt", (", are you root?",), ANYWHERE, NOTHING),
     ("SQL", ("out of memory in", "join buffer"), CAUSE, NOTHING),
     # processes and threads; before memory, since Java calls it out of memory
     ("Java", ("OutOfMemoryError: unable to create", "native thread"), CAUSE, PROCESSES),

@@ -112,6 +112,8 @@ def _words_hint(cause: list[str], last: list[str], policy: Policy, *, exit_code:
     if cause and _is_own_mistake(cause[0]):
         last = []
     remedy = _matching(cause, last)
+    if remedy == failure_words.PROJECT_FILE:
+        return _absent_hint(cause[0] if cause else "", policy)
     if remedy is not None:
         return _remedy_in_words(remedy, policy)
     if not cause:
@@ -136,7 +138,7 @@ def _matching(cause: Iterable[str], last: list[str]) -> str | None:
     """The remedy of the first row that matches; None if none does."""
     explaining = list(cause)
     for _program, fragments, scope, remedy in failure_words.ROWS:
-        lines = explaining if scope == failure_words.CAUSE else last
+        lines = explaining if scope == failure_words.CAUSE else [*explaining, *last]
         if any(matches(line, fragments) for line in lines):
             return remedy
     return None
@@ -181,8 +183,6 @@ def _remedy_in_words(remedy: str, policy: Policy) -> str:
     if remedy in (failure_words.RENAME, failure_words.HARD_LINK):
         return _overlay_hint(policy, remedy)
     workspace = _workspace_hint(policy) if _is_empty(policy) else ""
-    if remedy == failure_words.PROJECT_FILE:
-        return workspace
     if remedy in _INSTALL:
         return f"{_INSTALL[remedy]}; {workspace}" if workspace else _INSTALL[remedy]
     return {

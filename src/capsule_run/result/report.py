@@ -119,7 +119,7 @@ RECORD_LINES: dict[str, tuple[str, type[Row] | str, bool]] = {
     "tasks": ("tasks", TaskPeak, False),
     "disk": ("disk", DiskUse, False),
     "plain-sum": ("plain_sum_kib", int, False),
-    "stderr-tail": ("stderr_tail", str, False),
+    "stderr-tail": ("stderr_tail", str, True),
     "net-counters": ("net_counters", str, False),
     "cpu-seen": ("sampled_cpu", SampledCpu, False),
     "spent": ("spent_us", int, True),

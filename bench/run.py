@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import calls
 import cgroups
-import doors
 import files
+import interfaces
 import memory
 import output
 import start
@@ -33,7 +33,7 @@ GROUPS: dict[str, Callable[[bool], list[Row]]] = {
     "output": lambda quick: output.rows(2 if quick else 7, 256 if quick else 1024),
     "files": lambda quick: files.rows(15 if quick else 100),
     "cgroup": lambda quick: cgroups.rows(15 if quick else 120),
-    "doors": lambda quick: doors.rows(5 if quick else 40),
+    "interfaces": lambda quick: interfaces.rows(5 if quick else 40),
     "calls": lambda quick: calls.rows(4 if quick else 30),
 }
 

@@ -13,7 +13,7 @@ static const char *const lines[] = { "\nCapInh:\t", "\nCapPrm:\t", "\nCapEff:\t"
 	"\nNoNewPrivs:\t", "\nSeccomp:\t", "\nSeccomp_filters:\t" };
 static const char *const namespaces[] = { "ns/user", "ns/mnt", "ns/pid", "ns/net", "ns/ipc", "ns/uts", "ns/cgroup" };
 
-static struct attested caller; /* filled by the launcher, told to init, inherited by the payload */
+static struct attested caller; /* filled by the launcher, sent to init, inherited by the payload */
 static uint64_t maps[6];       /* of the room, as the launcher sees them */
 static char text[1U << 20];    /* the line of supplementary groups may be long; untouched pages cost nothing */
 
@@ -97,7 +97,7 @@ int attest_begin(struct room *room)
 	return read_map(dir, "gid_map", fact + GID_MAP) < 0 ? -1 : openat(dir, "status", O_RDONLY | O_CLOEXEC);
 }
 
-/* What is wrong is told by errno, which plan/describe.py has a sentence for. */
+/* The errno says what is wrong, which plan/describe.py has a sentence for. */
 ACT(attest)
 {
 	const uint64_t *own = room->attested.fact;

@@ -143,7 +143,7 @@ def libc_flags(cc: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def candidates(cc: str | None, arch: str, *, dynamic: bool) -> list[Toolchain]:
-    """The ladder, best rung first."""
+    """The ladder, best first."""
     if cc is None and arch != platform.machine():
         cc = f"{arch}-linux-gnu-gcc"
     named = tuple(shlex.split(cc)) if cc else tuple(words("CC"))
@@ -161,7 +161,7 @@ def candidates(cc: str | None, arch: str, *, dynamic: bool) -> list[Toolchain]:
 
 
 def choose(ladder: list[Toolchain]) -> Toolchain:
-    """The first rung that this machine can link."""
+    """The first step that this machine can link."""
     without_headers = None
     for tool in ladder:
         if shutil.which(tool.cc[0]) and compiles(tool.cc, tool.flags, HELLO):

@@ -337,7 +337,7 @@ void record_line(
 #define END_OF_RUN 0xffffU /* in the place of an errno */
 struct notify {
 	int socket, listener; /* -1, -1: not yet, or no longer */
-	bool told;            /* of every program that is executed, the command itself included */
+	bool records_exec;    /* of every program that is executed, the command itself included */
 	const char *program;
 };
 extern struct notify notify;

@@ -76,9 +76,9 @@ void fail_at_no_step(void)
 /* The exit status: 0 when no group is left behind. */
 int remove_all_cgroups(void)
 {
-	bool born_in = !run.checked || remove_cgroups(&run.room.plan);
+	bool removed = !run.checked || remove_cgroups(&run.room.plan);
 
-	return (!run.has_payload || remove_cgroups(&run.payload)) && born_in ? 0 : 1;
+	return (!run.has_payload || remove_cgroups(&run.payload)) && removed ? 0 : 1;
 }
 
 /* Nobody is left who could want a report. */

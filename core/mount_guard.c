@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Guards: places in a directory of the host's on which the room mounts something. The kernel takes such a mount away
- * when the host renames over the place or removes it, so the launcher asks to be told, and ends the run. Inside nobody
- * can do that: a mount point is busy there.
+ * when the host renames over the place or removes it, so the launcher asks for an event, and ends the run. Inside
+ * nobody can do that: a mount point is busy there.
  *
  * The command can cause events by what it moves and removes beside such a place. They are read one buffer in each round
  * of the loop. Where the kernel had to drop some, each place is compared with what was opened at the start, by the

@@ -176,7 +176,7 @@ static uint32_t judge(const struct call *call)
 	return KILL_PROCESS;
 }
 
-/* Whether whoever asked still waits: else it has died, and its number may be another's. */
+/* Whether the caller still waits: else it has died, and its number may be another's. */
 bool still_asks(uint64_t id)
 {
 	return ask(IS_VALID, &id) == 0;
@@ -219,7 +219,7 @@ static const char *answer_one(void)
 	uint32_t verdict;
 
 	if (ask(RECEIVE, &asked) < 0)
-		return errno == ENOENT || errno == EINTR ? NULL : "lost"; /* whoever asked has died */
+		return errno == ENOENT || errno == EINTR ? NULL : "lost"; /* the caller has died */
 	verdict = judge(&asked.call);
 	if ((verdict & ACTION) != ASK)
 		return "lost";
@@ -255,7 +255,7 @@ static const char *take_listener(void)
 	(void)syscall(SYS_ioctl, notify.listener, SET_FLAGS, SYNC_WAKE_UP);
 	read_program(notify.program);
 	for (unsigned int i = 0; i < length; i++)
-		notify.told |= program[i].code == RETURN && program[i].k == (ASK | GO_ON);
+		notify.records_exec |= program[i].code == RETURN && program[i].k == (ASK | GO_ON);
 	record_line("listening", NULL, 0, NULL, 0);
 	return NULL;
 }

@@ -86,7 +86,7 @@ static bool pump_failed(struct pump *p)
 /* At the cap: bytes that wait now are the proof that there were more. A reader that has left wants none of them. */
 static bool pump_over(struct pump *p)
 {
-	struct pollfd sink = { .fd = p->to }; /* no events: POLLERR is always told */
+	struct pollfd sink = { .fd = p->to }; /* no events: POLLERR is always reported */
 	int waiting = 0;
 	ssize_t got;
 

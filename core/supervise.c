@@ -306,7 +306,7 @@ static void wait_for_events(void)
 	if (notify.listener < 0)
 		polls[SECCOMP].fd = notify.socket;
 	else if (!run.started && has_init
-	    && !notify.told) /* as output; but exec itself is asked about if it is recorded */
+	    && !notify.records_exec) /* as output; but exec itself is asked about if it is recorded */
 		polls[SECCOMP].fd = -1;
 	if (!run.started || run.lifted >= 0)
 		polls[GUARD].fd = -1;

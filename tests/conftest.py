@@ -137,7 +137,7 @@ CAPABILITIES = {
     "swap": lambda: Path("/proc/swaps").exists(),
     "systemd": lambda: shutil.which("systemd-run") is not None and Path("/lib/systemd/systemd").exists(),
     "guest": lambda: os.environ.get("CAPSULE_GUEST") == "1",
-    "last rung": lambda: _group_of_memory() == "watch",
+    "memory watch": lambda: _group_of_memory() == "watch",
     "io cgroup": lambda: any("io" in place.controllers for place in _groups().places),
     "memory cgroup": lambda: _group_of_memory() != "watch",
     "pidfd-exit": lambda: tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 15),
@@ -158,7 +158,7 @@ def _in_system(name):
 
 
 def _group_of_memory():
-    """The rung that this account's memory limit stands on."""
+    """The mechanism that this account's memory limit stands on."""
     from capsule_run.model.request import Resources
     from capsule_run.policy import limits
 

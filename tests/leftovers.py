@@ -3,7 +3,7 @@
 Used by the autouse fixture of `conftest.py` around every test. It may not guess: everything that it reports belongs to
 this test process, also when other test processes work on the same machine.
 
-How each kind is told from somebody else's:
+How each kind is distinguished from somebody else's:
 
 processes    this process is a child subreaper, so an orphan of whatever a test started comes back to it, however it
              detached itself. What is not a descendant is not ours; what is a descendant cannot hide.
@@ -89,7 +89,7 @@ def _record_spawns() -> None:
 def snapshot() -> frozenset[Leftover]:
     """Everything there is now. `spawned` starts afresh."""
     spawned.clear()
-    # a group that a killed stranger left may get an owner of the same number: it was there before, whoever that is
+    # a group that a killed stranger left may get an owner of the same number: it was there before, no matter who that is
     return frozenset(_everything(groups_of_anybody=True))
 
 

@@ -23,7 +23,7 @@ class Program(NamedTuple):
 
 # What ordinary programs do and the default profile does not have, each with the reason.
 NOT_THERE = {
-    "watching files (inotify: node's `fs.watch`)": "the profile `build` has it; in `default` a program is told that the kernel has none, and polls or does without",
+    "watching files (inotify: node's `fs.watch`)": "the profile `build` has it; in `default` a program gets ENOSYS, and polls or manages without it",
     "debuggers and tracers (ptrace: gdb, strace)": "refused in every profile, since they take over other processes",
     "containers and sandboxes inside (unshare, mount: docker, bwrap, Chromium's own)": "no new namespace can be made inside",
 }

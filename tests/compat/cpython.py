@@ -34,15 +34,15 @@ MODULES = """
 # Cases that end their process inside, and with it what else the module would tell: not run on either side.
 ENDING = {
     "test_clock_settime": "sets the machine's clock to what it is: a call that only attackers make, which ends the run",
-    "test_monotonic_settime": "likewise",
+    "test_monotonic_settime": "the same",
     "test_fexecve": "runs a file by its descriptor, which is refused; its child then goes on with all other tests",
     "*UDPLITE*": "sockets of UDP-Lite, a protocol that no profile has; the tests' own clearing up then ends their module",
 }
 # Cases that never end outside either: the tests are newer than the library beside them, or the machine lacks what they wait for.
-# A module with one of them is ended as a whole after minutes, and nothing is told of its other cases.
+# A module with one of them is ended as a whole after minutes, and its other cases are not reported.
 ENDLESS = {
     "*.TestSniffer.test_sniff_[qrs]*": "tests a repair that this library does not have (the first ends, after half a minute)",
-    "test_4_daemon_threads": "likewise",
+    "test_4_daemon_threads": "the same",
     "ThreadedVSOCKSocketStreamTest": "waits for a virtual machine's socket, which has nobody at its other end",
 }
 # What does not pass inside and does outside, each with its reason: the beginning of a case's name, or all of it.

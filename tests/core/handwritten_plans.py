@@ -94,7 +94,7 @@ def check(core, half, text):
 
 
 def compiled(*command, **fields):
-    """The plan of a real run of `command` on this host, on the last rung: it needs no descriptors."""
+    """The plan of a real run of `command` on this host, with the memory watch, which needs no descriptors."""
     request = Request(command=command, **fields)
     return compile_plan(resolve(request, prepare(request)[0]))
 

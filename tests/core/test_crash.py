@@ -111,15 +111,15 @@ def test_crash_with_closed_stderr_has_its_exit_code(package, shell, words, raise
     assert done.stdout.count(b"\n") <= 1
 
 
-@pytest.mark.parametrize(("words", "told"), [(("--", "true"), b""), (("--json",), b"E6007")])
-def test_crash_report_needs_no_module(package, words, told):
+@pytest.mark.parametrize(("words", "code"), [(("--", "true"), b""), (("--json",), b"E6007")])
+def test_crash_report_needs_no_module(package, words, code):
     """Where even the module for it is broken, as without memory, there is one line or one response all the same."""
     broken(package, "raise MemoryError")
     (package / "cli" / "crash.py").write_text("raise MemoryError")
     done = start(package, *words)
     assert 125 == done.returncode
-    if told:
-        assert told.decode() == json.loads(done.stdout)["error"]["code"]
+    if code:
+        assert code.decode() == json.loads(done.stdout)["error"]["code"]
     else:
         assert (b"", True) == (
             done.stdout,

@@ -130,7 +130,7 @@ def test_early_core_missing_is_e2003(prefix):
 
 @pytest.mark.parametrize("option", ["", "x", "1", "999999:1", "-1:1", "0:x"])
 def test_early_core_option_that_is_foreign_is_ignored(prefix, option):
-    """Whoever starts Python by hand with something else there gets a run with a core of its own."""
+    """Anyone who starts Python by hand with something else there gets a run with a core of its own."""
     command = [sys.executable, "-I", "-S", "-X", f"capsule-core={option}", package_of(prefix) / "__main__.py"]
     done = subprocess.run(
         [*command, "--", "echo", "hi"], capture_output=True, text=True, cwd="/", stdin=subprocess.DEVNULL, check=False
@@ -139,7 +139,7 @@ def test_early_core_option_that_is_foreign_is_ignored(prefix, option):
 
 
 def test_early_core_exits_if_python_is_killed(telling):
-    """Nobody has told it anything yet: the closed socket is word enough."""
+    """A core that was sent nothing exits when the socket is closed."""
     main = package_of(telling) / "_bundle.py"
     main.write_text(
         TELLS.partition("os.close")[0].replace("CORE", repr(str(main.with_name("_core")))) + "os.kill(os.getpid(), 9)\n"
@@ -151,7 +151,7 @@ def test_early_core_exits_if_python_is_killed(telling):
 
 @pytest.mark.parametrize("words", [["--", "true"], ["--file", "f=/usr/bin/env", "--save-changes", ".", "--", "true"]])
 def test_early_core_killed_during_setup_is_e6002(prefix, words):
-    """Whoever ends the core during set-up gets E6002 and exit code 125, with whatever files and changes were asked for."""
+    """Anyone who ends the core during set-up gets E6002 and exit code 125, with whatever files and changes were asked for."""
     counting(prefix, "exit 1")
     done = run(prefix, *words, cwd=prefix)
     assert (125, "", True) == (done.returncode, done.stdout, done.stderr.startswith("capsule-run: E6002: "))

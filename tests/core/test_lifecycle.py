@@ -1,4 +1,4 @@
-"""Whoever dies, and whenever: nothing remains."""
+"""Whichever process dies, and whenever: nothing remains."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_launcher_stopped_then_killed_ends_everything(core_path):
 
 
 def test_room_waiting_ends_with_its_owner(core_path):
-    """A room on a shelf ends with its owner as a running one does."""
+    """A waiting room ends with its owner as a running one does."""
     plan = compiled("true")
     talks = [Talk(core_path) for _ in range(8)]
     for talk in talks:

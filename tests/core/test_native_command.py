@@ -73,9 +73,9 @@ def test_native_command_through_a_link_is_the_command(command, tmp_path, name):
 
 def test_interpreter_gets_no_variable_that_loads_code(command):
     """Variables of the dynamic linker and of the C library stay out of our interpreter; all others reach it."""
-    told = "import posix, sys; print(*[name.decode() for name in posix.environ], file=sys.stderr)\n"
+    printing = "import posix, sys; print(*[name.decode() for name in posix.environ], file=sys.stderr)\n"
     bundle = command.parent.parent / "lib" / VERSION / "site-packages" / "capsule_run" / "_bundle.py"
-    bundle.write_text(told + "def begin(): pass\n")
+    bundle.write_text(printing + "def begin(): pass\n")
     done = start(command, "capsule-run", "--version", env={**LOADER, "HOME": "/", "CAPSULE_RUN_X": "1", "LDX": "1"})
     # Python itself sets the last one
     assert {"CAPSULE_RUN_X", "HOME", "LDX"} == set(done.stderr.decode().split()) - {"LC_CTYPE"}

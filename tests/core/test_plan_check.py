@@ -578,7 +578,7 @@ def test_plan_of_the_product_is_accepted(core_path, name):
 
 @pytest.mark.parametrize("name", REQUESTS)
 def test_plan_of_root_and_of_ordinary_user_is_accepted(core_path, name):
-    """The plans of the other kind of caller (root or not) pass the checker as well, whoever runs this test."""
+    """The plans of the other kind of caller (root or not) pass the checker as well, no matter who runs this test."""
     policy = prepare(REQUESTS[name])[1]
     other = 0 if policy.identity.uid else 1001
     identity = replace(policy.identity, uid=other, outside_uid=12345, privileged=not policy.identity.privileged)

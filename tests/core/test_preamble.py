@@ -26,7 +26,7 @@ def plan():
     return compiled("echo", "started")
 
 
-def until_born(talk):
+def until_started(talk):
     """Wait until the launcher has a child, init."""
     end = time.monotonic() + 30
     while not Path(f"/proc/{talk.pid}/task/{talk.pid}/children").read_text():
@@ -49,17 +49,17 @@ def test_preamble_starts_init_before_the_room_is_sent(core_path, plan):
     """That is what it is for: the process is there while Python still plans."""
     with Talk(core_path) as talk:
         talk.send_bytes("preamble", encode("room", beginning(plan.room)))
-        until_born(talk)
+        until_started(talk)
         talk.room(plan.room)
         talk.payload(plan.payload)
         assert 0 == talk.report().exited
 
 
 def test_preamble_without_room_leaves_nothing(core_path, plan):
-    """A caller that lets go, or dies, takes the newborn with it; the check behind every test looks for it."""
+    """Init dies if the caller closes the socket or dies; the check after every test looks for it."""
     with Talk(core_path) as talk:
         talk.send_bytes("preamble", encode("room", beginning(plan.room)))
-        until_born(talk)
+        until_started(talk)
         assert 0 == talk.close()
 
 
@@ -88,7 +88,7 @@ def test_preamble_room_with_another_beginning_is_rejected(core_path, kind):
 
 
 def test_preamble_room_invalid_is_refused_with_its_step(core_path, plan):
-    """The newborn ends, and the report says which step it was."""
+    """Init exits, and the report names the step."""
     room = changed(plan.room, "pivot")
     with Talk(core_path) as talk:
         talk.send_bytes("preamble", encode("room", beginning(room)))
@@ -118,7 +118,7 @@ def test_preamble_descriptors_are_closed(core_path, plan, tmp_path):
     try:
         with Talk(core_path) as talk:
             talk.send_bytes("preamble", encode("room", beginning(room)), (mine,))
-            until_born(talk)
+            until_started(talk)
             seen = os.fstat(mine)
             assert any((one.st_dev, one.st_ino) == (seen.st_dev, seen.st_ino) for one in descriptors_of(talk.pid))
             talk.room(room)

@@ -713,7 +713,7 @@ def test_offered_directory_is_private_to_the_room(core_path):
 
 
 def test_room_ready_has_no_clock(core_path):
-    """The set-up's clock ends with the set-up: a room waits on its shelf for as long as it is kept."""
+    """The set-up's clock ends with the set-up: a room waits for as long as it is kept."""
     plan = compiled("echo", "late")
     room = changed(plan.room, "setup-clock", ("setup-clock", "300"))
     with Talk(core_path) as talk:
@@ -750,7 +750,7 @@ def writable_cgroup2():
 
 
 def test_cgroup_of_the_plan_holds_init_from_the_start(core_path, needs):
-    """`cgroup` names the directory in which init is born, and the sandbox sees it as the root of the hierarchy."""
+    """`cgroup` names the directory that init is cloned into, and the sandbox sees it as the root of the hierarchy."""
     place = writable_cgroup2()
     needs("cgroup2", present=place is not None)
     cgroup = place / f"capsule-test-{uuid.uuid4()}"

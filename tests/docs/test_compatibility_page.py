@@ -23,6 +23,6 @@ def test_compatibility_page_has_every_program():
 
 
 def test_compatibility_page_exceptions_have_reasons():
-    """What does not run inside is told, with why."""
+    """The page lists what does not run inside, and why."""
     reasons = {row[0]: row[1] for row in ROWS if len(row) == 2}
     assert {**NOT_THERE, **ENDING, **EXCEPTIONS} == reasons

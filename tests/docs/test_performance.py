@@ -14,7 +14,7 @@ TARGETS = dict(table_rows((DOCS / "performance.md").read_text()))
 def bench(monkeypatch):
     """The modules of `bench/`, which is no package."""
     monkeypatch.syspath_prepend(REPOSITORY / "bench")
-    names = ("calls", "cgroups", "doors", "files", "measure", "memory", "output", "start")
+    names = ("calls", "cgroups", "interfaces", "files", "measure", "memory", "output", "start")
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
     modules = {name: __import__(name) for name in names}
@@ -39,8 +39,8 @@ def test_performance_page_targets_are_judged(bench):
             f"≤ the same run without + {bench['cgroups'].ADDS_MS} ms; "
             f"in the virtual machine ≤ {bench['cgroups'].GUEST_RATIO} ×"
         ),
-        "a tool call through OpenAI's, Anthropic's or the MCP door": f"≤ {bench['doors'].SHARE_OF_SDK} × `capsule_run.run`",
-        "MCP server, from nothing to the handshake": f"≤ {bench['doors'].MCP_START_MS:.0f} ms",
+        "a tool call through OpenAI's, Anthropic's or MCP": f"≤ {bench['interfaces'].SHARE_OF_SDK} × `capsule_run.run`",
+        "MCP server, from nothing to the handshake": f"≤ {bench['interfaces'].MCP_START_MS:.0f} ms",
         "getppid, open": f"≤ {over['getppid']} × in bubblewrap with a filter of one instruction",
         "a byte through a pipe": f"≤ {over['pipe-byte']} × in bubblewrap with a filter of one instruction",
         "1 GiB through stdout": f"≥ {bench['output'].SHARE_OF_PLAIN} × a plain pipe",
@@ -50,5 +50,5 @@ def test_performance_page_targets_are_judged(bench):
 
 
 def test_performance_page_marks_the_figures():
-    """The figures have their place, which whoever measured fills."""
+    """The figures have their place, which anyone who measured fills."""
     assert 1 == (DOCS / "performance.md").read_text().count("<!-- figures -->")

@@ -13,7 +13,7 @@ import errno, fcntl, os, struct, sys
 path = sys.argv[1]
 try: file = os.open(path, os.O_RDWR)
 except OSError: file = os.open(path, os.O_RDONLY)
-def told(name, act):
+def attempt(name, act):
     try: act(); print(name, "taken")
     except OSError as error: print(name, errno.errorcode[error.errno])
 def record(command, kind):
@@ -21,14 +21,14 @@ def record(command, kind):
         fcntl.fcntl(file, command, struct.pack("hhqqi", kind, 0, 0, 0, 0))
         fcntl.fcntl(file, command, struct.pack("hhqqi", fcntl.F_UNLCK, 0, 0, 0, 0))
     return act
-told("flock", lambda: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB))
-told("posix-read", record(fcntl.F_SETLK, fcntl.F_RDLCK))
-told("posix-write", record(fcntl.F_SETLK, fcntl.F_WRLCK))
-told("ofd-read", record(37, fcntl.F_RDLCK))
-told("ofd-write", record(37, fcntl.F_WRLCK))
-told("lease-read", lambda: fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK))
-told("lease-write", lambda: fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK))
-told("notice", lambda: fcntl.fcntl(os.open("/usr", os.O_RDONLY), fcntl.F_NOTIFY, fcntl.DN_MODIFY))
+attempt("flock", lambda: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB))
+attempt("posix-read", record(fcntl.F_SETLK, fcntl.F_RDLCK))
+attempt("posix-write", record(fcntl.F_SETLK, fcntl.F_WRLCK))
+attempt("ofd-read", record(37, fcntl.F_RDLCK))
+attempt("ofd-write", record(37, fcntl.F_WRLCK))
+attempt("lease-read", lambda: fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK))
+attempt("lease-write", lambda: fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK))
+attempt("notice", lambda: fcntl.fcntl(os.open("/usr", os.O_RDONLY), fcntl.F_NOTIFY, fcntl.DN_MODIFY))
 """
 
 

@@ -61,7 +61,7 @@ def test_apply_writes_exactly_the_changes(tree):
 
 @pytest.mark.sandbox
 def test_apply_not_requested_writes_nothing(tree):
-    """The same changes without `apply_changes` are told, and the host keeps what it had."""
+    """The same changes without `apply_changes` are listed, and the host keeps what it had."""
     result = capsule_run.run(["sh", "-c", "echo new > a; rm kept; echo x > dir/file"], workspace=str(tree))
     assert [("kept", "deleted", 1), ("dir/file", "modified", 2), ("a", "created", 4)] == [
         (one.path, one.kind, one.bytes) for one in result.changes
@@ -148,7 +148,7 @@ def test_apply_drops_set_id_bits(tree):
 @pytest.mark.sandbox
 @pytest.mark.parametrize("end", ["kill -9 $$", "sleep 60"])
 def test_apply_after_timeout_or_signal_writes_nothing(tree, end):
-    """After a signal or a timeout the host keeps what it had, and the changes are told."""
+    """After a signal or a timeout the host keeps what it had, and the changes are listed."""
     result = apply(tree, f"echo half > kept; {end}", timeout_ms=1000)
     assert (["kept"], "k") == ([one.path for one in result.changes], (tree / "kept").read_text())
 

@@ -44,9 +44,9 @@ TELLS = """
 import os, sys
 for path in sys.argv[1:]:
     try:
-        told = os.listdir(path) if os.path.isdir(path) else os.read(os.open(path, os.O_RDONLY | os.O_NONBLOCK), 64)
-        if told:
-            print(path, told)
+        shown = os.listdir(path) if os.path.isdir(path) else os.read(os.open(path, os.O_RDONLY | os.O_NONBLOCK), 64)
+        if shown:
+            print(path, shown)
     except OSError:
         pass
 """

@@ -101,7 +101,7 @@ print("alive", flush=True)
 
 
 def test_cgroup_path_of_the_host_is_hidden(inside):
-    """/proc/self/cgroup names the sandbox's own root: neither the host's slices nor its container are told (CVE-2022-0492 begins with them)."""
+    """/proc/self/cgroup names the sandbox's own root: neither the host's slices nor its container are shown (CVE-2022-0492 begins with them)."""
     code = "print({line.rstrip().split(':', 2)[2] for line in open('/proc/self/cgroup')} or {'/'})"
     assert "{'/'}" == inside.python_says(code)
 

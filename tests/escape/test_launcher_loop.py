@@ -30,7 +30,7 @@ def _fields(attack_folder, **fields):
 
 
 def _last_tick(stdout):
-    """When everything was killed, in ms from its beginning: the last of the moments that a process of its own has told."""
+    """When everything was killed, in ms from its beginning: the last of the moments that a process of its own printed."""
     return int(stdout.split()[-1])
 
 
@@ -56,13 +56,13 @@ def test_launcher_kill_is_not_delayed_under_load(as_user, attack_folder, load):
         [*words, "--", "/attack/stall", *LOADS[load]], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         cwd="/", env={"PATH": "/usr/bin:/bin", "HOME": "/tmp"}, **identity,
     )  # fmt: skip
-    told = 0
-    while told < 1000:
-        told = int(run.stdout.readline())
+    tick = 0
+    while tick < 1000:
+        tick = int(run.stdout.readline())
     began = time.monotonic()
     run.send_signal(signal.SIGTERM)
     rest, _err = run.communicate(timeout=60)
-    assert _last_tick(rest or str(told)) < told + LATE_MS, time.monotonic() - began
+    assert _last_tick(rest or str(tick)) < tick + LATE_MS, time.monotonic() - began
 
 
 @pytest.mark.parametrize("load", LOADS)

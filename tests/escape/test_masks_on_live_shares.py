@@ -184,7 +184,7 @@ def test_writable_share_whose_mask_is_lifted_ends_the_run(top, meanwhile, share,
 
 @pytest.mark.sandbox
 @pytest.mark.parametrize("share", LIVE)
-def test_writable_share_whose_mask_is_lifted_at_the_end_is_told(top, meanwhile, share):
+def test_writable_share_whose_mask_is_lifted_at_the_end_is_reported(top, meanwhile, share):
     """However short a command lives behind it, it is no success."""
     _where, isolation = LIVE[share](top)
     answer = meanwhile("true", lambda: saved(top / ".env"), isolation)

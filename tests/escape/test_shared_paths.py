@@ -1,4 +1,4 @@
-"""What lies in a shared path, planted by whoever may write there, gives the command nothing more than the path itself."""
+"""What lies in a shared path, planted by anyone who may write there, gives the command nothing more than the path itself."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_shared_device_does_not_open(inside, place, mode):
 
 
 def test_shared_fifo_does_not_block_setup_or_end(inside, place):
-    """A FIFO in a shared folder blocks whoever opens it until the clock, and neither set-up nor the end of the run."""
+    """A FIFO in a shared folder blocks anyone who opens it until the clock, and neither set-up nor the end of the run."""
     os.mkfifo(place / "pipe")
     os.chmod(place / "pipe", 0o666)
     response = inside(["cat", "/data/pipe"], isolation=shared(place), timeout_ms=300)

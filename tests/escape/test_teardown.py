@@ -120,7 +120,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_teardown_on_caller_killed_before_its_plan_leaves_no_launcher():
-    """kill -9 of a program that has started a core and told it nothing: the core ends, whoever holds the socket still."""
+    """kill -9 of a program that started a core and sent it nothing: the core ends, even if others have the socket open."""
     program = subprocess.Popen([sys.executable, "-c", EARLY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
     try:
         core = int(program.stdout.readline())
@@ -157,7 +157,7 @@ def test_teardown_of_stopped_processes_is_in_time(inside):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_teardown_on_signal_ends_a_payload_that_ignores_it(inside_as_caller, number):
-    """A payload that ignores SIGTERM and SIGINT ends all the same when the caller is told to."""
+    """A payload that ignores SIGTERM and SIGINT ends all the same when the caller is asked to."""
     mark = f"capsule-mark-{os.getpid()}-{number}"
     program = subprocess.Popen(
         [*COMMAND, "--", "/bin/sh", "-c", f"trap '' TERM INT HUP; echo up; sleep 60; : {mark}"],

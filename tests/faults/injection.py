@@ -130,7 +130,7 @@ def _hang(*_: object) -> None:
 
 
 def build(out: Path) -> Path:
-    """The core that fails a call when it is told to."""
+    """The core that fails a call when it is asked to."""
     spec = importlib.util.spec_from_file_location("core_build", HERE.parent.parent / "core" / "build.py")
     assert spec is not None
     assert spec.loader is not None
@@ -167,7 +167,9 @@ class Injector:
 
     def __init__(self, core: Path) -> None:
         self.core = str(core)
-        self.usual: dict[str, tuple[str, str, object]] = {}  # how a plan ends, what its command sees, what else is told
+        self.usual: dict[
+            str, tuple[str, str, object]
+        ] = {}  # how a plan ends, what its command sees, what else is reported
         self.shared = -1
         attempt.Launcher = self._start  # type: ignore[misc,assignment]  # the only way to a core's stderr
         plans.SETUP_MS = SETUP_MS

@@ -52,7 +52,7 @@ def test_langchain_content_and_artifact_are_returned():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         ({}, "code: Field required"),
         ({"code": 5}, "code: Input should be a valid string"),
@@ -62,12 +62,12 @@ def test_langchain_content_and_artifact_are_returned():
         ({"code": "\0"}, "must not contain a NUL byte"),
     ],
 )
-def test_langchain_bad_arguments_are_a_result(arguments, told):
-    """What a model sends wrongly is told to it, and never raised into the agent."""
+def test_langchain_bad_arguments_are_a_result(arguments, expected):
+    """A wrong argument of a model is answered, and never raised into the agent."""
     message = called(**arguments)
     assert "error" == message.status
     assert message.content.startswith("status: not run\nerror E10")
-    assert told in message.content
+    assert expected in message.content
 
 
 def test_langchain_failed_program_is_no_tool_failure():

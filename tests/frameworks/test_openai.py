@@ -107,13 +107,13 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "told"), WRONG)
-def test_openai_bad_arguments_are_an_answer(arguments, told):
+@pytest.mark.parametrize(("arguments", "expected"), WRONG)
+def test_openai_bad_arguments_are_an_answer(arguments, expected):
     """A model reads what was wrong, as the answer to its call; nothing is raised."""
     message = sandbox.handle_tool_call(chat_call(arguments))
     assert "call_7" == message["tool_call_id"]
     assert message["content"].startswith("status: not run\nerror E1")
-    assert told in message["content"]
+    assert expected in message["content"]
 
 
 @pytest.mark.parametrize("call", [chat_call({}, "rm"), {"id": "x", "type": "custom", "custom": {}}, {}, None, 7])
@@ -130,7 +130,7 @@ def test_openai_timeout_is_clamped(seconds):
 
 
 def test_openai_limits_that_fit_no_call_are_hidden(tmp_path):
-    """What is wrong with the limits themselves is told to a model without a word of them."""
+    """A model gets an error for wrong limits without a word of them."""
     limits = operator({"isolation": {"workspace": {"source": str(tmp_path), "mode": "rw"}}})
     content = sandbox.handle_tool_call(chat_call({"code": "1", "language": "python"}), limits)["content"]
     assert content.startswith("status: not run\nerror E1009: the sandbox is not set up for this call\ndo: nothing in")

@@ -151,8 +151,8 @@ def mcp_server(limits):
     return Server(*words)
 
 
-# The package that a door is for; None where it needs none.
-DOORS = {
+# The package that a interface is for; None where it needs none.
+INTERFACES = {
     "sdk": (sdk, None),
     "cli --json": (cli_json, None),
     "cli exec": (cli_exec, None),

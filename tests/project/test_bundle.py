@@ -156,17 +156,17 @@ def plain_request(words):
 
 
 def test_bundle_traceback_has_line_numbers(learned):
-    """With `CAPSULE_RUN_TRACEBACK` what nobody expected is told as Python tells it, cause included."""
+    """With `CAPSULE_RUN_TRACEBACK` an unexpected exception is printed as Python prints it, cause included."""
     choices = learned / "request" / "fast_path.py"
     choices.write_text(choices.read_text() + BROKEN)
     division = 1 + choices.read_text().splitlines().index("        1 / 0")
     for _ in range(2):
         done = start(learned, "--", "true", CAPSULE_RUN_TRACEBACK="1")
-    told = [line for line in done.stderr.splitlines() if not line.startswith(("#", "import ", "clean"))]
+    printed = [line for line in done.stderr.splitlines() if not line.startswith(("#", "import ", "clean"))]
     assert done.returncode == 125
-    assert f'  File "{choices}", line {division}, in broken' in told
-    assert f'  File "{choices}", line {division + 2}, in broken' in told
-    assert told.index("ZeroDivisionError: division by zero") < told.index("KeyError: 3")
+    assert f'  File "{choices}", line {division}, in broken' in printed
+    assert f'  File "{choices}", line {division + 2}, in broken' in printed
+    assert printed.index("ZeroDivisionError: division by zero") < printed.index("KeyError: 3")
 
 
 def test_bundle_changed_source_is_compiled_again(tree):

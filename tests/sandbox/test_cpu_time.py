@@ -47,7 +47,7 @@ def shape(inside, name, piece, pieces, **fields):
 @pytest.mark.parametrize("piece", [0.05, 0.02])
 @pytest.mark.parametrize("name", [*UNWAITED, "waited-for"])
 def test_cpu_time_children_nobody_waits_for_count_against_the_limit(inside, name, piece):
-    """Ten seconds of computing under a limit of one are ended, whoever waits for the children, before three are used."""
+    """Ten seconds of computing under a limit of one are ended, no matter who waits for the children, before three are used."""
     response = shape(inside, name, piece, int(10 / piece), resources={"cpu_time_ms": 1000})
     assert "E4004" == response["error"]["code"]
     assert len(response["stdout"]) * piece < 3
@@ -56,7 +56,7 @@ def test_cpu_time_children_nobody_waits_for_count_against_the_limit(inside, name
 
 @pytest.mark.parametrize("name", [*UNWAITED, "waited-for"])
 def test_cpu_ms_children_nobody_waits_for_is_never_too_much(inside, name):
-    """Looks at children that come and go count nothing twice, whoever waits for them."""
+    """Looks at children that come and go count nothing twice, no matter who waits for them."""
     response = shape(inside, name, 0.02, 48)
     used_ms = len(response["stdout"]) * 20
     assert response["metrics"]["cpu_ms"] < used_ms * 1.25 + 250  # the interpreter's own, and of each fork

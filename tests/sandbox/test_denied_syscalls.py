@@ -36,7 +36,7 @@ def test_denied_syscall_is_listed(inside):
 
 
 def test_denied_without_refusal_is_absent(inside):
-    """A run without a refusal has no `denied`: what libc and shells ask for all the time is not told."""
+    """A run without a denied call has no `denied`: what libc and shells try all the time is not listed."""
     response = inside(
         ["sh", "-c", "python3 -c 'import threading, subprocess; subprocess.run([\"true\"])' | cat; ls -l / | sort"]
     )
@@ -139,7 +139,7 @@ def test_denied_table_has_room_for_every_rule():
 
 
 def test_denied_on_stderr_is_one_line(inside):
-    """In command mode one line tells what was refused, and what would allow it."""
+    """In command mode one line says what was denied, and what would allow it."""
     ended = inside.cli("--no-workspace", "--profile", "strict", "--", "python3", "-c", "import os; os.fork()")
     last = ended.stderr.splitlines()[-1]
     assert last.startswith(b"capsule-run: denied ")

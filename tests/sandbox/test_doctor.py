@@ -64,7 +64,7 @@ def test_doctor_attack_stops_every_attack(inside):
 
 
 def test_doctor_attack_that_succeeds_is_reported(monkeypatch):
-    """What succeeds is told as such: the check of the wall can fail."""
+    """What succeeds is reported as such: the check of the sandbox can fail."""
     row = ("print", "filter", "allowed everywhere", ("EPERM",), "os.write(1, b'')")
     monkeypatch.setattr(attack, "ROWS", (row,))
     monkeypatch.setattr(attack, "X86_ROWS", ())
@@ -72,13 +72,13 @@ def test_doctor_attack_that_succeeds_is_reported(monkeypatch):
 
 
 def test_doctor_attack_without_working_sandbox_counts_nothing(monkeypatch):
-    """A sandbox that cannot run anything stops everything; that is told as what it is."""
+    """A sandbox that cannot run anything stops everything; the report says so."""
     monkeypatch.setattr(attack, "CONTROL", (*attack.CONTROL[:4], "raise OSError(13, '')"))
     assert [(False, "EACCES")] == [(one.stopped, one.outcome) for one in attack.attack_all()]
 
 
 def test_doctor_attack_decoys_can_be_found_outside():
-    """What the attacks look for is there to be found by whoever stands outside: absence inside proves something."""
+    """What the attacks look for is there to be found by anyone who stands outside: absence inside proves something."""
     with attack.Decoys() as decoys:
         for row in ROWS:
             if row[0] in FINDABLE:

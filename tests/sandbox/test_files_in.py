@@ -112,7 +112,7 @@ def test_input_files_over_the_memory_limit_are_refused():
 
 
 def test_input_files_transfer_can_be_cancelled(tmp_path):
-    """Whoever cancels while the bytes are on their way gets an answer at once, and no room stays."""
+    """Anyone who cancels while the bytes are on their way gets an answer at once, and no room stays."""
     with (tmp_path / "big").open("wb") as file:
         file.truncate(256 << 20)
     request = capsule_run.request.parse.request_from_mapping(

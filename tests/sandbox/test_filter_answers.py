@@ -116,7 +116,7 @@ def test_answer_table_names_the_programs_that_are_tried():
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_answer_is_borne_by_the_program(inside, needs, name):
-    """A program that gets the answer goes on, or says what an ordinary account is told outside."""
+    """A program that gets the answer goes on, or says what an ordinary account gets outside."""
     program, script, expected = PROGRAMS[name]
     needs("corpus", present=shutil.which(program, path=SYSTEM) is not None)
     response = inside(["sh", "-c", script], environment={"PATH": SYSTEM}, resources={"memory_bytes": 1 << 30})

@@ -123,7 +123,7 @@ def test_hostname_is_the_sandboxs(inside):
 
 
 def test_account_list_is_the_sandboxs(inside):
-    """getpwuid(3) finds `user`, `root` and `nobody`; no account of the host is told."""
+    """getpwuid(3) finds `user`, `root` and `nobody`; no account of the host is shown."""
     code = "import pwd; print(sorted(entry.pw_name for entry in pwd.getpwall()), pwd.getpwuid(1000).pw_dir)"
     assert "['nobody', 'root', 'user'] /home/user" == inside.python_says(code)
 

@@ -87,7 +87,7 @@ def test_language_program_runs_with_arguments(name, needs):
 
 @languages
 def test_language_error_names_the_file(name, needs):
-    """What is wrong with code is told with the name of its file and the line."""
+    """An error in code is reported with the name of its file and the line."""
     capability, _code, broken, named = PROGRAMS[name]
     if capability:
         needs(capability)
@@ -103,7 +103,7 @@ def test_language_code_reads_stdin_and_files():
 
 
 def test_language_output_before_a_timeout_is_kept():
-    """Python does not keep back what it was told to print."""
+    """Python does not keep back what it was asked to print."""
     assert "so far\n" == run_code("print('so far')\nwhile True: pass", timeout_ms=1500).stdout
 
 

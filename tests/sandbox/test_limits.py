@@ -107,7 +107,7 @@ HIDING = {
 
 @pytest.mark.parametrize("how", HIDING)
 def test_memory_shared_does_not_hide_private_memory(inside, how):
-    """Two processes of 40 MiB each pass a limit of 64 MiB, whoever else shows the memory of either."""
+    """Two processes of 40 MiB each pass a limit of 64 MiB, even if others show the memory of either."""
     code = f"""
 import ctypes, os, time
 CLONE_VM, CLONE = 0x100, {{"x86_64": 56, "aarch64": 220}}[os.uname().machine]

@@ -27,7 +27,7 @@ def test_audit_log_and_metrics_record_a_run(inside, place):
 
 
 def test_audit_log_failure_with_json_is_on_stderr(inside, place):
-    """A log that cannot be written is told on stderr; the answer is the answer."""
+    """A log that cannot be written is reported on stderr; the answer is unchanged."""
     request = json.dumps({"command": ["true"]}).encode()
     done = inside.cli("--json", "--audit-log", place / "none" / "a", input=request)
     assert ("success", True) == (json.loads(done.stdout)["status"], b"E6005" in done.stderr)
@@ -45,7 +45,7 @@ def test_audit_required_unwritable_refuses_the_run(inside, place):
 
 
 def test_audit_required_log_has_the_start(inside, place):
-    """The line of the start comes first, so that a run whose end was never told is seen."""
+    """The line of the start comes first, so that a run whose end was never logged is seen."""
     log = place / "audit.jsonl"
     inside.cli("--no-workspace", "--audit-required", "--audit-log", log, "--", "true")
     start, end = rows(log)

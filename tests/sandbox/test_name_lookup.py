@@ -90,7 +90,7 @@ def test_loopback_addresses_can_be_served(inside):
 
 
 def test_name_server_is_asked_and_out_of_reach(inside):
-    """Resolvers are told to ask a server, so that a program can put its own there, and to that of resolv.conf is no route."""
+    """Resolvers are configured to ask a server, which a program can be itself; there is no route to that of resolv.conf."""
     assert ["hosts: files dns", "Network is unreachable"] == inside.python_says(SERVER).splitlines()
 
 
@@ -104,7 +104,7 @@ def test_name_lookup_fails_at_once(inside_as_caller, needs, library):
 
 @pytest.mark.needs("musl-gcc")
 def test_name_lookup_of_musl_fails_at_once(inside_as_caller, place):
-    """musl sends to an unconnected socket and ignores the refusal: it is told not to wait for an answer."""
+    """musl sends to an unconnected socket and ignores the refusal: it is configured not to wait for an answer."""
     (place / "lookup.c").write_text(LOOKUP_C)
     subprocess.run([shutil.which("musl-gcc"), "-static", "-o", place / "lookup", place / "lookup.c"], check=True)
     said = inside_as_caller.says(["./lookup"], timeout_ms=4000, isolation={"workspace": str(place)})

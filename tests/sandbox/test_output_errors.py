@@ -1,4 +1,4 @@
-"""A stream of the caller's that fails: told and exit code 125; a reader that has left: 141 and silence, as in a pipeline."""
+"""A stream of the caller's that fails is reported, with exit code 125; a reader that has left gives 141 and silence."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_output_reader_leaves_is_exit_code_141(shell, name):
 
 
 def test_output_limit_is_reported_to_a_live_reader(shell):
-    """A reader that is still there when the limit is passed is told so, and gets what the limit let through."""
+    """A reader that is still there when the limit is passed gets the error, and what the limit let through."""
     done = shell('"$@" --max-output 100000 -- yes | wc -c')
     assert (137, b"100000\n") == (done.returncode, done.stdout)
     assert b"E4003" in done.stderr
@@ -173,7 +173,7 @@ INITIALIZE = (
     [(">/dev/full", 125, "cannot write to the client"), ("1</dev/null", 125, "cannot write to"), ("| true", 141, "")],
 )
 def test_mcp_server_whose_client_cannot_be_written_to_ends(shell, end, code, words):
-    """An answer that cannot be written is told, one whose reader has left ends the server in silence."""
+    """An answer that cannot be written is reported, one whose reader has left ends the server in silence."""
     line = f"""(echo '{INITIALIZE}'; sleep 0.5) | "$@" mcp {end}; (exit ${{PIPESTATUS[1]}})"""
     done = shell(line)
     assert code == done.returncode

@@ -29,7 +29,7 @@ def test_postmortem_after_cpu_time_limit_is_present(inside):
 
 
 def test_postmortem_has_at_most_64_threads(inside):
-    """Of many threads 64 are told, and `complete` says that there were more."""
+    """Of many threads 64 are listed, and `complete` says that there were more."""
     code = "import os, time\nfor _ in range(80):\n    if os.fork() == 0: break\ntime.sleep(60)"
     found = inside.python(code, timeout_ms=3000)["postmortem"]
     assert (True, False) == (len(found["threads"]) <= 64, found["complete"])

@@ -66,7 +66,7 @@ time.sleep(0.2)
 @pytest.mark.needs("pidfd-exit")
 @pytest.mark.parametrize("reaped", [[], ["reaped"]], ids=lambda words: " ".join(words) or "a zombie")
 def test_process_list_child_killed_by_another_has_its_signal(ledger, reaped):
-    """Who killed it, and whether its parent has waited for it: its program, its end and its signal are told."""
+    """Who killed it, and whether its parent has waited for it: its program, its end and its signal are listed."""
     processes, _response = ledger(["/usr/bin/python3", "-I", "-S", "-c", ENDED_BY_ANOTHER, *reaped])
     killed = by_words(processes)["sleep 60"]
     assert (15, None, processes[0]["pid"]) == (killed["signal"], killed.get("exit_code"), killed["parent"])
@@ -135,7 +135,7 @@ def test_process_list_not_requested_is_absent(inside):
 
 
 def test_process_list_does_not_allow_denied_syscalls(ledger):
-    """The calls that are told are let go on; every other is judged as before."""
+    """The calls that are recorded continue; every other is judged as before."""
     code = "import ctypes; libc = ctypes.CDLL(None); print(libc.unshare(0x10000000))"
     _processes, response = ledger(["/usr/bin/python3", "-I", "-S", "-c", code])
     assert response["status"] == "killed" or "-1\n" == response["stdout"]

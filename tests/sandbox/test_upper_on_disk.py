@@ -36,7 +36,7 @@ def over(tree, disk, **more):
 
 
 def test_disk_layer_is_used_and_removed(inside, tree, disk):
-    """What is written shows the disk's size, is told as changes, belongs to the sandbox's user, and is gone behind the run."""
+    """What is written shows the disk's size, is listed as changes, belongs to the sandbox's user, and is gone after the run."""
     script = "stat -f -c %b /workspace; echo x > new; rm old; echo y >> kept; rm -r dir; mkdir dir; stat -c %u new kept"
     response = inside(["sh", "-c", script], isolation=over(tree, disk))
     assert "success" == response["status"], response

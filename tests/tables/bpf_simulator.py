@@ -98,7 +98,7 @@ def call(architecture: int, number: int, *arguments: int) -> bytes:
 
 
 def words(answer: int) -> str:
-    """The answer as tests spell it: `allow`, `kill`, or `errno N`, whoever gives it: the filter or the launcher."""
+    """The answer as tests spell it: `allow`, `kill`, or `errno N`, no matter who gives it: the filter or the launcher."""
     if answer & 0xFFFF0000 == ALLOW:  # the kernel ignores the low half
         return "allow"
     if answer in (KILL_PROCESS, ASK | END_OF_RUN):

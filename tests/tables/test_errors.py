@@ -82,7 +82,7 @@ def test_error_code_unknown_is_refused():
 
 
 def test_failure_takes_cause_and_hint_from_the_catalogue():
-    """Whoever raises gives code and message; cause and hint are the catalogue's."""
+    """Anyone who raises gives code and message; cause and hint are the catalogue's."""
     line = error_codes.entry("E3001")
     expected = Failure(
         code="E3001", message="`foo` does not exist", cause=line.cause, details={"name": "foo"}, hint=line.hint

@@ -204,7 +204,7 @@ def test_option_env_without_value_is_not_shown():
     [(["x"], False), (["--network", "x"], False), (["--workspace=d", "x"], True), (["--no-workspace", "x"], True)],
 )
 def test_option_workspace_given_is_known(words, expected):
-    """The door can tell whether it is to fill in the current directory."""
+    """The interface can tell whether it is to fill in the current directory."""
     assert expected == read_options(words).workspace_given
 
 

@@ -112,7 +112,7 @@ HAND_MADE = [
 
 @pytest.mark.parametrize(("made", "message"), HAND_MADE)
 def test_request_built_by_hand_is_validated(made, message):
-    """A request that a program made without any door is refused for what a door would refuse."""
+    """A request that a program made without any interface is refused for what a interface would refuse."""
     with pytest.raises(CapsuleError) as caught:
         request_parse.check_request(made)
     assert message == caught.value.message

@@ -268,7 +268,7 @@ def test_seccomp_promised_answers_hold(architecture: str, profile: str, column: 
     assert [row[column] for row in rows] == [answer(rules, architecture, row[0], *row[1]) for row in rows]
 
 
-# What ended a run before calls that cannot succeed were told apart from attacks.
+# What ended a run before calls that cannot succeed were distinguished from attacks.
 OLD_KILLS = (
     "mount umount2 pivot_root move_mount open_tree open_tree_attr fsopen fsmount fsconfig fspick mount_setattr setns "
     "open_by_handle_at bpf init_module finit_module delete_module create_module kexec_load kexec_file_load reboot swapon "
@@ -391,7 +391,7 @@ def test_seccomp_allowed_syscall_needs_no_argument_test(profile: str, architectu
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_seccomp_frequent_refusals_are_not_notified(profile: str) -> None:
-    """Calls of every start, thread or file copy are answered by the filter; whoever else is refused, the launcher hears of."""
+    """Calls of every start, thread or file copy are answered by the filter; anyone else who is refused, the launcher hears of."""
     rules = loaded(profile, "x86_64")
     numbers, arch = numbers_of("x86_64"), audit_arch_of("x86_64")
 
@@ -405,7 +405,7 @@ def test_seccomp_frequent_refusals_are_not_notified(profile: str) -> None:
 @pytest.mark.parametrize("profile", PROFILES)
 def test_seccomp_without_listener_answers_the_same(profile: str) -> None:
     """What the core loads where nobody can be asked gives every answer itself, and the same one."""
-    assert "060000000000ff7f" == filters.without_listener("06000000feffc07f")  # told to the ledger, and let go on
+    assert "060000000000ff7f" == filters.without_listener("06000000feffc07f")  # notified for the ledger, and continued
     asking = filters.program_hex(profile, architecture="x86_64", network=False)
     alone = Filter(bytes.fromhex(filters.without_listener(asking)))
     arch = audit_arch_of("x86_64")

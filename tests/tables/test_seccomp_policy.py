@@ -58,7 +58,7 @@ def test_seccomp_rule_row_is_complete(profile: str, architecture: str, root_insi
 
 
 def test_seccomp_conditional_rule_is_explained() -> None:
-    """A conditional rule is told in words that a reader of man pages knows."""
+    """A conditional rule is described in words that a reader of man pages knows."""
     rows = {row.name: row for row in filters.explain("default", "x86_64")}
 
     assert ("refuse with EPERM if mode has S_ISUID or S_ISGID",) == rows["chmod"].arguments

@@ -1,4 +1,4 @@
-"""The instructions that make two calls be told to the ledger, before the filter that judges all others."""
+"""The instructions that notify the ledger of two calls, before the filter that judges all others."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def test_seccomp_prefix_notified_syscalls_are_unconditionally_allowed(architectu
 
 @pytest.mark.parametrize("architecture", TABLES)
 def test_seccomp_prefix_leaves_other_syscalls_to_the_filter(architecture):
-    """The instructions before the filter answer for the told calls alone, and for no foreign architecture."""
+    """The instructions before the filter answer for the notified calls alone, and for no foreign architecture."""
     table = TABLES[architecture]
     before = Filter(bytes.fromhex(plain(architecture)))
     after = Filter(bytes.fromhex(notify_prefix(architecture) + plain(architecture)))
-    told = {table.NUMBERS[name] for name in NOTIFIED}
+    notified = {table.NUMBERS[name] for name in NOTIFIED}
     for number in range(600):
         for arch in (table.AUDIT_ARCH, 0x40000003):
             data = call(arch, number, 0x10000000)
             native = arch == table.AUDIT_ARCH
-            expected = NOTIFY_AND_CONTINUE if native and number in told else before.run(data)
+            expected = NOTIFY_AND_CONTINUE if native and number in notified else before.run(data)
             assert (number, arch, expected) == (number, arch, after.run(data))

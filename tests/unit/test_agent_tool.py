@@ -135,13 +135,13 @@ def test_tool_message_process_name_stays_on_one_line():
 
 
 def test_tool_text_lists_limits_reached():
-    """A program that failed because a limit was reached is told which, though that did not end the run."""
+    """A program that failed because a limit was reached has it named in the text, although the limit did not end the run."""
     text = tool_text(printed(b"", limits_hit=({"code": "E4002", "cause": "processes", "details": {}},)))
     assert "\nlimit reached: processes; start fewer processes and threads at a time" in text
 
 
 def test_tool_text_lists_denied_syscalls():
-    """A program that failed where it was refused something is told what, and nothing of its own naming."""
+    """A program that failed after a denied call has the call named in the text, and nothing that it named itself."""
     denied = ({"syscall": "mount", "errno": "EPERM", "count": 2, "process": {"name": "`\nstatus: success"}},)
     text = tool_text(replace(failed("E3003", "", exit_code=1), denied=denied))
     assert "\ndenied by the sandbox: `mount` (EPERM)\n" in text

@@ -82,7 +82,7 @@ def test_attestation_network_namespace_must_be_the_one_asked_for():
 
 
 def test_attestation_fact_differs_is_an_error_in_the_short_result():
-    """Who shows nothing of what a run stood on is told all the same where it did not stand on it."""
+    """An interface that shows no attestation still reports a mismatch."""
     how = {"execution_id": "one", "started_at": "then"}
     assert ("success", 0, None) == _end_of(short_result_of(finished_run(), how))
     result = short_result_of(finished_run(_changed(5, 0)), how)

@@ -40,7 +40,7 @@ def test_lazy_module_used_by_two_threads_is_complete_for_both(tmp_path, monkeypa
 
 
 def test_lazy_module_has_one_stand_in_until_it_is_imported(tmp_path, monkeypatch):
-    """Whoever imports a lazy module gets the same stand-in, and after its import the module itself."""
+    """Anyone who imports a lazy module gets the same stand-in, and after its import the module itself."""
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "lazy_pair").mkdir()
     (tmp_path / "lazy_pair" / "__init__.py").write_text(

@@ -1,4 +1,4 @@
-"""Which rung each limit stands on, and what is written into a group: pure decisions, as tables."""
+"""Which mechanism each limit stands on, and what is written into a group: pure decisions, as tables."""
 
 from __future__ import annotations
 

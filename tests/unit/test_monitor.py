@@ -104,7 +104,7 @@ def test_audit_log_link_is_refused(tmp_path):
 
 
 def test_audit_log_lock_held_forever_is_an_error(tmp_path, monkeypatch):
-    """Whoever holds the lock for ever does not hold up runs for ever."""
+    """Anyone who holds the lock for ever does not hold up runs for ever."""
     monkeypatch.setattr(audit_log, "LOCK_PATIENCE_S", 0.05)
     with open(tmp_path / "a", "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)

@@ -100,7 +100,7 @@ def test_plan_cache_new_host_facts_invalidate_it():
 
 
 def test_plan_cache_unsupported_mechanism_invalidates_it():
-    """The next rung is other terms."""
+    """Another mechanism makes another entry."""
     keep(FIRST)
     assert None is find(FIRST, {"overlay"})
 

@@ -64,7 +64,7 @@ def test_process_end_unseen_is_read_from_the_kernel_or_zombie(known, wait_status
     assert expected == _end(end(known, wait_status, zombie, ticks=(25, 7), name="sleep"))
 
 
-def told(*lines):
+def process_list(*lines):
     """The ledger of a command `sh`, number 3 inside and 500 outside, with these lines behind its first look."""
     report = SimpleNamespace(times={"started": 1000}, signalled=None)
     first = line(0, outside=500, inside=3, started=4300)
@@ -77,17 +77,17 @@ KILLED = end(1, 9, 0, at_ns=5_001_000)
 
 def test_process_killed_before_a_sample_has_its_parents_argv():
     """What it executed is not known: nobody has looked since; that it ended, and how, is."""
-    _first, killed = told(line(0), KILLED)
+    _first, killed = process_list(line(0), KILLED)
     assert {"pid": 4, "parent": 3, "started_ms": 0.0, "argv_before": ["sh"], "ended_ms": 5.0, "signal": 9} == killed
 
 
 def test_process_sampled_later_has_its_new_argv():
     """Its own words, and no use: that of a process which goes on is not its last."""
-    _first, living = told(line(0), line(2, "sleep\x0060\0", name="sleep"))
+    _first, living = process_list(line(0), line(2, "sleep\x0060\0", name="sleep"))
     assert {"pid": 4, "parent": 3, "started_ms": 0.0, "command": "sleep", "argv": ["sleep", "60"]} == living
 
 
 def test_pid_reused_is_another_process():
     """The end of the first is not the end of the second."""
-    _first, old, new = told(line(0), KILLED, line(0, inside=5, started=4399))
+    _first, old, new = process_list(line(0), KILLED, line(0, inside=5, started=4399))
     assert (4, 9, 5, None) == (old["pid"], old["signal"], new["pid"], new.get("signal"))

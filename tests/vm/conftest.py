@@ -1,6 +1,6 @@
-"""The table of promises × rungs at the end of a run of these tests: each cell tested, or named with the reason why not.
+"""The table of promises × mechanisms at the end of a run of these tests: each cell tested, or named with the reason why not.
 
-Of the rungs this machine has version 1 (root) and the last one (an ordinary user), the guest has version 2, so one run fills
+This machine has version 1 (root) and the memory watch (an ordinary user), the guest has version 2, so one run fills
 some columns and says where the others are filled.
 """
 
@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 from collections import Counter
 
-RUNGS = ("cgroup2", "cgroup1", "last rung")
+MECHANISMS = ("cgroup2", "cgroup1", "memory watch")
 GUEST = os.environ.get("CAPSULE_GUEST") == "1"
 WHY = {
     "memory cgroup": "no group there",
     "io cgroup": "refused",
-    "last rung": "a group holds it",
+    "memory watch": "a group holds it",
     "root": "needs root",
 }
-# Tests that ask no caller for a rung are about version 2, and run in the guest.
+# Tests that ask no caller for a mechanism are about version 2, and run in the guest.
 NOT_THERE = {"memory is never swapped": "no swap there"}
 ELSEWHERE = "on the machine" if GUEST else "in the guest"
 
@@ -37,16 +37,16 @@ def _state(report):
 
 
 def _table(reports):
-    """For each promise its cells, by rung. A promise that several accounts are given on one rung counts as its worst."""
+    """For each promise its cells, by mechanism. A promise to several accounts with one mechanism counts as its worst."""
     rows = {}
     for report in reports:
         if "tests/vm/" not in report.nodeid or (report.when != "call" and report.passed):
             continue
         promise, state = _promise(report.nodeid), _state(report)
-        mechanism = dict(report.user_properties).get("rung", "cgroup2")
+        mechanism = dict(report.user_properties).get("mechanism", "cgroup2")
         cells = rows.setdefault(promise, {})
         if mechanism not in dict(report.user_properties).values():
-            cells.update(dict.fromkeys(RUNGS[1:], NOT_THERE.get(promise, "version 2 only")))
+            cells.update(dict.fromkeys(MECHANISMS[1:], NOT_THERE.get(promise, "version 2 only")))
         if state and cells.get(mechanism) != "FAILED":
             cells[mechanism] = state
     return rows
@@ -57,15 +57,15 @@ def pytest_terminal_summary(terminalreporter):
     rows = _table([one for key in ("passed", "failed", "error", "skipped") for one in stats.get(key, [])])
     if not rows:
         return
-    terminalreporter.section("promises × rungs (docs/limits.md)")
-    counts = {mechanism: Counter() for mechanism in RUNGS}
+    terminalreporter.section("promises × mechanisms (docs/limits.md)")
+    counts = {mechanism: Counter() for mechanism in MECHANISMS}
     for promise, cells in sorted(rows.items()):
-        words = [cells.get(mechanism, ELSEWHERE) for mechanism in RUNGS]
-        for mechanism, word in zip(RUNGS, words, strict=True):
+        words = [cells.get(mechanism, ELSEWHERE) for mechanism in MECHANISMS]
+        for mechanism, word in zip(MECHANISMS, words, strict=True):
             counts[mechanism][word] += 1
         terminalreporter.line(f"{promise[:58]:58}" + "".join(f"{word:>18}" for word in words))
-    told = "; ".join(
+    summary = "; ".join(
         f"{mechanism}: " + ", ".join(f"{n} {word}" for word, n in counts[mechanism].most_common())
-        for mechanism in RUNGS
+        for mechanism in MECHANISMS
     )
-    terminalreporter.line(f"{len(rows)} promises: {told}")
+    terminalreporter.line(f"{len(rows)} promises: {summary}")

@@ -1,7 +1,7 @@
-"""Who runs the promises of docs/limits.md, and on which rung: the caller and an ordinary user, here or in the guest.
+"""Who runs the promises of docs/limits.md, and on which mechanism: the caller and an ordinary user, here or in the guest.
 
 In the guest (`CAPSULE_GUEST=1`, see guest.py) the user has a delegated subtree of version 2; here it has none, so it stands on
-the last rung, and root on whatever the machine has.
+the memory watch, and root on whatever the machine has.
 """
 
 from __future__ import annotations

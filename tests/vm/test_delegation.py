@@ -89,7 +89,7 @@ def test_delegation_with_entrypoint_in_a_leaf_works(group):
 
 
 def test_delegation_with_read_only_mount_uses_the_last_mechanism(group):
-    """The default of container engines gives nothing: the limits stand on the last rung, and the hint says what to change."""
+    """The default of container engines gives nothing: the memory watch holds the limits, and the hint says what to change."""
     caller = contained(group, "readonly")
     response = caller(HOG, resources={"memory_bytes": 96 * MIB})
     assert ("E4001", "watch") == (response["error"]["code"], response["isolation"]["limits"]["memory"])

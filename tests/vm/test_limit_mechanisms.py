@@ -1,4 +1,4 @@
-"""The promises of docs/limits.md on every rung: version 2 in the guest, version 1 and the last rung on the machine itself."""
+"""The promises of docs/limits.md on every mechanism: version 2 in the guest, version 1 and the memory watch on the machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from capsule_run.policy import limits as policy_limits
 
 MIB = 1 << 20
 pytestmark = [pytest.mark.sandbox, pytest.mark.limit(240), pytest.mark.needs("root")]
-RUNG_OF = {}
+MECHANISM_OF = {}
 
 HOGS = {
     "one block": "held = bytearray(b'x') * (160 << 20)",
@@ -51,19 +51,19 @@ print(marks)
 
 @pytest.fixture(params=["root", "user"])
 def who(request, needs):
-    """An account, with the rung that its limits stand on noted for the table at the end (conftest.py)."""
+    """An account, with the mechanism that its limits stand on noted for the table at the end (conftest.py)."""
     needs("root")
     found = caller(request.param)
-    if request.param not in RUNG_OF:
-        RUNG_OF[request.param] = found.mechanism("memory")
-    request.node.user_properties.append(("rung", RUNG_OF[request.param].replace("watch", "last rung")))
+    if request.param not in MECHANISM_OF:
+        MECHANISM_OF[request.param] = found.mechanism("memory")
+    request.node.user_properties.append(("mechanism", MECHANISM_OF[request.param].replace("watch", "memory watch")))
     return found
 
 
 @pytest.fixture
 def grouped(who, needs):
     """A caller whose limits stand on a group; elsewhere the promise is not made (docs/limits.md), and the skip says so."""
-    needs("memory cgroup", present=RUNG_OF[who.name] != "watch")
+    needs("memory cgroup", present=MECHANISM_OF[who.name] != "watch")
     return who
 
 
@@ -77,7 +77,7 @@ def test_limit_mechanism_is_the_best_of_this_place(who):
 @pytest.mark.parametrize("hog", HOGS)
 def test_memory_ends_at_its_limit(who, needs, hog):
     """Whatever way memory is taken, the run ends with E4001: on a group exactly at the limit, watched before 1.25 of it."""
-    watched = RUNG_OF[who.name] == "watch"
+    watched = MECHANISM_OF[who.name] == "watch"
     if hog == "shared, then untouched":
         needs("memory cgroup", present=not watched)
     limit = (96 if watched else 64) * MIB
@@ -86,7 +86,7 @@ def test_memory_ends_at_its_limit(who, needs, hog):
     assert limit * 0.98 <= response["error"]["details"]["observed_bytes"] <= limit * (1.25 if watched else 1)
 
 
-# Eight others in the session of whoever calls, as long as that lives.
+# Eight others in the session of the caller, as long as that lives.
 CROWD = """
 import os, sys
 caller = os.getpid()
@@ -116,7 +116,7 @@ time.sleep(60)
 
 def test_memory_watch_is_not_late_under_load(who, needs):
     """The watch has turns of its own: what else its caller's session does with the processors costs it no time."""
-    needs("last rung", present=RUNG_OF[who.name] == "watch")
+    needs("memory watch", present=MECHANISM_OF[who.name] == "watch")
     crowded = Caller(who.name, [*who.prefix, *PYTHON, CROWD])
     response = crowded.python(GROWING, resources={"memory_bytes": 64 * MIB})
     assert "E4001" == response["error"]["code"], response["error"]
@@ -129,7 +129,7 @@ def test_memory_counts_input_files(who):
     asked = {"files": {"brought": "x" * (24 * MIB)}, "resources": {"memory_bytes": 64 * MIB}}
     ended, passed = who.python(touch.format(48), **asked), who.python(touch.format(8), **asked)
     assert ("E4001", "success") == (ended["error"]["code"], passed["status"]), passed
-    if RUNG_OF[who.name] != "watch":  # there the peak of the largest process may be more than a look
+    if MECHANISM_OF[who.name] != "watch":  # there the peak of the largest process may be more than a look
         assert 64 * MIB == ended["error"]["details"]["observed_bytes"]
         assert 32 * MIB <= passed["metrics"]["max_memory_bytes"] <= 40 * MIB
 
@@ -235,15 +235,15 @@ def test_cpu_time_counts_children_nobody_waits_for(grouped):
 
 def test_cpu_quota_without_cgroup_is_e2007(who, needs):
     """Where no group can be had, what needs one is E2007 before any code runs, with what to do."""
-    needs("last rung", present=RUNG_OF[who.name] == "watch")
+    needs("memory watch", present=MECHANISM_OF[who.name] == "watch")
     for resources in ({"cpu_quota": 0.5}, {"io_read_bps": MIB}):
         error = who(["true"], resources=resources)["error"]
         assert ("E2007", True) == (error["code"], bool(error["hint"]))
 
 
 def test_required_mechanism_is_there_or_e2007(who):
-    """`require` of the rung in force passes, of another is E2007 with the mechanisms, and says what to do."""
-    mine = RUNG_OF[who.name]
+    """`require` of the mechanism in force passes, of another is E2007 with the mechanisms, and says what to do."""
+    mine = MECHANISM_OF[who.name]
     for name in ("cgroup1", "cgroup2"):
         response = who(["true"], require=[name])
         if name == mine:
@@ -273,7 +273,7 @@ def test_memory_peak_without_kernel_file_is_sampled(needs, monkeypatch):
     needs("guest", present=GUEST)
     monkeypatch.setattr(v2, "_has_peak", lambda _path: False)
     discover.forget()
-    # Two processes, so that it is not the kernel's peak of the largest one that is told. Both have theirs while the parent
+    # Two processes, so that it is not the kernel's peak of the largest one that is reported. Both have theirs while the parent
     # waits: the guest's processor may be away for longer than a look takes, in the middle of one's filling.
     code = """
 import os, time
@@ -303,7 +303,7 @@ else:
 
 
 def test_cgroup_v2_found_late_retries_the_run(needs, monkeypatch):
-    """Where looking for groups was put off, and they turn out to be such as init is born in, the run begins anew."""
+    """Where looking for groups was put off, and they turn out to be of version 2, the run begins anew."""
     needs("guest", present=GUEST)
     monkeypatch.setattr(discover, "can_be_deferred", lambda _request: not discover._found)
     discover.forget()

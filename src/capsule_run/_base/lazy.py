@@ -64,7 +64,7 @@ def loaded_when_used(
             found = _Waiting(f"{package}.{name}")
         else:
             raise AttributeError(f"module `{package}` has no attribute `{name}`")
-        # kept where the import of a module puts the module itself: whoever asks next need not come here
+        # kept where the import of a module puts the module itself: anyone who asks next need not come here
         return sys.modules[package].__dict__.setdefault(name, found)
 
     return attribute

@@ -98,7 +98,7 @@ _OTHER_ROWS = (
      "if len(os.listdir('/proc/self/fd')) == 4: raise OSError(errno.EBADF, '')"),
     ("read the caller's variables", "environment", "keys are kept there", ("KeyError",), "os.environ[variable]"),
     ("a program for crashes", "procfs", "core_pattern: the host's kernel runs it", NOT_WRITABLE, "os.open('/proc/sys/kernel/core_pattern', os.O_WRONLY)"),
-    ("a program for missing modules", "procfs", "modprobe, likewise", NOT_WRITABLE, "os.open('/proc/sys/kernel/modprobe', os.O_WRONLY)"),
+    ("a program for missing modules", "procfs", "modprobe, the same", NOT_WRITABLE, "os.open('/proc/sys/kernel/modprobe', os.O_WRONLY)"),
     ("the kernel's emergency keys", "procfs", "sysrq-trigger", NOT_WRITABLE, "os.open('/proc/sysrq-trigger', os.O_WRONLY)"),
     ("rewrite the id map", "procfs", "CVE-2018-18955's road", NOT_WRITABLE, "os.open('/proc/self/uid_map', os.O_WRONLY)"),
     ("escape the OOM killer", "procfs", "others die in its place", NOT_WRITABLE, "os.open('/proc/self/oom_score_adj', os.O_WRONLY)"),

@@ -14,7 +14,7 @@ _WORDS = {
     "namespace": "a private {0} namespace",
     "host-net": "the host's network: everything it reaches can be reached from inside",
     "drop-groups": "give up the caller's supplementary groups",
-    "cgroup": "be born in the control group {1}",
+    "cgroup": "clone init into the cgroup {1}",
     "cgroup-enter": "enter the control group {1} before the command is there",
     "cgroup-file": "read {2} of the control group {1} at the end",
     "memory-notice": "end it when the kernel says that its group is out of memory",
@@ -42,7 +42,7 @@ _WORDS = {
     "devpts": "private terminals at {0}",
     "sysctl": "set the limit `{0}` of System V objects to {1}",
     "readonly": "make the root read-only",
-    "pivot": "enter the new root and let go of the host's",
+    "pivot": "enter the new root and detach the host's",
     "hostname": "name the host `{0}`",
     "network": "a private network namespace with nothing but a loopback interface",
     "offer": "hand a descriptor of {0} to the caller",
@@ -58,7 +58,7 @@ _WORDS = {
     "landlock": "Landlock (ABI {0} or later): {landlock1}",
     "landlock-required": "nothing runs without Landlock",
     "landlock-allow": "Landlock: {0} may change",
-    "listener-required": "nothing runs unless refused calls can be seen",
+    "listener-required": "nothing runs unless denied calls can be seen",
     "filter": "a system call filter of {instructions0} instructions",
     "attest": "read back from the kernel what is in force, and stop here if a part of it is not",
     "exe": "execute {0}",
@@ -68,10 +68,10 @@ _WORDS = {
     "stdout": "standard output to descriptor {0}, {1} bytes at most, then {2}",
     "stderr": "standard error to descriptor {0}, {1} bytes at most, then {2}",
     "clock": "end it after {0} ms",
-    "drain": "wait {0} ms for output of what it left behind",
+    "drain": "wait {0} ms for output of processes that outlive it",
     "memory-watch": "{watch0}",
     "cpu-watch": "{cpu0}",
-    "postmortem": "before it is ended for its time, write down what its threads do",
+    "postmortem": "before it is killed for its time, record what its threads do",
     "record": "write down what happens, in at most {1} bytes",
 }
 _LIMITS = {
@@ -120,16 +120,12 @@ def describe(step: tuple[str, ...], plan: Plan) -> str:
     if verb == "memory-watch":
         records_only = int(fields[0]) >= 1 << 62
         extra["watch0"] = (
-            "look how much memory it uses"
-            if records_only
-            else f"end it when it uses more than {fields[0]} bytes of memory"
+            "measure its peak memory" if records_only else f"end it when it uses more than {fields[0]} bytes of memory"
         )
     if verb == "cpu-watch":
         records_only = int(fields[0]) >= 1 << 53
         extra["cpu0"] = (
-            "look how much processor time it uses"
-            if records_only
-            else f"end it when it has used {fields[0]} ms of processor time"
+            "measure its CPU time" if records_only else f"end it when it has used {fields[0]} ms of processor time"
         )
     if verb == "filter":
         extra["instructions0"] = str(len(fields[0]) // 16)

@@ -163,15 +163,15 @@ def in_words(calls: tuple[Mapping[str, object], ...], profile: str, *, ended_wel
     After a command that ended well, a call that programs make to find out whether it exists is worth no line, unless stderr
     reports it.
     """
-    told = [
+    reported = [
         call
         for call in calls
         if not ended_well or call["reported"] or allowing(str(call["syscall"]), profile)[0] not in PROBES
     ]
-    better, allowed = remedy(told, profile)
+    better, allowed = remedy(reported, profile)
     parts = []
     for can, option in ((True, f"`--profile {better}` allows"), (False, "no profile allows")):
-        described = [_describe(call) for call in told if (str(call["syscall"]) in allowed) == can]
+        described = [_describe(call) for call in reported if (str(call["syscall"]) in allowed) == can]
         if described:
             more = f" and {len(described) - _MAX_NAMED} more" if len(described) > _MAX_NAMED else ""
             them = "it" if len(described) == 1 else "them"

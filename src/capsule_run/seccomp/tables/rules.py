@@ -278,7 +278,7 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
     "ownership-pretended": (
         *_each(
             "chown fchown lchown fchownat",
-            "root inside holds one id: tar, npm and dpkg are told yes, and nothing changes",
+            "root inside holds one id: tar, npm and dpkg get success, and nothing changes",
             otherwise=PRETEND,
         ),
     ),

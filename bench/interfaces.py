@@ -1,4 +1,4 @@
-"""From a tool call to its answer, for `print(42)`: what each door adds to the run itself."""
+"""From a tool call to its answer, for `print(42)`: what each interface adds to the run itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CODE = "print(42)"
 MCP_START_MS = 100.0
-# A door that starts no process may add a message to another one and back, or a framework's own validation.
+# A interface that starts no process may add a message to another one and back, or a framework's own validation.
 SHARE_OF_SDK = 1.25
 OURS = ("OpenAI handle_tool_call", "Anthropic handle_tool_use", "MCP tools/call")
 HANDSHAKE = "MCP, from nothing to the handshake"
@@ -57,7 +57,7 @@ def expect(text: str) -> None:
 
 
 def commands(cli: str) -> dict[str, Callable[[], object]]:
-    """The doors that start a process for each call."""
+    """The interfaces that start a process for each call."""
     request = json.dumps({"command": ["python", "-c", CODE]})
 
     def started(words: list[str], stdin: str) -> Callable[[], object]:
@@ -70,7 +70,7 @@ def commands(cli: str) -> dict[str, Callable[[], object]]:
 
 
 def in_process() -> tuple[dict[str, Callable[[], object]], list[Row]]:
-    """The doors within this process, as far as their packages are installed."""
+    """The interfaces within this process, as far as their packages are installed."""
     import capsule_run
     from capsule_run.integrations.anthropic import handle_tool_use
     from capsule_run.integrations.openai import handle_tool_call
@@ -78,7 +78,7 @@ def in_process() -> tuple[dict[str, Callable[[], object]], list[Row]]:
     arguments = {"code": CODE, "language": "python"}
     chat = {"id": "1", "type": "function", "function": {"name": "execute_code", "arguments": json.dumps(arguments)}}
     block = {"type": "tool_use", "id": "1", "name": "execute_code", "input": arguments}
-    doors: dict[str, Callable[[], object]] = {
+    interfaces: dict[str, Callable[[], object]] = {
         "capsule_run.run": lambda: expect(capsule_run.run(["python", "-c", CODE]).stdout),
         "capsule_run.run_code": lambda: expect(capsule_run.run_code(CODE, "python").stdout),
         "OpenAI handle_tool_call": lambda: expect(str(handle_tool_call(chat))),
@@ -89,33 +89,33 @@ def in_process() -> tuple[dict[str, Callable[[], object]], list[Row]]:
         from capsule_run.integrations.langchain import SecureCodeExecutor
 
         tool = SecureCodeExecutor()
-        doors["LangChain tool"] = lambda: expect(str(tool.invoke(arguments)))
+        interfaces["LangChain tool"] = lambda: expect(str(tool.invoke(arguments)))
     except ImportError:
         missing.append(absent("LangChain tool", "needs langchain-core"))
     try:
         from capsule_run.integrations.openai_agents import execute_code_tool
 
         function = execute_code_tool()
-        doors["OpenAI Agents tool"] = lambda: expect(
+        interfaces["OpenAI Agents tool"] = lambda: expect(
             str(asyncio.run(function.on_invoke_tool(None, json.dumps(arguments))))
         )
     except ImportError:
         missing.append(absent("OpenAI Agents tool", "needs openai-agents"))
-    return doors, missing
+    return interfaces, missing
 
 
 def rows(rounds: int) -> list[Row]:
     """Ratios to the SDK's call, which is the run itself; and what the MCP server takes to be there."""
     cli = cli_path()
     if cli is None:
-        return [absent("doors", f"capsule-run is not installed beside {sys.executable}")]
-    doors, missing = in_process()
-    doors |= commands(cli)
+        return [absent("interfaces", f"capsule-run is not installed beside {sys.executable}")]
+    interfaces, missing = in_process()
+    interfaces |= commands(cli)
     client = Client(cli)
     call = {"name": "execute_code", "arguments": {"code": CODE, "language": "python"}}
-    doors["MCP tools/call"] = lambda: expect(client.ask("tools/call", **call)["content"][0]["text"])
+    interfaces["MCP tools/call"] = lambda: expect(client.ask("tools/call", **call)["content"][0]["text"])
     try:
-        cases = {name: milliseconds(door) for name, door in doors.items()}
+        cases = {name: milliseconds(interface) for name, interface in interfaces.items()}
         cases[HANDSHAKE] = lambda: handshake(cli)
         samples = interleaved(cases, rounds)
     finally:

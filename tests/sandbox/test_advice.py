@@ -120,7 +120,7 @@ def test_advice_message_quotes_no_warning_of_a_test_suite(inside_as_caller):
 DENIED = "import ctypes, sys; c = ctypes.CDLL(None, use_errno=True); c.syscall(%d, 0, 0); %s"
 
 
-def test_advice_denied_call_that_stderr_reports_is_told_after_a_clean_end(inside_as_caller):
+def test_advice_denied_call_that_stderr_reports_is_printed_after_a_clean_end(inside_as_caller):
     """A denied probe is worth no line after a clean end, unless stderr reports it; `-v` and the result count it."""
     say = "print('x: Function not implemented', file=sys.stderr)"
     unknown = DENIED % (999, "0")

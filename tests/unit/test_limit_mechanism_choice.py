@@ -51,6 +51,24 @@ def test_cgroup_settings_without_limit_are_written_too():
     } == {setting.file: setting.text for setting in group.settings}  # fmt: skip
 
 
+def test_cgroup_v1_memory_limit_leaves_no_swap():
+    """Memory and swap together have the limit of memory alone, and TCP buffers have it too."""
+    (group,) = decided(FIRST[:1], memory_bytes=1 << 26).groups
+    assert {
+        "memory.limit_in_bytes": "67108864", "memory.memsw.limit_in_bytes": "67108864", "memory.swappiness": "0",
+        "memory.kmem.tcp.limit_in_bytes": "67108864",
+    } == {setting.file: setting.text for setting in group.settings}  # fmt: skip
+
+
+@pytest.mark.parametrize(("quota", "quota_us"), [(0.001, "1000"), (0.01, "1000"), (0.25, "25000"), (2.0, "200000")])
+def test_cpu_quota_is_never_less_than_the_kernel_accepts(quota, quota_us):
+    """A quota is its share of the period of 100 ms, but at least 1 ms, in both versions."""
+    (second,) = decided((SECOND,), cpu_quota=quota).groups
+    first = decided(FIRST, cpu_quota=quota).groups
+    settings = {setting.file: setting.text for group in (second, *first) for setting in group.settings}
+    assert (f"{quota_us} 100000", quota_us) == (settings["cpu.max"], settings["cpu.cfs_quota_us"])
+
+
 @pytest.mark.parametrize(("places", "has_peak"), [
     ((SECOND,), True), ((OLD,), False), ((OLD, *FIRST), False), ((), True), (FIRST, True),
 ])  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.printable import name
 from capsule_run._base.value import replace
+from capsule_run.model.report_details import ProcessEnded
 from capsule_run.result import evidence
 from capsule_run.seccomp.catalogue import allowing
 from capsule_run.seccomp.rule import ERRNO_NAMES
@@ -26,6 +27,7 @@ END_OF_RUN = 0xFFFF
 # Groups of calls that programs make to find out whether they exist. Not worth a line if the command succeeded.
 PROBES = ("spared", "probed", "")
 _MAX_NAMED = 3
+_EXITS = 1  # the moment of a `ProcessSeen` that is about to end
 _STDERR_BYTES = 64 << 10
 # How programs print the errno of a denied call.
 _ERRNO_WORDS = {
@@ -54,6 +56,7 @@ def denied(finished: FinishedRun) -> tuple[dict[str, object], ...]:
         return ()
     names = {number: name for name, number in numbers_of(finished.policy.architecture).items()}
     stderr = evidence.stderr(finished)[-_STDERR_BYTES:].decode("utf-8", "replace")
+    failed = _failed_processes(finished)
     named = [
         (
             names.get(call.call, str(call.call)),
@@ -69,10 +72,20 @@ def denied(finished: FinishedRun) -> tuple[dict[str, object], ...]:
             "count": counts.get((call.call, call.errno), 1),  # the record was full: at least this one
             "first_args": [f"{argument:#x}" for argument in call.arguments],
             "process": _process(call),
-            "reported": _is_reported(syscall, errno, stderr),
+            "reported": call.name in failed or _is_reported(syscall, errno, stderr),
         }
         for syscall, errno, call in named
     )
+
+
+def _failed_processes(finished: FinishedRun) -> frozenset[str]:
+    """The names of processes that ended badly; only a run with a ledger knows them."""
+    ends = [
+        (event.name, event.wait_status if isinstance(event, ProcessEnded) else event.code)
+        for event in finished.record.process_events
+        if isinstance(event, ProcessEnded) or event.moment == _EXITS
+    ]
+    return frozenset(name for name, status in ends if status and name)
 
 
 def forbidden(finished: FinishedRun) -> CapsuleError:

@@ -35,6 +35,12 @@ NO_FORK = (
 )  # fmt: skip
 REFUSED_FORK = (*NO_FORK, "Resource temporarily unavailable", "EAGAIN")  # the last two also come from sockets
 _FEWER = ", or start fewer at a time"
+# Programs whose heap grows to a limit of their own, and how to set it.
+_HEAPS = {
+    **dict.fromkeys(("java", "javac", "mvn", "gradle", "sbt", "scala", "kotlin", "kotlinc"), "JAVA_TOOL_OPTIONS=-Xmx…"),
+    **dict.fromkeys(("node", "npm", "npx", "yarn", "pnpm", "tsc"), "NODE_OPTIONS=--max-old-space-size=…"),
+    "go": "GOMEMLIMIT=…",
+}
 FULL_DISK = ("No space left", "ENOSPC", "disk full", "Disk full")
 
 
@@ -153,8 +159,14 @@ def memory(finished: FinishedRun) -> CapsuleError:
         f"the command and its children {used} {count(observed, 'bytes')} of memory{what_is_counted}, "
         f"the limit is {count(limit, 'bytes')}",
         details=details,
-        hint=next_limit.hint(more),
+        hint=next_limit.hint(more, otherwise=_heap_hint(finished.policy.command)),
     )
+
+
+def _heap_hint(command: tuple[str, ...]) -> str:
+    """What else helps a runtime that takes as much memory as it may before it collects garbage."""
+    program = command[0].rpartition("/")[2] if command else ""
+    return f", or limit the heap of the runtime with `{_HEAPS[program]}`" if program in _HEAPS else ""
 
 
 def out_of_memory(finished: FinishedRun) -> bool:

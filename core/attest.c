@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT
- *
- * Attestation: what the kernel says is in force, as against what we asked it for. The launcher reads the caller's
- * account; the payload reads its own behind the filter, as its last act before exec, compares the two and does not
- * start the command where they do not differ as they must. Not the launcher: before exec an ordinary caller may not
- * look at the payload's namespaces, and behind it a short command may be gone. What is compared cannot be taken back by
- * exec.
+ * * Attestation: what the kernel says is in force, against what we asked for. The launcher reads the caller's facts.
+ * The payload reads its own after the filter, as its last act before exec, compares the two, and does not start the
+ * command if they do not differ as they must. The launcher could not: before exec an ordinary caller may not read the
+ * payload's namespaces, and after it a short command may be gone. What is compared cannot be taken back by exec.
  */
 #include "capsule-core.h"
 
@@ -13,7 +11,7 @@ static const char *const lines[] = { "\nCapInh:\t", "\nCapPrm:\t", "\nCapEff:\t"
 	"\nNoNewPrivs:\t", "\nSeccomp:\t", "\nSeccomp_filters:\t" };
 static const char *const namespaces[] = { "ns/user", "ns/mnt", "ns/pid", "ns/net", "ns/ipc", "ns/uts", "ns/cgroup" };
 
-static struct attested caller; /* filled by the launcher, sent to init, inherited by the payload */
+static struct attested caller; /* read by the launcher, sent to init, inherited by the payload */
 static uint64_t maps[6];       /* of the room, as the launcher sees them */
 static char text[1U << 20];    /* the line of supplementary groups may be long; untouched pages cost nothing */
 
@@ -97,7 +95,7 @@ int attest_begin(struct room *room)
 	return read_map(dir, "gid_map", fact + GID_MAP) < 0 ? -1 : openat(dir, "status", O_RDONLY | O_CLOEXEC);
 }
 
-/* The errno says what is wrong, which plan/describe.py has a sentence for. */
+/* The errno says what is wrong; plan/describe.py has a sentence for each. */
 ACT(attest)
 {
 	const uint64_t *own = room->attested.fact;

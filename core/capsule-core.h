@@ -48,7 +48,7 @@ struct room;
 struct step {
 	const struct verb *verb;
 	const char *field[MAX_FIELDS];
-	unsigned int index; /* counted from 0 behind the header, as Python counts */
+	unsigned int index; /* counted from 0 after the header, as Python counts */
 };
 
 struct verb {
@@ -257,7 +257,7 @@ struct room {
 	/* init: where the network namespace comes from, or why from nowhere (an errno, negative), and who makes it */
 	int network;
 	pid_t network_maker;
-	int link;         /* to the other side of the wall */
+	int link;         /* between launcher and init */
 	int status;       /* payload: where it says what failed */
 	int notified;     /* payload: where the listener of its filter goes */
 	bool must_ask;    /* payload: nothing runs without such a listener */
@@ -337,7 +337,7 @@ void record_line(
 #define END_OF_RUN 0xffffU /* in the place of an errno */
 struct notify {
 	int socket, listener; /* -1, -1: not yet, or no longer */
-	bool records_exec;    /* of every program that is executed, the command itself included */
+	bool records_exec;    /* each exec is asked about, the command's too */
 	const char *program;
 };
 extern struct notify notify;

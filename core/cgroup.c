@@ -1,27 +1,34 @@
 /* SPDX-License-Identifier: MIT
+ * * Control groups, as far as the core needs them. Python has made them and written every limit. Here init enters them,
+ * the kernel's counters are read when every process inside is dead, and they are removed, also if Python is dead.
  *
- * Control groups, as far as the launcher needs them. Python has made them and written every limit; here init enters
- * them, the kernel's counters are read when everything inside is dead, and they are removed, also when Python is dead.
- *
- * A group is the descriptor of its parent and its name: that is enough to enter, to read and to remove it, and to reach
- * nothing else.
+ * A cgroup is the descriptor of its parent and its name: enough to enter, read and remove it, and to reach nothing
+ * else.
  */
 #include "capsule-core.h"
 #include <poll.h>
 
-#define REMOVE_TRIES 50 /* of 1 ms: a kernel may let go of the last member a moment behind its parent's wait */
+#define REMOVE_TRIES 50 /* of 1 ms: a kernel may release the last member a moment after its parent's wait */
 
 static int parent_of(const struct plan *plan, const struct step *step)
 {
 	return plan->fds[number(step->field[0])];
 }
 
-/* The name of a file in the group of a step; both are single components. */
-static void cgroup_path(char *path, size_t size, const struct step *step, const char *file)
+/* The path of a file in the cgroup of a step, from its parent; all names are single components. */
+static void cgroup_path(char path[static 2 * NAME_MAX + 2], const struct step *step, const char *file)
 {
-	struct text text = { path, size, 0 };
+	struct text text = { path, 2 * NAME_MAX + 2, 0 };
 
 	put(&text, step->field[1], "/", file);
+}
+
+static int open_file(const struct plan *plan, const struct step *step, const char *file, int flags)
+{
+	char path[2 * NAME_MAX + 2];
+
+	cgroup_path(path, step, file);
+	return openat(parent_of(plan, step), path, flags | O_CLOEXEC | O_NOFOLLOW);
 }
 
 /* The directory of the cgroup that init is cloned into, or -1. */
@@ -37,26 +44,21 @@ int open_cgroup(const struct plan *plan, const struct step *step)
 int open_cgroup_tasks(const struct plan *plan, int cgroup_tasks[static MAX_CGROUPS], struct step *step)
 {
 	struct cursor at = plan_start(plan);
-	char path[2 * NAME_MAX + 2];
 	int count = 0;
 
 	while (plan_next_of(&at, "cgroup-enter", step)) {
-		if (count == MAX_CGROUPS) {
-			errno = E2BIG;
+		errno = E2BIG;
+		if (count == MAX_CGROUPS || (cgroup_tasks[count] = open_file(plan, step, "tasks", O_WRONLY)) < 0)
 			return -1;
-		}
-		cgroup_path(path, sizeof(path), step, "tasks");
-		cgroup_tasks[count] = openat(parent_of(plan, step), path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
-		if (cgroup_tasks[count++] < 0)
-			return -1;
+		count++;
 	}
 	return count;
 }
 
 /*
  * Init, as its last act before the first payload. The kernel moves a thread that moves itself (0, to `tasks`) in
- * microseconds; moving another process, or a whole one, makes it wait for every processor to pass through a quiet
- * moment, 10 ms and more. Whether it may is judged by who opened the file.
+ * microseconds; to move another process, or a whole one, it waits for an RCU period of 10 ms and more. Permission is
+ * that of the opener.
  */
 int enter_cgroups(const int *cgroup_tasks, unsigned int count)
 {
@@ -74,7 +76,7 @@ void kill_cgroups(const struct plan *plan)
 
 	if (!plan_find(plan, "cgroup", &step))
 		return;
-	cgroup_path(path, sizeof(path), &step, "cgroup.kill");
+	cgroup_path(path, &step, "cgroup.kill");
 	(void)write_file(parent_of(plan, &step), path, "1");
 }
 
@@ -90,22 +92,20 @@ uint64_t cgroup_cpu_us(int file)
 	return status_number(text, "usage_usec"); /* `cpu.stat` of version 2; that of version 1 has no such line */
 }
 
-/* The file of the run's group in which it counts processor time, or -1. */
+/* The file of the run's cgroup in which it counts processor time, or -1. */
 int open_cgroup_cpu(const struct plan *plan)
 {
 	struct cursor at = plan_start(plan);
-	char path[2 * NAME_MAX + 2];
 	struct step step;
 
 	while (plan_next_of(&at, "cgroup-file", &step)) {
-		bool first = strcmp(step.field[2], "cpuacct.usage") == 0;
-		int file = -1;
+		bool is_v1 = strcmp(step.field[2], "cpuacct.usage") == 0;
+		int file;
 
-		if (!first && strcmp(step.field[2], "cpu.stat") != 0)
+		if (!is_v1 && strcmp(step.field[2], "cpu.stat") != 0)
 			continue;
-		cgroup_path(path, sizeof(path), &step, step.field[2]);
-		file = openat(parent_of(plan, &step), path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-		if (first || cgroup_cpu_us(file) > 0)
+		file = open_file(plan, &step, step.field[2], O_RDONLY);
+		if (is_v1 || cgroup_cpu_us(file) > 0)
 			return file;
 		close_cleanup(&file);
 	}
@@ -123,7 +123,7 @@ void record_cgroups(const struct plan *plan)
 		struct bytes texts[2] = { { step.field[2], strlen(step.field[2]) }, { text, 0 } };
 		ssize_t got;
 
-		cgroup_path(path, sizeof(path), &step, step.field[2]);
+		cgroup_path(path, &step, step.field[2]);
 		got = read_file(parent_of(plan, &step), path, text, sizeof(text));
 		if (got < 0) { /* this kernel does not have it: it is absent from the record, and nothing stands in for
 				  it */

@@ -47,7 +47,7 @@ static bool find_package(const char *prefix, char version[static 32], char scrip
 
 /*
  * The core beside the package, on another processor while Python starts; it waits for its plan. `option` becomes what
- * says so to Python: its control socket and its process id. Without it Python starts a core, as the SDK does.
+ * tells Python its control socket and its process id. Without it Python starts a core, as the SDK does.
  */
 static void start_core(const char *script, struct text *option)
 {
@@ -142,8 +142,7 @@ int hand_over(int argc, char **argv, char **envp)
 	return print(2, "capsule-run: the Python it was installed for is gone: install it again\n"), 125;
 }
 
-/* Whether this file is the command: by its own name, which no caller chooses, or, for a link to the core, the caller's.
- */
+/* Whether this file is the command: by its own name, which no caller chooses, or, for a link to it, by the caller's. */
 bool is_command(const char *called)
 {
 	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);

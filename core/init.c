@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT
- *
- * Init: the core inside, process 1. It has the new root built (rootfs.c), gives up what it no longer needs, and then
+ * * Init: the core inside, process 1. It builds the new root (rootfs.c), gives up what it no longer needs, and then
  * waits for payloads, reaps, forwards signals and reports.
  *
- * From the first line of init_main() nothing may give up quietly: report, then leave. The kernel ends every process of
- * the pid namespace with this one, so leaving is always safe.
+ * From the first line of init_main() on a failure is reported, and then init exits. The kernel ends every process of
+ * the pid namespace with it, so that exiting is always safe.
  */
 #include "capsule-core.h"
 #include <poll.h>
@@ -87,7 +86,7 @@ static void take_sources(struct room *room)
 }
 
 /*
- * Up to here this process has the caller's ids, so sources are opened as the caller. Behind it: the ids of the room,
+ * Before this call the process has the caller's ids, so sources are opened as the caller. It sets the ids of the room,
  * then undumpable, then the death signal, in this order, since a change of ids resets the last two.
  */
 static void become_root(struct room *room)
@@ -132,9 +131,9 @@ static void build(struct room *room)
 }
 
 /*
- * Ready. The launcher gets our procfs and the tmpfs that all its files lie on, to watch memory by: the watch is
- * outside, where nothing inside can name, slow or starve it. Behind them the directories that Python asked for, to read
- * when all is over.
+ * Ready. The launcher gets our procfs and the tmpfs that all files of the room lie on, to watch memory by from outside,
+ * where no process inside can name, slow or starve the watch; then the directories that Python asked for, to read at
+ * the end.
  */
 static void announce(struct room *room)
 {
@@ -162,7 +161,7 @@ static void announce(struct room *room)
 
 /* ---- payloads ---- */
 
-/* What set-up has cost in processor time: of this process, and of the one that made the network. */
+/* Processor time of the set-up: of this process, and of the one that made the network. */
 static int spent_us(bool system)
 {
 	struct rusage own, made;
@@ -177,7 +176,7 @@ static int spent_us(bool system)
 }
 
 /*
- * Fork the payload into a user namespace of its own and wait until it runs or says why it does not. Returns its pid.
+ * Fork the payload into a user namespace of its own and wait until it runs or reports why it does not. Returns its pid.
  * The status pipe is close-on-exec: end-of-file means that exec happened.
  */
 static pid_t start_payload(struct room *room, bool input, const int *fds, unsigned int nfds)
@@ -235,8 +234,8 @@ static pid_t start_payload(struct room *room, bool input, const int *fds, unsign
 /* ---- the loop of process 1 ---- */
 
 /*
- * Reap everybody. When the payload itself has ended, say so; when it was the last, there is nothing left to wait for,
- * and the launcher need not be asked.
+ * Reap all. If the payload itself has ended, report it; if it was the last process, exit, for which the launcher need
+ * not ask.
  */
 static void reap_all(struct room *room, pid_t payload)
 {

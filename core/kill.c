@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
- *
- * How a run is ended: the reasons, init asked and then killed, the groups that are cleared away, and a caller who is
- * gone.
+ * * How a run is ended: why, by asking init and then killing it, and what remains to be removed; also for a caller that
+ * has gone.
  */
 #include "launcher.h"
 #include <sys/timerfd.h>
@@ -25,7 +24,7 @@ int send_to_init(const struct link_message *message, const int *fds, unsigned in
 }
 
 /*
- * End everything inside. Init is asked to kill and reap, since what the kernel clears away behind a dead init is in
+ * End everything inside. Init is asked to kill and reap, since what the kernel ends after a dead init is in
  * nobody's accounts; an init that does not manage in END_MS is killed, and a room without a command is killed at once.
  */
 void end_room(bool now)
@@ -73,7 +72,7 @@ void fail_at_no_step(void)
 	fail(run.has_payload ? PAYLOAD : ROOM, &no_step);
 }
 
-/* The exit status: 0 when no group is left behind. */
+/* The exit status: 0 if no cgroup is left. */
 int remove_all_cgroups(void)
 {
 	bool removed = !run.checked || remove_cgroups(&run.room.plan);

@@ -51,8 +51,8 @@ static int normalise(void)
 }
 
 /*
- * The network namespace and that of cgroups are made by init: the first because it can be had in parallel, the second
- * because its root is where its maker stands, and init stands in the cgroup that clone put it in.
+ * Init makes the network namespace, which can be made in parallel, and the cgroup namespace, whose root is the cgroup
+ * of its maker: init is in the one that clone put it in.
  */
 #define CLONE_FLAGS (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS)
 
@@ -110,9 +110,8 @@ static int create_init(struct room *room, struct step *step)
 }
 
 /*
- * The room's half to init, which begins to make what needs no source, and then the sources, opened here for a
- * privileged caller. Init takes the half as it is: the seals that were looked at, and the check, hold for the same file
- * there.
+ * Send the room's half to init, which begins to make what needs no source, and then the sources, opened here for a
+ * privileged caller. Init takes the half as it is: its seals and the check hold for the same file there.
  */
 static int send_room(struct room *room, int memfd, struct step *step)
 {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
- *
- * Where the core starts. The same file serves under two names: as the core it runs plans (or, for tests and documents,
- * lists its verbs and checks plans); as `capsule-run` on PATH it hands over to the environment's Python at once.
+ * * Where the core starts. The same file has two names: as the core it runs plans (or, for tests and documents, lists
+ * its verbs and checks plans); as `capsule-run` on PATH it execs the environment's Python.
  */
 #include "capsule-core.h"
 #include <sys/xattr.h>
@@ -53,8 +52,8 @@ static int check_input(enum half half)
 }
 
 /*
- * Whether this file gives rights that its caller has not: it would open sources and write logs with them for anybody.
- * AT_SECURE says more than that: also that a security module changed the domain, as it does for a service.
+ * Whether this file has more rights than its caller, for whom it would then open sources and write logs. AT_SECURE says
+ * more than that: also that a security module changed the domain, as it does for a service.
  */
 static bool has_more_rights_than_its_caller(void)
 {

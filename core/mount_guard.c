@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT
+ * * Guards: places in a directory of the host's on which the room mounts something. The kernel removes such a mount if
+ * the host renames over the place or removes it, so the launcher watches for that, and ends the run. No process inside
+ * can do it: a mount point is busy there.
  *
- * Guards: places in a directory of the host's on which the room mounts something. The kernel takes such a mount away
- * when the host renames over the place or removes it, so the launcher asks for an event, and ends the run. Inside
- * nobody can do that: a mount point is busy there.
- *
- * The command can cause events by what it moves and removes beside such a place. They are read one buffer in each round
- * of the loop. Where the kernel had to drop some, each place is compared with what was opened at the start, by the
+ * The command can cause events by moving and removing files beside such a place. One buffer of them is read in each
+ * round of the loop. If the kernel had to drop some, each place is compared with what was opened at the start, by the
  * names that the kernel has for the descriptors: that waits for no lock of a directory that the command may hold.
  */
 #include "capsule-core.h"
@@ -28,7 +27,7 @@ static struct {
 static unsigned int nguards, nnames;
 int guard_events = -1;
 
-/* The name that the kernel has for what is open; ` (deleted)` stands behind that of what is no longer there. */
+/* The name that the kernel has for what is open; ` (deleted)` follows that of what is no longer there. */
 static ssize_t name_of(int fd, char to[static PATH_MAX])
 {
 	char link[64];

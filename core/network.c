@@ -50,11 +50,10 @@ static int loopback_up(void)
 }
 
 /*
- * The network namespace is the dearest of all (half a millisecond), and nothing that is built needs it: a child makes
- * it on another processor meanwhile, brings its loopback up, and hands it over. Every way for that child to fail ends
- * in a closed socket without a descriptor, which act_network() does not take. It is taken before the pivot: there the
- * kernel waits for every processor to pass through a quiet moment, and one that makes a network namespace keeps it
- * waiting.
+ * The network namespace is the slowest of all to make (half a millisecond), and nothing that is built needs it: a child
+ * makes it on another processor meanwhile, brings its loopback up, and sends it. If the child fails it sends an errno,
+ * or closes the socket. The namespace is entered before the pivot, in which the kernel waits for an RCU period: one
+ * that makes a network namespace at the same time would prolong it.
  */
 void start_network(struct room *room)
 {

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: MIT
+ * * The payload, before it is the command: forked by init into a user namespace of its own, it gives up everything that
+ * the command must not have, puts the filter on, and execs. It reports by the status pipe, which closes on exec.
  *
- * The payload, before it is the command: forked by init into a user namespace of its own, it takes everything off that
- * the command must not have, puts the filter on, and execs. Its report is the status pipe, which closes on exec.
- *
- * Law of this file: the steps run in the order of the plan, whose order plan_check() enforced;
- * docs/order-of-operations.md gives the reason for each place. Nothing is undone, nothing is retried, and the first
- * failure is the last act.
+ * Rule of this file: the steps run in the order of the plan, which plan_check() enforced; docs/order-of-operations.md
+ * gives the reasons. Nothing is undone, nothing is retried, and the first failure is the last act.
  */
 #include "capsule-core.h"
 #include <sys/mman.h>
@@ -84,8 +82,8 @@ ACT(cwd)
 }
 
 /*
- * A new, empty session keyring in place of the caller's. A kernel without keys has none to share. Where a container's
- * filter refuses the call, it must refuse to look at the old one as well, for then nobody inside can.
+ * A new, empty session keyring instead of the caller's. A kernel without keys has none to share. If a container's
+ * filter denies the call, it must deny reading the old one as well, for then no process inside can.
  */
 ACT(new_keyring)
 {

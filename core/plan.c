@@ -83,7 +83,7 @@ const unsigned int nverbs = sizeof(verbs) / sizeof(verbs[0]);
 
 #define SEALS (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW)
 
-static const char *const namespaces[] = { "user", "mount", "pid", "ipc", "uts", "cgroup" };
+static const char *const namespaces[] = { "user", "mount", "pid", "ipc", "uts", "cgroup", NULL };
 #define ALL_NAMESPACES 0x3fU /* of these; the network's has a verb of its own */
 
 /* One spelling for each number: no sign, no leading zero, at most 2^63-1. */
@@ -126,12 +126,13 @@ static bool is_filter(const char *s)
 	return length > 0 && length % 16 == 0 && length / 16 <= 4096 && strspn(s, "0123456789abcdef") == length;
 }
 
-static bool is_one_of(const char *s, const char *const *words, unsigned int count, unsigned int *which)
+/* The place of a word in a list that ends with NULL, counted from 1; 0 if it is not there. */
+static unsigned int place_in(const char *const *words, const char *s)
 {
-	for (*which = 0; *which < count; ++*which)
-		if (strcmp(s, words[*which]) == 0)
-			return true;
-	return false;
+	for (unsigned int i = 0; words[i] != NULL; i++)
+		if (strcmp(s, words[i]) == 0)
+			return i + 1;
+	return 0;
 }
 
 struct tally {
@@ -142,50 +143,36 @@ struct tally {
 
 static bool is_field(char kind, const char *s, struct tally *tally)
 {
-	static const char *const modes[] = { "ro", "rw", "dev" };
-	static const char *const actions[] = { "kill", "truncate" };
+	static const char *const modes[] = { "ro", "rw", "dev", NULL };
+	static const char *const actions[] = { "kill", "truncate", NULL };
 	/* of /proc/sys/kernel */
-	static const char *const sysctls[] = { "shmall", "shmmax", "shmmni", "sem", "msgmni", "msgmnb", "msgmax" };
-	unsigned int which = 0;
+	static const char *const sysctls[] = { "shmall", "shmmax", "shmmni", "sem", "msgmni", "msgmnb", "msgmax",
+		NULL };
+	unsigned int bit;
 
 	switch (kind) {
-	case 'n':
-		return is_number(s, INT64_MAX);
-	case 'r':
-		return is_number(s, 15); /* RLIMIT_RTTIME, the kernel's last */
-	case 'l':
-		return is_number(s, INT64_MAX) || strcmp(s, "unlimited") == 0;
-	case 'i':
-		return is_number(s, UINT32_MAX - 1);
-	case 'o':
-		return strlen(s) == 4 && strspn(s, "01234567") == 4 && s[0] <= '1';
-	case 'p':
-		return is_path(s);
-	case 'c':
-		return strlen(s) <= NAME_MAX && is_component(s, strlen(s));
-	case 't':
-		return true;
-	case 'h':
-		return is_filter(s);
-	case 'f':
-		return tally->fds > 0 && is_number(s, tally->fds - 1);
-	case 's':
-		return tally->sources > 0 && is_number(s, tally->sources - 1);
-	case 'b':
-		return is_one_of(s, modes, 3, &which);
-	case 'a':
-		return is_one_of(s, actions, 2, &which);
-	case 'e':
-		return *s != '=' && strchr(s, '=') != NULL;
-	case 'y':
-		return is_one_of(s, sysctls, 7, &which);
+	case 'n': return is_number(s, INT64_MAX);
+	case 'r': return is_number(s, 15); /* RLIMIT_RTTIME, the kernel's last */
+	case 'l': return is_number(s, INT64_MAX) || strcmp(s, "unlimited") == 0;
+	case 'i': return is_number(s, UINT32_MAX - 1);
+	case 'o': return strlen(s) == 4 && strspn(s, "01234567") == 4 && s[0] <= '1';
+	case 'p': return is_path(s);
+	case 'c': return strlen(s) <= NAME_MAX && is_component(s, strlen(s));
+	case 't': return true;
+	case 'h': return is_filter(s);
+	case 'f': return tally->fds > 0 && is_number(s, tally->fds - 1);
+	case 's': return tally->sources > 0 && is_number(s, tally->sources - 1);
+	case 'b': return place_in(modes, s) > 0;
+	case 'a': return place_in(actions, s) > 0;
+	case 'e': return *s != '=' && strchr(s, '=') != NULL;
+	case 'y': return place_in(sysctls, s) > 0;
 	case 'w':
-		if (!is_one_of(s, namespaces, 6, &which) || (tally->namespaces >> which & 1U))
+		bit = 1U << place_in(namespaces, s) >> 1;
+		if (bit == 0 || tally->namespaces & bit)
 			return false;
-		tally->namespaces |= 1U << which;
+		tally->namespaces |= bit;
 		return true;
-	default:
-		return false;
+	default: return false;
 	}
 }
 
@@ -201,7 +188,7 @@ static const char *take(const char **at, const char *end)
 	return word;
 }
 
-/* The table is in the order of plans, so what comes behind a verb is sought from there on; NULL: from the start. */
+/* The table is in the order of plans, so the search for what follows a verb starts there; NULL: from the start. */
 static const struct verb *find_verb(const char *name, const struct verb *from)
 {
 	while (from != NULL && from > verbs && from[-1].half == from->half && from[-1].rank == from->rank)
@@ -309,7 +296,7 @@ int plan_seal(const char *text, size_t size)
 	return -1;
 }
 
-/* Map a sealed memfd; an unsealed one could change behind the check. EBADMSG: it is none, or too long. */
+/* Map a sealed memfd; an unsealed one could change after the check. EBADMSG: it is none, or too long. */
 int plan_map(int memfd, struct plan *plan)
 {
 	struct stat st;
@@ -368,7 +355,7 @@ bool plan_next(struct cursor *at, struct step *step)
 	return true;
 }
 
-/* The next step of this verb: behind its rank nobody need look. */
+/* The next step of this verb. After its rank there is none. */
 bool plan_next_of(struct cursor *at, const char *verb, struct step *step)
 {
 	const struct verb *wanted = find_verb(verb, NULL);

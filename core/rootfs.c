@@ -13,8 +13,8 @@
 /* ---- sources: opened as the caller, and the very object that Python saw ---- */
 
 /*
- * Called by the launcher for a privileged caller (`source`: only there may it take a tree along) and by init, still
- * with the caller's ids, for anybody else (`inner-source`: only here does it have the power to).
+ * Called by the launcher for a privileged caller (`source`: only there may it take a tree along) and by init, which
+ * still has the caller's ids, for any other (`inner-source`: only there does it have the power to).
  */
 ACT(source)
 {
@@ -125,8 +125,8 @@ ACT(copy)
 }
 
 /*
- * fill FD PLACE MODE SIZE: a file of the SIZE bytes that come next through a pipe of Python's. What comes is not looked
- * at, and a pipe that ends early fails the step, so there is no file that is shorter than was said.
+ * fill FD PLACE MODE SIZE: a file of the next SIZE bytes from a pipe of Python's. If the pipe ends early the step
+ * fails, so that no file is shorter than was said.
  */
 ACT(fill)
 {
@@ -259,7 +259,7 @@ ACT(proc)
 
 	if (tree < 0 || target < 0 || move_mount_to(tree, target) < 0)
 		return -1;
-	room->proc = open_tree_clone(tree); /* behind the move: before 6.15 only what is attached can be copied */
+	room->proc = open_tree_clone(tree); /* after the move: before 6.15 only what is attached can be copied */
 	if (room->proc < 0 || mkdirat(room->root, "proc", 0700) < 0)
 		return -1;
 	/* attached, to go away with the building place: closing one that never was attached waits for RCU */
@@ -303,8 +303,8 @@ ACT(readonly)
 /* ---- entering ---- */
 
 /*
- * pivot_root onto itself stacks the old root over the new one; it is taken away, and the building place with it, before
- * anything is looked up again.
+ * pivot_root onto itself stacks the old root over the new one; it is removed, and the building place with it, before
+ * any path is resolved again.
  */
 ACT(pivot)
 {

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT
+ * * Denied calls, seen from outside. The filter does not answer a denied call itself: the kernel stops the caller and
+ * notifies the launcher, which evaluates the same filter, records the call, and answers with an errno, or ends the run.
  *
- * Refusals, seen from outside. The filter does not answer a refused call itself: the kernel holds the caller and asks
- * the launcher, which looks the same call up in the same filter, writes it down, and says no; or ends the run.
- *
- * Law of this file: an answer is an errno or the end, never "go on" (but for the two calls of the ledger, which the
- * filter allows whatever their arguments): what lies behind a pointer can change after a look at it, so nothing is let
- * through on the strength of one, and no memory of the caller's is read. What is judged are numbers that the kernel
- * copied when the call was made. A caller waits for us, and we for nobody: one answer a round of the loop.
+ * Rule of this file: no call is continued on the strength of what it contains. Memory behind a pointer can change after
+ * it was read, so none of the caller's is read, and only numbers that the kernel copied are judged. The two calls of
+ * the ledger are continued, since the filter allows them whatever their arguments. We wait for no caller: one answer a
+ * round of the loop.
  */
 #include "capsule-core.h"
 #include <poll.h>
@@ -57,7 +56,7 @@ _Static_assert(sizeof(struct question) == 80 && sizeof(struct answer) == 24, "as
 #define SET_FLAGS 0x40082104UL
 #define SYNC_WAKE_UP 1UL
 
-#define GO_ON 0xfffeU /* in the place of an errno, from our own instructions alone: tell the ledger, and let it */
+#define GO_ON 0xfffeU /* in the place of an errno, from our own instructions alone: record it, and continue */
 #define CONTINUE 1U
 /* of refusals that are listed apart: room for each that the rules name; the rest is counted together */
 #define KINDS 192
@@ -107,8 +106,8 @@ static int load(unsigned int flags)
 }
 
 /*
- * In the payload, its last measure. Where nobody can be asked (there may be one listener in a line of processes, and a
- * container around us may have taken it) the filter gives the same answers itself, and nobody hears of them.
+ * In the payload, its last measure. If nothing can be notified (a process has one listener at most, and a container
+ * around us may have it) the filter gives the same answers itself, and denied calls are not recorded.
  */
 int put_on_filter(const char *digits, bool must_ask)
 {
@@ -137,6 +136,17 @@ int put_on_filter(const char *digits, bool must_ask)
 	return load(0);
 }
 
+static bool jumps(const struct instruction *i, uint32_t word)
+{
+	switch (i->code) {
+	case IF_EQUAL: return word == i->k;
+	case IF_GREATER: return word > i->k;
+	case IF_AT_LEAST: return word >= i->k;
+	case IF_ANY_BIT: return (word & i->k) != 0;
+	default: return false;
+	}
+}
+
 /* What the filter says of a call: the kernel took this very program, so every jump goes forward and stays inside. */
 static uint32_t judge(const struct call *call)
 {
@@ -144,47 +154,28 @@ static uint32_t judge(const struct call *call)
 
 	for (unsigned int at = 0; at < length; at++) {
 		const struct instruction *i = &program[at];
-		bool yes = false;
 
-		switch (i->code) {
-		case LOAD_WORD:
-			memcpy(&word, (const char *)call + i->k, sizeof(word));
-			continue;
-		case KEEP_BITS:
-			word &= i->k;
-			continue;
-		case RETURN:
+		if (i->code == RETURN)
 			return i->k;
-		case JUMP:
-			at += i->k;
-			continue;
-		case IF_EQUAL:
-			yes = word == i->k;
-			break;
-		case IF_GREATER:
-			yes = word > i->k;
-			break;
-		case IF_AT_LEAST:
-			yes = word >= i->k;
-			break;
-		case IF_ANY_BIT:
-			yes = (word & i->k) != 0;
-			break;
-		}
-		at += yes ? i->yes : i->no;
+		if (i->code == LOAD_WORD)
+			memcpy(&word, (const char *)call + i->k, sizeof(word));
+		else if (i->code == KEEP_BITS)
+			word &= i->k;
+		else
+			at += i->code == JUMP ? i->k : jumps(i, word) ? i->yes : i->no;
 	}
 	return KILL_PROCESS;
 }
 
-/* Whether the caller still waits: else it has died, and its number may be another's. */
+/* Whether the caller still waits: else it has died, and its process id may be that of another. */
 bool still_asks(uint64_t id)
 {
 	return ask(IS_VALID, &id) == 0;
 }
 
 /*
- * A kind that is new is written down at once, with who did it; of the others only the number is kept. So that a flood
- * costs us what it costs the caller, and no more memory than this table.
+ * A new kind is recorded at once, with its process; of the others only the number is kept. So a flood costs us what it
+ * costs the caller, and no more memory than this table.
  */
 static void note(struct question *asked, uint32_t errno_or_end)
 {

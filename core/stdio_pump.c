@@ -168,7 +168,7 @@ bool pump(struct pump *p)
 	}
 	if (n < 0 && errno != EAGAIN && errno != EINTR)
 		return pump_failed(p);
-	/* the payload can read its own output back: an empty pipe must not look like a full sink, or we would spin */
+	/* the payload can read its own output back: an empty pipe must not pass for a full sink, or we would spin */
 	p->blocked = n < 0 && ioctl(p->from, FIONREAD, &waiting) == 0 && waiting > 0;
 	if (n > 0) {
 		p->kept += (uint64_t)n;

@@ -186,8 +186,7 @@ static const char *on_seccomp(void)
 	return on_notify(polls[SECCOMP].revents);
 }
 
-/* The kernel kills one process of a cgroup that is out of memory, and leaves the others half a program: kill them all.
- */
+/* The kernel kills one process of a cgroup that is out of memory, and leaves half a program: kill the others. */
 static const char *on_notice(void)
 {
 	run.notice = -1;
@@ -318,10 +317,11 @@ static void wait_for_events(void)
 
 static const char *handle(enum source source)
 {
-	struct pump *p = &run.pumps[source];
+	struct pump *p;
 
 	if (source > STDERR)
 		return sources[source].on_event();
+	p = &run.pumps[source];
 	if (pump(p) || !p->over || p->truncate)
 		return NULL;
 	return source == STDOUT ? "stdout" : "stderr";

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT
- *
- * Thin wrappers around system calls that C libraries lack, with what older kernels (5.10, 5.11) and filtered containers
- * need instead. A wrapper returns what the call returns, with errno; a fallback is taken on ENOSYS alone, never on a
- * refusal, so that a "no" of the host stays a "no".
+ * * Thin wrappers around system calls that C libraries lack, with what older kernels (5.10, 5.11) and filtered
+ * containers need instead. A wrapper returns what the call returns, with errno; a fallback is taken on ENOSYS alone,
+ * never on a denial.
  */
 #include "capsule-core.h"
 #include <sys/mount.h>
@@ -95,8 +94,7 @@ int place_descriptors(int *const *fds, int count, int first)
 
 /*
  * clone3, or clone where a container's filter answers ENOSYS. The child runs on a copy of this stack, as after fork.
- * `cgroup` is the directory of the cgroup to clone into, or -1; only clone3 can do that, so without it the caller must
- * move the child.
+ * `cgroup` is the directory of the cgroup to clone into, or -1; only clone3 can do that.
  */
 int clone_process(uint64_t flags, int *pidfd, int cgroup)
 {
@@ -268,8 +266,7 @@ int write_file(int dir, const char *path, const char *text)
 	return wrote == (ssize_t)strlen(text) ? 0 : -1;
 }
 
-/* Read the beginning of a file, with a NUL byte behind it, which is there on an error, too. Returns its length, or -1.
- */
+/* Read the beginning of a file, and end it with a NUL byte, on an error, too. Returns its length, or -1. */
 ssize_t read_file(int dir, const char *path, char *text, size_t size)
 {
 	int fd CLEANUP_CLOSE = openat(dir, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);

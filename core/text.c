@@ -52,7 +52,7 @@ void fd_path(char path[static 64], int fd)
 	put_number(&text, (uint64_t)fd);
 }
 
-/* The number that `*at` begins with, after spaces and tabs; `*at` is behind it then. 0 if there is none. */
+/* The number that `*at` begins with, after spaces and tabs; `*at` is after it then. 0 if there is none. */
 uint64_t take_number(const char **at, unsigned int base)
 {
 	uint64_t n = 0;

@@ -158,8 +158,7 @@ const char *check_watcher(void)
 	return add_watcher() < 0 ? "lost" : NULL;
 }
 
-/* One more sample of processor time, before every process is killed; a watcher that takes more than ANSWER_MS is left.
- */
+/* One more sample of processor time, before every process is killed. It is waited for only ANSWER_MS. */
 void ask_watcher(void)
 {
 	static bool has_asked;

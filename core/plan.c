@@ -39,7 +39,7 @@ const struct verb verbs[] = {
 	{ "copy-tree", ROOM, 14, 0, false, "build", "ppppnn", act_copy_tree },
 	{ "overlay", ROOM, 14, 0, true, "build", "ppppp", act_overlay },
 	{ "overlay-ro", ROOM, 14, 0, true, "build", "ppp", act_overlay },
-	{ "proc", ROOM, 14, 1, false, "build", "p", act_proc },
+	{ "proc", ROOM, 14, 1, false, "build", "pb", act_proc },
 	{ "devpts", ROOM, 14, 0, false, "build", "p", act_devpts },
 	{ "sysctl", ROOM, 15, 0, true, "build", "yt", act_sysctl },
 	{ "network", ROOM, 15, 0, false, "build", "", act_network },

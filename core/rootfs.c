@@ -248,8 +248,9 @@ ACT(overlay)
 
 /*
  * procfs is made while the host's own is still mounted: without a fully visible one the kernel refuses a new one (it
- * might uncover what the host masked). What the payload sees is made read-only, so that nothing in it can be written,
- * whatever its name; the copy from before that stays in a descriptor, for the id maps of payloads.
+ * might uncover what the host masked). With mode ro, what the payload sees is made read-only, so that nothing in it can
+ * be written; with rw later steps make read-only what does not belong to a process. The copy from before that stays in a
+ * descriptor, for the id maps of payloads.
  */
 ACT(proc)
 {
@@ -266,6 +267,8 @@ ACT(proc)
 	aside = openat(room->root, "proc", DIR_FLAGS | O_NOFOLLOW | O_CLOEXEC);
 	if (aside < 0 || move_mount_to(room->proc, aside) < 0)
 		return -1;
+	if (strcmp(step->field[1], "rw") == 0)
+		return 0;
 	if (has_mount_setattr())
 		return set_mount(tree, false, MOUNT_RDONLY, MS_PRIVATE, 0);
 	return remount_flags(tree, MOUNT_RDONLY | MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);

@@ -40,7 +40,7 @@ ROOM = (
     ("gid-map", "0", "1885988111"),
     ("setup-clock", "10000"),
     ("root", "4194304", "4096"),
-    ("proc", "/proc"),
+    ("proc", "/proc", "ro"),
     ("network",),
     ("readonly",),
     ("pivot",),

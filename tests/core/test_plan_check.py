@@ -280,7 +280,7 @@ NUMBER, ID, MODE = ("setup-clock", "{}"), ("uid-map", "0", "{}"), ("dir", "/d", 
 PATHS = [
     ("overlay", "/a", "{}", "/c", "/d", "/e"),
     ("dir", "{}", "0755"),
-    ("proc", "{}"),
+    ("proc", "{}", "ro"),
     ("inner-bind", "/a", "{}", "rw"),
     ("offer", "{}"),
 ]

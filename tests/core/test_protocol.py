@@ -482,7 +482,7 @@ def test_mount_at_or_from_a_link_is_refused(core_path, verb, end):
     ("verb", "step", "wrong"),
     [
         pytest.param("hostname", ("hostname", "x" * 65), errno.EINVAL, id="hostname too long"),
-        pytest.param("proc", ("proc", "/none"), errno.ENOENT, id="procfs at a missing place"),
+        pytest.param("proc", ("proc", "/none", "ro"), errno.ENOENT, id="procfs at a missing place"),
         pytest.param("devpts", ("devpts", "/none"), errno.ENOENT, id="terminals at a missing place"),
         pytest.param("root", ("root", "4096", "100"), None, id="root that is too small"),
     ],

@@ -25,10 +25,10 @@ LAYERS = {
     "test_files_out": "files read from outside, through directory descriptors",
     "test_foreign_syscall_abis": "filter: architecture and 32-bit comparison",
     "test_ipc": "ipc, mount and pid namespaces, filter",
-    "test_kernel_files": "read-only and masked procfs, no sysfs, minimal /dev",
+    "test_kernel_files": "procfs, read-only but for a process's own, and masked; no sysfs, minimal /dev",
     "test_launcher_loop": "the launcher reads no file of procfs that can wait: children of its own do",
     "test_masks_on_live_shares": "a layer of ours decides the names; the launcher watches what is shared `rw`",
-    "test_namespaces": "filter, read-only procfs",
+    "test_namespaces": "filter, id maps written once",
     "test_network": "network namespace, filter on socket families",
     "test_paths": "sources opened through no link and compared, places resolved beneath",
     "test_process_one": "process 1 not dumpable, in another user namespace, empty environment",
@@ -43,7 +43,8 @@ LAYERS = {
 }
 OWN_LAYERS = {
     "test_dirty_pipe_does_not_write_a_read_only_file": "the kernel's fix",
-    "test_dirty_cow_has_no_way_in": "read-only procfs",
+    "test_dirty_cow_does_not_write_a_read_only_file": "the kernel's fix",
+    "test_dirty_cow_has_no_way_in_with_strict": "read-only procfs",
     "test_page_zero_cannot_be_mapped": "mmap_min_addr, no capability",
     "test_fcntl_owner_signals_reach_nobody": "pid namespace, another user namespace",
     "test_cgroup_path_of_the_host_is_hidden": "cgroup namespace",

@@ -3,6 +3,8 @@
 # ruff: noqa: E501 - tables and programs, one entry a line
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 ORDERS = (
@@ -11,15 +13,19 @@ ORDERS = (
     "/proc/sys/kernel/unprivileged_bpf_disabled", "/proc/sys/kernel/ns_last_pid", "/proc/sys/kernel/panic",
     "/proc/sys/vm/overcommit_memory", "/proc/sys/vm/drop_caches", "/proc/sys/vm/panic_on_oom", "/proc/sys/fs/file-max",
     "/proc/sys/fs/suid_dumpable", "/proc/sys/fs/protected_symlinks", "/proc/sys/fs/binfmt_misc/register", "/proc/sys/net/ipv4/ip_forward",
-    "/proc/sys/user/max_user_namespaces", "/proc/sysrq-trigger", "/proc/self/oom_score_adj", "/proc/self/oom_adj", "/proc/self/mem",
-    "/proc/self/attr/current", "/proc/self/coredump_filter", "/proc/self/timerslack_ns", "/proc/self/clear_refs", "/proc/self/loginuid",
-    "/proc/self/make-it-fail", "/proc/1/oom_score_adj", "/proc/mtrr", "/proc/irq/default_smp_affinity", "/proc/bus/pci/00/00.0",
+    "/proc/sys/user/max_user_namespaces", "/proc/sysrq-trigger", "/proc/1/oom_score_adj", "/proc/1/comm", "/proc/1/mem",
+    "/proc/1/clear_refs", "/proc/self/setgroups", "/proc/mtrr", "/proc/irq/default_smp_affinity", "/proc/bus/pci/00/00.0",
     "/proc/acpi/wakeup", "/proc/scsi/scsi", "/proc/fs/nfsd/filehandle", "/proc/pressure/memory", "/proc/self/ns/user",
     "/sys/kernel/uevent_helper", "/sys/power/state", "/sys/fs/cgroup/release_agent", "/sys/fs/cgroup/cgroup.procs",
     "/sys/kernel/security/lockdown", "/sys/kernel/debug/tracing/trace", "/sys/module/kernel/parameters/panic",
     "/dev/mem", "/dev/kmem", "/dev/port", "/dev/kmsg", "/dev/kvm", "/dev/fuse", "/dev/net/tun", "/dev/vda", "/dev/sda", "/dev/loop0",
     "/dev/loop-control", "/dev/mapper/control", "/dev/uinput", "/dev/userfaultfd", "/dev/vhost-net", "/dev/vsock", "/dev/console",
     "/dev/tty0", "/dev/tty1", "/dev/ttyS0", "/dev/hpet", "/dev/cpu/0/msr", "/dev/btrfs-control", "/dev/autofs", "/dev/rfkill", "/dev/watchdog",
+)  # fmt: skip
+# Of a process itself: the kernel opens them for it, and takes from it what is harmless.
+OWN = (
+    "/proc/self/oom_score_adj", "/proc/self/oom_adj", "/proc/self/mem", "/proc/self/comm", "/proc/self/attr/current", "/proc/self/coredump_filter",
+    "/proc/self/timerslack_ns", "/proc/self/clear_refs", "/proc/self/loginuid", "/proc/self/make-it-fail", "/proc/self/uid_map",
 )  # fmt: skip
 SECRETS = (
     "/proc/kcore", "/proc/kallsyms", "/proc/keys", "/proc/key-users", "/proc/kmsg", "/proc/cmdline", "/proc/iomem",
@@ -58,6 +64,50 @@ def test_kernel_settings_cannot_be_written(inside, user):
     assert "" == inside.says(["/usr/bin/python3", "-I", "-S", "-c", OPENS, *ORDERS], options=("--user", user))
 
 
+def test_own_files_of_proc_cannot_be_written_in_strict(inside):
+    """In `strict` all of /proc is read-only, what belongs to the process itself too."""
+    assert "" == inside.says(["/usr/bin/python3", "-I", "-S", "-c", OPENS, *OWN], profile="strict")
+
+
+ORDERS_OF_ITSELF = [
+    ("loginuid", "12345"), ("attr/current", "unconfined"), ("../1/attr/current", "unconfined"), ("attr/exec", "unconfined"), ("make-it-fail", "1"), ("timens_offsets", "boottime 9 0"),
+    ("autogroup", "-5"), ("oom_score_adj", "-1000"), ("oom_adj", "-17"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("user", ["1000", "0"])
+@pytest.mark.parametrize(("file", "text"), ORDERS_OF_ITSELF)
+def test_own_file_of_proc_gives_no_privilege(inside, file, text, user):
+    """What the kernel opens for a process of its own, it takes no order from that needs a capability."""
+    code = f"""
+import os
+try:
+    os.write(os.open("/proc/self/{file}", os.O_WRONLY), {text.encode()!r})
+    print("taken")
+except OSError:
+    pass
+"""
+    assert "" == inside.python_says(code, options=("--user", user))
+
+
+def test_top_of_proc_cannot_be_written(inside):
+    """Nothing in /proc but the directories of processes opens for writing, whatever the kernel has there."""
+    code = """
+import os
+for top, folders, files in os.walk("/proc"):
+    if top == "/proc":
+        folders[:] = [name for name in folders if not name.isdigit()]
+    for name in files:
+        try:
+            os.close(os.open(f"{top}/{name}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW))
+            if os.stat(f"{top}/{name}").st_rdev != os.stat("/dev/null").st_rdev:  # a mask takes what is written, and drops it
+                print(f"{top}/{name}")
+        except OSError:
+            pass
+"""
+    assert "" == inside.python_says(code, timeout_ms=60000)
+
+
 @pytest.mark.parametrize("user", ["1000", "0"])
 def test_kernel_secrets_cannot_be_read(inside, user):
     """kcore, kallsyms, keys, the boot command line and their like are empty, masked or not there (CVE-2025-31133)."""
@@ -89,13 +139,31 @@ def test_administrator_tools_fail(inside, command):
         assert inside(["sh", "-c", command], options=("--user", user))["exit_code"] not in (0, None)
 
 
-def test_oom_score_cannot_be_lowered(inside):
-    """Every process inside is the first that the kernel ends when the host runs out of memory, and stays so."""
-    code = """
-try:
-    open("/proc/self/oom_score_adj", "w").write("-1000")
-except OSError:
-    pass
+CAP_SYS_RESOURCE = 24
+LOWER_OOM_SCORE = """
+for score in (-1000, -1, 0, 999):
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write(str(score))
+        break
+    except OSError:
+        pass
 print(open("/proc/self/oom_score_adj").read().strip())
 """
-    assert "1000" == inside.python_says(code)
+
+
+def test_oom_score_cannot_be_lowered_below_the_callers(inside):
+    """Every process inside is the first that the kernel ends when the host runs out of memory.
+
+    Not prevented: it can take that back, to what the caller has itself, unless the caller has CAP_SYS_RESOURCE.
+    """
+    status = Path("/proc/self/status").read_text()
+    capabilities = int(status.partition("CapEff:")[2].split()[0], 16) if inside.uid == 0 else 0
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+    least = 1000 if capabilities >> CAP_SYS_RESOURCE & 1 else own
+    assert least <= int(inside.python_says(LOWER_OOM_SCORE))
+
+
+def test_oom_score_cannot_be_lowered_in_strict(inside):
+    """In `strict` it stays so for every caller."""
+    assert "1000" == inside.python_says(LOWER_OOM_SCORE, profile="strict")

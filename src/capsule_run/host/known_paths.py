@@ -18,7 +18,7 @@ ETC_COPIED = ("/etc/ssl/openssl.cnf", "/etc/services", "/etc/protocols", "/etc/t
 # Git rejects a repository of another owner, because it would run that owner's hooks; inside, nothing runs with more privilege
 # than the repository's files have. Git also needs an author to commit.
 GITCONFIG = "[safe]\n\tdirectory = *\n[user]\n\tname = user\n\temail = user@capsule\n"
-# Masked in /proc, which is also read-only: the list of OCI containers, and what reveals the host or its keys.
+# Masked in /proc: the list of OCI containers, and what reveals the host or its keys.
 PROC_MASKED = (
     "acpi",
     "asound",
@@ -39,11 +39,12 @@ PROC_MASKED = (
     "sched_debug",
     "scsi",
     "slabinfo",
-    "sysrq-trigger",
     "timer_list",
     "timer_stats",
     "vmallocinfo",
 )
+# Read-only where /proc is not: the list of OCI containers, and `pressure`, which everybody may write to.
+PROC_READ_ONLY = ("bus", "fs", "irq", "pressure", "sys", "sysrq-trigger")
 # The masked paths of OCI containers, as container engines set them.
 OCI_MASKED = (
     "acpi",

@@ -102,7 +102,7 @@ class Static(Value):
     python_links: tuple[tuple[str, str], ...]
     sources: dict[str, Source]
     system_links: dict[str, str]
-    proc_masked: tuple[tuple[str, bool], ...]
+    proc_covers: tuple[tuple[str, str], ...]
     localtime: str
     etc_paths: tuple[str, ...]
     etc_copied: tuple[CopiedFile, ...]
@@ -152,7 +152,7 @@ def _read_static() -> Static:
         python_links=python_links,
         sources=sources,
         system_links=links,
-        proc_masked=system.proc_masked(),
+        proc_covers=system.proc_covers(),
         localtime=localtime,
         etc_paths=tuple(path for path in etc_paths if path in sources),
         etc_copied=_copied(),
@@ -318,7 +318,7 @@ def survey(
         sources={**asked, **static.sources} if asked else static.sources,
         devices=tuple(f"/dev/{name}" for name in DEVICES),
         system_links=static.system_links,
-        proc_masked=static.proc_masked,
+        proc_covers=static.proc_covers,
         localtime=static.localtime,
         etc_paths=static.etc_paths,
         etc_copied=static.etc_copied,

@@ -13,7 +13,7 @@ from errno import EMFILE, ENFILE
 
 from capsule_run._base.lexical_paths import trees_of, within
 from capsule_run.host import path_resolution
-from capsule_run.host.known_paths import GITCONFIG, OCI_MASKED, PROC_MASKED
+from capsule_run.host.known_paths import GITCONFIG, OCI_MASKED, PROC_MASKED, PROC_READ_ONLY
 
 KEPT_NS = 1_000_000_000  # how long facts about the host are kept
 _READ = posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
@@ -136,11 +136,11 @@ def localtime() -> str:
     return target if within(target, "/usr") else ""
 
 
-def proc_masked() -> tuple[tuple[str, bool], ...]:
-    """Return the names in /proc to mask that this kernel has, each with whether it is a directory.
+def proc_covers() -> tuple[tuple[str, str], ...]:
+    """Return the names in /proc to cover that this kernel has: masked as "dir" or "file", or made "ro".
 
-    Files that only root may access are skipped, because the sandbox has no root of the host. The names that OCI containers
-    mask are masked always, in case a kernel sets a wrong mode.
+    Masks of files that only root may access are skipped, because the sandbox has no root of the host. The names that OCI
+    containers mask are masked always, in case a kernel sets a wrong mode.
     """
     found = []
     for name in PROC_MASKED:
@@ -149,7 +149,8 @@ def proc_masked() -> tuple[tuple[str, bool], ...]:
         except OSError:
             continue
         if mode & 0o007 or name in OCI_MASKED:
-            found.append((name, S_ISDIR(mode)))
+            found.append((name, "dir" if S_ISDIR(mode) else "file"))
+    found += [(name, "ro") for name in PROC_READ_ONLY if path_resolution.exists(f"/proc/{name}")]
     return tuple(found)
 
 

@@ -60,7 +60,7 @@ class Host(Value):
     sources: dict[str, Source]
     devices: tuple[str, ...]
     system_links: dict[str, str]
-    proc_masked: tuple[tuple[str, bool], ...]
+    proc_covers: tuple[tuple[str, str], ...]  # names in /proc: "ro", or masked as a "dir" or a "file"
     localtime: str
     etc_paths: tuple[str, ...]
     etc_copied: tuple[CopiedFile, ...]

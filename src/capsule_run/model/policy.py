@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from capsule_run.model.host import Identity, Secrets
     from capsule_run.model.optional import Guard, Recipe, Upper, WorkspaceFile
-    from capsule_run.model.request import Unlimited
+    from capsule_run.model.request import BindMode, Unlimited
     from capsule_run.model.source import CopiedFile, Source
 
 
@@ -92,6 +92,11 @@ class Calls(Value):
     listener_required: bool
     makes_sysv: bool = False  # the profile may have calls that make System V objects
 
+    @property
+    def is_strict(self) -> bool:
+        """Whether the profile is `strict`, or built on it or on nothing."""
+        return (self.recipe.extends if self.recipe else self.profile) in ("strict", "none")
+
 
 class Policy(Value):
     """What will be enforced. The plan is made from this and nothing else."""
@@ -131,7 +136,8 @@ class Policy(Value):
     upper: Upper | None
     binds: tuple[BoundPath, ...]
     devices: tuple[tuple[str, Source], ...]
-    proc_masked: tuple[tuple[str, bool], ...]
+    proc_covers: tuple[tuple[str, str], ...]
+    proc_mode: BindMode
     localtime: str
     resolv_conf: str
     etc_copied: tuple[CopiedFile, ...]

@@ -38,7 +38,7 @@ _WORDS = {
     "copy-tree": "a private copy at {3}, of at most {4} entries and {5} bytes",
     "overlay": "a private copy-on-write view at {4}",
     "overlay-ro": "a read-only view at {2} that shows no secret by its name, whatever the host does below it",
-    "proc": "a private, read-only {0}",
+    "proc": "a private {0} ({mode1})",
     "devpts": "private terminals at {0}",
     "sysctl": "set the limit `{0}` of System V objects to {1}",
     "readonly": "make the root read-only",
@@ -109,6 +109,8 @@ def describe(step: tuple[str, ...], plan: Plan) -> str:
         extra["source0"] = _source(plan, fields[0])
     if verb in ("bind", "inner-bind"):
         extra["mode2"] = _MODES[fields[2]]
+    if verb == "proc":
+        extra["mode1"] = _MODES[fields[1]]
     if verb == "rlimit":
         extra["limit0"] = _LIMITS.get(fields[0], f"limit {fields[0]}")
         extra["hard2"] = "" if fields[1] == fields[2] else f", which the command can raise to {fields[2]}"

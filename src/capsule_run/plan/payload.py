@@ -92,7 +92,7 @@ def _landlock(policy: Policy) -> list[Step]:
     if policy.landlock_required:
         steps.append(("landlock-required",))
     writable = {place: True for place, _scratch, _mode in scratch_places(policy.binds)}
-    writable.update({WORKSPACE: True, "/dev": False})
+    writable.update({WORKSPACE: True, "/dev": False, **({"/proc": False} if policy.proc_mode != READ_ONLY else {})})
     for bound in policy.binds:
         if bound.mode != READ_ONLY:
             writable[bound.destination] = bound.source.is_directory

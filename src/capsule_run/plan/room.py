@@ -257,13 +257,22 @@ def _mounts(policy: Policy, sources: _Sources) -> list[Step]:
         steps.append(("inner-bind", EMPTY_DIR if is_directory else EMPTY_FILE, NEW + place, READ_ONLY))
     for place in policy.workspace_places:  # after all that is mounted in the workspace, which comes along
         steps.append(("inner-bind", NEW + WORKSPACE, NEW + place, "rw"))
-    steps += (("proc", f"{NEW}/proc"), ("devpts", f"{NEW}/dev/pts"))
+    steps += (("proc", f"{NEW}/proc", policy.proc_mode), ("devpts", f"{NEW}/dev/pts"))
+    return steps + _proc_covers(policy, sources)
+
+
+def _proc_covers(policy: Policy, sources: _Sources) -> list[Step]:
+    """Return the steps that mask names in /proc, and make others read-only unless all of it is."""
+    steps: list[Step] = []
     null = sources.slot(dict(policy.devices)["null"], "dev")
-    for name, is_directory in policy.proc_masked:
-        if is_directory:
-            steps.append(("inner-bind", EMPTY_DIR, f"{NEW}/proc/{name}", READ_ONLY))
-        else:
-            steps.append(("bind", null, f"{NEW}/proc/{name}", READ_ONLY))
+    for name, cover in policy.proc_covers:
+        place = f"{NEW}/proc/{name}"
+        if cover != READ_ONLY:
+            steps.append(
+                ("inner-bind", EMPTY_DIR, place, READ_ONLY) if cover == "dir" else ("bind", null, place, READ_ONLY)
+            )
+        elif policy.proc_mode != READ_ONLY:
+            steps.append(("inner-bind", place, place, READ_ONLY))
     return steps
 
 

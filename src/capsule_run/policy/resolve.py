@@ -23,6 +23,8 @@ from capsule_run.model.request import (
     KILL,
     KILL_ATTACKS,
     PROFILE_ALIASES,
+    READ_ONLY,
+    READ_WRITE,
     REFUSE,
 )
 from capsule_run.policy import limits as policy_limits
@@ -141,7 +143,8 @@ def resolve(
         upper=upper,
         binds=shown.binds,
         devices=mounts.devices(host),
-        proc_masked=host.proc_masked,
+        proc_covers=host.proc_covers,
+        proc_mode=READ_ONLY if calls.is_strict else READ_WRITE,
         localtime=host.localtime,
         resolv_conf=host.resolv_conf,
         etc_copied=host.etc_copied,

@@ -215,6 +215,14 @@ def test_apply_time_mode_or_target_changed_alone_is_written(tree, script, path, 
 
 
 @pytest.mark.sandbox
+def test_apply_directory_mode_keeps_its_set_id_bit(tree):
+    """A directory whose mode is changed keeps the set-group-id bit that it had."""
+    (tree / "dir").chmod(0o2775)
+    result = apply(tree, "python3 -c 'import os; os.chmod(\"dir\", 0o750)'")
+    assert (0o2750, {}) == (stat.S_IMODE((tree / "dir").stat().st_mode), not_applied(result))
+
+
+@pytest.mark.sandbox
 def test_apply_directory_mode_without_write_permission_is_set_last(tree):
     """A directory that ends without write permission still receives its changed files."""
     result = apply(tree, "echo after > dir/file; chmod 555 dir")

@@ -155,12 +155,12 @@ class HostTree:
             posix.close(parent)
 
     def mode(self, path: str, mode: int) -> None:
-        """Set the mode of a directory. Raises NotAppliedError."""
+        """Set the permissions of a directory, which keeps its set-id bits. Raises NotAppliedError."""
         parent = self._parent(path, make=False)
         try:
             own = posix.open(path.rpartition("/")[2], DIRECTORY_FLAGS, dir_fd=parent)
             try:
-                posix.fchmod(own, mode & 0o777)
+                posix.fchmod(own, mode & 0o1777 | posix.fstat(own).st_mode & 0o6000)
             finally:
                 posix.close(own)
         except OSError as error:

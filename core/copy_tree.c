@@ -302,7 +302,11 @@ static int copy_directory(struct copy *copy, int from, int to, int names, unsign
 static int measure(int dir, uint64_t *entries, uint64_t *bytes, unsigned int depth)
 {
 	struct names walk = { .dir = dir };
+	struct stat own;
 	int more;
+
+	if (fstat(dir, &own) < 0)
+		return -1;
 
 	while ((more = next_name(&walk)) > 0) {
 		int inner CLEANUP_CLOSE = -1;
@@ -312,7 +316,7 @@ static int measure(int dir, uint64_t *entries, uint64_t *bytes, unsigned int dep
 			continue;
 		if (fstatat(dir, walk.name, &seen, AT_SYMLINK_NOFOLLOW) < 0)
 			return -1;
-		if ((*entries)-- == 0 || depth == MAX_DEPTH
+		if ((*entries)-- == 0 || depth == MAX_DEPTH || seen.st_dev != own.st_dev
 		    || (S_ISREG(seen.st_mode) && (uint64_t)seen.st_size > *bytes))
 			return unfit();
 		*bytes -= S_ISREG(seen.st_mode) ? (uint64_t)seen.st_size : 0;

@@ -14,6 +14,7 @@ import pytest
 
 import capsule_run
 from capsule_run import CapsuleError
+from capsule_run.host import secrets
 from capsule_run.plan.room import HIDDEN_INODES
 from capsule_run.policy import workspace
 
@@ -273,6 +274,14 @@ def test_workspace_that_cannot_be_copied_exactly_is_overlaid(tree):
     (tree / "closed").chmod(0o710)
     result = run("stat -c %a closed; touch -d @1 a", tree)
     assert ("overlay", "710\n", ()) == (used(result), result.stdout, result.changes)
+
+
+def test_workspace_with_mounts_beneath_it_is_overlaid(tree, monkeypatch):
+    """What the host has mounted in the directory is not shown: such a directory is not copied, or mode `copy` is E2008."""
+    monkeypatch.setattr(secrets, "_has_mounts", lambda *_: True)
+    assert "overlay" == used(run("true", tree))
+    error = run("true", tree, mode="copy").error
+    assert ("E2008", True) == (error.code, "mounted beneath" in error.message)
 
 
 def test_input_files_and_binds_in_a_copied_workspace_are_shown(tree):

@@ -63,15 +63,26 @@ MAX_COPY_ENTRIES = 200_000
 def tree_copy(request: Request, host: Host, kind: str, limits: Limits) -> tuple[int, int] | None:
     """Return how many entries and bytes of the workspace's directory may be copied; None if it is not to be copied.
 
-    Raises CapsuleError E1009 if the request contradicts a copy.
+    What is mounted beneath it is not shown, and cannot be told apart in a copy: an overlay does that.
+
+    Raises CapsuleError E1009 if the request contradicts a required copy, E2008 if something is mounted in the directory.
     """
+    source = _source(request, host)
+    has_mounts = source in host.secrets and host.secrets[source].has_mounts
     if kind == COPY and host.copy is None:
         for given, name in ((host.upper is not None, "workspace_upper"), ("overlay" in request.require, "overlay")):
             if given:
                 raise CapsuleError("E1009", f"isolation.workspace: mode `copy` contradicts `{name}`")
+        if has_mounts:
+            raise CapsuleError(
+                "E2008",
+                f"the workspace `{source}` cannot be copied: something is mounted beneath it",
+                details={"path": source},
+                hint="share it as `cow`",
+            )
         most_bytes = min(limits.memory_bytes // 2, limits.disk_bytes)
         return MAX_COPY_ENTRIES, most_bytes
-    if kind != COPY_ON_WRITE or host.upper is not None or "overlay" in request.require:
+    if kind != COPY_ON_WRITE or host.upper is not None or "overlay" in request.require or has_mounts:
         return None
     # what is copied is memory of the run, on top of what the command needs
     most_bytes = min(SMALL_BYTES, limits.memory_bytes // 16, limits.disk_bytes)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from inside import COMMAND, code_of, printed
 
+import capsule_run
 from capsule_run.seccomp import ruleset
 from capsule_run.seccomp.ruleset import KILL_VIOLATIONS, REFUSE_VIOLATIONS, grouped_rules, numbers_of, settled
 from capsule_run.seccomp.tables.rules import GROUPS
@@ -65,6 +66,32 @@ def test_denied_with_on_violation_refuse_goes_on(inside):
     response = inside(["python3", "-c", MOUNT], on_violation="refuse")
     assert "still here" == printed(response)
     assert [("mount", "EPERM")] == [(each["syscall"], each["errno"]) for each in response["denied"]]
+
+
+TIOCSTI = "import fcntl, os; fcntl.ioctl(os.openpty()[1], 0x5412, b'x')"
+
+
+def test_denied_call_that_cannot_succeed_ends_the_run_with_kill_in_every_interface(inside):
+    """`kill` ends the run for what cannot succeed: on the command line, in JSON and in the SDK; by default it runs on."""
+    words = ("--no-workspace", "--on-violation", "kill", "--", "python3", "-c", TIOCSTI)
+    assert 137 == inside.cli(*words).returncode
+    assert "E5001" == code_of(inside(["python3", "-c", TIOCSTI], on_violation="kill"))
+    assert "E5001" == capsule_run.run(["python3", "-c", TIOCSTI], on_violation="kill").error.code
+    for unset in ({}, {"on_violation": "kill_attacks"}):
+        response = inside(["python3", "-c", TIOCSTI], **unset)
+        assert ("E3003", 1) == (code_of(response), response["exit_code"])
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["clock_settime(0, bytes(16))", "settimeofday(bytes(16), None)", "adjtimex(8)", "sethostname(b'x', 1)", "acct(8)"],
+)
+def test_denied_call_that_cannot_succeed_leaves_the_rest_of_the_run(inside, call):
+    """An honest program that tries what it has no capability for gets EPERM, goes on, and the call is in `denied`."""
+    code = f"import ctypes; c = ctypes.CDLL(None, use_errno=True); print(c.{call}, ctypes.get_errno())"
+    response = inside(["python3", "-c", code])
+    assert "-1 1" == printed(response)
+    assert ["EPERM"] == [each["errno"] for each in response["denied"]]
 
 
 def test_denied_in_strict_ends_the_run(inside):

@@ -105,6 +105,20 @@ def test_hint_for_words_on_stdout_names_the_option(program, stdout, option):
     assert f"`{option}" in of_run("", stdout=stdout), program
 
 
+OTHER_REASONS_ON_STDOUT = [
+    ("curl: (6) Could not resolve host: example.com\nE   assert 3 == 4\n1 failed in 0.01s\n", ""),
+    ("npm error code EAI_AGAIN\nE   AssertionError: the client retried\n1 failed in 0.01s\n", "flasgger is not installed\n"),
+    ("npm error code EAI_AGAIN\n", "Traceback (most recent call last):\n  File 'x'\nKeyError: 'x'\n"),
+    ("E   ModuleNotFoundError: No module named 'x'\n", "Traceback (most recent call last):\n  File 'x'\nValueError: 3\n"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("stdout", "stderr"), OTHER_REASONS_ON_STDOUT)
+def test_hint_for_another_reason_than_on_stdout_is_absent(stdout, stderr):
+    """Words on stdout count for nothing if a test or the program itself failed by a mistake of its own."""
+    assert "" == of_run(stderr, stdout=stdout)
+
+
 @pytest.mark.parametrize(("reason", "stderr", "_option"), OTHER_REASONS, ids=[reason[0] for reason in OTHER_REASONS])
 def test_hint_for_another_reason_is_absent(reason, stderr, _option):
     """A program that fails for a reason of its own gets no hint, though it prints words of a sample."""
@@ -254,6 +268,8 @@ QUOTED = [
     ("make[1]: *** [Makefile:2: all] Error 1\nmake: *** [Makefile:9: x] Error 2\n", "", "make: *** [Makefile:9: x] Error 2"),
     ("a.c:1:1: error: unknown type name 'x'\nmake: *** [Makefile:2: all] Error 1\n", "", "a.c:1:1: error: unknown type name 'x'"),
     ("\x1b[1;31merror\x1b[0m: it broke\n", "", "error: it broke"),
+    ("Traceback (most recent call last):\n  File 't'\nAssertionError: 1 != 2\n\n----\nRan 1 test in 0.003s\n\nFAILED (failures=1)\n",
+     "", "AssertionError: 1 != 2"),
     ("", "test result: FAILED. 1 passed; 2 failed; 0 ignored\n", "test result: FAILED. 1 passed; 2 failed; 0 ignored"),
     ("", "  12 passing (9ms)\n  1 failing\n", "1 failing"),
     ("", "Tests:       1 failed, 2 passed, 3 total\n", "Tests:       1 failed, 2 passed, 3 total"),

@@ -33,7 +33,7 @@ _NOISE = (
 _WEAK = (
     "make: ***", "make[", "ninja: build stopped", "collect2: error", "exit status", "error: could not compile",
     "begin failed", "fatal: could not read from remote", "rsync error: error in", "compilation terminated", "aborted",
-    "error: failed to push", "error: process didn't exit successfully", "caused by:", "npm error", "npm err!",
+    "error: failed to push", "error: process didn't exit successfully", "caused by:", "npm error", "npm err!", "failed (",
 )  # fmt: skip
 
 

@@ -92,9 +92,9 @@ def of_run(finished: FinishedRun, stderr: bytes) -> str:
     cause = lines[number : number + _CAUSE_LINES] if number >= 0 else []
     reported = explaining_line.lines_of(finished.stdout) if finished.stdout else []
     found = _words_hint(cause, lines[-_LAST_LINES:], finished.policy, exit_code=finished.report.exited or 0)
-    if not found and reported:
+    if not found and reported and not (cause and _is_own_mistake(cause[0])):
         tested = [line.removeprefix("E").strip() for line in reported if line.startswith("E   ")]  # pytest's reports
-        found = _words_hint(tested[-1:], reported[-_LAST_LINES:], finished.policy, exit_code=0)
+        found = _words_hint(tested[-1:], [] if tested else reported[-_LAST_LINES:], finished.policy, exit_code=0)
     return found
 
 

@@ -268,7 +268,7 @@ QUOTED = [
     ("make[1]: *** [Makefile:2: all] Error 1\nmake: *** [Makefile:9: x] Error 2\n", "", "make: *** [Makefile:9: x] Error 2"),
     ("a.c:1:1: error: unknown type name 'x'\nmake: *** [Makefile:2: all] Error 1\n", "", "a.c:1:1: error: unknown type name 'x'"),
     ("\x1b[1;31merror\x1b[0m: it broke\n", "", "error: it broke"),
-    ("Traceback (most recent call last):\n  File 't'\nAssertionError: 1 != 2\n\n----\nRan 1 test in 0.003s\n\nFAILED (failures=1)\n",
+    ("Traceback (most recent call last):\n  File 't'\nAssertionError: 1 != 2\n\n---\nRan 1 test\n\nFAILED (failures=1)\n",
      "", "AssertionError: 1 != 2"),
     ("", "test result: FAILED. 1 passed; 2 failed; 0 ignored\n", "test result: FAILED. 1 passed; 2 failed; 0 ignored"),
     ("", "  12 passing (9ms)\n  1 failing\n", "1 failing"),

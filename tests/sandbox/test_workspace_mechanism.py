@@ -276,6 +276,16 @@ def test_workspace_that_cannot_be_copied_exactly_is_overlaid(tree):
     assert ("overlay", "710\n", ()) == (used(result), result.stdout, result.changes)
 
 
+@pytest.mark.root
+def test_workspace_with_a_file_of_another_owner_is_overlaid(tree):
+    """A file that the sandbox cannot read ends the copy: the overlay shows it, and what was copied so far is no change."""
+    for name in ("a/b/file", "tool"):
+        os.chown(tree / name, 12345, 12345)
+        (tree / name).chmod(0o600)
+    result = run("cat a/b/file tool; stat -c %a:%U tool; echo 1 > new", tree)
+    assert ("overlay", "600:nobody\n", {"new": "created"}) == (used(result), result.stdout, listed(result))
+
+
 def test_workspace_with_mounts_beneath_it_is_overlaid(tree, monkeypatch):
     """What the host has mounted in the directory is not shown: such a directory is not copied, or mode `copy` is E2008."""
     monkeypatch.setattr(secrets, "_has_mounts", lambda *_: True)

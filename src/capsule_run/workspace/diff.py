@@ -89,11 +89,11 @@ def _same(name: str, upper: int, lower: int, now: posix.stat_result, before: pos
     """
     if (now.st_mode, now.st_size) != (before.st_mode, before.st_size):
         return False
-    if _kind(now) == S_IFREG and now.st_mtime_ns != before.st_mtime_ns:
-        return False
     if _kind(now) == S_IFLNK:
         return posix.readlink(name, dir_fd=upper) == posix.readlink(name, dir_fd=lower)
-    return _kind(now) == S_IFREG and _same_content(name, upper, lower)
+    if (now.st_mtime_ns, now.st_rdev) != (before.st_mtime_ns, before.st_rdev):
+        return False
+    return _kind(now) != S_IFREG or _same_content(name, upper, lower)
 
 
 def _same_content(name: str, upper: int, lower: int) -> bool:

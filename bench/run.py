@@ -11,7 +11,7 @@ import os
 import platform
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import calls
 import cgroups
@@ -27,14 +27,23 @@ if TYPE_CHECKING:
 
     from measure import Row
 
-GROUPS: dict[str, Callable[[bool], list[Row]]] = {
-    "start": lambda quick: start.rows(15 if quick else 150),
-    "memory": lambda quick: memory.rows(2 if quick else 7),
-    "output": lambda quick: output.rows(2 if quick else 7, 256 if quick else 1024),
-    "files": lambda quick: files.rows(15 if quick else 100),
-    "cgroup": lambda quick: cgroups.rows(15 if quick else 120),
-    "interfaces": lambda quick: interfaces.rows(5 if quick else 40),
-    "calls": lambda quick: calls.rows(4 if quick else 30),
+
+class Group(NamedTuple):
+    """What is measured together: `rows` gets the numbers of rounds (and of MiB, for output), few or as usual."""
+
+    rows: Callable[..., list[Row]]
+    quick: tuple[int, ...]
+    usual: tuple[int, ...]
+
+
+GROUPS = {
+    "start": Group(start.rows, (15,), (150,)),
+    "memory": Group(memory.rows, (2,), (7,)),
+    "output": Group(output.rows, (2, 256), (7, 1024)),
+    "files": Group(files.rows, (15,), (100,)),
+    "cgroup": Group(cgroups.rows, (15,), (120,)),
+    "interfaces": Group(interfaces.rows, (5,), (40,)),
+    "calls": Group(calls.rows, (4,), (30,)),
 }
 
 
@@ -58,7 +67,7 @@ def main() -> int:
     report: dict[str, list[Row]] = {}
     for name in options.groups or GROUPS:
         try:
-            report[name] = GROUPS[name](options.quick)
+            report[name] = GROUPS[name].rows(*(GROUPS[name].quick if options.quick else GROUPS[name].usual))
         except (RuntimeError, subprocess.CalledProcessError) as error:
             print(f"\n{name}: {error}", file=sys.stderr)
             report[name] = []

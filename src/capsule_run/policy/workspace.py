@@ -63,7 +63,7 @@ MAX_COPY_ENTRIES = 200_000
 def tree_copy(request: Request, host: Host, kind: str, limits: Limits) -> tuple[int, int] | None:
     """Return how many entries and bytes of the workspace's directory may be copied; None if it is not to be copied.
 
-    What is mounted beneath it is not shown, and cannot be told apart in a copy: an overlay does that.
+    An overlay does not show what is mounted beneath the directory; a copy could not leave it out.
 
     Raises CapsuleError E1009 if the request contradicts a required copy, E2008 if something is mounted in the directory.
     """

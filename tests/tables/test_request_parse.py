@@ -226,6 +226,11 @@ REFUSED = [
     ({"stdin_base64": "A P8="}, "E1005", "stdin_base64: must be base64 (standard alphabet, padded, no line breaks)"),
     ({"stdin_base64": "é"}, "E1005", "stdin_base64: must be base64 (standard alphabet, padded, no line breaks)"),
     ({"stdin": "", "stdin_base64": ""}, "E1009", "stdin: `stdin` and `stdin_base64` cannot both be given"),
+    (
+        {"files": {"a/b/c": {"text": ""}, "a": {"text": ""}}},
+        "E1009",
+        "files: `a` cannot be both a file and a parent directory of `a/b/c`",
+    ),
     ({"timeout_ms": 0}, "E1004", "timeout_ms: must be from 1 to 86400000 ms, got 0"),
     ({"timeout_ms": 86_400_001}, "E1004", "timeout_ms: must be from 1 to 86400000 ms, got 86400001"),
     ({"timeout_ms": 1 << 80}, "E1004", "timeout_ms: must be from 1 to 86400000 ms, got a number of 81 bits"),

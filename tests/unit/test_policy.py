@@ -7,9 +7,13 @@ import pytest
 from capsule_run._base.errors import CapsuleError
 from capsule_run.engine.prepare import prepare
 from capsule_run.host import survey
+from capsule_run.model.host import NONE, Cgroups, Place
 from capsule_run.model.request import Bind, Isolation, Request, Resources, Workspace
+from capsule_run.plan.payload import payload_steps
 from capsule_run.plan.room import steps_after_preamble
 from capsule_run.policy.resolve import resolve
+
+NPROC = "6"  # the number of RLIMIT_NPROC
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +73,27 @@ def test_small_disk_has_room_for_a_thousand_files():
     """A disk has an inode for each 4 KiB, and at least 1,024 of them, however small it is."""
     assert inodes(4 << 20) == inodes(1 << 20) == inodes(64 << 10)
     assert 1024 == inodes(8 << 20) - inodes(4 << 20)
+
+
+def resolved(cgroups=NONE, **fields):
+    request = Request(command=("true",), **fields)
+    return resolve(request, prepare(request)[0], cgroups=cgroups)
+
+
+def test_process_limit_is_the_rlimit_unless_a_cgroup_holds_it():
+    """Without a cgroup RLIMIT_NPROC is the limit itself; with one it is above it, so that the cgroup counts denied forks."""
+    place = Place(version=2, path="/two", controllers=("memory", "pids", "cpu"))
+    limits = Resources(max_pids=77)
+    bare, held = (
+        next(step[2] for step in payload_steps(resolved(cgroups, resources=limits)) if step[:2] == ("rlimit", NPROC))
+        for cgroups in (NONE, Cgroups(places=(place,)))
+    )
+    assert (77, True) == (int(bare), int(held) > 77)
+
+
+@pytest.mark.parametrize("mode", ["ro", "rw"])
+def test_landlock_denies_changes_elsewhere_if_a_share_is_writable(tmp_path, mode):
+    """The newest Landlock rules handle file rights as soon as a directory of the host is writable, and only then."""
+    policy = resolved(isolation=Isolation(binds=(Bind(source=str(tmp_path), destination="/data", mode=mode),)))
+    rights = [int(step[2]) for step in payload_steps(policy) if step[0] == "landlock"]
+    assert (mode == "rw", True) == (rights[0] != 0, rights[1] != 0)

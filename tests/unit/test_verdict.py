@@ -110,6 +110,10 @@ ENDS = {
     "a daemon left behind": (finished_run(SOME_REFUSED, exited=0, times=LEFT_BEHIND), ("success", None, 0)),
     "forks refused, and an end of its own": (finished_run(REFUSED, exited=0), ("success", None, 0)),
     "cancelled in a fork storm": (finished_run(REFUSED, killed="caller"), ("killed", "E3007", 143)),
+    "cancelled while it held the streams open": (
+        finished_run(REFUSED, killed="caller", times=LEFT_BEHIND),
+        ("killed", "E3007", 143),
+    ),
     "file size": (finished_run(signalled=25), ("killed", "E4006", 137)),
     "forbidden call": (finished_run(signalled=31), ("killed", "E5001", 137)),
     "cancelled": (finished_run(killed="caller"), ("killed", "E3007", 143)),

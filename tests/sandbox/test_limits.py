@@ -251,3 +251,10 @@ def test_io_limit_slows_reads_or_is_e2007(inside, place, option):
     if code_of(response) != "E2007":
         assert float(response["stdout"] or "nan") > 0.7, response  # the first of them is let through at once
         assert "io" in response["isolation"]["limits"]
+
+
+@pytest.mark.parametrize("profile", ["strict", "default"])
+def test_limits_fewest_open_files_are_enough_for_set_up(inside, profile):
+    """The smallest accepted limit is the command's: none of our own descriptors needs a number beyond it."""
+    response = inside(["cat", "-"], stdin="in", profile=profile, resources={"max_open_files": 16})
+    assert (0, "in") == (response["exit_code"], response["stdout"]), response

@@ -249,8 +249,8 @@ ACT(overlay)
 /*
  * procfs is made while the host's own is still mounted: without a fully visible one the kernel refuses a new one (it
  * might uncover what the host masked). With mode ro, what the payload sees is made read-only, so that nothing in it can
- * be written; with rw later steps make read-only what does not belong to a process. The copy from before that stays in a
- * descriptor, for the id maps of payloads.
+ * be written; with rw later steps make read-only what does not belong to a process. The copy from before that stays in
+ * a descriptor, for the id maps of payloads.
  */
 ACT(proc)
 {

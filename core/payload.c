@@ -180,13 +180,21 @@ ACT(landlock_allow)
 
 /*
  * Nothing but 0, 1, 2, and three that close on exec, on the places that the filter knows: the status pipe, the file to
- * attest from, and the way to the launcher. Before the filter, which need not allow these calls.
+ * attest from, and the way to the launcher. Before the filter, which need not allow these calls, and without
+ * place_descriptors(), which needs numbers above them: the limit of open files is set by now, and may be as low as six.
  */
 static int settle_descriptors(struct room *room)
 {
 	int attest = attest_begin(room);
 
-	return attest < 0 ? -1 : place_descriptors((int *const[]){ &room->status, &attest, &room->notified }, 3, 3);
+	if (attest < 0 || dup2(room->status, 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC) < 0)
+		return -1;
+	if (dup2(attest, ATTEST_FD) < 0 || fcntl(ATTEST_FD, F_SETFD, FD_CLOEXEC) < 0)
+		return -1;
+	if (dup2(room->notified, LISTENER_FD) < 0 || fcntl(LISTENER_FD, F_SETFD, FD_CLOEXEC) < 0)
+		return -1;
+	room->status = 3;
+	return close_from(LISTENER_FD + 1);
 }
 
 /* The request's word: without a listener for refused calls, nothing. */

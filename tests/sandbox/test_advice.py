@@ -152,7 +152,7 @@ def test_advice_code_is_not_loaded_for_a_run_that_succeeds():
         assert expected == any(name in said for name in ("hints", "failure_words", "explaining_line"))
 
 
-def test_advice_denied_call_of_a_process_that_failed_is_told_after_a_clean_end(inside_as_caller):
+def test_advice_denied_call_of_a_process_that_failed_is_reported_after_a_clean_end(inside_as_caller):
     """With a ledger, a denied call counts as reported if a process of that name ended badly, though all is silent."""
     code = "import ctypes, sys; ctypes.CDLL(None).syscall(999); sys.exit(3)"
     response = inside_as_caller(["sh", "-c", f'python3 -c "{code}" & wait; true'], ledger=True)
@@ -163,6 +163,6 @@ def test_advice_denied_call_of_a_process_that_failed_is_told_after_a_clean_end(i
     ("program", "words"), [("java", "-Xmx"), ("/usr/bin/node", "--max-old-space-size"), ("python3", "")]
 )
 def test_advice_for_memory_names_the_heap_of_a_runtime(program, words):
-    """A runtime that takes as much memory as it may is told how to limit its heap, besides the larger limit."""
+    """A runtime that takes as much memory as it may gets a hint with its heap option, besides the larger limit."""
     said = evidence._heap_hint((program, "x"))
     assert (bool(words), True) == (bool(said), words in said)

@@ -12,7 +12,7 @@ from capsule_run.policy.resolve import PROCESSOR_COUNTS
 def variables(quota, **environment):
     resources = Resources(cpu_quota=quota)
     request = Request(command=("true",), environment=tuple(environment.items()), resources=resources)
-    return dict(resolve._environment(request, ("/usr/bin",), 1000))
+    return dict(resolve._environment(request, ("/usr/bin",), 1000, 512 << 20))
 
 
 @pytest.mark.parametrize(("quota", "count"), [(1, "1"), (1.5, "2"), (2.0, "2"), (0.25, "1"), (64, "64")])

@@ -307,7 +307,8 @@ def survey(
     return Host(
         architecture=static.architecture,
         kernel=static.kernel,
-        page_bytes=posix.sysconf("SC_PAGE_SIZE"),
+        page_bytes=(page_bytes := posix.sysconf("SC_PAGE_SIZE")),
+        memory_bytes=posix.sysconf("SC_PHYS_PAGES") * page_bytes,
         identity=identity,
         directory=directory,
         home=caller_home(),

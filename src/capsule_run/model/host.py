@@ -77,6 +77,7 @@ class Host(Value):
     workspace_names: tuple[str, ...]  # paths that lead to the workspace's directory; empty if they are to stay hidden
     processors: int  # all that the host has; 1 if the request does not need the number
     page_bytes: int = 4096
+    memory_bytes: int = 1 << 62
 
 
 class Secrets(Value):

@@ -110,6 +110,7 @@ class Policy(Value):
     timeout_ms: int
     watched: Watched
     memory_bytes: int
+    visible_memory_bytes: int  # what programs that size themselves by the machine see
     cpu_shares: int
     nice: int
     limit_mechanisms: Decision

@@ -28,6 +28,9 @@ WORKSPACE_DIR, WORK_DIR, EMPTY_DIR = "/workspace", "/work", "/empty"
 LOWER_DIR, NAMES_DIR = "/lower", "/names"  # of overlays, followed by a number: 0 is the workspace's
 LAYER_DIR = "/layer"  # the disk layer, with `upper` and `work` in it
 EMPTY_FILE = "/nothing"  # an empty file
+MEMINFO_FILE = "/meminfo"
+# In proc(5)'s order; what is not here is 0 for those who look for it, or left out as in older kernels.
+_NOT_FREE = "Buffers Cached SwapCached Active Inactive SwapTotal SwapFree Shmem Slab SReclaimable".split()
 SETUP_MS = 10_000
 FILL_BYTES_PER_MS = 10_000  # slower than this, and set-up took too long
 # Our own files and mount points are added to the limit, exact to the page and the inode, so that the program can use all of
@@ -164,6 +167,13 @@ def _etc(policy: Policy, tree: _Tree) -> None:
         tree.link(f"{NEW}/etc/localtime", policy.localtime)
 
 
+def _meminfo(policy: Policy) -> str:
+    """Return the /proc/meminfo of a machine that has as much memory as the command may use, all of it free."""
+    sizes = dict.fromkeys(("MemTotal", "MemFree", "MemAvailable"), policy.visible_memory_bytes >> 10)
+    sizes.update(dict.fromkeys(_NOT_FREE, 0))
+    return "".join(f"{name + ':':<15} {kib:>8} kB\n" for name, kib in sizes.items())
+
+
 def _dev(policy: Policy, tree: _Tree) -> None:
     for name, _source in policy.devices:
         tree.file(f"{NEW}/dev/{name}", "")
@@ -263,7 +273,7 @@ def _mounts(policy: Policy, sources: _Sources) -> list[Step]:
 
 def _proc_covers(policy: Policy, sources: _Sources) -> list[Step]:
     """Return the steps that mask names in /proc, and make others read-only unless all of it is."""
-    steps: list[Step] = []
+    steps: list[Step] = [("inner-bind", MEMINFO_FILE, f"{NEW}/proc/meminfo", READ_ONLY)]
     null = sources.slot(dict(policy.devices)["null"], "dev")
     for name, cover in policy.proc_covers:
         place = f"{NEW}/proc/{name}"
@@ -304,6 +314,7 @@ def _tree(policy: Policy, stream_fd: int) -> _Tree:
     """Return everything that is created before the first mount."""
     tree = _Tree()
     tree.directory(EMPTY_DIR, "0555")
+    tree.file(MEMINFO_FILE, _meminfo(policy), "0444")
     if policy.cover.masks:
         tree.file(EMPTY_FILE, "", "0444")
     for path, mode in policy.transfer.directories:

@@ -35,9 +35,9 @@ from capsule_run.policy import workspace as policy_workspace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from capsule_run.model.host import Cgroups, Host, Identity
-    from capsule_run.model.optional import Recipe
-    from capsule_run.model.policy import BoundPath, Cover
-    from capsule_run.model.request import Request
+    from capsule_run.model.optional import Recipe, Upper
+    from capsule_run.model.policy import BoundPath, Cover, Limits
+    from capsule_run.model.request import Request, Resources
     from capsule_run.model.source import Source
 
 
@@ -49,7 +49,7 @@ DRAIN_MS = 250
 BEYOND_DISK = 1 << 20  # a file that fills the disk gets ENOSPC, not SIGXFSZ for its own limit
 
 
-def _environment(request: Request, path: tuple[str, ...], user: int) -> tuple[tuple[str, str], ...]:
+def _environment(request: Request, path: tuple[str, ...], user: int, memory_bytes: int) -> tuple[tuple[str, str], ...]:
     variables = {
         "PATH": ":".join(path),
         "HOME": HOME,
@@ -57,6 +57,9 @@ def _environment(request: Request, path: tuple[str, ...], user: int) -> tuple[tu
         "USER": "root" if user == 0 else "user",
         "TMPDIR": "/tmp",
         "PYTHONUNBUFFERED": "1",  # keeps output that was printed before a timeout or a kill (docs/decisions/partial-output.md)
+        # the heaps of runtimes that do not look for a limit themselves (docs/decisions/memory-size.md)
+        "GOMEMLIMIT": str(memory_bytes // 8 * 7),
+        "NODE_OPTIONS": f"--max-old-space-size={max(memory_bytes * 3 >> 22, 1)}",
     }
     quota = request.resources.cpu_quota
     if quota is not None:
@@ -88,6 +91,11 @@ def _ids_of(user: int | str) -> tuple[int, int]:
     return int(first), int(second if colon else first)
 
 
+def _max_file_bytes(resources: Resources, limits: Limits, upper: Upper | None) -> int:
+    private_bytes = limits.disk_bytes if upper is None else max(limits.disk_bytes, upper.bytes)
+    return policy_limits.given_or(resources.max_file_bytes, private_bytes + BEYOND_DISK)
+
+
 def resolve(
     request: Request, host: Host, *, cgroups: Cgroups = NONE, streams_stdin: bool = False, recipe: Recipe | None = None
 ) -> Policy:
@@ -101,14 +109,14 @@ def resolve(
     binds = mounts.every_bind(host, python_binds := mounts.python_binds(host), mounts.user_binds(request, host))
     shims = mounts.shims(host, binds)
     user, group = _ids_of(DEFAULT_USER if isolation.user is None else isolation.user)
-    environment = _environment(request, mounts.inside_path(host, python_binds, shims), user)
     kind, workspace, workspace_idmap = mounts.workspace(request, host)
     shown, directory = _own_path(request, host, (kind, workspace), binds, shims)
     limits, mechanisms = policy_limits.of_request(request, cgroups)
+    visible_bytes = min(limits.memory_bytes, host.memory_bytes)
+    environment = _environment(request, mounts.inside_path(host, python_binds, shims), user, visible_bytes)
     cover = _cover(host, kind, shown.binds, workspace)
     files = policy_workspace.resolve(request, host, kind, cover.places(shown.binds), limits)
     upper = policy_workspace.upper(host, kind, workspace, shown.binds)
-    private_bytes = limits.disk_bytes if upper is None else max(limits.disk_bytes, upper.bytes)
     return Policy(
         architecture=host.architecture,
         command=request.command,
@@ -119,6 +127,7 @@ def resolve(
         timeout_ms=policy_limits.timeout_ms(request),
         watched=_watched(request, host),
         memory_bytes=limits.memory_bytes,
+        visible_memory_bytes=visible_bytes,
         cpu_shares=limits.cpu_shares,
         nice=0 if mechanisms.holds("cpu_shares") else _nice(limits.cpu_shares),
         limit_mechanisms=policy_limits.subtract_brought_files(mechanisms, limits.memory_bytes, files.brought_bytes),
@@ -126,7 +135,7 @@ def resolve(
         on_output_limit=request.on_output_limit or KILL,
         max_pids=limits.max_pids,
         max_open_files=limits.max_open_files,
-        max_file_bytes=policy_limits.given_or(resources.max_file_bytes, private_bytes + BEYOND_DISK),
+        max_file_bytes=_max_file_bytes(resources, limits, upper),
         stack_bytes=DEFAULT_STACK_BYTES if resources.stack_bytes is None else resources.stack_bytes,
         disk_bytes=limits.disk_bytes,
         network=bool(isolation.network),

@@ -116,7 +116,6 @@ def resolve(
     environment = _environment(request, mounts.inside_path(host, python_binds, shims), user, visible_bytes)
     cover = _cover(host, kind, shown.binds, workspace)
     files = policy_workspace.resolve(request, host, kind, cover.places(shown.binds), limits)
-    upper = policy_workspace.upper(host, kind, workspace, shown.binds)
     return Policy(
         architecture=host.architecture,
         command=request.command,
@@ -135,7 +134,6 @@ def resolve(
         on_output_limit=request.on_output_limit or KILL,
         max_pids=limits.max_pids,
         max_open_files=limits.max_open_files,
-        max_file_bytes=_max_file_bytes(resources, limits, upper),
         stack_bytes=DEFAULT_STACK_BYTES if resources.stack_bytes is None else resources.stack_bytes,
         disk_bytes=limits.disk_bytes,
         network=bool(isolation.network),
@@ -149,7 +147,8 @@ def resolve(
         workspace=workspace,
         workspace_idmap=workspace_idmap,
         tree_copy=policy_workspace.tree_copy(request, host, kind, limits),
-        upper=upper,
+        upper=(upper := policy_workspace.upper(host, kind, workspace, shown.binds)),
+        max_file_bytes=_max_file_bytes(resources, limits, upper),
         binds=shown.binds,
         devices=mounts.devices(host),
         proc_covers=host.proc_covers,

@@ -189,9 +189,10 @@ static int settle_descriptors(struct room *room)
 
 	if (attest < 0 || dup2(room->status, 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC) < 0)
 		return -1;
-	if (dup2(attest, ATTEST_FD) < 0 || fcntl(ATTEST_FD, F_SETFD, FD_CLOEXEC) < 0)
-		return -1;
+	/* first the way to the launcher, which stands on the number of the other; procfs, on its own, has been used */
 	if (dup2(room->notified, LISTENER_FD) < 0 || fcntl(LISTENER_FD, F_SETFD, FD_CLOEXEC) < 0)
+		return -1;
+	if (dup2(attest, ATTEST_FD) < 0 || fcntl(ATTEST_FD, F_SETFD, FD_CLOEXEC) < 0)
 		return -1;
 	room->status = 3;
 	return close_from(LISTENER_FD + 1);

@@ -227,7 +227,7 @@ static int take_stdio(struct room *room, const int stdio[3], int status)
 	if ((in == 0 ? fcntl(0, F_SETFD, 0) : dup2(in, 0)) < 0 || dup2(stdio[1], 1) < 0 || dup2(stdio[2], 2) < 0)
 		return -1;
 	/* what init needs besides is closed now: the limit of open files, which may be 16, comes before the filter */
-	return place_descriptors((int *const[]){ &room->status, &room->notified, &room->proc }, 3, 3);
+	return place_descriptors((int *const[]){ &room->status, &room->proc, &room->notified }, 3, 3);
 }
 
 static int confine(struct room *room, const struct plan *plan, struct step *step)

@@ -443,6 +443,7 @@ def test_step_make_that_fails_is_reported(core_path, verb, steps, wrong):
         pytest.param(("overlay", "/none", "/none", "/none", "/none", "/new/tmp"), errno.ENOENT, id="overlay of nothing"),
         pytest.param(("overlay", "/n", "/a:b", "/c", "/d", "/new/tmp"), errno.ENAMETOOLONG, id="overlay with syntax in a path"),
         pytest.param(("overlay", "/n", "/a,b", "/c", "/d", "/new/tmp"), errno.ENAMETOOLONG, id="overlay with an option"),
+        pytest.param(("overlay", "/n", "/a\\b", "/c", "/d", "/new/tmp"), errno.ENAMETOOLONG, id="overlay with an escape"),
         pytest.param(("overlay", *("/" + name * 2000 for name in "abcd"), "/new/tmp"), errno.ENAMETOOLONG, id="overlay too long"),
     ],
 )  # fmt: skip

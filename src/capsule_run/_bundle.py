@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Entry = tuple[str, int, int, int, int]
 
 _HEAD = 8
+_INIT = "/__init__.py"
 _FIRST_FREE = 3  # descriptor
 _FIRST_READ = 1 << 14  # the index of a hundred modules and more
 DIRECTORY = __file__.rpartition("/")[0]
@@ -83,7 +84,8 @@ class Bundle:
         self.index.clear()  # use no more of it; `_bundle_writer` writes a new one
         self.is_outdated = True
 
-    def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
+    def _source(self, name: str) -> str | None:
+        """Return the path of a module's source, and have its code in `_loaded`; None if the entry is missing or out of date."""
         entry = self.index.get(name)
         if entry is None or stamp(entry[0]) != entry[1:3]:
             self.is_outdated |= name.startswith(f"{PACKAGE}.")
@@ -94,10 +96,15 @@ class Bundle:
             except (OSError, ValueError, EOFError, TypeError):
                 self._discard()
                 return None
-        path = f"{DIRECTORY}/{entry[0]}"
-        spec = ModuleSpec(name, self, origin=path, is_package=path.endswith("/__init__.py"))  # type: ignore[arg-type]  # it has the methods of a loader
+        return f"{DIRECTORY}/{entry[0]}"
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
+        path = self._source(name)
+        if path is None:
+            return None
+        spec = ModuleSpec(name, self, origin=path, is_package=path.endswith(_INIT))  # type: ignore[arg-type]  # it has the methods of a loader
         if spec.submodule_search_locations is not None:
-            spec.submodule_search_locations.append(path.rpartition("/")[0])
+            spec.submodule_search_locations.append(path.removesuffix(_INIT))
         spec.has_location = True  # sets `__file__`
         return spec
 
@@ -108,16 +115,18 @@ class Bundle:
         exec(self._loaded.pop(module.__name__), module.__dict__)  # noqa: S102  # as an import does
         self.imported[-1].append(module.__name__)
 
-    def _new_module(self, name: str) -> "ModuleType | None":
-        """Return a module as importlib creates it, not yet executed; None if the bundle's entry is missing or out of date."""
-        spec = self.find_spec(name)
-        if spec is None:
+    def _new_module(self, name: str, package: str) -> "ModuleType | None":
+        """Return a module, not yet executed; None if the bundle's entry is missing or out of date.
+
+        It is as importlib creates it, but without `__spec__`, which costs as much as the rest, and which nothing reads.
+        """
+        path = self._source(name)
+        if path is None:
             return None
         module = type(sys)(name)
-        module.__spec__, module.__loader__, module.__package__ = spec, self, spec.parent  # type: ignore[assignment]  # as above
-        module.__file__ = spec.origin
-        if spec.submodule_search_locations is not None:
-            module.__path__ = spec.submodule_search_locations
+        module.__loader__, module.__file__, module.__package__ = self, path, package  # type: ignore[assignment]  # as above
+        if path.endswith(_INIT):
+            module.__package__, module.__path__ = name, [path.removesuffix(_INIT)]
         return module
 
     def import_stage(self) -> None:
@@ -141,11 +150,11 @@ class Bundle:
                 continue
             package, _dot, last = name.rpartition(".")
             if package and package not in sys.modules:
-                above = self._new_module(package)
+                above = self._new_module(package, "")
                 if above is None:
                     break
                 waiting[package] = sys.modules[package] = above
-            module = waiting.pop(name, None) or self._new_module(name)
+            module = waiting.pop(name, None) or self._new_module(name, package)
             if module is None:
                 break
             sys.modules[name] = module

@@ -63,7 +63,7 @@ def _stages(imported: list[list[str]]) -> Stages:
 
 
 def _is_from(used: Bundle | None, module: ModuleType) -> bool:
-    return used is not None and getattr(module.__spec__, "loader", None) is used
+    return used is not None and getattr(module, "__loader__", None) is used
 
 
 def _entries(ours: dict[str, ModuleType], used: Bundle | None, stamp: Stamp) -> dict[str, Stamped]:

@@ -138,7 +138,7 @@ PROBE = """if True:
         failed += [(path, word, flags[path]) for word in wanted.split() if word not in flags[path]]
     for path in ("/tmp/x", "/dev/shm/x", "/workspace/x", "/dev/null"):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT))
-    print(failed, os.listdir("/proc/self/fd"), os.path.exists("/srv"), os.path.exists("/home"))"""
+    print(failed, os.listdir("/proc/self/fd"), os.path.exists("/srv"), os.path.exists("/mnt"))"""
 
 
 @each_and_all

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-# What programs need in /etc. Nothing here reveals an account, a secret or the host's name.
+# What every program may need in /etc. Nothing here reveals an account, a secret or the host's name. Directories of single
+# packages are found by the rule of `package_settings` (docs/decisions/etc-of-packages.md).
 ETC_PATHS = (
     "/etc/ld.so.cache",
     "/etc/ssl/certs",
@@ -14,7 +15,40 @@ ETC_PATHS = (
     "/etc/fonts",
 )
 # Small files that are copied if everybody may read them: a copy costs a third of a mount.
+# They hold tables of a distribution, and no settings of a host in which an administrator could have written a password.
 ETC_COPIED = ("/etc/ssl/openssl.cnf", "/etc/services", "/etc/protocols", "/etc/timezone")
+ETC_TABLES = frozenset(
+    "alpine-release arch-release debian_version fedora-release lsb-release mime.types odbcinst.ini os-release "
+    "redhat-release system-release".split()
+)
+# Directories in /etc that are never shown, though /usr has one of the same name: accounts and secrets, what identifies this
+# host or its network, services, package management, and what only an administrator uses.
+ETC_HIDDEN = frozenset(
+    "NetworkManager PackageKit X11 acpi alternatives amanda ansible apache2 apparmor apparmor.d apt audit authselect avahi bind "
+    "bluetooth ca-certificates chef cloud cni containerd containers cron.d cups dbus-1 default dhcp dnf docker dovecot "
+    "dpkg environment.d exim4 ferm fail2ban gnupg grub.d init init.d ipsec.d iscsi kernel krb5.conf.d kubernetes ldap "
+    "letsencrypt libvirt local logrotate.d lvm mercurial modprobe.d monit mosquitto munin mysql nagios netplan network "
+    "nginx ntp nut openldap openvpn opt pacman.d pam.d pki polkit-1 postfix postgresql postgresql-common ppp profile.d puppet "
+    "rancher rc.d redis resolvconf rpm rsyslog.d salt samba security selinux skel snmp ssh ssl sssd strongswan "
+    "subversion sudoers.d sysconfig sysctl.d systemd tmpfiles.d tor udev ufw vault wireguard xinetd.d yum "
+    "zabbix zypp fonts java "
+    "ethertypes fstab group group- gshadow gshadow- hostname hosts issue machine-id magic motd mtab netconfig networks "
+    "npmrc passwd passwd- profile protocols rmt rpc services shadow shadow- shells subgid subgid- subuid subuid- timezone "
+    "binfmt.d cron.daily cron.hourly cron.monthly cron.weekly rc0.d rc1.d rc2.d rc3.d rc4.d rc5.d rc6.d rcS.d ld.so.conf.d "
+    "modules-load.d update-motd.d sensors.d dconf gss environment gitconfig localtime inputrc wgetrc "
+    # of these, programs do without: each directory that is shown costs a mount
+    "bash_completion.d emacs gdb glvnd groff gtk-2.0 gtk-3.0 perl python3 sgml terminfo vim".split()
+)
+# Files in a package's directory that hold passwords where an administrator has written some; services of a language.
+ETC_CREDENTIALS = frozenset("Renviron.site apache2 fpm pool.d settings-security.xml settings.xml".split())
+SECRET_WORDS = frozenset(
+    "auth credential credentials htpasswd key keytab pass passwd password passwords private secret secrets token tokens".split()
+)
+# One of these is in each such name, and in few others: what has none of them need not be looked at.
+SECRET_PARTS = tuple(
+    "key pass auth credential private secret token settings pool.d fpm apache2 .site .pem .p12 .pfx .jks".split()
+)
+SECRET_ENDINGS = (".key", ".pem", ".p12", ".pfx", ".jks")
 # Git rejects a repository of another owner, because it would run that owner's hooks; inside, nothing runs with more privilege
 # than the repository's files have. Git also needs an author to commit.
 GITCONFIG = "[safe]\n\tdirectory = *\n[user]\n\tname = user\n\temail = user@capsule\n"

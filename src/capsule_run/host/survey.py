@@ -106,6 +106,7 @@ class Static(Value):
     localtime: str
     etc_paths: tuple[str, ...]
     etc_copied: tuple[CopiedFile, ...]
+    etc_links: tuple[tuple[str, str], ...]
     gitconfig: str
 
 
@@ -122,10 +123,10 @@ def forget() -> bool:
     return had
 
 
-def _copied() -> tuple[CopiedFile, ...]:
-    """Return the files of ETC_COPIED that everybody may read."""
+def _copied(tables: Iterable[str] = ()) -> tuple[CopiedFile, ...]:
+    """Return the files of ETC_COPIED and `tables` that everybody may read."""
     found = []
-    for place in ETC_COPIED:
+    for place in (*ETC_COPIED, *tables):
         path, seen, _error = _stat_system_path(place)
         if seen is not None and S_ISREG(seen.st_mode) and seen.st_mode & S_IROTH:
             found.append(CopiedFile(place=place, path=path, device=seen.st_dev, inode=seen.st_ino, size=seen.st_size))
@@ -134,7 +135,8 @@ def _copied() -> tuple[CopiedFile, ...]:
 
 def _read_static() -> Static:
     python, prefixes, python_links = system.python(caller_home())
-    etc_paths = [*ETC_PATHS, *system.java_settings()]
+    settings, tables, etc_links = system.package_settings()
+    etc_paths = [*ETC_PATHS, *system.java_settings(), *settings]
     localtime = system.localtime()
     if not localtime:
         etc_paths.append("/etc/localtime")
@@ -155,7 +157,8 @@ def _read_static() -> Static:
         proc_covers=system.proc_covers(),
         localtime=localtime,
         etc_paths=tuple(path for path in etc_paths if path in sources),
-        etc_copied=_copied(),
+        etc_copied=_copied(tables),
+        etc_links=tuple(etc_links.items()),
         gitconfig=system.gitconfig(),
     )
 
@@ -323,6 +326,7 @@ def survey(
         localtime=static.localtime,
         etc_paths=static.etc_paths,
         etc_copied=static.etc_copied,
+        etc_links=static.etc_links,
         gitconfig=static.gitconfig,
         resolv_conf=system.read("/etc/resolv.conf") if request.isolation.network else "",
         overlay=overlay,

@@ -13,11 +13,23 @@ from errno import EMFILE, ENFILE
 
 from capsule_run._base.lexical_paths import trees_of, within
 from capsule_run.host import path_resolution
-from capsule_run.host.known_paths import GITCONFIG, OCI_MASKED, PROC_MASKED, PROC_READ_ONLY
+from capsule_run.host.known_paths import (
+    ETC_CREDENTIALS,
+    ETC_HIDDEN,
+    ETC_TABLES,
+    GITCONFIG,
+    OCI_MASKED,
+    PROC_MASKED,
+    PROC_READ_ONLY,
+    SECRET_ENDINGS,
+    SECRET_PARTS,
+    SECRET_WORDS,
+)
 
 KEPT_NS = 1_000_000_000  # how long facts about the host are kept
 _READ = posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
 _AT_A_TIME = 1 << 13  # bytes; a larger buffer is allocated and freed for each small file
+MAX_NAMES = 1000  # in a directory of a package; a larger one is not shown
 SYSTEM_LINKS = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 
 
@@ -125,6 +137,118 @@ def java_settings() -> list[str]:
         return []
     # of java-17-openjdk-amd64 it is /etc/java-17-openjdk
     return sorted({f"/etc/{'-'.join(home.split('-')[:3])}" for home in homes if home.startswith("java-")})
+
+
+def _is_public(seen: posix.stat_result) -> bool:
+    """Return whether root owns it, everybody may read it, and nobody else may write it."""
+    needed = 0o005 if S_ISDIR(seen.st_mode) else 0o004
+    return seen.st_uid == 0 and seen.st_mode & needed == needed and not seen.st_mode & 0o022
+
+
+def _names_secret(name: str) -> bool:
+    lower = name.lower()
+    words = lower.replace("-", ".").replace("_", ".").split(".")
+    return name in ETC_CREDENTIALS or lower.endswith(SECRET_ENDINGS) or not SECRET_WORDS.isdisjoint(words)
+
+
+class _Parts:
+    """Finds the parts of a directory that may be shown: all of it, unless something in it is not public or a secret by name."""
+
+    def __init__(self) -> None:
+        self._left = MAX_NAMES
+        # With no group but its own, the sandbox reads what everybody may read, and no mode has to be looked at.
+        self._has_groups = bool(set(posix.getgroups()) - {posix.getegid()}) and posix.geteuid() != 0
+
+    def of(self, tree: str) -> list[str]:
+        """Return the parts of `tree`; [`tree`] if it may be shown whole."""
+        try:
+            with posix.scandir(tree) as entries:
+                found = list(entries)
+        except OSError:  # the caller may not read it
+            return []
+        self._left -= len(found)
+        if self._left < 0:
+            return []
+        text = "/".join([entry.name for entry in found]).lower()
+        suspicious = any(word in text for word in SECRET_PARTS)
+        parts: list[str] = []
+        whole = True
+        for entry in found:
+            if suspicious and _names_secret(entry.name):
+                whole = False
+            elif entry.is_symlink():  # what it leads to is shown if that is shown itself
+                continue
+            elif self._has_groups and not _is_public(entry.stat(follow_symlinks=False)):
+                whole = False
+            elif entry.is_dir():
+                inner = self.of(entry.path)
+                whole = whole and inner == [entry.path]
+                parts += inner
+            else:
+                parts.append(entry.path)
+        return [] if self._left < 0 else [tree] if whole else parts
+
+
+def _names_in(*directories: str) -> set[str]:
+    found: set[str] = set()
+    for directory in directories:
+        try:
+            found.update(posix.listdir(directory))
+        except OSError:
+            continue
+    return found
+
+
+def _has_data(name: str) -> bool:
+    for directory in ("/usr/share/", "/usr/lib/"):
+        try:
+            posix.stat(directory + name)
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def package_settings() -> tuple[list[str], list[str], dict[str, str]]:
+    """Return what packages keep in /etc for everybody: paths to show, tables to copy, and links into /usr.
+
+    A directory is shown if it is of a program whose data is in /usr (`/usr/share/NAME` or `/usr/lib/NAME`; for `NAME.d`, too)
+    and of no service. What has the name of a secret in it, and what the caller may read only by a group, is not.
+    docs/decisions/etc-of-packages.md has the reasons.
+    """
+    names = _names_in("/etc")
+    tables: list[str] = []
+    links: dict[str, str] = {}
+    for path in [f"/etc/{name}" for name in names & ETC_TABLES]:
+        try:
+            target = path_resolution.join("/etc", posix.readlink(path))
+        except OSError:  # not a link
+            tables.append(path)
+            continue
+        if within(target, "/usr"):
+            links[path] = target
+    # a name with a dot is a file or a version of Python's, which does without
+    found = [
+        name
+        for name in names - ETC_HIDDEN
+        if ("." not in name or name[-2:] == ".d") and _has_data(name.removesuffix(".d"))
+    ]
+    if not found:
+        return [], tables, links
+    services = _names_in("/etc/init.d")
+    paths: list[str] = []
+    for name in sorted(found):
+        stem, path = name.removesuffix(".d"), f"/etc/{name}"
+        units = (f"/usr/lib/systemd/system/{stem}.service", f"/usr/lib/systemd/system/{stem}d.service")
+        if stem in services or _names_secret(name) or any(path_resolution.exists(unit) for unit in units):
+            continue
+        try:
+            seen = posix.lstat(path)
+        except OSError:
+            continue
+        if S_ISDIR(seen.st_mode) and _is_public(seen):
+            paths += _Parts().of(path)
+    return paths, tables, links
 
 
 def localtime() -> str:

@@ -64,6 +64,7 @@ class Host(Value):
     localtime: str
     etc_paths: tuple[str, ...]
     etc_copied: tuple[CopiedFile, ...]
+    etc_links: tuple[tuple[str, str], ...]
     gitconfig: str
     resolv_conf: str
     overlay: bool

@@ -211,7 +211,7 @@ def links(host: Host, binds: tuple[BoundPath, ...], shims: tuple[tuple[str, str]
     """Return the links to create: the system's, `python`, and those to Python and tools, unless a bind shows them."""
     made = {f"/{name}": target for name, target in host.system_links.items() if target}
     made.update((f"{SHIM_DIRECTORY}/{name}", target) for name, target in shims)
-    for link, target in (*host.python_links, *[link for tool in host.tools for link in tool.links]):
+    for link, target in (*host.etc_links, *host.python_links, *[link for tool in host.tools for link in tool.links]):
         if not any(within(link, bound.destination) for bound in binds):
             made.setdefault(link, target)
     return tuple(made.items())
@@ -267,6 +267,7 @@ def every_bind(host: Host, python: list[BoundPath], user: list[BoundPath]) -> tu
         for path in paths
         if path in host.sources
         and not any(within(path, bound.destination) for bound in user)  # a forced bind replaces it
+        and not any(_is_made_in(path, bound) for bound in user)
     ]
     taken = {bound.destination for bound in user}
     ours = {bound.destination: bound for bound in (*tool_binds(host), *python) if bound.destination not in taken}
@@ -276,6 +277,12 @@ def every_bind(host: Host, python: list[BoundPath], user: list[BoundPath]) -> tu
         if not any(within(place, other) for other in ours if other != place)  # the outer tree shows the inner one
     ] + user
     return (*system, *sorted(others, key=lambda one: one.destination.count("/")))
+
+
+def _is_made_in(tree: str, bound: BoundPath) -> bool:
+    """Return whether a bind of the request may need a new name in a directory of packages in /etc, which is then left out."""
+    inner = bound.destination != tree and within(bound.destination, tree)
+    return inner and tree.startswith("/etc/") and bound.source.path != bound.destination
 
 
 def devices(host: Host) -> tuple[tuple[str, Source], ...]:

@@ -57,12 +57,17 @@ def test_upper_layer_hostile_is_removed_without_following(inside, host):
 
 @pytest.mark.sandbox
 def test_upper_layer_cannot_be_reached_by_name(inside, host):
-    """Neither the layer's directory nor what lies beside it has a path inside, and no set-id bit gets into it."""
-    script = f"ls {host / 'disk'} {host}; ls -a ..; cp /bin/sh s; chmod 4755 s; chmod 2755 s; stat -c %a s; ls /layer /work; true"
+    """What is written has the workspace's path and no other, the layer's directory has none, and no set-id bit gets into it."""
+    script = (
+        f"touch only-here; find / -path /proc -prune -o -name only-here -print; ls {host / 'disk'}; "
+        "cp /bin/sh s; chmod 4755 s; chmod 2755 s; stat -c %a s"
+    )
     isolation = {"workspace": str(host / "tree"), "workspace_upper": str(host / "disk")}
     response = inside(["sh", "-c", script], isolation=isolation)
-    assert 4 == response["stderr"].count("No such file or directory"), response
-    assert "755" in response["stdout"].split()
+    *paths, mode = response["stdout"].split()
+    assert ("755", 1) == (mode, response["stderr"].count("No such file or directory")), response
+    assert "/workspace/only-here" in paths
+    assert {"/workspace/only-here", f"{host}/tree/only-here"} >= {*paths}
 
 
 ATTRIBUTES = """

@@ -132,7 +132,8 @@ PROBE = """if True:
     for line in open("/proc/self/mountinfo"):
         fields = line.split()
         flags[fields[4]] = fields[5].split(",")
-    for path, wanted in {"/": "ro nosuid nodev", "/usr": "ro nosuid nodev", "/proc": "ro nosuid nodev noexec",
+    for path, wanted in {"/": "ro nosuid nodev", "/usr": "ro nosuid nodev", "/proc": "rw nosuid nodev noexec",
+                         "/proc/sys": "ro nosuid nodev noexec",
                          "/tmp": "rw nosuid nodev",
                          "/dev/null": "nosuid noexec", "/dev/pts": "nosuid noexec", "/workspace": "nosuid nodev"}.items():
         failed += [(path, word, flags[path]) for word in wanted.split() if word not in flags[path]]

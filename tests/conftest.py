@@ -145,6 +145,7 @@ CAPABILITIES = {
     "landlock": lambda: "landlock" in _text("/sys/kernel/security/lsm"),
     "var-run": lambda: os.path.islink("/var/run") and os.path.isdir("/run/lock"),
     "corpus": lambda: False,  # a program of tests/compat, which its test looks for by name
+    "project": lambda: False,  # one of tests/compat/projects.py, or the registry that has it
     "user-namespaces": lambda: _text("/proc/sys/user/max_user_namespaces").strip() not in ("", "0"),
 }
 MUST_WORK = {

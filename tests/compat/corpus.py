@@ -11,19 +11,18 @@ from typing import NamedTuple
 
 
 class Program(NamedTuple):
-    """One program. `tools` must be on PATH; `memory_mib` where the default of 256 is too little for it outside, too."""
+    """One program. `tools` must be on PATH; `memory_mib` where the default of 512 is too little for it outside, too."""
 
     name: str
     packages: str
     tools: str
     script: str
-    memory_mib: int = 256
+    memory_mib: int = 512
     max_pids: int = 100
 
 
 # What ordinary programs do and the default profile does not have, each with the reason.
 NOT_THERE = {
-    "watching files (inotify: node's `fs.watch`)": "the profile `build` has it; in `default` a program gets ENOSYS, and polls or manages without it",
     "debuggers and tracers (ptrace: gdb, strace)": "refused in every profile, since they take over other processes",
     "containers and sandboxes inside (unshare, mount: docker, bwrap, Chromium's own)": "no new namespace can be made inside",
 }
@@ -61,7 +60,7 @@ END
     Program("git: commit, branch, merge, clone, gc", "git", "git", r"""
         export GIT_AUTHOR_DATE='2020-01-01T00:00:00Z' GIT_COMMITTER_DATE='2020-01-01T00:00:00Z'; git config --global user.email a@b; git config --global user.name n; git config --global init.defaultBranch main
         git init -q one; cd one; for i in 1 2 3; do seq $((i * 100)) >f$i; git add .; git commit -qm "c$i"; done; git checkout -qb side HEAD~1; echo s >s; git add s; git commit -qm s; git checkout -q main; git merge -q --no-edit side
-        git gc -q; cd ..; git clone -q one two; git clone -q --depth 1 "file://$PWD/one" three; git -C two log --format=%s | sort; git -C three log --oneline | wc -l; git -C two rev-parse HEAD; git -C two fsck 2>/dev/null && echo sound; git -C one worktree add -q ../w side && ls w; git -C two stash list; git -C one bundle create -q b main && git bundle verify -q one/b 2>/dev/null; echo $?""", 512),
+        git gc -q; cd ..; git clone -q one two; git clone -q --depth 1 "file://$PWD/one" three; git -C two log --format=%s | sort; git -C three log --oneline | wc -l; git -C two rev-parse HEAD; git -C two fsck 2>/dev/null && echo sound; git -C one worktree add -q ../w side && ls w; git -C two stash list; git -C one bundle create -q b main && git bundle verify -q one/b 2>/dev/null; echo $?"""),
     Program("gcc and make: a library and a program", "gcc make libc6-dev", "gcc make ar", r"""
         mkdir src; for i in $(seq 12); do printf '#include <stdio.h>\nint f%s(int x) { return printf("") + x * %s; }\n' $i $i >src/f$i.c; done
         { for i in $(seq 12); do echo "int f$i(int);"; done; echo '#include <stdio.h>'; echo 'int main(void) { int s = 0;'; for i in $(seq 12); do echo "s += f$i($i);"; done; echo 'printf("%d\n", s); return 0; }'; } >src/main.c

@@ -33,7 +33,7 @@ def outside(command, *, environment=None, seconds=SECONDS):
     return End(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")[-2000:])
 
 
-def inside(command, *, environment=None, memory_mib=256, max_pids=100, shown=(), seconds=SECONDS):
+def inside(command, *, environment=None, memory_mib=512, max_pids=100, shown=(), seconds=SECONDS):
     """In a sandbox with the default profile; its limits are as large as the program needs, `shown` folders are read-only."""
     request = Request(
         command=tuple(map(str, command)),

@@ -17,6 +17,7 @@ import test_models_programs as models
 import test_numpy
 from corpus import NOT_THERE, PROGRAMS
 from host_vs_sandbox import inside, outside
+from projects import NOT_TRIED
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "compatibility.md"
 HEAD = """\
@@ -63,13 +64,28 @@ def suites():
     yield f"| numpy.linalg, numpy.fft | numpy {__import__('numpy').__version__} | {there} | {here} | the same |"
 
 
+def _projects():
+    """The section of projects, which `project_report.py` writes."""
+    text = PAGE.read_text()
+    return text[text.index("\n## Projects") : text.index("\n## Programs")]
+
+
 def write():
-    """Run everything and write the page."""
-    lines = [HEAD, "## Programs\n", "| program | Debian packages | inside |", "| --- | --- | --- |", *programs()]
+    """Run everything but the projects and write the page."""
+    lines = [
+        HEAD + _projects(),
+        "## Programs\n",
+        "| program | Debian packages | inside |",
+        "| --- | --- | --- |",
+        *programs(),
+    ]
     lines += ["\n## Bodies of tests\n", "| tests | from | pass outside | of these inside | skip inside |"]
     lines += ["| --- | --- | --- | --- | --- |", *suites()]
     lines += ["\n## What does not run, and why\n", "| what | why |", "| --- | --- |"]
-    lines += [f"| {name} | {why} |" for name, why in {**NOT_THERE, **cpython.ENDING, **cpython.EXCEPTIONS}.items()]
+    lines += [
+        f"| {name} | {why} |"
+        for name, why in {**NOT_THERE, **NOT_TRIED, **cpython.ENDING, **cpython.EXCEPTIONS}.items()
+    ]
     PAGE.write_text("\n".join(lines) + "\n")
 
 

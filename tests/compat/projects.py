@@ -159,8 +159,6 @@ PROJECTS = (
     Project("chokidar", CHOKIDAR, setup="npm install --no-audit --no-fund chokidar@5.0.0", tools="node npm", packages="nodejs npm", is_job=True, is_cheap=True),
     Project("execa", EXECA, setup="npm install --no-audit --no-fund execa@9.6.0", tools="node npm", packages="nodejs npm", is_job=True, is_cheap=True),
     Project("typescript, esbuild, vitest", NODE_TOOLS, setup="npm install --no-audit --no-fund typescript@5.9.3 esbuild@0.25.10 vitest@3.2.4", tools="node npm", packages="nodejs npm", is_job=True),
-    Project("semver (Rust)", "cargo test --offline", directory="/usr/share/cargo/registry/semver-*", packages="librust-semver-dev cargo", tools="/usr/bin/cargo"),
-    Project("httparse (Rust)", "cargo test --offline --lib --test '*'", directory="/usr/share/cargo/registry/httparse-*", packages="librust-httparse-dev cargo", tools="/usr/bin/cargo"),
     Project("pflag (Go)", "go test -vet=off ./...", directory="/usr/share/gocode/src/github.com/spf13/pflag", packages="golang-github-spf13-pflag-dev golang-go", tools="go", is_cheap=True),
     Project("Go: os/exec, os/signal, net, path/filepath, time, context, io/fs", "go test -short os/exec os/signal net path/filepath time context io/fs", packages="golang-go golang-src", tools="go"),
     Project("zlib", "./configure && make -j2 && make test", source="zlib", packages="gcc make libc6-dev dpkg-dev", tools="gcc make", is_cheap=True),
@@ -181,9 +179,11 @@ DIFFERENCES: dict[str, str] = {
     "watchdog": "one test wants more than 1024 open files and is skipped: `--max-open-files`",
     "Chromium": "Debian's wrapper reads `/etc/chromium.d`, which is not shown: `--readonly /etc/chromium.d`",
     "Maven": "Debian's package keeps its settings in `/etc/maven`, which is not shown: `--readonly /etc/maven`",
+    "psutil": "no `/sys`, no disks and one file size limit: tests that ask the machine for them fail",
     "git": "a local `git clone` of a workspace that is too large to copy: `--no-hardlinks` or `--workspace DIR:copy`",
 }
 # What is not tried, each with the reason.
 NOT_TRIED = {
     "lodash": "no package registry has its tests",
+    "semver and httparse (Rust)": "their tests need crates that Debian does not have",
 }

@@ -53,8 +53,9 @@ def same_sandbox() -> tuple[list[str], int] | None:
     argv += ["--tmpfs", "/dev/shm", "--seccomp", str(filter_fd)]
     for path in facts.etc_paths:
         argv += ["--ro-bind", path, path]
-    for name, is_directory in facts.proc_masked:
-        argv += ["--tmpfs", f"/proc/{name}"] if is_directory else ["--ro-bind", "/dev/null", f"/proc/{name}"]
+    for name, cover in facts.proc_covers:  # bubblewrap itself makes others read-only
+        if cover in ("dir", "file"):
+            argv += ["--tmpfs", f"/proc/{name}"] if cover == "dir" else ["--ro-bind", "/dev/null", f"/proc/{name}"]
     return argv, filter_fd
 
 

@@ -75,8 +75,11 @@ class Bundle:
         return dict(zip(self.stages[stage], codes, strict=True))
 
     def load(self, name: str) -> "CodeType":
-        """Return the code of one other module. Raises as `stage_codes` does."""
+        """Return the code of one module, which may be one of a stage. Raises as `stage_codes` does."""
         *_stamp, offset, length = self.index[name]
+        for stage, names in enumerate(self.stages):
+            if name in names:  # a changed source imports it earlier than the stage has it
+                return self.stage_codes(stage)[name]
         code: CodeType = marshal.loads(posix.pread(self._fd, length, self._codes + offset))  # noqa: S302  # see above
         return code
 

@@ -38,7 +38,7 @@ def keep(used: Bundle | None, path: str, stamp: Stamp) -> None:
     ours = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == _PACKAGE}
     fresh = [name for name, module in ours.items() if not _is_from(used, module) and name != _READER]
     stages: Stages = ()
-    if used is not None and not any(name in used.index for name in fresh):
+    if used is not None and used.index and not any(name in used.index for name in fresh):
         stages = used.stages or _stages(used.imported)
     if sys.dont_write_bytecode or not (fresh or used is None or used.stages != stages):
         return

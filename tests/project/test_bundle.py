@@ -123,6 +123,17 @@ def test_bundle_after_upgrade_is_learned_anew(learned):
     assert "capsule_run._bundle_writer" not in imported_by_importlib(start(learned, "--", "true"))
 
 
+def test_bundle_module_that_an_earlier_stage_imports_is_learned_anew(learned):
+    """A changed source may need, before the launcher works, what belonged to a later stage."""
+    assert "capsule_run.engine.build_result" in stages_of(learned)[2]
+    changed = learned / "engine" / "attempt.py"
+    changed.write_text(changed.read_text() + "\nbuild_result.build\n")
+    for _ in range(2):
+        assert 0 == start(learned, "--", "true").returncode
+    assert "capsule_run.engine.build_result" in stages_of(learned)[0]
+    assert set() == searched(start(learned, "--", "true"))
+
+
 def test_bundle_extra_module_keeps_the_order(learned):
     """What a run with an option needed besides is in the bundle from then on, and not imported by others."""
     before = stages_of(learned)

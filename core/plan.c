@@ -289,9 +289,12 @@ bool plan_check(const struct plan *plan, enum half half, struct rejection *why)
 int plan_seal(const char *text, size_t size)
 {
 	int memfd = (int)syscall(SYS_memfd_create, "capsule-plan", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	ssize_t written = memfd < 0 ? -1 : write(memfd, text, size);
 
-	if (memfd >= 0 && write(memfd, text, size) == (ssize_t)size && fcntl(memfd, F_ADD_SEALS, SEALS) == 0)
+	if (written == (ssize_t)size && fcntl(memfd, F_ADD_SEALS, SEALS) == 0)
 		return memfd;
+	if (written >= 0 && written < (ssize_t)size)
+		errno = EFBIG; /* the caller's limit of a file's size */
 	close_cleanup(&memfd);
 	return -1;
 }

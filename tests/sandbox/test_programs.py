@@ -16,7 +16,7 @@ from inside import COMMAND
 
 from capsule_run import run
 from capsule_run.host import survey
-from capsule_run.model import host
+from capsule_run.model import source
 
 ROOM = {"memory_bytes": 1 << 30}
 
@@ -203,10 +203,10 @@ def test_host_table_replaced_is_read_again(monkeypatch):
         os.chmod(place, 0o755)
         table = Path(place, "table")
 
-        def copied():
+        def copied(*_facts):
             seen = table.lstat()
             return (
-                host.CopiedFile(
+                source.CopiedFile(
                     place="/etc/table", path=str(table), device=seen.st_dev, inode=seen.st_ino, size=seen.st_size
                 ),
             )

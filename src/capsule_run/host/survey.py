@@ -123,6 +123,10 @@ def forget() -> bool:
     return had
 
 
+# A larger table is mounted: copying it takes longer, and fails if the caller may write only smaller files.
+MAX_COPIED_BYTES = 1 << 15
+
+
 def _copied(tables: Iterable[str] = ()) -> tuple[CopiedFile, ...]:
     """Return the files of ETC_COPIED and `tables` that everybody may read."""
     found = []
@@ -136,7 +140,9 @@ def _copied(tables: Iterable[str] = ()) -> tuple[CopiedFile, ...]:
 def _read_static() -> Static:
     python, prefixes, python_links = system.python(caller_home())
     settings, tables, etc_links = system.package_settings()
-    etc_paths = [*ETC_PATHS, *system.java_settings(), *settings]
+    copied = _copied(tables)
+    large = [file.place for file in copied if file.size > MAX_COPIED_BYTES]
+    etc_paths = [*ETC_PATHS, *system.java_settings(), *settings, *large]
     localtime = system.localtime()
     if not localtime:
         etc_paths.append("/etc/localtime")
@@ -157,7 +163,7 @@ def _read_static() -> Static:
         proc_covers=system.proc_covers(),
         localtime=localtime,
         etc_paths=tuple(path for path in etc_paths if path in sources),
-        etc_copied=_copied(tables),
+        etc_copied=tuple([file for file in copied if file.size <= MAX_COPIED_BYTES]),
         etc_links=tuple(etc_links.items()),
         gitconfig=system.gitconfig(),
     )

@@ -184,6 +184,13 @@ def _launcher_error(errno: int, sources: int = 0) -> CapsuleError:
         return CapsuleError("E6002", "a process that builds the sandbox was killed during setup")
     if errno in EXHAUSTED:
         return exhaustion(errno, what, sources=sources)
+    if errno == base_errno_words.EFBIG:
+        return CapsuleError(
+            "E6003",
+            f"capsule-run itself: {base_errno_words.errno_words(errno)}",
+            details={"errno": errno},
+            hint=base_errno_words.FILE_SIZE_HINT,
+        )
     code = "E6003" if errno in (EAGAIN, ENOSPC) else "E2002"
     return CapsuleError(code, f"{what}: {base_errno_words.errno_words(errno)}", details={"errno": errno})
 

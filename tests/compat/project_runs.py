@@ -200,13 +200,20 @@ def _without_network(argv):
 
 
 def outside(project, tree, venv, *, cwd):
-    """In a copy of the work tree, with a home of its own."""
+    """In a copy of the work tree, with a home of its own, and a directory for temporary files that no other run cleans up."""
     copy, home = cwd / "outside", cwd / "home"
     shutil.copytree(tree, copy, symlinks=True)
     home.mkdir()
     path = f"{venv}/bin:{SYSTEM_PATH}" if venv else SYSTEM_PATH
     clean = {"PATH": path, "HOME": str(home), "LANG": "C.UTF-8", "USER": "user", **dict(project.set)}
-    with tempfile.TemporaryFile(dir=cwd) as out, tempfile.TemporaryFile(dir=cwd) as err:
+    with (
+        tempfile.TemporaryFile(dir=cwd) as out,
+        tempfile.TemporaryFile(dir=cwd) as err,
+        tempfile.TemporaryDirectory(
+            prefix="o", dir="/var/tmp", ignore_cleanup_errors=True
+        ) as scratch,  # a short path, for sockets
+    ):
+        clean["TMPDIR"] = scratch
         argv = _without_network(["sh", "-c", project.command])
         code = None
         with subprocess.Popen(

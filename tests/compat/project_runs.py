@@ -211,7 +211,7 @@ def outside(project, tree, venv, *, cwd):
         tempfile.TemporaryFile(dir=cwd) as err,
         tempfile.TemporaryDirectory(
             prefix="o", dir="/var/tmp", ignore_cleanup_errors=True
-        ) as scratch,  # a short path, for sockets
+        ) as scratch,  # short, for sockets
     ):
         clean["TMPDIR"] = scratch
         argv = _without_network(["sh", "-c", project.command])

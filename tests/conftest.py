@@ -114,7 +114,10 @@ CAPABILITIES = {
     "apparmor_parser": lambda: os.access("/sbin/apparmor_parser", os.X_OK),
     "git": lambda: shutil.which("git") is not None,
     # what every sandbox shows, so not what a version manager keeps in a home directory
-    **{name: lambda name=name: _in_system(name) for name in ("g++", "go", "java", "perl", "ruby", "rustc")},
+    **{
+        name: lambda name=name: _in_system(name)
+        for name in ("g++", "go", "java", "mvn", "perl", "php", "ruby", "rustc")
+    },
     "typescript": lambda: (
         any(map(_in_system, ("deno", "bun", "tsx", "tsc"))) or Path(sys.executable).with_name("deno").exists()
     ),
@@ -129,6 +132,7 @@ CAPABILITIES = {
     "mcp-npm": lambda: (
         "CAPSULE_TEST_NPM" in os.environ
     ),  # the folder with the inspector, the conformance suite and node
+    "debian": lambda: Path("/etc/debian_version").exists(),
     "sdist": lambda: REPOSITORY.joinpath("pyproject.toml").exists(),
     "wheel": lambda: "CAPSULE_TEST_WHEEL" in os.environ,  # CI builds one and names it here
     "public-python": lambda: _others_can_run(sys.executable),

@@ -112,7 +112,7 @@ def test_etc_tables_of_the_distribution_are_shown(inside, name, text):
     """Tables that every program may read have the host's content."""
     host = Path("/etc", name)
     if not host.exists():
-        pytest.skip("not Debian")
+        pytest.skip(f"needs debian: {host}")
     said = inside.says(["cat", f"/etc/{name}"], resources={"max_output_bytes": 1 << 20})
     assert (host.read_text().rstrip("\n"), True) == (said, text in said)
 
@@ -121,7 +121,7 @@ def test_etc_tables_of_the_distribution_are_shown(inside, name, text):
 def package():
     """Install a package by hand: data in /usr/share and settings in /etc, with what an administrator may have put there."""
     if os.geteuid() != 0:
-        pytest.skip("root is missing")
+        pytest.skip("needs root")
     data, settings = Path("/usr/share", NAME), Path("/etc", NAME)
     data.mkdir()
     (settings / "sub").mkdir(parents=True)
@@ -212,7 +212,7 @@ def test_etc_directory_that_no_package_can_have_made_is_hidden(inside, package, 
 def test_etc_file_of_an_administrator_is_hidden(inside):
     """A file in /etc itself is not shown, whatever its mode, even if a program has its name."""
     if os.geteuid() != 0:
-        pytest.skip("root is missing")
+        pytest.skip("needs root")
     for name in (NAME, f"{NAME}.conf"):
         Path("/etc", name).write_text("secret")
     try:
@@ -235,7 +235,7 @@ def test_etc_bind_into_a_package_is_shown(inside, package, place):
 def test_etc_lets_programs_run_as_outside(inside, program, words):
     """Programs whose packages keep settings in /etc say the same inside and outside."""
     if shutil.which(program, path="/usr/bin") is None:
-        pytest.skip(f"{program} is missing")
+        pytest.skip(f"needs {program}")
     outside = subprocess.run(
         [program, *words], capture_output=True, text=True, env={"PATH": "/usr/bin"}, cwd="/", timeout=60
     )

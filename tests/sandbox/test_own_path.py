@@ -39,7 +39,7 @@ def beneath(inside):
 
     def make(base):
         if os.geteuid() != 0 and not os.access(base, os.W_OK):
-            pytest.skip("root is missing")
+            pytest.skip("needs root")
         folder = Path(tempfile.mkdtemp(prefix="own-", dir=base))
         folder.chmod(0o755)
         made.append(folder)
@@ -319,7 +319,7 @@ def test_own_path_gives_way_to_a_bind_of_another_directory(inside, place, projec
 def test_own_path_that_the_sandbox_needs_stays_the_sandboxs(inside, directory):
     """A directory of the system as workspace does not replace the one inside: programs start and private places are empty."""
     if not os.path.isdir(directory):
-        pytest.skip("the directory is missing")
+        pytest.skip(f"needs debian: {directory}")
     script = "cat /proc/self/comm; python3 -c 'print(1)'; ls -A /tmp /dev/shm; cut -d: -f1 /etc/passwd | head -2; ls /usr/bin/env"
     isolation = {"workspace": {"source": directory, "mode": "ro"}}
     response = inside(["sh", "-c", script], isolation=isolation)

@@ -6,9 +6,10 @@ from capsule_run._base.errors import CapsuleError
 from capsule_run.cli.output import write_lines
 from capsule_run.cli.policy_args import Words, read_text
 from capsule_run.engine.profile_file import load
+from capsule_run.model.request import KILL_ATTACKS
 from capsule_run.seccomp import ruleset
 from capsule_run.seccomp.rule import ERRNO_NAMES
-from capsule_run.seccomp.ruleset import KILL_ATTACKS, grouped_rules, numbers_of, settled
+from capsule_run.seccomp.ruleset import grouped_rules, numbers_of, settled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

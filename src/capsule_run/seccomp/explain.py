@@ -6,8 +6,9 @@ Pure. Not loaded by a run.
 from __future__ import annotations
 
 from capsule_run._base.value import Value
+from capsule_run.model.request import KILL_ATTACKS
 from capsule_run.seccomp.rule import ERRNO_NAMES
-from capsule_run.seccomp.ruleset import KILL_ATTACKS, grouped_rules, numbers_of, settled
+from capsule_run.seccomp.ruleset import grouped_rules, numbers_of, settled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

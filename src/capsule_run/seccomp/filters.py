@@ -6,7 +6,7 @@ the compiler are loaded only if needed.
 
 from __future__ import annotations
 
-from capsule_run.model.request import PROFILE_ALIASES
+from capsule_run.model.request import KILL, KILL_ATTACKS, PROFILE_ALIASES
 from capsule_run.seccomp import compiler
 from capsule_run.seccomp import explain as seccomp_explain
 
@@ -35,7 +35,7 @@ def program_hex(
     architecture: str,
     network: bool,
     shared: bool = True,
-    on_violation: str = "kill_attacks",
+    on_violation: str = KILL_ATTACKS,
     root_inside: bool = False,
 ) -> str:
     """Return the filter as lowercase hex, from the shipped table if it has it, else compiled once.
@@ -47,7 +47,7 @@ def program_hex(
     """
     if isinstance(profile, str):
         profile = PROFILE_ALIASES.get(profile, profile)
-    if isinstance(profile, str) and (on_violation == "kill_attacks" or (on_violation, profile) == ("kill", "strict")):
+    if isinstance(profile, str) and (on_violation == KILL_ATTACKS or (on_violation, profile) == (KILL, "strict")):
         shipped = _shipped(architecture, profile, shared=shared).get(
             table_key(profile, network=network, root_inside=root_inside)
         )
@@ -113,7 +113,7 @@ def compile_filter(
     architecture: str,
     network: bool = False,
     shared: bool = True,
-    on_violation: str = "kill_attacks",
+    on_violation: str = KILL_ATTACKS,
     root_inside: bool = False,
 ) -> bytes:
     """Compile the filter from the rules to an array of little-endian `struct sock_filter`."""
@@ -134,7 +134,7 @@ def explain(
     architecture: str,
     *,
     network: bool = False,
-    on_violation: str = "kill_attacks",
+    on_violation: str = KILL_ATTACKS,
     root_inside: bool = False,
 ) -> tuple[Row, ...]:
     """Return a row for each call that the profile names, by number. All other calls fail with ENOSYS."""

@@ -6,7 +6,9 @@ Pure. The checks run before anything is compiled or shown.
 from __future__ import annotations
 
 from capsule_run.model.optional import Recipe
-from capsule_run.model.request import PROFILE_ALIASES
+from capsule_run.model.request import KILL as KILL_VIOLATIONS
+from capsule_run.model.request import KILL_ATTACKS, PROFILE_ALIASES
+from capsule_run.model.request import REFUSE as REFUSE_VIOLATIONS
 from capsule_run.seccomp import catalogue
 from capsule_run.seccomp.custom_profile import ALONE
 from capsule_run.seccomp.rule import ALL_BITS, ALLOW, KILL, Case, Rule, refuse
@@ -104,7 +106,6 @@ def _check_test(rule: Rule, test: Condition) -> None:
         raise PolicyError(f"`{rule.name}`: `{test.words}` can never hold, a value has bits outside the mask")
 
 
-KILL_ATTACKS, KILL_VIOLATIONS, REFUSE_VIOLATIONS = "kill_attacks", "kill", "refuse"
 ARCHITECTURES = ("x86_64", "aarch64")
 
 

@@ -20,6 +20,10 @@ def shortage(error: OSError | ImportError | MemoryError) -> CapsuleError | None:
     known = exhausted(error)
     if known is not None or isinstance(error, ImportError) or error.errno not in _SHORT_OF:
         return known
-    hint = FILE_SIZE_HINT if error.errno == EFBIG else None
-    details = {"errno": error.errno}
-    return CapsuleError("E6003", f"capsule-run itself: {errno_words(error.errno)}", details=details, hint=hint)
+    return short_of(error.errno)
+
+
+def short_of(errno: int) -> CapsuleError:
+    """Return E6003 for the errno of a call of ours that failed for a shortage."""
+    hint = FILE_SIZE_HINT if errno == EFBIG else None
+    return CapsuleError("E6003", f"capsule-run itself: {errno_words(errno)}", details={"errno": errno}, hint=hint)

@@ -24,6 +24,7 @@ from errno import (
 )
 
 from capsule_run._base import errno_words as base_errno_words
+from capsule_run._base import shortage as base_shortage
 from capsule_run._base.errors import BROKEN_PIPE_EXIT, EXHAUSTED, CapsuleError, exhaustion
 from capsule_run._base.statuses import ERROR, KILLED, SUCCESS, TIMEOUT
 from capsule_run._base.value import replace
@@ -185,12 +186,7 @@ def _launcher_error(errno: int, sources: int = 0) -> CapsuleError:
     if errno in EXHAUSTED:
         return exhaustion(errno, what, sources=sources)
     if errno == base_errno_words.EFBIG:
-        return CapsuleError(
-            "E6003",
-            f"capsule-run itself: {base_errno_words.errno_words(errno)}",
-            details={"errno": errno},
-            hint=base_errno_words.FILE_SIZE_HINT,
-        )
+        return base_shortage.short_of(errno)
     code = "E6003" if errno in (EAGAIN, ENOSPC) else "E2002"
     return CapsuleError(code, f"{what}: {base_errno_words.errno_words(errno)}", details={"errno": errno})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 from errno import EBUSY, ENOENT
 
-from capsule_run.cgroup.discover import _DIRECTORY, _unswept, _write
+from capsule_run.cgroup.discover import _DIRECTORY, _unswept
 from capsule_run.host.owner_tag import PREFIX, has_dead_owner, own_name
 
 TYPE_CHECKING = False
@@ -38,6 +38,14 @@ def sweep(path: str) -> list[str]:
             continue
         removed.append(name)
     return removed
+
+
+def _write(path: str, text: str, *, directory: int) -> None:
+    fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC, dir_fd=directory)
+    try:
+        posix.write(fd, text.encode())
+    finally:
+        posix.close(fd)
 
 
 class ControlGroups:

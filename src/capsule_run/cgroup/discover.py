@@ -17,7 +17,7 @@ from capsule_run._base.value import replace
 from capsule_run.cgroup import disks as cgroup_disks
 from capsule_run.cgroup import v2
 from capsule_run.host.owner_tag import own_name
-from capsule_run.host.path_resolution import exists
+from capsule_run.host.path_resolution import exists, is_writable
 from capsule_run.host.system import read_whole
 from capsule_run.model.host import Cgroups, Place
 from capsule_run.policy.limits import ACCOUNT, CGROUP1, CGROUP2, CPU, IO, MEMORY, NEEDED, PROCESSES
@@ -31,18 +31,6 @@ if TYPE_CHECKING:
 _NAMES1 = {"memory": MEMORY, "pids": PROCESSES, "cpu": CPU, "cpuacct": ACCOUNT, "blkio": IO}
 _DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
 _lock = _thread.allocate_lock()  # guards what is found and changed once for the whole process
-
-
-def _write(path: str, text: str, *, directory: int | None = None) -> None:
-    fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC, dir_fd=directory)
-    try:
-        posix.write(fd, text.encode())
-    finally:
-        posix.close(fd)
-
-
-def _writable(path: str) -> bool:
-    return posix.access(path, posix.W_OK, effective_ids=True)
 
 
 def _mounts() -> list[tuple[str, str, str, list[str]]]:
@@ -80,7 +68,7 @@ def _version1(mounts: list[tuple[str, str, str, list[str]]], own: dict[str, str]
         for option in options if kind == "cgroup" else ():
             if option in _NAMES1 and option in own and (path := _directory(own[option], root, place)):
                 names = places.setdefault(path, [])
-                if _NAMES1[option] not in names and _writable(path):
+                if _NAMES1[option] not in names and is_writable(path):
                     names.append(_NAMES1[option])
     return [Place(version=1, path=path, controllers=tuple(names)) for path, names in places.items() if names]
 

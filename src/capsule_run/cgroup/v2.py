@@ -8,7 +8,7 @@ from __future__ import annotations
 import posix
 import time
 
-from capsule_run.host.path_resolution import exists
+from capsule_run.host.path_resolution import exists, is_writable
 from capsule_run.host.system import kernel, read
 from capsule_run.model.host import Place
 from capsule_run.policy.limits import CPU, IO, MEMORY, NEEDED, PROCESSES
@@ -28,7 +28,7 @@ def nearest(path: str, top: str, own_name: Callable[[], str]) -> Place | None:
     :param own_name: names the leaf that we move to if our own cgroup cannot have children with limits otherwise.
     """
     mine, here = posix.geteuid(), path
-    while _writable(here) and _writable(f"{here}/cgroup.procs"):
+    while is_writable(here) and is_writable(f"{here}/cgroup.procs"):
         may_enable = _is_top(here) or (posix.stat(here).st_uid == mine if mine else here == top and _is_private())
         if place := _place(here, enable=may_enable):
             return place
@@ -37,11 +37,7 @@ def nearest(path: str, top: str, own_name: Callable[[], str]) -> Place | None:
         if here == top or _is_limited(here):
             break
         here = here.rpartition("/")[0]
-    return _move_own_processes(path, own_name()) if _writable(path) and _writable(f"{path}/cgroup.procs") else None
-
-
-def _writable(path: str) -> bool:
-    return posix.access(path, posix.W_OK, effective_ids=True)
+    return _move_own_processes(path, own_name()) if is_writable(path) and is_writable(f"{path}/cgroup.procs") else None
 
 
 def _write(path: str, text: str) -> None:

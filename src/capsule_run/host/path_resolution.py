@@ -110,6 +110,11 @@ def exists(path: str, *, follow: bool = True) -> bool:
     return True
 
 
+def is_writable(path: str) -> bool:
+    """Return whether this process may write to `path`."""
+    return posix.access(path, posix.W_OK, effective_ids=True)
+
+
 def is_directory(path: str) -> bool:
     """Return whether `path` is a directory, or a link to one."""
     try:

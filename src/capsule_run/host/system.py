@@ -189,24 +189,15 @@ class _Parts:
         return [] if self._left < 0 else [tree] if whole else parts
 
 
-def _names_in(*directories: str) -> set[str]:
-    found: set[str] = set()
-    for directory in directories:
-        try:
-            found.update(posix.listdir(directory))
-        except OSError:
-            continue
-    return found
+def _names_in(directory: str) -> set[str]:
+    try:
+        return set(posix.listdir(directory))
+    except OSError:
+        return set()
 
 
 def _has_data(name: str) -> bool:
-    for directory in ("/usr/share/", "/usr/lib/"):
-        try:
-            posix.stat(directory + name)
-        except OSError:
-            continue
-        return True
-    return False
+    return path_resolution.exists(f"/usr/share/{name}") or path_resolution.exists(f"/usr/lib/{name}")
 
 
 def package_settings() -> tuple[list[str], list[str], dict[str, str]]:

@@ -75,11 +75,8 @@ class Bundle:
         return dict(zip(self.stages[stage], codes, strict=True))
 
     def load(self, name: str) -> "CodeType":
-        """Return the code of one module, which may be one of a stage. Raises as `stage_codes` does."""
+        """Return the code of one module that is in no stage. Raises as `stage_codes` does."""
         *_stamp, offset, length = self.index[name]
-        for stage, names in enumerate(self.stages):
-            if name in names:  # a changed source imports it earlier than the stage has it
-                return self.stage_codes(stage)[name]
         code: CodeType = marshal.loads(posix.pread(self._fd, length, self._codes + offset))  # noqa: S302  # see above
         return code
 
@@ -94,8 +91,10 @@ class Bundle:
             self.is_outdated |= name.startswith(f"{PACKAGE}.")
             return None
         if name not in self._loaded:
+            # a changed source can import a module earlier than its stage does
+            stage = next((number for number, names in enumerate(self.stages) if name in names), None)
             try:
-                self._loaded[name] = self.load(name)
+                self._loaded |= {name: self.load(name)} if stage is None else self.stage_codes(stage)
             except (OSError, ValueError, EOFError, TypeError):
                 self._discard()
                 return None

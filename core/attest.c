@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * * Attestation: what the kernel says is in force, against what we asked for. The launcher reads the caller's facts.
+ *
+ * Attestation: what the kernel says is in force, against what we asked for. The launcher reads the caller's facts.
  * The payload reads its own after the filter, as its last act before exec, compares the two, and does not start the
  * command if they do not differ as they must. The launcher could not: before exec an ordinary caller may not read the
  * payload's namespaces, and after it a short command may be gone. What is compared cannot be taken back by exec.

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * * Control groups, as far as the core needs them. Python has made them and written every limit. Here init enters them,
+ *
+ * Control groups, as far as the core needs them. Python has made them and written every limit. Here init enters them,
  * the kernel's counters are read when every process inside is dead, and they are removed, also if Python is dead.
  *
  * A cgroup is the descriptor of its parent and its name: enough to enter, read and remove it, and to reach nothing

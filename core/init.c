@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * * Init: the core inside, process 1. It builds the new root (rootfs.c), gives up what it no longer needs, and then
+ *
+ * Init: the core inside, process 1. It builds the new root (rootfs.c), gives up what it no longer needs, and then
  * waits for payloads, reaps, forwards signals and reports.
  *
  * From the first line of init_main() on a failure is reported, and then init exits. The kernel ends every process of

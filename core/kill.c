@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * * How a run is ended: why, by asking init and then killing it, and what remains to be removed; also for a caller that
+ *
+ * How a run is ended: why, by asking init and then killing it, and what remains to be removed; also for a caller that
  * has gone.
  */
 #include "launcher.h"

@@ -146,10 +146,10 @@ static int send_room(struct room *room, int memfd, struct step *step)
 
 /* ---- the payload's half ---- */
 
-#define MOST_GIVEN (5 + MAX_CGROUPS)
+#define MAX_GIVEN (5 + MAX_CGROUPS)
 
 /* Make the payload's pipes and watches; what init gets of them is in `give`. On failure `step` is what failed. */
-static int give_payload(const struct plan *plan, int give[static MOST_GIVEN], struct step *step)
+static int give_payload(const struct plan *plan, int give[static MAX_GIVEN], struct step *step)
 {
 	struct link_message message = { .kind = LINK_PAYLOAD };
 	struct step in;
@@ -172,7 +172,7 @@ static int give_payload(const struct plan *plan, int give[static MOST_GIVEN], st
 }
 
 /* The payload's half, which was checked. */
-static void accept_payload(const struct plan *plan, int give[static MOST_GIVEN])
+static void accept_payload(const struct plan *plan, int give[static MAX_GIVEN])
 {
 	struct step step;
 
@@ -193,7 +193,7 @@ static void accept_payload(const struct plan *plan, int give[static MOST_GIVEN])
 void take_payload(int *fds, unsigned int nfds)
 {
 	struct plan plan;
-	int give[MOST_GIVEN], error;
+	int give[MAX_GIVEN], error;
 
 	if (run.room.link < 0) { /* the room is gone: it has nobody to give this to */
 		close_all(fds, nfds);
@@ -213,7 +213,7 @@ void take_payload(int *fds, unsigned int nfds)
 		errno = error;
 		fail(PAYLOAD, &no_step);
 	}
-	close_all(give, MOST_GIVEN);
+	close_all(give, MAX_GIVEN);
 }
 
 /* ---- the room's half ---- */

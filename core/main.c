@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * * Where the core starts. The same file has two names: as the core it runs plans (or, for tests and documents, lists
+ *
+ * Where the core starts. The same file has two names: as the core it runs plans (or, for tests and documents, lists
  * its verbs and checks plans); as `capsule-run` on PATH it execs the environment's Python.
  */
 #include "capsule-core.h"

@@ -9,7 +9,7 @@
 
 #define KCMP_SAME_MEMORY 1                    /* KCMP_VM */
 #define PID_FROM_NAMESPACE _IOR(0xb7, 6, int) /* of a pid namespace, from Linux 6.11 on */
-#define MOST_SPACES 128
+#define MAX_SPACES 128
 
 /*
  * The pid namespace of the room, which translates its process ids to ours: taken from a process that has one id in its
@@ -33,7 +33,7 @@ static int open_pid_namespace(const char *pid)
  */
 static bool has_counted_space(const char *pid, struct sample *sample)
 {
-	static long counted[MOST_SPACES];
+	static long counted[MAX_SPACES];
 	static unsigned int ncounted;
 	static int namespace = -1;
 	long ours, differ = 1;
@@ -47,7 +47,7 @@ static bool has_counted_space(const char *pid, struct sample *sample)
 		differ = syscall(SYS_kcmp, counted[i], ours, KCMP_SAME_MEMORY, 0, 0);
 	if (ours < 0 || differ < 0)
 		sample->one_space |= errno != ESRCH;
-	else if (differ > 0 && ncounted < MOST_SPACES)
+	else if (differ > 0 && ncounted < MAX_SPACES)
 		counted[ncounted++] = ours;
 	return differ == 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * * Guards: places in a directory of the host's on which the room mounts something. The kernel removes such a mount if
+ *
+ * Guards: places in a directory of the host's on which the room mounts something. The kernel removes such a mount if
  * the host renames over the place or removes it, so the launcher watches for that, and ends the run. No process inside
  * can do it: a mount point is busy there.
  *

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * * The payload, before it is the command: forked by init into a user namespace of its own, it gives up everything that
+ *
+ * The payload, before it is the command: forked by init into a user namespace of its own, it gives up everything that
  * the command must not have, puts the filter on, and execs. It reports by the status pipe, which closes on exec.
  *
  * Rule of this file: the steps run in the order of the plan, which plan_check() enforced; docs/order-of-operations.md

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * * Denied calls, seen from outside. The filter does not answer a denied call itself: the kernel stops the caller and
+ *
+ * Denied calls, seen from outside. The filter does not answer a denied call itself: the kernel stops the caller and
  * notifies the launcher, which evaluates the same filter, records the call, and answers with an errno, or ends the run.
  *
  * Rule of this file: no call is continued on the strength of what it contains. Memory behind a pointer can change after

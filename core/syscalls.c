@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * * Thin wrappers around system calls that C libraries lack, with what older kernels (5.10, 5.11) and filtered
+ *
+ * Thin wrappers around system calls that C libraries lack, with what older kernels (5.10, 5.11) and filtered
  * containers need instead. A wrapper returns what the call returns, with errno; a fallback is taken on ENOSYS alone,
  * never on a denial.
  */

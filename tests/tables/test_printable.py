@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from capsule_run._base.errors import CapsuleError, Failure
-from capsule_run._base.printable import MOST, name, printable
+from capsule_run._base.printable import MAX_MESSAGE, name, printable
 from capsule_run._base.value import replace
 from capsule_run.agents.operator import operator
 from capsule_run.agents.text import problem_text, refusal_text, tool_text
@@ -110,7 +110,7 @@ def said(monkeypatch):
 @given(TEXTS)
 def test_printable_is_one_clean_and_bounded_line(text):
     """Any text becomes one line without anything that acts, and ordinary writing stays as it is."""
-    for shown, most in ((printable(text), MOST), (name(text * 99), 256)):
+    for shown, most in ((printable(text), MAX_MESSAGE), (name(text * 99), 256)):
         clean(f"`{shown}", lines=False)
         assert len(shown) <= most
     assert "naïve 日本 ‛x’" == printable("naïve 日本 ‛x’")

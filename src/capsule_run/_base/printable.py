@@ -7,7 +7,7 @@ itself.
 
 from __future__ import annotations
 
-MOST = 4096  # characters of a message
+MAX_MESSAGE = 4096  # characters
 MAX_NAME = 256
 # Not printable for Unicode, but part of ordinary text: spaces between words.
 _HARMLESS = frozenset("\u00a0\u202f\u3000")
@@ -28,7 +28,7 @@ REORDERING = {code: f"\\u{code:04x}" for code in _ACTING} | {
 }
 
 
-def printable(text: str, most: int = MOST) -> str:
+def printable(text: str, most: int = MAX_MESSAGE) -> str:
     """Return the text on one line, at most `most` characters, without characters that control, hide or reorder text."""
     if len(text) <= most and text.isprintable():
         return text

@@ -180,22 +180,15 @@ ACT(landlock_allow)
 }
 
 /*
- * Nothing but 0, 1, 2, and three that close on exec, on the places that the filter knows: the status pipe, the file to
- * attest from, and the way to the launcher. Before the filter, which need not allow these calls, and without
- * place_descriptors(), which needs numbers above them: the limit of open files is set by now, and may be as low as six.
+ * The file to attest from takes the place of procfs, which has been used. Then there are 0, 1, 2, and three that close
+ * on exec, on the places that the filter knows. Before the filter, which need not allow these calls.
  */
 static int settle_descriptors(struct room *room)
 {
 	int attest = attest_begin(room);
 
-	if (attest < 0 || dup2(room->status, 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC) < 0)
+	if (attest < 0 || dup2(attest, ATTEST_FD) < 0 || fcntl(ATTEST_FD, F_SETFD, FD_CLOEXEC) < 0)
 		return -1;
-	/* first the way to the launcher, which stands on the number of the other; procfs, on its own, has been used */
-	if (dup2(room->notified, LISTENER_FD) < 0 || fcntl(LISTENER_FD, F_SETFD, FD_CLOEXEC) < 0)
-		return -1;
-	if (dup2(attest, ATTEST_FD) < 0 || fcntl(ATTEST_FD, F_SETFD, FD_CLOEXEC) < 0)
-		return -1;
-	room->status = 3;
 	return close_from(LISTENER_FD + 1);
 }
 
@@ -227,7 +220,10 @@ static int take_stdio(struct room *room, const int stdio[3], int status)
 	room->status = moved;
 	if ((in == 0 ? fcntl(0, F_SETFD, 0) : dup2(in, 0)) < 0 || dup2(stdio[1], 1) < 0 || dup2(stdio[2], 2) < 0)
 		return -1;
-	/* what init needs besides is closed now: the limit of open files, which may be 16, comes before the filter */
+	/*
+	 * The status pipe; procfs, until ATTEST_FD is needed; the way to the launcher, at LISTENER_FD. What only init
+	 * needs is closed now, because the limit of open files, which may be 16, comes before the filter.
+	 */
 	return place_descriptors((int *const[]){ &room->status, &room->proc, &room->notified }, 3, 3);
 }
 

@@ -49,7 +49,7 @@ LINES = [
 
 
 def policy(*, network=False):
-    return SimpleNamespace(network=network, binds=(SimpleNamespace(destination="/shared"),))
+    return SimpleNamespace(network=network, binds=(SimpleNamespace(destination="/shared"),), workspace_kind="cow")
 
 
 @pytest.mark.parametrize(("line", "option"), LINES)

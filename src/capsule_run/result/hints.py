@@ -233,7 +233,7 @@ def _package_directory(path: str) -> str:
 
 def _is_empty(policy: Policy) -> bool:
     """Whether no directory was shared as the workspace."""
-    return getattr(policy, "workspace_kind", "") == PRIVATE
+    return policy.workspace_kind == PRIVATE
 
 
 def _workspace_hint(policy: Policy) -> str:

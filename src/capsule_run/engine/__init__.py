@@ -14,6 +14,7 @@ __getattr__ = loaded_when_used(
         "build_result": "the command runs",
         "code": "a program in a language is run",
         "not_found": "the command did not start",
+        "output_pipe": "output is handed on while the command runs",
         "plan_cache": "a process runs more than one command",
         "profile_file": "the request names a profile",
         "variables": "the environment has variables of ours",

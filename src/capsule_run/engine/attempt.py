@@ -14,12 +14,16 @@ from capsule_run.workspace import disk_layer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
+    from capsule_run.engine.room import RunningPayload
     from capsule_run.engine.streams import Streams
     from capsule_run.model.request import Request
     from capsule_run.model.result import Result
     from capsule_run.workspace.disk_layer import UpperDirectory
+
+    # Yields each payload that was started, and is resumed when its report was received; returns the result.
+    Steps = Generator[RunningPayload, None, Result]
 
 
 class Call(Value):
@@ -34,32 +38,42 @@ class Call(Value):
     short: bool  # the caller needs no measurements if the run succeeds
 
 
-def attempt(call: Call, *, stale_ok: bool) -> Result:
-    """Run a request once.
+def attempt(call: Call, *, stale_ok: bool) -> Steps:
+    """Run a request once. The caller waits for the payload that it yields, by blocking or on an event loop.
 
     Raises CapsuleError, and RetryAttemptError if another attempt may succeed.
     """
-    if call.request.isolation.workspace_upper is None:
-        return _attempt(call, call.on_start, stale_ok=stale_ok, layer=None)
+    upper = call.request.isolation.workspace_upper
+    if upper is None:
+        return (yield from _attempt(call, call.on_start, stale_ok=stale_ok, layer=None))
 
-    def with_layer(layer: UpperDirectory, on_start: Callable[[Run], None]) -> Result:
-        return _attempt(call, on_start, stale_ok=stale_ok, layer=layer)
+    with disk_layer.UpperDirectory(upper) as layer:
 
-    return disk_layer.with_upper(call.request.isolation.workspace_upper, call.on_start, with_layer)
+        def started(run: Run) -> None:
+            layer.watch(run)
+            if call.on_start is not None:
+                call.on_start(run)
+
+        result = yield from _attempt(call, started, stale_ok=stale_ok, layer=layer)
+        return layer.judged(result)
 
 
 def _attempt(
     call: Call, on_start: Callable[[Run], None] | None, *, stale_ok: bool, layer: UpperDirectory | None
-) -> Result:
+) -> Steps:
     # The cgroups outlive the launcher, which is a member of them. The launcher starts before the plan is made, since it
     # creates namespaces on another processor at the same time.
     with ControlGroups() as cgroups, Launcher(path=call.core_path) as launcher:
         streams_stdin = call.streams.stdin is not None
-        with Room.build(call.request, launcher, cgroups, streams_stdin=streams_stdin, disk_layer=layer) as room:
-            payload = Payload(
-                request=call.request, streams=call.streams, on_start=on_start, short=call.short, stale_ok=stale_ok
-            )
-            finished = room.run(payload)
+        payload = Payload(
+            request=call.request, streams=call.streams, on_start=on_start, short=call.short, stale_ok=stale_ok
+        )
+        with (
+            Room.build(call.request, launcher, cgroups, streams_stdin=streams_stdin, disk_layer=layer) as room,
+            room.start(payload) as running,
+        ):
+            yield running
+            finished = running.finish()
         result = build_result.build(
             finished, call.request, called_ns=call.called_ns, began_ns=call.began_ns, short=call.short
         )

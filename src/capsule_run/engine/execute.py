@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from capsule_run.engine.attempt import Steps
     from capsule_run.launcher import Run
     from capsule_run.model.request import Request
     from capsule_run.model.result import Result
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
 _OPEN_MAX = 4  # _SC_OPEN_MAX of sysconf(3)
 
 
-def _attempts(call: Call) -> Result:
+def _attempts(call: Call) -> Steps:
     """Attempt the request until it has run. `fallbacks` keeps what each attempt found out about the host."""
     stale_ok = True
     while True:
         try:
-            return attempt(call, stale_ok=stale_ok)
+            return (yield from attempt(call, stale_ok=stale_ok))
         except RetryAttemptError as retry:
             stale_ok = stale_ok and retry.reason != STALE_FACTS
 
@@ -68,6 +69,18 @@ def perform(
 
     :param short: leave out the measurements if the run succeeds.
     """
+    return wait(steps(request, streams=streams, on_start=on_start, core_path=core_path, short=short))
+
+
+def steps(
+    request: Request,
+    *,
+    streams: Streams | None = None,
+    on_start: Callable[[Run], None] | None = None,
+    core_path: str = CORE_PATH,
+    short: bool = False,
+) -> Steps:
+    """Run a checked request in steps, for a caller that waits in its own way: see `attempt.Steps`. Every outcome is a result."""
     call = Call(
         request=request,
         streams=streams or Streams(),
@@ -80,7 +93,7 @@ def perform(
     try:
         if 0 <= (limit := posix.sysconf(_OPEN_MAX)) < MIN_DESCRIPTORS:
             raise exhaustion(EMFILE, f"this process may have {limit} files open, which is too few for a run")
-        return _attempts(call)
+        return (yield from _attempts(call))
     except CapsuleError as raised:
         if raised.code.startswith("E1"):
             raise
@@ -96,3 +109,19 @@ def perform(
         return build_result.failed_result(error, build_result.names(request, call.began_ns))
     except (OSError, ImportError):  # no descriptor is left to import a module with
         raise error from None
+
+
+def wait(running: Steps) -> Result:
+    """Block until a run in steps has ended. What is raised in the meantime (KeyboardInterrupt) ends the sandbox first."""
+    try:
+        payload = next(running)
+        while True:
+            try:
+                payload.wait()
+            except BaseException as error:  # noqa: BLE001  # the steps handle it or raise it again
+                payload = running.throw(error)
+            else:
+                payload = next(running)
+    except StopIteration as ended:
+        result: Result = ended.value
+        return result

@@ -1,8 +1,8 @@
 """Build a sandbox and run a payload in it.
 
 A room is a built sandbox that waits for a payload. `Room.build` sends the first half of the plan and returns while the
-launcher still builds; `Room.run` sends the payload's half and waits for the report. A one-shot run is build, run, close
-(`attempt`). The caller owns the launcher and the control groups, which outlive the room.
+launcher still builds; `Room.start` sends the payload's half; the `RunningPayload` receives the report. A one-shot run is
+build, start, wait, finish (`attempt`). The caller owns the launcher and the control groups, which outlive the room.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import Value
 from capsule_run.cgroup import discover
 from capsule_run.cgroup.create import sweep_discovered
-from capsule_run.engine import fallbacks, not_found, plan_cache, prefetch
+from capsule_run.engine import fallbacks, not_found, output_pipe, plan_cache, prefetch
 from capsule_run.engine.fallbacks import CGROUP_VERSION_2, LAUNCHER_LOST, RetryAttemptError, create_cgroups
 from capsule_run.engine.prepare import prepare
 from capsule_run.engine.streams import StdioTargets
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from capsule_run.cgroup.create import ControlGroups
+    from capsule_run.engine.output_pipe import OutputPipe
     from capsule_run.engine.plan_cache import RoomSteps
     from capsule_run.engine.streams import Streams
     from capsule_run.launcher import Launcher
@@ -120,11 +121,8 @@ class Room:
             raise
         return cls(launcher=launcher, cgroups=cgroups, policy=policy, steps=all_steps, files=files)
 
-    def run(self, payload: Payload) -> FinishedRun:
-        """Copy files in, run the payload's command, and collect files after it has ended.
-
-        Raises CapsuleError if the command could not be started, RetryAttemptError if another attempt may start it.
-        """
+    def start(self, payload: Payload) -> RunningPayload:
+        """Copy files in and send the payload's half of the plan: the command starts as soon as the room is built."""
         run = Run(self._launcher)
         if payload.on_start is not None:
             payload.on_start(run)
@@ -133,48 +131,133 @@ class Room:
         stdio = StdioTargets(payload.request, payload.streams)
         try:
             plan = Plan(room=self._steps, payload=self._send_payload(stdio))
-            report, host_load = self._wait(plan, early_report, short=payload.short)
-            fallbacks.raise_retry(report, plan, stale_ok=payload.stale_ok)
-            if not report.started and report.killed != "caller":
-                raise not_found.not_started(report, plan, payload.request, lambda: prepare(payload.request)[0])
-            return model_report.FinishedRun(
-                policy=self._policy,
-                report=report,
-                record=result_report.parse_record(stdio.content(stdio.record, report.record.bytes)),
-                program=_filter_program(plan),
-                cancelled_by=run.cancelled_by,
-                host_load=host_load,
-                stdout=stdio.content(stdio.stdout, report.stdout.kept),
-                stderr=stdio.content(stdio.stderr, report.stderr.kept),
-                output=self._take_output(report),
-            )
-        finally:
+        except BaseException:
             stdio.close()
+            raise
+        return RunningPayload(
+            launcher=self._launcher,
+            policy=self._policy,
+            files=self._files,
+            payload=payload,
+            run=run,
+            stdio=stdio,
+            plan=plan,
+            report=early_report,
+        )
 
     def _send_payload(self, stdio: StdioTargets) -> Steps:
         steps, fds = plan_payload.payload_steps(self._policy, group_name=self._cgroups.name), stdio.open()
         self._launcher.send_half("payload", encode("payload", steps), (*fds, *self._cgroups.fds))
+        stdio.sent()
         return steps
 
-    def _wait(self, plan: Plan, early_report: bytes, *, short: bool) -> tuple[Report, tuple[Sample, Sample] | None]:
-        """Wait for the report; return it, and two samples of the host's load if the run was long enough to take them."""
+    def close(self) -> None:
+        """Close the workspace's files."""
+        if self._files is not None:
+            self._files.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+class RunningPayload:
+    """A payload that was sent to its room.
+
+    Call `wait`; or, on an event loop, `receive` whenever `fileno` is readable, until it returns True. Then call `finish`.
+    A context manager; leaving it closes the descriptors of the command's streams.
+    """
+
+    def __init__(
+        self,
+        *,
+        launcher: Launcher,
+        policy: Policy,
+        files: FileTransfer | None,
+        payload: Payload,
+        run: Run,
+        stdio: StdioTargets,
+        plan: Plan,
+        report: bytes,
+    ) -> None:
+        self._launcher, self._policy, self._files = launcher, policy, files
+        self._payload, self._stdio, self._plan = payload, stdio, plan
+        self._report = report
+        self._load_before: Sample | None = None
+        self._load_after: Sample | None = None
+        self.run = run
         prefetch.load(prefetch.WHILE_THE_COMMAND_RUNS)
         sweep_discovered()
-        message = early_report or (self._files.ready(self._launcher) if self._files else b"")
-        before = after = None
-        if not short:
+        if not payload.short:
             prefetch.load(prefetch.FOR_A_FULL_RESULT)
             filter_hash.sha256_of(_filter_program(plan))  # computed now, and kept for the result
-            before = load.begin(self._launcher) if not message else None
-            message = message or self._launcher.receive()
-            after = load.sample() if before is not None else None
-        message = message or self._launcher.receive()
-        if not message:
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when the launcher has sent a message or has ended."""
+        return self._launcher.fileno()
+
+    @property
+    def outputs(self) -> list[OutputPipe]:
+        """The streams that are handed on while the command runs: call `read` whenever one is readable."""
+        return self._stdio.outputs
+
+    def receive(self) -> bool:
+        """Receive the next message, which is there if `fileno` is readable. Return whether the run has ended."""
+        if self._report:
+            return True
+        if self._files is not None and self._files.expects_ready:
+            self._report = self._files.ready(self._launcher)
+            return bool(self._report)
+        self._report = self._launcher.receive()
+        return True
+
+    def wait(self) -> None:
+        """Block until the run has ended, and hand on its output as it comes."""
+        if self._files is not None and self._files.expects_ready:
+            self.receive()
+        if not self._payload.short and not self._report:
+            self._sample_load_of_a_long_run()
+        while True:
+            if outputs := self.outputs:
+                output_pipe.wait_readable(self.fileno(), outputs)
+            if self.receive():
+                return
+
+    def _sample_load_of_a_long_run(self) -> None:
+        if self.outputs or not self._launcher.wait_readable(load.PATIENCE_S):  # output is not to wait
+            self.sample_load()
+
+    def sample_load(self) -> None:
+        """Sample how busy the host is, once the run is long enough to need it."""
+        self._load_before = load.sample()
+
+    def finish(self) -> FinishedRun:
+        """Collect files, and return all that is known of the run, which has ended.
+
+        Raises CapsuleError if the command could not be started, RetryAttemptError if another attempt may start it.
+        """
+        if not self._report:
             if (status := self._launcher.close()) == NEVER_RAN and self._launcher.is_early:
                 raise RetryAttemptError(LAUNCHER_LOST)
             raise CapsuleError("E6002", f"the core ended without a report (wait status {status})")
-        host_load = None if before is None or after is None else (before, after)
-        return result_report.parse_report(message), host_load
+        before, after = self._load_before, None if self._load_before is None else load.sample()
+        report, payload, stdio = result_report.parse_report(self._report), self._payload, self._stdio
+        fallbacks.raise_retry(report, self._plan, stale_ok=payload.stale_ok)
+        if not report.started and report.killed != "caller":
+            raise not_found.not_started(report, self._plan, payload.request, lambda: prepare(payload.request)[0])
+        return model_report.FinishedRun(
+            policy=self._policy,
+            report=report,
+            record=result_report.parse_record(stdio.content(stdio.record, report.record.bytes)),
+            program=_filter_program(self._plan),
+            cancelled_by=self.run.cancelled_by,
+            host_load=None if before is None or after is None else (before, after),
+            stdout=stdio.content(stdio.stdout, report.stdout.kept),
+            stderr=stdio.content(stdio.stderr, report.stderr.kept),
+            output=self._take_output(report),
+        )
 
     def _take_output(self, report: Report) -> model_report.WorkspaceOutput | None:
         if self._files is None:
@@ -182,9 +265,8 @@ class Room:
         return self._files.take(by_itself=report.exited is not None and not report.killed, copied=report.copied)
 
     def close(self) -> None:
-        """Close the workspace's files."""
-        if self._files is not None:
-            self._files.close()
+        """Close the descriptors of the command's streams."""
+        self._stdio.close()
 
     def __enter__(self) -> Self:
         return self

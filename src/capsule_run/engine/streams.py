@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import posix
 
+from capsule_run.engine import output_pipe
 from capsule_run.launcher import memory_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from capsule_run.engine.output_pipe import OutputPipe
     from capsule_run.model.request import Request
 
 
@@ -15,12 +19,22 @@ class Streams:
     """Descriptors for the command's streams. The caller keeps them; None captures the stream in the result.
 
     `stdin` None takes the input from the request. A descriptor that can block for long (a terminal) should be non-blocking.
+    `on_stdout` and `on_stderr` are called with each piece of a captured stream as it comes, in the thread that waits.
     """
 
-    __slots__ = ("stderr", "stdin", "stdout")
+    __slots__ = ("on_stderr", "on_stdout", "stderr", "stdin", "stdout")
 
-    def __init__(self, *, stdin: int | None = None, stdout: int | None = None, stderr: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        on_stdout: Callable[[bytes], None] | None = None,
+        on_stderr: Callable[[bytes], None] | None = None,
+    ) -> None:
         self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
+        self.on_stdout, self.on_stderr = on_stdout, on_stderr
 
 
 class StdioTargets:
@@ -29,12 +43,13 @@ class StdioTargets:
     def __init__(self, request: Request, streams: Streams) -> None:
         self._request, self._streams = request, streams
         self._own: list[int] = []
+        self._pipes: dict[int, OutputPipe] = {}  # by the descriptor that the launcher writes to
         self.stdout = self.stderr = self.record = -1
 
     def open(self) -> list[int]:
-        """Open memory files for captured streams; return all descriptors in the order of `plan.payload.payload_steps`."""
-        self.stdout = self._target(self._streams.stdout, "capsule-stdout")
-        self.stderr = self._target(self._streams.stderr, "capsule-stderr")
+        """Open what captures the streams; return all descriptors in the order of `plan.payload.payload_steps`."""
+        self.stdout = self._target(self._streams.stdout, self._streams.on_stdout, "capsule-stdout")
+        self.stderr = self._target(self._streams.stderr, self._streams.on_stderr, "capsule-stderr")
         self.record = self._own_fd(memory_file("capsule-record"))
         fds = [self.stdout, self.stderr, self.record]
         if self._streams.stdin is not None:
@@ -47,11 +62,30 @@ class StdioTargets:
         self._own.append(fd)
         return fd
 
-    def _target(self, given: int | None, name: str) -> int:
-        return self._own_fd(memory_file(name)) if given is None else given
+    def _target(self, given: int | None, on_data: Callable[[bytes], None] | None, name: str) -> int:
+        if given is not None:
+            return given
+        if on_data is None:
+            return self._own_fd(memory_file(name))
+        pipe = output_pipe.OutputPipe(on_data)
+        self._pipes[pipe.write_fd] = pipe
+        return pipe.write_fd
+
+    def sent(self) -> None:
+        """Close what only the launcher needs: it has all descriptors now."""
+        for pipe in self._pipes.values():
+            pipe.sent()
+
+    @property
+    def outputs(self) -> list[OutputPipe]:
+        """The streams to read from while the command runs."""
+        return [pipe for pipe in self._pipes.values() if pipe.fileno() >= 0]
 
     def content(self, fd: int, size: int) -> bytes:
         """Return the captured bytes of a stream; empty if the caller gave its descriptor."""
+        if fd in self._pipes:
+            self._pipes[fd].read_all()
+            return self._pipes[fd].content
         if fd not in self._own or size == 0:
             return b""
         parts, at = [], 0
@@ -61,5 +95,7 @@ class StdioTargets:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def close(self) -> None:
+        for pipe in self._pipes.values():
+            pipe.close()
         while self._own:
             posix.close(self._own.pop())

@@ -7,12 +7,7 @@ import time
 from capsule_run.host.system import read
 from capsule_run.model.report_details import Sample
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from capsule_run.launcher import Launcher
-
-
-PATIENCE_S = 0.02
+PATIENCE_S = 0.02  # a run that is shorter needs no samples
 
 
 def _read(path: str) -> str:
@@ -37,8 +32,3 @@ def sample() -> Sample:
         steal_ticks=int(first[8]) if len(first) > 8 else 0,
         waited_us=waited,
     )
-
-
-def begin(core: Launcher) -> Sample | None:
-    """Wait at most PATIENCE_S for the report. Return None if it came, else a sample: the run is long enough to need one."""
-    return None if core.wait_readable(PATIENCE_S) else sample()

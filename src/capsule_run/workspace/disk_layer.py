@@ -27,7 +27,6 @@ from capsule_run.workspace.remove_tree import remove, sweep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Self
 
     from capsule_run.launcher import Run
@@ -196,6 +195,18 @@ class UpperDirectory:
         """Return whether to stop counting a large layer: the run has ended, or the disk is nearly full."""
         return not self._stop.locked() or _free_bytes(self._parent) < self._floor
 
+    def judged(self, result: Result) -> Result:
+        """Return the result; if the watch ended the run, with the error E4005 in the place of the cancellation."""
+        if not self.full or result.error is None or result.error.code != CANCELLED:
+            return result
+        error = CapsuleError(
+            "E4005",
+            self.full,
+            details={"mount": "/workspace", "limit_bytes": self.facts.bytes},
+            hint="raise SIZE in `--upper DIR:SIZE`, or name a directory on a larger file system",
+        )
+        return replace(result, status=KILLED, exit_code=KILLED_EXIT, signal="SIGKILL", error=error.failure())
+
     def close(self) -> None:
         """Stop the watch and remove everything. What cannot be removed is left to the sweep of the next run."""
         if self._stop.locked():
@@ -275,29 +286,3 @@ def _create_file(place: str, file: WorkspaceFile) -> None:
             posix.close(target)
     finally:
         posix.close(source)
-
-
-def with_upper(
-    asked: WorkspaceUpper | None,
-    on_start: Callable[[Run], None] | None,
-    attempt: Callable[[UpperDirectory, Callable[[Run], None]], Result],
-) -> Result:
-    """Run one attempt with a disk layer; turn its cancellation for a full disk into the error E4005."""
-    assert asked is not None
-    with UpperDirectory(asked) as upper:
-
-        def started(run: Run) -> None:
-            upper.watch(run)
-            if on_start is not None:
-                on_start(run)
-
-        result = attempt(upper, started)
-        if not upper.full or result.error is None or result.error.code != CANCELLED:
-            return result
-        error = CapsuleError(
-            "E4005",
-            upper.full,
-            details={"mount": "/workspace", "limit_bytes": upper.facts.bytes},
-            hint="raise SIZE in `--upper DIR:SIZE`, or name a directory on a larger file system",
-        )
-        return replace(result, status=KILLED, exit_code=KILLED_EXIT, signal="SIGKILL", error=error.failure())

@@ -46,6 +46,7 @@ class FileTransfer:
         self._fingerprints: dict[str, tuple[int, int, int]] = {}
         self._copied: frozenset[str] | None = None  # what a copy of the workspace contained at first
         self._layer = -1  # on disk; the launcher sends one in memory
+        self.expects_ready = self._transfer.offers_workspace or self._transfer.offers_layer
         self._lower = self._save_to = self._collect_to = -1  # directories of the host, opened before anything runs
         try:
             self._open()
@@ -120,9 +121,10 @@ class FileTransfer:
             self._fingerprints[file.path] = diff.fingerprint(seen)
 
     def ready(self, launcher: Launcher) -> bytes:
-        """Wait for the workspace's descriptors. Return the report if it came instead, else b""."""
-        if self._received_fds or not (self._transfer.offers_workspace or self._transfer.offers_layer):
+        """Wait for the workspace's descriptors if they are expected. Return the report if it came instead, else b""."""
+        if not self.expects_ready:
             return b""
+        self.expects_ready = False
         message, self._received_fds = launcher.receive_ready()
         return b"" if message == b"ready" else message
 

@@ -14,18 +14,16 @@ def run(command, on_stdout=None, on_stderr=None, **arguments):
     return execute(request, streams=Streams(on_stdout=on_stdout, on_stderr=on_stderr))
 
 
-def test_output_comes_before_the_command_ends(tmp_path):
+def test_output_comes_before_the_command_ends(place):
     """A command that waits for a file is answered by the callback that its first line calls."""
-    place, seen = tmp_path / "shared", []
-    place.mkdir()
-    place.chmod(0o777)
+    seen = []
 
     def answer(piece):
         seen.append(piece)
         (place / "go").touch()
 
     waiting = "echo first; until [ -e go ]; do sleep 0.01; done; echo last"
-    result = run(["bash", "-c", waiting], answer, workspace={"source": str(place), "mode": "ro"})
+    result = run(["bash", "-c", waiting], answer, workspace={"source": str(place), "mode": "rw"})
     assert ("success", "first\nlast\n", b"first\n") == (result.status, result.stdout, seen[0])
 
 

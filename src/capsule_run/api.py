@@ -52,7 +52,7 @@ def fields_from_arguments(**arguments: object) -> dict[str, object]:
 def run(
     command: Sequence[str | PathLike[str]],
     *,
-    timeout_ms: int | None = None,
+    timeout_ms: int | str | None = None,
     memory: int | str | None = None,
     env: Mapping[str, str | PathLike[str]] | None = None,
     stdin: bytes | str | None = None,
@@ -63,7 +63,7 @@ def run(
     max_pids: int | None = None,
     disk: int | str | None = None,
     stack: int | str | None = None,
-    cpu_time_ms: int | None = None,
+    cpu_time_ms: int | str | None = None,
     cpus: float | None = None,
     readonly: Sequence[str | PathLike[str]] = (),
     writable: Sequence[str | PathLike[str]] = (),
@@ -91,7 +91,7 @@ def run(
     An argument that is None is not given. A path may be a string or an `os.PathLike`.
 
     :param command: the program and its arguments; no shell is involved.
-    :param timeout_ms: wall-clock limit in milliseconds (default 30 000).
+    :param timeout_ms: wall-clock limit in milliseconds (default 30 000), or a text with a unit such as "5s".
     :param memory: bytes, or a size such as "256M" (default 512 MiB), for the command and all its children together.
     :param env: variables; nothing of the caller's environment is passed on.
     :param stdin: what the command reads; None is end-of-file at once.
@@ -102,7 +102,7 @@ def run(
     :param max_pids: the most processes and threads at a time (default 100).
     :param disk: bytes of the private file systems, or a size (default: 7/8 of `memory`).
     :param stack: bytes of the stack of each process, a size, or "unlimited" (default 8 MiB).
-    :param cpu_time_ms: limit of the CPU time of all processes together, in milliseconds.
+    :param cpu_time_ms: limit of the CPU time of all processes together, like `timeout_ms`.
     :param cpus: the most processors used at a time, such as 0.5.
     :param readonly: host paths shown read-only at the same place.
     :param writable: host paths shown writable at the same place.

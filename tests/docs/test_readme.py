@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from documents import README, blocks
 
-from capsule_run.cli.help import help_text
+from capsule_run.cli.help import long_help
 
 
 def only(marker):
@@ -16,9 +16,9 @@ def only(marker):
     return found
 
 
-def test_readme_options_are_the_help_text():
+def test_readme_options_are_the_long_help():
     """The README's options are what `--help` prints, to the letter."""
-    assert help_text() == only("options").text
+    assert long_help() == only("options").text
 
 
 def test_readme_options_are_what_the_installed_command_prints(reader):

@@ -313,7 +313,7 @@ def test_layer_checks_can_fail(tmp_path, monkeypatch):
     assert {"static int f(int a,": 64} == c_functions(source)
 
 
-PRINTS_DEFAULTS = {"cli.help", "request.options"}
+PRINTS_DEFAULTS = {"cli.help", "request.option_table"}
 
 
 def test_default_is_filled_in_policy():

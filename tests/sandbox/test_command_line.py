@@ -98,13 +98,27 @@ def test_exit_code_is_the_commands(inside_as_caller, command, code):
     assert code == inside_as_caller.cli("--", *command).returncode
 
 
-@pytest.mark.parametrize(("words", "code"), [(["--timeout", "100", "--", "sleep", "9"], 124), (["--nonsense"], 2), ([], 2), (["--timeout", "x", "--", "true"], 2),
+@pytest.mark.parametrize(("words", "code"), [(["--timeout", "100", "--", "sleep", "9"], 124), (["--nonsense"], 2), (["-v"], 2), (["--timeout", "x", "--", "true"], 2),
                                              (["--bind", "/nowhere:/x", "--", "true"], 125), (["--max-output", "1", "--", "echo", "long"], 137)])  # fmt: skip
 def test_exit_code_of_failed_runs_is_documented(inside_as_caller, words, code):
     """124 timeout, 125 the sandbox could not be set up, 137 a limit, 2 usage."""
     done = inside_as_caller.cli(*words)
     assert code == done.returncode
     assert b"capsule-run: E" in done.stderr
+
+
+def test_command_line_bare_prints_the_short_help(inside):
+    """Without any word: the short help on stderr, and the exit code of a wrong usage, for a script with an empty variable."""
+    done = inside.cli()
+    asked = inside.cli("-h")
+    assert (2, b"", asked.stdout) == (done.returncode, done.stdout, done.stderr)
+    assert (0, True) == (asked.returncode, asked.stdout.startswith(b"capsule-run [OPTIONS]"))
+
+
+def test_command_line_misspelt_subcommand_is_hinted_at(inside):
+    """A program that was not found may be a subcommand; after `--` it is not."""
+    assert b"hint: the subcommand is `capsule-run doctor`" in inside.cli("doctr").stderr
+    assert b"subcommand" not in inside.cli("--", "doctr").stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -169,7 +169,6 @@ def test_exec_leaves_the_directory_unchanged(exec_, tmp_path):
         (["--lang", "cobol"], 'E1005: --lang: unknown language "cobol"'),
         ([], "E1007: no language is given"),
         (["--lang"], "E1007: `--lang` needs a value"),
-        (["--lang", "c", "--lang=c"], "E1007: `--lang` is given twice"),
         (["--no-such", "x.py"], "E1007: unknown option `--no-such`"),
         (["missing.py"], 'E1005: FILE: cannot read "missing.py": no such file or directory'),
         (["a.py", "b.py"], 'E1007: only one FILE can be run, and "a.py" is already given'),

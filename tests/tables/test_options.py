@@ -1,4 +1,4 @@
-"""The command line's options, and the help text made of the same table."""
+"""The command line's options."""
 
 from __future__ import annotations
 
@@ -10,15 +10,10 @@ from hypothesis import strategies as st
 
 from capsule_run._base import error_codes
 from capsule_run._base.errors import CapsuleError
-from capsule_run.cli.help import help_text
 from capsule_run.model.request import Bind, InputFile, Isolation, Request, Resources, Workspace, WorkspaceUpper
-from capsule_run.request.fast_path import plain_request
+from capsule_run.request.fast_path import HELP, RUN, SHORT_HELP, VERSION, Options, plain_request
+from capsule_run.request.option_table import FILE, GROUPS, OPTIONS
 from capsule_run.request.options import (
-    HELP,
-    OPTIONS,
-    RUN,
-    VERSION,
-    Options,
     build_json_request,
     build_request,
     read_options,
@@ -110,19 +105,25 @@ FORMS = [
     (["-v", "--verbose", "x"], {"verbose": True}, ["x"]),
     (["--pretty", "--dry-run", "x"], {"pretty": True, "dry_run": True}, ["x"]),
     (["x", "-v", "--memory", "--"], {}, ["x", "-v", "--memory", "--"]),
-    (["--", "-x", "--json"], {}, ["-x", "--json"]),
-    (["--", "--", "x"], {}, ["--", "x"]),
+    (["--", "-x", "--json"], {"separated": True}, ["-x", "--json"]),
+    (["--", "--", "x"], {"separated": True}, ["--", "x"]),
     (["-", "-v"], {}, ["-", "-v"]),
     (["--no-workspace", "x"], {"fields": {"isolation": {"workspace": None}}}, ["x"]),
     (["--workspace", "a:b:rw", "x"], {"fields": {"isolation": {"workspace": {"source": "a:b", "mode": "rw"}}}}, ["x"]),
     (["--workspace", ".", "x"], {"fields": {"isolation": {"workspace": {"source": ".", "mode": "cow"}}}}, ["x"]),
     (["--json"], {"json": True}, []),
-    (["--json", "--"], {"json": True}, []),
-    (["-h"], {"action": HELP}, []),
-    (["-vh"], {"verbose": True, "action": HELP}, []),
+    (["--json", "--"], {"json": True, "separated": True}, []),
+    (["-h"], {"action": SHORT_HELP}, []),
+    (["-vh"], {"verbose": True, "action": SHORT_HELP}, []),
+    (["--help"], {"action": HELP}, []),
+    (["-t1", "--timeout=2", "x"], {"fields": {"timeout_ms": 2}}, ["x"]),
+    (["-t", "5s", "x"], {"fields": {"timeout_ms": 5000}}, ["x"]),
+    (["--cpu-time", "1.5m", "x"], {"fields": {"resources": {"cpu_time_ms": 90_000}}}, ["x"]),
+    (["-eA=1", "-eB=2", "--env", "A=3", "x"], {"fields": {"environment": {"A": "3", "B": "2"}}}, ["x"]),
+    (["--workspace=a", "--no-workspace", "x"], {"fields": {"isolation": {"workspace": None}}}, ["x"]),
     (["--json", "--help", "--nonsense"], {"json": True, "action": HELP}, []),
     (["-V", "-h"], {"action": VERSION}, []),
-    (["--", "\udcff"], {}, ["\udcff"]),
+    (["--", "\udcff"], {"separated": True}, ["\udcff"]),
 ]
 
 
@@ -146,18 +147,17 @@ REFUSED = [
     (["-x", "x"], "E1007", "unknown option `-x`"),
     (["-vx", "x"], "E1007", "unknown option `-x`"),
     (["--json=1"], "E1007", "`--json` takes no value"),
-    (["-t1", "--timeout=1", "x"], "E1007", "`--timeout` is given twice"),
-    (["--workspace=a", "--workspace=b", "x"], "E1007", "`--workspace` is given twice"),
-    (["-eA=1", "--env", "A=1", "x"], "E1007", '`--env` gives "A" twice'),
-    (["--no-workspace", "--workspace=a", "x"], "E1009", "`--no-workspace` and `--workspace` cannot both be given"),
-    (["--workspace=a", "--no-workspace", "x"], "E1009", "`--workspace` and `--no-workspace` cannot both be given"),
     (["--json", "ls"], "E1009", '`--json` reads the command from stdin, but the command line gives one: "ls"'),
     (["--env", "KEY", "x"], "E1005", "--env: must be KEY=VALUE"),
     (["--env", "=v", "x"], "E1005", '--env: a name must not be empty nor contain `=` or a NUL byte, got ""'),
     (["--memory", "lots", "x"], "E1005", '--memory: must be a size such as `256M` or `1G`, got "lots"'),
     (["-m", "1K", "x"], "E1004", "--memory: must be from 1048576 to 4611686018427387904 bytes, got 1024"),
     (["--memory=", "x"], "E1005", '--memory: must be a size such as `256M` or `1G`, got ""'),
-    (["-t", "5s", "x"], "E1005", '--timeout: must be a whole number, got "5s"'),
+    (
+        ["-t", "5sec", "x"],
+        "E1005",
+        '--timeout: must be a whole number of milliseconds or a duration such as `500ms`, `5s` or `2m`, got "5sec"',
+    ),
     (["-t", "-5", "x"], "E1004", "--timeout: must be from 1 to 86400000 ms, got -5"),
     (["--cpu", "1e3", "x"], "E1005", '--cpu: must be a whole number, got "1e3"'),
     (["--user", "root", "x"], "E1005", '--user: must be a number, or UID:GID, from 0 to 65533, got "root"'),
@@ -218,97 +218,6 @@ def test_option_with_json_is_a_default():
     assert expected == build_json_request(options, text)
 
 
-# The seed README's, to the letter.
-SEED_HELP = """\
-capsule-run [OPTIONS] [COMMAND]...
-
-Options:
-  --json                     Read JSON request from stdin
-  -t, --timeout <MS>         Command timeout in milliseconds
-  -m, --memory <SIZE>        Memory limit (e.g., 256M, 1G)
-  --cpu <SHARES>             CPU shares (relative weight)
-  --max-output <SIZE>        Maximum output size
-  --max-pids <NUM>           Maximum number of processes
-  --network                  Enable network access
-  -w, --workdir <DIR>        Working directory [default: /workspace]
-  -e, --env <KEY=VALUE>      Environment variable
-  --readonly <PATH>          Read-only bind mount
-  --writable <PATH>          Writable bind mount
-  --bind <SRC:DEST[:MODE]>   Bind mount with mode (ro/rw)
-  --execution-id <UUID>      Execution ID for tracking
-  --pretty                   Pretty print JSON output
-  -v, --verbose              Verbose output
-  -h, --help                 Print help
-  -V, --version              Print version
-"""
-
-OUR_HELP = """\
-  --dry-run                  Print the steps of the run without running it
-  --workspace <DIR[:MODE]>   Directory shown at /workspace (cow/copy/ro/rw)
-  --no-workspace             Start with an empty /workspace
-  --upper <DIR[:SIZE]>       Store files written to /workspace on disk
-  --tool <PATH|NAME>         Share a tool from outside /usr, read-only
-  --unmask <NAME>            Do not mask this secret name, such as .env
-  --user <UID[:GID]>         User and group ID in the sandbox [default: 1000]
-  --hostname <NAME>          Host name in the sandbox
-  --on-output-limit <MODE>   At the output limit: kill or truncate
-  --profile <NAME|FILE>      System call profile: strict, default or a file
-  --on-violation <ACTION>    On a forbidden call: kill_attacks, kill or refuse
-  --disk <SIZE>              Maximum size of all files written
-  --stack <SIZE>             Stack of each process, or `unlimited`
-  --max-file-size <SIZE>     Maximum size of one file
-  --max-open-files <NUM>     Maximum number of open files
-  --cpus <NUM>               CPU quota in processors, such as 0.5
-  --cpu-time <MS>            CPU time limit in milliseconds
-  --io-read-bps <SIZE>       Maximum bytes read from disks per second
-  --io-write-bps <SIZE>      Maximum bytes written to disks per second
-  --io-read-iops <NUM>       Maximum reads from disks per second
-  --io-write-iops <NUM>      Maximum writes to disks per second
-  --metrics-file <PATH>      Add the run to this Prometheus metrics file
-  --audit-log <PATH>         Append a record of the run to this file
-  --audit-required           Do not run if the audit log cannot be written
-  --ledger                   List every process in the result
-  --no-postmortem            Do not inspect the processes before a timeout kill
-  --file <PATH=SRC>          Copy a file into the workspace
-  --collect <GLOB>           Return the workspace files that match
-  --collect-to <DIR>         Write the collected files to this directory
-  --max-collect <SIZE>       Maximum size of all collected files
-  --apply-changes            Apply the changes to the shared directory
-  --save-changes <DIR>       Write new and changed files to this directory
-  --require <NAME>           Fail if the host lacks this mechanism
-
-Defaults: 30000 ms, 512 MiB of memory, 1024 CPU shares, 1 MiB of output, 100 processes, no network;
-/workspace starts as a private copy-on-write view of the current directory.
-With --json the options are defaults for fields that the request omits, and /workspace starts empty.
-SIZE is a number of bytes, or with K, M, G, T (powers of 1024).
-
-Exit code: the command's own; 128+N ended by signal N; 137 killed by a limit or rule; 127 command not found;
-126 command not executable; 125 the sandbox or the host failed; 124 timeout; 2 invalid request or usage.
-
-Examples:
-  capsule-run -- echo "Hello, World!"
-  capsule-run --memory 256M --timeout 5000 -- python script.py
-  echo '{"command":["python","-c","print(42)"]}' | capsule-run --json
-"""
-
-
-def test_help_snapshot():
-    """The help text begins with the README's lines, to the letter, and goes on with ours."""
-    assert SEED_HELP + OUR_HELP == help_text()
-
-
-def test_help_fits_a_terminal():
-    """No line of the help text is wider than 110 columns."""
-    assert max(map(len, help_text().splitlines())) <= 110
-
-
-def test_help_names_every_exit_code():
-    """The exit codes in the help text are those of the catalogue."""
-    paragraph = help_text().partition("Exit code:")[2].partition("\n\n")[0]
-    catalogue = {str(error_codes.entry(code).exit) for code in error_codes.CODES} - {error_codes.OWN}
-    assert catalogue == set(re.findall(r"\b\d+\b", paragraph)) - {"128"}
-
-
 def test_hint_names_only_options_that_exist():
     """Every option that a hint of the catalogue names can be given."""
     named = {name for code in error_codes.CODES for name in re.findall(r"`(--[a-z-]+)", error_codes.entry(code).hint)}
@@ -320,6 +229,21 @@ def test_hint_names_only_fields_that_exist():
     pattern = r"`((?:resources|isolation)\.\w+|timeout_ms|require)`"
     named = {name for code in error_codes.CODES for name in re.findall(pattern, error_codes.entry(code).hint)}
     assert set() == named - set(FIELDS)
+
+
+def test_option_row_has_group_and_line():
+    """Every option has a group and a line of help; choices are words that its reader accepts."""
+    for option in OPTIONS:
+        assert option.group in GROUPS
+        assert option.about
+        for word in option.choices:
+            option.read(word, option.long)
+
+
+def test_option_row_of_a_path_can_be_completed():
+    """Options that take one path of the host say so."""
+    paths = {option.long for option in OPTIONS if option.metavar == "<PATH>"}
+    assert paths == {option.long for option in OPTIONS if option.metavar == "<PATH>" and option.takes == FILE}
 
 
 @given(st.lists(st.text(st.characters(max_codepoint=300), max_size=8), max_size=6))

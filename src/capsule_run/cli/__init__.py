@@ -15,5 +15,6 @@ __getattr__ = loaded_when_used(
         "output": "something is printed",
         "policy_learn": "`policy learn`",
         "policy_test": "`policy test`",
+        "subcommands": "the first word is no option",
     },
 )

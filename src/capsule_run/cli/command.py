@@ -17,7 +17,7 @@ from capsule_run._base.errors import BROKEN_PIPE_EXIT, CapsuleError, exit_status
 from capsule_run._base.lexical_paths import SYSTEM_DIRECTORIES, within
 from capsule_run._base.value import replace
 from capsule_run.cli import help as cli_help
-from capsule_run.cli import output
+from capsule_run.cli import output, subcommands
 from capsule_run.engine import variables
 from capsule_run.engine.execute import perform
 from capsule_run.engine.prepare import dry_run
@@ -26,7 +26,7 @@ from capsule_run.host import path_resolution
 from capsule_run.model.request import Isolation, Request, Workspace
 from capsule_run.monitor import audit_log
 from capsule_run.request import options as request_options
-from capsule_run.request.fast_path import HELP, VERSION, Options, plain_request
+from capsule_run.request.fast_path import RUN, SHORT_HELP, VERSION, Options, plain_request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from capsule_run.model.result import Result
 
 USAGE_EXIT = 2
-# First words that are subcommands: the module of `cli` whose `main` gets the words after it. A command of that name needs
-# `--` before it.
-SUBCOMMANDS = {"doctor": "doctor", "exec": "exec", "mcp": "mcp", "policy": "policy"}
 # ENDING_SIGNALS end the sandbox and are reported; FORWARDED_SIGNALS are sent to the command.
 ENDING_SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 FORWARDED_SIGNALS = (_signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGQUIT)
@@ -187,6 +184,14 @@ def _performed(request: Request, options: Options, signals: _Signals, streams: S
     return monitor.execute(request, streams=streams, on_start=signals.started)
 
 
+def _with_subcommand_hint(result: Result, word: str) -> Result:
+    """Add to a command that was not found that a subcommand has nearly its name."""
+    hint = subcommands.hint_for(word)
+    if result.error is None or not hint:
+        return result
+    return replace(result, error=replace(result.error, hint=hint))
+
+
 def run_command(request: Request, options: Options, *, passes_stdin: bool = True) -> int:
     """Run a request in command mode, in the current directory, and return the exit code. Used by `exec` too."""
     request = _with_terminal(command_workspace(request, options))
@@ -202,6 +207,8 @@ def run_command(request: Request, options: Options, *, passes_stdin: bool = True
         result = _stream(request, options, signals, stdin)
         if result.error and _is_unread(result):
             return BROKEN_PIPE_EXIT
+        if result.error is not None and result.error.code == "E3001" and not options.separated:
+            result = _with_subcommand_hint(result, request.command[0])
         if result.error or result.denied or result.changes or result.not_applied or result.not_collected:
             signals.ended()
             output.print_result(request, result)
@@ -229,13 +236,13 @@ def _json(options: Options) -> int:
 
 
 def _about(action: str) -> int:
-    output.write_all(1, cli_help.help_text() if action == HELP else f"capsule-run {__version__}\n")
+    output.write_all(1, f"capsule-run {__version__}\n" if action == VERSION else cli_help.text_of(action))
     return 0
 
 
 def with_environment(options: Options) -> Options:
     """Complete the options with the environment variables that are options (`engine.variables`)."""
-    if options.action in (HELP, VERSION) or not path_resolution.variables():
+    if options.action != RUN or not path_resolution.variables():
         return options
 
     return variables.with_variables(options)
@@ -246,14 +253,12 @@ def _before_command(words: Sequence[str]) -> list[str]:
 
 
 def _subcommand(name: str, words: Sequence[str]) -> int:
-    module = __import__(f"{__package__}.{SUBCOMMANDS[name]}", fromlist=["main"])
     try:
-        status: int = module.main(words)
+        return subcommands.run(name, words)
     except CapsuleError as error:
         return output.print_error(error, json="--json" in _before_command(words), pretty=False)
     except KeyboardInterrupt:
         return 130
-    return status
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -268,7 +273,10 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _main(words: Sequence[str]) -> int:
-    if words and words[0] in SUBCOMMANDS:
+    if not words:
+        output.write_all(2, cli_help.text_of(SHORT_HELP))
+        return USAGE_EXIT
+    if words[0][:1] != "-" and words[0] in subcommands.SUBCOMMANDS:
         return _subcommand(words[0], words[1:])
     json = pretty = False
     try:
@@ -279,7 +287,7 @@ def _main(words: Sequence[str]) -> int:
         json, pretty = "--json" in _before_command(words), "--pretty" in _before_command(words)
         options = with_environment(request_options.read_options(words))
         json, pretty = options.json, options.pretty
-        if options.action in (HELP, VERSION):
+        if options.action != RUN:
             return _about(options.action)
         return _json(options) if options.json else run_command(request_options.build_request(options), options)
     except CapsuleError as error:

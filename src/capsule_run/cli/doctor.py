@@ -11,12 +11,15 @@ import time
 from capsule_run import __version__
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.strict_json import dumps
+from capsule_run.cli import help as cli_help
 from capsule_run.cli.output import write_all, write_lines
 from capsule_run.doctor import apparmor, attack
 from capsule_run.doctor.diagnose import EXITS, OK, Trial, diagnose, worst
 from capsule_run.doctor.facts import gather_facts
 from capsule_run.engine.execute import perform
+from capsule_run.request.option_table import Option
 from capsule_run.request.parse import request_from_mapping
+from capsule_run.request.validators import nearest, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,11 +28,14 @@ if TYPE_CHECKING:
     from capsule_run.doctor.diagnose import Finding
     from capsule_run.model.result import Result
 
-HELP = """\
-capsule-run doctor [--json]            Check this host; print a remedy for each missing feature
-capsule-run doctor --attack [--json]   Try real but harmless escapes, and print what stopped each
-capsule-run doctor --apparmor          Print the AppArmor profile for the core, for hosts that need it
+_USAGE = """\
+capsule-run doctor [OPTIONS]
 
+Check this host, and print a remedy for each missing feature.
+
+Options:
+"""
+_EXITS = """
 Exit code: 0 all checks passed, 1 a protection is weaker than possible, 125 no sandbox can run here.
 With --attack: 0 every attempt was stopped, 1 at least one was not.
 """
@@ -39,16 +45,29 @@ _SAID = {
     "E4001": "the run was killed (E4001)",
     "E4003": "the run was killed (E4003)",
 }
-WORDS = ("--json", "--attack", "--apparmor", "--help", "-h")
+OPTIONS = (
+    Option(long="--attack", about="Try real but harmless escapes, and print what stopped each"),
+    Option(long="--apparmor", about="Print the AppArmor profile for the core, for hosts that need it"),
+    Option(long="--json", about="Print the findings as JSON"),
+    Option(long="--help", short="-h", about="Print help"),
+)
+WORDS = tuple(name for option in OPTIONS for name in (option.long, option.short) if name)
+
+
+def help_text() -> str:
+    """Return the text of `capsule-run doctor --help`."""
+    return f"{_USAGE}{cli_help.option_lines(OPTIONS)}{_EXITS}"
 
 
 def main(words: Sequence[str]) -> int:
     """Run the subcommand and return its exit code."""
     for word in words:
         if word not in WORDS:
-            raise CapsuleError("E1007", f"doctor: unknown option `{word}`", hint="see `capsule-run doctor --help`")
+            guess = nearest(word, WORDS)
+            message = f"doctor: unknown option {shown(word)}" + (f"; did you mean `{guess}`?" if guess else "")
+            raise CapsuleError("E1007", message, hint="see `capsule-run doctor --help`")
     if "--help" in words or "-h" in words:
-        write_all(1, HELP)
+        write_all(1, help_text())
         return 0
     if "--apparmor" in words:
         write_all(1, apparmor.profile(gather_facts().core))

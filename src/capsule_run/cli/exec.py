@@ -11,8 +11,9 @@ from capsule_run.cli.command import run_command, with_environment
 from capsule_run.cli.output import read_all, write_all
 from capsule_run.engine.code import code_request
 from capsule_run.host.caller_files import read, reason_of
-from capsule_run.request.fast_path import HELP, RUN
+from capsule_run.request.fast_path import RUN, VERSION
 from capsule_run.request.languages import LANGUAGES, language, language_of_file
+from capsule_run.request.option_table import Option
 from capsule_run.request.options import options_in, read_options
 from capsule_run.request.parse import MAX_REQUEST_BYTES
 from capsule_run.request.validators import invalid, shown
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 LANG = "--lang"
 STDIN = "-"
-_HELP = f"""\
+_USAGE = f"""\
 capsule-run exec --lang <LANGUAGE> [OPTIONS] [FILE|-] [-- ARGS]
 
 Run code in a sandbox. FILE is copied into /workspace; the program gets stdin.
@@ -37,6 +38,16 @@ Examples:
   echo 'print(6 * 7)' | capsule-run exec --lang python
   capsule-run exec --lang c --timeout 5000 sum.c -- 1 2 3
 """
+
+
+OPTIONS = (
+    Option(
+        long=LANG,
+        metavar="<LANGUAGE>",
+        about="The language of the code, if the name of FILE does not say it",
+        choices=tuple(LANGUAGES),
+    ),
+)
 
 
 def _usage(message: str, hint: str) -> CapsuleError:
@@ -90,6 +101,11 @@ def _source(file: str) -> str:
         raise invalid("E1005", "FILE", f"{shown(file)} is not valid UTF-8 at byte {error.start}") from None
 
 
+def help_text() -> str:
+    """Return the text of `capsule-run exec --help`."""
+    return _USAGE
+
+
 def main(words: Sequence[str]) -> int:
     """Run `capsule-run exec WORDS` and return its exit code. Raises CapsuleError E10xx."""
     given, option_words, file, arguments = split(words)
@@ -99,11 +115,7 @@ def main(words: Sequence[str]) -> int:
         read_options([*option_words, "--", file])
     )  # a file is not a command, but stands where one would
     if options.action != RUN:
-        if options.action == HELP:
-            write_all(1, _HELP)
-            return 0
-
-        write_all(1, f"capsule-run {__version__}\n")
+        write_all(1, f"capsule-run {__version__}\n" if options.action == VERSION else help_text())
         return 0
     row = language(given, LANG) if given is not None else language_of_file(file)
     if row is None:

@@ -12,11 +12,13 @@ from errno import EPIPE
 from capsule_run import __version__
 from capsule_run._base.errors import BROKEN_PIPE_EXIT, CapsuleError
 from capsule_run.agents.operator import operator
+from capsule_run.cli import help as cli_help
 from capsule_run.cli.output import write_all
 from capsule_run.engine.variables import MONITORING, NOT_VARIABLES
 from capsule_run.mcp import session
-from capsule_run.request.fast_path import HELP, VERSION
-from capsule_run.request.options import OPTIONS, parse_words
+from capsule_run.request import option_table
+from capsule_run.request.fast_path import RUN, VERSION
+from capsule_run.request.options import parse_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from capsule_run.request.fast_path import Options
 
 ENDING_SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
-LIMITS = tuple(option for option in OPTIONS if option.long not in (*NOT_VARIABLES, *MONITORING))
+OPTIONS = tuple(option for option in option_table.OPTIONS if option.long not in (*NOT_VARIABLES, *MONITORING))
 
 
 class _Ended(Exception):  # noqa: N818  # not an error
@@ -46,7 +48,7 @@ def _read(words: Sequence[str]) -> Options:
 
 def help_text() -> str:
     """Return the text of `capsule-run mcp --help`."""
-    lines = "".join([f"  {f'{option.long} {option.metavar}':27}{option.about}\n" for option in LIMITS])
+    lines = cli_help.option_lines(OPTIONS)
     return f"""\
 capsule-run mcp [OPTIONS]
 
@@ -56,15 +58,16 @@ Options apply to every call; no call can change them:
 {lines}
 --timeout is both the default and the maximum time of a call; without it they are 30000 and 300000.
 Each option can also be set in the environment: CAPSULE_RUN_MAX_PIDS=50, CAPSULE_RUN_NETWORK=1.
-The command line takes precedence; a repeatable option takes one value per line. /workspace starts empty.
+The command line takes precedence; a repeatable option takes one value per line.
+/workspace starts empty.
 """
 
 
 def main(words: Sequence[str]) -> int:
     """Serve until the client closes our stdin or a signal comes, end every sandbox, and return the exit code."""
     action = parse_words(words).action
-    if action in (HELP, VERSION):
-        write_all(1, help_text() if action == HELP else f"capsule-run {__version__}\n")
+    if action != RUN:
+        write_all(1, f"capsule-run {__version__}\n" if action == VERSION else help_text())
         return 0
     limits = operator(_read(words).fields)  # it reads the environment, too
 

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 from capsule_run._base.strict_json import dumps
+from capsule_run.cli import help as cli_help
 from capsule_run.cli import policy_learn, policy_test
 from capsule_run.cli.output import write_all, write_lines
-from capsule_run.cli.policy_args import Words, profile_of, usage
+from capsule_run.cli.policy_args import OPTIONS, Words, profile_of, usage
 from capsule_run.model.request import PROFILE_ALIASES
+from capsule_run.request.validators import nearest, shown
 from capsule_run.seccomp.custom_profile import open_groups
 from capsule_run.seccomp.filters import SHIPPED_ARCHITECTURES, SHIPPED_PROFILES, allowed_calls
 from capsule_run.seccomp.tables import history, rules
@@ -20,17 +22,19 @@ if TYPE_CHECKING:
 
     from capsule_run.model.optional import Recipe
 
-HELP = """\
-capsule-run policy show                    List profiles with the number of allowed calls, and the groups
-capsule-run policy show PROFILE            List each call of a profile with its action, group and reason
-capsule-run policy diff PROFILE PROFILE    Compare two profiles
-capsule-run policy test FILE               Check expectations against a profile without running anything
-capsule-run policy learn [-o FILE] -- COMMAND    Write a minimal profile for a command, from its denied calls
+WORDS = ("show", "diff", "test", "learn")
+_USAGE = """\
+capsule-run policy show                   List profiles with their numbers of calls, and the groups
+capsule-run policy show PROFILE           List each call of a profile: its action, group and reason
+capsule-run policy diff PROFILE PROFILE   Compare two profiles
+capsule-run policy test FILE              Check expectations against a profile; runs nothing
+capsule-run policy learn -- COMMAND       Write a minimal profile for a command, from denied calls
 
 PROFILE is strict, default, NAME+GROUP, or the path of a TOML file.
-Options: --arch x86_64|aarch64 (default: this machine's), --network (rules with --network), --root (rules with --user 0),
---json; for test and learn --profile PROFILE (test: the profile to check, default `default`; learn: the profile to start from).
 
+Options:
+"""
+_EXPECTATIONS = """
 A file of expectations has one per line, with the call's arguments in decimal or 0x hexadecimal:
   allow openat
   refuse ptrace
@@ -38,11 +42,16 @@ A file of expectations has one per line, with the call's arguments in decimal or
 """
 
 
+def help_text() -> str:
+    """Return the text of `capsule-run policy --help`."""
+    return f"{_USAGE}{cli_help.option_lines(OPTIONS)}{_EXPECTATIONS}"
+
+
 def main(words: Sequence[str]) -> int:
     """Run the subcommand and return its exit code."""
     read = Words(words)
     if "--help" in read.flags or "-h" in read.flags or not read.plain:
-        write_all(1, HELP)
+        write_all(1, help_text())
         return 0 if read.flags else 2
     what, *rest = read.plain
     if what == "show" and len(rest) <= 1:
@@ -53,7 +62,8 @@ def main(words: Sequence[str]) -> int:
         return policy_test.check_file(rest[0], read)
     if what == "learn" and not rest and read.command:
         return policy_learn.learn(read)
-    raise usage(f"cannot read `{' '.join(read.plain)}`")
+    guess = None if what in WORDS else nearest(what, WORDS)
+    raise usage(f"cannot read {shown(' '.join(read.plain))}" + (f"; did you mean `{guess}`?" if guess else ""))
 
 
 def _counts(profile: str | Recipe, *, network: bool = False) -> dict[str, int]:

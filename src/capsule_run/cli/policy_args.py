@@ -7,8 +7,10 @@ import posix
 from capsule_run._base.errors import CapsuleError
 from capsule_run.engine.profile_file import MAX_BYTES, load
 from capsule_run.host.caller_files import read, reason_of
+from capsule_run.request.option_table import FILE, Option
+from capsule_run.request.validators import nearest, shown
 from capsule_run.seccomp.custom_profile import wrong
-from capsule_run.seccomp.filters import SHIPPED_ARCHITECTURES, explain
+from capsule_run.seccomp.filters import SHIPPED_ARCHITECTURES, SHIPPED_PROFILES, explain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,8 +19,28 @@ if TYPE_CHECKING:
     from capsule_run.model.optional import Recipe
     from capsule_run.seccomp.explain import Row
 
-FLAGS = ("--network", "--root", "--json", "--help", "-h")
-WITH_VALUE = ("--arch", "--profile", "-o")
+OPTIONS = (
+    Option(
+        long="--profile",
+        metavar="<PROFILE>",
+        about="test: the profile to check [default: default]; learn: where to start",
+        choices=SHIPPED_PROFILES,
+        takes=FILE,
+    ),
+    Option(
+        long="--arch",
+        metavar="<NAME>",
+        about="x86_64 or aarch64 [default: this machine's]",
+        choices=SHIPPED_ARCHITECTURES,
+    ),
+    Option(long="--network", about="The rules of a run with --network"),
+    Option(long="--root", about="The rules of a run with --user 0"),
+    Option(long="-o", metavar="<FILE>", about="learn: write the profile to this file", takes=FILE),
+    Option(long="--json", about="Print JSON"),
+    Option(long="--help", short="-h", about="Print help"),
+)
+FLAGS = tuple(name for option in OPTIONS if not option.metavar for name in (option.long, option.short) if name)
+WITH_VALUE = tuple(option.long for option in OPTIONS if option.metavar)
 
 
 class Words:
@@ -42,7 +64,8 @@ class Words:
                     raise usage(f"`{word}` needs a value")
                 self.given[word] = waiting.pop(0)
             elif word.startswith("-"):
-                raise usage(f"unknown option `{word}`")
+                guess = nearest(word, (*FLAGS, *WITH_VALUE))
+                raise usage(f"unknown option {shown(word)}" + (f"; did you mean `{guess}`?" if guess else ""))
             else:
                 self.plain.append(word)
         architecture = self.given.get("--arch", posix.uname().machine)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import replace
 from capsule_run.host.path_resolution import OUR_VARIABLES, variables
-from capsule_run.request.options import OPTIONS, parse_words
+from capsule_run.request.option_table import OPTIONS
+from capsule_run.request.options import parse_words
 from capsule_run.request.parse import with_defaults
 from capsule_run.request.validators import nearest
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from capsule_run.request.fast_path import Options
-    from capsule_run.request.options import Option
+    from capsule_run.request.option_table import Option
 
 
 # Options about the output of one command line, and options that differ for each run: not allowed as variables.

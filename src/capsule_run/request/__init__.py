@@ -10,6 +10,7 @@ from capsule_run._base.lazy import loaded_when_used
 __getattr__ = loaded_when_used(
     __name__,
     {
+        "durations": "a time is written with a unit",
         "file_fields": "the request has files, patterns or an upper directory",
         "options": "the command line has options",
         "parse": "a request did not come from the command line",

@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-RUN, HELP, VERSION = "run", "help", "version"
+RUN, HELP, SHORT_HELP, VERSION = "run", "help", "short help", "version"
 MAX_PLAIN = 1 << 12  # words, and characters in all: far below every limit of the validators
 NOTHING: Mapping[str, object] = {}
 
@@ -27,6 +27,7 @@ class Options(Value):
     metrics_file: str = ""
     audit_log: str = ""
     audit_required: bool = False
+    separated: bool = False  # `--` stands before the command
 
     @property
     def workspace_given(self) -> bool:

@@ -42,6 +42,7 @@ from capsule_run.request.validators import (
     choice,
     integer,
     integer_or,
+    integer_or_duration,
     invalid,
     list_of,
     nearest,
@@ -149,7 +150,7 @@ _RESOURCES: dict[str, Checker] = {
     "io_write_bps": integer(4096, 1 << 62, " bytes a second"),
     "io_read_iops": integer(1, 1 << 31, " a second"),
     "io_write_iops": integer(1, 1 << 31, " a second"),
-    "cpu_time_ms": integer(1, 86_400_000, " ms"),
+    "cpu_time_ms": integer_or_duration(1, 86_400_000),
 }
 
 
@@ -197,7 +198,7 @@ _REQUEST: dict[str, Checker] = {
     "environment": check_environment,
     "stdin": check_stdin,
     "stdin_base64": check_base64,
-    "timeout_ms": integer(1, 86_400_000, " ms"),
+    "timeout_ms": integer_or_duration(1, 86_400_000),
     "resources": _check_resources,
     "isolation": _check_isolation,
     "on_output_limit": choice(KILL, TRUNCATE),

@@ -14,6 +14,7 @@ from binascii import a2b_base64
 
 from capsule_run._base import strict_json
 from capsule_run._base.errors import CapsuleError
+from capsule_run.request import durations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,6 +121,18 @@ def integer_or(word: str, low: int, high: int, unit: str = "") -> Checker:
         if isinstance(value, str) and value != word:
             raise invalid("E1005", label, f"must be a number of bytes or `{word}`, got {shown(value)}", accepted=[word])
         return value if value == word else check_integer(value, label)
+
+    return check
+
+
+def integer_or_duration(low: int, high: int) -> Checker:
+    """Return a checker of milliseconds from `low` to `high`, as an integer or a duration with its unit ("5s")."""
+    check_integer = integer(low, high, " ms")
+
+    def check(value: object, label: str) -> object:
+        if isinstance(value, str):
+            return check_integer(durations.parse_duration(value, label=label, bare=False), label)
+        return check_integer(value, label)
 
     return check
 

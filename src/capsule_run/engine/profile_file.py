@@ -5,7 +5,7 @@ Imported only if a request names a profile.
 
 from __future__ import annotations
 
-from capsule_run.host.caller_files import read, reason_of
+from capsule_run.engine import toml_file
 from capsule_run.model.request import PROFILE_ALIASES
 from capsule_run.seccomp.custom_profile import from_spec, from_table, wrong
 from capsule_run.seccomp.filters import SHIPPED_PROFILES
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from capsule_run.model.optional import Recipe
 
 MAX_BYTES = 1 << 20
-MAX_DOTS = 100  # of a line: tomllib takes a dotted key of n parts in n * n steps, and no key of ours has a dot
 
 
 def is_file(profile: str) -> bool:
@@ -32,19 +31,4 @@ def load(profile: str) -> Recipe | None:
         return None
     if not is_file(profile):
         return from_spec(profile)
-    import tomllib  # noqa: PLC0415  # 10 ms, only for a profile from a file
-
-    try:
-        text = read(profile, MAX_BYTES)
-        if len(text) > MAX_BYTES:
-            raise wrong(profile, f"the file has more than {MAX_BYTES} bytes")
-        if any(line.count(b".") > MAX_DOTS for line in text.split(b"\n")):
-            raise wrong(profile, f"a line has more than {MAX_DOTS} dots")
-        return from_table(tomllib.loads(text.decode()), profile)
-    except OSError as error:
-        why, hint = reason_of(error)
-        raise wrong(profile, f"cannot read the file: {why}", hint=hint or "") from None
-    except RecursionError:
-        raise wrong(profile, "not valid TOML: nested too deeply") from None
-    except ValueError as error:  # from tomllib, from decoding, or from a number with thousands of digits
-        raise wrong(profile, f"not valid TOML: {error}") from None
+    return from_table(toml_file.table_of(profile, toml_file.text_of(profile, MAX_BYTES, wrong), wrong), profile)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from capsule_run._base.errors import exhausted
 from capsule_run.engine import code as engine_code
+from capsule_run.engine import configuration
 from capsule_run.engine import variables as engine_variables
 from capsule_run.engine.execute import perform
 from capsule_run.host.path_resolution import variables
 from capsule_run.request.arguments import mapping_from_arguments
 from capsule_run.request.parse import request_from_mapping
+from capsule_run.request.validators import check_boolean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,13 +42,17 @@ if TYPE_CHECKING:
     def _run_code_like(_run: Callable[Concatenate[Sequence[str], Options], Result]) -> RunCode[Options]: ...
 
 
-def fields_from_arguments(**arguments: object) -> dict[str, object]:
-    """Return the request mapping of keyword arguments, completed from the environment (`engine.variables`)."""
-    fields = mapping_from_arguments(**arguments)
-    if not variables():
-        return fields
+def fields_from_arguments(*, config: object = False, **arguments: object) -> dict[str, object]:
+    """Return the request mapping of keyword arguments, completed from the environment and from configuration files.
 
-    return engine_variables.completed(fields)
+    :param config: read the caller's and the project's files; the system's always holds (`engine.configuration`).
+    """
+    fields = mapping_from_arguments(**arguments)
+    if variables():
+        fields = engine_variables.completed(fields)
+    if check_boolean(config, "config") or "preset" in fields:
+        fields = configuration.completed(fields, own=bool(config))
+    return fields
 
 
 def run(
@@ -85,6 +91,8 @@ def run(
     execution_id: str | None = None,
     postmortem: bool | None = None,
     ledger: bool | None = None,
+    preset: str | None = None,
+    config: bool = False,
 ) -> Result:
     """Run `command` in a fresh sandbox, wait for it, and return the result.
 
@@ -125,6 +133,8 @@ def run(
     :param execution_id: names the run in its result and in logs (default: a random UUID).
     :param postmortem: False leaves out what each thread was doing at a timeout.
     :param ledger: True lists every process in `Result.processes`.
+    :param preset: a named set of options, such as "judge" (docs/configuration.md).
+    :param config: True reads the configuration files of the user and the project; the system's always holds.
     :raises CapsuleError: with a code E1xxx if the request is wrong.
     """
     try:
@@ -163,6 +173,8 @@ def run(
             execution_id=execution_id,
             postmortem=postmortem,
             ledger=ledger,
+            preset=preset,
+            config=config,
         )
         request = request_from_mapping(fields)
     except (OSError, ImportError) as error:  # importing a module needs a descriptor, too

@@ -19,6 +19,7 @@ PUBLISHED = {
     "E1001": "malformed_json", "E1002": "unknown_field", "E1003": "wrong_type", "E1004": "out_of_range",
     "E1005": "bad_value", "E1006": "missing_field", "E1007": "usage", "E1008": "too_large", "E1009": "contradiction",
     "E1010": "language", "E1011": "syscall_profile",
+    "E1012": "ceiling", "E1013": "configuration_file",
     "E2001": "user_namespaces", "E2002": "setup_step", "E2003": "core_missing", "E2004": "bind_source",
     "E2005": "kernel", "E2006": "setup_timeout", "E2007": "requirement", "E2008": "workspace", "E2009": "ownership",
     "E3001": "not_found", "E3002": "not_executable", "E3003": "exit_code", "E3004": "not_visible", "E3005": "signal",

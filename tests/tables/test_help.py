@@ -44,6 +44,7 @@ Subcommands:
   exec                       Run code in a language, from a file or from stdin
   doctor                     Check this host and print remedies; --attack tries to escape
   policy                     Show, compare, test and learn system call profiles
+  config                     Show, check or write configuration files and presets
   mcp                        Serve the sandbox as tools to an MCP client
   help                       Print the help of a subcommand
 After `--` every word is a program: `capsule-run -- help` runs a program of that name.
@@ -95,6 +96,8 @@ Security:
   --profile <NAME|FILE>      System call profile: strict, default or a file
   --on-violation <ACTION>    On a forbidden call: kill_attacks, kill or refuse
   --require <NAME>           Fail if the host lacks this mechanism
+  --preset <NAME>            Options under a name: agent, judge, build, ...
+  --no-config                Read no configuration file but the system's
 
 Output:
   --json                     Read JSON request from stdin
@@ -134,7 +137,7 @@ SHORT = """\
 capsule-run [OPTIONS] [COMMAND]...
 capsule-run SUBCOMMAND [ARGUMENTS]...
 
-Subcommands: exec, doctor, policy, mcp, help
+Subcommands: exec, doctor, policy, config, mcp, help
 After `--` every word is a program: `capsule-run -- help` runs a program of that name.
 
 Options:

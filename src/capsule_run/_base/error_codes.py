@@ -51,6 +51,18 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
         "a syscall profile is unknown, unreadable or malformed",
         "`capsule-run policy show` lists profiles and groups",
     ),
+    "E1012": (
+        "ceiling",
+        REQUEST,
+        "the request passes a ceiling that the operator of this host has set",
+        "ask for less; `capsule-run config show --origin` lists the ceilings, and only the operator can raise one",
+    ),
+    "E1013": (
+        "configuration_file",
+        REQUEST,
+        "a configuration file is unreadable, malformed, or sets what it may not set",
+        "`capsule-run config check` checks every file",
+    ),
     "E2001": (
         "user_namespaces",
         HOST,

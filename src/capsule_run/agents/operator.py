@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import Value
+from capsule_run.engine import configuration
 from capsule_run.engine import variables as engine_variables
-from capsule_run.host.path_resolution import variables
+from capsule_run.host.path_resolution import SYSTEM_FILE, is_absent, variables
 from capsule_run.policy import limits as policy_limits
 from capsule_run.request.languages import language
-from capsule_run.request.parse import request_from_mapping
+from capsule_run.request.parse import request_from_mapping, request_to_mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def operator(
     max_timeout_ms: int | None = None,
     languages: Sequence[str] = LANGUAGES,
     shown_bytes: int = SHOWN_BYTES,
+    config: bool = False,
 ) -> Operator:
     """Check an operator's limits and fill in the defaults. Raises CapsuleError E10xx.
 
@@ -58,14 +60,20 @@ def operator(
     :param max_timeout_ms: the longest timeout that a call may request; by default `timeout_ms` of the limits, else 300 s.
     :param languages: the languages that a call may use; see docs/languages.md.
     :param shown_bytes: how many bytes of each stream a model reads.
+    :param config: read the configuration files of the user and the project; the system's always holds.
     """
     given = dict(limits or {})
     if variables():
         given = engine_variables.completed(given)
+    if config or "preset" in given:
+        given = configuration.completed(given, own=config)
     for name in _PER_CALL:
         if name in given:
             raise CapsuleError("E1009", f"limits: `{name}` is each call's own", details={"field": name})
     request = request_from_mapping({"command": ["true"], **given})
+    if has_system := not is_absent(SYSTEM_FILE):
+        request = configuration.bounded(request)
+        given = {name: field for name, field in request_to_mapping(request).items() if name != "command"}
     if max_timeout_ms is None:
         ceiling = request.timeout_ms or MAX_TIMEOUT_SECONDS * 1000
     else:
@@ -73,6 +81,9 @@ def operator(
         assert checked is not None
         ceiling = checked
     names = [language(name, "languages").name for name in languages]
+    if has_system:
+        ceiling = configuration.bounded_timeout(ceiling, is_given=max_timeout_ms is not None)
+        names = configuration.bounded_languages(names, are_given=languages != LANGUAGES)
     return Operator(
         limits=given,
         timeout_ms=min(policy_limits.timeout_ms(request), ceiling),

@@ -18,7 +18,7 @@ from capsule_run._base.lexical_paths import SYSTEM_DIRECTORIES, within
 from capsule_run._base.value import replace
 from capsule_run.cli import help as cli_help
 from capsule_run.cli import output, subcommands
-from capsule_run.engine import variables
+from capsule_run.engine import configuration, variables
 from capsule_run.engine.execute import perform
 from capsule_run.engine.prepare import dry_run
 from capsule_run.engine.streams import Streams
@@ -30,7 +30,7 @@ from capsule_run.request.fast_path import RUN, SHORT_HELP, VERSION, Options, pla
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from capsule_run.launcher import Run
     from capsule_run.model.result import Result
@@ -126,6 +126,10 @@ def command_workspace(request: Request, options: Options) -> Request:
     )
     if secret is not None:
         return _without_workspace(request, f"`{directory}` holds `{secret}`")
+    if not path_resolution.is_absent(path_resolution.SYSTEM_FILE) and (rule := configuration.may_share(directory)):
+        return _without_workspace(
+            request, f"ceiling `{rule.key}` in {rule.place} does not allow `{directory}`", hint=""
+        )
     isolation = _with_workspace(request.isolation, directory)
     return replace(request, isolation=isolation)
 
@@ -144,9 +148,12 @@ def _with_workspace(isolation: Isolation, directory: str) -> Isolation:
     return replace(isolation, workspace=Workspace(source=directory))
 
 
-def _without_workspace(request: Request, reason: str) -> Request:
+def _without_workspace(
+    request: Request, reason: str, *, hint: str = "`--workspace .` shares it, as a private copy"
+) -> Request:
     output.write_lines(2, [f"{reason}: /workspace starts empty"], output.OUR_NAME)
-    output.write_all(2, "\nhint: `--workspace .` shares it, as a private copy\n")
+    if hint:
+        output.write_all(2, f"\nhint: {hint}\n")
     return request
 
 
@@ -223,7 +230,7 @@ def _json(options: Options) -> int:
         text = output.read_all(0)
     except OSError as error:
         raise CapsuleError("E6006", f"cannot read the request: {posix.strerror(error.errno or 0).lower()}") from None
-    request = request_options.build_json_request(options, text)
+    request = request_options.build_json_request(options, text, _complete_of(options))
     if options.dry_run:
         return output.print_steps(dry_run(request), json=True, pretty=options.pretty)
     signals = _Signals()
@@ -246,6 +253,37 @@ def with_environment(options: Options) -> Options:
         return options
 
     return variables.with_variables(options)
+
+
+def with_files(options: Options) -> Options:
+    """Complete the options of command mode with a preset and the configuration files (`engine.configuration`)."""
+    own = not options.no_config and path_resolution.has_own_configuration()
+    if options.action != RUN or not (own or "preset" in options.fields):
+        return options
+
+    return _with_monitoring(replace(options, fields=configuration.completed(options.fields, own=own)), own=own)
+
+
+def _with_monitoring(options: Options, *, own: bool) -> Options:
+    if not own:
+        return options
+    found = configuration.monitoring()
+    return replace(
+        options,
+        metrics_file=options.metrics_file or str(found.get("metrics_file", "")),
+        audit_log=options.audit_log or str(found.get("audit_log", "")),
+        audit_required=options.audit_required or bool(found.get("audit_required")),
+    )
+
+
+def _complete_of(options: Options) -> Callable[[Mapping[str, object]], dict[str, object]]:
+    """Return what completes a JSON request: only the request itself says whether it names a preset."""
+
+    def complete(fields: Mapping[str, object]) -> dict[str, object]:
+        own = not options.no_config and path_resolution.has_own_configuration()
+        return configuration.completed(fields, own=own) if own or "preset" in fields else dict(fields)
+
+    return complete
 
 
 def _before_command(words: Sequence[str]) -> list[str]:
@@ -280,7 +318,11 @@ def _main(words: Sequence[str]) -> int:
         return _subcommand(words[0], words[1:])
     json = pretty = False
     try:
-        if (request := plain_request(words)) is not None and not path_resolution.variables():
+        if (
+            (request := plain_request(words)) is not None
+            and not path_resolution.variables()
+            and not path_resolution.has_own_configuration()
+        ):
             return run_command(request, Options(command=request.command))
 
         # the form of the answer must be known even if parsing the rest fails
@@ -289,7 +331,11 @@ def _main(words: Sequence[str]) -> int:
         json, pretty = options.json, options.pretty
         if options.action != RUN:
             return _about(options.action)
-        return _json(options) if options.json else run_command(request_options.build_request(options), options)
+        if options.json:
+            own = not options.no_config and path_resolution.has_own_configuration()
+            return _json(_with_monitoring(options, own=own))
+        options = with_files(options)
+        return run_command(request_options.build_request(options), options)
     except CapsuleError as error:
         return output.print_error(error, json=json, pretty=pretty)
     except KeyboardInterrupt:

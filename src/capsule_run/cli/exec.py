@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from capsule_run import __version__
 from capsule_run._base.errors import CapsuleError
-from capsule_run.cli.command import run_command, with_environment
+from capsule_run.cli.command import run_command, with_environment, with_files
 from capsule_run.cli.output import read_all, write_all
 from capsule_run.engine.code import code_request
 from capsule_run.host.caller_files import read, reason_of
@@ -117,6 +117,7 @@ def main(words: Sequence[str]) -> int:
     if options.action != RUN:
         write_all(1, f"capsule-run {__version__}\n" if options.action == VERSION else help_text())
         return 0
+    options = with_files(options)
     row = language(given, LANG) if given is not None else language_of_file(file)
     if row is None:
         raise _usage("no language is given; use `--lang <LANGUAGE>`", _languages())

@@ -69,7 +69,8 @@ def main(words: Sequence[str]) -> int:
     if action != RUN:
         write_all(1, f"capsule-run {__version__}\n" if action == VERSION else help_text())
         return 0
-    limits = operator(_read(words).fields)  # it reads the environment, too
+    options = _read(words)
+    limits = operator(options.fields, config=not options.no_config)  # it reads the environment, too
 
     ending = False
 

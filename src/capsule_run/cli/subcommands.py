@@ -32,6 +32,7 @@ SUBCOMMANDS = {
     "exec": "Run code in a language, from a file or from stdin",
     "doctor": "Check this host and print remedies; --attack tries to escape",
     "policy": "Show, compare, test and learn system call profiles",
+    "config": "Show, check or write configuration files and presets",
     "mcp": "Serve the sandbox as tools to an MCP client",
     "help": "Print the help of a subcommand",
 }

@@ -13,10 +13,12 @@ __getattr__ = loaded_when_used(
     {
         "build_result": "the command runs",
         "code": "a program in a language is run",
+        "configuration": "there is a configuration file, or a preset is named",
         "not_found": "the command did not start",
         "output_pipe": "output is handed on while the command runs",
         "plan_cache": "a process runs more than one command",
         "profile_file": "the request names a profile",
+        "toml_file": "the request names a file with a profile, or there is a configuration file",
         "variables": "the environment has variables of ours",
     },
 )

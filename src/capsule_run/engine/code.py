@@ -10,8 +10,9 @@ import sys
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.lexical_paths import SYSTEM_PATH
 from capsule_run._base.value import replace
+from capsule_run.engine import configuration
 from capsule_run.engine.execute import perform
-from capsule_run.host.path_resolution import is_executable
+from capsule_run.host.path_resolution import SYSTEM_FILE, is_absent, is_executable
 from capsule_run.host.survey import caller_path
 from capsule_run.host.tools import of_request
 from capsule_run.request.languages import language as language_row
@@ -68,6 +69,8 @@ def code_request(
     :raises CapsuleError: E10xx for a wrong field, E1010 if the sandbox does not have the language.
     """
     text, row = check_string(code, "code"), language_row(language)
+    if not is_absent(SYSTEM_FILE):
+        fields = configuration.with_system(fields, language=row.name)
     base = request_from_mapping({**fields, "command": ["true"]})
     try:
         made = program(text, row, working(base), arguments=arguments, file=file)

@@ -8,10 +8,11 @@ from errno import EMFILE
 
 from capsule_run._base import shortage as base_shortage
 from capsule_run._base.errors import MIN_DESCRIPTORS, CapsuleError, exhausted, exhaustion
-from capsule_run.engine import build_result, prefetch
+from capsule_run.engine import build_result, configuration, prefetch
 from capsule_run.engine.attempt import Call, attempt
 from capsule_run.engine.fallbacks import STALE_FACTS, RetryAttemptError
 from capsule_run.engine.streams import Streams
+from capsule_run.host.path_resolution import SYSTEM_FILE, is_absent
 from capsule_run.launcher import PATH as CORE_PATH
 from capsule_run.request import parse
 
@@ -81,16 +82,19 @@ def steps(
     short: bool = False,
 ) -> Steps:
     """Run a checked request in steps, for a caller that waits in its own way: see `attempt.Steps`. Every outcome is a result."""
-    call = Call(
-        request=request,
-        streams=streams or Streams(),
-        on_start=on_start,
-        core_path=core_path,
-        called_ns=time.monotonic_ns(),
-        began_ns=time.time_ns(),
-        short=short,
-    )
+    called_ns, began_ns = time.monotonic_ns(), time.time_ns()
     try:
+        if not is_absent(SYSTEM_FILE):
+            request = configuration.bounded(request)
+        call = Call(
+            request=request,
+            streams=streams or Streams(),
+            on_start=on_start,
+            core_path=core_path,
+            called_ns=called_ns,
+            began_ns=began_ns,
+            short=short,
+        )
         if 0 <= (limit := posix.sysconf(_OPEN_MAX)) < MIN_DESCRIPTORS:
             raise exhaustion(EMFILE, f"this process may have {limit} files open, which is too few for a run")
         return (yield from _attempts(call))
@@ -106,7 +110,7 @@ def steps(
             raise
         error = found
     try:
-        return build_result.failed_result(error, build_result.names(request, call.began_ns))
+        return build_result.failed_result(error, build_result.names(request, began_ns))
     except (OSError, ImportError):  # no descriptor is left to import a module with
         raise error from None
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from capsule_run.cgroup import discover
-from capsule_run.engine import fallbacks, profile_file
+from capsule_run.engine import configuration, fallbacks, profile_file
 from capsule_run.host import tools as host_tools
+from capsule_run.host.path_resolution import SYSTEM_FILE, is_absent
 from capsule_run.host.survey import survey
 from capsule_run.model.host import NONE
 from capsule_run.plan import describe
@@ -47,4 +48,6 @@ def prepare(
 
 def dry_run(request: Request) -> list[str]:
     """Return the plan in words, one line for each step. Starts nothing. Raises CapsuleError."""
+    if not is_absent(SYSTEM_FILE):
+        request = configuration.bounded(request)
     return describe.lines(compile_plan(prepare(request)[1]))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 # Options about the output of one command line, and options that differ for each run: not allowed as variables.
-NOT_VARIABLES = ("--json", "--pretty", "--verbose", "--dry-run", "--execution-id", "--help", "--version")
+NOT_VARIABLES = ("--json", "--pretty", "--verbose", "--dry-run", "--no-config", "--execution-id", "--help", "--version")
 # Only the command line writes metrics and audit logs.
 MONITORING = ("--metrics-file", "--audit-log", "--audit-required")
 

@@ -57,6 +57,8 @@ def _only_root_can_replace(directory: str) -> bool:
 MAX_LINKS = 40  # path_resolution(7)
 # For files that an attacker may have prepared: follow no link, never block.
 READ_FLAGS = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
+SYSTEM_FILE = "/etc/capsule-run/config.toml"  # of `engine.configuration`; no variable names another one
+PROJECT_FILE = "capsule.toml"
 OUR_VARIABLES = "CAPSULE_RUN_"  # prefix; then the name of an option, see `engine.variables`
 DIRECTORY_FLAGS = READ_FLAGS | posix.O_DIRECTORY
 
@@ -110,6 +112,17 @@ def exists(path: str, *, follow: bool = True) -> bool:
     return True
 
 
+def is_absent(path: str) -> bool:
+    """Return whether there certainly is no `path`: one that cannot be looked for is not absent."""
+    try:
+        posix.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def is_writable(path: str) -> bool:
     """Return whether this process may write to `path`."""
     return posix.access(path, posix.W_OK, effective_ids=True)
@@ -151,3 +164,30 @@ def variables(prefix: str = OUR_VARIABLES) -> dict[str, str]:
         for name in posix.environ
         if name.startswith(prefix.encode())
     }
+
+
+def project_file() -> str:
+    """Return the nearest `capsule.toml` in the current directory or above; "" if there is none."""
+    try:
+        directory = posix.getcwd().rstrip("/")
+    except OSError:
+        return ""
+    while not exists(path := f"{directory}/{PROJECT_FILE}"):
+        if not directory:
+            return ""
+        directory = directory.rpartition("/")[0]
+    return path
+
+
+def user_file() -> str:
+    """Return the path of the user's configuration file; "" without a home directory."""
+    above = environment("XDG_CONFIG_HOME")
+    if not above.startswith("/"):
+        home = environment("HOME")
+        above = f"{home}/.config" if home else ""
+    return f"{above}/capsule-run/config.toml" if above else ""
+
+
+def has_own_configuration() -> bool:
+    """Return whether there is a configuration file of the caller's or of the project's: one stat for each place."""
+    return bool(environment("CAPSULE_CONFIG") or project_file() or exists(user_file()))

@@ -46,6 +46,7 @@ ARGUMENTS = {
     "execution_id": "execution_id",
     "postmortem": "postmortem",
     "ledger": "ledger",
+    "preset": "preset",
 }
 
 

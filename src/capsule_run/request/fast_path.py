@@ -28,6 +28,7 @@ class Options(Value):
     audit_log: str = ""
     audit_required: bool = False
     separated: bool = False  # `--` stands before the command
+    no_config: bool = False
 
     @property
     def workspace_given(self) -> bool:

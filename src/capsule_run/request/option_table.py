@@ -233,6 +233,14 @@ OPTIONS = (
             check_requirement,
             choices=REQUIREMENTS,
         ),
+        _value(
+            "--preset",
+            "<NAME>",
+            "Options under a name: agent, judge, build, ...",
+            "preset",
+            choices=("agent", "judge", "build", "data-science", "strict"),
+        ),
+        _flag("--no-config", "Read no configuration file but the system's", "no_config"),
     ),
     *_group(
         OUTPUT,

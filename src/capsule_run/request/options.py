@@ -13,7 +13,7 @@ from capsule_run.request.validators import nearest, quoted, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from capsule_run.model.request import Request
 
@@ -106,6 +106,7 @@ def _options(stored: dict[str, object], command: tuple[str, ...], *, separated: 
         metrics_file=str(stored.get("metrics_file", "")),
         audit_log=str(stored.get("audit_log", "")),
         audit_required="audit_required" in stored,
+        no_config="no_config" in stored,
     )
 
 
@@ -130,6 +131,11 @@ def build_request(options: Options) -> Request:
     return request_from_mapping({**options.fields, "command": options.command})
 
 
-def build_json_request(options: Options, text: bytes) -> Request:
-    """Return the request in a JSON text, with the options as defaults (`request.parse.with_defaults`)."""
-    return parse_request(text, defaults=options.fields)
+def build_json_request(
+    options: Options, text: bytes, complete: Callable[[Mapping[str, object]], dict[str, object]] | None = None
+) -> Request:
+    """Return the request in a JSON text, with the options as defaults (`request.parse.with_defaults`).
+
+    :param complete: as in `parse_request`.
+    """
+    return parse_request(text, defaults=options.fields, complete=complete)

@@ -54,7 +54,7 @@ from capsule_run.request.validators import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from capsule_run.request.validators import Checker
 
@@ -220,6 +220,7 @@ _REQUEST: dict[str, Checker] = {
 # Every field by its path: interfaces look up checkers here.
 FIELDS: dict[str, Checker] = {
     **_REQUEST,
+    "preset": check_source,  # a name that `engine.configuration` replaces by what it stands for
     **{f"resources.{name}": check for name, check in _RESOURCES.items()},
     **{f"isolation.{name}": check for name, check in _ISOLATION.items()},
 }
@@ -288,14 +289,23 @@ def with_defaults(given: object, defaults: Mapping[str, object]) -> object:
     return merged
 
 
-def parse_request(text: bytes, *, defaults: Mapping[str, object] | None = None) -> Request:
+def parse_request(
+    text: bytes,
+    *,
+    defaults: Mapping[str, object] | None = None,
+    complete: Callable[[Mapping[str, object]], dict[str, object]] | None = None,
+) -> Request:
     """Parse a request from a JSON text, with `defaults` for fields that it does not give.
+
+    :param complete: fills in what the configuration files give.
 
     Raises CapsuleError E10xx, with the request's `execution_id` if that could be read.
     """
     given = strict_json.loads(_decoded(text))
     completed = with_defaults(given, defaults or {})
     try:
+        if complete is not None and isinstance(completed, dict):
+            completed = complete(completed)
         return request_from_mapping(completed)
     except CapsuleError as error:
         error.execution_id = _readable_id(completed)

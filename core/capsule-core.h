@@ -304,6 +304,7 @@ void end_thread_dump(bool take);
 int open_cgroup(const struct plan *plan, const struct step *step);
 #define MAX_CGROUPS 8
 int open_cgroup_tasks(const struct plan *plan, int cgroup_tasks[static MAX_CGROUPS], struct step *step);
+int open_own_cgroups(const struct plan *room, const struct plan *payload, int files[static MAX_CGROUPS + 1]);
 int enter_cgroups(const int *cgroup_tasks, unsigned int count);
 void kill_cgroups(const struct plan *plan);
 int open_cgroup_cpu(const struct plan *plan);
@@ -344,6 +345,7 @@ extern struct notify notify;
 int start_notify(const struct plan *plan, int *inner);
 const char *on_notify(short events);
 bool still_asks(uint64_t id);
+int answer_overlay_call(uint64_t id, int error);
 void record_denied_calls(void);
 int put_on_filter(const char *digits, bool must_ask);
 

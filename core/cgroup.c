@@ -56,6 +56,18 @@ int open_cgroup_tasks(const struct plan *plan, int cgroup_tasks[static MAX_CGROU
 	return count;
 }
 
+/* The files by which a process outside enters all cgroups of the run. Returns how many, or -1. */
+int open_own_cgroups(const struct plan *room, const struct plan *payload, int files[static MAX_CGROUPS + 1])
+{
+	struct step step;
+	int count = open_cgroup_tasks(payload, files, &step);
+
+	if (count < 0 || !plan_find(room, "cgroup", &step))
+		return count;
+	files[count] = open_file(room, &step, "cgroup.procs", O_WRONLY);
+	return files[count] < 0 ? -1 : count + 1;
+}
+
 /*
  * Init, as its last act before the first payload. The kernel moves a thread that moves itself (0, to `tasks`) in
  * microseconds; to move another process, or a whole one, it waits for an RCU period of 10 ms and more. Permission is

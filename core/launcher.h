@@ -60,6 +60,17 @@ void fail_at_no_step(void);
 int remove_all_cgroups(void);
 void abandon(void);
 
+/* overlay_calls.c */
+struct overlay_call {
+	uint64_t id;
+	uint32_t tid;
+	int32_t number;
+	uint64_t argument[6];
+};
+extern struct reader overlay_helper;
+int help_overlay_call(const struct overlay_call *call);
+const char *on_overlay_helper(void);
+
 /* supervise.c */
 void set_poll(struct pollfd *p, int fd, short events);
 void supervise(void);

@@ -5,11 +5,10 @@
  *
  * Rule of this file: no call is continued on the strength of what it contains. Memory behind a pointer can change after
  * it was read, so none of the caller's is read, and only numbers that the kernel copied are judged. The two calls of
- * the ledger are continued, since the filter allows them whatever their arguments. We wait for no caller: one answer a
- * round of the loop.
+ * the ledger are continued, since the filter allows them whatever their arguments, and those that the overlay needs
+ * help with if the rest of the filter allows them. We wait for no caller: one answer a round of the loop.
  */
-#include "capsule-core.h"
-#include <poll.h>
+#include "launcher.h"
 #include <sys/socket.h>
 
 struct instruction {
@@ -58,6 +57,8 @@ _Static_assert(sizeof(struct question) == 80 && sizeof(struct answer) == 24, "as
 #define SYNC_WAKE_UP 1UL
 
 #define GO_ON 0xfffeU /* in the place of an errno, from our own instructions alone: record it, and continue */
+#define HELP 0xfffdU  /* as well: what follows is the filter for this call; if it allows it, see overlay_calls.c */
+#define NEXT_INSTRUCTION ((struct instruction){ JUMP, 0, 0, 0 })
 #define CONTINUE 1U
 /* of refusals that are listed apart: room for each that the rules name; the rest is counted together */
 #define KINDS 192
@@ -130,7 +131,9 @@ int put_on_filter(const char *digits, bool must_ask)
 		return -1;
 	}
 	for (unsigned int i = 0; i < length; i++)
-		if (program[i].code == RETURN && (program[i].k & ACTION) == ASK)
+		if (program[i].code == RETURN && program[i].k == (ASK | HELP))
+			program[i] = NEXT_INSTRUCTION;
+		else if (program[i].code == RETURN && (program[i].k & ACTION) == ASK)
 			program[i].k = (program[i].k & 0xffff) == GO_ON ? ALLOW :
 			    (program[i].k & 0xffff) == END_OF_RUN       ? KILL_PROCESS :
 									  ERRNO | (program[i].k & 0xffff);
@@ -148,17 +151,22 @@ static bool jumps(const struct instruction *i, uint32_t word)
 	}
 }
 
-/* What the filter says of a call: the kernel took this very program, so every jump goes forward and stays inside. */
-static uint32_t judge(const struct call *call)
+/*
+ * What the filter says of a call: the kernel took this very program, so every jump goes forward and stays inside.
+ * `help` says that it passed the instruction that asks for help, as if that were not there.
+ */
+static uint32_t judge(const struct call *call, bool *help)
 {
 	uint32_t word = 0;
 
 	for (unsigned int at = 0; at < length; at++) {
 		const struct instruction *i = &program[at];
 
-		if (i->code == RETURN)
+		if (i->code == RETURN && i->k == (ASK | HELP))
+			*help = true;
+		else if (i->code == RETURN)
 			return i->k;
-		if (i->code == LOAD_WORD)
+		else if (i->code == LOAD_WORD)
 			memcpy(&word, (const char *)call + i->k, sizeof(word));
 		else if (i->code == KEEP_BITS)
 			word &= i->k;
@@ -203,16 +211,38 @@ static void note(struct question *asked, uint32_t errno_or_end)
 	record_texts("denied", who, 2, (uint32_t)call->number, errno_or_end, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
+/* The overlay's helper has done what it could: let the call go on, or fail. */
+int answer_overlay_call(uint64_t id, int error)
+{
+	struct answer answer = { .id = id, .error = error, .flags = error == 0 ? CONTINUE : 0 };
+
+	return ask(SEND, &answer) < 0 && errno != ENOENT ? -1 : 0;
+}
+
+/* Allowed by the rest of the filter. */
+static const char *answer_helped(const struct question *asked)
+{
+	struct overlay_call call = { .id = asked->id, .tid = asked->pid, .number = asked->call.number };
+
+	memcpy(call.argument, asked->call.argument, sizeof(call.argument));
+	if (help_overlay_call(&call) == 0 || answer_overlay_call(asked->id, 0) == 0)
+		return NULL;
+	return "lost";
+}
+
 /* One question. NULL, or why the run must end; then the caller is not answered any more. */
 static const char *answer_one(void)
 {
 	struct question asked = { 0 };
 	struct answer answer = { 0 };
 	uint32_t verdict;
+	bool help = false;
 
 	if (ask(RECEIVE, &asked) < 0)
 		return errno == ENOENT || errno == EINTR ? NULL : "lost"; /* the caller has died */
-	verdict = judge(&asked.call);
+	verdict = judge(&asked.call, &help);
+	if (help && (verdict & ACTION) == ALLOW)
+		return answer_helped(&asked);
 	if ((verdict & ACTION) != ASK)
 		return "lost";
 	answer.id = asked.id;

@@ -21,6 +21,7 @@ enum source {
 	CHECK,
 	OOM,
 	GUARD,
+	HELPER,
 	PYTHON,
 	DEATH,
 	ALL
@@ -237,6 +238,7 @@ static const char *reap(void)
 	report_usage(&usage);
 	close_cleanup(&run.room.pidfd);
 	run.room.pidfd = -1;
+	(void)end_reader(&overlay_helper, END_MS); /* before Python reads the layer */
 	end_watch(0); /* what it has seen stands; the processes that it still reads are dead */
 	if (run.lifted < 0)
 		run.lifted = first_lifted();  /* a command that has ended may have seen it, too */
@@ -264,6 +266,7 @@ static const struct {
 	[CHECK] = { &memory.timer, check_watcher, true, true },
 	[OOM] = { &run.notice, on_notice, true, true },
 	[GUARD] = { &guard_events, on_guards, true, false },
+	[HELPER] = { &overlay_helper.link, on_overlay_helper, true, true },
 	[PYTHON] = { &(const int){ CONTROL }, on_control, false, false },
 	[DEATH] = { &run.maker, on_python_death, false,
 	    false }, /* what it sent before it died is of no use to anybody */

@@ -6,7 +6,7 @@ Pure. `room` compiles the first half.
 from __future__ import annotations
 
 from capsule_run._base.lexical_paths import WORKSPACE
-from capsule_run.model.request import READ_ONLY, READ_WRITE, UNLIMITED
+from capsule_run.model.request import COPY_ON_WRITE, READ_ONLY, READ_WRITE, UNLIMITED
 from capsule_run.plan.preamble import GROUP_NAME
 from capsule_run.policy import limits as policy_limits
 from capsule_run.policy.mounts import scratch_places
@@ -129,6 +129,8 @@ def payload_steps(policy: Policy, *, group_name: str = GROUP_NAME) -> tuple[Step
     )
     if policy_limits.withholds_sysv(policy):
         program = filters.withhold(program)
+    if policy.workspace is not None and policy.workspace_kind == COPY_ON_WRITE:
+        program = filters.ask_for_help(program, policy.architecture)
     if policy.watched.ledger:
         program = prefix.notify_prefix(policy.architecture) + program
     steps = _groups(policy.limit_mechanisms.groups, group_name, 3 + policy.has_stdin)

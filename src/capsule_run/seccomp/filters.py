@@ -75,14 +75,31 @@ def withhold(program: str) -> str:
 _ALLOW_COUNTED, _DENY_UNCOUNTED = "060000002600ff7f", "060000002600c07f"
 
 
+def ask_for_help(program: str, architecture: str) -> str:
+    """Return a program that notifies the launcher of the calls that an overlay needs help with, if `program` allows them."""
+    return _ASK_FOR_HELP[architecture] + program
+
+
+# `prefix.help_prefix`: rename, link and their like, then `return USER_NOTIF | 0xFFFD`. Loading what makes it costs a start.
+_ASK_FOR_HELP = {
+    "x86_64": "2000000004000000150000073e0000c02000000000000000150004005200000015000300080100001500020"
+    "03c01000015000100560000001500000109010000" + "06000000fdffc07f",
+    "aarch64": "200000000400000015000005b70000c02000000000000000150002002600000015000100140100001500000125000000"
+    "06000000fdffc07f",
+}
+
+
 def without_listener(program: str) -> str:
     """Return a program as `put_on_filter` in core/seccomp_notify.c installs it without a listener: it answers itself."""
     instructions = [program[at : at + 16] for at in range(0, len(program), 16)]
     for at, instruction in enumerate(instructions):
         code, answer = instruction[:8], int.from_bytes(bytes.fromhex(instruction[8:]), "little")
         if code == "06000000" and answer >> 16 == 0x7FC0:
-            # end of the run, a call that is only recorded, and an errno
+            # the filter that follows, end of the run, a call that is only recorded, and an errno
             low = answer & 0xFFFF
+            if low == 0xFFFD:
+                instructions[at] = "0500000000000000"
+                continue
             settled = {0xFFFF: 0x80000000, 0xFFFE: 0x7FFF0000}.get(low, 0x00050000 | low)
             instructions[at] = code + settled.to_bytes(4, "little").hex()
     return "".join(instructions)

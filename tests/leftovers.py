@@ -164,7 +164,7 @@ def _process_table() -> dict[int, tuple[int, str, str, str]]:
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
-                stat = Path("/proc", entry, "stat").read_text()
+                stat = Path("/proc", entry, "stat").read_text(errors="replace")
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it ended since the listing
             name, _, rest = stat.partition("(")[2].rpartition(")")

@@ -448,8 +448,8 @@ def test_mcp_help_names_every_limit(capfd):
     """The help has each option that the server takes, and none that it refuses."""
     assert 0 == mcp.main(["--help"])
     said = capfd.readouterr().out
-    assert [] == [option.long for option in mcp.LIMITS if f"  {option.long} " not in said]
-    assert [] == [name for name in ("--json", "--dry-run", "--execution-id") if f"  {name} " in said]
+    assert [] == [option.long for option in mcp.OPTIONS if f" {option.long} " not in said]
+    assert [] == [name for name in ("--json", "--dry-run", "--execution-id") if f" {name} " in said]
 
 
 def test_mcp_setup_error_hides_host_paths(tmp_path):

@@ -129,7 +129,7 @@ def test_advice_denied_call_that_stderr_reports_is_printed_after_a_clean_end(ins
     assert b"denied `999`" not in inside_as_caller.cli("--no-workspace", "--", "python3", "-c", unknown).stderr
     assert b"denied `999`" in inside_as_caller.cli("--no-workspace", "--", "python3", "-c", reported).stderr
     verbose = inside_as_caller.cli("-v", "--no-workspace", "--", "python3", "-c", unknown).stderr
-    assert b"capsule-run: denied system calls: 1 (`999`)" in verbose
+    assert b"capsule-run: denied     1 system calls (`999`)" in verbose
     response = inside_as_caller(["python3", "-c", f"for _ in range(3): {reported}"])
     assert (3, [True]) == (response["denied_count"], [call["reported"] for call in response["denied"]])
 

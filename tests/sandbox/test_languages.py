@@ -163,6 +163,19 @@ def test_exec_leaves_the_directory_unchanged(exec_, tmp_path):
     assert {"main.py": "mine"} == {path.name: path.read_text() for path in tmp_path.iterdir()}
 
 
+def test_exec_options_may_follow_the_file(exec_, tmp_path):
+    """Options stand before and after FILE, up to `--`; of a repeated one the last counts."""
+    (tmp_path / "show.py").write_text("import os, sys; print(os.environ['A'], sys.argv[1:])")
+    done = exec_("--lang", "c", "show.py", "--env", "A=1", "--lang", "python", "--", "--env", "A=2")
+    assert (0, "1 ['--env', 'A=2']\n") == (done.returncode, done.stdout)
+
+
+def test_exec_code_of_the_command_line_gets_stdin(exec_):
+    """`-c CODE` is the program, and stdin is its input."""
+    done = exec_("--lang", "python", "-c", "print(input() * 2)", text="ab\n")
+    assert (0, "abab\n") == (done.returncode, done.stdout)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -171,6 +184,9 @@ def test_exec_leaves_the_directory_unchanged(exec_, tmp_path):
         (["--lang"], "E1007: `--lang` needs a value"),
         (["--no-such", "x.py"], "E1007: unknown option `--no-such`"),
         (["missing.py"], 'E1005: FILE: cannot read "missing.py": no such file or directory'),
+        (["-c"], "E1007: `-c` needs a value: `-c <CODE>`"),
+        (["-c", "1"], "E1007: no language is given"),
+        (["-c", "1", "a.py"], 'E1009: the code is given by `-c`, and by the file "a.py"'),
         (["a.py", "b.py"], 'E1007: only one FILE can be run, and "a.py" is already given'),
     ],
 )
@@ -189,9 +205,10 @@ def test_exec_with_json_is_refused(exec_):
 @pytest.mark.parametrize(
     ("words", "lang", "options", "file", "arguments"),
     [
-        ("--lang c", "c", "", "-", ""),
+        ("--lang c", "c", "", None, ""),
         ("--lang c -", "c", "", "-", ""),
-        ("--lang=c -- a b", "c", "", "-", "a b"),
+        ("--lang=c -- a b", "c", "", None, "a b"),
+        ("x.c -m 1G --lang c -- x -m", "c", "-m 1G", "x.c", "x -m"),
         ("-m 1G --lang c -vt 5 x.c -- -y", "c", "-m 1G -vt 5", "x.c", "-y"),
         ("--env --lang x.py", None, "--env --lang", "x.py", ""),
         ("--env=A=b x.py", None, "--env=A=b", "x.py", ""),
@@ -199,7 +216,10 @@ def test_exec_with_json_is_refused(exec_):
 )
 def test_exec_option_value_is_not_the_file(words, lang, options, file, arguments):
     """An option's value is never taken for the file or for `--lang`."""
-    assert (lang, options.split(), file, arguments.split()) == split(words.split())
+    got = split(words.split())
+    assert (lang, options.split(), file, arguments.split()) == (
+        got.language, [*got.options], got.file, [*got.arguments]
+    )  # fmt: skip
 
 
 def test_exec_help_names_every_language(exec_):

@@ -41,7 +41,7 @@ capsule-run SUBCOMMAND [ARGUMENTS]...
 Run a command in a sandbox of its own, and say exactly what happened.
 
 Subcommands:
-  exec                       Run code in a language, from a file or from stdin
+  exec                       Run code in a language, from a file, from stdin or with -c
   doctor                     Check this host and print remedies; --attack tries to escape
   policy                     Show, compare, test and learn system call profiles
   config                     Show, check or write configuration files and presets
@@ -90,6 +90,7 @@ Network:
 
 Environment:
   -e, --env <KEY=VALUE>      Environment variable
+  --env-file <FILE>          Environment variables from a file, one in a line
   --user <UID[:GID]>         User and group ID in the sandbox [default: 1000]
 
 Security:
@@ -103,7 +104,9 @@ Output:
   --json                     Read JSON request from stdin
   --pretty                   Pretty print JSON output
   -v, --verbose              Verbose output
-  --dry-run                  Print the steps of the run without running it
+  -q, --quiet                Print no notices and hints, only errors
+  --color <WHEN>             Colour our messages: auto, always or never
+  --dry-run                  Print what the command would see and its limits; run nothing
   -h, --help                 Print help
   -V, --version              Print version
 
@@ -121,7 +124,7 @@ With --json the options are defaults for fields that the request omits, and /wor
 MS is a number of milliseconds, or with ms, s, m, h: 500ms, 5s, 2m.
 SIZE is a number of bytes, or with K, M, G, T (powers of 1024).
 Of an option given twice the last one counts; these collect all their values:
---readonly, --writable, --bind, --tool, --unmask, --file, --collect, --env, --require.
+--readonly, --writable, --bind, --tool, --unmask, --file, --collect, --env, --env-file, --require.
 
 Exit code: the command's own; 128+N ended by signal N; 137 killed by a limit or rule;
 127 command not found; 126 command not executable; 125 the sandbox or the host failed; 124 timeout;
@@ -152,7 +155,7 @@ Options:
   --apply-changes            Apply the changes to the shared directory
   --json                     Read JSON request from stdin
   -v, --verbose              Verbose output
-  --dry-run                  Print the steps of the run without running it
+  --dry-run                  Print what the command would see and its limits; run nothing
   -V, --version              Print version
 
 Examples:

@@ -76,7 +76,7 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
         "setup_step",
         HOST,
         "a step of building the sandbox failed",
-        "`capsule-run --dry-run` prints the steps",
+        "`capsule-run --dry-run -v` prints the steps",
     ),
     "E2003": (
         "core_missing",

@@ -77,7 +77,7 @@ def _with_remedy(advice: str, error: Failure) -> str:
     if not error.hint or not error.code.startswith(_HINTED):
         return advice
     hint = in_fields(error.hint)
-    if advice and (hint.startswith("raise ") or error.code == "E5001"):
+    if advice and ("raise " in hint or error.code == "E5001"):
         return f"{advice}; for the user: {hint}"
     return f"{hint}; only the user can set this"
 

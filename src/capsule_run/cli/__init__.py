@@ -10,11 +10,13 @@ from capsule_run._base.lazy import loaded_when_used
 __getattr__ = loaded_when_used(
     __name__,
     {
+        "colours": "a message is printed",
         "export_lines": "files or changes were kept",
         "help": "help is asked for",
         "output": "something is printed",
         "policy_learn": "`policy learn`",
         "policy_test": "`policy test`",
+        "run_in_words": "-v",
         "subcommands": "the first word is no option",
     },
 )

@@ -16,9 +16,9 @@ from capsule_run._base import secret_names
 from capsule_run._base.errors import BROKEN_PIPE_EXIT, CapsuleError, exit_status
 from capsule_run._base.lexical_paths import SYSTEM_DIRECTORIES, within
 from capsule_run._base.value import replace
+from capsule_run.cli import colours, output, subcommands
 from capsule_run.cli import help as cli_help
-from capsule_run.cli import output, subcommands
-from capsule_run.engine import configuration, variables
+from capsule_run.engine import caller_environment, configuration, variables
 from capsule_run.engine.execute import perform
 from capsule_run.engine.prepare import dry_run
 from capsule_run.engine.streams import Streams
@@ -26,7 +26,7 @@ from capsule_run.host import path_resolution
 from capsule_run.model.request import Isolation, Request, Workspace
 from capsule_run.monitor import audit_log
 from capsule_run.request import options as request_options
-from capsule_run.request.fast_path import RUN, SHORT_HELP, VERSION, Options, plain_request
+from capsule_run.request.fast_path import AUTO, RUN, SHORT_HELP, VERSION, Options, plain_request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from capsule_run.model.result import Result
 
 USAGE_EXIT = 2
+FEW_SHARES = 65  # a smaller weight is probably meant as a number of processors
 # ENDING_SIGNALS end the sandbox and are reported; FORWARDED_SIGNALS are sent to the command.
 ENDING_SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 FORWARDED_SIGNALS = (_signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGQUIT)
@@ -151,9 +152,7 @@ def _with_workspace(isolation: Isolation, directory: str) -> Isolation:
 def _without_workspace(
     request: Request, reason: str, *, hint: str = "`--workspace .` shares it, as a private copy"
 ) -> Request:
-    output.write_lines(2, [f"{reason}: /workspace starts empty"], output.OUR_NAME)
-    if hint:
-        output.write_all(2, f"\nhint: {hint}\n")
+    output.notice(f"{reason}: /workspace starts empty", hint=hint)
     return request
 
 
@@ -182,7 +181,7 @@ def _performed(request: Request, options: Options, signals: _Signals, streams: S
     if options.audit_required and not options.audit_log:
         raise CapsuleError("E1007", "`--audit-required` needs `--audit-log`")
     if not (options.metrics_file or options.audit_log):
-        short = not (options.json or options.pretty or options.verbose)
+        short = not (options.json or options.pretty or options.verbosity > 0)
         return perform(request, streams=streams, on_start=signals.started, short=short)
 
     monitor = audit_log.Monitor(
@@ -203,7 +202,7 @@ def run_command(request: Request, options: Options, *, passes_stdin: bool = True
     """Run a request in command mode, in the current directory, and return the exit code. Used by `exec` too."""
     request = _with_terminal(command_workspace(request, options))
     if options.dry_run:
-        return output.print_steps(dry_run(request), json=options.json, pretty=options.pretty)
+        return _dry_run(request, options)
     signals = _Signals()
     stdin = _terminal_or_same(0, posix.O_RDONLY) if passes_stdin else None
     if options.pretty:
@@ -219,9 +218,21 @@ def run_command(request: Request, options: Options, *, passes_stdin: bool = True
         if result.error or result.denied or result.changes or result.not_applied or result.not_collected:
             signals.ended()
             output.print_result(request, result)
-    if options.verbose:
-        output.say_all(result)
+    if options.verbosity > 0:
+        output.print_details(request, result, options.verbosity)
     return exit_status(result.error, result.exit_code)
+
+
+def _dry_run(request: Request, options: Options) -> int:
+    summary, steps = dry_run(request)
+    if options.json:
+        output.print_dry_run(summary, steps, pretty=options.pretty)
+    else:
+        output.write_lines(1, summary)
+        if options.verbosity > 0:
+            output.write_all(1, "\n")
+            output.write_lines(1, [f"{number:3d}  {step}" for number, step in enumerate(steps, 1)])
+    return 0
 
 
 def _json(options: Options) -> int:
@@ -232,13 +243,13 @@ def _json(options: Options) -> int:
         raise CapsuleError("E6006", f"cannot read the request: {posix.strerror(error.errno or 0).lower()}") from None
     request = request_options.build_json_request(options, text, _complete_of(options))
     if options.dry_run:
-        return output.print_steps(dry_run(request), json=True, pretty=options.pretty)
+        return _dry_run(request, options)
     signals = _Signals()
     result = _performed(request, options, signals)
     signals.ended()
     output.print_json(result, pretty=options.pretty)
-    if options.verbose:
-        output.say_all(result)
+    if options.verbosity > 0:
+        output.print_details(request, result, options.verbosity)
     return exit_status(result.error, result.exit_code)
 
 
@@ -248,11 +259,30 @@ def _about(action: str) -> int:
 
 
 def with_environment(options: Options) -> Options:
-    """Complete the options with the environment variables that are options (`engine.variables`)."""
-    if options.action != RUN or not path_resolution.variables():
+    """Complete the options from the environment: variables that are options (`engine.variables`), and those of `--env NAME`."""
+    if options.action != RUN:
         return options
+    if path_resolution.variables():
+        options = variables.with_variables(options)
+    if options.env_files or "environment" in options.fields:
+        options = caller_environment.completed(options)
+    return options
 
-    return variables.with_variables(options)
+
+def apply_to_messages(options: Options) -> None:
+    """Let our own messages be quiet, and coloured, as the options say."""
+    if options.verbosity < 0:
+        output.messages.quiet = True
+    if options.color != AUTO:
+        colours.choice.when = options.color
+    resources = options.fields.get("resources", {})
+    assert isinstance(resources, dict)
+    if resources.get("cpu_shares", FEW_SHARES) < FEW_SHARES:
+        shares = resources["cpu_shares"]
+        output.notice(
+            f"warning: `--cpu {shares}` is a weight, next to 1024 of other runs",
+            hint=f"`--cpus {shares}` limits the number of processors",
+        )
 
 
 def with_files(options: Options) -> Options:
@@ -323,11 +353,13 @@ def _main(words: Sequence[str]) -> int:
             and not path_resolution.variables()
             and not path_resolution.has_own_configuration()
         ):
-            return run_command(request, Options(command=request.command))
+            return run_command(request, Options(command=request.command, separated=True))
 
         # the form of the answer must be known even if parsing the rest fails
         json, pretty = "--json" in _before_command(words), "--pretty" in _before_command(words)
-        options = with_environment(request_options.read_options(words))
+        options = request_options.read_options(words)
+        apply_to_messages(options)
+        options = with_environment(options)
         json, pretty = options.json, options.pretty
         if options.action != RUN:
             return _about(options.action)

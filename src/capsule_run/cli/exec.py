@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from capsule_run import __version__
 from capsule_run._base.errors import CapsuleError
-from capsule_run.cli.command import run_command, with_environment, with_files
+from capsule_run._base.value import Value
+from capsule_run.cli.command import apply_to_messages, run_command, with_environment, with_files
 from capsule_run.cli.output import read_all, write_all
 from capsule_run.engine.code import code_request
 from capsule_run.host.caller_files import read, reason_of
@@ -22,31 +23,38 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LANG = "--lang"
+LANG, CODE = "--lang", "-c"
+_METAVARS = {LANG: "<LANGUAGE>", CODE: "<CODE>"}
 STDIN = "-"
 _USAGE = f"""\
-capsule-run exec --lang <LANGUAGE> [OPTIONS] [FILE|-] [-- ARGS]
+capsule-run exec [OPTIONS] [FILE|-] [-- ARGS]
+capsule-run exec --lang <LANGUAGE> -c <CODE> [OPTIONS] [-- ARGS]
 
 Run code in a sandbox. FILE is copied into /workspace; the program gets stdin.
-With `-`, or without FILE, the code itself is read from stdin.
---lang may be omitted if the file name extension determines the language.
-OPTIONS are those of `capsule-run --help`, except --json.
+With `-`, or without FILE and -c, the code itself is read from stdin.
+
+Options:
+  --lang <LANGUAGE>          The language of the code, if the name of FILE does not say it
+  -c <CODE>                  The code itself, instead of FILE
+and those of `capsule-run --help`, except --json, before or after FILE.
 
 Languages: {", ".join(LANGUAGES)}
 
 Examples:
+  capsule-run exec --lang python -c 'print(6 * 7)'
   echo 'print(6 * 7)' | capsule-run exec --lang python
-  capsule-run exec --lang c --timeout 5000 sum.c -- 1 2 3
+  capsule-run exec sum.c --timeout 5s -- 1 2 3
 """
 
 
 OPTIONS = (
     Option(
         long=LANG,
-        metavar="<LANGUAGE>",
+        metavar=_METAVARS[LANG],
         about="The language of the code, if the name of FILE does not say it",
         choices=tuple(LANGUAGES),
     ),
+    Option(long=CODE, metavar=_METAVARS[CODE], about="The code itself, instead of FILE"),
 )
 
 
@@ -54,34 +62,48 @@ def _usage(message: str, hint: str) -> CapsuleError:
     return CapsuleError("E1007", message, hint=hint)
 
 
-def split(words: Sequence[str]) -> tuple[str | None, list[str], str, list[str]]:
-    """Split a command line into the language, the options, the file (`-` for stdin) and the program's arguments."""
-    given, options, position = None, [], 0
-    while position < len(words) and words[position].startswith("-") and words[position] not in (STDIN, "--"):
-        word = words[position]
-        position += 1
+class Words(Value):
+    """The parts of a command line of `exec`."""
+
+    language: str | None
+    code: str | None  # of `-c`
+    options: tuple[str, ...]
+    file: str | None  # `-` is stdin
+    arguments: tuple[str, ...]  # of the program: what follows `--`
+
+
+def split(words: Sequence[str]) -> Words:
+    """Split a command line: options may stand before and after FILE. Raises CapsuleError E1007, E1009."""
+    own: dict[str, str] = {}
+    options: list[str] = []
+    files: list[str] = []
+    waiting = list(words)
+    while waiting and (word := waiting.pop(0)) != "--":
         name, equals, text = word.partition("=")
-        if name == LANG:
-            if not equals:
-                if position == len(words):
-                    raise _usage("`--lang` needs a value: `--lang <LANGUAGE>`", _languages())
-                text = words[position]
-                position += 1
-            if given is not None:
-                raise _usage("`--lang` is given twice", "keep one of the two")
-            given = text
-            continue
-        options.append(word)
-        if any(option.metavar and inline is None for option, inline in options_in(word)) and position < len(words):
-            options.append(words[position])
-            position += 1
-    rest = list(words[position:])
-    file = rest.pop(0) if rest and rest[0] != "--" else STDIN
-    if rest and rest.pop(0) != "--":
+        if name in (LANG, CODE):
+            if not equals and not waiting:
+                raise _usage(f"`{name}` needs a value: `{name} {_METAVARS[name]}`", _languages())
+            own[name] = text if equals else waiting.pop(0)
+        elif word.startswith("-") and word != STDIN:
+            options.append(word)
+            if any(option.metavar and inline is None for option, inline in options_in(word)) and waiting:
+                options.append(waiting.pop(0))
+        else:
+            files.append(word)
+    if len(files) > 1:
         raise _usage(
-            f"only one FILE can be run, and {shown(file)} is already given", "put the program's arguments after `--`"
+            f"only one FILE can be run, and {shown(files[0])} is already given",
+            "put the program's arguments after `--`",
         )
-    return given, options, file, rest
+    if files and CODE in own:
+        raise CapsuleError("E1009", f"the code is given by `{CODE}`, and by the file {shown(files[0])}")
+    return Words(
+        language=own.get(LANG),
+        code=own.get(CODE),
+        options=tuple(options),
+        file=files[0] if files else None,
+        arguments=tuple(waiting),
+    )
 
 
 def _languages() -> str:
@@ -108,19 +130,21 @@ def help_text() -> str:
 
 def main(words: Sequence[str]) -> int:
     """Run `capsule-run exec WORDS` and return its exit code. Raises CapsuleError E10xx."""
-    given, option_words, file, arguments = split(words)
-    if "--json" in option_words:
+    given = split(words)
+    if "--json" in given.options:
         raise _usage("`--json` reads a whole request", "`--pretty` prints a JSON result for code")
-    options = with_environment(
-        read_options([*option_words, "--", file])
-    )  # a file is not a command, but stands where one would
+    file = given.file or STDIN
+    options = read_options([*given.options, "--", file])  # a file is not a command, but stands where one would
+    apply_to_messages(options)
+    options = with_environment(options)
     if options.action != RUN:
         write_all(1, f"capsule-run {__version__}\n" if options.action == VERSION else help_text())
         return 0
     options = with_files(options)
-    row = language(given, LANG) if given is not None else language_of_file(file)
+    row = language(given.language, LANG) if given.language is not None else language_of_file(file)
     if row is None:
         raise _usage("no language is given; use `--lang <LANGUAGE>`", _languages())
+    code = _source(file) if given.code is None else given.code
     name = None if file == STDIN else file.rpartition("/")[2]
-    request = code_request(_source(file), row.name, options.fields, arguments=arguments, file=name)
-    return run_command(request, options, passes_stdin=file != STDIN)
+    request = code_request(code, row.name, options.fields, arguments=given.arguments, file=name)
+    return run_command(request, options, passes_stdin=given.code is not None or file != STDIN)

@@ -14,10 +14,11 @@ from capsule_run._base.errors import BROKEN_PIPE_EXIT, CapsuleError
 from capsule_run.agents.operator import operator
 from capsule_run.cli import help as cli_help
 from capsule_run.cli.output import write_all
+from capsule_run.engine import caller_environment
 from capsule_run.engine.variables import MONITORING, NOT_VARIABLES
 from capsule_run.mcp import session
 from capsule_run.request import option_table
-from capsule_run.request.fast_path import RUN, VERSION
+from capsule_run.request.fast_path import AUTO, RUN, VERSION
 from capsule_run.request.options import parse_words
 
 TYPE_CHECKING = False
@@ -36,7 +37,13 @@ class _Ended(Exception):  # noqa: N818  # not an error
 
 def _read(words: Sequence[str]) -> Options:
     options = parse_words(words)
-    given = ("--json", options.json), ("--pretty", options.pretty), ("--verbose", options.verbose)
+    given = (
+        ("--json", options.json),
+        ("--pretty", options.pretty),
+        ("--verbose", options.verbosity > 0),
+        ("--quiet", options.verbosity < 0),
+        ("--color", options.color != AUTO),
+    )
     monitoring = zip(MONITORING, (options.metrics_file, options.audit_log, options.audit_required), strict=True)
     for name, is_given in (*given, ("--dry-run", options.dry_run), *monitoring):
         if is_given:
@@ -69,7 +76,7 @@ def main(words: Sequence[str]) -> int:
     if action != RUN:
         write_all(1, f"capsule-run {__version__}\n" if action == VERSION else help_text())
         return 0
-    options = _read(words)
+    options = caller_environment.completed(_read(words))
     limits = operator(options.fields, config=not options.no_config)  # it reads the environment, too
 
     ending = False

@@ -12,7 +12,7 @@ from errno import EPIPE
 from capsule_run._base import strict_json
 from capsule_run._base.errors import BROKEN_PIPE_EXIT, exit_status
 from capsule_run._base.printable import printable
-from capsule_run.cli import export_lines
+from capsule_run.cli import colours, export_lines, run_in_words
 from capsule_run.engine.build_result import failed_result, new_execution_id, timestamp
 from capsule_run.request import parse
 from capsule_run.result import denied_syscalls, processes
@@ -39,6 +39,15 @@ class _Progress:
 
 
 progress = _Progress()
+
+
+class _Messages:
+    """How much we say on stderr: `quiet` leaves out notices, warnings and hints (`-q`)."""
+
+    quiet = False
+
+
+messages = _Messages()
 
 
 def write_lines(fd: int, lines: Iterable[str], start: str = "") -> None:
@@ -105,20 +114,29 @@ def explain(error: Failure, postmortem: Mapping[str, object] | None = None) -> N
     """Print an error and its hint to stderr. Of a command's own exit code print the hint only: the command has said the rest."""
     if error.code == "E3003":
         if error.hint:
-            write_all(
-                2, f"capsule-run: the command exited with code {error.details['exit_code']}\n\nhint: {error.hint}\n"
-            )
+            notice(f"the command exited with code {error.details['exit_code']}", hint=error.hint)
         return
-    hint = f"\n\nhint: {error.hint}" if error.hint else ""
     doing = ""
     if postmortem is not None:
         doing = "".join(f"\n  at the end {line}" for line in processes.in_words(postmortem))
-    write_all(2, f"capsule-run: {error.code}: {error.message}{doing}{hint}\n")
+    code = colours.paint(f"{error.code}:", colours.RED, 2)
+    write_all(2, f"{OUR_NAME}{code} {error.message}{doing}{_hint(error.hint)}\n")
+
+
+def _hint(text: str) -> str:
+    return f"\n\n{colours.paint('hint:', colours.CYAN, 2)} {text}" if text and not messages.quiet else ""
+
+
+def notice(text: str, *, hint: str = "") -> None:
+    """Print to stderr what is no error, unless we are to be quiet."""
+    if not messages.quiet:
+        write_all(2, f"{OUR_NAME}{printable(text, MAX_LINE)}{_hint(hint)}\n")
 
 
 def _say_what_is_kept(request: Request, result: Result) -> None:
     if result.changes or result.not_applied or result.not_collected:
-        write_lines(2, export_lines.lines(request, result), OUR_NAME)
+        for line in export_lines.lines(request, result):
+            notice(line)
 
 
 def _print_denied(result: Result) -> None:
@@ -128,7 +146,7 @@ def _print_denied(result: Result) -> None:
 
     words = denied_syscalls.in_words(result.denied, str(result.isolation["seccomp"]), ended_well=result.ok)
     if words:
-        write_lines(2, [words], OUR_NAME)
+        notice(words)
 
 
 def print_result(request: Request, result: Result) -> None:
@@ -139,8 +157,14 @@ def print_result(request: Request, result: Result) -> None:
     _print_denied(result)
 
 
-def say_all(result: Result) -> None:
-    """Print to stderr, for `-v`, the isolation in force and the metrics."""
+def print_details(request: Request, result: Result, verbosity: int) -> None:
+    """Print to stderr about ten lines for `-v`; for `-vv` the isolation in force and all phases, too."""
+    write_lines(2, run_in_words.lines(request, result), OUR_NAME)
+    if verbosity > 1:
+        _print_everything(result)
+
+
+def _print_everything(result: Result) -> None:
     lines = [f"status: {result.status}", f"execution id: {result.execution_id}"]
     lines += [f"{name}: {strict_json.dumps(fact, indent=None)}" for name, fact in result.isolation.items()]
     metrics = result.metrics
@@ -148,19 +172,13 @@ def say_all(result: Result) -> None:
         lines.append(f"wall {metrics.wall_ms} ms, cpu {metrics.cpu_ms} ms")
         phases = ", ".join(f"{name} {micros} us" for name, micros in (metrics.startup or {}).items())
         lines.append(f"start-up: {phases}")
-    if result.denied_count:
-        kinds = ", ".join(dict.fromkeys(f"`{call['syscall']}`" for call in result.denied))
-        lines.append(f"denied system calls: {result.denied_count} ({kinds})")
     write_lines(2, lines, OUR_NAME)
 
 
-def print_steps(steps: list[str], *, json: bool, pretty: bool) -> int:
-    """Print the steps of a plan in words, numbered, and return the exit code."""
-    if json:
-        write_all(1, strict_json.dumps({"dry_run": True, "steps": steps}, indent=2 if pretty else None) + "\n")
-    else:
-        write_lines(1, [f"{number:3d}  {step}" for number, step in enumerate(steps, 1)])
-    return 0
+def print_dry_run(summary: list[str], steps: list[str], *, pretty: bool) -> None:
+    """Print as JSON what a run would do."""
+    fields = {"dry_run": True, "summary": summary, "steps": steps}
+    write_all(1, strict_json.dumps(fields, indent=2 if pretty else None) + "\n")
 
 
 def print_json(result: Result, *, pretty: bool) -> None:

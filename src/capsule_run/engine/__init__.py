@@ -12,6 +12,7 @@ __getattr__ = loaded_when_used(
     __name__,
     {
         "build_result": "the command runs",
+        "caller_environment": "options name variables of the caller, or a file of them",
         "code": "a program in a language is run",
         "configuration": "there is a configuration file, or a preset is named",
         "not_found": "the command did not start",

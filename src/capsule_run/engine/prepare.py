@@ -9,6 +9,7 @@ from capsule_run.host.path_resolution import SYSTEM_FILE, is_absent
 from capsule_run.host.survey import survey
 from capsule_run.model.host import NONE
 from capsule_run.plan import describe
+from capsule_run.plan import summary as plan_summary
 from capsule_run.plan.room import compile_plan
 from capsule_run.policy.resolve import resolve
 from capsule_run.workspace import disk_layer
@@ -46,8 +47,9 @@ def prepare(
     return host, resolve(request, host, cgroups=offered, streams_stdin=streams_stdin, recipe=recipe)
 
 
-def dry_run(request: Request) -> list[str]:
-    """Return the plan in words, one line for each step. Starts nothing. Raises CapsuleError."""
+def dry_run(request: Request) -> tuple[list[str], list[str]]:
+    """Return the policy in about ten lines, and the plan in words, a line for each step. Starts nothing. Raises CapsuleError."""
     if not is_absent(SYSTEM_FILE):
         request = configuration.bounded(request)
-    return describe.lines(compile_plan(prepare(request)[1]))
+    policy = prepare(request)[1]
+    return plan_summary.summary(policy), describe.lines(compile_plan(policy))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import replace
+from capsule_run.engine import caller_environment
 from capsule_run.host.path_resolution import OUR_VARIABLES, variables
 from capsule_run.request.option_table import OPTIONS
 from capsule_run.request.options import parse_words
@@ -24,7 +25,18 @@ if TYPE_CHECKING:
 
 
 # Options about the output of one command line, and options that differ for each run: not allowed as variables.
-NOT_VARIABLES = ("--json", "--pretty", "--verbose", "--dry-run", "--no-config", "--execution-id", "--help", "--version")
+NOT_VARIABLES = (
+    "--json",
+    "--pretty",
+    "--verbose",
+    "--quiet",
+    "--color",
+    "--dry-run",
+    "--no-config",
+    "--execution-id",
+    "--help",
+    "--version",
+)
 # Only the command line writes metrics and audit logs.
 MONITORING = ("--metrics-file", "--audit-log", "--audit-required")
 
@@ -76,7 +88,7 @@ def options_of(environment: Mapping[str, str]) -> Options:
 
 def with_variables(options: Options) -> Options:
     """Complete the options of a command line from the environment of this process. Raises CapsuleError E10xx."""
-    found = options_of(variables())
+    found = caller_environment.completed(options_of(variables()))
     fields = with_defaults(options.fields, found.fields)
     assert isinstance(fields, dict)
     return replace(
@@ -96,7 +108,8 @@ def completed(fields: Mapping[str, object]) -> dict[str, object]:
         if name in given:
             why = f"`{name}` has no effect here: only runs from the command line are recorded"
             raise CapsuleError("E1007", why, hint="unset it; from Python use `capsule_run.monitor.audit_log.Monitor`")
-    merged = with_defaults(dict(fields), options_of(given).fields)
+    found = caller_environment.completed(options_of(given))
+    merged = with_defaults(dict(fields), found.fields)
     assert isinstance(merged, dict)
     return merged
 

@@ -13,5 +13,6 @@ __getattr__ = loaded_when_used(
     {
         "describe": "a plan is printed, or a step failed",
         "payload": "the room is being built",
+        "summary": "a policy is printed",
     },
 )

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 RUN, HELP, SHORT_HELP, VERSION = "run", "help", "short help", "version"
+QUIET = -1
+# The values of `--color`.
+AUTO, ALWAYS, NEVER = "auto", "always", "never"
 MAX_PLAIN = 1 << 12  # words, and characters in all: far below every limit of the validators
 NOTHING: Mapping[str, object] = {}
 
@@ -21,12 +24,14 @@ class Options(Value):
     action: str = RUN
     json: bool = False
     pretty: bool = False
-    verbose: bool = False
+    verbosity: int = 0  # QUIET, or how often `-v` was given
     dry_run: bool = False
     fields: Mapping[str, object] = NOTHING
     metrics_file: str = ""
     audit_log: str = ""
     audit_required: bool = False
+    color: str = AUTO
+    env_files: tuple[str, ...] = ()
     separated: bool = False  # `--` stands before the command
     no_config: bool = False
 

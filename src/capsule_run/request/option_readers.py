@@ -11,7 +11,7 @@ from capsule_run.request import file_fields
 from capsule_run.request.durations import parse_duration
 from capsule_run.request.parse import FIELDS, check_bind_mode, check_workspace_mode
 from capsule_run.request.sizes import parse_size
-from capsule_run.request.validators import check_directory, check_source, check_variable, invalid, shown
+from capsule_run.request.validators import check_directory, check_source, check_variable, choice, invalid, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,13 +82,10 @@ def size_or_unlimited(field: str) -> Reader:
 
 
 def variable(word: str, label: str) -> object:
-    """Read KEY=VALUE."""
+    """Read KEY=VALUE, or KEY, whose value None means that of the caller's variable (`engine.caller_environment`)."""
     name, equals, text = word.partition("=")
-    if not equals:
-        # The word is not shown: it may be a secret.
-        why, hint = "must be KEY=VALUE", 'your environment is not inherited; pass a value with `--env KEY="$KEY"`'
-        raise invalid("E1005", label, why, hint=hint)
-    return check_variable(name, text, label)
+    checked = check_variable(name, text, label)
+    return checked if equals else (name, None)
 
 
 def file(word: str, label: str) -> object:
@@ -102,6 +99,11 @@ def file(word: str, label: str) -> object:
 def text(word: str, _label: str) -> object:
     """Read any text."""
     return word
+
+
+def one_of(*words: str) -> Reader:
+    """Return the reader of one of some words."""
+    return choice(*words)
 
 
 def bind(word: str, label: str) -> object:

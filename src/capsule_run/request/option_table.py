@@ -8,7 +8,7 @@ from __future__ import annotations
 from capsule_run._base.value import Value, replace
 from capsule_run.model.request import DEFAULT_USER, DEFAULT_WORKING_DIRECTORY, KILL, KILL_ATTACKS, REFUSE, TRUNCATE
 from capsule_run.request import option_readers as read
-from capsule_run.request.fast_path import HELP, VERSION
+from capsule_run.request.fast_path import ALWAYS, AUTO, HELP, NEVER, QUIET, VERSION
 from capsule_run.request.parse import FIELDS, REQUIREMENTS, check_requirement
 from capsule_run.request.validators import check_directory, check_place, check_source
 
@@ -95,6 +95,7 @@ REPEATING = (
     "require",
     "files",
     "collect",
+    "env_files",
 )
 
 OPTIONS = (
@@ -202,6 +203,14 @@ OPTIONS = (
         ENVIRONMENT,
         _value("-e, --env", "<KEY=VALUE>", "Environment variable", "environment", read.variable),
         _value(
+            "--env-file",
+            "<FILE>",
+            "Environment variables from a file, one in a line",
+            "env_files",
+            check_source,
+            takes=FILE,
+        ),
+        _value(
             "--user",
             "<UID[:GID]>",
             f"User and group ID in the sandbox [default: {DEFAULT_USER}]",
@@ -246,8 +255,17 @@ OPTIONS = (
         OUTPUT,
         _flag("--json", "Read JSON request from stdin", "json"),
         _flag("--pretty", "Pretty print JSON output", "pretty"),
-        _flag("-v, --verbose", "Verbose output", "verbose"),
-        _flag("--dry-run", "Print the steps of the run without running it", "dry_run"),
+        _flag("-v, --verbose", "Verbose output", "verbosity", gives=1),
+        _flag("-q, --quiet", "Print no notices and hints, only errors", "verbosity", gives=QUIET),
+        _value(
+            "--color",
+            "<WHEN>",
+            "Colour our messages: auto, always or never",
+            "color",
+            read.one_of(AUTO, ALWAYS, NEVER),
+            choices=(AUTO, ALWAYS, NEVER),
+        ),
+        _flag("--dry-run", "Print what the command would see and its limits; run nothing", "dry_run"),
         _flag("-h, --help", "Print help", "action", gives=HELP),
         _flag("-V, --version", "Print version", "action", gives=VERSION),
     ),

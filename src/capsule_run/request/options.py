@@ -6,7 +6,7 @@ Pure. Options become fields of a request mapping, checked by the same checkers a
 from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
-from capsule_run.request.fast_path import HELP, RUN, SHORT_HELP, Options
+from capsule_run.request.fast_path import AUTO, HELP, RUN, SHORT_HELP, Options
 from capsule_run.request.option_table import BY_NAME, OPTIONS, Option
 from capsule_run.request.parse import FIELDS, nested, parse_request, request_from_mapping
 from capsule_run.request.validators import nearest, quoted, shown
@@ -83,8 +83,20 @@ def _store(option: Option, text: str | None, stored: dict[str, object]) -> None:
         earlier = stored.get(option.field, ())
         assert isinstance(earlier, tuple)
         stored[option.field] = (*earlier, gives)
+    elif gives == 1 and option.field == "verbosity":
+        stored[option.field] = max(_number(stored.get(option.field, 0)), 0) + 1
     else:
         stored[option.field] = gives
+
+
+def _number(stored: object) -> int:
+    assert isinstance(stored, int)
+    return stored
+
+
+def _texts(stored: object) -> tuple[str, ...]:
+    assert isinstance(stored, tuple)
+    return stored
 
 
 def _options(stored: dict[str, object], command: tuple[str, ...], *, separated: bool) -> Options:
@@ -98,7 +110,9 @@ def _options(stored: dict[str, object], command: tuple[str, ...], *, separated: 
         action=str(stored.get("action", RUN)),
         json="json" in stored,
         pretty="pretty" in stored,
-        verbose="verbose" in stored,
+        verbosity=_number(stored.get("verbosity", 0)),
+        color=str(stored.get("color", AUTO)),
+        env_files=_texts(stored.get("env_files", ())),
         dry_run="dry_run" in stored,
         fields=nested(fields),
         command=command,

@@ -126,8 +126,20 @@ def timed_out(finished: FinishedRun) -> CapsuleError:
             "cpu_ms": used,
             **next_limit.passing(longer),
         },
-        hint=hints.of_timeout(finished, stderr(finished)) or next_limit.hint(longer, otherwise=", or reduce the work"),
+        hint=_seconds_meant(policy.timeout_ms)
+        + (
+            hints.of_timeout(finished, stderr(finished))
+            or next_limit.hint(longer, otherwise=", or reduce the work")
+            or ""
+        ),
     )
+
+
+def _seconds_meant(timeout_ms: int) -> str:
+    """The question whether a limit of less than a second was meant in seconds: most tools count in seconds."""
+    if timeout_ms >= 1000:
+        return ""
+    return f"if {timeout_ms} seconds were meant, set `--timeout` (`timeout_ms`) to `{timeout_ms}s`; else "
 
 
 def memory(finished: FinishedRun) -> CapsuleError:

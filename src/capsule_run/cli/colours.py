@@ -1,0 +1,35 @@
+"""Colours of our messages: on a terminal only, and never if NO_COLOR is set, unless `--color` says otherwise.
+
+No text depends on them. Loaded when a message is printed.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from capsule_run.host.path_resolution import environment
+from capsule_run.request.fast_path import ALWAYS, AUTO, NEVER
+
+RESET = "\033[0m"
+BOLD, RED, GREEN, YELLOW, CYAN = ("\033[1m", "\033[31m", "\033[32m", "\033[33m", "\033[36m")
+
+
+class _Choice:
+    """The value of `--color`."""
+
+    when = AUTO
+
+
+choice = _Choice()
+
+
+def wanted(fd: int) -> bool:
+    """Return whether text written to a descriptor is to be coloured."""
+    if choice.when in (ALWAYS, NEVER):
+        return choice.when == ALWAYS
+    return posix.isatty(fd) and not environment("NO_COLOR") and environment("TERM") not in ("", "dumb")
+
+
+def paint(text: str, colour: str, fd: int) -> str:
+    """Return the text in a colour if text written to the descriptor is to be coloured."""
+    return f"{colour}{text}{RESET}" if text and wanted(fd) else text

@@ -118,8 +118,8 @@ class Result(Value):
             "status": self.status,
             "exit_code": self.exit_code,
             "signal": self.signal,
-            **_output_fields("stdout", self.stdout_stream),
-            **_output_fields("stderr", self.stderr_stream),
+            **result_parts.output_fields("stdout", self.stdout_stream),
+            **result_parts.output_fields("stderr", self.stderr_stream),
             "started_at": self.started_at,
             "finished_at": self.finished_at,
             "metrics": self.metrics and self.metrics.to_dict(),
@@ -186,15 +186,3 @@ class RunError(CapsuleError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return RunError, (self.result,)
-
-
-def _output_fields(name: str, output: Output | None) -> dict[str, object]:
-    if output is None:
-        return {}
-    fields: dict[str, object]
-    try:
-        fields = {name: output.data.decode()}
-    except UnicodeDecodeError:
-        exact = result_parts.base64_text(output.data)
-        fields = {name: output.data.decode("utf-8", "replace"), f"{name}_base64": exact}
-    return {**fields, f"{name}_bytes": output.total_bytes, f"{name}_truncated": output.truncated}

@@ -142,3 +142,16 @@ class Metrics(Value):
         given = {name: field for name, field in self.__dict__.items() if field is not None}
         # the clocks are precise to 1 µs
         return {name: round(x, 3) if isinstance(x, float) else plain(x) for name, x in given.items()}
+
+
+def output_fields(name: str, output: Output | None) -> dict[str, object]:
+    """Return the members of a stream called `name`; none if it was not captured."""
+    if output is None:
+        return {}
+    fields: dict[str, object]
+    try:
+        fields = {name: output.data.decode()}
+    except UnicodeDecodeError:
+        exact = base64_text(output.data)
+        fields = {name: output.data.decode("utf-8", "replace"), f"{name}_base64": exact}
+    return {**fields, f"{name}_bytes": output.total_bytes, f"{name}_truncated": output.truncated}

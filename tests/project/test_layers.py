@@ -46,6 +46,8 @@ IMPURE_CALLS = {"open", "input", "print", "exec", "eval", "breakpoint"}
 STARTS_A_PROCESS = {"posix_spawn", "posix_spawnp", "fork_exec"}
 NEVER = {"fork", "forkpty", "system", "popen"}
 SYSTEM_MODULES = {"os", "posix", "_posixsubprocess"}
+INSIDE = "contexts.inside."  # programs that run in the sandbox, and are sent there as text
+OLDEST_INSIDE = (3, 8)
 NEVER_IMPORTED = {"subprocess", "multiprocessing", "pty", "concurrent.futures", "_multiprocessing"}
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
@@ -174,19 +176,30 @@ def test_package_has_a_short_face():
 
 
 def test_top_of_package_is_seen_at_a_glance():
-    """At most 20 names at the top of the package, private ones and the marker for type checkers aside."""
+    """At most 21 names at the top of the package, private ones and the marker for type checkers aside."""
     names = {path.name for path in PACKAGE.iterdir() if not path.name.startswith("_") and path.name != "py.typed"}
-    assert len(names) <= 20, sorted(names)
+    assert len(names) <= 21, sorted(names)
 
 
 @modules
 def test_process_start_is_in_one_module_only(path):
     """Python starts the core, in one module, and nothing else; it never forks."""
+    if name_of(path).startswith(INSIDE):
+        return
     seen = system_names(tree_of(path))
     assert set() == imports(path) & NEVER_IMPORTED
     assert set() == {name for name in seen if name in NEVER or name.startswith(("exec", "spawn"))}
     if name_of(path) != "launcher":
         assert set() == seen & STARTS_A_PROCESS
+
+
+@modules
+def test_program_for_the_sandbox_stands_alone(path):
+    """What runs in the sandbox imports only the standard library, and nobody imports it; old interpreters can read it."""
+    assert set() == {name for name in imports(path) if name.startswith(INSIDE)}
+    if name_of(path).startswith(INSIDE):
+        assert set() == {name for name in imports(path) if name.split(".")[0] not in sys.stdlib_module_names}
+        ast.parse(path.read_text(), feature_version=OLDEST_INSIDE)
 
 
 def test_init_has_no_logic():

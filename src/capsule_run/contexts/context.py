@@ -1,0 +1,190 @@
+"""A context: run cells of code in an interpreter that keeps its state, and start a new one when it is gone.
+
+Blocking; `aio_context` is the same for asyncio. The decisions are in `conversation`.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+
+from capsule_run._base.errors import CapsuleError
+from capsule_run.contexts import program as programs
+from capsule_run.contexts.interpreter import (
+    DEFAULT_GRACE_MS,
+    DEFAULT_MAX_OUTPUT_BYTES,
+    LARGEST_GRACE_MS,
+    Interpreter,
+    cell_request,
+    check_number,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self
+
+    from capsule_run.contexts.conversation import CellRequest
+    from capsule_run.contexts.interpreter import Process
+    from capsule_run.model.cell import CellResult, RichResult
+
+
+class Context:
+    """An interpreter in a sandbox that keeps its variables from cell to cell.
+
+    :param start: starts the process of `contexts.command(language)`; called for the first cell, and again after a loss.
+    :param language: "python" or "javascript".
+    :param grace_ms: how long an interrupted cell may go on before its interpreter is killed.
+    """
+
+    def __init__(
+        self, start: Callable[[], Process], *, language: str = "python", grace_ms: int = DEFAULT_GRACE_MS
+    ) -> None:
+        self.language = programs.language_of(language)
+        check_number("grace_ms", grace_ms, 0, LARGEST_GRACE_MS)
+        self.grace_ms = grace_ms
+        self._start_process = start
+        self._interpreter: Interpreter | None = None
+        self._was_lost = False
+        self._is_closed = False
+        self._one_cell = threading.Lock()
+        self._interrupt = False
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def run_code(
+        self,
+        code: str,
+        *,
+        timeout_ms: int | None = None,
+        memory_bytes: int | None = None,
+        max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES,
+        on_stdout: Callable[[str], object] | None = None,
+        on_stderr: Callable[[str], object] | None = None,
+        on_result: Callable[[RichResult], object] | None = None,
+    ) -> CellResult:
+        """Run a cell, wait for its end, and return its result. Cells of several threads run one after the other.
+
+        :param timeout_ms: wall-clock limit (default 30 000); then the cell is interrupted, and if that does not end it,
+            its interpreter is killed.
+        :param memory_bytes: what the cell may allocate in addition; the limit of the sandbox holds besides.
+        :param max_output_bytes: bytes kept of each stream; the rest is counted.
+        :param on_stdout: called with text as it comes; so is `on_stderr`, and `on_result` with each value.
+        :raises CapsuleError: E1003 to E1009 for wrong arguments; E1009 if the context is closed.
+        """
+        request = cell_request(
+            code,
+            language=self.language,
+            timeout_ms=timeout_ms,
+            grace_ms=self.grace_ms,
+            memory_bytes=memory_bytes,
+            max_output_bytes=max_output_bytes,
+            on_stdout=on_stdout,
+            on_stderr=on_stderr,
+            on_result=on_result,
+        )
+        with self._one_cell:
+            interpreter = self._begin(request)
+            conversation = interpreter.conversation
+            try:
+                self._drive(interpreter)
+            except BaseException:
+                # The caller does not wait any longer: nothing of the cell may go on.
+                conversation.forget_functions()
+                conversation.interrupt(time.monotonic())
+                self._drive(interpreter)
+                raise
+            assert conversation.result is not None
+            return conversation.result
+
+    def interrupt(self) -> None:
+        """Interrupt the cell that runs, from another thread: KeyboardInterrupt in Python. Variables are kept."""
+        self._interrupt = True
+        if not self._is_closed:
+            os.eventfd_write(self._wake, 1)
+
+    def restart(self) -> None:
+        """End the interpreter and everything that it started. The next cell starts a new one, without variables."""
+        self.interrupt()
+        with self._one_cell:
+            self._end()
+            self._was_lost = False
+
+    def close(self) -> None:
+        """End the interpreter. Between cells it may end by itself, and so flush its files and run what `atexit` has."""
+        self.interrupt()
+        with self._one_cell:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self._let_end()
+            self._end()
+            os.close(self._wake)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _begin(self, request: CellRequest) -> Interpreter:
+        if self._is_closed:
+            raise CapsuleError("E1009", "the context is closed", hint="create another one")
+        self._interrupt = False
+        if self._interpreter is None:
+            process = self._start_process()
+            self._interpreter = Interpreter(process, self.language, follows_a_loss=self._was_lost)
+        self._interpreter.conversation.begin(request, time.monotonic())
+        return self._interpreter
+
+    def _drive(self, interpreter: Interpreter) -> None:
+        """Read and write until the cell has ended."""
+        conversation = interpreter.conversation
+        while conversation.is_running:
+            is_at_end = self._wait(interpreter) and not interpreter.read()
+            if self._interrupt:
+                self._interrupt = False
+                conversation.interrupt(time.monotonic())
+            interpreter.write()
+            conversation.expire(time.monotonic())
+            if conversation.must_kill or is_at_end:
+                interpreter.lost(self._end())
+                self._was_lost = True
+
+    def _wait(self, interpreter: Interpreter) -> bool:
+        """Wait until there is something to do. Return whether something can be read."""
+        poll = select.poll()
+        poll.register(interpreter.outlet, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        if interpreter.conversation.outgoing:
+            poll.register(interpreter.inlet, select.POLLOUT)
+        left = interpreter.seconds_left()
+        ready = {descriptor for descriptor, _ in poll.poll(None if left is None else left * 1000 + 1)}
+        if self._wake in ready:
+            os.eventfd_read(self._wake)
+        return interpreter.outlet in ready
+
+    def _end(self) -> object:
+        """End the process and everything that it started; return what it ended with."""
+        interpreter, self._interpreter = self._interpreter, None
+        if interpreter is None:
+            return None
+        interpreter.process.kill()
+        ending = interpreter.process.wait()
+        interpreter.close()
+        return ending
+
+    def _let_end(self) -> None:
+        """Close the interpreter's input, at which it ends by itself, and wait for that as long as for an interrupt."""
+        interpreter = self._interpreter
+        if interpreter is None:
+            return
+        interpreter.process.stdin.close()
+        poll = select.poll()
+        poll.register(interpreter.outlet, select.POLLIN)
+        end = time.monotonic() + self.grace_ms / 1000
+        while not interpreter.conversation.must_kill and (left := end - time.monotonic()) > 0:
+            if poll.poll(left * 1000) and not interpreter.read():
+                return

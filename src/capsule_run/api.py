@@ -5,12 +5,13 @@ For settings beyond these arguments, make a `Request` and call `engine.execute.e
 
 from __future__ import annotations
 
-from capsule_run._base.errors import exhausted
+from capsule_run._base.errors import CapsuleError, exhausted
 from capsule_run.engine import code as engine_code
 from capsule_run.engine import configuration
 from capsule_run.engine import variables as engine_variables
 from capsule_run.engine.execute import perform
 from capsule_run.host.path_resolution import variables
+from capsule_run.request import interface_words
 from capsule_run.request.arguments import mapping_from_arguments
 from capsule_run.request.parse import request_from_mapping
 from capsule_run.request.validators import check_boolean
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Concatenate, ParamSpec, Protocol
 
-    from capsule_run.model.request import Language, OnOutputLimit, OnViolation, ProfileName, Workspace, WorkspaceUpper
+    from capsule_run.model.request import (
+        Language,
+        OnOutputLimit,
+        OnViolation,
+        ProfileName,
+        Request,
+        Workspace,
+        WorkspaceUpper,
+    )
     from capsule_run.model.result import Result
 
     Options = ParamSpec("Options")
@@ -53,6 +62,17 @@ def fields_from_arguments(*, config: object = False, **arguments: object) -> dic
     if check_boolean(config, "config") or "preset" in fields:
         fields = configuration.completed(fields, own=bool(config))
     return fields
+
+
+def perform_in_words(request: Request) -> Result:
+    """Perform a request that was made of arguments; an error names the argument and not the field of the request."""
+    try:
+        result = perform(request)
+    except CapsuleError as error:
+        raise interface_words.renamed(error, interface_words.ARGUMENT_NAMES) from None
+    if result.error is None or result.error.code[:2] != "E2":
+        return result
+    return interface_words.renamed_in_result(result, interface_words.ARGUMENT_NAMES)
 
 
 def run(
@@ -179,7 +199,7 @@ def run(
         request = request_from_mapping(fields)
     except (OSError, ImportError) as error:  # importing a module needs a descriptor, too
         raise exhausted(error) or error from None
-    return perform(request)
+    return perform_in_words(request)
 
 
 def _run_code(
@@ -198,7 +218,7 @@ def _run_code(
     :raises CapsuleError: with a code E1xxx if the request is wrong; E1010 if the sandbox lacks the language.
     """
     fields = fields_from_arguments(**options)
-    return perform(engine_code.code_request(code, language, fields, arguments=arguments, file=file))
+    return perform_in_words(engine_code.code_request(code, language, fields, arguments=arguments, file=file))
 
 
 # Type checkers take the options of `run_code` from `run`, so that they are written once.

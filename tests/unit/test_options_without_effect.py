@@ -16,9 +16,9 @@ def policy_of(**fields):
 
 
 WITHOUT_EFFECT = [
-    ({"collect_bytes": 1}, "collect_bytes: there are no files to limit, since `collect` is empty"),
-    ({"collect_file_bytes": 0}, "collect_file_bytes: there are no files to limit, since `collect` is empty"),
-    ({"collect_to": "out"}, "collect_to: there are no files to write, since `collect` is empty"),
+    ({"collect_bytes": 1}, "collect_bytes: there are no files to limit, since nothing is collected"),
+    ({"collect_file_bytes": 0}, "collect_file_bytes: there are no files to limit, since nothing is collected"),
+    ({"collect_to": "out"}, "collect_to: there are no files to write, since nothing is collected"),
     (
         {"isolation": {"unmask": [".env"]}},
         "isolation.unmask: nothing is shared with the sandbox, so there is no `.env` to show",

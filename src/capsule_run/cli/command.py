@@ -25,6 +25,7 @@ from capsule_run.engine.streams import Streams
 from capsule_run.host import path_resolution
 from capsule_run.model.request import Isolation, Request, Workspace
 from capsule_run.monitor import audit_log
+from capsule_run.request import interface_words
 from capsule_run.request import options as request_options
 from capsule_run.request.fast_path import AUTO, RUN, SHORT_HELP, VERSION, Options, plain_request
 
@@ -190,12 +191,14 @@ def _performed(request: Request, options: Options, signals: _Signals, streams: S
     return monitor.execute(request, streams=streams, on_start=signals.started)
 
 
-def _with_subcommand_hint(result: Result, word: str) -> Result:
-    """Add to a command that was not found that a subcommand has nearly its name."""
-    hint = subcommands.hint_for(word)
-    if result.error is None or not hint:
-        return result
-    return replace(result, error=replace(result.error, hint=hint))
+def _in_words(result: Result, options: Options) -> Result:
+    """Return the result of a command line: its error names options, and a subcommand that may have been meant."""
+    error = result.error
+    if error is None or error.code[:2] == "E2":
+        return interface_words.renamed_in_result(result, interface_words.OPTION_NAMES) if error else result
+    if error.code == "E3001" and not options.separated and (hint := subcommands.hint_for(options.command[0])):
+        return replace(result, error=replace(error, hint=hint))
+    return result
 
 
 def run_command(request: Request, options: Options, *, passes_stdin: bool = True) -> int:
@@ -206,15 +209,13 @@ def run_command(request: Request, options: Options, *, passes_stdin: bool = True
     signals = _Signals()
     stdin = _terminal_or_same(0, posix.O_RDONLY) if passes_stdin else None
     if options.pretty:
-        result = _performed(request, options, signals, Streams(stdin=stdin))
+        result = _in_words(_performed(request, options, signals, Streams(stdin=stdin)), options)
         signals.ended()
         output.print_json(result, pretty=True)
     else:
-        result = _stream(request, options, signals, stdin)
+        result = _in_words(_stream(request, options, signals, stdin), options)
         if result.error and _is_unread(result):
             return BROKEN_PIPE_EXIT
-        if result.error is not None and result.error.code == "E3001" and not options.separated:
-            result = _with_subcommand_hint(result, request.command[0])
         if result.error or result.denied or result.changes or result.not_applied or result.not_collected:
             signals.ended()
             output.print_result(request, result)

@@ -14,7 +14,7 @@ from capsule_run._base.errors import BROKEN_PIPE_EXIT, exit_status
 from capsule_run._base.printable import printable
 from capsule_run.cli import colours, export_lines, run_in_words
 from capsule_run.engine.build_result import failed_result, new_execution_id, timestamp
-from capsule_run.request import parse
+from capsule_run.request import interface_words, parse
 from capsule_run.result import denied_syscalls, processes
 
 TYPE_CHECKING = False
@@ -206,6 +206,8 @@ def read_all(fd: int) -> bytes:
 
 def print_error(error: CapsuleError, *, json: bool, pretty: bool) -> int:
     """Report a request that did not run, in the requested form, and return the exit code."""
+    if not json:  # a JSON request has fields, a command line has options
+        error = interface_words.renamed(error, interface_words.OPTION_NAMES)
     name = error.execution_id or new_execution_id()
     result = failed_result(error, {"execution_id": name, "started_at": timestamp(time.time_ns())})
     if json or pretty:

@@ -148,12 +148,14 @@ def _check_changes(request: Request, kind: str) -> None:
             )
     if request.collect_to is not None and not request.collect:
         raise CapsuleError(
-            "E1009", "collect_to: there are no files to write, since `collect` is empty", hint="set `collect` as well"
+            "E1009", "collect_to: there are no files to write, since nothing is collected", hint="set `collect` as well"
         )
     for field, limit in (("collect_bytes", request.collect_bytes), ("collect_file_bytes", request.collect_file_bytes)):
         if limit is not None and not request.collect:
             raise CapsuleError(
-                "E1009", f"{field}: there are no files to limit, since `collect` is empty", hint="set `collect` as well"
+                "E1009",
+                f"{field}: there are no files to limit, since nothing is collected",
+                hint="set `collect` as well",
             )
 
 

@@ -12,6 +12,7 @@ __getattr__ = loaded_when_used(
     {
         "durations": "a time is written with a unit",
         "file_fields": "the request has files, patterns or an upper directory",
+        "interface_words": "a request was refused",
         "options": "the command line has options",
         "parse": "a request did not come from the command line",
     },

@@ -28,5 +28,8 @@ class PlainProcess:
         except ProcessLookupError:
             pass
 
-    def wait(self):
-        return self.process.wait()
+    def wait(self, timeout=None):
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError from None

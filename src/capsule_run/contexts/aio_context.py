@@ -12,6 +12,7 @@ from capsule_run.contexts.interpreter import (
     DEFAULT_GRACE_MS,
     DEFAULT_MAX_OUTPUT_BYTES,
     LARGEST_GRACE_MS,
+    SECONDS_OF_AN_END,
     Interpreter,
     cell_request,
     check_number,
@@ -148,7 +149,7 @@ class AsyncContext:
             interpreter.write()
             conversation.expire(time.monotonic())
             if conversation.must_kill or is_at_end:
-                interpreter.lost(await self._end())
+                interpreter.lost(await self._end(is_ending=is_at_end))
                 self._was_lost = True
 
     async def _wait(self, interpreter: Interpreter) -> None:
@@ -181,11 +182,16 @@ class AsyncContext:
                 continue
         ending.result()
 
-    async def _end(self) -> object:
-        """End the process and everything that it started; return what it ended with."""
+    async def _end(self, *, is_ending: bool = False) -> object:
+        """End the process and everything that it started; return what it ended with. As in `Context`."""
         interpreter, self._interpreter = self._interpreter, None
         if interpreter is None:
             return None
+        if is_ending:
+            try:
+                await _settled(interpreter.process.wait(SECONDS_OF_AN_END))
+            except TimeoutError:
+                pass
         await _settled(interpreter.process.kill())
         ending = await _settled(interpreter.process.wait())
         interpreter.close()

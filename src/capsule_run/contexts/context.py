@@ -16,6 +16,7 @@ from capsule_run.contexts.interpreter import (
     DEFAULT_GRACE_MS,
     DEFAULT_MAX_OUTPUT_BYTES,
     LARGEST_GRACE_MS,
+    SECONDS_OF_AN_END,
     Interpreter,
     cell_request,
     check_number,
@@ -150,7 +151,7 @@ class Context:
             interpreter.write()
             conversation.expire(time.monotonic())
             if conversation.must_kill or is_at_end:
-                interpreter.lost(self._end())
+                interpreter.lost(self._end(is_ending=is_at_end))
                 self._was_lost = True
 
     def _wait(self, interpreter: Interpreter) -> bool:
@@ -166,11 +167,19 @@ class Context:
             os.eventfd_read(self._wake)
         return interpreter.outlet in ready
 
-    def _end(self) -> object:
-        """End the process and everything that it started; return what it ended with."""
+    def _end(self, *, is_ending: bool = False) -> object:
+        """End the process and everything that it started; return what it ended with.
+
+        :param is_ending: it ends by itself, and its result may say why: a kill would hide that.
+        """
         interpreter, self._interpreter = self._interpreter, None
         if interpreter is None:
             return None
+        if is_ending:
+            try:
+                interpreter.process.wait(SECONDS_OF_AN_END)
+            except TimeoutError:
+                pass
         interpreter.process.kill()
         ending = interpreter.process.wait()
         interpreter.close()

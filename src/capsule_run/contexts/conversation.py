@@ -242,8 +242,10 @@ class Conversation:
             message = f"the interpreter sent what it never sends by itself ({self._broken}); {_LOST}"
             hint = "code in the cell wrote to a descriptor that is not its own"
             status, error = ERROR, CellError(cause="protocol", name="BrokenMessage", message=message, hint=hint)
-        elif error is not None:
+        elif error is not None and self._is_ready:
             error = replace(error, message=f"{error.message}; {_LOST}")
+        elif error is not None:
+            error = replace(error, message=f"the interpreter did not start: {error.message}")
         else:
             status, error = ERROR, self._own_end()
         self._finish(status, error, now)

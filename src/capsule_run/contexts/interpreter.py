@@ -38,8 +38,11 @@ if TYPE_CHECKING:
         def kill(self) -> object:
             """End the process and everything that it started; no error if there is nothing left."""
 
-        def wait(self) -> object:
-            """Wait until all of it is gone; a `Result`, whose `error` says why the sandbox ended it."""
+        def wait(self, timeout: float | None = None, /) -> object:
+            """Wait until all of it is gone; a `Result`, whose `error` says why the sandbox ended it.
+
+            Raises TimeoutError after `timeout` seconds.
+            """
 
 
 _BLOCK = 1 << 18
@@ -47,8 +50,9 @@ DEFAULT_TIMEOUT_MS, DEFAULT_GRACE_MS, DEFAULT_MAX_OUTPUT_BYTES = 30_000, 1_000, 
 LARGEST_TIMEOUT_MS, LARGEST_GRACE_MS = 86_400_000, 600_000
 SMALLEST_MEMORY_BYTES, LARGEST_SIZE = 1 << 20, 1 << 50
 LARGEST_CODE = LARGEST_REQUEST // 6  # characters: JSON writes one with up to six bytes
-# Causes of a failure that the sandbox found, and not the interpreter itself.
-_OF_THE_SANDBOX = ("memory", "processes", "output", "cpu_time", "disk", "files", "forbidden_syscall", "timeout")
+SECONDS_OF_AN_END = 2.0  # for the sandbox to say why the process ended, once its output has ended
+# Causes that say only how the process ended, which the conversation knows better: it was killed, or ended by itself.
+_OF_THE_PROCESS = ("cancelled", "exit_code", "signal")
 
 
 class Interpreter:
@@ -100,9 +104,10 @@ class Interpreter:
 def _reason_of(ending: object) -> tuple[CellError | None, Status]:
     """Return why the sandbox ended the process, if it did."""
     failure = getattr(ending, "error", None)
-    if failure is None or failure.cause not in _OF_THE_SANDBOX:
+    if failure is None or failure.cause in _OF_THE_PROCESS:
         return None, "error"
-    name = "".join(word.title() for word in failure.cause.split("_")) + "Limit"
+    is_limit = failure.code.startswith("E4")
+    name = "".join(word.title() for word in failure.cause.split("_")) + ("Limit" if is_limit else "")
     error = CellError(cause=failure.cause, name=name, message=failure.message, hint=failure.hint)
     status: Status = getattr(ending, "status", "killed")
     return error, status

@@ -108,6 +108,9 @@ CAPABILITIES = {
     "musl-gcc": lambda: shutil.which("musl-gcc") is not None,
     "aarch64-gcc": lambda: shutil.which("aarch64-linux-gnu-gcc") is not None,
     "qemu-aarch64": lambda: shutil.which("qemu-aarch64-static") is not None,
+    "unshare": lambda: (
+        subprocess.run(["unshare", "-m" if os.geteuid() == 0 else "-rm", "true"], check=False).returncode == 0
+    ),
     "setpriv": lambda: shutil.which("setpriv") is not None,
     "strace": lambda: shutil.which("strace") is not None,
     "bwrap": lambda: shutil.which("bwrap") is not None,
@@ -299,6 +302,28 @@ def as_user(needs):
     if accounts:
         return _runner(accounts[0].pw_uid, accounts[0].pw_gid, Path("/tmp"))
     return _runner(60321, 60321, Path("/tmp"))
+
+
+@pytest.fixture
+def under_system_file(tmp_path, needs):
+    """Run a command that sees a text as /etc/capsule-run/config.toml: `run(text, argv, **options of subprocess.run)`.
+
+    In a mount namespace with a copy of /etc: the product has no setting that names another file.
+    """
+    needs("unshare")
+    copy = tmp_path / "etc"
+    subprocess.run(["cp", "-a", "/etc/.", copy], capture_output=True, check=False)  # not what only root can read
+    copy.joinpath("capsule-run").mkdir()
+
+    def run(text, argv, **options):
+        copy.joinpath("capsule-run", "config.toml").write_text(text)
+        script = 'mount --bind "$0" /etc && exec "$@"'
+        words = ["unshare", "-m" if os.geteuid() == 0 else "-rm", "sh", "-c", script, copy, *argv]
+        settings = {"capture_output": True, "text": True, "timeout": 120, "check": False}
+        return subprocess.run([str(word) for word in words], **{**settings, **options})
+
+    yield run
+    shutil.rmtree(copy)
 
 
 def _runner(uid, gid, cwd):

@@ -25,7 +25,7 @@ except OSError: pass
 }
 WRITERS = """
 import os, sys
-from capsule_run.monitor import audit_log as monitor
+from capsule_run.engine import audit as monitor
 from capsule_run.workspace.export import save_files
 from capsule_run._base.errors import CapsuleError
 from capsule_run.host.caller_files import Place

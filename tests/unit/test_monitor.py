@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from capsule_run._base.errors import CapsuleError, Failure
+from capsule_run.engine import audit
 from capsule_run.engine.prepare import prepare
 from capsule_run.model.request import Isolation, Request, Resources
 from capsule_run.model.result import Result
@@ -82,7 +83,7 @@ def test_audit_log_parallel_lines_are_whole(tmp_path):
     """Long lines from many writers are never torn or mixed."""
     path = str(tmp_path / "a.jsonl")
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: audit_log.append_line(path, {"n": n, "text": chr(65 + n % 26) * 20000}), range(60)))
+        list(pool.map(lambda n: audit.append_line(path, {"n": n, "text": chr(65 + n % 26) * 20000}), range(60)))
     with open(path) as log:
         rows = [json.loads(line) for line in log]
     assert set(range(60)) == {row["n"] for row in rows}
@@ -91,7 +92,7 @@ def test_audit_log_parallel_lines_are_whole(tmp_path):
 
 def test_audit_log_is_readable_by_its_owner_only(tmp_path):
     """What ran may be a secret: nobody else can read a new log."""
-    audit_log.append_line(str(tmp_path / "a"), {})
+    audit.append_line(str(tmp_path / "a"), {})
     assert 0o600 == (tmp_path / "a").stat().st_mode & 0o777
 
 
@@ -99,21 +100,21 @@ def test_audit_log_link_is_refused(tmp_path):
     """A link that stands where the log should be is refused."""
     (tmp_path / "a").symlink_to(tmp_path / "b")
     with pytest.raises(CapsuleError, match="E6005"):
-        audit_log.append_line(str(tmp_path / "a"), {})
+        audit.append_line(str(tmp_path / "a"), {})
     assert not (tmp_path / "b").exists()
 
 
 def test_audit_log_lock_held_forever_is_an_error(tmp_path, monkeypatch):
     """Anyone who holds the lock for ever does not hold up runs for ever."""
-    monkeypatch.setattr(audit_log, "LOCK_PATIENCE_S", 0.05)
+    monkeypatch.setattr(audit, "LOCK_PATIENCE_S", 0.05)
     with open(tmp_path / "a", "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(CapsuleError, match="E6005"):
-            audit_log.append_line(str(tmp_path / "a"), {})
+            audit.append_line(str(tmp_path / "a"), {})
 
 
 def hash_of(**fields):
-    return audit_log.policy_hash(prepare(Request(**{"command": ("true",), **fields}))[1])
+    return audit.policy_hash(prepare(Request(**{"command": ("true",), **fields}))[1])
 
 
 def test_policy_hash_is_equal_for_equal_policies():

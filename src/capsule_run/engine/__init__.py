@@ -11,6 +11,7 @@ from capsule_run._base.lazy import loaded_when_used
 __getattr__ = loaded_when_used(
     __name__,
     {
+        "audit": "a ceiling requires an audit log",
         "build_result": "the command runs",
         "caller_environment": "options name variables of the caller, or a file of them",
         "code": "a program in a language is run",

@@ -186,6 +186,12 @@ def _defaults(system: Layer | None) -> dict[str, object]:
     return {} if system is None else _mapping(merged(own_settings(system, known_presets([system]))).values())
 
 
+def audit_log() -> str:
+    """Return the audit log that a ceiling requires of every run; "" for none."""
+    rule = rules().get("audit-log")
+    return "" if rule is None else str(rule.value)
+
+
 def bounded(request: Request) -> Request:
     """Return the request with the system's defaults, held to its ceilings. Raises CapsuleError E1012, E1013."""
     system = system_layer()

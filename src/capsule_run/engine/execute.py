@@ -8,7 +8,8 @@ from errno import EMFILE
 
 from capsule_run._base import shortage as base_shortage
 from capsule_run._base.errors import MIN_DESCRIPTORS, CapsuleError, exhausted, exhaustion
-from capsule_run.engine import build_result, configuration, prefetch
+from capsule_run._base.value import replace
+from capsule_run.engine import audit, build_result, configuration, prefetch
 from capsule_run.engine.attempt import Call, attempt
 from capsule_run.engine.fallbacks import STALE_FACTS, RetryAttemptError
 from capsule_run.engine.streams import Streams
@@ -81,20 +82,36 @@ def steps(
     core_path: str = CORE_PATH,
     short: bool = False,
 ) -> Steps:
-    """Run a checked request in steps, for a caller that waits in its own way: see `attempt.Steps`. Every outcome is a result."""
-    called_ns, began_ns = time.monotonic_ns(), time.time_ns()
+    """Run a checked request in steps, for a caller that waits in its own way: see `attempt.Steps`. Every outcome is a result.
+
+    The only way to a launcher, and so the place of the operator's ceilings.
+    """
+    call = Call(
+        request=request,
+        streams=streams or Streams(),
+        on_start=on_start,
+        core_path=core_path,
+        called_ns=time.monotonic_ns(),
+        began_ns=time.time_ns(),
+        short=short,
+    )
+    if is_absent(SYSTEM_FILE):
+        return (yield from _steps(call))
     try:
-        if not is_absent(SYSTEM_FILE):
-            request = configuration.bounded(request)
-        call = Call(
-            request=request,
-            streams=streams or Streams(),
-            on_start=on_start,
-            core_path=core_path,
-            called_ns=called_ns,
-            began_ns=began_ns,
-            short=short,
-        )
+        call = replace(call, request=configuration.bounded(request))
+    except CapsuleError as error:
+        if error.code.startswith("E1"):
+            raise
+        return build_result.failed_result(error, build_result.names(request, call.began_ns))
+    if log := configuration.audit_log():
+        request = replace(call.request, execution_id=call.request.execution_id or build_result.new_execution_id())
+        call = replace(call, request=request, short=False)
+        return (yield from audit.recorded(log, request, _steps(call), began_ns=call.began_ns))
+    return (yield from _steps(call))
+
+
+def _steps(call: Call) -> Steps:
+    try:
         if 0 <= (limit := posix.sysconf(_OPEN_MAX)) < MIN_DESCRIPTORS:
             raise exhaustion(EMFILE, f"this process may have {limit} files open, which is too few for a run")
         return (yield from _attempts(call))
@@ -110,7 +127,7 @@ def steps(
             raise
         error = found
     try:
-        return build_result.failed_result(error, build_result.names(request, began_ns))
+        return build_result.failed_result(error, build_result.names(call.request, call.began_ns))
     except (OSError, ImportError):  # no descriptor is left to import a module with
         raise error from None
 

@@ -128,8 +128,10 @@ def _limited(request: Request, rule: Setting) -> Request:
 def check_limit(field: str, asked: object, rule: Setting) -> None:
     """Check a limit against a ceiling. Raises CapsuleError E1012."""
     if exceeds(asked, rule.value):
-        most = _shown(field, rule.value)
-        got = "it is not given" if asked is None else f"got {_shown(field, asked)}"
+        most, asked_text = _shown(field, rule.value), _shown(field, asked)
+        if most == asked_text:  # rounded
+            most, asked_text = f"{rule.value} bytes", f"{asked} bytes"
+        got = "it is not given" if asked is None else f"got {asked_text}"
         raise refused(field, f"must be at most {most} on this host, {got}", rule, maximum=rule.value)
 
 

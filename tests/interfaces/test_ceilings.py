@@ -143,6 +143,13 @@ def test_system_file_is_not_chosen_by_the_caller(under_system_file, capsule_cli,
     assert (2, True) == (done.returncode, "E1012" in done.stderr)
 
 
+def test_doctor_keeps_to_the_ceilings(under_system_file, capsule_cli):
+    """The doctor's own run asks for no more than is allowed."""
+    done = under_system_file('[ceilings]\nbinds = ["/srv"]\nmemory = "64M"\n', [capsule_cli, "doctor"])
+    assert "E1012" not in done.stdout + done.stderr
+    assert "sandbox" in done.stdout
+
+
 # The files of the caller's
 
 

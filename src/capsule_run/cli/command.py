@@ -31,7 +31,7 @@ from capsule_run.request.fast_path import AUTO, RUN, SHORT_HELP, VERSION, Option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from capsule_run.launcher import Run
     from capsule_run.model.result import Result
@@ -128,7 +128,7 @@ def command_workspace(request: Request, options: Options) -> Request:
     )
     if secret is not None:
         return _without_workspace(request, f"`{directory}` holds `{secret}`")
-    if not path_resolution.is_absent(path_resolution.SYSTEM_FILE) and (rule := configuration.may_share(directory)):
+    if path_resolution.exists(path_resolution.SYSTEM_FILE) and (rule := configuration.may_share(directory)):
         return _without_workspace(
             request, f"ceiling `{rule.key}` in {rule.place} does not allow `{directory}`", hint=""
         )
@@ -242,7 +242,7 @@ def _json(options: Options) -> int:
         text = output.read_all(0)
     except OSError as error:
         raise CapsuleError("E6006", f"cannot read the request: {posix.strerror(error.errno or 0).lower()}") from None
-    request = request_options.build_json_request(options, text, _complete_of(options))
+    request = request_options.build_json_request(options, text, configuration.completing(options))
     if options.dry_run:
         return _dry_run(request, options)
     signals = _Signals()
@@ -284,37 +284,6 @@ def apply_to_messages(options: Options) -> None:
             f"warning: `--cpu {shares}` is a weight, next to 1024 of other runs",
             hint=f"`--cpus {shares}` limits the number of processors",
         )
-
-
-def with_files(options: Options) -> Options:
-    """Complete the options of command mode with a preset and the configuration files (`engine.configuration`)."""
-    own = not options.no_config and path_resolution.has_own_configuration()
-    if options.action != RUN or not (own or "preset" in options.fields):
-        return options
-
-    return _with_monitoring(replace(options, fields=configuration.completed(options.fields, own=own)), own=own)
-
-
-def _with_monitoring(options: Options, *, own: bool) -> Options:
-    if not own:
-        return options
-    found = configuration.monitoring()
-    return replace(
-        options,
-        metrics_file=options.metrics_file or str(found.get("metrics_file", "")),
-        audit_log=options.audit_log or str(found.get("audit_log", "")),
-        audit_required=options.audit_required or bool(found.get("audit_required")),
-    )
-
-
-def _complete_of(options: Options) -> Callable[[Mapping[str, object]], dict[str, object]]:
-    """Return what completes a JSON request: only the request itself says whether it names a preset."""
-
-    def complete(fields: Mapping[str, object]) -> dict[str, object]:
-        own = not options.no_config and path_resolution.has_own_configuration()
-        return configuration.completed(fields, own=own) if own or "preset" in fields else dict(fields)
-
-    return complete
 
 
 def _before_command(words: Sequence[str]) -> list[str]:
@@ -365,9 +334,8 @@ def _main(words: Sequence[str]) -> int:
         if options.action != RUN:
             return _about(options.action)
         if options.json:
-            own = not options.no_config and path_resolution.has_own_configuration()
-            return _json(_with_monitoring(options, own=own))
-        options = with_files(options)
+            return _json(configuration.with_monitoring(options))
+        options = configuration.with_files(options)
         return run_command(request_options.build_request(options), options)
     except CapsuleError as error:
         return output.print_error(error, json=json, pretty=pretty)

@@ -16,7 +16,9 @@ from capsule_run.cli.output import write_all, write_lines
 from capsule_run.doctor import apparmor, attack
 from capsule_run.doctor.diagnose import EXITS, OK, Trial, diagnose, worst
 from capsule_run.doctor.facts import gather_facts
+from capsule_run.engine import configuration
 from capsule_run.engine.execute import perform
+from capsule_run.host.path_resolution import SYSTEM_FILE, is_absent
 from capsule_run.request.option_table import Option
 from capsule_run.request.parse import request_from_mapping
 from capsule_run.request.validators import nearest, shown
@@ -80,6 +82,8 @@ def _trial() -> Trial:
     with tempfile.TemporaryDirectory(prefix="capsule-doctor-", dir="/var/tmp") as place:
         asked = {"command": ["/bin/sh", "-c", "echo alive"], "isolation": {"workspace": place}}
         begun = time.perf_counter()
+        if not is_absent(SYSTEM_FILE) and configuration.may_share(place):
+            del asked["isolation"]  # a ceiling allows other directories only
         result = perform(request_from_mapping({**asked, "require": ["overlay"]}))  # a small directory is copied instead
         if result.error is not None and result.error.code == "E2007":
             result = perform(request_from_mapping(asked))

@@ -172,7 +172,7 @@ def project_file() -> str:
         directory = posix.getcwd().rstrip("/")
     except OSError:
         return ""
-    while not exists(path := f"{directory}/{PROJECT_FILE}"):
+    while not posix.access(path := f"{directory}/{PROJECT_FILE}", posix.F_OK):
         if not directory:
             return ""
         directory = directory.rpartition("/")[0]
@@ -189,5 +189,5 @@ def user_file() -> str:
 
 
 def has_own_configuration() -> bool:
-    """Return whether there is a configuration file of the caller's or of the project's: one stat for each place."""
-    return bool(environment("CAPSULE_CONFIG") or project_file() or exists(user_file()))
+    """Return whether there is a configuration file of the caller's or of the project's: one system call for each place."""
+    return bool(environment("CAPSULE_CONFIG") or project_file() or posix.access(user_file(), posix.F_OK))

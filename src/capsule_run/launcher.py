@@ -294,7 +294,7 @@ def _spawn(path: str, control: int, stderr: int | None) -> int:
             raise CapsuleError("E2005", f"cannot start the core: {why}", hint=hint) from None
         if error.errno in (ENOENT, EACCES, ENOTDIR):
             raise CapsuleError("E2003", f"cannot run the core `{path}`: {why}") from None
-        raise CapsuleError("E6003", f"cannot start the core: {why}") from None
+        raise CapsuleError("E6003", f"cannot start the core: {why}", details={"errno": error.errno}) from None
 
 
 class Run:

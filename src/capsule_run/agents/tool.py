@@ -132,7 +132,7 @@ def answer(request: Callable[[], Request], limits: Operator) -> Answer:
 
 async def answer_async(request: Callable[[], Request], limits: Operator) -> Answer:
     """Run `answer` as a coroutine; cancelling it ends the sandbox."""
-    from capsule_run.aio import execute_checked  # noqa: PLC0415  # it loads much
+    from capsule_run.aio.one_shot import execute_checked  # noqa: PLC0415  # it loads much
 
     try:
         made = request()

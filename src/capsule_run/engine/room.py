@@ -188,6 +188,7 @@ class RunningPayload:
         self._load_before: Sample | None = None
         self._load_after: Sample | None = None
         self.run = run
+        self.never_started = False  # known from the report
         prefetch.load(prefetch.WHILE_THE_COMMAND_RUNS)
         sweep_discovered()
         if not payload.short:
@@ -244,6 +245,7 @@ class RunningPayload:
             raise CapsuleError("E6002", f"the core ended without a report (wait status {status})")
         before, after = self._load_before, None if self._load_before is None else load.sample()
         report, payload, stdio = result_report.parse_report(self._report), self._payload, self._stdio
+        self.never_started = not report.started
         fallbacks.raise_retry(report, self._plan, stale_ok=payload.stale_ok)
         if not report.started and report.killed != "caller":
             raise not_found.not_started(report, self._plan, payload.request, lambda: prepare(payload.request)[0])

@@ -1,19 +1,16 @@
-"""Run commands from asyncio: awaiting a run does not block the event loop, and cancelling it ends its sandbox.
-
-Each run waits for the launcher in a thread of its own: the loop's default executor would delay runs when all of its threads
-are in use. Only this module imports asyncio.
-"""
+"""`run`, `run_code` and `execute` for coroutines: as those of `capsule_run`, with the same arguments and result."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 
+from capsule_run._base.errors import CapsuleError
+from capsule_run.aio.admission import Admission
+from capsule_run.aio.drive import Drive
 from capsule_run.api import fields_from_arguments
 from capsule_run.engine import code as engine_code
-from capsule_run.engine.execute import perform
+from capsule_run.engine import prefetch
 from capsule_run.launcher import PATH as CORE_PATH
-from capsule_run.launcher import Cancel
 from capsule_run.request.parse import check_request, request_from_mapping
 
 TYPE_CHECKING = False
@@ -30,8 +27,22 @@ if TYPE_CHECKING:
     def _awaitable(_run: Callable[Options, Result]) -> Callable[Options, Awaitable[Result]]: ...
 
 
+_SHORTAGE = "E6003"
+# Imported before the first run: when descriptors are used up, no module can be imported, and runs are to wait and not to fail.
+prefetch.load(
+    (
+        *prefetch.FOR_A_FAILED_RESULT,
+        *prefetch.WHILE_THE_ROOM_IS_BUILT,
+        *prefetch.WHILE_THE_COMMAND_RUNS,
+        *prefetch.FOR_A_FULL_RESULT,
+        "_base.shortage",
+        "engine.not_found",
+    )
+)
+
+
 async def execute(request: Request, *, core_path: str = CORE_PATH) -> Result:
-    """Run one request, as `engine.execute.execute` does. If the task is cancelled, end the sandbox, then raise CancelledError.
+    """Run one request, as `capsule_run.execute` does. If the task is cancelled, end the sandbox, then raise CancelledError.
 
     Raises CapsuleError E1xxx for a wrong request.
     """
@@ -40,38 +51,22 @@ async def execute(request: Request, *, core_path: str = CORE_PATH) -> Result:
 
 async def execute_checked(request: Request, *, core_path: str = CORE_PATH) -> Result:
     """Run a request that is checked already (`request.parse`); else like `execute`."""
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[Result] = loop.create_future()
-    cancel = Cancel()
-
-    def work() -> None:
-        try:
-            result = perform(request, on_start=cancel.started, core_path=core_path)
-        except BaseException as error:  # noqa: BLE001  # raised again in the task that awaits it
-            loop.call_soon_threadsafe(ended.set_exception, error)
-        else:
-            loop.call_soon_threadsafe(ended.set_result, result)
-
-    thread = threading.Thread(target=work, name="capsule-run")
-    thread.start()
+    admission = Admission(asyncio.get_running_loop())
     try:
-        return await asyncio.shield(ended)
-    except asyncio.CancelledError:
-        cancel.cancel()
-        await _wait_until_ended(ended)
-        raise
+        await admission.enter()
+        while True:
+            run = Drive(request, core_path=core_path, on_abandoned=admission.leave)
+            try:
+                result = await run.result()
+            except CapsuleError as error:  # not even a result could be made
+                if error.code != _SHORTAGE or not run.never_started or not await admission.retry():
+                    raise
+                continue
+            is_short = result.error is not None and result.error.code == _SHORTAGE and run.never_started
+            if not is_short or not await admission.retry():
+                return result
     finally:
-        thread.join()  # the result is there: the thread only has to return
-
-
-async def _wait_until_ended(ended: asyncio.Future[Result]) -> None:
-    """Wait until the run has ended, also if the task is cancelled again: no sandbox may be left running."""
-    while not ended.done():
-        try:
-            await asyncio.wait([ended])
-        except asyncio.CancelledError:
-            continue
-    ended.exception()  # retrieve it, else the loop logs an exception that was never retrieved
+        admission.leave()
 
 
 async def _run(command: Sequence[str], **options: object) -> Result:

@@ -1,0 +1,160 @@
+"""Drive one run on an event loop: wait for its descriptors there, and end it when its task is cancelled.
+
+The steps of a run (`engine.execute.steps`) are Python's share: to start it and to make its result, 1 to 2 ms in all. They are
+done on the loop, except those that read and write files of the host: a large copy or a network file system may block for
+long, so these steps are done in a thread. Waiting takes no thread. Needs nothing of the loop but `add_reader`, and no signal
+handler: the launcher is reaped by its process id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from capsule_run.aio.thread import in_thread
+from capsule_run.engine import execute
+from capsule_run.engine.room import RunningPayload
+from capsule_run.host.load import PATIENCE_S
+from capsule_run.launcher import SIGTERM, Cancel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from capsule_run.model.request import Request
+    from capsule_run.model.result import Result
+
+# A pipe has room for these bytes of input files: to copy them does not block.
+_PIPE_BYTES = 1 << 16
+
+
+def handles_files(request: Request) -> bool:
+    """Whether a run reads or writes files of the host that its request names, or copies many bytes."""
+    shown = request.isolation
+    return bool(
+        shown.workspace
+        or shown.workspace_upper
+        or shown.binds
+        or shown.readonly_paths
+        or shown.writable_paths
+        or shown.tools
+        or request.collect
+        or request.changes
+        or request.save_changes
+        or any(file.content is None for file in request.files)
+        or sum(len(file.content or b"") for file in request.files) > _PIPE_BYTES
+    )
+
+
+class Drive:
+    """One run. Await `result`, once."""
+
+    def __init__(self, request: Request, *, core_path: str, on_abandoned: Callable[[], None]) -> None:
+        """:param on_abandoned: called if the loop was closed while the run waited, after the run was ended."""
+        self._loop = asyncio.get_running_loop()
+        self._cancel = Cancel()
+        self._steps = execute.steps(request, on_start=self._cancel.started, core_path=core_path)
+        self._in_threads = handles_files(request)
+        self._on_abandoned = on_abandoned
+        self._payload: RunningPayload | None = None
+        self._is_waiting = False  # for the payload
+        self._failed: OSError | None = None  # while receiving: the steps decide what becomes of it
+
+    @property
+    def never_started(self) -> bool:
+        """Whether it is certain that the command did not start."""
+        return self._payload is None or self._payload.never_started
+
+    async def result(self) -> Result:
+        """Run the request. However this is left, the sandbox has ended. Raises CancelledError."""
+        try:
+            while isinstance(step := await self._next_step(), RunningPayload):
+                await self._until_ended(step)
+            return step
+        finally:
+            self._steps.close()
+
+    async def _next_step(self) -> RunningPayload | Result:
+        if not self._in_threads:
+            return self._advance()
+        try:
+            return await in_thread(self._advance, cancel=self._cancel.cancel)
+        except asyncio.CancelledError:
+            if self._is_waiting and self._payload is not None:
+                await self._end(self._payload)
+            raise
+
+    def _advance(self) -> RunningPayload | Result:
+        """Do the next step. Return the payload to wait for, or the result."""
+        failed, self._failed = self._failed, None
+        self._is_waiting = False
+        try:
+            self._payload = next(self._steps) if failed is None else self._steps.throw(failed)
+        except StopIteration as ended:
+            result: Result = ended.value
+            return result
+        self._is_waiting = True
+        return self._payload
+
+    async def _until_ended(self, payload: RunningPayload) -> None:
+        sample = self._loop.call_later(PATIENCE_S, payload.sample_load)
+        try:
+            while not await self._receive(payload):
+                pass
+        except (asyncio.CancelledError, Exception):
+            await self._end(payload)
+            raise
+        finally:
+            sample.cancel()
+
+    async def _end(self, payload: RunningPayload) -> None:
+        """End the sandbox and wait until it has ended, also if the task is cancelled again."""
+        payload.run.cancel(SIGTERM)
+        cancelled: asyncio.CancelledError | None = None
+        while True:
+            try:
+                if await self._receive(payload):
+                    break
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+
+    async def _receive(self, payload: RunningPayload) -> bool:
+        """Wait for something to receive, and receive it. Return whether the run has ended."""
+        await self._readable((payload.fileno(),))
+        try:
+            return payload.receive()
+        except OSError as error:
+            self._failed = error
+            return True
+
+    async def _readable(self, descriptors: Sequence[int]) -> None:
+        """Wait until a descriptor is readable."""
+        ready: asyncio.Future[None] = self._loop.create_future()
+        for fd in descriptors:
+            self._loop.add_reader(fd, _Wake(ready, self._abandon))
+        try:
+            await ready
+        finally:
+            if not self._loop.is_closed():
+                for fd in descriptors:
+                    self._loop.remove_reader(fd)
+
+    def _abandon(self) -> None:
+        self._steps.close()
+        self._on_abandoned()
+
+
+class _Wake:
+    """The callback of a reader. Only the loop holds it: if it is dropped before it was called, the loop was closed."""
+
+    def __init__(self, ready: asyncio.Future[None], abandon: Callable[[], None]) -> None:
+        self._ready, self._abandon = ready, abandon
+
+    def __call__(self) -> None:
+        if not self._ready.done():
+            self._ready.set_result(None)
+
+    def __del__(self) -> None:
+        if not self._ready.done():
+            self._abandon()

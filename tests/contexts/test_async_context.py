@@ -19,7 +19,7 @@ def run(tmp_path, work, **options):
         return PlainProcess(options.get("language", "python"), cwd=tmp_path)
 
     async def main():
-        async with AsyncContext(start, **options) as context:
+        async with AsyncContext(start, **{"grace_ms": 20_000, **options}) as context:
             return await asyncio.wait_for(work(context), 50)
 
     return asyncio.run(main())

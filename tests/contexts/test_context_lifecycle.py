@@ -98,11 +98,11 @@ def test_deep_json_of_a_result_is_text_until_it_is_asked_for(context):
 def test_cell_is_interrupted_at_its_time_limit_and_keeps_its_variables(context):
     """A time limit ends a cell as KeyboardInterrupt where it was, and nothing is lost."""
     context.run_code("kept = 1")
-    result = context.run_code("import time\nprint('before')\ntime.sleep(1000)", timeout_ms=200)
+    result = context.run_code("import time\nprint('before')\ntime.sleep(1000)", timeout_ms=2000)
     assert ("timeout", "timeout", "KeyboardInterrupt") == (result.status, result.error.cause, result.error.name)
     assert (3, False, "before\n") == (result.error.line, result.state_lost, result.stdout)
     assert "time.sleep(1000)" in result.error.traceback
-    assert "after 200 ms" in result.error.message
+    assert "after 2000 ms" in result.error.message
     assert "1" == context.run_code("kept").text
 
 
@@ -128,8 +128,10 @@ def test_interrupt_ends_whatever_a_cell_waits_for(context, code):
 
 def test_interrupted_await_runs_its_finally_clauses(context):
     """The task of an interrupted cell is cancelled, and may clean up."""
-    code = "import asyncio\ntry:\n    await asyncio.sleep(1000)\nfinally:\n    await asyncio.sleep(0)\n    print('cleaned')"
-    assert "cleaned\n" == context.run_code(code, timeout_ms=300).stdout
+    lines = ["print('on')", "try:", "    await asyncio.sleep(1000)", "finally:", "    print('cleaned')"]
+    context.run_code("import asyncio\nawait asyncio.sleep(0)")
+    result = context.run_code("\n".join(lines), on_stdout=lambda _: context.interrupt())
+    assert ("killed", "on\ncleaned\n") == (result.status, result.stdout)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_interrupted_await_runs_its_finally_clauses(context):
 def test_cell_that_ignores_its_interrupt_is_killed(tmp_path, code):
     """After its grace the interpreter is killed, which the result says; the next cell has a new one."""
     with Context(lambda: PlainProcess(cwd=tmp_path), grace_ms=200) as context:
-        result = context.run_code(f"import signal, time\nprint('before')\n{code}", timeout_ms=200)
+        result = context.run_code(f"import signal, time\nprint('before')\n{code}", timeout_ms=2000)
         assert ("timeout", "TimeLimit", True) == (result.status, result.error.name, result.state_lost)
         assert "did not end within 200 ms of its interrupt" in result.error.message
         assert "before\n" == result.stdout
@@ -246,7 +248,7 @@ def test_cells_of_several_threads_run_one_after_the_other(context):
 
 def test_flood_of_output_does_not_stop_the_interrupt(context):
     """A cell that prints without end is interrupted at its time limit; the first bytes are kept."""
-    result = context.run_code("while True: print('x' * 10_000)", timeout_ms=300, max_output_bytes=1000)
+    result = context.run_code("while True: print('x' * 10_000)", timeout_ms=300, max_output=1000)
     assert ("timeout", False, 1000) == (result.status, result.state_lost, len(result.stdout))
     assert result.stdout_stream.total_bytes > 1000
 
@@ -286,8 +288,9 @@ def test_process_that_speaks_another_protocol_is_a_clear_error():
         ({"code": 5}, "E1003: code: must be a string, got int"),
         ({"code": "", "timeout_ms": 0}, "E1004: timeout_ms: must be from 1 to 86400000, got 0"),
         ({"code": "", "timeout_ms": "5"}, "E1003: timeout_ms: must be a whole number, got str"),
-        ({"code": "", "memory_bytes": 5}, "E1004: memory_bytes: must be from 1048576"),
-        ({"code": "", "max_output_bytes": -1}, "E1004: max_output_bytes: must be from 0"),
+        ({"code": "", "memory": 5}, "E1004: memory: must be from 1048576"),
+        ({"code": "", "max_output": -1}, "E1004: max_output: must be from 0"),
+        ({"code": "", "memory": "much"}, "E1005: memory: must be a size such as"),
         ({"code": "", "on_stdout": 5}, "E1003: on_stdout: must be callable, got int"),
         ({"code": "x" * (12 << 20)}, "E1008: code: at most"),
     ],

@@ -112,5 +112,5 @@ def test_javascript_interpreter_that_ends_says_so(javascript):
 
 def test_memory_limit_of_a_javascript_cell_is_refused(javascript):
     """A cell of JavaScript has no memory limit of its own."""
-    with pytest.raises(CapsuleError, match="E1009: memory_bytes: a cell of javascript"):
-        javascript.run_code("1", memory_bytes=1 << 30)
+    with pytest.raises(CapsuleError, match="E1009: memory: a cell of javascript"):
+        javascript.run_code("1", memory=1 << 30)

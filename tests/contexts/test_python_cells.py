@@ -296,7 +296,7 @@ def test_output_is_streamed_while_the_cell_runs(shared):
 
 def test_output_beyond_the_limit_is_counted(shared):
     """The first bytes are kept, all are counted, and the cell goes on."""
-    result = shared.run_code("print('x' * 999_999)\n'end'", max_output_bytes=1000)
+    result = shared.run_code("print('x' * 999_999)\n'end'", max_output=1000)
     assert ("x" * 1000, 1_000_000, True) == (
         result.stdout,
         result.stdout_stream.total_bytes,
@@ -313,7 +313,7 @@ def test_results_beyond_the_limit_are_counted(shared):
 
 def test_memory_limit_of_a_cell_is_an_exception_of_the_cell(shared):
     """What a cell may allocate in addition is a MemoryError; the next cell has no limit."""
-    result = shared.run_code("x = bytearray(300 << 20)", memory_bytes=50 << 20)
+    result = shared.run_code("x = bytearray(300 << 20)", memory="50M")
     assert ("MemoryError", False) == (result.error.name, result.state_lost)
     assert "memory limit of the cell" in result.error.hint
     assert "success" == shared.run_code("x = bytearray(300 << 20); del x").status

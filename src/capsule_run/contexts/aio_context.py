@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
+from contextlib import nullcontext
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run.contexts import program as programs
 from capsule_run.contexts.interpreter import (
     DEFAULT_GRACE_MS,
-    DEFAULT_MAX_OUTPUT_BYTES,
     LARGEST_GRACE_MS,
     SECONDS_OF_AN_END,
     Interpreter,
@@ -21,6 +21,7 @@ from capsule_run.contexts.interpreter import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from types import TracebackType
     from typing import Self, TypeVar
 
@@ -39,6 +40,7 @@ class AsyncContext:
         cell, and again after a loss.
     :param language: "python" or "javascript".
     :param grace_ms: how long an interrupted cell may go on before its interpreter is killed.
+    :param in_use: makes a context manager for the time of each cell.
     """
 
     def __init__(
@@ -47,11 +49,13 @@ class AsyncContext:
         *,
         language: str = "python",
         grace_ms: int = DEFAULT_GRACE_MS,
+        in_use: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.language = programs.language_of(language)
         check_number("grace_ms", grace_ms, 0, LARGEST_GRACE_MS)
         self.grace_ms = grace_ms
         self._start_process = start
+        self._in_use = in_use
         self._interpreter: Interpreter | None = None
         self._was_lost = False
         self._is_closed = False
@@ -64,8 +68,8 @@ class AsyncContext:
         code: str,
         *,
         timeout_ms: int | None = None,
-        memory_bytes: int | None = None,
-        max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES,
+        memory: int | str | None = None,
+        max_output: int | str | None = None,
         on_stdout: Callable[[str], object] | None = None,
         on_stderr: Callable[[str], object] | None = None,
         on_result: Callable[[RichResult], object] | None = None,
@@ -80,21 +84,22 @@ class AsyncContext:
             language=self.language,
             timeout_ms=timeout_ms,
             grace_ms=self.grace_ms,
-            memory_bytes=memory_bytes,
-            max_output_bytes=max_output_bytes,
+            memory=memory,
+            max_output=max_output,
             on_stdout=_later(on_stdout, called),
             on_stderr=_later(on_stderr, called),
             on_result=_later(on_result, called),
         )
         async with self._one_cell:
-            interpreter = await self._begin(request)
-            try:
-                await self._drive(interpreter, called)
-            except BaseException:
-                await self._abandon(interpreter)
-                raise
-            assert interpreter.conversation.result is not None
-            return interpreter.conversation.result
+            with self._in_use():
+                interpreter = await self._begin(request)
+                try:
+                    await self._drive(interpreter, called)
+                except BaseException:
+                    await self._abandon(interpreter)
+                    raise
+                assert interpreter.conversation.result is not None
+                return interpreter.conversation.result
 
     def interrupt(self) -> None:
         """Interrupt the cell that runs: KeyboardInterrupt in Python. Variables are kept."""

@@ -9,12 +9,12 @@ import os
 import select
 import threading
 import time
+from contextlib import nullcontext
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run.contexts import program as programs
 from capsule_run.contexts.interpreter import (
     DEFAULT_GRACE_MS,
-    DEFAULT_MAX_OUTPUT_BYTES,
     LARGEST_GRACE_MS,
     SECONDS_OF_AN_END,
     Interpreter,
@@ -25,6 +25,7 @@ from capsule_run.contexts.interpreter import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from types import TracebackType
     from typing import Self
 
@@ -39,15 +40,22 @@ class Context:
     :param start: starts the process of `contexts.command(language)`; called for the first cell, and again after a loss.
     :param language: "python" or "javascript".
     :param grace_ms: how long an interrupted cell may go on before its interpreter is killed.
+    :param in_use: makes a context manager for the time of each cell.
     """
 
     def __init__(
-        self, start: Callable[[], Process], *, language: str = "python", grace_ms: int = DEFAULT_GRACE_MS
+        self,
+        start: Callable[[], Process],
+        *,
+        language: str = "python",
+        grace_ms: int = DEFAULT_GRACE_MS,
+        in_use: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.language = programs.language_of(language)
         check_number("grace_ms", grace_ms, 0, LARGEST_GRACE_MS)
         self.grace_ms = grace_ms
         self._start_process = start
+        self._in_use = in_use
         self._interpreter: Interpreter | None = None
         self._was_lost = False
         self._is_closed = False
@@ -60,8 +68,8 @@ class Context:
         code: str,
         *,
         timeout_ms: int | None = None,
-        memory_bytes: int | None = None,
-        max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES,
+        memory: int | str | None = None,
+        max_output: int | str | None = None,
         on_stdout: Callable[[str], object] | None = None,
         on_stderr: Callable[[str], object] | None = None,
         on_result: Callable[[RichResult], object] | None = None,
@@ -70,8 +78,9 @@ class Context:
 
         :param timeout_ms: wall-clock limit (default 30 000); then the cell is interrupted, and if that does not end it,
             its interpreter is killed.
-        :param memory_bytes: what the cell may allocate in addition; the limit of the sandbox holds besides.
-        :param max_output_bytes: bytes kept of each stream; the rest is counted.
+        :param memory: what a cell of Python may allocate in addition, as bytes or a size such as "256M"; the limit of the sandbox
+            holds besides.
+        :param max_output: bytes kept of each stream, or a size (default 1 MiB); the rest is counted.
         :param on_stdout: called with text as it comes; so is `on_stderr`, and `on_result` with each value.
         :raises CapsuleError: E1003 to E1009 for wrong arguments; E1009 if the context is closed.
         """
@@ -80,13 +89,13 @@ class Context:
             language=self.language,
             timeout_ms=timeout_ms,
             grace_ms=self.grace_ms,
-            memory_bytes=memory_bytes,
-            max_output_bytes=max_output_bytes,
+            memory=memory,
+            max_output=max_output,
             on_stdout=on_stdout,
             on_stderr=on_stderr,
             on_result=on_result,
         )
-        with self._one_cell:
+        with self._one_cell, self._in_use():
             interpreter = self._begin(request)
             conversation = interpreter.conversation
             try:

@@ -13,6 +13,7 @@ from capsule_run.contexts import program as programs
 from capsule_run.contexts.conversation import CellRequest, Conversation
 from capsule_run.contexts.protocol import LARGEST_REQUEST
 from capsule_run.model.cell import CellError
+from capsule_run.request.sizes import parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,8 +120,8 @@ def cell_request(
     language: str,
     timeout_ms: int | None,
     grace_ms: int,
-    memory_bytes: int | None,
-    max_output_bytes: int,
+    memory: int | str | None,
+    max_output: int | str | None,
     on_stdout: Callable[[str], object] | None,
     on_stderr: Callable[[str], object] | None,
     on_result: Callable[[RichResult], object] | None,
@@ -132,12 +133,11 @@ def cell_request(
         raise CapsuleError("E1008", f"code: at most {LARGEST_CODE} characters, got {len(code)}")
     limit = DEFAULT_TIMEOUT_MS if timeout_ms is None else timeout_ms
     check_number("timeout_ms", limit, 1, LARGEST_TIMEOUT_MS)
-    check_number("max_output_bytes", max_output_bytes, 0, LARGEST_SIZE)
-    if memory_bytes is not None:
-        if language != "python":
-            hint = "the memory limit of the sandbox holds for it"
-            raise CapsuleError("E1009", f"memory_bytes: a cell of {language} has no limit of its own", hint=hint)
-        check_number("memory_bytes", memory_bytes, SMALLEST_MEMORY_BYTES, LARGEST_SIZE)
+    most_output = DEFAULT_MAX_OUTPUT_BYTES if max_output is None else _size("max_output", max_output, 0)
+    most_memory = None if memory is None else _size("memory", memory, SMALLEST_MEMORY_BYTES)
+    if most_memory is not None and language != "python":
+        hint = "the memory limit of the sandbox holds for it"
+        raise CapsuleError("E1009", f"memory: a cell of {language} has no limit of its own", hint=hint)
     for name, function in (("on_stdout", on_stdout), ("on_stderr", on_stderr), ("on_result", on_result)):
         if function is not None and not callable(function):
             raise CapsuleError("E1003", f"{name}: must be callable, got {type(function).__name__}")
@@ -145,12 +145,19 @@ def cell_request(
         code=code,
         timeout_ms=limit,
         grace_ms=grace_ms,
-        max_output_bytes=max_output_bytes,
-        memory_bytes=memory_bytes,
+        max_output_bytes=most_output,
+        memory_bytes=most_memory,
         on_stdout=on_stdout,
         on_stderr=on_stderr,
         on_result=on_result,
     )
+
+
+def _size(name: str, value: int | str, least: int) -> int:
+    """Return the bytes of a size. Raises CapsuleError E1003, E1004 or E1005."""
+    size = parse_size(value, label=name) if isinstance(value, str) else value
+    check_number(name, size, least, LARGEST_SIZE)
+    return size
 
 
 def check_number(name: str, value: object, least: int, most: int) -> None:

@@ -15,6 +15,7 @@ from capsule_run.request import interface_words
 from capsule_run.request.arguments import mapping_from_arguments
 from capsule_run.request.parse import request_from_mapping
 from capsule_run.request.validators import check_boolean
+from capsule_run.result import hint_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,15 +65,22 @@ def fields_from_arguments(*, config: object = False, **arguments: object) -> dic
     return fields
 
 
+def in_own_words(result: Result) -> Result:
+    """Return a result whose error names arguments of `run`, and not fields of the request or options."""
+    if result.error is None:
+        return result
+    if result.error.code[:2] == "E2":
+        result = interface_words.renamed_in_result(result, interface_words.ARGUMENT_NAMES)
+    return hint_words.worded(result, hint_words.in_arguments)
+
+
 def perform_in_words(request: Request) -> Result:
     """Perform a request that was made of arguments; an error names the argument and not the field of the request."""
     try:
         result = perform(request)
     except CapsuleError as error:
         raise interface_words.renamed(error, interface_words.ARGUMENT_NAMES) from None
-    if result.error is None or result.error.code[:2] != "E2":
-        return result
-    return interface_words.renamed_in_result(result, interface_words.ARGUMENT_NAMES)
+    return in_own_words(result)
 
 
 def run(

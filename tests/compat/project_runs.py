@@ -37,8 +37,12 @@ FAILED = re.compile(
 )
 TIMES = re.compile(r"\s*(?:\(?(?:in |finished in )?\d[\d.:]*\s?m?s\b\)?(?: \([\d:]+\))?|\(cached\)|\d+ warnings?,?)")
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
-# With the addresses that a machine with a network card has, so that names of hosts are looked up as there.
-LOOPBACK = 'for a in 127.0.0.2/8 fe80::1/64; do ip addr add $a dev lo 2>/dev/null; done; ip link set lo up; "$@"'
+# With the addresses that a machine with a network card has, and the names that Debian gives them, whatever this machine has.
+HOSTS = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
+LOOPBACK = (
+    f"printf '{HOSTS}' > $HOME/hosts; mount --bind $HOME/hosts /etc/hosts; "
+    'for a in 127.0.0.2/8 fe80::1/64; do ip addr add $a dev lo 2>/dev/null; done; ip link set lo up; "$@"'
+)
 NAMESPACES = ("--net", "--pid", "--fork", "--kill-child", "--mount-proc")  # what a suite leaves running ends with it
 
 

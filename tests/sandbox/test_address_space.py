@@ -52,7 +52,7 @@ def test_stack_overflow_is_named_in_the_hint(inside, recursive):
     response = inside(["./deep"], isolation={"workspace": recursive})
     assert ("E3005", "signal") == (response["error"]["code"], response["error"]["cause"])
     assert response["error"]["hint"].startswith("the stack may be full: it is limited to 8 MiB, and a process used ")
-    assert "`--stack SIZE`" in response["error"]["hint"]
+    assert "`resources.stack_bytes`" in response["error"]["hint"]
 
 
 @pytest.mark.parametrize("stack", [256 * MIB, "unlimited"])

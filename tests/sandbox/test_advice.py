@@ -12,9 +12,9 @@ from inside import COMMAND, code_of
 import capsule_run
 from capsule_run.agents.operator import operator
 from capsule_run.agents.tool import execute_code
+from capsule_run.request.arguments import ARGUMENTS
+from capsule_run.request.option_table import OPTIONS
 from capsule_run.result import evidence
-
-NETWORK = "--network"
 
 
 def _samples(kind):
@@ -35,10 +35,11 @@ def _check(inside, script, option):
     response = inside(["sh", "-c", script], timeout_ms=60_000, resources={"memory_bytes": 1 << 30})
     said = response["error"].get("hint", "")
     assert code_of(response) in ("E3003", "E3005"), response
-    assert (bool(option), True) == (bool(said), option in said), (said, response["stderr"])
+    assert bool(option) == bool(said), (said, response["stderr"])
     words = ("--no-workspace", "-t", "60000", "-m", "1G", "--", "sh", "-c", script)
     printed = inside.cli(*words).stderr.decode("utf-8", "replace")
-    assert said == printed.rpartition("\nhint: ")[2].rstrip("\n") if said else "\nhint: " not in printed, printed
+    assert option in printed.rpartition("\nhint: ")[2] if said else "\nhint: " not in printed, printed
+    assert f"`{option}" not in said or not option.startswith("--")
 
 
 @pytest.mark.parametrize("name", EVERYWHERE)
@@ -66,15 +67,19 @@ while True:
 
 
 @pytest.mark.parametrize(
-    ("code", "network", "option"),
-    [(WAITING, False, NETWORK), (WAITING, True, "--timeout"), ("import time; time.sleep(60)", False, "--timeout")],
+    ("code", "network", "field"),
+    [
+        (WAITING, False, "isolation.network"),
+        (WAITING, True, "timeout_ms"),
+        ("import time; time.sleep(60)", False, "timeout_ms"),
+    ],
     ids=["look-ups", "with the network", "without a connection"],
 )
-def test_advice_for_a_timeout_of_connections_names_the_network(inside_as_caller, code, network, option):
+def test_advice_for_a_timeout_of_connections_names_the_network(inside_as_caller, code, network, field):
     """A silent program that tries to connect until its time is up is explained by the missing network, and no other is."""
     code = code.replace("example.com", "192.0.2.1") if not network else code.replace("example.com", "127.0.0.1")
     response = inside_as_caller(["python3", "-c", code], timeout_ms=1500, isolation={"network": network})
-    assert ("E3006", True) == (code_of(response), option in response["error"]["hint"])
+    assert ("E3006", True) == (code_of(response), field in response["error"]["hint"])
 
 
 FAILURES = {
@@ -89,7 +94,7 @@ FAILURES = {
 
 @pytest.mark.parametrize("failure", FAILURES)
 def test_advice_is_the_same_in_every_interface(inside_as_caller, failure):
-    """JSON, the SDK, the command line and agents' tools name the same remedy, agents with fields in place of options."""
+    """The same remedy everywhere: JSON and agents' tools name the field, the SDK the argument, the command line the option."""
     code, fields = FAILURES[failure]
     json = inside_as_caller(["python3", "-c", code], **fields)["error"]["hint"]
     limits = fields.get("resources", {})
@@ -102,13 +107,16 @@ def test_advice_is_the_same_in_every_interface(inside_as_caller, failure):
     line = inside_as_caller.cli("--no-workspace", *options, "--", "python3", "-c", code).stderr.decode()
     tool = execute_code({"code": code, "language": "python"}, operator(fields)).text
     (do,) = [line for line in tool.splitlines() if line.startswith("do: ")]
-    option = json.partition("`--")[2].partition("`")[0].partition(" ")[0]
-    for said in (result.error.hint, line.rpartition("\nhint: ")[2]):
-        assert f"`--{option}" in said
-        assert json.split("at least")[0].rstrip() == said.split("at least")[0].rstrip()
-    field = json.partition("` (`")[2].partition("`")[0]
+    field = next(part for part in json.split("`") if part.startswith(("isolation.", "resources.", "timeout_ms")))
+    (row,) = [row for row in OPTIONS if row.field == field and row.gives is True]
+    (argument,) = [name for name, path in ARGUMENTS.items() if path == field]
+    printed = line.rpartition("\nhint: ")[2]
+    assert f"`--{row.long.removeprefix('--')}" in printed
+    assert f"`{field}`" not in printed
+    assert f"`{argument}=" in result.error.hint
     assert f"`{field}`" in do
-    assert f"--{option}" not in do
+    for said in (json, do, result.error.hint):
+        assert "`--" not in said
 
 
 def test_advice_message_quotes_no_warning_of_a_test_suite(inside_as_caller):
@@ -138,7 +146,7 @@ def test_advice_for_denied_calls_names_one_profile(inside_as_caller):
     """If stderr reports a denied call, the hint names one profile that allows all that was denied."""
     code = "import os, sys, socket\ntry: os.fork()\nexcept OSError as e: sys.exit(f'fork: {e}')"
     response = inside_as_caller(["python3", "-c", code], profile="strict")
-    assert response["error"]["hint"].startswith("`--profile default` (`profile`) allows what was denied: ")
+    assert response["error"]["hint"].startswith("`profile` `default` allows what was denied: ")
     assert "success" == inside_as_caller(["python3", "-c", code], profile="default")["status"]
 
 

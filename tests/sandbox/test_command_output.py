@@ -117,7 +117,7 @@ def test_timeout_below_a_second_asks_for_the_unit(cli, timeout, asks):
     """A limit below a second that ended the run may have been meant in seconds."""
     said = cli("--timeout", timeout, "--", "sleep", "60").stderr
     assert "E3006" in said
-    assert asks == (f"if {timeout} seconds were meant, set `--timeout` (`timeout_ms`) to `{timeout}s`" in said)
+    assert asks == (f"if {timeout} seconds were meant, set `--timeout` to `{timeout}s`" in said)
 
 
 @pytest.mark.sandbox

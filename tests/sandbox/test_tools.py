@@ -228,7 +228,7 @@ def test_tool_nix_store_is_one_tree(place, monkeypatch):
     assert (str(place / "profile/bin"),) == shown.path
 
 
-HINT = re.compile(r"`--tool ([^`]+)`")
+HINT = re.compile(r"`isolation.tools` `([^`]+)`")
 
 
 @pytest.mark.parametrize("named", ["name", "path", "shebang"])

@@ -152,7 +152,7 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
         "working_directory",
         REQUEST,
         "the working directory does not exist in the sandbox",
-        "share it with `--bind`, or omit the option to start in the workspace",
+        "share it with `--bind` (`isolation.binds`), or omit the option to start in the workspace",
     ),
     "E4001": ("memory", PROGRAM, "the memory limit was reached", "raise `--memory` (`resources.memory_bytes`)"),
     "E4002": ("processes", PROGRAM, "the process limit was reached", "raise `--max-pids` (`resources.max_pids`)"),
@@ -160,7 +160,10 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
         "output",
         PROGRAM,
         "the output limit was reached",
-        "raise `--max-output` (`resources.max_output_bytes`), or keep the command running with `--on-output-limit truncate`",
+        (
+            "raise `--max-output` (`resources.max_output_bytes`), or keep the command running with "
+            "`--on-output-limit truncate` (`on_output_limit`)"
+        ),
     ),
     "E4004": (
         "cpu_time",

@@ -13,6 +13,7 @@ from capsule_run._base.error_codes import entry
 from capsule_run._base.printable import REORDERING, printable
 from capsule_run._base.strict_json import quoted
 from capsule_run.agents.operator import SHOWN_BYTES
+from capsule_run.result import hint_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,29 +77,10 @@ def _with_remedy(advice: str, error: Failure) -> str:
     """What a model can do, and the remedy that every interface names: options are the user's to set."""
     if not error.hint or not error.code.startswith(_HINTED):
         return advice
-    hint = in_fields(error.hint)
+    hint = hint_words.in_fields(error.hint)
     if advice and ("raise " in hint or error.code == "E5001"):
         return f"{advice}; for the user: {hint}"
     return f"{hint}; only the user can set this"
-
-
-def in_fields(hint: str) -> str:
-    """Name the fields of a hint without their options: `--network` (`isolation.network`) becomes `isolation.network`.
-
-    A value of the option stays, and a placeholder such as PATH goes.
-    """
-    before, *parts = hint.split("`--")
-    text = before
-    for part in parts:
-        option, bracket, rest = part.partition("` (`")
-        field, end, rest = rest.partition("`)")
-        if not (bracket and end) or "`" in option:  # an option without a field
-            text += f"`--{part}"
-            continue
-        _name, _space, given = option.partition(" ")
-        value = f" `{given}`" if given and not given.isupper() else ""
-        text += f"`{field}`{value}{rest}"
-    return text
 
 
 def _error_lines(error: Failure) -> list[str]:

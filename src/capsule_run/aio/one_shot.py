@@ -7,7 +7,7 @@ import asyncio
 from capsule_run._base.errors import CapsuleError
 from capsule_run.aio.admission import Admission
 from capsule_run.aio.drive import Drive
-from capsule_run.api import fields_from_arguments
+from capsule_run.api import fields_from_arguments, in_own_words
 from capsule_run.engine import code as engine_code
 from capsule_run.engine import prefetch
 from capsule_run.launcher import PATH as CORE_PATH
@@ -71,7 +71,7 @@ async def execute_checked(request: Request, *, core_path: str = CORE_PATH) -> Re
 
 async def _run(command: Sequence[str], **options: object) -> Result:
     """Run a command, as `capsule_run.run` does, with the same arguments and result. Cancelling ends the sandbox."""
-    return await execute_checked(request_from_mapping(fields_from_arguments(command=command, **options)))
+    return in_own_words(await execute_checked(request_from_mapping(fields_from_arguments(command=command, **options))))
 
 
 async def run_code(
@@ -79,7 +79,8 @@ async def run_code(
 ) -> Result:
     """Run code, as `capsule_run.run_code` does, with the same arguments and result. Cancelling ends the sandbox."""
     fields = fields_from_arguments(**options)
-    return await execute_checked(engine_code.code_request(code, language, fields, arguments=arguments, file=file))
+    request = engine_code.code_request(code, language, fields, arguments=arguments, file=file)
+    return in_own_words(await execute_checked(request))
 
 
 # As in `api`: type checkers take the options from `api.run`.

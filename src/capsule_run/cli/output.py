@@ -15,7 +15,7 @@ from capsule_run._base.printable import printable
 from capsule_run.cli import colours, export_lines, run_in_words
 from capsule_run.engine.build_result import failed_result, new_execution_id, timestamp
 from capsule_run.request import interface_words, parse
-from capsule_run.result import denied_syscalls, processes
+from capsule_run.result import denied_syscalls, hint_words, processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,7 +124,11 @@ def explain(error: Failure, postmortem: Mapping[str, object] | None = None) -> N
 
 
 def _hint(text: str) -> str:
-    return f"\n\n{colours.paint('hint:', colours.CYAN, 2)} {text}" if text and not messages.quiet else ""
+    return (
+        f"\n\n{colours.paint('hint:', colours.CYAN, 2)} {hint_words.in_options(text)}"
+        if text and not messages.quiet
+        else ""
+    )
 
 
 def notice(text: str, *, hint: str = "") -> None:
@@ -183,6 +187,8 @@ def print_dry_run(summary: list[str], steps: list[str], *, pretty: bool) -> None
 
 def print_json(result: Result, *, pretty: bool) -> None:
     """Print the JSON response to stdout."""
+    if result.error:
+        result = hint_words.worded(result, hint_words.in_fields)
     write_all(1, result.to_json(indent=2 if pretty else None) + "\n")
 
 

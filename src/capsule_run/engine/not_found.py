@@ -72,7 +72,7 @@ def _option(tool: str, host: Host) -> str:
     try:
         find(tool, "--tool", search_path=host.search_path, home=host.home, directory=host.directory)
     except CapsuleError as error:
-        return error.hint or f"share its directory with `--readonly`: {error.message}"
+        return error.hint or f"share its directory with `--readonly` (`isolation.readonly_paths`): {error.message}"
     return f"share it with `--tool {tool}` (`isolation.tools`)"
 
 

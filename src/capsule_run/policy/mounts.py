@@ -139,7 +139,7 @@ def _refuse_workspace_itself(bound: BoundPath, mode: str) -> None:
     raise CapsuleError(
         "E1009",
         f"`{bound.source.path}` is shared `{bound.mode}`, but it is also the workspace, whose mode is `{mode}`",
-        hint=f"`--workspace {bound.source.path}:{wanted}` shows it `{wanted}` at `{WORKSPACE}`",
+        hint=f"`--workspace {bound.source.path}:{wanted}` (`isolation.workspace`) shows it `{wanted}` at `{WORKSPACE}`",
     )
 
 

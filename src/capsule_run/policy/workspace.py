@@ -137,7 +137,7 @@ def _check_changes(request: Request, kind: str) -> None:
         raise CapsuleError(
             "E1009",
             f"apply_changes: the workspace {what}, so there is no directory to apply changes to",
-            hint="share a directory copy-on-write (`--workspace DIR`)",
+            hint="share a directory copy-on-write with `--workspace DIR` (`isolation.workspace`)",
         )
     for field, given in (("changes", request.changes), ("save_changes", request.save_changes)):
         if given and kind not in TRANSIENT:
@@ -166,7 +166,7 @@ def _check_unmask(isolation: Isolation) -> None:
         raise CapsuleError(
             "E1009",
             f"isolation.unmask: nothing is shared with the sandbox, so there is no `{isolation.unmask[0]}` to show",
-            hint="share the directory that has it (`--workspace DIR`, `isolation.workspace`)",
+            hint="share the directory that has it with `--workspace DIR` (`isolation.workspace`)",
         )
 
 

@@ -16,6 +16,7 @@ __getattr__ = loaded_when_used(
         "filter_hash": "the result says what was in force",
         "explaining_line": "the command ended badly",
         "failure_words": "the command ended badly",
+        "hint_words": "an interface says a hint",
         "hints": "the command ended badly",
         "isolation": "the command runs",
         "metrics": "the command runs",

@@ -160,7 +160,8 @@ def _copy_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
         "E2008",
         f"the workspace `{path}` cannot be copied: {why}",
         details={"path": path, "errno": errno},
-        hint="share it as `cow`, or raise `--memory` and `--disk` if it is too large",
+        hint="share it as `cow`, or raise `--memory` (`resources.memory_bytes`) and `--disk` (`resources.disk_bytes`) if it is "
+        "too large",
     )
 
 

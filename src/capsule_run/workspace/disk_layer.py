@@ -203,7 +203,7 @@ class UpperDirectory:
             "E4005",
             self.full,
             details={"mount": "/workspace", "limit_bytes": self.facts.bytes},
-            hint="raise SIZE in `--upper DIR:SIZE`, or name a directory on a larger file system",
+            hint="raise SIZE in `--upper DIR:SIZE` (`isolation.workspace_upper`), or name a directory on a larger file system",
         )
         return replace(result, status=KILLED, exit_code=KILLED_EXIT, signal="SIGKILL", error=error.failure())
 

@@ -112,6 +112,7 @@ def run(
     collect: Sequence[str] | None = None,
     collect_to: str | PathLike[str] | None = None,
     changes: bool | None = None,
+    diff: bool | None = None,
     apply_changes: bool | None = None,
     save_changes: str | PathLike[str] | None = None,
     collect_bytes: int | str | None = None,
@@ -154,6 +155,7 @@ def run(
     :param collect: patterns of the files that come back in `Result.files`, such as "out/*".
     :param collect_to: a host directory that collected files are written to.
     :param changes: whether `Result.changes` lists what changed (default: if the workspace is copy-on-write).
+    :param diff: True gives `Result.diff`, a unified diff of what changed.
     :param apply_changes: True applies the changes to the shared directory.
     :param save_changes: a host directory that changed files are written to.
     :param collect_bytes: the most bytes that come back, or a size.
@@ -194,6 +196,7 @@ def run(
             collect=collect,
             collect_to=collect_to,
             changes=changes,
+            diff=diff,
             apply_changes=apply_changes,
             save_changes=save_changes,
             collect_bytes=collect_bytes,

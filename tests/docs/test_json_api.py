@@ -212,7 +212,7 @@ def test_json_page_response_rows_are_the_models():
         measurement={"doubts": []}, postmortem={"threads": [], "complete": True},
         collected=(parts.CollectedFile(path="p", data=b"", mode=0o644),),
         not_collected=(parts.NotCollected(path="p", reason="symlink", bytes=0),),
-        changes=(changes.Change(path="p", kind="created", bytes=0),), changes_truncated=True,
+        changes=(changes.Change(path="p", kind="created", bytes=0),), changes_truncated=True, diff="", diff_truncated=True,
         not_applied=(changes.NotApplied(path="p", reason="special"),),
     )  # fmt: skip
     answer = result.to_dict()

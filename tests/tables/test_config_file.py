@@ -152,7 +152,7 @@ NOT_FOR_PROJECTS = {
     "workdir": "'/workspace/x'", "apply-changes": "true", "save-changes": "'/a'", "collect": "['*']",
     "collect-to": "'/a'", "audit-log": "'/a'", "metrics-file": "'/a'", "audit-required": "true", "user": "0",
     "hostname": "'a'", "no-postmortem": "true", "ledger": "true", "on-output-limit": "'truncate'",
-    "no-workspace": "true",
+    "no-workspace": "true", "diff": "true",
 }  # fmt: skip
 
 

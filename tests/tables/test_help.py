@@ -103,6 +103,7 @@ Security:
 Output:
   --json                     Read JSON request from stdin
   --pretty                   Pretty print JSON output
+  --diff                     Print a unified diff of what the command changed in /workspace
   -v, --verbose              Verbose output
   -q, --quiet                Print no notices and hints, only errors
   --color <WHEN>             Colour our messages: auto, always or never

@@ -39,7 +39,7 @@ def test_option_reaches_its_request_field():
         "--max-open-files 64 --cpus 1.5 --cpu-time 2500 --ledger --no-postmortem "
         "--io-read-bps 2M --io-write-bps 1M --io-read-iops 30 --io-write-iops 40 "
         "--unmask .env --file a/b=src --file c=../d=e --collect *.txt --collect out/ --collect-to got "
-        "--max-collect 1G --apply-changes --save-changes kept --require landlock --require cgroup2 "
+        "--max-collect 1G --apply-changes --diff --save-changes kept --require landlock --require cgroup2 "
         "--profile strict --on-violation kill -- cat -n"
     )
     expected = Request(
@@ -87,6 +87,7 @@ def test_option_reaches_its_request_field():
         collect_to="got",
         collect_bytes=1 << 30,
         apply_changes=True,
+        diff=True,
         save_changes="kept",
     )
     assert expected == build_request(read_options(words.split()))

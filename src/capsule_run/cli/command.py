@@ -219,6 +219,8 @@ def run_command(request: Request, options: Options, *, passes_stdin: bool = True
         if result.error or result.denied or result.changes or result.not_applied or result.not_collected:
             signals.ended()
             output.print_result(request, result)
+        if result.diff:
+            output.print_diff(result.diff, truncated=result.diff_truncated)
     if options.verbosity > 0:
         output.print_details(request, result, options.verbosity)
     return exit_status(result.error, result.exit_code)

@@ -185,6 +185,19 @@ def print_dry_run(summary: list[str], steps: list[str], *, pretty: bool) -> None
     write_all(1, strict_json.dumps(fields, indent=2 if pretty else None) + "\n")
 
 
+def print_diff(text: str, *, truncated: bool) -> None:
+    """Print the diff of a run to stdout: in colours on a terminal, and there without control characters."""
+    if truncated:
+        notice("the diff leaves out changes: there are too many, or they are too large")
+    if not (posix.isatty(1) or colours.wanted(1)):
+        write_all(1, text)
+        return
+    kinds = {"+": colours.GREEN, "-": colours.RED, "@": colours.CYAN, "d": colours.BOLD}
+    for line in text.splitlines():
+        shown = printable(line, MAX_LINE) if posix.isatty(1) else line
+        write_all(1, colours.paint(shown, kinds[line[0]], 1) + "\n" if line[:1] in kinds else f"{shown}\n")
+
+
 def print_json(result: Result, *, pretty: bool) -> None:
     """Print the JSON response to stdout."""
     if result.error:

@@ -133,6 +133,8 @@ def _with_output(result: Result, output: WorkspaceOutput | None) -> Result:
         not_collected=output.not_collected,
         changes=output.changes,
         changes_truncated=output.changes_truncated,
+        diff=output.diff,
+        diff_truncated=output.diff_truncated,
         not_applied=output.not_applied,
     )
 

@@ -166,11 +166,13 @@ class TransferPolicy(Value):
     collect_file_bytes: int
     collect_to: str
     lists_changes: bool
+    makes_diff: bool
     applies_changes: bool
     save_changes: str
     layer_on_disk: bool
     has_layer: bool  # written files lie in a layer apart from the original directory
     mount_points: frozenset[str]  # in the workspace, where something else is shown
+    hidden: frozenset[str]  # in the workspace's directory, and not shown to the command
 
     @property
     def brought_bytes(self) -> int:
@@ -182,7 +184,7 @@ class TransferPolicy(Value):
     @property
     def needs_changes(self) -> bool:
         """Whether to find out what the command changed."""
-        return self.lists_changes or self.applies_changes or bool(self.save_changes)
+        return self.lists_changes or self.makes_diff or self.applies_changes or bool(self.save_changes)
 
     @property
     def offers_workspace(self) -> bool:

@@ -37,6 +37,8 @@ class WorkspaceOutput(Value):
     not_collected: tuple[NotCollected, ...]
     changes: tuple[Change, ...] | None
     changes_truncated: bool
+    diff: str | None
+    diff_truncated: bool
     not_applied: tuple[NotApplied, ...]
 
 

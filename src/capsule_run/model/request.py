@@ -207,6 +207,8 @@ class Request(Value):
     """A host directory that collected files are written to."""
     changes: bool | None = None
     """Whether the result lists what changed in the workspace."""
+    diff: bool | None = None
+    """Whether the result has a unified diff of what changed."""
     apply_changes: bool = False
     """Whether the changes are applied to the shared directory."""
     save_changes: str | None = None

@@ -61,6 +61,10 @@ class Result(Value):
     """What the command changed in the workspace; None if that was not examined."""
     changes_truncated: bool = False
     """Whether there are more changes than are listed."""
+    diff: str | None = None
+    """A unified diff of what the command changed; None if that was not asked for."""
+    diff_truncated: bool = False
+    """Whether the diff leaves changes out."""
     not_applied: tuple[NotApplied, ...] = ()
     """Changes and collected files that could not be written to the host."""
     measurement: Mapping[str, object] | None = None
@@ -134,6 +138,8 @@ class Result(Value):
             "not_collected": [dict(one.__dict__) for one in self.not_collected] or None,
             "changes": None if self.changes is None else [change.to_dict() for change in self.changes],
             "changes_truncated": self.changes_truncated or None,
+            "diff": self.diff,
+            "diff_truncated": self.diff_truncated or None,
             "not_applied": [dict(one.__dict__) for one in self.not_applied] or None,
             "error": self.error and self.error.to_dict(),
         }

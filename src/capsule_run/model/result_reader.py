@@ -43,6 +43,8 @@ if TYPE_CHECKING:
         postmortem: Mapping[str, object] | None
         changes: tuple[Change, ...] | None
         changes_truncated: bool
+        diff: str | None
+        diff_truncated: bool
         not_applied: tuple[NotApplied, ...]
         measurement: Mapping[str, object] | None
         denied: tuple[Mapping[str, object], ...]
@@ -188,6 +190,8 @@ def fields_of_response(response: Mapping[str, object]) -> ResultFields:
         "postmortem": _optional(given, "postmortem", dict),
         "changes": _members(given, "changes", _change),
         "changes_truncated": _optional(given, "changes_truncated", bool) or False,
+        "diff": _optional(given, "diff", str),
+        "diff_truncated": _optional(given, "diff_truncated", bool) or False,
         "not_applied": _members(given, "not_applied", _not_applied) or (),
         "measurement": _optional(given, "measurement", dict),
         "denied": _members(given, "denied", _as_is) or (),

@@ -47,11 +47,13 @@ def resolve(request: Request, host: Host, kind: str, covered: tuple[str, ...], l
         collect_file_bytes=given_or(request.collect_file_bytes, collect_bytes),
         collect_to=_absolute(request.collect_to, host),
         lists_changes=kind in (COPY, COPY_ON_WRITE) if request.changes is None else request.changes,
+        makes_diff=bool(request.diff),
         applies_changes=request.apply_changes,
         save_changes=_absolute(request.save_changes, host),
         layer_on_disk=host.upper is not None,
         has_layer=kind == COPY_ON_WRITE or (kind == COPY and host.copy is None),
         mount_points=mount_points,
+        hidden=frozenset([*secrets, *(shared.absent if shared is not None else ())]),
     )
 
 
@@ -139,7 +141,7 @@ def _check_changes(request: Request, kind: str) -> None:
             f"apply_changes: the workspace {what}, so there is no directory to apply changes to",
             hint="share a directory copy-on-write with `--workspace DIR` (`isolation.workspace`)",
         )
-    for field, given in (("changes", request.changes), ("save_changes", request.save_changes)):
+    for field, given in (("changes", request.changes), ("diff", request.diff), ("save_changes", request.save_changes)):
         if given and kind not in TRANSIENT:
             raise CapsuleError(
                 "E1009",

@@ -39,6 +39,7 @@ ARGUMENTS = {
     "collect": "collect",
     "collect_to": "collect_to",
     "changes": "changes",
+    "diff": "diff",
     "apply_changes": "apply_changes",
     "save_changes": "save_changes",
     "collect_bytes": "collect_bytes",

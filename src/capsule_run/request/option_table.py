@@ -255,6 +255,7 @@ OPTIONS = (
         OUTPUT,
         _flag("--json", "Read JSON request from stdin", "json"),
         _flag("--pretty", "Pretty print JSON output", "pretty"),
+        _flag("--diff", "Print a unified diff of what the command changed in /workspace", "diff"),
         _flag("-v, --verbose", "Verbose output", "verbosity", gives=1),
         _flag("-q, --quiet", "Print no notices and hints, only errors", "verbosity", gives=QUIET),
         _value(

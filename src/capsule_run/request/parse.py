@@ -214,6 +214,7 @@ _REQUEST: dict[str, Checker] = {
     "collect_file_bytes": integer(0, 1 << 62, " bytes"),
     "collect_to": check_source,
     "changes": check_boolean,
+    "diff": check_boolean,
     "apply_changes": check_boolean,
     "save_changes": check_source,
 }

@@ -17,6 +17,7 @@ __getattr__ = loaded_when_used(
         "diff": "changes are wanted",
         "disk_layer": "the request has an upper directory",
         "export": "files or changes are written to the host",
+        "text_diff": "a diff is wanted",
         "transfer": "files go in or come out",
     },
 )

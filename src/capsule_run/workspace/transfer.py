@@ -15,7 +15,7 @@ from capsule_run.model.policy import PRIVATE
 from capsule_run.model.report import WorkspaceOutput
 from capsule_run.model.request import COPY, COPY_ON_WRITE
 from capsule_run.workspace import collect as workspace_collect
-from capsule_run.workspace import copy_in, diff, export
+from capsule_run.workspace import copy_in, diff, export, text_diff
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from capsule_run.model.result_parts import CollectedFile, NotCollected
     from capsule_run.workspace.copy_in import Stream
     from capsule_run.workspace.diff import Comparison
+    from capsule_run.workspace.text_diff import TextDiff
 
 
 MAX_LISTED = 1000  # changes in a result
@@ -148,7 +149,13 @@ class FileTransfer:
     def _output(self, *, by_itself: bool) -> WorkspaceOutput:
         if not self._received_fds and self._layer < 0:
             return WorkspaceOutput(
-                collected=(), not_collected=(), changes=None, changes_truncated=False, not_applied=()
+                collected=(),
+                not_collected=(),
+                changes=None,
+                changes_truncated=False,
+                diff=None,
+                diff_truncated=False,
+                not_applied=(),
             )
         collected, not_collected, not_saved = self._collect()
         changes: tuple[Change, ...] | None = None
@@ -157,14 +164,21 @@ class FileTransfer:
             comparison = self._comparison()
             listed, more = diff.deleted_and_modified_first(comparison, self._changes(comparison), MAX_LISTED)
             changes = tuple(listed)
+        diff_of_run = self._text_diff(changes) if changes is not None and self._transfer.makes_diff else None
         not_applied = [*not_saved, *(self._write_changes() if by_itself else [])]
         return WorkspaceOutput(
             collected=collected,
             not_collected=not_collected,
             changes=changes,
             changes_truncated=more,
+            diff=None if diff_of_run is None else diff_of_run.text,
+            diff_truncated=diff_of_run is not None and (diff_of_run.truncated or more),
             not_applied=tuple(not_applied),
         )
+
+    def _text_diff(self, changes: tuple[Change, ...]) -> TextDiff:
+        lower = self._lower if self._lower >= 0 else None
+        return text_diff.text_diff(changes, self._written_layer, lower, hidden=self._transfer.hidden)
 
     def _collect(self) -> tuple[tuple[CollectedFile, ...], tuple[NotCollected, ...], list[NotApplied]]:
         transfer = self._transfer

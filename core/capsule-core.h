@@ -29,13 +29,14 @@
 
 #include "kernel.h"
 
-/* ---- plan.c: the language of plans ---- */
+/* ---- verbs.c, plan.c: the language of plans ---- */
 
-/* PREAMBLE: the first steps of ROOM, sent early: namespaces are made while Python plans. */
-enum half { ROOM, PAYLOAD, PREAMBLE };
+/* JOIN stands in the place of ROOM. PREAMBLE: the first steps of ROOM: namespaces are made while Python plans. */
+enum half { ROOM, PAYLOAD, JOIN, PREAMBLE };
 #define PREAMBLE_RANK 6
 
 #define MAX_FIELDS 6
+#define MAX_VERBS 96U
 #define MAX_PLAN_BYTES (4U << 20)
 #define MAX_STEPS 600000U /* 1 MiB of one-byte arguments, and room for the rest */
 #define MAX_SLOTS 192U
@@ -58,7 +59,7 @@ struct verb {
 	unsigned char least; /* the floor: how many a plan must have */
 	bool many;           /* may stand more than once */
 	const char *phase;   /* for readers of --verbs */
-	const char *kinds;   /* one letter a field, see plan.c */
+	const char *kinds;   /* one letter a field, see verbs.c */
 	/* 0, or -1 with errno; NULL: read where it is needed */
 	int (*act)(struct room *, const struct step *);
 };
@@ -79,10 +80,12 @@ struct cursor {
 	const char *at;
 	unsigned int index;
 	const struct verb *verb; /* of the step before, NULL at the start */
+	enum half half;
 };
 
 extern const struct verb verbs[];
 extern const unsigned int nverbs;
+extern const char *const halves[];
 
 bool plan_check(const struct plan *plan, enum half half, struct rejection *why);
 int plan_seal(const char *text, size_t size);
@@ -130,6 +133,7 @@ int new_filesystem(const char *type, const char *const options[][2], uint64_t at
 int remount_flags(int fd, uint64_t set);
 int write_file(int dir, const char *path, const char *text);
 ssize_t read_file(int dir, const char *path, char *text, size_t size);
+int make_readonly(int tree);
 int send_message(int sock, const void *bytes, size_t size, const int *fds, unsigned int nfds);
 /* A walk through a directory, from where `dir` stands; `name` is in the buffer. */
 struct names {
@@ -205,6 +209,7 @@ struct payload_word {
 
 enum link_kind {
 	LINK_ROOM = 1,
+	LINK_JOINED,
 	LINK_SOURCES,
 	LINK_PAYLOAD,
 	LINK_SIGNAL,
@@ -252,6 +257,7 @@ struct room {
 	bool slot_used[MAX_SLOTS]; /* init: attached, and no longer to be moved */
 	unsigned int nslots;
 	bool copied; /* init: the workspace is a copy, and the overlay that was to follow is not needed */
+	bool keeps;  /* init: what the command left running lives on */
 	int root;    /* init: the building place, with the root to be at `new` */
 	int proc;    /* init: its own procfs, mounted nowhere */
 	/* init: where the network namespace comes from, or why from nowhere (an errno, negative), and who makes it */
@@ -385,7 +391,7 @@ ACT(guard); ACT(source); ACT(idmap); ACT(root); ACT(dir); ACT(file); ACT(copy); 
 ACT(whiteout); ACT(bind); ACT(inner_bind); ACT(copy_tree); ACT(overlay); ACT(proc); ACT(devpts); ACT(readonly);
 ACT(pivot); ACT(hostname); ACT(sysctl); ACT(network); ACT(id); ACT(umask); ACT(nice); ACT(rlimit); ACT(cwd);
 ACT(new_keyring); ACT(no_new_privs); ACT(no_capabilities); ACT(landlock); ACT(landlock_required); ACT(landlock_allow);
-ACT(listener_required); ACT(filter); ACT(attest);
+ACT(listener_required); ACT(filter); ACT(attest); ACT(join_namespace); ACT(carry); ACT(join_proc);
 /* clang-format on */
 
 #endif

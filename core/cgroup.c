@@ -44,15 +44,16 @@ int open_cgroup(const struct plan *plan, const struct step *step)
  */
 int open_cgroup_tasks(const struct plan *plan, int cgroup_tasks[static MAX_CGROUPS], struct step *step)
 {
-	struct cursor at = plan_start(plan);
+	static const char *const verb[] = { "cgroup-enter", "cgroup-join" };
 	int count = 0;
 
-	while (plan_next_of(&at, "cgroup-enter", step)) {
-		errno = E2BIG;
-		if (count == MAX_CGROUPS || (cgroup_tasks[count] = open_file(plan, step, "tasks", O_WRONLY)) < 0)
-			return -1;
-		count++;
-	}
+	for (int v = 0; v < 2; v++)
+		for (struct cursor at = plan_start(plan); plan_next_of(&at, verb[v], step); count++) {
+			errno = E2BIG;
+			if (count == MAX_CGROUPS
+			    || (cgroup_tasks[count] = open_file(plan, step, "tasks", O_WRONLY)) < 0)
+				return -1;
+		}
 	return count;
 }
 

@@ -6,7 +6,7 @@
  * From the first line of init_main() on a failure is reported, and then init exits. The kernel ends every process of
  * the pid namespace with it, so that exiting is always safe.
  */
-#include "capsule-core.h"
+#include "init.h"
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -23,7 +23,7 @@ static void send_to_launcher(const struct room *room, const struct link_message 
 		_exit(1); /* the launcher is gone, and we go with it */
 }
 
-static void leave(struct room *room, enum half half, unsigned int index)
+void leave(struct room *room, enum half half, unsigned int index)
 {
 	const struct link_message failed = { .kind = LINK_FAILED, .failed = { (int)half, (int)index, errno } };
 
@@ -39,7 +39,7 @@ ACT(hostname)
 
 /* ---- process 1 ---- */
 
-static void receive(struct room *room, enum half half, struct link_message *message, int *fds, unsigned int *nfds)
+void receive(struct room *room, enum half half, struct link_message *message, int *fds, unsigned int *nfds)
 {
 	ssize_t got = receive_message(room->link, message, sizeof(*message), fds, nfds);
 
@@ -87,13 +87,28 @@ static void take_sources(struct room *room)
 }
 
 /*
- * Before this call the process has the caller's ids, so sources are opened as the caller. It sets the ids of the room,
- * then undumpable, then the death signal, in this order, since a change of ids resets the last two.
+ * Undumpable, and the death signal. The look at the link closes the gap in which the launcher died before it could be
+ * our death signal.
+ */
+void protect_process(struct room *room, unsigned int index)
+{
+	struct pollfd link = { .fd = room->link, .events = POLLIN };
+
+	if (prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+		leave(room, ROOM, index);
+	if (poll(&link, 1, 0) < 0)
+		leave(room, ROOM, NO_STEP);
+	if (link.revents & (POLLHUP | POLLERR))
+		_exit(1);
+}
+
+/*
+ * Before this call the process has the caller's ids, so sources are opened as the caller. It sets the ids of the room
+ * first, since a change of ids resets what protects the process.
  */
 static void become_root(struct room *room)
 {
 	struct step step;
-	struct pollfd link = { .fd = room->link, .events = POLLIN };
 
 	(void)plan_find(&room->plan, "gid-map", &step);
 	if (setresgid(0, 0, 0) < 0)
@@ -101,12 +116,7 @@ static void become_root(struct room *room)
 	(void)plan_find(&room->plan, "uid-map", &step);
 	if (setresuid(0, 0, 0) < 0)
 		leave(room, ROOM, step.index);
-	if (prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
-		leave(room, ROOM, step.index);
-	if (poll(&link, 1, 0) < 0)
-		leave(room, ROOM, NO_STEP);
-	if (link.revents & (POLLHUP | POLLERR))
-		_exit(1); /* the launcher died before it could be our death signal */
+	protect_process(room, step.index);
 }
 
 static void build(struct room *room)
@@ -131,16 +141,32 @@ static void build(struct room *room)
 	}
 }
 
+/* share: our namespaces, for the launchers that join them. Returns how many were put into `fds`; the last may be -1. */
+static unsigned int open_namespaces(struct room *room, int *fds)
+{
+	static const char *const names[] = { "self/ns/user", "self/ns/mnt", "self/ns/pid", "self/ns/ipc", "self/ns/uts",
+		"self/ns/net" };
+	struct step step;
+	unsigned int count = plan_find(&room->plan, "host-net", &step) ? 5 : 6;
+
+	for (unsigned int i = 0; i < count; i++) {
+		fds[i] = openat(room->proc, names[i], O_RDONLY | O_CLOEXEC);
+		if (fds[i] < 0)
+			return i + 1;
+	}
+	return count;
+}
+
 /*
  * Ready. The launcher gets our procfs and the tmpfs that all files of the room lie on, to watch memory by from outside,
  * where no process inside can name, slow or starve the watch; then the directories that Python asked for, to read at
- * the end.
+ * the end, and the namespaces.
  */
 static void announce(struct room *room)
 {
 	const struct link_message ready = { .kind = LINK_READY, .ready = { room->copied } };
 	static const char *const verb[] = { "offer", "offer-layer" };
-	int fds[4] = { room->proc, room->root, -1, -1 };
+	int fds[MAX_FDS] = { room->proc, room->root };
 	unsigned int nfds = 2;
 	struct step step;
 
@@ -152,11 +178,14 @@ static void announce(struct room *room)
 		if (fds[nfds++] < 0)
 			leave(room, ROOM, step.index);
 	}
+	if (plan_find(&room->plan, "share", &step)) {
+		nfds += open_namespaces(room, &fds[nfds]);
+		if (fds[nfds - 1] < 0)
+			leave(room, ROOM, step.index);
+	}
 	if (send_message(room->link, &ready, sizeof(ready), fds, nfds) < 0)
 		leave(room, ROOM, NO_STEP);
-	close_cleanup(&fds[2]);
-	close_cleanup(&fds[3]);
-	close_cleanup(&room->root);
+	close_all(&fds[1], nfds - 1);
 	room->root = -1;
 }
 
@@ -196,7 +225,9 @@ static pid_t start_payload(struct room *room, bool input, const int *fds, unsign
 	plan.nfds = MAX_FDS; /* the launcher checked the numbers against what came with the plan */
 	if (plan_map(fds[0], &plan) < 0 || !plan_check(&plan, PAYLOAD, &why) || pipe2(status, O_CLOEXEC) < 0)
 		leave(room, PAYLOAD, NO_STEP);
-	(void)plan_find(&plan, "cgroup-enter", &step);
+	room->keeps = plan_find(&plan, "keep", &step);
+	if (!plan_find(&plan, "cgroup-enter", &step))
+		(void)plan_find(&plan, "cgroup-join", &step);
 	if (enter_cgroups(fds + 4 + input, nfds - 4 - input) < 0 || attest_cgroups(room, &plan) < 0)
 		leave(room, PAYLOAD, step.index);
 	before_cgroups_us = nfds > 4U + input ? spent_us(false) + spent_us(true) : 0;
@@ -236,25 +267,27 @@ static pid_t start_payload(struct room *room, bool input, const int *fds, unsign
 
 /*
  * Reap all. If the payload itself has ended, report it; if it was the last process, exit, for which the launcher need
- * not ask.
+ * not ask. What a payload that keeps has left running is waited for, and then the same is reported once more.
  */
 static void reap_all(struct room *room, pid_t payload)
 {
-	int status, ended_with = 0;
+	static int ended_with;
+	static bool has_ended;
+	bool had_ended = has_ended;
+	int status;
 	pid_t pid;
-	bool ended = false;
 
 	while ((pid = waitpid(-1, &status, WNOHANG | __WALL)) > 0)
-		if (pid == payload) {
+		if (pid == payload && !has_ended) { /* else its number has been given to another */
 			ended_with = status;
-			ended = true;
+			has_ended = true;
 		}
 	if (pid < 0 && errno != ECHILD)
 		leave(room, PAYLOAD, NO_STEP);
-	if (ended)
+	if (has_ended && (!had_ended || (room->keeps && pid < 0)))
 		send_to_launcher(
 		    room, &(struct link_message){ .kind = LINK_EXITED, .exited = { ended_with, pid < 0 } });
-	if (ended && pid < 0)
+	if (has_ended && pid < 0 && (!had_ended || room->keeps))
 		_exit(0);
 }
 
@@ -286,11 +319,7 @@ static void on_message(struct room *room, pid_t *payload)
 
 void init_main(struct room *room)
 {
-	struct pollfd polls[2] = { 0 };
-	struct signalfd_siginfo news;
-	pid_t payload = 0;
 	struct step step;
-	sigset_t child;
 
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
 		leave(room, ROOM, NO_STEP);
@@ -299,6 +328,17 @@ void init_main(struct room *room)
 	(void)setsid(); /* for turns of our own, as in procfs_reader.c; we lead no group, so that it cannot fail */
 	take_room(room);
 	build(room);
+	serve(room);
+}
+
+/* The room is built. */
+void serve(struct room *room)
+{
+	struct pollfd polls[2] = { 0 };
+	struct signalfd_siginfo news;
+	pid_t payload = 0;
+	sigset_t child;
+
 	/* on fixed places, which nothing else can be on: the link, procfs and, until it is handed over, the tmpfs */
 	if (place_descriptors((int *const[]){ &room->link, &room->proc, &room->root }, 3, 3) < 0 || close(0) < 0)
 		leave(room, ROOM, NO_STEP);

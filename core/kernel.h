@@ -16,6 +16,8 @@
 #endif
 #define CLONE3_INTO_CGROUP 0x200000000ULL
 
+#define WAIT_PIDFD 3 /* P_PIDFD of waitid(2) */
+
 struct clone3_args {
 	uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size,
 	    cgroup;

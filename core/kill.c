@@ -32,6 +32,7 @@ void end_room(bool now)
 {
 	static const struct link_message end = { .kind = LINK_END };
 	bool asked = run.ending;
+	struct step step;
 
 	run.ending = true;
 	if (!now
@@ -43,6 +44,11 @@ void end_room(bool now)
 	    && errno != ESRCH)
 		(void)kill(run.room.init, SIGKILL);
 	kill_cgroups(&run.room.plan);
+	/*
+	 * The kernel lets init end when all in its pid namespace are reaped, also inits that joined. If the launcher of
+	 * one is dead, that is left to the process 1 of the host, and not each container has one that does it.
+	 */
+	run.may_stick = plan_find(&run.room.plan, "share", &step) && set_timer(STUCK_MS) == 0;
 }
 
 /* A command that has ended by itself is not killed any more: what happens then is clearing up. */
@@ -84,9 +90,12 @@ int remove_all_cgroups(void)
 /* Nobody is left who could want a report. */
 void abandon(void)
 {
+	struct pollfd dead = { .fd = run.room.pidfd, .events = POLLIN };
+
 	if (run.room.init > 0) {
 		end_room(true);
-		(void)waitpid(run.room.init, NULL, 0);
+		if (poll(&dead, 1, run.may_stick ? STUCK_MS : -1) > 0)
+			(void)waitpid(run.room.init, NULL, 0);
 	}
 	_exit(remove_all_cgroups());
 }

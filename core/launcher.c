@@ -67,10 +67,12 @@ static int act_all(struct room *room, const char *verb, struct step *step)
 	return 0;
 }
 
-static int make_clone(struct room *room, struct step *step)
+/* The child at the other end of the link: init in new namespaces, or the first process that joins those of a room. */
+int make_clone(struct room *room, uint64_t namespaces, struct step *step)
 {
-	bool in_cgroup = plan_find(&room->plan, "cgroup", step);
+	bool in_cgroup = plan_find(&room->plan, "cgroup", step) || plan_find(&room->plan, "join-cgroup", step);
 	int cgroup CLEANUP_CLOSE = in_cgroup ? open_cgroup(&room->plan, step) : -1;
+	const struct step of_cgroup = *step;
 	int pair[2];
 
 	if (in_cgroup && cgroup < 0)
@@ -80,24 +82,27 @@ static int make_clone(struct room *room, struct step *step)
 		return -1;
 	}
 	/* a refused clone is the host refusing namespaces, whichever one of them: name the first step of that kind */
-	(void)plan_find(&room->plan, "namespace", step);
-	room->init = clone_process(CLONE_FLAGS, &room->pidfd, cgroup);
+	if (!plan_find(&room->plan, "namespace", step))
+		*step = no_step;
+	room->init = clone_process(namespaces, &room->pidfd, cgroup);
 	/* these can only be the cgroup's: no such thing, not ours, not allowed to hold processes, being removed */
 	if (room->init < 0 && cgroup >= 0
 	    && (errno == EBADF || errno == EACCES || errno == EOPNOTSUPP || errno == EBUSY || errno == ENODEV))
-		(void)plan_find(&room->plan, "cgroup", step);
+		*step = of_cgroup;
 	room->link = pair[room->init == 0];
 	close_cleanup(&pair[room->init != 0]);
 	return room->init < 0 ? -1 : 0;
 }
 
+int drop_groups(struct room *room, struct step *step)
+{
+	return plan_find(&room->plan, "drop-groups", step) ? setgroups(0, NULL) : 0;
+}
+
 /* Init in its namespaces, and their maps: what the first steps of a room say, which may come ahead of the others. */
 static int create_init(struct room *room, struct step *step)
 {
-	run.checked = true;
-	if (plan_find(&room->plan, "drop-groups", step) && setgroups(0, NULL) < 0)
-		return -1;
-	if (make_clone(room, step) < 0)
+	if (drop_groups(room, step) < 0 || make_clone(room, CLONE_FLAGS, step) < 0)
 		return -1;
 	if (room->init == 0)
 		init_main(room);
@@ -264,7 +269,8 @@ ssize_t receive_control(const char **word, int fds[static MAX_FDS], unsigned int
 
 /*
  * The next plan from Python, checked; its file, which the caller closes, or -1, which is no rejection if it has no
- * reason: a call failed, and errno says how. `*which` is its kind: a preamble is optional, and comes first.
+ * reason: a call failed, and errno says how. `*which` is its kind: a preamble is optional, and comes first; to join
+ * comes alone.
  */
 static int receive_plan(struct plan *plan, enum half *which)
 {
@@ -282,8 +288,10 @@ static int receive_plan(struct plan *plan, enum half *which)
 	run.rejected = (struct rejection){ "message", 0 };
 	if (strcmp(word, "room") == 0)
 		*which = ROOM;
-	else if (strcmp(word, "preamble") != 0 || *which != PREAMBLE)
+	else if (*which != PREAMBLE || (strcmp(word, "preamble") != 0 && strcmp(word, "join") != 0))
 		return -1;
+	else if (*word == 'j')
+		*which = JOIN;
 	if (nfds == 0)
 		return -1;
 	if (plan_take(plan, fds, nfds) < 0) {
@@ -307,12 +315,15 @@ static void make_room(struct room *room)
 			fail_at_no_step();
 		report_end();
 	}
-	if (create_init(room, &step) < 0) {
+	run.checked = true;
+	if ((which == JOIN ? join_room(room, memfd, &step) : create_init(room, &step)) < 0) {
 		fail(ROOM, &step);
 		if (room->init <= 0)
 			report_end();
 		return;
 	}
+	if (which == JOIN)
+		return;
 	if (which == PREAMBLE) {
 		close_cleanup(&memfd);
 		preamble = room->plan;

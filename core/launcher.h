@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the files of the launcher share: launcher.c, id_maps.c, supervise.c, kill.c and report.c. There is one launcher
- * in a process, and its state is in static memory.
+ * What the files of the launcher share: launcher.c, join.c, id_maps.c, supervise.c, kill.c and report.c. There is one
+ * launcher in a process, and its state is in static memory.
  */
 #ifndef CAPSULE_LAUNCHER_H
 #define CAPSULE_LAUNCHER_H
@@ -11,6 +11,7 @@
 
 #define CONTROL 0
 #define END_MS 100
+#define STUCK_MS 5000
 
 enum { IN, OUT, ERR };
 
@@ -25,10 +26,12 @@ struct run {
 	bool checked; /* the room's plan passed: its steps may be walked */
 	bool has_payload, has_failed, started, ended;
 	bool ending;        /* init is asked, or killed */
+	bool may_stick;     /* killed, and not to be waited for without end */
 	bool cancelled;     /* by the caller, who waits for no reader of the output any more */
 	bool is_dumping;    /* the clock has THREAD_DUMP_MS left */
 	bool counted;       /* the groups' counters are written down */
-	int exit_status;    /* a wait status, once `ended` */
+	bool has_exit;      /* the command has ended; `ended`: and what it left running is over, or is to go */
+	int exit_status;    /* a wait status, once `has_exit` */
 	int lifted;         /* the first guard whose place the host has changed, -1 for none */
 	const char *killed; /* why we ended it; the first reason stays */
 	struct failure failed;
@@ -43,7 +46,12 @@ struct run {
 extern struct run run;
 static const struct step no_step = { .index = NO_STEP };
 
+/* join.c */
+int join_room(struct room *room, int memfd, struct step *step);
+
 /* launcher.c */
+int drop_groups(struct room *room, struct step *step);
+int make_clone(struct room *room, uint64_t namespaces, struct step *step);
 void take_payload(int *fds, unsigned int nfds);
 ssize_t receive_control(const char **word, int fds[static MAX_FDS], unsigned int *nfds);
 
@@ -77,6 +85,7 @@ void supervise(void);
 
 /* report.c */
 void report_usage(const struct rusage *u);
+void put_exit(struct text *to);
 void record_counters(void);
 void report_end(void);
 

@@ -20,7 +20,7 @@ static int list_verbs(void)
 		char line[256];
 		struct text text = TEXT_IN(line);
 
-		put(&text, verbs[i].half == ROOM ? "room " : "payload ", verbs[i].phase);
+		put(&text, halves[verbs[i].half], " ", verbs[i].phase);
 		put_numbers(&text, (const uint64_t[]){ verbs[i].rank, verbs[i].least }, 2);
 		put(&text, verbs[i].many ? " many " : " 1 ", verbs[i].name, " ", *verbs[i].kinds ? verbs[i].kinds : "-",
 		    "\n");
@@ -79,6 +79,7 @@ int main(int argc, char **argv, char **envp)
 	if (argc == 3 && strcmp(argv[1], "--check") == 0)
 		return check_input(strcmp(argv[2], "room") == 0 ? ROOM :
 			strcmp(argv[2], "preamble") == 0        ? PREAMBLE :
+			strcmp(argv[2], "join") == 0            ? JOIN :
 								  PAYLOAD);
-	return print(2, "capsule-core: run by capsule-run; by hand only: --verbs, --check room|preamble|payload\n"), 2;
+	return print(2, "capsule-core: run by capsule-run; by hand: --verbs, --check room|preamble|join|payload\n"), 2;
 }

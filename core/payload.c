@@ -7,6 +7,7 @@
  * gives the reasons. Nothing is undone, nothing is retried, and the first failure is the last act.
  */
 #include "capsule-core.h"
+#include <linux/futex.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
@@ -278,6 +279,19 @@ static int exec_first(const struct plan *plan, char **argv, char **envp, struct 
 	return -1;
 }
 
+/*
+ * hold: a payload that is no command. As init's read of the status ends with exec, so it does now; nothing is left open
+ * but the streams. A futex that nobody wakes: each profile has the call.
+ */
+static void hold(void)
+{
+	static const uint32_t never;
+
+	close_all((const int[]){ 3, ATTEST_FD, LISTENER_FD }, 3);
+	while (syscall(SYS_futex, &never, FUTEX_WAIT_PRIVATE, never, NULL) == 0 || errno == EINTR)
+		;
+}
+
 void payload_main(struct room *room, const struct plan *plan, const int stdio[3], int status, int notified)
 {
 	struct step step = { 0 };
@@ -291,7 +305,11 @@ void payload_main(struct room *room, const struct plan *plan, const int stdio[3]
 	if (argv != NULL && envp != NULL && take_stdio(room, stdio, status) == 0 && confine(room, plan, &step) == 0) {
 		word.landlock_abi = room->landlock_abi;
 		word.attested = room->attested;
-		if (write(room->status, &word, sizeof(word)) == sizeof(word))
+		if (write(room->status, &word, sizeof(word)) != sizeof(word))
+			;
+		else if (plan_find(plan, "hold", &step))
+			hold();
+		else
 			exec_first(plan, argv, envp, &step);
 	}
 	word.has_failed = 1;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The language of plans: the table of verbs and the check that a plan must pass before its first effect.
+ * The check that a plan must pass before its first effect, and the walk through one that passed. verbs.c has the
+ * language.
  *
  * A plan is untrusted input to this file alone. After plan_check() every field is there, ends within the mapping and is
  * of its kind, so nothing else parses. The fuzzer (tests/fuzz) feeds this file.
@@ -8,83 +9,12 @@
 #include "capsule-core.h"
 #include <sys/mman.h>
 
-/*
- * Kinds of fields: n number up to 2^63-1, r of a resource limit, l number or `unlimited`, i user or group id, o mode, p
- * absolute path without empty, `.` or `..` components, c one component, t any text, h filter in hexadecimal, f number
- * of a descriptor sent along, s of an earlier source, y sysctl, w namespace, b bind mode, a action at the output cap,
- * e NAME=VALUE. `rank` is the order of operations (docs/order-of-operations.md says why); `least` is the floor.
- */
-const struct verb verbs[] = {
-	{ "namespace", ROOM, 1, 6, true, "create", "w", NULL },
-	{ "host-net", ROOM, 1, 0, false, "create", "", NULL },
-	{ "drop-groups", ROOM, 2, 0, false, "create", "", NULL },
-	{ "cgroup", ROOM, 3, 0, false, "create", "fc", NULL },
-	{ "uid-map", ROOM, 4, 1, false, "create", "ii", NULL },
-	{ "gid-map", ROOM, 5, 1, false, "create", "ii", NULL },
-	{ "oom-score-adj", ROOM, 6, 0, false, "create", "n", NULL },
-	{ "setup-clock", ROOM, 7, 1, false, "create", "n", NULL },
-	{ "guard", ROOM, 8, 0, true, "create", "pnnp", act_guard },
-	{ "source", ROOM, 8, 0, true, "create", "pnn", act_source },
-	{ "idmap", ROOM, 9, 0, true, "create", "sii", act_idmap },
-	{ "inner-source", ROOM, 10, 0, true, "build", "pnn", act_source },
-	{ "root", ROOM, 11, 1, false, "build", "nn", act_root },
-	{ "dir", ROOM, 13, 0, true, "build", "po", act_dir },
-	{ "file", ROOM, 13, 0, true, "build", "pot", act_file },
-	{ "copy", ROOM, 13, 0, true, "build", "pnnpo", act_copy },
-	{ "fill", ROOM, 13, 0, true, "build", "fpon", act_fill },
-	{ "symlink", ROOM, 13, 0, true, "build", "pt", act_symlink },
-	{ "whiteout", ROOM, 13, 0, true, "build", "p", act_whiteout },
-	{ "bind", ROOM, 14, 0, true, "build", "spb", act_bind },
-	{ "inner-bind", ROOM, 14, 0, true, "build", "ppb", act_inner_bind },
-	{ "copy-tree", ROOM, 14, 0, false, "build", "ppppnn", act_copy_tree },
-	{ "overlay", ROOM, 14, 0, true, "build", "ppppp", act_overlay },
-	{ "overlay-ro", ROOM, 14, 0, true, "build", "ppp", act_overlay },
-	{ "proc", ROOM, 14, 1, false, "build", "pb", act_proc },
-	{ "devpts", ROOM, 14, 0, false, "build", "p", act_devpts },
-	{ "sysctl", ROOM, 15, 0, true, "build", "yt", act_sysctl },
-	{ "network", ROOM, 15, 0, false, "build", "", act_network },
-	{ "readonly", ROOM, 16, 1, false, "build", "", act_readonly },
-	{ "pivot", ROOM, 17, 1, false, "enter", "", act_pivot },
-	{ "hostname", ROOM, 18, 1, false, "enter", "t", act_hostname },
-	{ "offer", ROOM, 19, 0, false, "enter", "p", NULL },
-	{ "offer-layer", ROOM, 20, 0, false, "enter", "p", NULL },
-
-	{ "cgroup-enter", PAYLOAD, 1, 0, true, "confine", "fc", NULL },
-	{ "cgroup-file", PAYLOAD, 1, 0, true, "run", "fcc", NULL },
-	{ "memory-notice", PAYLOAD, 1, 0, false, "run", "f", NULL },
-	{ "id", PAYLOAD, 1, 1, false, "confine", "ii", act_id },
-	{ "umask", PAYLOAD, 2, 1, false, "confine", "o", act_umask },
-	{ "nice", PAYLOAD, 2, 0, false, "confine", "n", act_nice },
-	{ "rlimit", PAYLOAD, 3, 1, true, "confine", "rll", act_rlimit },
-	{ "cwd", PAYLOAD, 4, 1, false, "confine", "p", act_cwd },
-	{ "new-keyring", PAYLOAD, 5, 1, false, "confine", "", act_new_keyring },
-	{ "no-new-privs", PAYLOAD, 6, 1, false, "confine", "", act_no_new_privs },
-	{ "no-capabilities", PAYLOAD, 7, 1, false, "confine", "", act_no_capabilities },
-	{ "landlock", PAYLOAD, 8, 0, true, "confine", "nnn", act_landlock },
-	{ "landlock-required", PAYLOAD, 9, 0, false, "confine", "", act_landlock_required },
-	{ "landlock-allow", PAYLOAD, 9, 0, true, "confine", "pn", act_landlock_allow },
-	{ "listener-required", PAYLOAD, 9, 0, false, "confine", "", act_listener_required },
-	{ "filter", PAYLOAD, 10, 1, false, "confine", "h", act_filter },
-	{ "attest", PAYLOAD, 11, 1, false, "confine", "", act_attest },
-	{ "exe", PAYLOAD, 11, 1, true, "run", "p", NULL },
-	{ "arg", PAYLOAD, 12, 1, true, "run", "t", NULL },
-	{ "env", PAYLOAD, 13, 0, true, "run", "e", NULL },
-	{ "stdin", PAYLOAD, 14, 0, false, "run", "f", NULL },
-	{ "stdout", PAYLOAD, 15, 1, false, "run", "fna", NULL },
-	{ "stderr", PAYLOAD, 16, 1, false, "run", "fna", NULL },
-	{ "clock", PAYLOAD, 17, 1, false, "run", "n", NULL },
-	{ "drain", PAYLOAD, 18, 1, false, "run", "n", NULL },
-	{ "memory-watch", PAYLOAD, 19, 0, false, "run", "n", NULL },
-	{ "cpu-watch", PAYLOAD, 19, 0, false, "run", "nn", NULL },
-	{ "postmortem", PAYLOAD, 19, 0, false, "run", "", NULL },
-	{ "record", PAYLOAD, 20, 0, false, "run", "fn", NULL },
-};
-const unsigned int nverbs = sizeof(verbs) / sizeof(verbs[0]);
-
 #define SEALS (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW)
 
 static const char *const namespaces[] = { "user", "mount", "pid", "ipc", "uts", "cgroup", NULL };
-#define ALL_NAMESPACES 0x3fU /* of these; the network's has a verb of its own */
+static const char *const joined[] = { "user", "mount", "pid", "ipc", "uts", "net", NULL };
+#define ALL_NAMESPACES 0x3fU /* of these; a new one of the network has a verb of its own */
+#define HOST_NET_NAMESPACES 0x1fU
 
 /* One spelling for each number: no sign, no leading zero, at most 2^63-1. */
 static bool is_number(const char *s, uint64_t limit)
@@ -137,8 +67,8 @@ static unsigned int place_in(const char *const *words, const char *s)
 
 struct tally {
 	unsigned int sources, fds;
-	unsigned int namespaces; /* bit by index in the table above */
-	unsigned char seen[64];  /* per verb, capped at 255 */
+	unsigned int namespaces;       /* bit by index in the tables above */
+	unsigned char seen[MAX_VERBS]; /* per verb, capped at 255 */
 };
 
 static bool is_field(char kind, const char *s, struct tally *tally)
@@ -167,7 +97,8 @@ static bool is_field(char kind, const char *s, struct tally *tally)
 	case 'e': return *s != '=' && strchr(s, '=') != NULL;
 	case 'y': return place_in(sysctls, s) > 0;
 	case 'w':
-		bit = 1U << place_in(namespaces, s) >> 1;
+	case 'j':
+		bit = 1U << place_in(kind == 'w' ? namespaces : joined, s) >> 1;
 		if (bit == 0 || tally->namespaces & bit)
 			return false;
 		tally->namespaces |= bit;
@@ -189,12 +120,12 @@ static const char *take(const char **at, const char *end)
 }
 
 /* The table is in the order of plans, so the search for what follows a verb starts there; NULL: from the start. */
-static const struct verb *find_verb(const char *name, const struct verb *from)
+static const struct verb *find_verb(enum half half, const char *name, const struct verb *from)
 {
 	while (from != NULL && from > verbs && from[-1].half == from->half && from[-1].rank == from->rank)
 		from--;
 	for (const struct verb *verb = from ? from : verbs; verb < verbs + nverbs; verb++)
-		if (verb->name[0] == name[0] && strcmp(verb->name, name) == 0)
+		if (verb->half == half && verb->name[0] == name[0] && strcmp(verb->name, name) == 0)
 			return verb;
 	return NULL;
 }
@@ -207,7 +138,7 @@ static const char *check_header(const char **at, const char *end, enum half half
 		return "header";
 	if (strcmp(version, "1") != 0)
 		return "version";
-	return strcmp(which, half == PAYLOAD ? "payload" : "room") == 0 ? NULL : "half";
+	return strcmp(which, halves[half]) == 0 ? NULL : "half";
 }
 
 static const char *check_step(const struct verb *verb, const char **at, const char *end, struct tally *tally)
@@ -237,16 +168,31 @@ static bool is_of(const struct verb *verb, enum half half)
 	return half == PREAMBLE ? verb->half == ROOM && verb->rank <= PREAMBLE_RANK : verb->half == half;
 }
 
-/* Below the floor nothing runs: there is no way to ask for less than this. */
+static unsigned int seen(const struct tally *tally, enum half half, const char *verb)
+{
+	return tally->seen[find_verb(half, verb, NULL) - verbs];
+}
+
+/* Below the floor nothing runs: there is no way to ask for less than this. Where a payload holds, there is no command.
+ */
 static const char *check_floor(enum half half, const struct tally *tally)
 {
-	for (unsigned int i = 0; i < nverbs; i++)
-		if (is_of(&verbs[i], half) && tally->seen[i] < verbs[i].least)
+	bool holds = seen(tally, PAYLOAD, "hold");
+
+	for (unsigned int i = 0; i < nverbs; i++) {
+		bool commands = strcmp(verbs[i].name, "exe") == 0 || strcmp(verbs[i].name, "arg") == 0;
+
+		if (holds && commands && tally->seen[i] > 0)
+			return "hold";
+		if (is_of(&verbs[i], half) && tally->seen[i] < verbs[i].least && !(holds && commands))
 			return verbs[i].name;
-	if (half == ROOM
-	    && tally->seen[find_verb("host-net", NULL) - verbs] == tally->seen[find_verb("network", NULL) - verbs])
+	}
+	if (half == ROOM && seen(tally, ROOM, "host-net") == seen(tally, ROOM, "network"))
 		return "namespace";
-	return half != PAYLOAD && tally->namespaces != ALL_NAMESPACES ? "namespace" : NULL;
+	if (half == JOIN && tally->namespaces == HOST_NET_NAMESPACES && seen(tally, JOIN, "host-net"))
+		return NULL;
+	return half != PAYLOAD && (tally->namespaces != ALL_NAMESPACES || seen(tally, JOIN, "host-net")) ? "namespace" :
+													   NULL;
 }
 
 /*
@@ -258,13 +204,13 @@ bool plan_check(const struct plan *plan, enum half half, struct rejection *why)
 	const char *at = plan->text, *end = plan->text + plan->size;
 	struct tally tally = { .fds = plan->nfds };
 	const struct verb *last = NULL;
+	enum half table = half == PREAMBLE ? ROOM : half;
 
-	_Static_assert(sizeof(verbs) / sizeof(verbs[0]) <= sizeof(tally.seen), "a counter for each verb");
 	why->step = 0;
 	why->reason = check_header(&at, end, half);
 	for (; why->reason == NULL; why->step++) {
 		const char *word = take(&at, end);
-		const struct verb *verb = word ? find_verb(word, last) : NULL;
+		const struct verb *verb = word ? find_verb(table, word, last) : NULL;
 
 		if (word != NULL && strcmp(word, "end") == 0) {
 			why->reason = at == end ? check_floor(half, &tally) : "end";
@@ -273,7 +219,8 @@ bool plan_check(const struct plan *plan, enum half half, struct rejection *why)
 		if (word == NULL)
 			why->reason = "cut";
 		else if (verb == NULL || !is_of(verb, half))
-			why->reason = (verb = find_verb(word, NULL)) != NULL && is_of(verb, half) ? "order" : "verb";
+			why->reason = (verb = find_verb(table, word, NULL)) != NULL && is_of(verb, half) ? "order" :
+													   "verb";
 		else if (why->step >= MAX_STEPS)
 			why->reason = "long";
 		else
@@ -333,10 +280,12 @@ int plan_take(struct plan *plan, const int *fds, unsigned int nfds)
 
 struct cursor plan_start(const struct plan *plan)
 {
-	struct cursor at = { plan->text, 0, NULL };
+	struct cursor at = { plan->text, 0, NULL, ROOM };
 
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 2; i++)
 		at.at += strlen(at.at) + 1;
+	at.half = place_in(halves, at.at) - 1;
+	at.at += strlen(at.at) + 1;
 	return at;
 }
 
@@ -347,7 +296,7 @@ bool plan_next(struct cursor *at, struct step *step)
 
 	if (strcmp(word, "end") == 0)
 		return false;
-	at->verb = step->verb = find_verb(word, at->verb);
+	at->verb = step->verb = find_verb(at->half, word, at->verb);
 	step->index = at->index++;
 	word += strlen(word) + 1;
 	for (size_t i = 0; i < strlen(step->verb->kinds); i++) {
@@ -358,12 +307,12 @@ bool plan_next(struct cursor *at, struct step *step)
 	return true;
 }
 
-/* The next step of this verb. After its rank there is none. */
+/* The next step of this verb. After its rank there is none, nor in a half that has no such verb. */
 bool plan_next_of(struct cursor *at, const char *verb, struct step *step)
 {
-	const struct verb *wanted = find_verb(verb, NULL);
+	const struct verb *wanted = find_verb(at->half, verb, NULL);
 
-	while (plan_next(at, step) && step->verb->rank <= wanted->rank)
+	while (wanted != NULL && plan_next(at, step) && step->verb->rank <= wanted->rank)
 		if (step->verb == wanted)
 			return true;
 	return false;

@@ -23,6 +23,16 @@ void report_usage(const struct rusage *u)
 	    u->ru_majflt, u->ru_inblock, u->ru_oublock, u->ru_nvcsw, u->ru_nivcsw);
 }
 
+void put_exit(struct text *to)
+{
+	put(to, WIFEXITED(run.exit_status) ? "exited" : "signalled");
+	put_numbers(to,
+	    (const uint64_t[]){
+		(uint64_t)(WIFEXITED(run.exit_status) ? WEXITSTATUS(run.exit_status) : WTERMSIG(run.exit_status)) },
+	    1);
+	put(to, "\n");
+}
+
 void record_counters(void)
 {
 	if (run.has_payload && !run.counted)
@@ -58,10 +68,8 @@ void report_end(void)
 		line("started", run.room.landlock_abi);
 	if (run.room.copied)
 		put(&report, "copied\n");
-	if (run.ended && WIFEXITED(run.exit_status))
-		line("exited", WEXITSTATUS(run.exit_status));
-	else if (run.ended)
-		line("signalled", WTERMSIG(run.exit_status));
+	if (run.has_exit)
+		put_exit(&report);
 	if (run.lifted >= 0)
 		line("lifted", run.lifted);
 	if (sampled->peak_kib > 0)

@@ -246,6 +246,14 @@ ACT(overlay)
 	    mount("overlay", place + 1, "overlay", MS_NOSUID | MS_NODEV | (writable ? 0 : MS_RDONLY), options);
 }
 
+/* An attached procfs. */
+int make_readonly(int tree)
+{
+	if (has_mount_setattr())
+		return set_mount(tree, false, MOUNT_RDONLY, MS_PRIVATE, 0);
+	return remount_flags(tree, MOUNT_RDONLY | MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
+}
+
 /*
  * procfs is made while the host's own is still mounted: without a fully visible one the kernel refuses a new one (it
  * might uncover what the host masked). With mode ro, what the payload sees is made read-only, so that nothing in it can
@@ -267,11 +275,7 @@ ACT(proc)
 	aside = openat(room->root, "proc", DIR_FLAGS | O_NOFOLLOW | O_CLOEXEC);
 	if (aside < 0 || move_mount_to(room->proc, aside) < 0)
 		return -1;
-	if (strcmp(step->field[1], "rw") == 0)
-		return 0;
-	if (has_mount_setattr())
-		return set_mount(tree, false, MOUNT_RDONLY, MS_PRIVATE, 0);
-	return remount_flags(tree, MOUNT_RDONLY | MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
+	return strcmp(step->field[1], "rw") == 0 ? 0 : make_readonly(tree);
 }
 
 /* Through the procfs that is not read-only. The root of an ipc namespace may write its limits from Linux 6.9 on. */

@@ -30,12 +30,38 @@ static struct pollfd polls[ALL];
 
 /* ---- what is received: each returns NULL, or why the run must end ---- */
 
+/* From now on; the last THREAD_DUMP_MS are for the thread dump. A dump under way was for another end. */
+static void start_clock(void)
+{
+	if (run.is_dumping)
+		end_thread_dump(false);
+	run.is_dumping = false;
+	if (set_timer(run.clock_ms > 2 * THREAD_DUMP_MS ? run.clock_ms - THREAD_DUMP_MS : run.clock_ms) < 0)
+		fail_at_no_step();
+}
+
+/* Whether a word is NAME and a number of at most so many digits; else the number is 0. */
+static bool is_order(const char *word, const char *name, size_t digits, uint64_t *number_of)
+{
+	size_t length = strlen(name), more;
+
+	*number_of = 0;
+	if (strncmp(word, name, length) != 0)
+		return false;
+	more = strlen(word + length);
+	if (more == 0 || more > digits || strspn(word + length, "0123456789") != more)
+		return false;
+	*number_of = number(word + length);
+	return true;
+}
+
 /* From Python. Anything that is not in the protocol ends the run: a confused caller must not keep a sandbox. */
 static const char *on_control(void)
 {
 	const char *word;
 	int fds[MAX_FDS];
 	unsigned int nfds;
+	uint64_t n;
 	ssize_t got = receive_control(&word, fds, &nfds);
 
 	if (got > 0 && strcmp(word, "kill") == 0) {
@@ -48,12 +74,15 @@ static const char *on_control(void)
 		fail_at_no_step();
 	} else if (got > 0 && strcmp(word, "payload") == 0) {
 		take_payload(fds, nfds);
-	} else if (got > 7 && got < 10 && strncmp(word, "signal ", 7) == 0
-	    && strspn(word + 7, "0123456789") == (size_t)got - 7) {
-		struct link_message message = { .kind = LINK_SIGNAL, .signal = { (int)number(word + 7) } };
+	} else if (got > 0 && is_order(word, "signal ", 2, &n)) {
+		struct link_message message = { .kind = LINK_SIGNAL, .signal = { (int)n } };
 
 		if (send_to_init(&message, NULL, 0) < 0)
 			fail_at_no_step();
+	} else if (got > 0 && is_order(word, "clock ", 15, &n) && n > 0) {
+		run.clock_ms = n;
+		if (run.started && !run.ended && !run.ending)
+			start_clock();
 	} else {
 		abandon(); /* gone, or garbage */
 	}
@@ -84,26 +113,41 @@ static void on_started(const struct link_message *message)
 	run.setup_us[0] = (uint64_t)message->started.user_us;
 	run.setup_us[1] = (uint64_t)message->started.system_us;
 	run.setup_us[2] = (uint64_t)message->started.before_cgroups_us;
-	if (set_timer(run.clock_ms > 2 * THREAD_DUMP_MS ? run.clock_ms - THREAD_DUMP_MS : run.clock_ms) < 0)
-		fail_at_no_step();
+	start_clock();
 	sampled->cpu_before_us = cgroup_cpu_us(cpu.group);
 	attest_record(&message->attested);
 }
 
-static void on_exited(const struct link_message *message)
+/* To Python: the command has ended, and what it left running lives on. Later the report says the same. */
+static const char *send_exit(void)
+{
+	char line[32];
+	struct text text = TEXT_IN(line);
+
+	put_exit(&text);
+	return send_message(CONTROL, line, text.length, NULL, 0) < 0 ? "abandoned" : NULL;
+}
+
+static const char *on_exited(const struct link_message *message)
 {
 	const char *why = hear_watcher(); /* the watcher has killed it, or would have */
+	struct step keep;
 
 	if (why != NULL)
 		kill_room(why);
-	run.ended = true;
-	run.ended_ns = now_ns();
+	if (!run.has_exit)
+		run.ended_ns = now_ns();
+	run.has_exit = true;
 	run.exit_status = message->exited.wait_status;
+	if (!message->exited.is_last && plan_find(&run.payload, "keep", &keep))
+		return send_exit();
+	run.ended = true;
 	if (!run.ending && set_timer(run.drain_ms + 1) < 0)
 		end_room(true);
 	if (message->exited
 		.is_last) /* init leaves, too: the counters are final, and are read while the kernel clears it away */
 		record_counters();
+	return NULL;
 }
 
 /* From init. Whatever is not one whole message of a known kind is a protocol error, and ends the run. */
@@ -134,7 +178,7 @@ static const char *on_link(void)
 	} else if (message.kind == LINK_STARTED) {
 		on_started(&message);
 	} else if (message.kind == LINK_EXITED) {
-		on_exited(&message);
+		why = on_exited(&message);
 	} else {
 		why = "lost";
 	}
@@ -165,6 +209,8 @@ static const char *on_timer(void)
 
 	if (read(run.timer, &ticks, sizeof(ticks)) != sizeof(ticks))
 		return NULL; /* set anew between poll and here */
+	if (run.may_stick)
+		report_end();
 	if (run.ending || run.ended) {
 		end_room(run.ending); /* that the drain is over is not a reason */
 		return NULL;

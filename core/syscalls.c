@@ -99,7 +99,8 @@ int place_descriptors(int *const *fds, int count, int first)
  */
 int clone_process(uint64_t flags, int *pidfd, int cgroup)
 {
-	struct clone3_args args = { .flags = flags, .exit_signal = SIGCHLD };
+	/* a sibling has the exit signal of the process that clones it */
+	struct clone3_args args = { .flags = flags, .exit_signal = flags & CLONE_PARENT ? 0 : SIGCHLD };
 	long pid;
 
 	if (pidfd != NULL) {
@@ -112,7 +113,7 @@ int clone_process(uint64_t flags, int *pidfd, int cgroup)
 	}
 	pid = syscall(SYS_clone3, &args, sizeof(args));
 	if (pid < 0 && errno == ENOSYS && cgroup < 0)
-		pid = syscall(SYS_clone, (args.flags & UINT32_MAX) | SIGCHLD, 0, pidfd, 0, 0);
+		pid = syscall(SYS_clone, (args.flags & UINT32_MAX) | args.exit_signal, 0, pidfd, 0, 0);
 	return (int)pid;
 }
 

@@ -49,7 +49,7 @@ class Cancel:
 PATH = (__file__ if __file__.startswith("/") else f"{posix.getcwd()}/{__file__}").rpartition("/")[0] + "/_core"
 _REPORT_BYTES = 4096
 _MESSAGE_BYTES = 1 << 16  # largest message with half of a plan, its first word included (core/launcher.c)
-_MAX_FDS = 2
+_MAX_FDS = 8  # with `ready`: two directories and six namespaces
 MSG_NOSIGNAL = 0x4000
 NEVER_RAN = 127 << 8  # the wait status of an early launcher whose file could not be executed (core/command.c)
 

@@ -15,7 +15,9 @@ from typing import NamedTuple
 from capsule_run.engine.prepare import prepare
 from capsule_run.launcher import Launcher, memory_file, sealed_file
 from capsule_run.model.request import Request
-from capsule_run.plan.room import compile_plan
+from capsule_run.plan import payload as plan_payload
+from capsule_run.plan.join import join_steps
+from capsule_run.plan.room import compile_plan, room_steps
 from capsule_run.policy.resolve import resolve
 from capsule_run.result.report import parse_report
 
@@ -63,7 +65,12 @@ PAYLOAD = (
     ("clock", "1000"),
     ("drain", "10"),
 )
-SMALLEST = {"room": ROOM, "payload": PAYLOAD}
+JOIN = (
+    ("setup-clock", "10000"),
+    *(("join-namespace", name, str(fd)) for fd, name in enumerate(("user", "mount", "pid", "ipc", "uts", "net"))),
+    ("proc", "/proc", "ro"),
+)
+SMALLEST = {"room": ROOM, "join": JOIN, "payload": PAYLOAD}
 
 
 def encode(half, steps, *, header=("capsule-plan", "1"), end=("end",)):
@@ -181,6 +188,9 @@ class Talk:
     def room(self, steps, fds=()):
         self.send_bytes("room", encode("room", steps), fds)
 
+    def join(self, steps, fds):
+        self.send_bytes("join", encode("join", steps), fds)
+
     def payload(self, steps, fds=()):
         self.send_bytes("payload", encode("payload", steps), (self.stdout, self.stderr, self.record, *fds))
 
@@ -239,3 +249,47 @@ def run_command(core, *command, **fields):
 
 def run_python(core, script, **fields):
     return run_command(core, "python3", "-I", "-S", "-c", script, **fields)
+
+
+class Holder(Talk):
+    """A core that holds a room for others to join. `policy` is the room's; `namespaces` are its descriptors."""
+
+    def __init__(self, core, **fields):
+        super().__init__(core)
+        self.path = core
+        request = Request(command=("true",), **fields)
+        self.policy = resolve(request, prepare(request)[0])
+        self.namespaces = []
+
+    def __enter__(self):
+        self.room(after(room_steps(self.policy), "hostname", ("share",)))
+        message, self.namespaces = self.receive()
+        self.pipes += self.namespaces  # they are closed in the end
+        assert b"ready" == message
+        return self
+
+    def hold(self, *, clock_ms=60_000):
+        """Send the payload that holds the room."""
+        steps = plan_payload.payload_steps(self.policy, hold=True)
+        self.payload(changed(steps, "clock", ("clock", str(clock_ms))))
+
+    def joined(self, *, max_processes=None):
+        """One more core, which joins the room and waits for a payload."""
+        talk = Talk(self.path)
+        talk.join(join_steps(self.policy, max_processes=max_processes), self.namespaces)
+        return talk
+
+    def payload_of(self, *command, keep=False, **fields):
+        """The payload's half of a command in this room."""
+        request = Request(command=command, **fields)
+        policy = resolve(request, prepare(request)[0])
+        return plan_payload.payload_steps(policy, keep=keep, room=self.policy)
+
+    def run(self, *command, **fields):
+        """Run a command in the room. Returns the report and the bytes of stdout and stderr."""
+        with self.joined() as talk:
+            talk.payload(self.payload_of(*command, **fields))
+            return talk.report(), talk.out, talk.err
+
+    def run_python(self, script, **fields):
+        return self.run("python3", "-I", "-S", "-c", script, **fields)

@@ -7,15 +7,18 @@ import os
 import subprocess
 
 import pytest
-from handwritten_plans import PAYLOAD, ROOM, SMALLEST, changed, check, compiled, encode, verbs
+from handwritten_plans import JOIN, PAYLOAD, ROOM, SMALLEST, changed, check, compiled, encode, verbs
 
 from capsule_run._base.value import replace
 from capsule_run.engine.prepare import prepare
 from capsule_run.model.request import Bind, Isolation, Request, Resources, Workspace
+from capsule_run.plan.join import join_steps
 from capsule_run.plan.preamble import encode as encode_by_product
 from capsule_run.plan.room import compile_plan
 
-HALVES = ("room", "payload")
+HALVES = ("room", "join", "payload")
+OTHER_HALF = {"room": "payload", "join": "room", "payload": "room"}
+RIVALS = ("host-net", "hold")  # each stands in the place of others
 TOO_LONG = "/" + "x" * 4095
 
 # A step of each verb that the smallest plans lack, so that every verb can be put into a plan.
@@ -23,7 +26,9 @@ MORE_STEPS = {
     "host-net": (),
     "drop-groups": (),
     "cgroup": ("0", "capsule"),
+    "join-cgroup": ("0", "capsule"),
     "cgroup-enter": ("0", "capsule"),
+    "cgroup-join": ("0", "capsule"),
     "cgroup-file": ("0", "capsule", "memory.peak"),
     "memory-notice": ("0",),
     "oom-score-adj": ("1000",),
@@ -46,11 +51,15 @@ MORE_STEPS = {
     "sysctl": ("sem", "64 4096 32 64"),
     "offer": ("/workspace",),
     "offer-layer": ("/workspace",),
+    "share": (),
+    "carry": ("/proc/meminfo",),
     "nice": ("5",),
     "landlock": ("6", "1", "3"),
     "landlock-required": (),
     "listener-required": (),
     "landlock-allow": ("/tmp", "1"),
+    "hold": (),
+    "keep": (),
     "env": ("NAME=VALUE=WITH=MORE",),
     "stdin": ("2",),
     "memory-watch": ("268435456",),
@@ -58,19 +67,23 @@ MORE_STEPS = {
     "postmortem": (),
     "record": ("2", "1048576"),
 }
+MORE_OF_JOIN = {"rlimit": ("6", "64", "64")}
 NAMES = {half: tuple(dict.fromkeys(step[0] for step in SMALLEST[half])) for half in HALVES}
 ROOM_VERBS = (
     "namespace host-net drop-groups cgroup uid-map gid-map oom-score-adj setup-clock"
     " guard source idmap inner-source root dir file copy fill symlink whiteout bind inner-bind copy-tree overlay overlay-ro"
-    " proc devpts sysctl network readonly pivot hostname offer offer-layer"
+    " proc devpts sysctl network readonly pivot hostname offer offer-layer share"
+).split()
+JOIN_VERBS = (
+    "host-net drop-groups cgroup join-cgroup oom-score-adj setup-clock join-namespace carry proc inner-bind rlimit"
 ).split()
 PAYLOAD_VERBS = (
-    "cgroup-enter cgroup-file memory-notice"
+    "cgroup-enter cgroup-join cgroup-file memory-notice"
     " id umask nice rlimit cwd new-keyring no-new-privs no-capabilities landlock landlock-required landlock-allow"
     " listener-required filter"
-    " attest exe arg env stdin stdout stderr clock drain memory-watch cpu-watch postmortem record"
+    " attest hold exe arg env stdin stdout stderr clock drain keep memory-watch cpu-watch postmortem record"
 ).split()
-ALL_VERBS = {"room": ROOM_VERBS, "payload": PAYLOAD_VERBS}
+ALL_VERBS = {"room": ROOM_VERBS, "join": JOIN_VERBS, "payload": PAYLOAD_VERBS}
 EVERY_VERB = [(half, name) for half in HALVES for name in ALL_VERBS[half]]
 
 
@@ -82,14 +95,15 @@ def language(core_path):
 def step_of(half, name):
     """A good step of this verb."""
     given = [step for step in SMALLEST[half] if step[0] == name]
-    return given[0] if given else (name, *MORE_STEPS[name])
+    more = MORE_OF_JOIN if half == "join" and name in MORE_OF_JOIN else MORE_STEPS
+    return given[0] if given else (name, *more[name])
 
 
 def full(half, language):
     """A plan with every verb once, but those that exclude each other."""
     steps = []
     for verb in language:
-        if verb.half == half and verb.name != "host-net":
+        if verb.half == half and verb.name not in RIVALS:
             given = [step for step in SMALLEST[half] if step[0] == verb.name]
             steps += given or [step_of(half, verb.name)]
     return tuple(steps)
@@ -99,6 +113,26 @@ def with_host_network(steps):
     """`host-net`, behind the namespaces, instead of `network`."""
     steps = changed(steps, "network")
     return changed(steps, "namespace", ("namespace", "cgroup"), ("host-net",), which=5)
+
+
+def joins_host_network(steps):
+    """`host-net` instead of the network namespace of a room."""
+    return (("host-net",), *(step for step in steps if step[:2] != ("join-namespace", "net")))
+
+
+def holds(steps):
+    """`hold` instead of a command."""
+    return changed(changed(steps, "arg"), "exe", ("hold",))
+
+
+def full_with(half, name, language):
+    """A plan with every verb once that can stand beside `name`."""
+    rivals = {
+        ("room", "host-net"): with_host_network,
+        ("join", "host-net"): joins_host_network,
+        ("payload", "hold"): holds,
+    }
+    return rivals.get((half, name), tuple)(full(half, language))
 
 
 def test_plan_tables_of_the_tests_have_every_verb(language):
@@ -146,7 +180,7 @@ def test_plan_header_wrong_is_rejected(core_path, half, said, text):
 @pytest.mark.parametrize("half", HALVES)
 def test_plan_other_half_is_rejected(core_path, half):
     """A payload is no room and a room is no payload, though each is well formed."""
-    other = HALVES[half == "room"]
+    other = OTHER_HALF[half]
     assert "rejected 0 half" == check(core_path, half, encode(other, SMALLEST[other]))
 
 
@@ -172,17 +206,19 @@ def test_plan_unknown_verb_is_rejected(core_path, half, word):
     assert "rejected 1 verb" == check(core_path, half, (SMALLEST[half][0], (word,), *SMALLEST[half][1:]))
 
 
-@pytest.mark.parametrize(("half", "name"), EVERY_VERB)
-def test_plan_verb_of_the_other_half_is_rejected(core_path, half, name):
+@pytest.mark.parametrize(
+    ("half", "name", "other"),
+    [(half, name, other) for half, name in EVERY_VERB for other in HALVES if name not in ALL_VERBS[other]],
+)
+def test_plan_verb_of_the_other_half_is_rejected(core_path, half, name, other):
     """Each half has its own verbs: what builds a room cannot be asked of a payload, nor the reverse."""
-    other = HALVES[half == "room"]
     assert "rejected 0 verb" == check(core_path, other, (step_of(half, name), *SMALLEST[other]))
 
 
 @pytest.mark.parametrize(("half", "name"), EVERY_VERB)
 def test_plan_step_with_extra_field_is_rejected(core_path, language, half, name):
     """The number of fields is fixed: one more is read as a verb, which it is not."""
-    steps = full(half, language) if name != "host-net" else with_host_network(full(half, language))
+    steps = full_with(half, name, language)
     at = max(index for index, step in enumerate(steps) if step[0] == name)
     steps = (*steps[:at], (*steps[at], "surplus"), *steps[at + 1 :])
     assert f"rejected {at + 1} verb" == check(core_path, half, steps)
@@ -216,7 +252,9 @@ def test_plan_step_after_the_last_rank_is_rejected(core_path, language, half, na
     """Every verb is rejected behind the last one of its half: an order that is only checked between neighbours is none."""
     last = [verb for verb in language if verb.half == half][-1]
     steps = (*full(half, language), step_of(half, name))
-    if name == last.name:
+    if name == last.name and last.many:
+        assert "ok" == check(core_path, half, steps)
+    elif name == last.name:
         assert f"rejected {len(steps) - 1} repeat" == check(core_path, half, steps)
     else:
         assert f"rejected {len(steps) - 1} order" == check(core_path, half, steps)
@@ -226,19 +264,20 @@ def test_plan_step_after_the_last_rank_is_rejected(core_path, language, half, na
 def test_plan_repeated_verb_is_rejected(core_path, language, half, name):
     """A verb that stands for one fact may stand once: there is no last one that wins."""
     verb = next(verb for verb in language if (verb.half, verb.name) == (half, name))
-    steps = full(half, language) if name != "host-net" else with_host_network(full(half, language))
+    steps = full_with(half, name, language)
     at = max(index for index, step in enumerate(steps) if step[0] == name)
     said = check(core_path, half, (*steps[: at + 1], steps[at], *steps[at + 1 :]))
     expected = (
         "ok"
-        if verb.many and name != "namespace"
-        else f"rejected {at + 1} {'field' if name == 'namespace' else 'repeat'}"
+        if verb.many and name not in ("namespace", "join-namespace")
+        else f"rejected {at + 1} {'repeat' if not verb.many else 'field'}"
     )
     assert expected == said
 
 
 FLOOR = {
     "room": ["namespace", "uid-map", "gid-map", "setup-clock", "root", "proc", "readonly", "pivot", "hostname"],
+    "join": ["setup-clock", "join-namespace", "proc"],
     "payload": [
         "id", "umask", "rlimit", "cwd", "new-keyring", "no-new-privs", "no-capabilities", "filter", "attest", "exe", "arg",
         "stdout", "stderr", "clock", "drain",
@@ -273,6 +312,28 @@ def test_plan_host_network_must_be_asked_for(core_path):
     assert "ok" == check(core_path, "room", with_host_network(ROOM))
     assert f"rejected {len(both)} namespace" == check(core_path, "room", both)
     assert f"rejected {len(neither)} namespace" == check(core_path, "room", neither)
+
+
+@pytest.mark.parametrize("missing", range(6))
+def test_plan_to_join_without_any_namespace_is_rejected(core_path, missing):
+    """A payload that would share any one namespace with the host, and not with the room, is rejected."""
+    steps = changed(JOIN, "join-namespace", which=missing)
+    assert f"rejected {len(steps)} namespace" == check(core_path, "join", steps)
+
+
+def test_plan_to_join_host_network_must_be_asked_for(core_path):
+    """Without the namespace of a network `host-net` must stand there, and with it it must not."""
+    both = (("host-net",), *JOIN)
+    assert "ok" == check(core_path, "join", joins_host_network(JOIN))
+    assert f"rejected {len(both)} namespace" == check(core_path, "join", both)
+
+
+def test_plan_hold_beside_a_command_is_rejected(core_path):
+    """A payload holds the room or runs a command."""
+    assert "ok" == check(core_path, "payload", holds(PAYLOAD))
+    for verb, step in (("exe", ("exe", "/bin/true")), ("arg", ("arg", "true"))):
+        steps = changed(holds(PAYLOAD), "hold", ("hold",), step)
+        assert (verb, f"rejected {len(steps)} hold") == (verb, check(core_path, "payload", steps))
 
 
 # Each field of each kind, by a verb that has one; `{}` is the field under test.
@@ -368,6 +429,7 @@ BAD_SYSCTLS = (
     "shmmni/",
 )
 BAD_NAMESPACES = ("", "User", "time", "users", "pid ", "net", "user", "mount")
+BAD_JOINED = ("", "User", "time", "users", "pid ", "cgroup", "user", "net")
 
 
 def put(half, step, field):
@@ -378,7 +440,7 @@ def put(half, step, field):
     if step[0] in ("bind", "idmap"):
         steps.insert(next(at for at, one in enumerate(steps) if one[0] == "root"), ("source", "/usr", "1", "2"))
     there = [at for at, one in enumerate(steps) if one[0] == step[0]]
-    if there and step[0] != "namespace":
+    if there and step[0] not in ("namespace", "join-namespace"):
         steps[there[0]] = step
         return there[0], steps
     later = names[names.index(step[0]) + 1 :]
@@ -425,6 +487,8 @@ BAD_FIELDS = [
     *(("payload", ("env", "{}"), text) for text in BAD_ENV),
     *(("room", ("namespace", "{}"), text) for text in BAD_NAMESPACES),
     *(("room", ("sysctl", "{}", "1"), text) for text in BAD_SYSCTLS),
+    *(("join", ("join-namespace", "{}", "0"), text) for text in BAD_JOINED),
+    *(("join", ("carry", "{}"), text) for text in BAD_PATHS),
 ]
 GOOD_FIELDS = [
     *(
@@ -570,9 +634,11 @@ REQUESTS = {
 @pytest.mark.parametrize("name", REQUESTS)
 def test_plan_of_the_product_is_accepted(core_path, name):
     """Every plan that Python makes passes the checker, both halves."""
-    plan = compile_plan(prepare(REQUESTS[name])[1])
-    assert {"room": "ok", "payload": "ok"} == {
-        half: check(core_path, half, encode_by_product(half, getattr(plan, half))) for half in HALVES
+    policy = prepare(REQUESTS[name])[1]
+    plan = compile_plan(policy)
+    halves = {"room": plan.room, "join": join_steps(policy, max_processes=64), "payload": plan.payload}
+    assert {"room": "ok", "join": "ok", "payload": "ok"} == {
+        half: check(core_path, half, encode_by_product(half, steps)) for half, steps in halves.items()
     }
 
 
@@ -584,7 +650,7 @@ def test_plan_of_root_and_of_ordinary_user_is_accepted(core_path, name):
     identity = replace(policy.identity, uid=other, outside_uid=12345, privileged=not policy.identity.privileged)
     plan = compile_plan(replace(policy, identity=identity))
     assert {"room": "ok", "payload": "ok"} == {
-        half: check(core_path, half, encode_by_product(half, getattr(plan, half))) for half in HALVES
+        half: check(core_path, half, encode_by_product(half, getattr(plan, half))) for half in ("room", "payload")
     }
 
 

@@ -49,7 +49,7 @@ def test_order_page_verbs_have_words(verbs):
         "f": "0",
         "s": "0",
     }
-    examples |= {"w": "net", "y": "sem", "b": "ro", "a": "kill", "e": "A=b", "-": ""}
+    examples |= {"w": "net", "j": "net", "y": "sem", "b": "ro", "a": "kill", "e": "A=b", "-": ""}
     plan = Plan(room=(("source", "/s", "1", "2"),), payload=())
     for _half, _phase, _rank, name, kinds in verbs:
         fields = [examples[kind] for kind in kinds if kind != "-"]

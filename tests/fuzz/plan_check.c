@@ -43,7 +43,7 @@ static void read_fields(const struct plan *plan, const struct step *step, unsign
 static void walk(const struct plan *plan, enum half half)
 {
 	struct cursor at = plan_start(plan);
-	unsigned int steps = 0, sources = 0, rank = 0, seen[64] = { 0 };
+	unsigned int steps = 0, sources = 0, rank = 0, seen[MAX_VERBS] = { 0 };
 	struct step step;
 
 	while (plan_next(&at, &step)) {

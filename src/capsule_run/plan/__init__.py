@@ -1,4 +1,4 @@
-"""Policy to steps for the launcher: the preamble, the room, the payload.
+"""Policy to steps for the launcher: the preamble, the room or the joining of one, the payload.
 
 In this order; `payload` has the command's limits, streams and confinement.
 Pure; docs/plan-format.md is the format. Read first: `room`.
@@ -12,6 +12,7 @@ __getattr__ = loaded_when_used(
     __name__,
     {
         "describe": "a plan is printed, or a step failed",
+        "join": "a payload joins a room",
         "payload": "the room is being built",
         "summary": "a policy is printed",
     },

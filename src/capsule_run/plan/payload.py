@@ -39,12 +39,13 @@ LANDLOCK_REFER, LANDLOCK_SCOPES = 1 << 13, 3
 LANDLOCK_FILE_RIGHTS = 1 << 1
 
 
-def _most_processes(policy: Policy) -> int:
+def _most_processes(policy: Policy, room: Policy | None) -> int:
     """Return RLIMIT_NPROC. It is higher than the limit if a cgroup holds it: only the cgroup counts denied forks."""
-    return policy.max_pids + SPARE_PROCESSES if policy.limit_mechanisms.holds("processes") else policy.max_pids
+    is_held = room is None and policy.limit_mechanisms.holds("processes")
+    return policy.max_pids + SPARE_PROCESSES if is_held else policy.max_pids
 
 
-def _rlimits(policy: Policy) -> list[Step]:
+def _rlimits(policy: Policy, room: Policy | None) -> list[Step]:
     limits: tuple[tuple[int, int | str], ...] = (
         # a second limit for each process; the launcher limits the sum of all processes exactly
         (RLIMIT_CPU, UNLIMITED if policy.watched.cpu_time_ms is None else policy.watched.cpu_time_ms // 1000 + 2),
@@ -54,7 +55,7 @@ def _rlimits(policy: Policy) -> list[Step]:
         (RLIMIT_STACK, policy.stack_bytes),
         (RLIMIT_CORE, NO_CORE),
         (RLIMIT_RSS, UNLIMITED),
-        (RLIMIT_NPROC, _most_processes(policy)),
+        (RLIMIT_NPROC, _most_processes(policy, room)),
         (RLIMIT_NOFILE, policy.max_open_files),
         (RLIMIT_MEMLOCK, LOCKED_BYTES),
         (RLIMIT_AS, UNLIMITED),
@@ -116,8 +117,47 @@ def _groups(groups: tuple[Group, ...], name: str, first_fd: int) -> list[Step]:
     return steps
 
 
-def payload_steps(policy: Policy, *, group_name: str = GROUP_NAME) -> tuple[Step, ...]:
-    """Return the second half. Descriptors sent with it: 0 stdout, 1 stderr, 2 the record, 3 stdin if any, then the cgroups."""
+def _command(policy: Policy) -> list[Step]:
+    return [
+        *[("exe", path) for path in policy.candidates],
+        *[("arg", word) for word in policy.command],
+        *[("env", f"{name}={text}") for name, text in policy.environment],
+    ]
+
+
+def _watches(policy: Policy, room: Policy | None) -> list[Step]:
+    """Return the launcher's own watches. Cgroups count for the whole room, so they replace no watch of a payload that joins."""
+    held = policy.limit_mechanisms
+    steps: list[Step] = []
+    if room is not None:
+        # the room's own limit holds for all payloads together
+        limited = policy.memory_bytes < room.memory_bytes
+        steps.append(("memory-watch", str(policy.memory_bytes) if limited else RECORD_ONLY_BYTES))
+    elif not held.holds("memory"):
+        steps.append(("memory-watch", str(policy.memory_bytes)))
+    elif not held.has_peak:
+        steps.append(("memory-watch", RECORD_ONLY_BYTES))
+    cpu_time_ms = policy.watched.cpu_time_ms
+    if cpu_time_ms is not None or room is not None or not held.counts_cpu:
+        limit = RECORD_ONLY_MS if cpu_time_ms is None else str(cpu_time_ms)
+        steps.append(("cpu-watch", limit, str(policy.watched.processors)))
+    return steps
+
+
+def payload_steps(
+    policy: Policy,
+    *,
+    group_name: str = GROUP_NAME,
+    hold: bool = False,
+    keep: bool = False,
+    room: Policy | None = None,
+) -> tuple[Step, ...]:
+    """Return the second half. Descriptors sent with it: 0 stdout, 1 stderr, 2 the record, 3 stdin if any, then the cgroups.
+
+    :param hold: run no command: the payload is confined, and then keeps the room until it is killed.
+    :param keep: let live on what the command leaves running; the launcher sends `exited N` or `signalled N` when it ends.
+    :param room: the policy of the room that the payload joins; `group_name` is then that of the room's cgroups.
+    """
     calls = policy.calls
     program = filters.program_hex(
         calls.recipe or calls.profile,
@@ -133,32 +173,30 @@ def payload_steps(policy: Policy, *, group_name: str = GROUP_NAME) -> tuple[Step
         program = filters.ask_for_help(program, policy.architecture)
     if policy.watched.ledger:
         program = prefix.notify_prefix(policy.architecture) + program
-    steps = _groups(policy.limit_mechanisms.groups, group_name, 3 + policy.has_stdin)
+    first_fd = 3 + policy.has_stdin
+    if room is None:
+        steps = _groups(policy.limit_mechanisms.groups, group_name, first_fd)
+    else:
+        groups = enumerate(room.limit_mechanisms.groups, first_fd)
+        steps = [("cgroup-join", str(fd), group_name) for fd, group in groups if group.version == 1]
     steps += [("id", str(policy.user), str(policy.group)), ("umask", "0022")]
     if policy.nice:
         steps.append(("nice", str(policy.nice)))
-    steps += _rlimits(policy)
+    steps += _rlimits(policy, room)
     steps += (("cwd", policy.working_directory), ("new-keyring",), ("no-new-privs",), ("no-capabilities",))
     steps += _landlock(policy)
     if policy.calls.listener_required:
         steps.append(("listener-required",))
     steps += (("filter", program), ("attest",))
-    steps += [("exe", path) for path in policy.candidates]
-    steps += [("arg", word) for word in policy.command]
-    steps += [("env", f"{name}={text}") for name, text in policy.environment]
+    steps += [("hold",)] if hold else _command(policy)
     if policy.has_stdin:
         steps.append(("stdin", "3"))
     cap, action = str(policy.max_output_bytes), policy.on_output_limit
     steps += (("stdout", "0", cap, action), ("stderr", "1", cap, action))
     steps += (("clock", str(policy.timeout_ms)), ("drain", str(DRAIN_MS)))
-    if not policy.limit_mechanisms.holds("memory"):
-        steps.append(("memory-watch", str(policy.memory_bytes)))
-    elif not policy.limit_mechanisms.has_peak:
-        steps.append(("memory-watch", RECORD_ONLY_BYTES))
-    cpu_time_ms = policy.watched.cpu_time_ms
-    if cpu_time_ms is not None or not policy.limit_mechanisms.counts_cpu:
-        limit = RECORD_ONLY_MS if cpu_time_ms is None else str(cpu_time_ms)
-        steps.append(("cpu-watch", limit, str(policy.watched.processors)))
+    if keep:
+        steps.append(("keep",))
+    steps += _watches(policy, room)
     if policy.watched.postmortem:
         steps.append(("postmortem",))
     steps.append(("record", "2", str(RECORD_BYTES)))

@@ -339,10 +339,11 @@ def layer_steps(policy: Policy) -> list[Step]:
     return [step for step in _tree(policy, 0).steps() if _in_layer(step)]
 
 
-def steps_after_preamble(policy: Policy, *, stream_fd: int = 0) -> tuple[Step, ...]:
+def steps_after_preamble(policy: Policy, *, stream_fd: int = 0, share: bool = False) -> tuple[Step, ...]:
     """Return the steps of the first half after the preamble, up to where the sandbox waits for a payload.
 
-    `fill` steps read from the descriptor number `stream_fd`.
+    :param stream_fd: the number of the descriptor that `fill` steps read from.
+    :param share: send descriptors of the room's namespaces with `ready`, for launchers that join it (`plan.join`).
     """
     sources, tree = _Sources(privileged=policy.identity.privileged), _tree(policy, stream_fd)
     made = tree.steps()
@@ -372,6 +373,8 @@ def steps_after_preamble(policy: Policy, *, stream_fd: int = 0) -> tuple[Step, .
         steps.append(("offer", WORKSPACE))
     if policy.transfer.offers_layer:
         steps.append(("offer-layer", WORKSPACE_DIR))
+    if share:
+        steps.append(("share",))
     return tuple(steps)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import capsule_run
 from capsule_run import CapsuleError
-from capsule_run._base.secret_names import ACCOUNT_DIRECTORIES, SECRETS
+from capsule_run._base.known_paths import ACCOUNT_DIRECTORIES, SECRETS
 from capsule_run.request.parse import request_from_mapping
 
 SECRET = "hunter2"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from capsule_run.host import known_paths
+from capsule_run._base import known_paths
 
 OURS = {"passwd", "group", "hostname", "hosts", "nsswitch.conf", "resolv.conf", "gitconfig", "localtime"}
 EVERYWHERE = {path.split("/")[2] for path in (*known_paths.ETC_PATHS, *known_paths.ETC_COPIED)}

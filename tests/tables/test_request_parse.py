@@ -665,7 +665,7 @@ def test_arguments_of_run_all_reach_their_field(monkeypatch):
     seen = {}
     monkeypatch.setattr(capsule_run.api, "fields_from_arguments", lambda **given: seen.update(given))
     monkeypatch.setattr(capsule_run.api, "request_from_mapping", lambda _fields: None)
-    monkeypatch.setattr(capsule_run.api, "perform", lambda _request: None)
+    monkeypatch.setattr(capsule_run.api, "perform_in_words", lambda _request: None)
     names = list(inspect.signature(capsule_run.run).parameters)
     capsule_run.run(names[0], **{name: name for name in names[1:]})
     assert {name: name for name in names} == seen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from capsule_run._base.secret_names import SECRETS
+from capsule_run._base.known_paths import SECRETS
 from capsule_run.host import secrets, survey
 
 

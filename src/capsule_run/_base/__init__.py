@@ -13,7 +13,6 @@ __getattr__ = loaded_when_used(
         "errno_words": "a step failed",
         "error_codes": "an error is made",
         "printable": "an error is made",
-        "secret_names": "a directory is shared, or a request unmasks",
         "shortage": "something failed",
         "strict_json": "JSON is read or written, or a message quotes",
     },

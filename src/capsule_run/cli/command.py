@@ -12,7 +12,7 @@ import sys
 from errno import EPIPE
 
 from capsule_run import __version__, launcher
-from capsule_run._base import secret_names
+from capsule_run._base import known_paths
 from capsule_run._base.errors import BROKEN_PIPE_EXIT, CapsuleError, exit_status
 from capsule_run._base.lexical_paths import SYSTEM_DIRECTORIES, within
 from capsule_run._base.value import replace
@@ -121,7 +121,7 @@ def command_workspace(request: Request, options: Options) -> Request:
     secret = next(
         (
             name
-            for name in secret_names.ACCOUNT_DIRECTORIES
+            for name in known_paths.ACCOUNT_DIRECTORIES
             if path_resolution.exists(f"{directory}/{name}", follow=False)
         ),
         None,

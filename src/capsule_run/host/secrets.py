@@ -8,8 +8,8 @@ from __future__ import annotations
 import posix
 from _stat import S_IFDIR, S_IMODE, S_ISDIR, S_ISLNK
 
+from capsule_run._base.known_paths import SECRETS
 from capsule_run._base.lexical_paths import within
-from capsule_run._base.secret_names import SECRETS
 from capsule_run.host import path_resolution
 from capsule_run.host.system import read
 from capsule_run.model.host import Secrets

@@ -10,12 +10,12 @@ import time
 from _stat import S_IROTH, S_ISDIR, S_ISLNK, S_ISREG
 from errno import EIO, ELOOP
 
+from capsule_run._base.known_paths import DEVICES, ETC_COPIED, ETC_PATHS
 from capsule_run._base.lexical_paths import normal, within
 from capsule_run._base.value import Value
 from capsule_run.host import identity as host_identity
 from capsule_run.host import input_files, path_resolution, snapshot, system
 from capsule_run.host import secrets as host_secrets
-from capsule_run.host.known_paths import DEVICES, ETC_COPIED, ETC_PATHS
 from capsule_run.host.system import KEPT_NS
 from capsule_run.model.host import Host, Identity
 from capsule_run.model.request import COPY_ON_WRITE

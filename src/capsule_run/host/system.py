@@ -11,9 +11,7 @@ import sys
 from _stat import S_ISDIR
 from errno import EMFILE, ENFILE
 
-from capsule_run._base.lexical_paths import trees_of, within
-from capsule_run.host import path_resolution
-from capsule_run.host.known_paths import (
+from capsule_run._base.known_paths import (
     ETC_CREDENTIALS,
     ETC_HIDDEN,
     ETC_TABLES,
@@ -25,6 +23,8 @@ from capsule_run.host.known_paths import (
     SECRET_PARTS,
     SECRET_WORDS,
 )
+from capsule_run._base.lexical_paths import trees_of, within
+from capsule_run.host import path_resolution
 
 KEPT_NS = 1_000_000_000  # how long facts about the host are kept
 _READ = posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC

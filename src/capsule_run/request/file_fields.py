@@ -5,7 +5,7 @@ Pure. Imported only for requests that have one of them.
 
 from __future__ import annotations
 
-from capsule_run._base import secret_names
+from capsule_run._base import known_paths
 from capsule_run._base.value import replace
 from capsule_run.model.request import InputFile, WorkspaceUpper
 from capsule_run.request.sizes import parse_size
@@ -131,12 +131,12 @@ def files_to_mapping(files: tuple[InputFile, ...]) -> dict[str, object]:
 
 
 def check_unmask(value: object, label: str) -> tuple[str, ...]:
-    """Check a list of names of secrets, spelled as in `_base.secret_names`."""
+    """Check a list of names of secrets, spelled as in `_base.known_paths`."""
     if not isinstance(value, (list, tuple)):
         raise wrong_type(label, "a list of names", value)
     for index, name in enumerate(value):
-        if name not in secret_names.SECRETS:
-            guess = nearest(name, secret_names.SECRETS) if isinstance(name, str) else None
+        if name not in known_paths.SECRETS:
+            guess = nearest(name, known_paths.SECRETS) if isinstance(name, str) else None
             why = f"{shown(name)} is not masked" + (f"; did you mean `{guess}`?" if guess else "")
             raise invalid("E1005", f"{label}[{index}]", why, hint="docs/files.md lists the names")
     return tuple(value)

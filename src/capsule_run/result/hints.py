@@ -14,6 +14,7 @@ Imported only after a command failed.
 
 from __future__ import annotations
 
+from capsule_run._base.known_paths import ETC_SECRET_PARTS
 from capsule_run._base.lexical_paths import WORKSPACE, within
 from capsule_run.model.policy import PRIVATE
 from capsule_run.model.request import COPY_ON_WRITE
@@ -40,12 +41,6 @@ _OWN_MISTAKES = (
 )  # fmt: skip
 _NOT_FOUND_EXIT = 127  # of shells, env(1), xargs(1), timeout(1) and others
 _NO_COMMAND = (": not found", ": command not found", ": No such file or directory")
-# Below /etc; what may hold keys or passwords is not named.
-_SECRET_ETC = (
-    "shadow", "gshadow", "sudo", "ssh", "ssl", "pki", "ppp", "wireguard", "openvpn", "ipsec", "krb5", "wpa", "network",
-    "docker", "kubernetes", "rancher", "secret", "key", "pass", "cred", "token", "private", "security",
-    "letsencrypt", "vault", "ldap", "exim", "postfix", "mysql", "samba", "cups", "cron", "boto", "netrc", "machine-id",
-)  # fmt: skip
 
 _NO_NETWORK = "the sandbox has no network; `--network` (`isolation.network`) shares the host's"
 _COPIED_WORKSPACE = (
@@ -226,7 +221,7 @@ def _package_directory(path: str) -> str:
     """`/etc/NAME` of a path below /etc, if NAME is a usual name and may not hold a secret; else empty."""
     name = path.split("/")[2] if path.startswith("/etc/") else ""
     usual = name[:1].isalnum() and len(name) <= 40 and all(letter.isalnum() or letter in "._+-" for letter in name)
-    if not (usual and name.isascii()) or any(word in name.lower() for word in _SECRET_ETC):
+    if not (usual and name.isascii()) or any(part in name.lower() for part in ETC_SECRET_PARTS):
         return ""
     return f"/etc/{name}"
 

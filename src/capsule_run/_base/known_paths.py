@@ -1,4 +1,7 @@
-"""The host's paths that every sandbox shows or masks, and why. Data."""
+"""The host's paths that every sandbox shows or masks, and all names that may mean a secret. Data.
+
+Read by `host` for what is shown, and by `result.hints` for what may be named.
+"""
 
 from __future__ import annotations
 
@@ -39,16 +42,6 @@ ETC_HIDDEN = frozenset(
     # of these, programs do without: each directory that is shown costs a mount
     "bash_completion.d emacs gdb glvnd groff gtk-2.0 gtk-3.0 perl python3 sgml terminfo vim".split()
 )
-# Files in a package's directory that hold passwords where an administrator has written some; services of a language.
-ETC_CREDENTIALS = frozenset("Renviron.site apache2 fpm pool.d settings-security.xml settings.xml".split())
-SECRET_WORDS = frozenset(
-    "auth credential credentials htpasswd key keytab pass passwd password passwords private secret secrets token tokens".split()
-)
-# One of these is in each such name, and in few others: what has none of them need not be looked at.
-SECRET_PARTS = tuple(
-    "key pass auth credential private secret token settings pool.d fpm apache2 .site .pem .p12 .pfx .jks".split()
-)
-SECRET_ENDINGS = (".key", ".pem", ".p12", ".pfx", ".jks")
 # Git rejects a repository of another owner, because it would run that owner's hooks; inside, nothing runs with more privilege
 # than the repository's files have. Git also needs an author to commit.
 GITCONFIG = "[safe]\n\tdirectory = *\n[user]\n\tname = user\n\temail = user@capsule\n"
@@ -92,3 +85,121 @@ OCI_MASKED = (
     "timer_list",
     "timer_stats",
 )
+
+# ---- names that may mean a secret ----
+
+# Each is a path in a shared directory: at its top, or where programs keep secrets in a home directory. Deeper paths are not
+# searched: that would walk the whole tree at each run.
+
+# Each of these marks a home directory and not a project: it is not shared without `--workspace`.
+ACCOUNT_DIRECTORIES = (
+    ".ssh",
+    ".aws",
+    ".gnupg",
+    ".kube",
+    ".docker",
+    ".azure",
+    ".netrc",
+    ".password-store",
+    ".config/gcloud",
+    ".mozilla",
+    ".thunderbird",
+)
+# Shown as empty at the top of a shared directory.
+SECRETS = (
+    *ACCOUNT_DIRECTORIES,
+    # from which applications read passwords and keys
+    ".env",
+    ".env.local",
+    ".env.development",
+    ".env.development.local",
+    ".env.test.local",
+    ".env.staging",
+    ".env.production",
+    ".env.production.local",
+    ".envrc",
+    ".secrets",
+    "secrets.json",
+    "secrets.yaml",
+    "secrets.yml",
+    "secrets.toml",
+    ".streamlit/secrets.toml",
+    "credentials.json",
+    "service-account.json",
+    "serviceAccountKey.json",
+    # tokens of tools, in a project or at home
+    ".git-credentials",
+    ".config/git/credentials",
+    ".config/gh",
+    ".config/hub",
+    ".config/glab-cli",
+    ".npmrc",
+    ".yarnrc.yml",
+    ".pypirc",
+    ".config/pip/pip.conf",
+    ".pip/pip.conf",
+    ".cargo/credentials",
+    ".cargo/credentials.toml",
+    ".gem/credentials",
+    ".m2/settings.xml",
+    ".gradle/gradle.properties",
+    ".nuget/NuGet/NuGet.Config",
+    ".composer/auth.json",
+    "auth.json",
+    ".terraformrc",
+    ".terraform.d/credentials.tfrc.json",
+    "terraform.tfstate",
+    ".vault-token",
+    ".boto",
+    ".s3cfg",
+    ".databrickscfg",
+    ".snowflake",
+    ".config/rclone/rclone.conf",
+    ".config/op",
+    ".huggingface/token",
+    ".cache/huggingface/token",
+    ".kaggle/kaggle.json",
+    ".anthropic",
+    ".claude/.credentials.json",
+    ".codex/auth.json",
+    ".config/openai",
+    # data bases
+    ".pgpass",
+    ".my.cnf",
+    ".mylogin.cnf",
+    # private keys by their usual names
+    "id_rsa",
+    "id_dsa",
+    "id_ecdsa",
+    "id_ed25519",
+    "server.key",
+    "private.key",
+    "private.pem",
+    "key.pem",
+    # what somebody typed, and other programs' stores
+    ".bash_history",
+    ".zsh_history",
+    ".python_history",
+    ".psql_history",
+    ".mysql_history",
+    ".local/share/keyrings",
+    ".config/google-chrome",
+    ".config/chromium",
+    ".config/Code/User/globalStorage",
+)
+
+# Parts of a name in /etc that a hint does not tell a person to share.
+_STEMS = ("auth", "cred", "key", "pass", "private", "secret", "token")
+ETC_SECRET_PARTS = (
+    *_STEMS, "shadow", "sudo", "ssh", "ssl", "pki", "ppp", "wireguard", "openvpn", "ipsec", "krb5", "wpa", "network",
+    "docker", "kubernetes", "rancher", "security", "letsencrypt", "vault", "ldap", "exim", "postfix", "mysql", "samba",
+    "cups", "cron", "boto", "netrc", "machine-id",
+)  # fmt: skip
+# Files in the directory of a package in /etc that hold passwords where an administrator has written some; services of a language.
+ETC_CREDENTIALS = frozenset("Renviron.site apache2 fpm pool.d settings-security.xml settings.xml".split())
+SECRET_WORDS = frozenset(
+    "auth credential credentials htpasswd key keytab pass passwd password passwords private secret secrets token tokens".split()
+)
+# One of these is in each such name, and in few others: what has none of them need not be looked at.
+SECRET_PARTS = (*_STEMS, *"settings pool.d fpm apache2 .site .pem .p12 .pfx .jks".split())
+SECRET_ENDINGS = (".key", ".pem", ".p12", ".pfx", ".jks")

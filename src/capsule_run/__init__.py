@@ -20,10 +20,12 @@ __all__ = [
     "Failure",
     "Isolation",
     "Metrics",
+    "Pool",
     "Request",
     "Resources",
     "Result",
     "RunError",
+    "Sandbox",
     "Workspace",
     "__version__",
     "execute",
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from capsule_run.model.request import Bind, Isolation, Request, Resources, Workspace
     from capsule_run.model.result import Result, RunError
     from capsule_run.model.result_parts import Metrics
+    from capsule_run.sandbox.box import Sandbox
+    from capsule_run.sandbox.pool import Pool
 
 _HOMES = {
     "CapsuleError": "_base.errors",
@@ -46,10 +50,12 @@ _HOMES = {
     "Failure": "_base.errors",
     "Isolation": "model.request",
     "Metrics": "model.result_parts",
+    "Pool": "sandbox.pool",
     "Request": "model.request",
     "Resources": "model.request",
     "Result": "model.result",
     "RunError": "model.result",
+    "Sandbox": "sandbox.box",
     "Workspace": "model.request",
     "execute": "engine.execute",
     "run": "api",

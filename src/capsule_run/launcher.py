@@ -220,7 +220,7 @@ class Launcher:
         self._socket.settimeout(seconds)
         try:
             self._socket.recv(1, _socket.MSG_PEEK)
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):  # the second for no seconds at all
             return False
         except ConnectionResetError:
             return True  # the kernel reports the reset once; `receive` gets the message

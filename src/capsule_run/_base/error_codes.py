@@ -154,6 +154,12 @@ _ROWS: dict[str, tuple[str, str, str, str]] = {
         "the working directory does not exist in the sandbox",
         "share it with `--bind` (`isolation.binds`), or omit the option to start in the workspace",
     ),
+    "E3010": (
+        "sandbox_ended",
+        REQUEST,
+        "the sandbox that the call is for has ended",
+        "make a new sandbox",
+    ),
     "E4001": ("memory", PROGRAM, "the memory limit was reached", "raise `--memory` (`resources.memory_bytes`)"),
     "E4002": ("processes", PROGRAM, "the process limit was reached", "raise `--max-pids` (`resources.max_pids`)"),
     "E4003": (

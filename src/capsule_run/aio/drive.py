@@ -12,7 +12,7 @@ import asyncio
 
 from capsule_run.aio.thread import in_thread
 from capsule_run.engine import execute
-from capsule_run.engine.room import RunningPayload
+from capsule_run.engine.running import RunningPayload
 from capsule_run.host.load import PATIENCE_S
 from capsule_run.launcher import SIGTERM, Cancel
 

@@ -16,6 +16,7 @@ __getattr__ = loaded_when_used(
         "caller_environment": "options name variables of the caller, or a file of them",
         "code": "a program in a language is run",
         "configuration": "there is a configuration file, or a preset is named",
+        "early_result": "a command ends before what it has started",
         "not_found": "the command did not start",
         "output_pipe": "output is handed on while the command runs",
         "plan_cache": "a process runs more than one command",

@@ -8,7 +8,8 @@ from __future__ import annotations
 from capsule_run._base.value import Value
 from capsule_run.cgroup.create import ControlGroups
 from capsule_run.engine import build_result
-from capsule_run.engine.room import Payload, Room
+from capsule_run.engine.room import Room
+from capsule_run.engine.running import Payload
 from capsule_run.launcher import Launcher, Run
 from capsule_run.workspace import disk_layer
 
@@ -16,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from capsule_run.engine.room import RunningPayload
+    from capsule_run.engine.running import RunningPayload
     from capsule_run.engine.streams import Streams
     from capsule_run.model.request import Request
     from capsule_run.model.result import Result

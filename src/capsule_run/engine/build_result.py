@@ -124,6 +124,23 @@ def result_of(finished: FinishedRun, named: Named, *, called_ns: int) -> Result:
     return _with_output(result, finished.output)
 
 
+def early_result_of(finished: FinishedRun, named: Named) -> Result:
+    """The result of a command that has ended before all that it started: neither measurements nor attestation."""
+    status, exit_code, signal, failure = verdict.judge(finished)
+    return Result(
+        **named,
+        status=status,
+        finished_at=timestamp(time.time_ns()),
+        exit_code=exit_code,
+        signal=signal,
+        stdout_stream=result_metrics.output(finished.report.stdout, finished.stdout),
+        stderr_stream=result_metrics.output(finished.report.stderr, finished.stderr),
+        metrics=None,
+        isolation=result_isolation.isolation_in_force(finished.policy, 0, copied=False),
+        error=failure,
+    )
+
+
 def _with_output(result: Result, output: WorkspaceOutput | None) -> Result:
     if output is None:
         return result

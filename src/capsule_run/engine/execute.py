@@ -20,11 +20,18 @@ from capsule_run.request import parse
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
     from capsule_run.engine.attempt import Steps
     from capsule_run.launcher import Run
     from capsule_run.model.request import Request
     from capsule_run.model.result import Result
+
+    class RunBounded(Protocol):
+        """Runs a request that is within the ceilings. `whole`: the result must have its measurements."""
+
+        def __call__(self, bounded: Request, *, whole: bool) -> Steps: ...
+
 
 _OPEN_MAX = 4  # _SC_OPEN_MAX of sysconf(3)
 
@@ -37,6 +44,16 @@ def _attempts(call: Call) -> Steps:
             return (yield from attempt(call, stale_ok=stale_ok))
         except RetryAttemptError as retry:
             stale_ok = stale_ok and retry.reason != STALE_FACTS
+
+
+def bounded(request: Request) -> Request:
+    """Return the request within the ceilings of the operator's file, if there is one. Raises CapsuleError E1012, E1013."""
+    return request if is_absent(SYSTEM_FILE) else configuration.bounded(request)
+
+
+def bounded_timeout(timeout_ms: int) -> int:
+    """Return a timeout that no caller gave within the operator's ceiling."""
+    return timeout_ms if is_absent(SYSTEM_FILE) else configuration.bounded_timeout(timeout_ms, is_given=False)
 
 
 def execute(
@@ -82,39 +99,52 @@ def steps(
     core_path: str = CORE_PATH,
     short: bool = False,
 ) -> Steps:
-    """Run a checked request in steps, for a caller that waits in its own way: see `attempt.Steps`. Every outcome is a result.
+    """Run a checked request in steps, for a caller that waits in its own way: see `attempt.Steps`. Every outcome is a result."""
+    called_ns, began_ns = time.monotonic_ns(), time.time_ns()
 
-    The only way to a launcher, and so the place of the operator's ceilings.
+    def attempts(bounded: Request, *, whole: bool) -> Steps:
+        call = Call(
+            request=bounded,
+            streams=streams or Streams(),
+            on_start=on_start,
+            core_path=core_path,
+            called_ns=called_ns,
+            began_ns=began_ns,
+            short=short and not whole,
+        )
+        return _attempts(call)
+
+    return (yield from supervised(request, attempts, began_ns=began_ns))
+
+
+def supervised(request: Request, run: RunBounded, *, began_ns: int) -> Steps:
+    """Run a request in steps within the operator's ceilings, and record it in the operator's audit log, if there is either.
+
+    The only way to a launcher. Every outcome is a result, but for a wrong request.
+
+    :param run: takes the bounded request, and whether the result must have its measurements.
     """
-    call = Call(
-        request=request,
-        streams=streams or Streams(),
-        on_start=on_start,
-        core_path=core_path,
-        called_ns=time.monotonic_ns(),
-        began_ns=time.time_ns(),
-        short=short,
-    )
     if is_absent(SYSTEM_FILE):
-        return (yield from _steps(call))
+        return (yield from _every_outcome_is_a_result(run(request, whole=False), request, began_ns))
     try:
-        call = replace(call, request=configuration.bounded(request))
+        request = configuration.bounded(request)
     except CapsuleError as error:
         if error.code.startswith("E1"):
             raise
-        return build_result.failed_result(error, build_result.names(request, call.began_ns))
+        return build_result.failed_result(error, build_result.names(request, began_ns))
     if log := configuration.audit_log():
-        request = replace(call.request, execution_id=call.request.execution_id or build_result.new_execution_id())
-        call = replace(call, request=request, short=False)
-        return (yield from audit.recorded(log, request, _steps(call), began_ns=call.began_ns))
-    return (yield from _steps(call))
+        request = replace(request, execution_id=request.execution_id or build_result.new_execution_id())
+        running = _every_outcome_is_a_result(run(request, whole=True), request, began_ns)
+        return (yield from audit.recorded(log, request, running, began_ns=began_ns))
+    return (yield from _every_outcome_is_a_result(run(request, whole=False), request, began_ns))
 
 
-def _steps(call: Call) -> Steps:
+def _every_outcome_is_a_result(running: Steps, request: Request, began_ns: int) -> Steps:
+    """Take a run in steps. Return a failed result for an error that is not the request's, and for a host out of resources."""
     try:
         if 0 <= (limit := posix.sysconf(_OPEN_MAX)) < MIN_DESCRIPTORS:
             raise exhaustion(EMFILE, f"this process may have {limit} files open, which is too few for a run")
-        return (yield from _attempts(call))
+        return (yield from running)
     except CapsuleError as raised:
         if raised.code.startswith("E1"):
             raise
@@ -127,7 +157,7 @@ def _steps(call: Call) -> Steps:
             raise
         error = found
     try:
-        return build_result.failed_result(error, build_result.names(call.request, call.began_ns))
+        return build_result.failed_result(error, build_result.names(request, began_ns))
     except (OSError, ImportError):  # no descriptor is left to import a module with
         raise error from None
 

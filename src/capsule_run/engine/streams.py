@@ -19,10 +19,11 @@ class Streams:
     """Descriptors for the command's streams. The caller keeps them; None captures the stream in the result.
 
     `stdin` None takes the input from the request. A descriptor that can block for long (a terminal) should be non-blocking.
-    `on_stdout` and `on_stderr` are called with each piece of a captured stream as it comes, in the thread that waits.
+    `on_stdout` and `on_stderr` are called with each piece of a captured stream as it comes, in the thread that waits; of
+    such a stream `keep_bytes` are kept, or all that the output limit lets pass.
     """
 
-    __slots__ = ("on_stderr", "on_stdout", "stderr", "stdin", "stdout")
+    __slots__ = ("keep_bytes", "on_stderr", "on_stdout", "stderr", "stdin", "stdout")
 
     def __init__(
         self,
@@ -32,9 +33,10 @@ class Streams:
         stderr: int | None = None,
         on_stdout: Callable[[bytes], None] | None = None,
         on_stderr: Callable[[bytes], None] | None = None,
+        keep_bytes: int | None = None,
     ) -> None:
         self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
-        self.on_stdout, self.on_stderr = on_stdout, on_stderr
+        self.on_stdout, self.on_stderr, self.keep_bytes = on_stdout, on_stderr, keep_bytes
 
 
 class StdioTargets:
@@ -67,7 +69,7 @@ class StdioTargets:
             return given
         if on_data is None:
             return self._own_fd(memory_file(name))
-        pipe = output_pipe.OutputPipe(on_data)
+        pipe = output_pipe.OutputPipe(on_data, keep_bytes=self._streams.keep_bytes)
         self._pipes[pipe.write_fd] = pipe
         return pipe.write_fd
 

@@ -221,6 +221,11 @@ def _leads_to(path: str, directory: str) -> bool:
         return False
 
 
+def lacking_now(command: str) -> tuple[str, ...]:
+    """Return the directories of PATH without `command`, as `lacking`, by the facts that are kept or read now."""
+    return lacking(command, _static().python)
+
+
 def lacking(command: str, python: str) -> tuple[str, ...]:
     """Return the directories of PATH, the same inside as outside, without `command`: exec need not try them."""
     if "/" in command:

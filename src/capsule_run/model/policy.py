@@ -59,6 +59,7 @@ class Decision(Value):
     mechanisms: tuple[tuple[str, str], ...]
     has_peak: bool = True  # the memory cgroup records its peak; if not, the launcher samples it
     uncounted_bytes: int = 0  # memory that counts for the limit and that the cgroup does not count
+    room_groups: int = 0  # cgroups of a room of several payloads, which this payload enters and does not own
 
     def of(self, limit: str) -> str:
         """Return the mechanism of a limit; empty if the limit is not set."""

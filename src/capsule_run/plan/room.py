@@ -343,7 +343,7 @@ def steps_after_preamble(policy: Policy, *, stream_fd: int = 0, share: bool = Fa
     """Return the steps of the first half after the preamble, up to where the sandbox waits for a payload.
 
     :param stream_fd: the number of the descriptor that `fill` steps read from.
-    :param share: send descriptors of the room's namespaces with `ready`, for launchers that join it (`plan.join`).
+    :param share: send descriptors of the root and of the namespaces with `ready`, for those who join it (`plan.join`).
     """
     sources, tree = _Sources(privileged=policy.identity.privileged), _tree(policy, stream_fd)
     made = tree.steps()
@@ -369,8 +369,8 @@ def steps_after_preamble(policy: Policy, *, stream_fd: int = 0, share: bool = Fa
     if not policy.network:
         steps.append(("network",))
     steps += (("readonly",), ("pivot",), ("hostname", policy.hostname))
-    if policy.transfer.offers_workspace:
-        steps.append(("offer", WORKSPACE))
+    if share or policy.transfer.offers_workspace:
+        steps.append(("offer", "/" if share else WORKSPACE))
     if policy.transfer.offers_layer:
         steps.append(("offer-layer", WORKSPACE_DIR))
     if share:

@@ -34,7 +34,7 @@ def startup_phases(times: dict[str, int], called_ns: int) -> dict[str, int]:
         if not times[name]:
             break
         phases[label] = max((times[name] - before) // 1000, 0)
-        before = times[name]
+        before = max(before, times[name])  # a room that was built ahead was ready before the call
     return phases
 
 

@@ -26,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     Row = Value | int | bool | str | dict[str, str]  # what a line of the record becomes
 
-_TIMES = ("received", "cloned", "mapped", "room_sent", "ready", "started", "ended", "reported")
+TIMES = ("received", "cloned", "mapped", "room_sent", "ready", "started", "ended", "reported")
 _USAGE = (
     "user_us",
     "system_us",
@@ -80,7 +80,7 @@ def parse_report(message: bytes) -> Report:
                 failed = report_details.FailedStep(half=half, step=step, errno=errno)
         written, lost = numbers.get("record", (0, 0))
         return Report(
-            times=dict(zip(_TIMES, numbers["times"], strict=True)),
+            times=dict(zip(TIMES, numbers["times"], strict=True)),
             usage=dict(zip(_USAGE, numbers["usage"], strict=True)) if "usage" in numbers else {},
             killed=rows.get("killed", ""),
             rejected=rejected,

@@ -40,14 +40,20 @@ class FileTransfer:
     workspace's files, even after the room is gone.
     """
 
-    def __init__(self, policy: Policy) -> None:
-        self._policy, self._transfer = policy, policy.transfer
+    def __init__(self, policy: Policy, *, share: bool = False) -> None:
+        """Open what is read and written on the host.
+
+        :param share: the room is joined by others: its root is sent, too, and behind the offers the namespaces.
+        """
+        self._policy, self._transfer, self._share = policy, policy.transfer, share
+        self.root = -1  # of a shared room; it and the namespaces belong to this object
+        self.namespaces: list[int] = []
         self._stream: Stream | None = None
         self._received_fds: list[int] = []
         self._fingerprints: dict[str, tuple[int, int, int]] = {}
         self._copied: frozenset[str] | None = None  # what a copy of the workspace contained at first
         self._layer = -1  # on disk; the launcher sends one in memory
-        self.expects_ready = self._transfer.offers_workspace or self._transfer.offers_layer
+        self.expects_ready = share or self._transfer.offers_workspace or self._transfer.offers_layer
         self._lower = self._save_to = self._collect_to = -1  # directories of the host, opened before anything runs
         try:
             self._open()
@@ -88,8 +94,12 @@ class FileTransfer:
             self._stream = None
         self._received_fds += [fd for fd in (self._layer, self._lower, self._save_to, self._collect_to) if fd >= 0]
         self._layer = self._lower = self._save_to = self._collect_to = -1
-        while self._received_fds:
-            posix.close(self._received_fds.pop())
+        if self.root >= 0:
+            posix.close(self.root)
+            self.root = -1
+        for fds in (self._received_fds, self.namespaces):
+            while fds:
+                posix.close(fds.pop())
 
     @property
     def room_fds(self) -> tuple[int, ...]:
@@ -126,8 +136,17 @@ class FileTransfer:
         if not self.expects_ready:
             return b""
         self.expects_ready = False
-        message, self._received_fds = launcher.receive_ready()
-        return b"" if message == b"ready" else message
+        message, fds = launcher.receive_ready()
+        if message != b"ready":
+            return message
+        if not self._share:
+            self._received_fds = fds
+            return b""
+        self.root = fds.pop(0)
+        layers = int(self._transfer.offers_layer)
+        self._received_fds, self.namespaces = fds[:layers], fds[layers:]
+        self._received_fds.insert(0, posix.open(WORKSPACE[1:], DIRECTORY_FLAGS, dir_fd=self.root))
+        return b""
 
     def take(self, *, by_itself: bool, copied: bool) -> WorkspaceOutput:
         """Collect files and changes as the request wants, then close the workspace.
@@ -136,15 +155,46 @@ class FileTransfer:
         :param copied: whether the workspace was a copy that the sandbox made.
         """
         try:
-            if self._policy.workspace_kind == COPY:
-                self._copied = self._transfer.copied
-            if copied and self._transfer.offers_layer and self._received_fds:
-                entries = diff.copied_entries(self._written_layer)
-                self._fingerprints = {**entries, **self._fingerprints}
-                self._copied = frozenset(entries)
+            self._note_copied(copied=copied)
             return self._output(by_itself=by_itself)
         finally:
             self.close()  # the kernel frees it at the last close, which is then the launcher's, while it exits
+
+    def _note_copied(self, *, copied: bool) -> None:
+        """Note what the workspace contained at first, if it is a copy."""
+        if self._policy.workspace_kind == COPY:
+            self._copied = self._transfer.copied
+        if copied and self._transfer.offers_layer and self._received_fds:
+            entries = diff.copied_entries(self._written_layer)
+            self._fingerprints = {**entries, **self._fingerprints}
+            self._copied = frozenset(entries)
+
+    # --- while the sandbox lives ---
+
+    def changes_now(self) -> list[Change]:
+        """Return every change in the workspace up to now."""
+        self._note_copied(copied=self._lists_what_it_copied())
+        return list(self._changes(self._comparison()))
+
+    def _lists_what_it_copied(self) -> bool:
+        """Return whether the room has copied the workspace: then the list of what it copied lies beside the layer."""
+        return self._transfer.offers_layer and diff.lstat("../copied", self._written_layer) is not None
+
+    def diff_now(self) -> str:
+        """Return the changes up to now as a unified diff."""
+        return self._text_diff(tuple(self.changes_now())).text
+
+    def apply_now(self) -> list[NotApplied]:
+        """Apply the changes up to now to the shared directory; return those that were not applied."""
+        self._note_copied(copied=self._lists_what_it_copied())
+        comparison = self._comparison()
+        refused = export.apply_changes(self._changes(comparison), self._written_layer, self._lower, deletions=True)
+        return refused + export.skipped_directories(comparison)
+
+    @property
+    def lower(self) -> int:
+        """The shared directory on the host; -1 for none."""
+        return self._lower
 
     def _output(self, *, by_itself: bool) -> WorkspaceOutput:
         if not self._received_fds and self._layer < 0:

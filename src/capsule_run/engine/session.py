@@ -1,0 +1,268 @@
+"""A sandbox that lives: a room held by a launcher of its own, which payloads join, one after the other or at once.
+
+The holder's payload does nothing; its time limit is the lease of the sandbox. Each command has a launcher of its own that
+joins the room's namespaces (docs/decisions/sessions.md), so that its result is made as for a one-shot run.
+"""
+
+from __future__ import annotations
+
+import time
+
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.statuses import KILLED
+from capsule_run._base.value import replace
+from capsule_run.cgroup.create import ControlGroups
+from capsule_run.engine import build_result
+from capsule_run.engine.execute import bounded, supervised
+from capsule_run.engine.fallbacks import STALE_FACTS, RetryAttemptError
+from capsule_run.engine.room import Room
+from capsule_run.engine.running import Payload
+from capsule_run.engine.streams import Streams
+from capsule_run.host import survey
+from capsule_run.launcher import PATH as CORE_PATH
+from capsule_run.launcher import Launcher
+from capsule_run.policy import resolve
+from capsule_run.policy.limits import limits
+from capsule_run.result import verdict
+from capsule_run.workspace import live
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+    from capsule_run.engine.attempt import Steps
+    from capsule_run.engine.running import RunningPayload
+    from capsule_run.launcher import Run
+    from capsule_run.model.policy import Policy
+    from capsule_run.model.report import FinishedRun
+    from capsule_run.model.request import Request
+    from capsule_run.model.result import Result
+    from capsule_run.workspace.live import LiveFiles
+    from capsule_run.workspace.transfer import FileTransfer
+
+SIGKILL = 9  # signal(7); `signal` would import `enum`
+_CORE_LOST, _KILLED_BY_SIGNAL, _ROOM_ENDED = "E6002", "E3005", "E3010"
+# How a command ends when its room does, and how long to wait for the holder's report, which comes behind it. The kernel
+# that runs out of a cgroup's memory kills one process of it first.
+_PATIENCE_S = {_CORE_LOST: 1.0, _KILLED_BY_SIGNAL: 0.25}
+
+
+class Session:
+    """A room and its holder. A context manager; leaving it ends the sandbox with everything in it."""
+
+    def __init__(self, request: Request, *, lease_ms: int, core_path: str = CORE_PATH) -> None:
+        """Build the room and wait until it is ready.
+
+        :param request: what the room is made of; its command is ignored.
+        :param lease_ms: how long the sandbox lives, unless `set_lease` changes it.
+        :raises CapsuleError: this host cannot meet the request.
+        """
+        self._request, self._core_path = bounded(request), core_path
+        self._cgroups, self._launcher, self._room, self._holder = _build(self._request, lease_ms, core_path)
+        self._report: FinishedRun | None = None
+        self._closed = self._lost = False
+        self.started_ns = time.monotonic_ns()
+
+    @property
+    def policy(self) -> Policy:
+        """What is enforced on every command, as far as it does not have limits of its own."""
+        return self._room.policy
+
+    @property
+    def request(self) -> Request:
+        """The request that the room was built for."""
+        return self._request
+
+    @property
+    def pid(self) -> int:
+        """The process id of the holder's launcher."""
+        return self._launcher.pid
+
+    @property
+    def transfer(self) -> FileTransfer:
+        """The workspace's changes. Raises CapsuleError if the sandbox has ended."""
+        self.check_alive()
+        assert self._room.files is not None  # a shared room has them
+        return self._room.files
+
+    def files(self) -> LiveFiles:
+        """Return the files of the sandbox. Raises CapsuleError if it has ended."""
+        identity = self._room.policy.identity
+        ids = (identity.outside_uid, identity.outside_gid) if identity.uid == 0 else None
+        return live.LiveFiles(self.transfer.root, ids=ids)
+
+    def set_lease(self, milliseconds: int) -> None:
+        """End the sandbox this many milliseconds from now, and not at the time that was set before."""
+        self.check_alive()
+        self._launcher.send(f"clock {milliseconds}")
+
+    # --- commands ---
+
+    def steps(
+        self,
+        request: Request,
+        *,
+        streams: Streams | None = None,
+        on_start: Callable[[Run], None] | None = None,
+        keep: bool = False,
+    ) -> Steps:
+        """Run a checked request in the room, in steps (`engine.attempt.Steps`). Every outcome is a result.
+
+        :param request: the room's request with the command, variables, directory and limits of this command.
+        :param keep: what the command leaves running lives on; the run ends when all of it has ended.
+        """
+        began_ns = time.time_ns()
+
+        def joined(bounded: Request, *, whole: bool) -> Steps:  # noqa: ARG001  # they are always measured
+            return self._joined(bounded, streams or Streams(), on_start, began_ns=began_ns, keep=keep)
+
+        return self._judged((yield from supervised(request, joined, began_ns=began_ns)))
+
+    def _joined(
+        self,
+        request: Request,
+        streams: Streams,
+        on_start: Callable[[Run], None] | None,
+        *,
+        began_ns: int,
+        keep: bool,
+    ) -> Steps:
+        called_ns = time.monotonic_ns()
+        self.check_alive()
+        policy = self.payload_policy(request, streams_stdin=streams.stdin is not None)
+        payload = Payload(request=request, streams=streams, on_start=on_start, short=False, stale_ok=False, keep=keep)
+        with (
+            Launcher(path=self._core_path) as launcher,
+            Room.join(self._room, policy, launcher).start(payload) as running,
+        ):
+            yield running
+            finished = running.finish()
+        return build_result.build(finished, request, called_ns=called_ns, began_ns=began_ns, short=False)
+
+    def payload_policy(self, request: Request, *, streams_stdin: bool) -> Policy:
+        """Return the policy of one command in this room."""
+        lacking = survey.lacking_now(request.command[0])
+        return resolve.for_payload(self._room.policy, request, lacking=lacking, streams_stdin=streams_stdin, joins=True)
+
+    # --- the end ---
+
+    def has_ended(self, *, wait_s: float = 0.0) -> bool:
+        """Return whether the room has ended, by its lease, a limit, or the death of one of its processes."""
+        if not self._closed and self._report is None and not self._lost and self._launcher.wait_readable(wait_s):
+            self._receive()
+        return self._closed or self._lost or self._report is not None
+
+    def _receive(self) -> None:
+        if not self._holder.receive():
+            return
+        try:
+            self._report = self._holder.finish()
+        except CapsuleError:  # its launcher was killed: there is no report
+            self._lost = True
+
+    @property
+    def end(self) -> CapsuleError | None:
+        """Why the sandbox has ended; None while it lives."""
+        if not self.has_ended():
+            return None
+        if self._report is None:
+            return _ended("its process was killed" if self._lost else "it was closed")
+        if self._report.report.killed == "clock":
+            return _ended("its lease is over", hint="give it a longer one: `lease_ms=`, `set_timeout()`")
+        failure = verdict.judge(self._report)[3]
+        if failure is None:
+            return _ended("its process has ended")
+        return CapsuleError(
+            failure.code, f"the sandbox has ended: {failure.message}", details=failure.details, hint=failure.hint
+        )
+
+    def check_alive(self) -> None:
+        """Raise CapsuleError if the sandbox has ended: why."""
+        error = self.end
+        if error is not None:
+            raise error
+
+    def _judged(self, result: Result) -> Result:
+        """Return the result of a command; of one that ended with the room, with what ended the room as the cause."""
+        wait_s = _PATIENCE_S.get(result.error.code if result.error is not None else "")
+        if wait_s is None or (result.signal or "SIGKILL") != "SIGKILL" or not self.has_ended(wait_s=wait_s):
+            return result
+        cause = self.end
+        assert cause is not None
+        return replace(result, status=KILLED, exit_code=137, signal="SIGKILL", error=cause.failure())
+
+    def close(self) -> None:
+        """End the sandbox, with every process in it, and wait until it has ended."""
+        if self._closed:
+            return
+        self._closed = True
+        self._holder.run.cancel(SIGKILL)
+        self._holder.close()
+        self._room.close()
+        self._cgroups.removed_by_launcher = self._launcher.close() == 0 and not self._lost
+        self._cgroups.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+def _ended(why: str, *, hint: str | None = None) -> CapsuleError:
+    return CapsuleError(_ROOM_ENDED, f"the sandbox has ended: {why}", hint=hint)
+
+
+def _build(request: Request, lease_ms: int, core_path: str) -> tuple[ControlGroups, Launcher, Room, RunningPayload]:
+    """Build a room with a holder, and wait until it is ready."""
+    stale_ok = True
+    while True:
+        try:
+            return _build_once(request, lease_ms, core_path, stale_ok=stale_ok)
+        except RetryAttemptError as retry:
+            stale_ok = stale_ok and retry.reason != STALE_FACTS
+
+
+def _build_once(
+    request: Request, lease_ms: int, core_path: str, *, stale_ok: bool
+) -> tuple[ControlGroups, Launcher, Room, RunningPayload]:
+    cgroups = ControlGroups()
+    launcher = room = holder = None
+    try:
+        launcher = Launcher(path=core_path)
+        room = Room.build(
+            _with_own_processes(request), launcher, cgroups, streams_stdin=False, disk_layer=None, share=True
+        )
+        payload = Payload(
+            request=replace(request, timeout_ms=lease_ms, stdin=None),
+            streams=Streams(),
+            on_start=None,
+            short=True,
+            stale_ok=stale_ok,
+            hold=True,
+        )
+        holder = room.start(payload)
+        if holder.receive():  # a report: it failed
+            _raise_failure(holder)
+    except BaseException:
+        for opened in (holder, room, launcher, cgroups):
+            if opened is not None:
+                opened.close()
+        raise
+    return cgroups, launcher, room, holder
+
+
+# The holder's init and its payload, and an init for each command: they are in the room, and do not count for the commands.
+OWN_PROCESSES, MAX_COMMANDS = 2, 32
+
+
+def _with_own_processes(request: Request) -> Request:
+    most = limits(request.resources).max_pids + OWN_PROCESSES + MAX_COMMANDS
+    return replace(request, resources=replace(request.resources, max_pids=most))
+
+
+def _raise_failure(holder: RunningPayload) -> None:
+    """Raise why a room could not be built: `finish` does, unless it ended right after it was built."""
+    holder.finish()
+    raise CapsuleError(_CORE_LOST, "the sandbox ended while it was built")

@@ -1,0 +1,352 @@
+"""`Sandbox`: run and start commands, read and write files, and keep both between the calls.
+
+with capsule_run.Sandbox(memory="1G") as box:
+box.files.write("main.py", "print(6 * 7)")
+print(box.run("python3 main.py").stdout)
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.value import Value, replace
+from capsule_run.api import fields_from_arguments
+from capsule_run.engine import execute
+from capsule_run.engine.session import Session
+from capsule_run.engine.streams import Streams
+from capsule_run.policy.limits import limits
+from capsule_run.request.parse import request_from_mapping
+from capsule_run.sandbox.calls import NO_OUTPUT_LIMIT, NO_TIMEOUT_MS, request_of_call
+from capsule_run.sandbox.files import Files
+from capsule_run.sandbox.piped import PipedProcess
+from capsule_run.sandbox.process import Process
+from capsule_run.sandbox.snapshot import Snapshot
+from capsule_run.sandbox.streams import TextCallback
+from capsule_run.workspace import revert
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from os import PathLike
+    from typing import Self
+
+    from capsule_run.model.changes import Change, NotApplied
+    from capsule_run.model.request import OnOutputLimit, Request
+    from capsule_run.model.result import Result
+
+DEFAULT_LEASE_MS = 3_600_000
+# Options of `run` that are about the end of one command.
+_NOT_FOR_SANDBOXES = (
+    "command", "stdin", "collect", "collect_to", "changes", "apply_changes", "save_changes", "collect_bytes",
+    "collect_file_bytes", "execution_id", "workspace_upper",
+)  # fmt: skip
+
+
+class SandboxInfo(Value):
+    """What a sandbox is at the moment."""
+
+    id: str
+    """Unique among the sandboxes of this process."""
+    pid: int
+    """The process id of its launcher on the host."""
+    is_alive: bool
+    """Whether it can be used."""
+    age_ms: int
+    """Since it was made."""
+    memory_bytes: int
+    """Its limit."""
+    workspace_kind: str
+    """How the workspace is shown: `private`, `cow`, `copy`, `ro` or `rw`."""
+
+
+_living: weakref.WeakSet[Sandbox] = weakref.WeakSet()
+_numbers = iter(range(1, 1 << 62))
+_numbering = threading.Lock()
+
+
+class Sandbox:
+    """A sandbox that lives until it is closed, its lease is over or its owner dies.
+
+    Takes the options of `capsule_run.run` as its own, which are also the defaults of each command, and:
+
+    :param lease_ms: how long it lives, in milliseconds (default one hour); `set_timeout` changes it.
+    :param idle_timeout_ms: how long it lives without a call; None is as long as the lease.
+    :param snapshot: the files to start with, of `Sandbox.snapshot`.
+    :raises CapsuleError: a wrong option, or a host that cannot meet it.
+    """
+
+    def __init__(
+        self,
+        *,
+        lease_ms: int = DEFAULT_LEASE_MS,
+        idle_timeout_ms: int | None = None,
+        snapshot: Snapshot | None = None,
+        **options: object,
+    ) -> None:
+        for name in _NOT_FOR_SANDBOXES:
+            if options.get(name) is not None:
+                raise CapsuleError("E1009", f"`{name}` is of one command, and not of a sandbox")
+        self._options = dict(options)
+        self._lease = _Lease(_positive("lease_ms", lease_ms), idle_timeout_ms)
+        self._session = Session(_request(options), lease_ms=self._lease.left_ms())
+        with _numbering:
+            self.id = f"sandbox-{next(_numbers)}"
+        self._finalizer = weakref.finalize(self, self._session.close)
+        self.files = Files(self._session)
+        """The files of the sandbox."""
+        _living.add(self)
+        if snapshot is not None:
+            snapshot.put(self._session.files())
+
+    @classmethod
+    def create(cls, **options: object) -> Self:
+        """Make a sandbox, as the constructor does."""
+        return cls(**options)  # type: ignore[arg-type]
+
+    @classmethod
+    def list(cls) -> list[SandboxInfo]:
+        """Return the living sandboxes of this process."""
+        return [info for box in sorted(_living, key=lambda box: box.id) if (info := box.info()).is_alive]
+
+    # --- commands ---
+
+    def run(
+        self,
+        command: str | Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | PathLike[str] | None = None,
+        stdin: bytes | str | None = None,
+        timeout_ms: int | None = None,
+        memory: int | str | None = None,
+        max_output: int | str | None = None,
+        max_pids: int | None = None,
+        cpu_time_ms: int | None = None,
+        on_output_limit: OnOutputLimit | None = None,
+        on_stdout: Callable[[str], object] | None = None,
+        on_stderr: Callable[[str], object] | None = None,
+        execution_id: str | None = None,
+    ) -> Result:
+        """Run a command in the sandbox, wait for it, and return its result. What it leaves running ends with it.
+
+        :param command: the program and its arguments, or a line for the shell.
+        :param env: variables in addition to those of the sandbox.
+        :param cwd: the directory that it starts in, absolute inside (default: the sandbox's).
+        :param stdin: what it reads; None is end-of-file at once.
+        :param timeout_ms: its wall-clock limit (default: the sandbox's, or 30 000).
+        :param memory: a limit of this command, at most that of the sandbox.
+        :param max_output: bytes kept of each stream, or a size.
+        :param max_pids: the most processes and threads of this command.
+        :param cpu_time_ms: the limit of its CPU time.
+        :param on_output_limit: "kill" or "truncate".
+        :param on_stdout: called with text as it comes, in this thread; so is `on_stderr`.
+        :param execution_id: names the command in its result.
+        :raises CapsuleError: E10xx for a wrong argument.
+        """
+        request = self._request_of_call(
+            command,
+            env=env,
+            workdir=cwd,
+            stdin=stdin,
+            timeout_ms=timeout_ms,
+            memory=memory,
+            max_output=max_output,
+            max_pids=max_pids,
+            cpu_time_ms=cpu_time_ms,
+            on_output_limit=on_output_limit,
+            execution_id=execution_id,
+        )
+        callbacks = [None if each is None else TextCallback(each) for each in (on_stdout, on_stderr)]
+        with self._lease.in_use(self._session):
+            result = execute.wait(
+                self._session.steps(request, streams=Streams(on_stdout=callbacks[0], on_stderr=callbacks[1]))
+            )
+        for callback in callbacks:
+            if callback is not None:
+                callback.end()
+        return result
+
+    def start(
+        self,
+        command: str | Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | PathLike[str] | None = None,
+        stdin: bool = False,
+        timeout_ms: int | None = None,
+        memory: int | str | None = None,
+        max_output: int | str | None = None,
+        max_pids: int | None = None,
+        cpu_time_ms: int | None = None,
+        on_stdout: Callable[[str], object] | None = None,
+        on_stderr: Callable[[str], object] | None = None,
+    ) -> Process:
+        """Start a command in the sandbox, and return while it runs. What it leaves running lives on with the sandbox.
+
+        :param stdin: True gives the process a `stdin` to write to; else it reads end-of-file.
+        :param timeout_ms: a wall-clock limit; None lets it run as long as the sandbox lives.
+        :param max_output: bytes kept of each stream, or a size; more than that does not end the command.
+        :param on_stdout: called with text as it comes, in a thread of the process; so is `on_stderr`.
+
+        The other arguments are those of `run`.
+        """
+        request = self._request_of_call(
+            command,
+            env=env,
+            workdir=cwd,
+            timeout_ms=timeout_ms,
+            memory=memory,
+            max_output=max_output,
+            max_pids=max_pids,
+            cpu_time_ms=cpu_time_ms,
+        )
+        return Process(
+            self._session,
+            _unlimited(request, timeout_ms),
+            stdin=stdin,
+            keep_bytes=limits(request.resources).max_output_bytes,
+            on_stdout=on_stdout,
+            on_stderr=on_stderr,
+        )
+
+    def start_piped(
+        self, command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
+    ) -> PipedProcess:
+        """Start a command whose stdin and stdout are plain pipes, for a protocol of the caller's."""
+        request = self._request_of_call(command, env=env, workdir=cwd)
+        return PipedProcess(self._session, _unlimited(request, None))
+
+    def _request_of_call(self, command: str | Sequence[str], **arguments: object) -> Request:
+        return execute.bounded(request_of_call(self._session.request, command, **arguments))
+
+    # --- files ---
+
+    def changes(self) -> tuple[Change, ...]:
+        """Return what has changed in the workspace since the sandbox was made."""
+        return tuple(self._session.transfer.changes_now())
+
+    def diff(self) -> str:
+        """Return the changes of the workspace as a unified diff, as `git diff` prints and `git apply` reads it."""
+        return self._session.transfer.diff_now()
+
+    def apply(self) -> tuple[NotApplied, ...]:
+        """Apply the changes to the shared directory. Return what was not applied, and why."""
+        self._check_has_directory("apply")
+        return tuple(self._session.transfer.apply_now())
+
+    def discard(self) -> None:
+        """Undo the changes: the workspace is as it was at the start."""
+        revert.revert(self.changes(), self._session.files(), self._session.transfer.lower)
+
+    def _check_has_directory(self, call: str) -> None:
+        if self._session.transfer.lower < 0:
+            raise CapsuleError("E1009", f"`{call}` needs a sandbox with a `workspace` that it does not write to")
+
+    def snapshot(self) -> Snapshot:
+        """Keep a copy of the files as they are now: of the workspace's changes, HOME and the temporary directories."""
+        return Snapshot(self._session.files(), list(self.changes()))
+
+    def fork(self) -> Sandbox:
+        """Make a second sandbox with the same options that starts with the files of this one. Processes are not copied."""
+        with self.snapshot() as snapshot:
+            lease_ms, idle_ms = self._lease.lease_ms, self._lease.idle_ms
+            return type(self)(lease_ms=lease_ms, idle_timeout_ms=idle_ms, snapshot=snapshot, **self._options)
+
+    # --- the sandbox ---
+
+    def set_timeout(self, milliseconds: int) -> None:
+        """Let the sandbox live this long from now."""
+        self._lease.set(_positive("milliseconds", milliseconds), self._session)
+
+    def info(self) -> SandboxInfo:
+        """Return what the sandbox is at the moment."""
+        policy = self._session.policy
+        return SandboxInfo(
+            id=self.id,
+            pid=self._session.pid,
+            is_alive=not self._session.has_ended(),
+            age_ms=(time.monotonic_ns() - self._session.started_ns) // 1_000_000,
+            memory_bytes=policy.memory_bytes,
+            workspace_kind=policy.workspace_kind,
+        )
+
+    def kill(self) -> None:
+        """End the sandbox with every process in it, and wait until all have ended. What runs in it ends with E3010."""
+        self._finalizer()
+
+    close = kill
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.kill()
+
+    def __repr__(self) -> str:
+        return f"<Sandbox {self.id}: {'has ended' if self._session.has_ended() else 'alive'}>"
+
+
+class _Lease:
+    """How long a sandbox lives: until the end of its lease, and no longer than the idle time after its last call."""
+
+    def __init__(self, lease_ms: int, idle_ms: int | None) -> None:
+        self.lease_ms = lease_ms
+        self.idle_ms = None if idle_ms is None else _positive("idle_timeout_ms", idle_ms)
+        self._ends_ns = time.monotonic_ns() + lease_ms * 1_000_000
+        self._calls = 0
+        self._lock = threading.Lock()
+
+    def left_ms(self) -> int:
+        """Return how long the sandbox lives if nothing calls it, in milliseconds."""
+        left = max((self._ends_ns - time.monotonic_ns()) // 1_000_000, 1)
+        return left if self.idle_ms is None or self._calls else min(left, self.idle_ms)
+
+    def set(self, milliseconds: int, session: Session) -> None:
+        with self._lock:
+            self._ends_ns = time.monotonic_ns() + milliseconds * 1_000_000
+            session.set_lease(self.left_ms())
+
+    def in_use(self, session: Session) -> _InUse:
+        """Return a context manager for the time of a call, which does not count as idle."""
+        return _InUse(self, session)
+
+    def count(self, step: int, session: Session) -> None:
+        """Note that a call begins or ends."""
+        if self.idle_ms is None:
+            return
+        with self._lock:
+            self._calls += step
+            if not session.has_ended():
+                session.set_lease(self.left_ms())
+
+
+class _InUse:
+    def __init__(self, lease: _Lease, session: Session) -> None:
+        self._lease, self._session = lease, session
+
+    def __enter__(self) -> None:
+        self._lease.count(1, self._session)
+
+    def __exit__(self, *_error: object) -> None:
+        self._lease.count(-1, self._session)
+
+
+def _positive(name: str, milliseconds: int) -> int:
+    if type(milliseconds) is not int or milliseconds < 1:
+        raise CapsuleError("E1004", f"`{name}` must be a number of milliseconds above 0, not {milliseconds!r}")
+    return milliseconds
+
+
+def _request(options: Mapping[str, object]) -> Request:
+    """Return the request of a sandbox: its options, and a command that is not run."""
+    return replace(request_from_mapping(fields_from_arguments(command=["true"], **options)), changes=True)
+
+
+def _unlimited(request: Request, timeout_ms: int | None) -> Request:
+    """Return the request of a command that is started: it runs as long as the sandbox, and may write as much as it likes."""
+    resources = replace(request.resources, max_output_bytes=NO_OUTPUT_LIMIT)
+    time_limit = execute.bounded_timeout(NO_TIMEOUT_MS) if timeout_ms is None else request.timeout_ms
+    return replace(request, resources=resources, on_output_limit="truncate", timeout_ms=time_limit)

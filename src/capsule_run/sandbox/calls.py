@@ -1,0 +1,54 @@
+"""The request of one command in a sandbox that lives: the sandbox's request with what the call gives. Pure."""
+
+from __future__ import annotations
+
+from capsule_run._base.errors import CapsuleError
+from capsule_run._base.value import replace
+from capsule_run.policy.limits import limits
+from capsule_run.request.arguments import request_from_arguments
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from capsule_run.model.request import Request
+
+SHELL = ("/bin/sh", "-c")
+# Longer than any lease: a command that is started ends with the sandbox, if not by itself.
+NO_TIMEOUT_MS = 1 << 50
+# The stream of a command that is started has no limit; how much of it is kept has one.
+NO_OUTPUT_LIMIT = 1 << 60
+
+
+def command_of(command: str | Sequence[str]) -> Sequence[str]:
+    """Return the words of a command; a string is for the shell."""
+    return (*SHELL, command) if isinstance(command, str) else command
+
+
+def request_of_call(sandbox: Request, command: str | Sequence[str], **arguments: object) -> Request:
+    """Return the request of a command in a sandbox.
+
+    :param sandbox: the request of the sandbox, whose limits and variables are the defaults.
+    :param arguments: those of `Sandbox.run`; None is not given.
+    :raises CapsuleError: E10xx, which names the argument.
+    """
+    call = request_from_arguments(command=command_of(command), **arguments)
+    given = {name: amount for name, amount in vars(call.resources).items() if amount is not None}
+    memory, most = call.resources.memory_bytes, limits(sandbox.resources).memory_bytes
+    if memory is not None and memory > most:
+        raise CapsuleError("E1004", f"`memory`: {memory} bytes are more than the {most} of the sandbox")
+    directory = call.isolation.working_directory or sandbox.isolation.working_directory
+    return replace(
+        sandbox,
+        command=call.command,
+        environment=(*sandbox.environment, *call.environment),
+        stdin=call.stdin,
+        timeout_ms=sandbox.timeout_ms if call.timeout_ms is None else call.timeout_ms,
+        resources=replace(sandbox.resources, **given),
+        isolation=replace(sandbox.isolation, working_directory=directory),
+        on_output_limit=call.on_output_limit or sandbox.on_output_limit,
+        execution_id=call.execution_id,
+        files=(),
+        collect=(),
+        changes=False,
+    )

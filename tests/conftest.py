@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import pwd
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import json_schema
 import leftovers
 import tiers
 
@@ -50,6 +52,53 @@ def _nothing_left_behind(_private_tmpdir):
     leftovers.clean_up(found)
     if found:
         pytest.fail("left behind:\n  " + "\n  ".join(map(str, found)), pytrace=False)
+
+
+# --- every response is valid ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _responses_are_valid(request, monkeypatch):
+    """Every response that a test sees, from Python or printed by the command, is valid against the published schema.
+
+    Tests in `unit` and `tables` make up results that no run gives.
+    """
+    if request.path.parent.name in ("unit", "tables"):
+        yield
+        return
+    from capsule_run.model.result import Result
+    from capsule_run.result.schema import response_schema
+
+    schema, wrong = response_schema(), []
+    to_dict, run = Result.to_dict, subprocess.run
+
+    def checked_to_dict(result):
+        found = to_dict(result)
+        if result.started_at:  # else a test has made it up
+            wrong.extend(json_schema.errors(json.loads(json.dumps(found)), schema, strict=True))
+        return found
+
+    def checked_run(*arguments, **options):
+        done = run(*arguments, **options)
+        wrong.extend(json_schema.errors(response, schema, strict=True) if (response := _response(done)) else ())
+        return done
+
+    monkeypatch.setattr(Result, "to_dict", checked_to_dict)
+    monkeypatch.setattr(subprocess, "run", checked_run)
+    yield
+    assert [] == wrong, "responses that docs/schema/response.json does not allow"
+
+
+def _response(done):
+    """The response that a process printed, or None."""
+    text = done.stdout if isinstance(done.stdout, (str, bytes)) else ""
+    start = text[:200] if isinstance(text, str) else text[:200].decode("utf-8", "replace")
+    if not start.lstrip().startswith("{") or '"execution_id"' not in start:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 # --- the order, `-m quick` and the header ------------------------------------------------------------------------------
@@ -111,6 +160,9 @@ CAPABILITIES = {
     "unshare": lambda: (
         subprocess.run(["unshare", "-m" if os.geteuid() == 0 else "-rm", "true"], check=False).returncode == 0
     ),
+    "zsh": lambda: shutil.which("zsh") is not None,
+    "fish": lambda: shutil.which("fish") is not None,
+    "groff": lambda: shutil.which("groff") is not None,
     "setpriv": lambda: shutil.which("setpriv") is not None,
     "strace": lambda: shutil.which("strace") is not None,
     "bwrap": lambda: shutil.which("bwrap") is not None,

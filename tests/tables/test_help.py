@@ -46,6 +46,9 @@ Subcommands:
   policy                     Show, compare, test and learn system call profiles
   config                     Show, check or write configuration files and presets
   mcp                        Serve the sandbox as tools to an MCP client
+  completion                 Print completions for bash, zsh or fish
+  man                        Print a manual page
+  schema                     Print the JSON Schema of a request or a response
   help                       Print the help of a subcommand
 After `--` every word is a program: `capsule-run -- help` runs a program of that name.
 
@@ -141,7 +144,7 @@ SHORT = """\
 capsule-run [OPTIONS] [COMMAND]...
 capsule-run SUBCOMMAND [ARGUMENTS]...
 
-Subcommands: exec, doctor, policy, config, mcp, help
+Subcommands: exec, doctor, policy, config, mcp, completion, man, schema, help
 After `--` every word is a program: `capsule-run -- help` runs a program of that name.
 
 Options:
@@ -198,7 +201,7 @@ def test_help_of_each_subcommand_fits(name):
     assert max(map(len, text.splitlines())) <= cli_help.WIDTH
     assert text.startswith("capsule-run ")
     options = subcommands.module(name).OPTIONS
-    assert options or name == "help"
+    assert options or name in ("help", "completion", "man", "schema")
     assert set() == {option.long for option in options if option.long not in text} - {"--help"}
 
 

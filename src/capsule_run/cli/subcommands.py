@@ -34,6 +34,9 @@ SUBCOMMANDS = {
     "policy": "Show, compare, test and learn system call profiles",
     "config": "Show, check or write configuration files and presets",
     "mcp": "Serve the sandbox as tools to an MCP client",
+    "completion": "Print completions for bash, zsh or fish",
+    "man": "Print a manual page",
+    "schema": "Print the JSON Schema of a request or a response",
     "help": "Print the help of a subcommand",
 }
 

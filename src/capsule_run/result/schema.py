@@ -6,7 +6,6 @@ do not allow them.
 
 from __future__ import annotations
 
-from capsule_run._base.error_codes import CODES
 from capsule_run._base.statuses import CATEGORIES, ERROR, KILLED, SUCCESS, TIMEOUT
 
 TYPE_CHECKING = False
@@ -182,7 +181,7 @@ _CHANGE = _object(
     "kind",
     "bytes",
 )
-_CODE: Schema = {"type": "string", "enum": list(CODES)}
+_CODE: Schema = {"type": "string", "pattern": "^E[1-6][0-9]{3}$"}
 _HIT = _object({"code": _CODE, "cause": _STRING, "details": _ANY_OBJECT}, "code", "cause", "details")
 _ERROR = _object(
     {

@@ -1,40 +1,36 @@
-"""Contexts whose interpreter is a process of this test: what a cell does is the same in a sandbox."""
+"""Contexts whose interpreter is a process of this test, and the same in a sandbox."""
 
 from __future__ import annotations
 
 import pytest
-from plain_process import PlainProcess
+from places import started
 
-from capsule_run.contexts import Context
-
-GRACE_MS = 20_000  # an interrupt reaches a cell late on a machine that is busy: only tests of the kill are impatient
+PLACES = ("process", pytest.param("sandbox", marks=pytest.mark.sandbox))
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
-    """A context for cells that leave it as it was."""
-    folder = tmp_path_factory.mktemp("shared")
-    with Context(lambda: PlainProcess(cwd=folder), grace_ms=GRACE_MS) as context:
-        context.run_code("pass")  # its process is not one of a test
+    """A context for cells that leave it as it was; a process of this test."""
+    with started("process", tmp_path_factory.mktemp("shared")) as context:
+        context.run_code("pass")  # its processes are not those of a test
         yield context
 
 
-@pytest.fixture
-def context(tmp_path):
+@pytest.fixture(params=PLACES)
+def context(request, tmp_path):
     """A context of one test."""
-    with Context(lambda: PlainProcess(cwd=tmp_path), grace_ms=GRACE_MS) as one:
+    with started(request.param, tmp_path) as one:
         yield one
 
 
 @pytest.fixture(scope="module")
 def shared_javascript(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shared")
-    with Context(lambda: PlainProcess("javascript", cwd=folder), language="javascript", grace_ms=GRACE_MS) as context:
+    with started("process", tmp_path_factory.mktemp("shared"), "javascript") as context:
         context.run_code("1")
         yield context
 
 
-@pytest.fixture
-def javascript(tmp_path):
-    with Context(lambda: PlainProcess("javascript", cwd=tmp_path), language="javascript", grace_ms=GRACE_MS) as one:
+@pytest.fixture(params=PLACES)
+def javascript(request, tmp_path):
+    with started(request.param, tmp_path, "javascript") as one:
         yield one

@@ -6,7 +6,7 @@ import asyncio
 import threading
 
 import pytest
-from plain_process import PlainProcess
+from places import PlainProcess
 
 from capsule_run import CapsuleError
 from capsule_run.contexts import AsyncContext

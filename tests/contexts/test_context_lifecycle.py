@@ -8,7 +8,7 @@ import sys
 import threading
 
 import pytest
-from plain_process import PlainProcess
+from places import PlainProcess
 
 from capsule_run import CapsuleError
 from capsule_run.contexts import Context
@@ -65,7 +65,8 @@ def test_context_whose_interpreter_is_lost_says_so_and_begins_anew(context, name
     assert (cause, True) == (result.error.cause, result.state_lost), result
     assert words in result.error.message
     assert "all variables are lost" in result.error.message
-    assert result.stdout.startswith("before\n")  # some of them write to every pipe
+    # some of them write to every pipe; a relay that is killed has had no time to forward
+    assert result.stdout.startswith("" if name == "kill of the relay" else "before\n")
     again = context.run_code("kept")
     assert ("NameError", 1) == (again.error.name, again.execution_count)
     assert "restarted" in again.error.hint
@@ -128,7 +129,7 @@ def test_interrupt_ends_whatever_a_cell_waits_for(context, code):
 
 def test_interrupted_await_runs_its_finally_clauses(context):
     """The task of an interrupted cell is cancelled, and may clean up."""
-    lines = ["print('on')", "try:", "    await asyncio.sleep(1000)", "finally:", "    print('cleaned')"]
+    lines = ["try:", "    print('on')", "    await asyncio.sleep(1000)", "finally:", "    print('cleaned')"]
     context.run_code("import asyncio\nawait asyncio.sleep(0)")
     result = context.run_code("\n".join(lines), on_stdout=lambda _: context.interrupt())
     assert ("killed", "on\ncleaned\n") == (result.status, result.stdout)
@@ -169,7 +170,7 @@ def test_interrupt_between_cells_does_nothing(context):
 
 def test_cell_may_answer_an_interrupt_itself(context):
     """A cell that catches the caller's interrupt and ends has succeeded."""
-    code = "import time\nprint('on')\ntry:\n    time.sleep(1000)\nexcept KeyboardInterrupt:\n    pass\n'caught'"
+    code = "import time\ntry:\n    print('on')\n    time.sleep(1000)\nexcept KeyboardInterrupt:\n    pass\n'caught'"
     result = context.run_code(code, on_stdout=lambda _: context.interrupt())
     assert ("success", "'caught'") == (result.status, result.text)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from plain_process import PlainProcess  # noqa: F401  # the fixtures start it
+from places import started
 from test_python_cells import check
 
 from capsule_run import CapsuleError
@@ -89,6 +89,15 @@ CELLS = {
 def test_javascript_cell_comes_to_what_the_table_says(shared_javascript, name):
     """Each cell of the table has the value, the streams and the exception that stand beside it."""
     check(shared_javascript, *CELLS[name])
+
+
+@pytest.mark.sandbox
+@pytest.mark.slow
+def test_javascript_cells_come_to_the_same_in_a_sandbox(tmp_path):
+    """The whole table, in one context of one sandbox."""
+    with started("sandbox", tmp_path, "javascript") as context:
+        for case in CELLS.values():
+            check(context, *case)
 
 
 @pytest.mark.parametrize("code", ["while (true);", "await new Promise(() => {})"], ids=["loop", "await"])

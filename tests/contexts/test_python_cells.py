@@ -6,6 +6,7 @@ import json
 import os
 
 import pytest
+from places import started
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 RICH = f"""
@@ -248,6 +249,16 @@ def test_python_cell_comes_to_what_the_table_says(shared, name):
 def test_python_cell_alone_comes_to_what_the_table_says(context, name):
     """The same for cells that nothing should run before or after."""
     check(context, *CELLS[name])
+
+
+@pytest.mark.sandbox
+@pytest.mark.slow
+def test_python_cells_come_to_the_same_in_a_sandbox(tmp_path):
+    """The whole table, in one context of one sandbox."""
+    with started("sandbox", tmp_path) as context:
+        for name, case in CELLS.items():
+            if name not in ALONE:
+                check(context, *case)
 
 
 def test_namespace_of_a_new_context_has_no_name_of_ours(context):

@@ -9,6 +9,7 @@ import os
 import select
 import threading
 import time
+import weakref
 from contextlib import nullcontext
 
 from capsule_run._base.errors import CapsuleError
@@ -56,12 +57,12 @@ class Context:
         self.grace_ms = grace_ms
         self._start_process = start
         self._in_use = in_use
-        self._interpreter: Interpreter | None = None
+        self._owned = _Owned()
+        self._finalizer = weakref.finalize(self, self._owned.end)
         self._was_lost = False
         self._is_closed = False
         self._one_cell = threading.Lock()
         self._interrupt = False
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def run_code(
         self,
@@ -113,13 +114,13 @@ class Context:
         """Interrupt the cell that runs, from another thread: KeyboardInterrupt in Python. Variables are kept."""
         self._interrupt = True
         if not self._is_closed:
-            os.eventfd_write(self._wake, 1)
+            os.eventfd_write(self._owned.wake, 1)
 
     def restart(self) -> None:
         """End the interpreter and everything that it started. The next cell starts a new one, without variables."""
         self.interrupt()
         with self._one_cell:
-            self._end()
+            self._owned.end_interpreter()
             self._was_lost = False
 
     def close(self) -> None:
@@ -130,8 +131,7 @@ class Context:
                 return
             self._is_closed = True
             self._let_end()
-            self._end()
-            os.close(self._wake)
+            self._finalizer()
 
     def __enter__(self) -> Self:
         return self
@@ -143,11 +143,11 @@ class Context:
         if self._is_closed:
             raise CapsuleError("E1009", "the context is closed", hint="create another one")
         self._interrupt = False
-        if self._interpreter is None:
+        if self._owned.interpreter is None:
             process = self._start_process()
-            self._interpreter = Interpreter(process, self.language, follows_a_loss=self._was_lost)
-        self._interpreter.conversation.begin(request, time.monotonic())
-        return self._interpreter
+            self._owned.interpreter = Interpreter(process, self.language, follows_a_loss=self._was_lost)
+        self._owned.interpreter.conversation.begin(request, time.monotonic())
+        return self._owned.interpreter
 
     def _drive(self, interpreter: Interpreter) -> None:
         """Read and write until the cell has ended."""
@@ -160,28 +160,49 @@ class Context:
             interpreter.write()
             conversation.expire(time.monotonic())
             if conversation.must_kill or is_at_end:
-                interpreter.lost(self._end(is_ending=is_at_end))
+                interpreter.lost(self._owned.end_interpreter(is_ending=is_at_end))
                 self._was_lost = True
 
     def _wait(self, interpreter: Interpreter) -> bool:
         """Wait until there is something to do. Return whether something can be read."""
         poll = select.poll()
         poll.register(interpreter.outlet, select.POLLIN)
-        poll.register(self._wake, select.POLLIN)
+        poll.register(self._owned.wake, select.POLLIN)
         if interpreter.conversation.outgoing:
             poll.register(interpreter.inlet, select.POLLOUT)
         left = interpreter.seconds_left()
         ready = {descriptor for descriptor, _ in poll.poll(None if left is None else left * 1000 + 1)}
-        if self._wake in ready:
-            os.eventfd_read(self._wake)
+        if self._owned.wake in ready:
+            os.eventfd_read(self._owned.wake)
         return interpreter.outlet in ready
 
-    def _end(self, *, is_ending: bool = False) -> object:
+    def _let_end(self) -> None:
+        """Close the interpreter's input, at which it ends by itself, and wait for that as long as for an interrupt."""
+        interpreter = self._owned.interpreter
+        if interpreter is None:
+            return
+        interpreter.process.stdin.close()
+        poll = select.poll()
+        poll.register(interpreter.outlet, select.POLLIN)
+        end = time.monotonic() + self.grace_ms / 1000
+        while not interpreter.conversation.must_kill and (left := end - time.monotonic()) > 0:
+            if poll.poll(left * 1000) and not interpreter.read():
+                return
+
+
+class _Owned:
+    """What a context gives back at its end, also if nobody closes it."""
+
+    def __init__(self) -> None:
+        self.interpreter: Interpreter | None = None
+        self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def end_interpreter(self, *, is_ending: bool = False) -> object:
         """End the process and everything that it started; return what it ended with.
 
         :param is_ending: it ends by itself, and its result may say why: a kill would hide that.
         """
-        interpreter, self._interpreter = self._interpreter, None
+        interpreter, self.interpreter = self.interpreter, None
         if interpreter is None:
             return None
         if is_ending:
@@ -194,15 +215,7 @@ class Context:
         interpreter.close()
         return ending
 
-    def _let_end(self) -> None:
-        """Close the interpreter's input, at which it ends by itself, and wait for that as long as for an interrupt."""
-        interpreter = self._interpreter
-        if interpreter is None:
-            return
-        interpreter.process.stdin.close()
-        poll = select.poll()
-        poll.register(interpreter.outlet, select.POLLIN)
-        end = time.monotonic() + self.grace_ms / 1000
-        while not interpreter.conversation.must_kill and (left := end - time.monotonic()) > 0:
-            if poll.poll(left * 1000) and not interpreter.read():
-                return
+    def end(self) -> None:
+        """End the interpreter, and close what belongs to the context."""
+        self.end_interpreter()
+        os.close(self.wake)

@@ -87,7 +87,8 @@ class Conversation:
         self.result: CellResult | None = None
         """The result of the cell, once it has ended."""
         self._decoder = protocol.Decoder()
-        self._is_ready = False
+        self.is_ready = False
+        """Whether the interpreter has started."""
         self._count = 0
         self._cell: _Cell | None = None
         self._end: Ended | None = None
@@ -106,7 +107,7 @@ class Conversation:
         self._count += 1
         self.result = None
         self._cell = _Cell(request, self._count, now)
-        if self._is_ready:
+        if self.is_ready:
             self._send(now)
 
     def _send(self, now: float) -> None:
@@ -122,7 +123,7 @@ class Conversation:
         if self._cell is None or self._cell.interrupted_for is not None:
             return
         self._cell.interrupted_for = why
-        if not self._is_ready:
+        if not self.is_ready:
             self.must_kill = True
             return
         self.outgoing += protocol.encode_interrupt()
@@ -137,7 +138,7 @@ class Conversation:
         """Act on the deadline, if it has come: first an interrupt, then the end of the interpreter."""
         if self.deadline is None or now < self.deadline:
             return
-        if self._is_ready and self._cell is not None and self._cell.interrupted_for is None:
+        if self.is_ready and self._cell is not None and self._cell.interrupted_for is None:
             self.interrupt(now, why="timeout")
         else:
             self.must_kill = True
@@ -170,9 +171,9 @@ class Conversation:
             self._take_done(cell, event, now)
 
     def _take_ready(self, event: Ready, now: float) -> None:
-        if self._is_ready:
+        if self.is_ready:
             raise BrokenMessageError("a second start")
-        self._is_ready = True
+        self.is_ready = True
         self.version = event.version
         self.deadline = None
         if self._cell is not None:
@@ -242,7 +243,7 @@ class Conversation:
             message = f"the interpreter sent what it never sends by itself ({self._broken}); {_LOST}"
             hint = "code in the cell wrote to a descriptor that is not its own"
             status, error = ERROR, CellError(cause="protocol", name="BrokenMessage", message=message, hint=hint)
-        elif error is not None and self._is_ready:
+        elif error is not None and self.is_ready:
             error = replace(error, message=f"{error.message}; {_LOST}")
         elif error is not None:
             error = replace(error, message=f"the interpreter did not start: {error.message}")
@@ -251,7 +252,7 @@ class Conversation:
         self._finish(status, error, now)
 
     def _own_end(self) -> CellError:
-        if self._end is None and not self._is_ready:
+        if self._end is None and not self.is_ready:
             return CellError(cause="ended", name="InterpreterNotStarted", message="the interpreter did not start")
         if self._end is None:
             return CellError(cause="ended", name="InterpreterEnded", message=f"the interpreter was ended; {_LOST}")

@@ -14,6 +14,7 @@ from capsule_run.contexts.conversation import CellRequest, Conversation
 from capsule_run.contexts.protocol import LARGEST_REQUEST
 from capsule_run.model.cell import CellError
 from capsule_run.request.sizes import parse_size
+from capsule_run.result.hint_words import in_arguments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Interpreter:
 
     def lost(self, ending: object) -> None:
         """Take note of the end of the process. `ending` is what `wait` returned."""
-        self.conversation.lost(*_reason_of(ending), time.monotonic())
+        self.conversation.lost(*_reason_of(ending, has_started=self.conversation.is_ready), time.monotonic())
 
     def close(self) -> None:
         """Close both pipes."""
@@ -102,14 +103,14 @@ class Interpreter:
         self.process.stdout.close()
 
 
-def _reason_of(ending: object) -> tuple[CellError | None, Status]:
-    """Return why the sandbox ended the process, if it did."""
+def _reason_of(ending: object, *, has_started: bool) -> tuple[CellError | None, Status]:
+    """Return why the sandbox ended the process, if it did, or why the process did not start."""
     failure = getattr(ending, "error", None)
-    if failure is None or failure.cause in _OF_THE_PROCESS:
+    if failure is None or failure.cause in (_OF_THE_PROCESS if has_started else ("cancelled",)):
         return None, "error"
     is_limit = failure.code.startswith("E4")
     name = "".join(word.title() for word in failure.cause.split("_")) + ("Limit" if is_limit else "")
-    error = CellError(cause=failure.cause, name=name, message=failure.message, hint=failure.hint)
+    error = CellError(cause=failure.cause, name=name, message=failure.message, hint=in_arguments(failure.hint))
     status: Status = getattr(ending, "status", "killed")
     return error, status
 

@@ -16,7 +16,7 @@ from capsule_run.host.path_resolution import SYSTEM_FILE, is_absent, is_executab
 from capsule_run.host.survey import caller_path
 from capsule_run.host.tools import of_request
 from capsule_run.request.languages import language as language_row
-from capsule_run.request.languages import program
+from capsule_run.request.languages import program, toolchain
 from capsule_run.request.parse import request_from_mapping
 from capsule_run.request.validators import check_string
 
@@ -87,6 +87,14 @@ def code_request(
     if made.memory_bytes is not None and "memory_bytes" not in resources:
         completed["resources"] = {**resources, "memory_bytes": made.memory_bytes}
     return request_from_mapping(completed)
+
+
+def check_toolchain(row: Language, request: Request) -> None:
+    """Raise CapsuleError E1010 if the sandbox of `request` has none of the toolchains of the row."""
+    try:
+        toolchain(row, working(request))
+    except CapsuleError as error:
+        raise _with_tool(error, row) from None
 
 
 def _object(fields: Mapping[str, object], name: str) -> dict[str, object]:

@@ -19,7 +19,8 @@ from capsule_run.engine.session import Session
 from capsule_run.engine.streams import Streams
 from capsule_run.policy.limits import limits
 from capsule_run.request.parse import request_from_mapping
-from capsule_run.sandbox.calls import NO_OUTPUT_LIMIT, NO_TIMEOUT_MS, request_of_call
+from capsule_run.sandbox.calls import request_of_call, without_limits
+from capsule_run.sandbox.cells import Contexts
 from capsule_run.sandbox.files import Files
 from capsule_run.sandbox.piped import PipedProcess
 from capsule_run.sandbox.process import Process
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Self
 
+    from capsule_run.contexts.context import Context
+    from capsule_run.model.cell import CellResult, RichResult
     from capsule_run.model.changes import Change, NotApplied
     from capsule_run.model.request import OnOutputLimit, Request
     from capsule_run.model.result import Result
@@ -95,6 +98,8 @@ class Sandbox:
         with _numbering:
             self.id = f"sandbox-{next(_numbers)}"
         self._finalizer = weakref.finalize(self, self._session.close)
+        session, lease = self._session, self._lease  # not `self`: a sandbox that nobody refers to ends at once
+        self._contexts = Contexts(session, lambda: lease.in_use(session))
         self.files = Files(self._session)
         """The files of the sandbox."""
         _living.add(self)
@@ -205,19 +210,67 @@ class Sandbox:
         )
         return Process(
             self._session,
-            _unlimited(request, timeout_ms),
+            without_limits(request, timeout_ms),
             stdin=stdin,
             keep_bytes=limits(request.resources).max_output_bytes,
             on_stdout=on_stdout,
             on_stderr=on_stderr,
         )
 
+    # --- code ---
+
+    def run_code(
+        self,
+        code: str,
+        language: str = "python",
+        *,
+        timeout_ms: int | None = None,
+        memory: int | str | None = None,
+        max_output: int | str | None = None,
+        on_stdout: Callable[[str], object] | None = None,
+        on_stderr: Callable[[str], object] | None = None,
+        on_result: Callable[[RichResult], object] | None = None,
+    ) -> CellResult:
+        """Run a cell in the sandbox's own context of the language, whose variables stay (docs/contexts.md).
+
+        :param language: "python", or "javascript" if the sandbox has `node`.
+
+        The other arguments, and the result, are those of `Context.run_code`.
+        """
+        return self._contexts.own(language).run_code(
+            code,
+            timeout_ms=timeout_ms,
+            memory=memory,
+            max_output=max_output,
+            on_stdout=on_stdout,
+            on_stderr=on_stderr,
+            on_result=on_result,
+        )
+
+    def create_context(
+        self,
+        language: str = "python",
+        *,
+        cwd: str | PathLike[str] | None = None,
+        memory: int | str | None = None,
+        grace_ms: int = 1_000,
+    ) -> Context:
+        """Make a context with variables of its own; its interpreter starts with the first cell.
+
+        :param language: "python", or "javascript" if the sandbox has `node`.
+        :param cwd: the directory that it starts in, absolute inside (default: the sandbox's).
+        :param memory: a limit of the interpreter and its children (default: 7/8 of the sandbox's), which ends only these.
+        :param grace_ms: how long a cell may go on after its interrupt before its interpreter is killed.
+        :raises CapsuleError: E10xx for a wrong argument; E1010 if the sandbox lacks the language.
+        """
+        return self._contexts.make(language, cwd=cwd, memory=memory, grace_ms=grace_ms)
+
     def start_piped(
         self, command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
     ) -> PipedProcess:
         """Start a command whose stdin and stdout are plain pipes, for a protocol of the caller's."""
         request = self._request_of_call(command, env=env, workdir=cwd)
-        return PipedProcess(self._session, _unlimited(request, None))
+        return PipedProcess(self._session, without_limits(request))
 
     def _request_of_call(self, command: str | Sequence[str], **arguments: object) -> Request:
         return execute.bounded(request_of_call(self._session.request, command, **arguments))
@@ -276,6 +329,7 @@ class Sandbox:
     def kill(self) -> None:
         """End the sandbox with every process in it, and wait until all have ended. What runs in it ends with E3010."""
         self._finalizer()
+        self._contexts.close()
 
     close = kill
 
@@ -343,10 +397,3 @@ def _positive(name: str, milliseconds: int) -> int:
 def _request(options: Mapping[str, object]) -> Request:
     """Return the request of a sandbox: its options, and a command that is not run."""
     return replace(request_from_mapping(fields_from_arguments(command=["true"], **options)), changes=True)
-
-
-def _unlimited(request: Request, timeout_ms: int | None) -> Request:
-    """Return the request of a command that is started: it runs as long as the sandbox, and may write as much as it likes."""
-    resources = replace(request.resources, max_output_bytes=NO_OUTPUT_LIMIT)
-    time_limit = execute.bounded_timeout(NO_TIMEOUT_MS) if timeout_ms is None else request.timeout_ms
-    return replace(request, resources=resources, on_output_limit="truncate", timeout_ms=time_limit)

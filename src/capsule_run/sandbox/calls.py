@@ -1,9 +1,10 @@
-"""The request of one command in a sandbox that lives: the sandbox's request with what the call gives. Pure."""
+"""The request of one command in a sandbox that lives: the sandbox's request with what the call gives."""
 
 from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import replace
+from capsule_run.engine import execute
 from capsule_run.policy.limits import limits
 from capsule_run.request.arguments import request_from_arguments
 
@@ -52,3 +53,10 @@ def request_of_call(sandbox: Request, command: str | Sequence[str], **arguments:
         collect=(),
         changes=False,
     )
+
+
+def without_limits(request: Request, timeout_ms: int | None = None) -> Request:
+    """Return the request of a command that is started: it runs as long as the sandbox, and may write as much as it likes."""
+    resources = replace(request.resources, max_output_bytes=NO_OUTPUT_LIMIT)
+    time_limit = execute.bounded_timeout(NO_TIMEOUT_MS) if timeout_ms is None else request.timeout_ms
+    return replace(request, resources=resources, on_output_limit="truncate", timeout_ms=time_limit)

@@ -1,4 +1,4 @@
-"""An interpreter that is a process of this test, without a sandbox: what a cell does is the same in one."""
+"""The places where an interpreter runs: as a process of this test, and in a sandbox. What a cell does is the same in both."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
-from capsule_run.contexts import command
+from capsule_run import Sandbox
+from capsule_run.contexts import Context, command
 
 
 class PlainProcess:
@@ -33,3 +35,17 @@ class PlainProcess:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             raise TimeoutError from None
+
+
+GRACE_MS = 20_000  # an interrupt reaches a cell late on a machine that is busy: only tests of the kill are impatient
+
+
+@contextmanager
+def started(place, folder, language="python"):
+    """A context whose interpreter is a process of this test, or runs in a sandbox, in a folder that both sides see."""
+    if place == "process":
+        with Context(lambda: PlainProcess(language, cwd=folder), language=language, grace_ms=GRACE_MS) as context:
+            yield context
+        return
+    with Sandbox(writable=[folder]) as box, box.create_context(language, cwd=folder, grace_ms=GRACE_MS) as context:
+        yield context

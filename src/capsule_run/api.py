@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError, exhausted
 from capsule_run.engine import code as engine_code
-from capsule_run.engine import configuration
+from capsule_run.engine import configuration, live_output
 from capsule_run.engine import variables as engine_variables
 from capsule_run.engine.execute import perform
 from capsule_run.host.path_resolution import variables
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Concatenate, ParamSpec, Protocol
 
+    from capsule_run.engine.live_output import OnText
+    from capsule_run.engine.streams import Streams
     from capsule_run.model.request import (
         Language,
         OnOutputLimit,
@@ -74,10 +76,16 @@ def in_own_words(result: Result) -> Result:
     return hint_words.worded(result, hint_words.in_arguments)
 
 
-def perform_in_words(request: Request) -> Result:
+def perform_in_words(request: Request, *, on_stdout: OnText | None = None, on_stderr: OnText | None = None) -> Result:
     """Perform a request that was made of arguments; an error names the argument and not the field of the request."""
+    if on_stdout is None and on_stderr is None:
+        return _perform_in_words(request)
+    return live_output.run_live(lambda streams: _perform_in_words(request, streams), on_stdout, on_stderr)
+
+
+def _perform_in_words(request: Request, streams: Streams | None = None) -> Result:
     try:
-        result = perform(request)
+        result = perform(request, streams=streams)
     except CapsuleError as error:
         raise interface_words.renamed(error, interface_words.ARGUMENT_NAMES) from None
     return in_own_words(result)
@@ -120,6 +128,8 @@ def run(
     execution_id: str | None = None,
     postmortem: bool | None = None,
     ledger: bool | None = None,
+    on_stdout: OnText | None = None,
+    on_stderr: OnText | None = None,
     preset: str | None = None,
     config: bool = False,
 ) -> Result:
@@ -163,6 +173,8 @@ def run(
     :param execution_id: names the run in its result and in logs (default: a random UUID).
     :param postmortem: False leaves out what each thread was doing at a timeout.
     :param ledger: True lists every process in `Result.processes`.
+    :param on_stdout: called with each piece of standard output, as text, while the command runs; what it raises ends the run.
+    :param on_stderr: the same for standard error; with either, `Result.output` has both streams in order of arrival.
     :param preset: a named set of options, such as "judge" (docs/configuration.md).
     :param config: True reads the configuration files of the user and the project; the system's always holds.
     :raises CapsuleError: with a code E1xxx if the request is wrong.
@@ -210,7 +222,7 @@ def run(
         request = request_from_mapping(fields)
     except (OSError, ImportError) as error:  # importing a module needs a descriptor, too
         raise exhausted(error) or error from None
-    return perform_in_words(request)
+    return perform_in_words(request, on_stdout=on_stdout, on_stderr=on_stderr)
 
 
 def _run_code(
@@ -218,6 +230,9 @@ def _run_code(
     language: Language | str = "python",
     arguments: Sequence[str] = (),
     file: str | None = None,
+    *,
+    on_stdout: OnText | None = None,
+    on_stderr: OnText | None = None,
     **options: object,
 ) -> Result:
     """Run `code` in a fresh sandbox, wait for it, and return the result.
@@ -229,7 +244,8 @@ def _run_code(
     :raises CapsuleError: with a code E1xxx if the request is wrong; E1010 if the sandbox lacks the language.
     """
     fields = fields_from_arguments(**options)
-    return perform_in_words(engine_code.code_request(code, language, fields, arguments=arguments, file=file))
+    request = engine_code.code_request(code, language, fields, arguments=arguments, file=file)
+    return perform_in_words(request, on_stdout=on_stdout, on_stderr=on_stderr)
 
 
 # Type checkers take the options of `run_code` from `run`, so that they are written once.

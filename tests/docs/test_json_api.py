@@ -213,7 +213,7 @@ def test_json_page_response_rows_are_the_models():
         collected=(parts.CollectedFile(path="p", data=b"", mode=0o644),),
         not_collected=(parts.NotCollected(path="p", reason="symlink", bytes=0),),
         changes=(changes.Change(path="p", kind="created", bytes=0),), changes_truncated=True, diff="", diff_truncated=True,
-        not_applied=(changes.NotApplied(path="p", reason="special"),),
+        not_applied=(changes.NotApplied(path="p", reason="special"),), output=((0.1, "stdout", "o"),),
     )  # fmt: skip
     answer = result.to_dict()
     assert (set(answer), set(answer["metrics"]), set(answer["error"])) == (

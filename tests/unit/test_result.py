@@ -52,6 +52,7 @@ FULL = replace(
     measurement={"trustworthy": True},
     denied=({"syscall": "bpf", "count": 1},),
     processes=({"pid": 2},),
+    output=((0.25, "stdout", "é"), (1.0, "stderr", "x\n")),
 )
 NEVER_STARTED = replace(FAILED, exit_code=None, signal=None, stdout_stream=None, stderr_stream=None, metrics=None)
 EXAMPLES = {"clean": CLEAN, "failed": FAILED, "full": FULL, "never-started": NEVER_STARTED}

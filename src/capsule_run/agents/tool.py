@@ -133,9 +133,10 @@ def answer(request: Callable[[], Request], limits: Operator) -> Answer:
 async def answer_async(request: Callable[[], Request], limits: Operator) -> Answer:
     """Run `answer` as a coroutine; cancelling it ends the sandbox."""
     from capsule_run.aio.one_shot import execute_checked  # noqa: PLC0415  # it loads much
+    from capsule_run.aio.thread import in_thread  # noqa: PLC0415  # as above
 
     try:
-        made = request()
+        made = await in_thread(request)  # it may run probes, to see which programs there are
     except CapsuleError as error:
         return _invalid_answer(error)
     try:

@@ -1,5 +1,7 @@
 """Drive one run on an event loop: wait for its descriptors there, and end it when its task is cancelled.
 
+Callbacks for output are called on the loop; what they return is awaited before the next piece is read.
+
 The steps of a run (`engine.execute.steps`) are Python's share: to start it and to make its result, 1 to 2 ms in all. They are
 done on the loop, except those that read and write files of the host: a large copy or a network file system may block for
 long, so these steps are done in a thread. Waiting takes no thread. Needs nothing of the loop but `add_reader`, and no signal
@@ -9,6 +11,7 @@ handler: the launcher is reaped by its process id.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 from capsule_run.aio.thread import in_thread
 from capsule_run.engine import execute
@@ -20,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from capsule_run.engine.live_output import LiveOutput
     from capsule_run.model.request import Request
     from capsule_run.model.result import Result
 
@@ -48,11 +52,19 @@ def handles_files(request: Request) -> bool:
 class Drive:
     """One run. Await `result`, once."""
 
-    def __init__(self, request: Request, *, core_path: str, on_abandoned: Callable[[], None]) -> None:
-        """:param on_abandoned: called if the loop was closed while the run waited, after the run was ended."""
+    def __init__(
+        self, request: Request, *, live: LiveOutput | None, core_path: str, on_abandoned: Callable[[], None]
+    ) -> None:
+        """Nothing starts before `result`.
+
+        :param live: hands output on while the command runs.
+        :param on_abandoned: called if the loop was closed while the run waited, after the run was ended.
+        """
         self._loop = asyncio.get_running_loop()
         self._cancel = Cancel()
-        self._steps = execute.steps(request, on_start=self._cancel.started, core_path=core_path)
+        self._live = live
+        streams = None if live is None else live.streams()
+        self._steps = execute.steps(request, streams=streams, on_start=self._cancel.started, core_path=core_path)
         self._in_threads = handles_files(request)
         self._on_abandoned = on_abandoned
         self._payload: RunningPayload | None = None
@@ -108,6 +120,7 @@ class Drive:
 
     async def _end(self, payload: RunningPayload) -> None:
         """End the sandbox and wait until it has ended, also if the task is cancelled again."""
+        self._live = None  # what still comes is nobody's
         payload.run.cancel(SIGTERM)
         cancelled: asyncio.CancelledError | None = None
         while True:
@@ -121,24 +134,55 @@ class Drive:
 
     async def _receive(self, payload: RunningPayload) -> bool:
         """Wait for something to receive, and receive it. Return whether the run has ended."""
-        await self._readable((payload.fileno(),))
+        outputs = {output.fileno(): output for output in payload.outputs}
+        readable = await self._readable((payload.fileno(), *outputs))
+        for fd, output in outputs.items():
+            if fd in readable:
+                output.read()
+                await self._deliver()
+        if payload.fileno() not in readable:
+            return False
         try:
-            return payload.receive()
+            if not payload.receive():
+                return False
         except OSError as error:
             self._failed = error
             return True
+        for output in outputs.values():
+            while output.read():
+                await self._deliver()
+        if self._live is not None:
+            self._live.flush()
+            await self._deliver()
+        return True
 
-    async def _readable(self, descriptors: Sequence[int]) -> None:
-        """Wait until a descriptor is readable."""
+    async def _deliver(self) -> None:
+        """Call the callbacks that are due, one after the other."""
+        live = self._live
+        if live is None:
+            return
+        for callback, text in live.calls():
+            try:
+                returned = callback(text)
+                if isinstance(returned, Awaitable):
+                    await returned
+            except Exception as error:
+                live.error = error
+                raise
+
+    async def _readable(self, descriptors: Sequence[int]) -> list[int]:
+        """Wait until a descriptor is readable; return those that are."""
         ready: asyncio.Future[None] = self._loop.create_future()
+        found: list[int] = []
         for fd in descriptors:
-            self._loop.add_reader(fd, _Wake(ready, self._abandon))
+            self._loop.add_reader(fd, _Wake(ready, self._abandon, found, fd))
         try:
             await ready
         finally:
             if not self._loop.is_closed():
                 for fd in descriptors:
                     self._loop.remove_reader(fd)
+        return found
 
     def _abandon(self) -> None:
         self._steps.close()
@@ -148,10 +192,13 @@ class Drive:
 class _Wake:
     """The callback of a reader. Only the loop holds it: if it is dropped before it was called, the loop was closed."""
 
-    def __init__(self, ready: asyncio.Future[None], abandon: Callable[[], None]) -> None:
-        self._ready, self._abandon = ready, abandon
+    def __init__(
+        self, ready: asyncio.Future[None], abandon: Callable[[], None], found: list[int], descriptor: int
+    ) -> None:
+        self._ready, self._abandon, self._found, self._descriptor = ready, abandon, found, descriptor
 
     def __call__(self) -> None:
+        self._found.append(self._descriptor)
         if not self._ready.done():
             self._ready.set_result(None)
 

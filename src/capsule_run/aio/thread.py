@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 
-async def in_thread(work: Callable[[], T], *, cancel: Callable[[], None]) -> T:
+def _nothing() -> None:
+    """What takes little time needs no cancelling."""
+
+
+async def in_thread(work: Callable[[], T], *, cancel: Callable[[], None] = _nothing) -> T:
     """Call `work` in a thread of its own and return what it returns, or raise what it raises.
 
     The loop's executor is not used: its threads may all wait for runs. If the task is cancelled, call `cancel`, wait for the

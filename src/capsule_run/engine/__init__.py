@@ -17,6 +17,7 @@ __getattr__ = loaded_when_used(
         "code": "a program in a language is run",
         "configuration": "there is a configuration file, or a preset is named",
         "early_result": "a command ends before what it has started",
+        "live_output": "the caller takes output while the command runs",
         "not_found": "the command did not start",
         "output_pipe": "output is handed on while the command runs",
         "plan_cache": "a process runs more than one command",

@@ -49,6 +49,11 @@ def working(request: Request) -> Callable[[Toolchain], bool]:
     return works
 
 
+def may_probe(language: object) -> bool:
+    """Whether `code_request` may run a probe of a toolchain, which takes as long as a run."""
+    return any(tools.probe and tools.probe not in _probed for tools in language_row(language).toolchains)
+
+
 def _found(name: str, folders: Iterable[str]) -> bool:
     return any(is_executable(f"{folder}/{name}") for folder in folders)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from capsule_run._base.statuses import Status
     from capsule_run.model.changes import Change, NotApplied
-    from capsule_run.model.result_parts import CollectedFile, Metrics, NotCollected, Output
+    from capsule_run.model.result_parts import CollectedFile, Metrics, NotCollected, Output, OutputPiece
 
 
 _SHOWN_CHARACTERS = 60  # of standard output in a `repr`
@@ -75,6 +75,8 @@ class Result(Value):
     """How many calls were refused in all."""
     processes: tuple[Mapping[str, object], ...] | None = None
     """Every process of the run; None if `ledger` was not given, or the host cannot record processes."""
+    output: tuple[OutputPiece, ...] | None = None
+    """Both streams as they arrived: seconds since `started_at`, "stdout" or "stderr", text; None without a callback."""
 
     @property
     def files(self) -> dict[str, CollectedFile]:
@@ -124,6 +126,7 @@ class Result(Value):
             "signal": self.signal,
             **result_parts.output_fields("stdout", self.stdout_stream),
             **result_parts.output_fields("stderr", self.stderr_stream),
+            "output": self.output,
             "started_at": self.started_at,
             "finished_at": self.finished_at,
             "metrics": self.metrics and self.metrics.to_dict(),

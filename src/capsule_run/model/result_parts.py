@@ -13,6 +13,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from mmap import mmap
+    from typing import Literal
+
+    StreamName = Literal["stdout", "stderr"]
+    # Seconds since the run started, the stream, and the text that arrived.
+    OutputPiece = tuple[float, StreamName, str]
 
 
 def plain(value: object) -> object:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import TypedDict, TypeVar
 
     from capsule_run._base.statuses import Status
+    from capsule_run.model.result_parts import OutputPiece, StreamName
 
     T = TypeVar("T")
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         denied: tuple[Mapping[str, object], ...]
         denied_count: int
         processes: tuple[Mapping[str, object], ...] | None
+        output: tuple[OutputPiece, ...] | None
 
 
 _STATUSES: tuple[Status, ...] = (SUCCESS, ERROR, TIMEOUT, KILLED)
@@ -160,6 +162,22 @@ def _change(fields: dict[str, object], place: str) -> Change:
     )
 
 
+def _pieces(fields: Mapping[str, object]) -> tuple[OutputPiece, ...] | None:
+    members = _optional(fields, "output", list)
+    if members is None:
+        return None
+    pieces: list[OutputPiece] = []
+    names: tuple[StreamName, ...] = ("stdout", "stderr")
+    for index, member in enumerate(members):
+        piece: list[object] = _typed(member, list, f"output[{index}]")
+        name = next((name for name in names if piece[1:2] == [name]), None)
+        if len(piece) != 3 or name is None:
+            raise ValueError(f"not a response: `output[{index}]` must be seconds, `stdout` or `stderr`, and a text")
+        seconds, text = _typed(piece[0], float, f"output[{index}][0]"), _typed(piece[2], str, f"output[{index}][2]")
+        pieces.append((seconds, name, text))
+    return tuple(pieces)
+
+
 def _as_is(fields: dict[str, object], _place: str) -> dict[str, object]:
     return fields
 
@@ -197,4 +215,5 @@ def fields_of_response(response: Mapping[str, object]) -> ResultFields:
         "denied": _members(given, "denied", _as_is) or (),
         "denied_count": _optional(given, "denied_count", int) or 0,
         "processes": _members(given, "processes", _as_is),
+        "output": _pieces(given),
     }

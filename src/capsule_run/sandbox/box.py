@@ -13,7 +13,7 @@ import weakref
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import Value, replace
-from capsule_run.api import fields_from_arguments
+from capsule_run.api import fields_from_arguments, in_own_words
 from capsule_run.engine import execute
 from capsule_run.engine.session import Session
 from capsule_run.engine.streams import Streams
@@ -172,7 +172,7 @@ class Sandbox:
         for callback in callbacks:
             if callback is not None:
                 callback.end()
-        return result
+        return in_own_words(result)
 
     def start(
         self,

@@ -13,7 +13,7 @@ from collections import deque
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import Value, replace
-from capsule_run.api import fields_from_arguments
+from capsule_run.api import fields_from_arguments, in_own_words
 from capsule_run.engine import code as engine_code
 from capsule_run.engine import execute
 from capsule_run.engine.spare import SpareRoom
@@ -132,7 +132,7 @@ class Pool:
         for callback in callbacks:
             if callback is not None:
                 callback.end()
-        return result
+        return in_own_words(result)
 
     def run_code(
         self,

@@ -213,6 +213,12 @@ def test_preload_that_is_missing_is_the_code_s_to_find():
         assert "No module named 'no_such_module'" in pool.run_code("import no_such_module").error.message
 
 
+def test_command_of_a_prepared_pool_starts_cold(prepared):
+    """The interpreters wait for code, and a command gets a sandbox of its own."""
+    assert ["1\n", "2\n"] == [result.stdout for result in prepared.map(["echo 1", "echo 2"])]
+    assert "3\n" == prepared.run_code("print(3)").stdout
+
+
 def test_code_in_another_language_runs_in_a_pool(pool):
     """As `capsule_run.run_code` does."""
     assert "3\n" == pool.run_code("echo $((1 + 2))", "bash").stdout

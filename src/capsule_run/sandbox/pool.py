@@ -70,7 +70,7 @@ class Pool:
 
     :param size: how many rooms wait at most.
     :param preload: modules that Python has imported before the code of `run_code` comes, such as "numpy"; an empty sequence
-        starts the interpreter alone; None prepares nothing but the room.
+        starts the interpreter alone; None prepares nothing but the room. Other commands of such a pool start cold.
     :param on_empty: what a run does when no room is ready: "cold" builds one, "wait" waits for one, "fail" is an error.
     :raises CapsuleError: a wrong option, or a host that cannot meet it.
     """
@@ -176,6 +176,8 @@ class Pool:
         with self._lock:
             self._busy += 1
         try:
+            if self._filler.prepares and work is None:  # its rooms have an interpreter in them, and wait for code
+                return self._cold(request, streams)
             spare = self._filler.take(wait=self._on_empty == WAIT)
             with self._lock:
                 self._hits += spare is not None

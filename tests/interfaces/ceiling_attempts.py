@@ -172,19 +172,47 @@ def caught(function):
 def by_sdk(option, value):
     """`capsule_run.run`, with the argument of the field."""
     import capsule_run
+
+    given = arguments_of(option, value)
+    return by_execute(option, value) if given is None else caught(lambda: capsule_run.run(["true"], **given))
+
+
+def arguments_of(option, value):
+    """The arguments of `run` for an option; None if it has none for it."""
     from capsule_run.request.arguments import ARGUMENTS
 
     names = {field: name for name, field in ARGUMENTS.items()}
-    fields = fields_of(option, value)
     given = {}
-    for name, field in fields.items():
+    for name, field in fields_of(option, value).items():
         inner = field.items() if name in ("resources", "isolation") else [("", field)]
         for key, each in inner:
             path = f"{name}.{key}" if key else name
             if path not in names:
-                return by_execute(option, value)
+                return None
             given[names[path]] = each
-    return caught(lambda: capsule_run.run(["true"], **given))
+    return given
+
+
+# Of one command, and so refused for a whole sandbox or a pool before any ceiling is.
+OF_ONE_COMMAND = ("upper", "max-collect", "collect-to", "save-changes", "file")
+
+
+def by_sandbox(option, value):
+    import capsule_run
+
+    given = arguments_of(option, value)
+    if given is None or option in OF_ONE_COMMAND:
+        return by_execute(option, value)
+    return caught(lambda: capsule_run.Sandbox(**given))
+
+
+def by_pool(option, value):
+    import capsule_run
+
+    given = arguments_of(option, value)
+    if given is None or option in OF_ONE_COMMAND:
+        return by_execute(option, value)
+    return caught(lambda: capsule_run.Pool(**given))
 
 
 def by_execute(option, value):

@@ -150,6 +150,31 @@ def test_doctor_keeps_to_the_ceilings(under_system_file, capsule_cli):
     assert "sandbox" in done.stdout
 
 
+def test_ceiling_of_binds_holds_for_the_files_of_a_living_sandbox(under_system_file, tmp_path):
+    """A sandbox that lives copies no other file of the host in or out, and applies no change to what may only be read."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    text = f'[ceilings]\nbinds = ["{shared}"]\n'
+    script = f"""
+import capsule_run
+with capsule_run.Sandbox(workspace={str(shared)!r}) as box:
+    box.run("echo 1 > new")
+    for call in (
+        lambda: box.files.upload("/etc/hostname", "x"),
+        lambda: box.files.download("new", "{tmp_path}/new"),
+        box.apply,
+        lambda: box.run("true", timeout_ms=6000),
+    ):
+        try:
+            print(call())
+        except capsule_run.CapsuleError as error:
+            print(error.code, error.details["line"])
+"""
+    text += "timeout = 5000\n"
+    done = under_system_file(text, [sys.executable, "-c", script])
+    assert ["E1012 2", "E1012 2", "E1012 2", "E1012 3"] == done.stdout.splitlines(), done.stderr
+
+
 # The files of the caller's
 
 

@@ -288,6 +288,11 @@ def _tool_shares(request: Request) -> list[Share]:
     return found
 
 
+def check_host_path(field: str, path: str, *, writes: bool) -> None:
+    """Check a path of the host against the ceiling `binds`. Raises CapsuleError E1012."""
+    ceilings.check_shares([_share(field, path, READ_WRITE if writes else READ_ONLY)], rules().get("binds"))
+
+
 def may_share(directory: str) -> Setting | None:
     """Return the ceiling that does not allow a directory as copy-on-write workspace; None if it may be shared."""
     rule = rules().get("binds")

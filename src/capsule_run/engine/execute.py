@@ -56,6 +56,12 @@ def bounded_timeout(timeout_ms: int) -> int:
     return timeout_ms if is_absent(SYSTEM_FILE) else configuration.bounded_timeout(timeout_ms, is_given=False)
 
 
+def check_host_path(field: str, path: str, *, writes: bool) -> None:
+    """Check a path of the host that a call reads or writes against the operator's ceiling. Raises CapsuleError E1012."""
+    if not is_absent(SYSTEM_FILE):
+        configuration.check_host_path(field, path, writes=writes)
+
+
 def execute(
     request: Request,
     *,

@@ -109,8 +109,8 @@ def bounded(request: Request, rules: Mapping[str, Setting], shares: Sequence[Sha
     if "upper" in rules and request.isolation.workspace_upper is not None:
         check_limit(rules["upper"].field, request.isolation.workspace_upper.bytes, rules["upper"])
     _check_network(request, rules)
-    _check_shares(shares, rules.get("binds"))
-    _check_shares(tools, rules.get("tools"))
+    check_shares(shares, rules.get("binds"))
+    check_shares(tools, rules.get("tools"))
     _check_names(request.isolation.unmask, "isolation.unmask", rules.get("unmask"))
     return _with_requirements(_with_profile(request, rules.get("profiles")), rules.get("require"))
 
@@ -141,7 +141,8 @@ def _check_network(request: Request, rules: Mapping[str, Setting]) -> None:
         raise refused("isolation.network", "the network is not allowed on this host", rule)
 
 
-def _check_shares(shares: Sequence[Share], rule: Setting | None) -> None:
+def check_shares(shares: Sequence[Share], rule: Setting | None) -> None:
+    """Check paths of the host against a list of allowed places. Raises CapsuleError E1012."""
     if rule is None:
         return
     assert isinstance(rule.value, tuple)

@@ -288,6 +288,9 @@ class Sandbox:
     def apply(self) -> tuple[NotApplied, ...]:
         """Apply the changes to the shared directory. Return what was not applied, and why."""
         self._check_has_directory("apply")
+        workspace = self._session.request.isolation.workspace
+        if workspace is not None:
+            execute.check_host_path("workspace", workspace.source, writes=True)
         return tuple(self._session.transfer.apply_now())
 
     def discard(self) -> None:

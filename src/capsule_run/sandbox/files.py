@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from capsule_run.engine.execute import check_host_path
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from os import PathLike
@@ -79,6 +81,7 @@ class Files:
 
         :param mode: permission bits; None takes those of the file.
         """
+        check_host_path("host_path", os.fspath(host_path), writes=False)
         files = self._session.files()
         with open(host_path, "rb", buffering=0) as source:
             fd = files.open_to_write(path)
@@ -91,6 +94,7 @@ class Files:
 
     def download(self, path: str, host_path: str | PathLike[str]) -> None:
         """Copy a file of the sandbox to the host, in pieces. A file at `host_path` is replaced when the copy is complete."""
+        check_host_path("host_path", os.fspath(host_path), writes=True)
         fd = self._session.files().open_to_read(path)
         partial = f"{os.fspath(host_path)}.part-{os.getpid()}-{fd}"
         try:

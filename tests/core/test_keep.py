@@ -55,7 +55,7 @@ def test_keep_command_that_leaves_nothing_is_reported_as_ever(keeping):
 
 
 def test_keep_orphans_of_orphans_live_on(keeping):
-    """Whoever is left is waited for, in whatever session and however far from the command."""
+    """Each process that is left is waited for, in whatever session and however far from the command."""
     talk = keeping("setsid sh -c '(setsid sh -c \"sleep 1; echo deep\" &) ' & exit 1")
     assert b"exited 1\n" == talk.core.receive()
     assert b"deep\n" == talk.heard()

@@ -60,7 +60,8 @@ def _words(end, project):
 
 def row(project, there, here):
     """The project's row of the page."""
-    inner = SAME if there.equals(here) else f"{_words(here, project)}: {DIFFERENCES.get(project.name, 'NO REASON')}"
+    why = DIFFERENCES[project.name].why if project.name in DIFFERENCES else "NO REASON"
+    inner = SAME if there.equals(here) else f"{_words(here, project)}: {why}"
     tier = "CI" if project.is_cheap else "full"
     return f"| {project.name} | {versions(project)} | {tier} | {_words(there, project)} | {inner} |"
 

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +51,9 @@ class MissingError(Exception):
     """What a project needs and this machine does not have."""
 
 
+TIMED_OUT = (None, 124)  # outside, inside
+
+
 class End(NamedTuple):
     """How a project ended: its exit code, what it counted or said, and which tests failed. `why` is for people."""
 
@@ -61,6 +65,14 @@ class End(NamedTuple):
     def equals(self, other):
         """Whether both came to the same."""
         return self[:3] == other[:3]
+
+    def change_to(self, other):
+        """How many more of each kind the runner counted in the other, without kinds of which it counted as many."""
+        numbers = Counter()
+        for end, sign in ((self, -1), (other, 1)):
+            for count, kind in re.findall(r"(\d+) ([a-z]+)", " ".join(end.said)):
+                numbers[kind] += sign * int(count)
+        return {kind: number for kind, number in numbers.items() if number}
 
 
 def counts(text):

@@ -232,7 +232,7 @@ def test_inherited_environment_does_not_get_in(odd_caller):
     """No variable of the caller is seen inside, neither by the command nor in any process's file."""
     command = ("sh", "-c", "env | cut -d= -f1 | sort; cat /proc/[0-9]*/environ | grep -c LEAKED")
     answer = odd_caller("", *command, env={**os.environ, "SECRET": "LEAKED", "LD_PRELOAD": "", "IFS": "LEAKED"})
-    names = "GOMEMLIMIT HOME LANG NODE_OPTIONS PATH PWD PYTHONUNBUFFERED TMPDIR USER"
+    names = "GOMEMLIMIT HOME LANG LSAN_OPTIONS NODE_OPTIONS PATH PWD PYTHONUNBUFFERED TMPDIR USER"
     assert [*names.split(), "0"] == answer.out.split()
 
 

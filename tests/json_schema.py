@@ -58,6 +58,12 @@ def _items(value, wanted, _schema, place, strict):
             yield from errors(item, wanted, f"{place}[{index}]", strict=strict)
 
 
+def _prefix_items(value, wanted, _schema, place, strict):
+    if isinstance(value, list):
+        for index, (item, inner) in enumerate(zip(value, wanted, strict=False)):
+            yield from errors(item, inner, f"{place}[{index}]", strict=strict)
+
+
 def _any_of(value, wanted, _schema, place, strict):
     found = [list(errors(value, one, place, strict=strict)) for one in wanted]
     if all(found):
@@ -88,6 +94,7 @@ KEYWORDS = {
     "required": _simple(lambda value, wanted: isinstance(value, dict) and not set(wanted) <= value.keys()),
     "properties": _properties,
     "additionalProperties": _additional,
+    "prefixItems": _prefix_items,
     "items": _items,
     "anyOf": _any_of,
     "not": _not,

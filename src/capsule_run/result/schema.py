@@ -40,6 +40,12 @@ def _one_of(*words: str) -> Schema:
     return {"type": "string", "enum": list(words)}
 
 
+_PIECE: Schema = {
+    "type": "array",
+    "prefixItems": [_NUMBER, _one_of("stdout", "stderr"), _STRING],
+    "minItems": 3,
+    "maxItems": 3,
+}
 _METRICS = _object(
     {
         **dict.fromkeys(("wall_ms", "user_ms", "system_ms", "cpu_ms", "throttled_ms"), _NUMBER),
@@ -217,6 +223,7 @@ _RESPONSE = _object(
         "signal": {"type": "string", "pattern": "^SIG"},
         **_stream("stdout"),
         **_stream("stderr"),
+        "output": _list(_PIECE),
         "started_at": _TIME,
         "finished_at": _TIME,
         "metrics": _METRICS,

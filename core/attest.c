@@ -129,8 +129,8 @@ int attest_cgroups(struct room *room, const struct plan *plan)
 	char name[NAME_MAX + 3];
 	struct step step;
 
-	if (!plan_find(&room->plan, "cgroup", &step) && !plan_find(&room->plan, "join-cgroup", &step)
-	    && !plan_find(plan, "cgroup-enter", &step) && !plan_find(plan, "cgroup-join", &step))
+	if (!find_cgroup(&room->plan, &step) && !plan_find(plan, "cgroup-enter", &step)
+	    && !plan_find(plan, "cgroup-join", &step))
 		return 0;
 	put(&TEXT_IN(name), "/", step.field[1], "\n");
 	fd = openat(room->proc, "thread-self/cgroup", O_RDONLY | O_CLOEXEC);

@@ -32,6 +32,12 @@ static int open_file(const struct plan *plan, const struct step *step, const cha
 	return openat(parent_of(plan, step), path, flags | O_CLOEXEC | O_NOFOLLOW);
 }
 
+/* The cgroup of version 2 that init is cloned into: its own, or that of the room which it joins. */
+bool find_cgroup(const struct plan *room, struct step *step)
+{
+	return plan_find(room, "cgroup", step) || plan_find(room, "join-cgroup", step);
+}
+
 /* The directory of the cgroup that init is cloned into, or -1. */
 int open_cgroup(const struct plan *plan, const struct step *step)
 {
@@ -63,7 +69,7 @@ int open_own_cgroups(const struct plan *room, const struct plan *payload, int fi
 	struct step step;
 	int count = open_cgroup_tasks(payload, files, &step);
 
-	if (count < 0 || !plan_find(room, "cgroup", &step))
+	if (count < 0 || !find_cgroup(room, &step))
 		return count;
 	files[count] = open_file(room, &step, "cgroup.procs", O_WRONLY);
 	return files[count] < 0 ? -1 : count + 1;

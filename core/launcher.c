@@ -70,7 +70,7 @@ static int act_all(struct room *room, const char *verb, struct step *step)
 /* The child at the other end of the link: init in new namespaces, or the first process that joins those of a room. */
 int make_clone(struct room *room, uint64_t namespaces, struct step *step)
 {
-	bool in_cgroup = plan_find(&room->plan, "cgroup", step) || plan_find(&room->plan, "join-cgroup", step);
+	bool in_cgroup = find_cgroup(&room->plan, step);
 	int cgroup CLEANUP_CLOSE = in_cgroup ? open_cgroup(&room->plan, step) : -1;
 	const struct step of_cgroup = *step;
 	int pair[2];

@@ -11,7 +11,7 @@
 
 #define CONTROL 0
 #define END_MS 100
-#define STUCK_MS 5000
+#define STUCK_MS 2000
 
 enum { IN, OUT, ERR };
 

@@ -295,19 +295,26 @@ static int enter_room(const struct overlay_call *call, pid_t parent)
 	int owner CLEANUP_CLOSE = mounts < 0 ? -1 : ioctl(mounts, GET_OWNER);
 	struct step id, overlay;
 	struct stat seen;
+	const char *place;
 
 	/* the caller still waits, so its number was its own when these were opened */
 	if (user < 0 || owner < 0 || !still_asks(call->id) || setns(owner, CLONE_NEWUSER) < 0
 	    || setns(mounts, CLONE_NEWNS) < 0 || setns(user, CLONE_NEWUSER) < 0)
 		return -1;
-	if (!plan_find(&run.payload, "id", &id) || !plan_find(&run.room.plan, "overlay", &overlay))
+	if (!plan_find(&run.payload, "id", &id))
+		return -1;
+	if (plan_find(&run.room.plan, "overlay-at", &overlay))
+		place = overlay.field[0]; /* of the room that was joined */
+	else if (plan_find(&run.room.plan, "overlay", &overlay) && strncmp(overlay.field[4], "/new/", 5) == 0)
+		place = overlay.field[4] + 4;
+	else
 		return -1;
 	if (setresgid((gid_t)number(id.field[1]), (gid_t)number(id.field[1]), (gid_t)number(id.field[1])) < 0
 	    || setresuid((uid_t)number(id.field[0]), (uid_t)number(id.field[0]), (uid_t)number(id.field[0])) < 0
 	    || prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent
 	    || drop_capabilities(CAP_SYS_PTRACE_BIT) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return -1;
-	if (strncmp(overlay.field[4], "/new/", 5) != 0 || stat(overlay.field[4] + 4, &seen) < 0)
+	if (stat(place, &seen) < 0)
 		return -1;
 	workspace = seen.st_dev;
 	return 0;

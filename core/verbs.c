@@ -61,6 +61,7 @@ const struct verb verbs[] = {
 	{ "proc", JOIN, 8, 1, false, "build", "pb", act_join_proc },
 	{ "inner-bind", JOIN, 9, 0, true, "build", "ppb", act_inner_bind },
 	{ "rlimit", JOIN, 10, 0, true, "enter", "rll", act_rlimit },
+	{ "overlay-at", JOIN, 11, 0, false, "run", "p", NULL },
 
 	{ "cgroup-enter", PAYLOAD, 1, 0, true, "confine", "fc", NULL },
 	{ "cgroup-join", PAYLOAD, 1, 0, true, "confine", "fc", NULL },

@@ -247,6 +247,34 @@ def test_join_after_the_end_of_the_room_fails(core_path):
             assert failure(talk.report()) is not None
 
 
+def test_join_zombie_that_nobody_reaps_holds_no_room(core_path):
+    """Where no process 1 reaps an init whose launcher was killed, the room ends all the same: its report comes."""
+    with Holder(core_path) as room:
+        room.hold()
+        with room.joined() as talk:
+            talk.piped(room.payload_of(*WAIT))
+            assert b"up\n" == talk.heard()
+            os.kill(talk.pid, signal.SIGKILL)  # its init is now a child of this process, which does not reap it yet
+            assert b"" == talk.heard()
+        room.core.send("kill")
+        assert "caller" == room.report().killed
+        room.close()
+    reap_orphans()
+
+
+def test_join_zombie_that_nobody_reaps_holds_no_closed_room(core_path):
+    """The same where the holder's caller says nothing, and closes its socket."""
+    with Holder(core_path) as room:
+        room.hold()
+        with room.joined() as talk:
+            talk.piped(room.payload_of(*WAIT))
+            assert b"up\n" == talk.heard()
+            os.kill(talk.pid, signal.SIGKILL)
+            assert b"" == talk.heard()
+        room.close()
+    reap_orphans()
+
+
 # ---- what does not join ----
 
 

@@ -53,6 +53,7 @@ MORE_STEPS = {
     "offer-layer": ("/workspace",),
     "share": (),
     "carry": ("/proc/meminfo",),
+    "overlay-at": ("/workspace",),
     "nice": ("5",),
     "landlock": ("6", "1", "3"),
     "landlock-required": (),
@@ -76,6 +77,7 @@ ROOM_VERBS = (
 ).split()
 JOIN_VERBS = (
     "host-net drop-groups cgroup join-cgroup oom-score-adj setup-clock join-namespace carry proc inner-bind rlimit"
+    " overlay-at"
 ).split()
 PAYLOAD_VERBS = (
     "cgroup-enter cgroup-join cgroup-file memory-notice"

@@ -283,3 +283,12 @@ def test_overlay_calls_work_for_an_ordinary_user_and_root(inside, place):
         os.chown(path, inside.uid, -1)
     script = 'python3 -c \'import os; os.rename("a", "z")\' && cat z/b/f && ln f1 g && test f1 -ef g && echo one'
     assert "fone" == inside.says(["sh", "-c", script], isolation={"workspace": str(folder)})
+
+
+def test_rename_in_a_living_sandbox_is_helped_with_for_every_command(tree):
+    """A command that joins a room has a launcher of its own, which helps it in the room's workspace."""
+    with capsule_run.Sandbox(workspace=str(tree)) as box:
+        for command in RENAMES["python"], RENAMES["mv"].replace("a z", "z a"):
+            result = box.run(command)
+            assert (0, "") == (result.exit_code, result.stderr)
+        assert "deep" == box.run("cat a/b/c/deep").stdout

@@ -51,6 +51,7 @@ _WORDS = {
     "share": "hand descriptors of the namespaces to the caller, so that other payloads can join",
     "join-cgroup": "clone init into the room's cgroup {1}",
     "join-namespace": "enter the {0} namespace of the room",
+    "overlay-at": "help with renames and links in the copy-on-write view at {0}",
     "carry": "keep {0} covered as it is in the room",
     "id": "run as user {0}, group {1}, in a user namespace of its own",
     "umask": "umask {0}",

@@ -6,7 +6,8 @@ is sent a `join` half instead of a `room` clones an init of its own into them.
 
 from __future__ import annotations
 
-from capsule_run.model.request import READ_ONLY
+from capsule_run._base.lexical_paths import WORKSPACE
+from capsule_run.model.request import COPY_ON_WRITE, READ_ONLY
 from capsule_run.plan.payload import RLIMIT_NPROC
 from capsule_run.plan.preamble import GROUP_NAME, OOM_SCORE
 from capsule_run.plan.room import SETUP_MS
@@ -56,4 +57,6 @@ def join_steps(
         steps += [("inner-bind", place, place, READ_ONLY) for place in read_only]
     if max_processes is not None:
         steps.append(("rlimit", str(RLIMIT_NPROC), str(max_processes), str(max_processes)))
+    if policy.workspace is not None and policy.workspace_kind == COPY_ON_WRITE:
+        steps.append(("overlay-at", WORKSPACE))
     return tuple(steps)

@@ -171,7 +171,7 @@ CAPABILITIES = {
     # what every sandbox shows, so not what a version manager keeps in a home directory
     **{
         name: lambda name=name: _in_system(name)
-        for name in ("g++", "go", "java", "mvn", "perl", "php", "ruby", "rustc")
+        for name in ("g++", "ghc", "go", "java", "mvn", "perl", "php", "ruby", "rustc")
     },
     "typescript": lambda: (
         any(map(_in_system, ("deno", "bun", "tsx", "tsc"))) or Path(sys.executable).with_name("deno").exists()

@@ -241,3 +241,18 @@ def test_etc_lets_programs_run_as_outside(inside, program, words):
     )
     said = inside.says([program, *words], resources={"memory_bytes": 1 << 30}, timeout_ms=60_000)
     assert outside.stdout.split("\n")[:2] == said.split("\n")[:2]
+
+
+def test_var_shows_what_packages_make_of_their_files_and_nothing_else(inside):
+    """Of /var are there, read-only, the places in the list that the host has; all else of it stays hidden."""
+    there = [path for path in known_paths.VAR_PATHS if Path(path).is_dir()]
+    script = "find /var -mindepth 1 -maxdepth 2 | sort; for p in $0 $@; do touch $p/x 2>/dev/null && echo written; done; true"
+    shown = inside.says(["sh", "-c", script, *there]).splitlines()
+    parents = {str(Path(path).parent) for path in there}
+    assert sorted({*there, *parents, "/var/tmp"}) == shown
+
+
+@pytest.mark.needs("ghc")
+def test_var_data_of_a_compiler_is_there(inside):
+    """GHC, whose package data base in /usr is a link to /var, compiles a program."""
+    assert "42" == inside.says(["sh", "-c", "echo 'main = print 42' > a.hs && ghc -v0 a.hs && ./a"], timeout_ms=60_000)

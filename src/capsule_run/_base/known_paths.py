@@ -17,6 +17,16 @@ ETC_PATHS = (
     "/etc/alternatives",
     "/etc/fonts",
 )
+# What packages make of their own files when they are installed, and programs in /usr read by a link or by its name. Nothing
+# of the host's is in it (docs/decisions/etc-of-packages.md).
+VAR_PATHS = (
+    "/var/lib/ghc",
+    "/var/lib/ghostscript",
+    "/var/lib/texmf",
+    "/var/lib/aspell",
+    "/var/cache/dictionaries-common",
+    "/var/cache/fontconfig",
+)
 # Small files that are copied if everybody may read them: a copy costs a third of a mount.
 # They hold tables of a distribution, and no settings of a host in which an administrator could have written a password.
 ETC_COPIED = ("/etc/ssl/openssl.cnf", "/etc/services", "/etc/protocols", "/etc/timezone")
@@ -40,7 +50,7 @@ ETC_HIDDEN = frozenset(
     "binfmt.d cron.daily cron.hourly cron.monthly cron.weekly rc0.d rc1.d rc2.d rc3.d rc4.d rc5.d rc6.d rcS.d ld.so.conf.d "
     "modules-load.d update-motd.d sensors.d dconf gss environment gitconfig localtime inputrc wgetrc "
     # of these, programs do without: each directory that is shown costs a mount
-    "bash_completion.d emacs gdb glvnd groff gtk-2.0 gtk-3.0 perl python3 sgml terminfo vim".split()
+    "bash_completion.d gdb glvnd groff gtk-2.0 gtk-3.0 perl python3 sgml terminfo vim".split()
 )
 # Git rejects a repository of another owner, because it would run that owner's hooks; inside, nothing runs with more privilege
 # than the repository's files have. Git also needs an author to commit.

@@ -10,7 +10,7 @@ import time
 from _stat import S_IROTH, S_ISDIR, S_ISLNK, S_ISREG
 from errno import EIO, ELOOP
 
-from capsule_run._base.known_paths import DEVICES, ETC_COPIED, ETC_PATHS
+from capsule_run._base.known_paths import DEVICES, ETC_COPIED, ETC_PATHS, VAR_PATHS
 from capsule_run._base.lexical_paths import normal, within
 from capsule_run._base.value import Value
 from capsule_run.host import identity as host_identity
@@ -142,7 +142,7 @@ def _read_static() -> Static:
     settings, tables, etc_links = system.package_settings()
     copied = _copied(tables)
     large = [file.place for file in copied if file.size > MAX_COPIED_BYTES]
-    etc_paths = [*ETC_PATHS, *system.java_settings(), *settings, *large]
+    etc_paths = [*ETC_PATHS, *VAR_PATHS, *system.java_settings(), *settings, *large]
     localtime = system.localtime()
     if not localtime:
         etc_paths.append("/etc/localtime")

@@ -306,6 +306,11 @@ class Run:
         self._core = core
         self.cancelled_by = 0
 
+    @property
+    def pid(self) -> int:
+        """The launcher's process id on the host; 0 once it has been reaped."""
+        return self._core.pid
+
     def cancel(self, signal_number: int) -> None:
         """End the sandbox now. The result reports `signal_number` as the cause."""
         self.cancelled_by = self.cancelled_by or signal_number

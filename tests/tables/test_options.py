@@ -192,6 +192,11 @@ REFUSED = [
         "E1005",
         '--require: must be one of `cgroup2`, `cgroup1`, `landlock`, `overlay`, `seccomp_notify`, got "magic"',
     ),
+    (
+        ["--on-violation", "kil", "x"],
+        "E1005",
+        '--on-violation: must be one of `kill_attacks`, `kill`, `refuse`, got "kil"; did you mean `kill`?',
+    ),
     (["--on-output-limit", "x", "x"], "E1005", '--on-output-limit: must be one of `kill`, `truncate`, got "x"'),
 ]
 

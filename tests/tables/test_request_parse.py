@@ -325,7 +325,10 @@ REFUSED = [
     (
         {"require": ["cgroups"]},
         "E1005",
-        'require[0]: must be one of `cgroup2`, `cgroup1`, `landlock`, `overlay`, `seccomp_notify`, got "cgroups"',
+        (
+            "require[0]: must be one of `cgroup2`, `cgroup1`, `landlock`, `overlay`, `seccomp_notify`, got "
+            '"cgroups"; did you mean `cgroup2`?'
+        ),
     ),
     ({"execution_id": 7}, "E1003", "execution_id: must be a string, got an integer"),
 ]

@@ -13,6 +13,7 @@ __getattr__ = loaded_when_used(
         "colours": "a message is printed",
         "export_lines": "files or changes were kept",
         "help": "help is asked for",
+        "live_line": "stderr is a terminal",
         "output": "something is printed",
         "policy_learn": "`policy learn`",
         "policy_test": "`policy test`",

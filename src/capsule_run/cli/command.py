@@ -16,7 +16,7 @@ from capsule_run._base import known_paths
 from capsule_run._base.errors import BROKEN_PIPE_EXIT, CapsuleError, exit_status
 from capsule_run._base.lexical_paths import SYSTEM_DIRECTORIES, within
 from capsule_run._base.value import replace
-from capsule_run.cli import colours, output, subcommands
+from capsule_run.cli import colours, live_line, output, subcommands
 from capsule_run.cli import help as cli_help
 from capsule_run.engine import caller_environment, configuration, variables
 from capsule_run.engine.execute import perform
@@ -31,7 +31,7 @@ from capsule_run.request.fast_path import AUTO, RUN, SHORT_HELP, VERSION, Option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from capsule_run.launcher import Run
     from capsule_run.model.result import Result
@@ -157,13 +157,43 @@ def _without_workspace(
     return request
 
 
+def _with_live_line(
+    request: Request, options: Options, signals: _Signals, stdin: int | None, *, captures: bool
+) -> Result | None:
+    """Run the request with a line of figures on the terminal; return None, without a run, if there is to be none."""
+    if options.verbosity < 0 or not posix.isatty(2):
+        return None
+    line = live_line.for_run(request, stdin=stdin, captures=captures, reopened=_terminal_or_same)
+    if line is None:
+        return None
+
+    def started(run: Run) -> None:
+        line.started(run)
+        signals.started(run)
+
+    try:
+        return _performed(request, options, started, line.streams)
+    finally:
+        signals.ended()  # a stopped terminal may take its time
+        line.stop()
+
+
 def _stream(request: Request, options: Options, signals: _Signals, stdin: int | None) -> Result:
+    if (result := _with_live_line(request, options, signals, stdin, captures=False)) is not None:
+        return result
     streams = Streams(
         stdin=stdin,
         stdout=_terminal_or_same(1, posix.O_WRONLY),
         stderr=_terminal_or_same(2, posix.O_WRONLY),
     )
-    return _performed(request, options, signals, streams)
+    return _performed(request, options, signals.started, streams)
+
+
+def _capture(request: Request, options: Options, signals: _Signals, stdin: int | None) -> Result:
+    """Run the request with its output captured, for a JSON response."""
+    if (result := _with_live_line(request, options, signals, stdin, captures=True)) is not None:
+        return result
+    return _performed(request, options, signals.started, Streams(stdin=stdin))
 
 
 def _is_unread(result: Result) -> bool:
@@ -177,18 +207,18 @@ def _is_unread(result: Result) -> bool:
     return output.reader_has_left(1 if error.details["stream"] == "stdout" else 2)
 
 
-def _performed(request: Request, options: Options, signals: _Signals, streams: Streams | None = None) -> Result:
+def _performed(request: Request, options: Options, on_start: Callable[[Run], None], streams: Streams) -> Result:
     """Run the request, with the audit log and metrics that the options ask for."""
     if options.audit_required and not options.audit_log:
         raise CapsuleError("E1007", "`--audit-required` needs `--audit-log`")
     if not (options.metrics_file or options.audit_log):
         short = not (options.json or options.pretty or options.verbosity > 0)
-        return perform(request, streams=streams, on_start=signals.started, short=short)
+        return perform(request, streams=streams, on_start=on_start, short=short)
 
     monitor = audit_log.Monitor(
         metrics_file=options.metrics_file, audit_log=options.audit_log, required=options.audit_required
     )
-    return monitor.execute(request, streams=streams, on_start=signals.started)
+    return monitor.execute(request, streams=streams, on_start=on_start)
 
 
 def _in_words(result: Result, options: Options) -> Result:
@@ -209,7 +239,7 @@ def run_command(request: Request, options: Options, *, passes_stdin: bool = True
     signals = _Signals()
     stdin = _terminal_or_same(0, posix.O_RDONLY) if passes_stdin else None
     if options.pretty:
-        result = _in_words(_performed(request, options, signals, Streams(stdin=stdin)), options)
+        result = _in_words(_capture(request, options, signals, stdin), options)
         signals.ended()
         output.print_json(result, pretty=True)
     else:
@@ -248,7 +278,7 @@ def _json(options: Options) -> int:
     if options.dry_run:
         return _dry_run(request, options)
     signals = _Signals()
-    result = _performed(request, options, signals)
+    result = _capture(request, options, signals, None)
     signals.ended()
     output.print_json(result, pretty=options.pretty)
     if options.verbosity > 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from capsule_run.policy import limits as policy_limits
 from capsule_run.request.durations import format_duration
-from capsule_run.request.sizes import format_size
+from capsule_run.request.sizes import format_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,28 +69,21 @@ def _shown(request: Request, isolation: Mapping[str, object]) -> Iterator[tuple[
     )
 
 
-def _of(used: int, limit: int) -> str:
-    """Return a use and its limit, with the unit once if both have the same: "3 of 256 MiB"."""
-    number, _space, unit = format_size(used).partition(" ")
-    whole = format_size(limit)
-    return f"{number} of {whole}" if whole.endswith(f" {unit}") else f"{number} {unit} of {whole}"
-
-
 def _limits(request: Request, result: Result, metrics: Metrics) -> Iterator[tuple[str, str]]:
     limits = policy_limits.limits(request.resources)
     mechanisms = result.isolation.get("limits", {})
     assert isinstance(mechanisms, dict)
     if metrics.max_memory_bytes is not None:
-        yield "memory", f"{_of(metrics.max_memory_bytes, limits.memory_bytes)} ({mechanisms.get('memory', '')})"
+        yield "memory", f"{format_use(metrics.max_memory_bytes, limits.memory_bytes)} ({mechanisms.get('memory', '')})"
     if metrics.max_processes is not None:
         yield "processes", f"{metrics.max_processes} of {limits.max_pids} ({mechanisms.get('processes', '')})"
     cpu_limit = request.resources.cpu_time_ms
     yield "CPU", f"{metrics.cpu_ms:.0f} ms" + (f" of {format_duration(cpu_limit)}" if cpu_limit is not None else "")
     for name, stream in (("stdout", result.stdout_stream), ("stderr", result.stderr_stream)):
         if stream is not None and stream.total_bytes:
-            yield name, _of(stream.total_bytes, limits.max_output_bytes)
+            yield name, format_use(stream.total_bytes, limits.max_output_bytes)
     if metrics.disk_bytes is not None:
-        yield "files", _of(metrics.disk_bytes, limits.disk_bytes)
+        yield "files", format_use(metrics.disk_bytes, limits.disk_bytes)
     timeout = format_duration(policy_limits.timeout_ms(request))
     yield "wall clock", f"{metrics.wall_ms:.0f} ms of {timeout}"
 

@@ -53,3 +53,10 @@ def format_size(size: int) -> str:
             tenths = (size * 10) >> shift
             return f"{tenths // 10}.{tenths % 10} {unit}" if tenths % 10 else f"{tenths // 10} {unit}"
     return "1 byte" if size == 1 else f"{size} bytes"
+
+
+def format_use(used: int, limit: int) -> str:
+    """Return a use and its limit, with the unit once if both have the same: "3 of 256 MiB"."""
+    number, _space, unit = format_size(used).partition(" ")
+    whole = format_size(limit)
+    return f"{number} of {whole}" if whole.endswith(f" {unit}") else f"{number} {unit} of {whole}"

@@ -160,7 +160,9 @@ def choice(*words: str) -> Checker:
             raise wrong_type(label, "a string", value)
         if value not in words:
             accepted = ", ".join(f"`{word}`" for word in words)
-            raise invalid("E1005", label, f"must be one of {accepted}, got {shown(value)}", accepted=list(words))
+            guess = nearest(value, sorted(words, key=len)) if len(value) > 2 else None
+            why = f"must be one of {accepted}, got {shown(value)}" + (f"; did you mean `{guess}`?" if guess else "")
+            raise invalid("E1005", label, why, accepted=list(words))
         return value
 
     return check

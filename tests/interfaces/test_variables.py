@@ -13,6 +13,8 @@ import capsule_run
 from capsule_run import aio
 from capsule_run.agents.operator import operator
 from capsule_run.agents.tool import execute_code
+from capsule_run.model.request import Request, Resources
+from capsule_run.monitor.audit_log import Monitor
 
 LIMIT = ("CAPSULE_RUN_MEMORY", "48M")
 HOG = "held = bytearray(100 << 20)\nfor at in range(0, len(held), 4096): held[at] = 1\nprint('all of it')"
@@ -55,9 +57,13 @@ def test_variable_python_arguments_win_over_it(monkeypatch):
         capsule_run.run_code(HOG),
         asyncio.run(aio.run(PYTHON)),
         asyncio.run(aio.run_code(HOG)),
+        capsule_run.execute(Request(command=tuple(PYTHON))),
+        asyncio.run(aio.execute(Request(command=tuple(PYTHON)))),
+        Monitor().execute(Request(command=tuple(PYTHON))),
     ):
         assert "E4001" == result.error.code
     assert capsule_run.run(PYTHON, memory="256M").ok
+    assert capsule_run.execute(Request(command=tuple(PYTHON), resources=Resources(memory_bytes=256 << 20))).ok
 
 
 def test_variable_tools_of_agents_honour_it(monkeypatch):
@@ -92,7 +98,15 @@ def test_variable_that_means_nothing_is_refused_from_python(monkeypatch, env, wo
     """The same from Python, for a run and for the limits of tools."""
     for name, text in env.items():
         monkeypatch.setenv(name, text)
-    for made in (lambda: capsule_run.run(["true"]), lambda: capsule_run.run_code("", "bash"), operator):
+    request = Request(command=("true",))
+    for made in (
+        lambda: capsule_run.run(["true"]),
+        lambda: capsule_run.run_code("", "bash"),
+        lambda: capsule_run.execute(request),
+        lambda: asyncio.run(aio.execute(request)),
+        lambda: Monitor().execute(request),
+        operator,
+    ):
         with pytest.raises(capsule_run.CapsuleError) as caught:
             made()
         assert words in caught.value.message
@@ -109,6 +123,20 @@ def test_variable_of_the_audit_log_is_honoured_or_refused(capsule_cli, monkeypat
     monkeypatch.setenv("CAPSULE_RUN_AUDIT_LOG", str(log))
     with pytest.raises(capsule_run.CapsuleError, match="has no effect here"):
         capsule_run.run(["true"])
+
+
+def test_variable_policy_learn_is_a_default_or_refused(capsule_cli, tmp_path):
+    """`policy learn` runs the command within the limits of the variables, and refuses those of monitoring."""
+    (tmp_path / "shared").mkdir()
+    words = ["policy", "learn", "--", "sh", "-c", f"echo 1 > {tmp_path}/shared/f"]
+    command_line(capsule_cli, words, {"CAPSULE_RUN_WRITABLE": str(tmp_path / "shared")})
+    assert (tmp_path / "shared" / "f").exists()
+    answer = command_line(
+        capsule_cli, ["policy", "learn", "--", "true"], {"CAPSULE_RUN_AUDIT_LOG": str(tmp_path / "a")}
+    )
+    assert (2, True) == (answer.returncode, b"`learn` records no run" in answer.stderr)
+    answer = command_line(capsule_cli, ["policy", "learn", "--", "true"], {"CAPSULE_RUN_MEMROY": "1G"})
+    assert (2, True) == (answer.returncode, b"did you mean `CAPSULE_RUN_MEMORY`" in answer.stderr)
 
 
 @pytest.mark.parametrize("option", [["--audit-log", "/tmp/x"], ["--metrics-file", "/tmp/x"], ["--audit-required"]])

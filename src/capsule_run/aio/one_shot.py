@@ -11,10 +11,11 @@ from capsule_run.aio.thread import in_thread
 from capsule_run.api import fields_from_arguments, in_own_words
 from capsule_run.engine import code as engine_code
 from capsule_run.engine import prefetch
+from capsule_run.engine.execute import complete
 from capsule_run.engine.live_output import LiveOutput, with_pieces
 from capsule_run.launcher import PATH as CORE_PATH
 from capsule_run.request import interface_words
-from capsule_run.request.parse import check_request, request_from_mapping
+from capsule_run.request.parse import request_from_mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ async def execute(request: Request, *, core_path: str = CORE_PATH) -> Result:
 
     Raises CapsuleError E1xxx for a wrong request.
     """
-    return await execute_checked(check_request(request), core_path=core_path)
+    return await execute_checked(complete(request), core_path=core_path)
 
 
 async def execute_checked(request: Request, *, live: LiveOutput | None = None, core_path: str = CORE_PATH) -> Result:

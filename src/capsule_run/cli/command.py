@@ -218,7 +218,7 @@ def _performed(request: Request, options: Options, on_start: Callable[[Run], Non
     monitor = audit_log.Monitor(
         metrics_file=options.metrics_file, audit_log=options.audit_log, required=options.audit_required
     )
-    return monitor.execute(request, streams=streams, on_start=on_start)
+    return monitor.perform(request, streams=streams, on_start=on_start)
 
 
 def _in_words(result: Result, options: Options) -> Result:

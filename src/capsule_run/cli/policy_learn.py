@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import replace
-from capsule_run.cli.command import command_workspace
+from capsule_run.cli.command import command_workspace, with_environment
 from capsule_run.cli.output import write_all
 from capsule_run.engine.execute import perform
 from capsule_run.engine.profile_file import is_file
@@ -113,7 +113,11 @@ def learn(words: Words) -> int:
     if is_file(start):
         raise CapsuleError("E1007", "policy: `learn` starts from a named profile, not from a file")
     learned = Learned(from_spec(start))
-    options = read_options(["--on-violation", "refuse", "--", *words.command])
+    options = with_environment(read_options(["--on-violation", "refuse", "--", *words.command]))
+    if options.metrics_file or options.audit_log:
+        raise CapsuleError(
+            "E1007", "policy: `learn` records no run", hint="unset `CAPSULE_RUN_` variables of monitoring"
+        )
     request = command_workspace(build_request(options), options)
     result = perform(replace(request, profile=learned.spec))
     for _round in range(ROUNDS):

@@ -10,10 +10,11 @@ from capsule_run._base import shortage as base_shortage
 from capsule_run._base.errors import MIN_DESCRIPTORS, CapsuleError, exhausted, exhaustion
 from capsule_run._base.value import replace
 from capsule_run.engine import audit, build_result, configuration, prefetch
+from capsule_run.engine import variables as engine_variables
 from capsule_run.engine.attempt import Call, attempt
 from capsule_run.engine.fallbacks import STALE_FACTS, RetryAttemptError
 from capsule_run.engine.streams import Streams
-from capsule_run.host.path_resolution import SYSTEM_FILE, is_absent
+from capsule_run.host.path_resolution import SYSTEM_FILE, is_absent, variables
 from capsule_run.launcher import PATH as CORE_PATH
 from capsule_run.request import parse
 
@@ -79,7 +80,13 @@ def execute(
     :raises CapsuleError: E1xxx if the request is wrong.
     """
     prefetch.load(prefetch.FOR_A_FAILED_RESULT)
-    return perform(parse.check_request(request), streams=streams, on_start=on_start, core_path=core_path)
+    return perform(complete(request), streams=streams, on_start=on_start, core_path=core_path)
+
+
+def complete(request: Request) -> Request:
+    """Check a request that a program constructed, and complete it from the environment. Raises CapsuleError E1xxx."""
+    checked = parse.check_request(request)
+    return engine_variables.completed_request(checked) if variables() else checked
 
 
 def perform(

@@ -13,13 +13,14 @@ from capsule_run.engine import caller_environment
 from capsule_run.host.path_resolution import OUR_VARIABLES, variables
 from capsule_run.request.option_table import OPTIONS
 from capsule_run.request.options import parse_words
-from capsule_run.request.parse import with_defaults
+from capsule_run.request.parse import request_from_mapping, request_to_mapping, with_defaults
 from capsule_run.request.validators import nearest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from capsule_run.model.request import Request
     from capsule_run.request.fast_path import Options
     from capsule_run.request.option_table import Option
 
@@ -112,6 +113,11 @@ def completed(fields: Mapping[str, object]) -> dict[str, object]:
     merged = with_defaults(dict(fields), found.fields)
     assert isinstance(merged, dict)
     return merged
+
+
+def completed_request(request: Request) -> Request:
+    """Complete a checked request from the environment of this process. Raises CapsuleError E10xx."""
+    return request_from_mapping(completed(request_to_mapping(request)))
 
 
 TRACEBACK = "CAPSULE_RUN_TRACEBACK"

@@ -22,7 +22,7 @@ from capsule_run._base.value import replace
 from capsule_run.engine import configuration
 from capsule_run.engine.audit import append_line, entry_of, failure, lock, outcome_of
 from capsule_run.engine.build_result import new_execution_id, timestamp
-from capsule_run.engine.execute import execute
+from capsule_run.engine.execute import complete, perform
 from capsule_run.host.caller_files import Place
 from capsule_run.host.path_resolution import DIRECTORY_FLAGS, SYSTEM_FILE, is_absent
 from capsule_run.monitor.prometheus import accumulated
@@ -94,6 +94,12 @@ class Monitor:
         self, request: Request, *, streams: Streams | None = None, on_start: Callable[[Run], None] | None = None
     ) -> Result:
         """Run a request and record the run. Raises CapsuleError E6005 if the log is required and cannot be written."""
+        return self.perform(complete(request), streams=streams, on_start=on_start)
+
+    def perform(
+        self, request: Request, *, streams: Streams | None = None, on_start: Callable[[Run], None] | None = None
+    ) -> Result:
+        """Run a request that is checked and complete already; else like `execute`."""
         if request.execution_id is None:
             request = replace(request, execution_id=new_execution_id())
         log = self._audit_log
@@ -103,7 +109,7 @@ class Monitor:
         entry = entry_of(request) if log else {}
         if self._required and log:
             append_line(log, {"event": "start", "time": timestamp(time.time_ns()), **entry})
-        result = execute(request, streams=streams, on_start=on_start)
+        result = perform(request, streams=streams, on_start=on_start)
         if self._metrics_file:
             self._reporting_failure(lambda: add_metrics(self._metrics_file, result))
         if not log:

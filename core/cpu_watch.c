@@ -89,13 +89,17 @@ static uint64_t unpaid(uint64_t due, uint64_t debt, uint64_t gained, uint64_t *s
 /*
  * A process that is gone since the last sample has been waited for, by its parent or, if that is gone too, by another
  * ancestor. Its time arrives there in this sample or, if the parent was read before it waited, in the next one. What
- * does not arrive was used, and is in no account of the kernel.
+ * does not arrive was used, and is in no account of the kernel. Where init is gone, so is everybody, and the launcher
+ * has its account: what the last sample found stays.
  */
 static void settle(void)
 {
+	const struct tracked *init = find(number(PID_OF_INIT));
 	uint64_t orphans_due = 0, surplus = 0, none = 0;
 	unsigned int kept = 0;
 
+	if (init == NULL || init->sample != current)
+		return;
 	for (unsigned int i = 0; i < ntracked; i++) {
 		const struct tracked *gone = &tracked[i];
 		struct tracked *parent = gone->sample == current ? NULL : find(gone->parent);

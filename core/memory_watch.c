@@ -10,6 +10,11 @@
 	8192 /* what a tree of processes can touch, as measured with room to spare; sets how often to sample */
 #define SECOND_SAMPLE (4 * MS)
 #define WHILE_SAMPLING (2 * MS)
+/*
+ * What one pause between plain samples counts at most towards a deadline. A longer one means that we had no processor,
+ * or that everything was paused (a frozen container, a virtual machine), and then the exact sample had none either.
+ */
+#define COUNTED_PAUSE (10 * MS)
 /* Of an exact sample, without the time for which it waited for a processor, and with it. */
 #define SAMPLE_DEADLINE (100 * MS)
 #define SAMPLE_DEADLINE_WHEN_BUSY (500 * MS)
@@ -22,7 +27,10 @@ static struct {
 	uint64_t plain_kib;        /* the plain sum that the last one was taken for */
 	struct sample last;
 } exact;
-static uint64_t over_ns; /* since when the plain sum is over the limit and no exact sample contradicts */
+static struct {
+	bool waits;              /* the plain sum is over the limit, and no exact sample contradicts */
+	uint64_t ns, counted_ns; /* for how long, and until when that is counted */
+} over;
 
 static void over_limit(uint64_t used_kib) __attribute__((noreturn));
 static void over_limit(uint64_t used_kib)
@@ -80,21 +88,21 @@ void end_exact(void)
 {
 	struct sample sample;
 	uint64_t now = now_ns(), pause;
-	bool over;
+	bool is_over;
 
 	exact.failed = read(exact_sample.link, &sample, sizeof(sample)) != sizeof(sample);
 	(void)end_reader(&exact_sample, 0);
 	if (exact.failed)
 		return;
-	over = over_ns && sample.used_kib > memory.limit_kib;
-	if (over && exact.was_over)
+	is_over = over.waits && sample.used_kib > memory.limit_kib;
+	if (is_over && exact.was_over)
 		over_limit(sample.used_kib);
-	if (!over && sample.used_kib > sampled->peak_kib)
+	if (!is_over && sample.used_kib > sampled->peak_kib)
 		sampled->peak_kib = sample.used_kib;
-	exact.was_over = over;
-	over_ns = 0;
+	exact.was_over = is_over;
+	over.waits = false;
 	exact.last = sample;
-	pause = over ? SECOND_SAMPLE : pause_ns(sample.used_kib);
+	pause = is_over ? SECOND_SAMPLE : pause_ns(sample.used_kib);
 	exact.due_ns = now + (pause > now - exact.began_ns ? pause : now - exact.began_ns);
 }
 
@@ -133,32 +141,40 @@ static bool wants_exact(const struct sample *plain, uint64_t now)
 	    && plain->used_kib > exact.plain_kib + exact.plain_kib / NEW_PEAK;
 }
 
+/* Count the wait for an exact sample, from the first plain sum that was over the limit. */
+static void count_wait(uint64_t now)
+{
+	over.ns = over.waits ? over.ns + least(now - over.counted_ns, COUNTED_PAUSE) : 0;
+	over.counted_ns = now;
+	over.waits = true;
+}
+
 /* Take the plain sample and judge it. Returns how long until the next one, in ns from the beginning of this one. */
 uint64_t watch_memory(uint64_t now)
 {
 	struct sample plain;
 	uint64_t known;
-	bool over;
+	bool is_over;
 
 	if (take_sample(false, &plain) < 0)
 		conclude(LOST);
-	over = plain.used_kib > memory.limit_kib;
+	is_over = plain.used_kib > memory.limit_kib;
 	known = least_kib(&plain);
 	if (known > memory.limit_kib)
 		over_limit(known);
-	if (!over && (plain.processes == 1 || plain.used_kib <= memory.limit_kib / NEW_PEAK))
+	if (!is_over && (plain.processes == 1 || plain.used_kib <= memory.limit_kib / NEW_PEAK))
 		known = plain.used_kib;
 	if (known > sampled->peak_kib)
 		sampled->peak_kib = known;
 	if (exact_sample.link < 0 && wants_exact(&plain, now))
 		start_exact(plain.used_kib);
-	if (!over)
-		over_ns = exact.was_over = 0;
-	else if (over_ns == 0 && (exact_sample.link >= 0 || now >= exact.due_ns))
-		over_ns = now;
-	if (over_ns && is_late(now - over_ns)) {
+	if (!is_over)
+		over.waits = exact.was_over = false;
+	else if (over.waits || exact_sample.link >= 0 || now >= exact.due_ns)
+		count_wait(now);
+	if (over.waits && is_late(over.ns)) {
 		sampled->plain_kib = plain.used_kib;
 		conclude(MEMORY);
 	}
-	return over_ns ? WHILE_SAMPLING : pause_ns(over ? exact.last.used_kib : plain.used_kib);
+	return over.waits ? WHILE_SAMPLING : pause_ns(is_over ? exact.last.used_kib : plain.used_kib);
 }

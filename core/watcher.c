@@ -17,8 +17,8 @@
 #include <sys/vfs.h>
 #include <time.h>
 
-#define STUCK (250 * MS) /* a watcher that has done nothing for so long is replaced */
-#define CHECK_MS 25      /* how often the launcher checks that */
+#define CHECK_MS 25     /* how often the launcher checks whether the watcher has begun another round */
+#define STUCK_CHECKS 10 /* one that has not, in so many checks in a row, is replaced */
 #define MOST_WATCHERS 8
 #define ANSWER_MS 10
 
@@ -140,16 +140,25 @@ int start_watcher(void)
 	return records_only ? 0 : add_watcher();
 }
 
-/* Every CHECK_MS. A watcher that is stuck cannot be ended, but it can be replaced. */
+/*
+ * Every CHECK_MS. A watcher that is stuck cannot be ended, but it can be replaced. Checks are counted and not time:
+ * where everything is paused (a frozen container, a virtual machine), or processors are short, the watcher does nothing
+ * either.
+ */
 const char *check_watcher(void)
 {
+	static uint64_t seen_ns;
+	static unsigned int silent;
 	uint64_t ticks;
 
 	if (read(memory.timer, &ticks, sizeof(ticks)) != sizeof(ticks) || sampled->verdict != NONE)
 		return NULL;
 	if (sampled->alive_ns != 0) { /* else the first one starts now, of a watch that only records */
-		if (now_ns() < sampled->alive_ns + STUCK)
+		silent = sampled->alive_ns == seen_ns ? silent + 1 : 0;
+		seen_ns = sampled->alive_ns;
+		if (silent < STUCK_CHECKS)
 			return NULL;
+		silent = 0;
 		for (unsigned int i = nwatchers; i-- > 0;)
 			if (end_reader(&watchers[i], 0))
 				watchers[i] = watchers[--nwatchers];

@@ -127,6 +127,7 @@ Defaults: 30 s, 512 MiB of memory, 1024 CPU shares, 1 MiB of output, 100 process
 With --json the options are defaults for fields that the request omits, and /workspace starts empty.
 MS is a number of milliseconds, or with ms, s, m, h: 500ms, 5s, 2m.
 SIZE is a number of bytes, or with K, M, G, T (powers of 1024).
+--env NAME passes your own variable on; nothing else of your environment is inherited.
 Of an option given twice the last one counts; these collect all their values:
 --readonly, --writable, --bind, --tool, --unmask, --file, --collect, --env, --env-file, --require.
 

@@ -208,6 +208,12 @@ def test_option_invalid_is_refused_with_code_and_name(words, code, message):
     assert (code, message) == (error.code, error.message)
 
 
+def test_option_bind_without_destination_is_hinted_at():
+    """A path alone is probably meant for the same place; more colons than a bind has need JSON."""
+    assert "`--readonly /a` or `--writable /a` shows it at the same place" == error_of("--bind", "/a", "x").hint
+    assert "isolation.binds" in error_of("--bind", "a:b:c:d", "x").hint
+
+
 def test_option_cpu_that_looks_like_processors_is_hinted_at():
     """A weight out of range or with a fraction is probably meant as a number of processors."""
     for word in ("1", "0.5"):

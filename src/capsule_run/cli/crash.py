@@ -23,7 +23,9 @@ def as_error(error: BaseException) -> CapsuleError:
 
 
 def _wants_traceback(words: list[str]) -> bool:
-    return posix.environ.get(TRACEBACK.encode(), b"") not in (b"", b"0") or "-v" in words or "--verbose" in words
+    if posix.environ.get(TRACEBACK.encode(), b"") not in (b"", b"0"):
+        return True
+    return any(word in ("-v", "-vv", "--verbose") for word in words)
 
 
 def _print_traceback(error: BaseException) -> None:

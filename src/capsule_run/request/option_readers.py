@@ -111,7 +111,10 @@ def bind(word: str, label: str) -> object:
     parts = word.split(":")
     if len(parts) not in (2, 3):
         why = f"must be SRC:DEST or SRC:DEST:MODE, got {shown(word)}"
-        raise invalid("E1005", label, why, hint="a JSON request can name a path with a colon (`isolation.binds`)")
+        hint = "a JSON request can name a path with a colon (`isolation.binds`)"
+        if len(parts) == 1:
+            hint = f"`--readonly {word}` or `--writable {word}` shows it at the same place"
+        raise invalid("E1005", label, why, hint=hint)
     mode, comma, force = (parts[2] if len(parts) == 3 else READ_ONLY).partition(",")
     if comma and force != "force":
         raise invalid("E1005", f"{label} mode", f"must be `ro`, `rw`, `ro,force` or `rw,force`, got {shown(parts[2])}")

@@ -161,6 +161,11 @@ def test_interrupt_from_another_thread_ends_the_cell(context):
     assert "1" == context.run_code("kept").text
 
 
+def test_standard_error_of_the_relay_leads_nowhere(context):
+    """What code writes to the relay's standard error, which it may find in procfs, does not come out."""
+    assert "'/dev/null'" == context.run_code("import os\nos.readlink(f'/proc/{os.getppid()}/fd/2')").text
+
+
 def test_interrupt_between_cells_does_nothing(context):
     """An interrupt that comes when no cell runs ends none, also not the next one."""
     context.run_code("import time")

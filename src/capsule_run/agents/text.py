@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _MAX_SYSCALLS_NAMED = 5
 
 # What a model can do about each cause. It cannot raise a limit; it can only ask for more time.
-_ADVICE = {
+ADVICE = {
     "timeout": "make it do less, or ask for more time (`timeout_seconds`)",
     "memory": "use less memory at a time; the limit cannot be raised from here",
     "processes": "start fewer processes and threads at a time; the limit cannot be raised from here",
@@ -62,10 +62,10 @@ def message_and_advice(error: Failure) -> tuple[str, str]:
     """Return what went wrong and what to do ("" for nothing), with no text of the host or the program in it."""
     code, line = error.code, entry(error.code)
     if code.startswith("E1"):
-        return error.message, _ADVICE.get(error.cause, error.hint)
+        return error.message, ADVICE.get(error.cause, error.hint)
     if code.startswith(("E2", "E6")):
         return line.meaning, _TELL_USER
-    message, advice = error.message, _ADVICE.get(error.cause, "")
+    message, advice = error.message, ADVICE.get(error.cause, "")
     if code == "E3003":
         message = f"the program exited with code {error.details.get('exit_code')}"  # its last line is in stderr
     elif code == "E3004":
@@ -91,7 +91,7 @@ def _error_lines(error: Failure) -> list[str]:
 def _limits_reached(result: Result) -> list[str]:
     """Name the limits that were reached without ending the run: a program that fails because of one cannot know that."""
     causes = dict.fromkeys(str(hit["cause"]) for hit in result.limits_hit)
-    return [f"limit reached: {cause}" + (f"; {_ADVICE[cause]}" if cause in _ADVICE else "") for cause in causes]
+    return [f"limit reached: {cause}" + (f"; {ADVICE[cause]}" if cause in ADVICE else "") for cause in causes]
 
 
 def problem_text(error: Failure) -> str:
@@ -108,7 +108,7 @@ def _denied_syscalls(result: Result) -> list[str]:
     return [f"denied by the sandbox: {', '.join(calls)}" + (f" and {more} more" if more else "")]
 
 
-def _fence(text: str) -> list[str]:
+def fence_lines(text: str) -> list[str]:
     """Return the text in a Markdown code fence that is longer than any run of backticks in it."""
     longest = run = 0
     for letter in text:
@@ -127,7 +127,8 @@ def _byte_count(number: int) -> str:
     return f"{number} byte" if number == 1 else f"{number} bytes"
 
 
-def _stream(name: str, output: Output | None, shown: int) -> list[str]:
+def stream_lines(name: str, output: Output | None, shown: int) -> list[str]:
+    """Return a stream fenced and counted: all of it, or its beginning and its end."""
     if output is None:
         return []
     data = output.data
@@ -141,13 +142,13 @@ def _stream(name: str, output: Output | None, shown: int) -> list[str]:
     if output.truncated:
         total += f", of which the first {len(data)} were kept"
     if len(data) <= shown:
-        return [total, *_fence(readable(data))]
+        return [total, *fence_lines(readable(data))]
     half = max(shown // 2, 1)
     return [
         f"{total}; the first {half}:",
-        *_fence(readable(data[:half])),
+        *fence_lines(readable(data[:half])),
         f"… and the last {half} of what was kept:",
-        *_fence(readable(data[-half:])),
+        *fence_lines(readable(data[-half:])),
     ]
 
 
@@ -165,9 +166,9 @@ def tool_text(result: Result, limits: Operator | None = None) -> str:
     if result.error is not None:
         lines += _error_lines(result.error)
     lines += [*_limits_reached(result), *_denied_syscalls(result)]
-    lines += _stream("stdout", result.stdout_stream, shown)
+    lines += stream_lines("stdout", result.stdout_stream, shown)
     if result.stderr_data or result.error is not None:
-        lines += _stream("stderr", result.stderr_stream, shown)
+        lines += stream_lines("stderr", result.stderr_stream, shown)
     return "\n".join(lines)
 
 

@@ -19,6 +19,7 @@ from capsule_run.engine.variables import MONITORING, NOT_VARIABLES
 from capsule_run.mcp import session
 from capsule_run.request import option_table
 from capsule_run.request.fast_path import AUTO, RUN, VERSION
+from capsule_run.request.option_table import Option
 from capsule_run.request.options import parse_words
 
 TYPE_CHECKING = False
@@ -28,7 +29,17 @@ if TYPE_CHECKING:
     from capsule_run.request.fast_path import Options
 
 ENDING_SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
-OPTIONS = tuple(option for option in option_table.OPTIONS if option.long not in (*NOT_VARIABLES, *MONITORING))
+SANDBOXES, IDLE_TIMEOUT = "--sandboxes", "--idle-timeout"
+MOST_SANDBOXES, LONGEST_IDLE_MS = 64, 86_400_000
+OWN_OPTIONS = (
+    Option(long=SANDBOXES, metavar="<NUM>", about="Add tools that keep state, in at most so many living sandboxes"),
+    Option(
+        long=IDLE_TIMEOUT, metavar="<MS>", about="End a living sandbox after so long without a call [default: 600000]"
+    ),
+)
+_DEFAULT_IDLE_MS = 600_000
+LIMITS = tuple(option for option in option_table.OPTIONS if option.long not in (*NOT_VARIABLES, *MONITORING))
+OPTIONS = (*OWN_OPTIONS, *LIMITS)
 
 
 class _Ended(Exception):  # noqa: N818  # not an error
@@ -55,12 +66,13 @@ def _read(words: Sequence[str]) -> Options:
 
 def help_text() -> str:
     """Return the text of `capsule-run mcp --help`."""
-    lines = cli_help.option_lines(OPTIONS)
+    lines, own = cli_help.option_lines(LIMITS), cli_help.option_lines(OWN_OPTIONS)
     return f"""\
 capsule-run mcp [OPTIONS]
 
 Serve the tools `execute_code` and `execute_command` to an MCP client over stdin and stdout.
 
+{own}
 Options apply to every call; no call can change them:
 {lines}
 --timeout is both the default and the maximum time of a call; without it they are 30000 and 300000.
@@ -70,8 +82,32 @@ The command line takes precedence; a repeatable option takes one value per line.
 """
 
 
+def _own_options(words: Sequence[str]) -> tuple[dict[str, int], list[str]]:
+    """Return the numbers of our own options, and the other words. Raises CapsuleError E1007."""
+    most = {SANDBOXES: MOST_SANDBOXES, IDLE_TIMEOUT: LONGEST_IDLE_MS}
+    numbers: dict[str, int] = {}
+    others: list[str] = []
+    rest = list(words)
+    while rest:
+        name, equals, text = rest.pop(0).partition("=")
+        if name not in most:
+            others.append(name + equals + text)
+            continue
+        if not equals:
+            if not rest:
+                raise CapsuleError("E1007", f"`{name}` needs a value: `{name} N`")
+            text = rest.pop(0)
+        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= most[name]):
+            raise CapsuleError("E1007", f"`{name}` must be a whole number from 1 to {most[name]}, got `{text}`")
+        numbers[name] = int(text)
+    if IDLE_TIMEOUT in numbers and SANDBOXES not in numbers:
+        raise CapsuleError("E1007", f"`{IDLE_TIMEOUT}` needs `{SANDBOXES} <NUM>`")
+    return numbers, others
+
+
 def main(words: Sequence[str]) -> int:
     """Serve until the client closes our stdin or a signal comes, end every sandbox, and return the exit code."""
+    numbers, words = _own_options(words)
     action = parse_words(words).action
     if action != RUN:
         write_all(1, f"capsule-run {__version__}\n" if action == VERSION else help_text())
@@ -90,7 +126,13 @@ def main(words: Sequence[str]) -> int:
     for number in ENDING_SIGNALS:
         _signal.signal(number, end)
     try:
-        errno = session.serve(limits, stdin=0, stdout=1)
+        errno = session.serve(
+            limits,
+            stdin=0,
+            stdout=1,
+            sandboxes=numbers.get(SANDBOXES, 0),
+            idle_timeout_ms=numbers.get(IDLE_TIMEOUT, _DEFAULT_IDLE_MS),
+        )
     except _Ended:
         return 0
     if errno == EPIPE:

@@ -10,11 +10,6 @@ from capsule_run._base.errors import CapsuleError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Protocol
-
-    class _Loader(Protocol):
-        def get_data(self, path: str) -> bytes: ...
-
 
 LANGUAGES = ("python", "javascript")
 _ALSO_WRITTEN = {"py": "python", "python3": "python", "js": "javascript", "node": "javascript", "nodejs": "javascript"}
@@ -74,9 +69,11 @@ def program(language: str) -> bytes:
 
 
 def _text(name: str) -> str:
-    loader: _Loader = __spec__.loader  # type: ignore[assignment]  # of a file or an archive, except where we are frozen
-    if hasattr(loader, "get_data"):
-        folder = __file__.rpartition("/")[0]
-        return loader.get_data(f"{folder}/inside/{name}").decode()
-    frozen: Mapping[str, str] = __import__(f"{__package__}._inside_texts", fromlist=["TEXTS"]).TEXTS
-    return frozen[name]
+    folder = str(globals().get("__file__", "")).rpartition("/")[0]
+    try:
+        with open(f"{folder}/inside/{name}", encoding="utf-8") as file:
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        # The static program has no files: its build makes a module of them.
+        frozen: Mapping[str, str] = __import__(f"{__package__}._inside_texts", fromlist=["TEXTS"]).TEXTS
+        return frozen[name]

@@ -21,12 +21,19 @@ if TYPE_CHECKING:
     from capsule_run.model.request import Request
     from capsule_run.model.result import Result
 
-    class Finish(Protocol):
-        """Called once, at the end: with the request (None for invalid arguments) and the outcome (None for a bug of ours)."""
+    Outcome = Result | dict[str, object] | CapsuleError | None  # None for a bug of ours
 
-        def __call__(
-            self, request: Request | None, outcome: Result | CapsuleError | None, *, cancelled: bool
-        ) -> None: ...
+    class Finish(Protocol):
+        """Called once, at the end: with the request (None for invalid arguments) and the outcome."""
+
+        def __call__(self, request: Request | None, outcome: Outcome, *, cancelled: bool) -> None: ...
+
+    class Stoppable(Protocol):
+        """What ends a call from outside."""
+
+        wanted: bool
+
+        def cancel(self) -> None: ...
 
 
 MAX_RUNNING = 8  # more calls wait, so that an agent that starts a hundred does not overload the host
@@ -45,10 +52,32 @@ class Call:
         self.request: Request | None = None
         self.finish = finish
         self.progress = progress  # called with the seconds since the start and the request; None if not wanted
-        self.stop = Cancel()
+        self._cancel = Cancel()
+        self.stop: Stoppable = self._cancel
         self.began = time.monotonic()
         self.next_progress = self.began + PROGRESS_SECONDS
         self.thread: threading.Thread | None = None
+
+    def outcome(self) -> Outcome:
+        """Run the call, in its thread. Raises CapsuleError."""
+        self.request = self.make()
+        return perform(self.request, on_start=self._cancel.started)
+
+
+class StatefulCall(Call):
+    """A call of a tool that keeps state: `act` does it and returns the answer."""
+
+    def __init__(self, act: Callable[[], dict[str, object]], stop: Stoppable, finish: Finish) -> None:
+        super().__init__(_no_request, finish, None)
+        self._act, self.stop = act, stop
+
+    def outcome(self) -> Outcome:
+        """Do what the call asks for, in its thread. Raises CapsuleError."""
+        return self._act()
+
+
+def _no_request() -> Request:
+    raise AssertionError("a call of a tool that keeps state has no request")
 
 
 class Calls:
@@ -105,12 +134,11 @@ class Calls:
                 call.next_progress = now + PROGRESS_SECONDS
 
     def _work(self, key: object, call: Call) -> None:
-        outcome: Result | CapsuleError | None = None
+        outcome: Outcome = None
         with self._slots:
             if not call.stop.wanted:
                 try:
-                    call.request = call.make()
-                    outcome = perform(call.request, on_start=call.stop.started)
+                    outcome = call.outcome()
                 except CapsuleError as error:
                     outcome = error
                 except Exception:  # noqa: BLE001  # the client must get an answer even to our own bug

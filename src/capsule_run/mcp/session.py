@@ -11,7 +11,7 @@ import posix
 
 from capsule_run import __version__
 from capsule_run._base.errors import CapsuleError
-from capsule_run.mcp.calls import Call, Calls
+from capsule_run.mcp.calls import Call, Calls, StatefulCall
 from capsule_run.mcp.jsonrpc import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -29,7 +29,9 @@ from capsule_run.mcp.jsonrpc import (
 )
 from capsule_run.mcp.resources import ResourceStore, contents
 from capsule_run.mcp.results import answer, invalid_call, not_set_up
-from capsule_run.mcp.tools import TOOLS, call_request, sandbox_description, tool_entry
+from capsule_run.mcp.sandboxes import Sandboxes
+from capsule_run.mcp.stateful import STATEFUL_DESCRIPTION, STATEFUL_TOOLS, Stop, stateful_answer, stateful_entry
+from capsule_run.mcp.tools import TOOLS, call_request, changes_host, has_network, sandbox_description, tool_entry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,9 +39,9 @@ if TYPE_CHECKING:
 
     from capsule_run._base.errors import Failure
     from capsule_run.agents.operator import Operator
+    from capsule_run.mcp.calls import Finish, Outcome
     from capsule_run.mcp.jsonrpc import Send
     from capsule_run.model.request import Request
-    from capsule_run.model.result import Result
 
 # Revisions that begin with `initialize`, oldest first, and those that do not.
 HANDSHAKE_VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
@@ -63,8 +65,11 @@ _SERVER = {"name": "capsule-run", "title": "capsule-run sandbox", "version": __v
 class Session:
     """The state of one client's connection."""
 
-    def __init__(self, limits: Operator, writer: Writer) -> None:
+    def __init__(
+        self, limits: Operator, writer: Writer, *, sandboxes: int = 0, idle_timeout_ms: int | None = None
+    ) -> None:
         self._limits = limits
+        self._boxes = Sandboxes(limits, most=sandboxes, idle_timeout_ms=idle_timeout_ms) if sandboxes else None
         self._writer = writer
         self._store = ResourceStore()
         self._level = "warning"
@@ -94,6 +99,12 @@ class Session:
             self._request(message, request_id, send)
         except RpcError as error:
             send(error_message(request_id, error))
+
+    def end(self) -> None:
+        """End every call and every sandbox."""
+        self.calls.end()
+        if self._boxes is not None:
+            self._boxes.end()
 
     def _notified(self, message: dict[str, object]) -> None:
         params = message.get("params")
@@ -132,15 +143,19 @@ class Session:
         if not isinstance(asked, str):
             raise RpcError(INVALID_PARAMS, "`protocolVersion` must be a string")
         version = asked if asked in HANDSHAKE_VERSIONS else HANDSHAKE_VERSIONS[-1]
-        about = {"serverInfo": _SERVER, "instructions": sandbox_description(self._limits)}
+        about = {"serverInfo": _SERVER, "instructions": self._instructions()}
         return {"protocolVersion": version, "capabilities": {"tools": {}, "resources": {}, "logging": {}}, **about}
 
     def _discover(self, _params: Mapping[str, object]) -> dict[str, object]:
         return {
             "supportedVersions": [*HANDSHAKE_VERSIONS, *ENVELOPE_VERSIONS],
             "capabilities": {"tools": {}, "resources": {}},
-            "instructions": sandbox_description(self._limits),
+            "instructions": self._instructions(),
         }
+
+    def _instructions(self) -> str:
+        one_shot = sandbox_description(self._limits)
+        return one_shot if self._boxes is None else f"execute_code, execute_command: {one_shot} {STATEFUL_DESCRIPTION}"
 
     def _set_level(self, params: Mapping[str, object]) -> dict[str, object]:
         level = params.get("level")
@@ -151,7 +166,13 @@ class Session:
 
     def _tools(self, params: Mapping[str, object]) -> dict[str, object]:
         _no_cursor(params)
-        return {"tools": [tool_entry(tool, self._limits) for tool in TOOLS.values()]}
+        entries = [tool_entry(tool, self._limits) for tool in TOOLS.values()]
+        if self._boxes is not None:
+            writes, network = changes_host(self._limits), has_network(self._limits)
+            entries += [
+                stateful_entry(tool, self._limits, writes=writes, network=network) for tool in STATEFUL_TOOLS.values()
+            ]
+        return {"tools": entries}
 
     def _resources(self, params: Mapping[str, object]) -> dict[str, object]:
         _no_cursor(params)
@@ -181,9 +202,12 @@ class Session:
         *,
         envelope: bool,
     ) -> None:
-        tool = TOOLS.get(str(params.get("name")))
-        if tool is None:
-            raise RpcError(INVALID_PARAMS, "unknown tool", data={"known": list(TOOLS)})
+        name = str(params.get("name"))
+        tool = TOOLS.get(name)
+        stateful = STATEFUL_TOOLS.get(name) if self._boxes is not None else None
+        if tool is None and stateful is None:
+            known = [*TOOLS, *(STATEFUL_TOOLS if self._boxes is not None else ())]
+            raise RpcError(INVALID_PARAMS, "unknown tool", data={"known": known})
         if request_id in self.calls:
             raise RpcError(INVALID_REQUEST, "a call with this id is still running")
         level = meta.get(_LOG_LEVEL_KEY) if envelope else self._level
@@ -191,12 +215,33 @@ class Session:
         def respond(fields: dict[str, object]) -> None:
             send(result_message(request_id, _with_revision_fields("tools/call", fields, envelope=envelope)))
 
-        def make() -> Request:
-            return call_request(tool, params.get("arguments", {}), self._limits)
+        arguments = params.get("arguments", {})
 
-        def finish(request: Request | None, outcome: Result | CapsuleError | None, *, cancelled: bool) -> None:
+        def make() -> Request:
+            assert tool is not None
+            return call_request(tool, arguments, self._limits)
+
+        def act() -> dict[str, object]:
+            assert stateful is not None
+            assert self._boxes is not None
+            return stateful_answer(stateful, arguments, self._boxes, self._limits, stop)
+
+        finish = self._finisher(request_id, send, respond, level)
+        stop = Stop()
+        is_one_shot = stateful is None
+        call = Call(make, finish, self._progress(meta)) if is_one_shot else StatefulCall(act, stop, finish)
+        self._start(request_id, call)
+
+    def _finisher(
+        self, request_id: object, send: Send, respond: Callable[[dict[str, object]], None], level: object
+    ) -> Finish:
+        """Return what a call does at its end: it sends the answer."""
+
+        def finish(request: Request | None, outcome: Outcome, *, cancelled: bool) -> None:
             if cancelled:
                 send(None)
+            elif isinstance(outcome, dict):
+                respond(outcome)
             elif outcome is None:
                 send(error_message(request_id, RpcError(INTERNAL_ERROR, "internal error")))
             elif isinstance(outcome, CapsuleError) and request is None:
@@ -209,7 +254,7 @@ class Session:
                     self._log(outcome.error, level)
                 respond(answer(outcome, request, self._limits, self._store))
 
-        self._start(request_id, Call(make, finish, self._progress(meta)))
+        return finish
 
     def _start(self, request_id: object, call: Call) -> None:
         if not self.calls.start(request_id, call):
@@ -265,19 +310,22 @@ def _with_revision_fields(method: str, fields: dict[str, object], *, envelope: b
     return {**fields, "resultType": "complete", "_meta": {_SERVER_KEY: _SERVER}}
 
 
-def serve(limits: Operator, *, stdin: int, stdout: int) -> int:
+def serve(limits: Operator, *, stdin: int, stdout: int, sandboxes: int = 0, idle_timeout_ms: int | None = None) -> int:
     """Serve one client until its input ends or a signal handler raises; end every run before leaving.
+
+    :param sandboxes: how many the client may keep alive at a time; 0 leaves out the tools that keep state.
+    :param idle_timeout_ms: how long one lives without a call.
 
     Returns 0, or the errno of a failed write, after which no further message is read.
     """
     writer = Writer(stdout)
-    session = Session(limits, writer)
+    session = Session(limits, writer, sandboxes=sandboxes, idle_timeout_ms=idle_timeout_ms)
     try:
         for line in Reader(stdin).lines(session.calls.wait_seconds, session.calls.report_progress):
             take(line, writer, session.handle)
             if writer.errno:
                 break
     finally:
-        session.calls.end()
+        session.end()
         writer.close()
     return writer.errno

@@ -18,10 +18,11 @@ from capsule_run.engine import execute
 from capsule_run.engine.session import Session
 from capsule_run.engine.streams import Streams
 from capsule_run.policy.limits import limits
-from capsule_run.request.parse import request_from_mapping
+from capsule_run.request.parse import check_request, request_from_mapping
 from capsule_run.sandbox.calls import request_of_call, without_limits
 from capsule_run.sandbox.cells import Contexts
 from capsule_run.sandbox.files import Files
+from capsule_run.sandbox.lease import Lease, positive
 from capsule_run.sandbox.piped import PipedProcess
 from capsule_run.sandbox.process import Process
 from capsule_run.sandbox.snapshot import Snapshot
@@ -31,6 +32,7 @@ from capsule_run.workspace import revert
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from os import PathLike
     from typing import Self
 
@@ -78,6 +80,7 @@ class Sandbox:
     :param lease_ms: how long it lives, in milliseconds (default one hour); `set_timeout` changes it.
     :param idle_timeout_ms: how long it lives without a call; None is as long as the lease.
     :param snapshot: the files to start with, of `Sandbox.snapshot`.
+    :param request: a `Request` in place of the options; its command is ignored.
     :raises CapsuleError: a wrong option, or a host that cannot meet it.
     """
 
@@ -87,14 +90,17 @@ class Sandbox:
         lease_ms: int = DEFAULT_LEASE_MS,
         idle_timeout_ms: int | None = None,
         snapshot: Snapshot | None = None,
+        request: Request | None = None,
         **options: object,
     ) -> None:
         for name in _NOT_FOR_SANDBOXES:
             if options.get(name) is not None:
                 raise CapsuleError("E1009", f"`{name}` is of one command, and not of a sandbox")
-        self._options = dict(options)
-        self._lease = _Lease(_positive("lease_ms", lease_ms), idle_timeout_ms)
-        self._session = Session(_request(options), lease_ms=self._lease.left_ms())
+        if request is not None and options:
+            raise CapsuleError("E1009", f"`request` has all options: `{next(iter(options))}` is one of them")
+        self._given, self._options = request, dict(options)
+        self._lease = Lease(positive("lease_ms", lease_ms), idle_timeout_ms)
+        self._session = Session(_request(request, options), lease_ms=self._lease.left_ms())
         with _numbering:
             self.id = f"sandbox-{next(_numbers)}"
         self._finalizer = weakref.finalize(self, self._session.close)
@@ -247,6 +253,10 @@ class Sandbox:
             on_result=on_result,
         )
 
+    def own_context(self, language: str = "python") -> Context:
+        """Return the context of a language that `run_code` uses, such as to interrupt its cell from another thread."""
+        return self._contexts.own(language)
+
     def create_context(
         self,
         language: str = "python",
@@ -309,13 +319,19 @@ class Sandbox:
         """Make a second sandbox with the same options that starts with the files of this one. Processes are not copied."""
         with self.snapshot() as snapshot:
             lease_ms, idle_ms = self._lease.lease_ms, self._lease.idle_ms
-            return type(self)(lease_ms=lease_ms, idle_timeout_ms=idle_ms, snapshot=snapshot, **self._options)
+            return type(self)(
+                lease_ms=lease_ms, idle_timeout_ms=idle_ms, snapshot=snapshot, request=self._given, **self._options
+            )
 
     # --- the sandbox ---
 
     def set_timeout(self, milliseconds: int) -> None:
         """Let the sandbox live this long from now."""
-        self._lease.set(_positive("milliseconds", milliseconds), self._session)
+        self._lease.set(positive("milliseconds", milliseconds), self._session)
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Return a context manager for a time that does not count as idle; the idle time begins anew after it."""
+        return self._lease.in_use(self._session)
 
     def info(self) -> SandboxInfo:
         """Return what the sandbox is at the moment."""
@@ -346,57 +362,7 @@ class Sandbox:
         return f"<Sandbox {self.id}: {'has ended' if self._session.has_ended() else 'alive'}>"
 
 
-class _Lease:
-    """How long a sandbox lives: until the end of its lease, and no longer than the idle time after its last call."""
-
-    def __init__(self, lease_ms: int, idle_ms: int | None) -> None:
-        self.lease_ms = lease_ms
-        self.idle_ms = None if idle_ms is None else _positive("idle_timeout_ms", idle_ms)
-        self._ends_ns = time.monotonic_ns() + lease_ms * 1_000_000
-        self._calls = 0
-        self._lock = threading.Lock()
-
-    def left_ms(self) -> int:
-        """Return how long the sandbox lives if nothing calls it, in milliseconds."""
-        left = max((self._ends_ns - time.monotonic_ns()) // 1_000_000, 1)
-        return left if self.idle_ms is None or self._calls else min(left, self.idle_ms)
-
-    def set(self, milliseconds: int, session: Session) -> None:
-        with self._lock:
-            self._ends_ns = time.monotonic_ns() + milliseconds * 1_000_000
-            session.set_lease(self.left_ms())
-
-    def in_use(self, session: Session) -> _InUse:
-        """Return a context manager for the time of a call, which does not count as idle."""
-        return _InUse(self, session)
-
-    def count(self, step: int, session: Session) -> None:
-        """Note that a call begins or ends."""
-        if self.idle_ms is None:
-            return
-        with self._lock:
-            self._calls += step
-            if not session.has_ended():
-                session.set_lease(self.left_ms())
-
-
-class _InUse:
-    def __init__(self, lease: _Lease, session: Session) -> None:
-        self._lease, self._session = lease, session
-
-    def __enter__(self) -> None:
-        self._lease.count(1, self._session)
-
-    def __exit__(self, *_error: object) -> None:
-        self._lease.count(-1, self._session)
-
-
-def _positive(name: str, milliseconds: int) -> int:
-    if type(milliseconds) is not int or milliseconds < 1:
-        raise CapsuleError("E1004", f"`{name}` must be a number of milliseconds above 0, not {milliseconds!r}")
-    return milliseconds
-
-
-def _request(options: Mapping[str, object]) -> Request:
-    """Return the request of a sandbox: its options, and a command that is not run."""
-    return replace(request_from_mapping(fields_from_arguments(command=["true"], **options)), changes=True)
+def _request(given: Request | None, options: Mapping[str, object]) -> Request:
+    """Return the request of a sandbox: what was given, or its options and a command that is not run."""
+    made = given or request_from_mapping(fields_from_arguments(command=["true"], **options))
+    return replace(check_request(made), changes=True)

@@ -200,17 +200,18 @@ static int take_init(struct room *room, const int *fds)
 	return room->init > 0 ? 0 : -1;
 }
 
-/* One of the three has failed. The others end when they find the link closed. */
-static int end_joining(struct room *room, const struct link_message *message)
+/* It has failed. Each of the three ends when it finds the link closed, and is reaped: nobody else need do that. */
+static int end_joining(struct room *room)
 {
-	run.has_failed = true;
-	run.failed = message->failed;
+	int error = errno;
+
 	close_cleanup(&room->link);
 	room->link = -1;
-	while (waitpid(-1, NULL, __WALL) > 0)
-		;
-	kill_room("failed");
-	return 0;
+	(void)syscall(SYS_pidfd_send_signal, room->pidfd, SIGKILL, NULL, 0);
+	for (int left = END_MS; left > 0 && waitpid(-1, NULL, __WALL | WNOHANG) >= 0; left--)
+		(void)poll(NULL, 0, 1);
+	errno = error;
+	return -1;
 }
 
 /* Wait for the second process to hand over the third; when the time of set-up is over, that is left to the loop. */
@@ -234,8 +235,11 @@ static int await_init(struct room *room)
 		return take_init(room, fds) < 0 ? -1 : 1;
 	if (got >= 0)
 		close_all(fds, nfds);
-	if (got == sizeof(message) && message.kind == LINK_FAILED)
-		return end_joining(room, &message);
+	if (got == sizeof(message) && message.kind == LINK_FAILED) {
+		run.has_failed = true;
+		run.failed = message.failed;
+		kill_room("failed");
+	}
 	if (got >= 0)
 		errno = EPROTO; /* they were killed, and say nothing more */
 	return -1;
@@ -270,8 +274,8 @@ int join_room(struct room *room, int memfd, struct step *step)
 	close_cleanup(&memfd);
 	close_namespaces(room);
 	if (attest_caller(&run.caller) < 0 || (joined = await_init(room)) < 0)
-		return -1;
+		return end_joining(room);
 	run.mapped_ns = run.room_sent_ns = now_ns();
 	go.attested = run.caller;
-	return joined > 0 ? send_to_init(&go, NULL, 0) : 0;
+	return joined > 0 && send_to_init(&go, NULL, 0) < 0 ? end_joining(room) : 0;
 }

@@ -43,7 +43,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define INJECT_PROCESSES 16
+#define INJECT_PROCESSES 640 /* the payload of a launcher that joins is number 585 */
 #define INJECT_CALLS 1024
 struct injection {
 	uint32_t process, at, error; /* which process's which call (from 1; 0: none) fails with what */
@@ -176,6 +176,7 @@ __attribute__((weak)) int inject_close(const char *where, int fd)
 #define sigprocmask(...) INJECT("sigprocmask", #__VA_ARGS__, sigprocmask(__VA_ARGS__))
 #define socket(...) INJECT("socket", #__VA_ARGS__, socket(__VA_ARGS__))
 #define socketpair(...) INJECT("socketpair", #__VA_ARGS__, socketpair(__VA_ARGS__))
+#define stat(...) INJECT("stat", #__VA_ARGS__, stat(__VA_ARGS__))
 #define splice(...) INJECT("splice", #__VA_ARGS__, splice(__VA_ARGS__))
 #define tee(...) INJECT("tee", #__VA_ARGS__, tee(__VA_ARGS__))
 #define symlinkat(...) INJECT("symlinkat", #__VA_ARGS__, symlinkat(__VA_ARGS__))

@@ -27,20 +27,23 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 import leftovers  # noqa: E402
-from capsule_run.engine import attempt, execute, fallbacks  # noqa: E402
+from capsule_run.engine import attempt, execute, fallbacks, session  # noqa: E402
 from capsule_run.launcher import Launcher  # noqa: E402
 from capsule_run.plan import room as plans  # noqa: E402
 from capsule_run.policy.workspace import SMALL_ENTRIES  # noqa: E402
 from capsule_run.request.arguments import request_from_arguments  # noqa: E402
 
+if TYPE_CHECKING:
+    from capsule_run.model.request import Request
+
 ERRORS = ("EMFILE", "ENOMEM", "EAGAIN", "EINTR", "ENOSPC")
-PROCESSES, CALLS = 16, 1024
+PROCESSES, CALLS = 640, 1024
 HEAD = struct.Struct("=IIII240s")  # struct injection of inject.h: process, at, error, hit, where
 SIZE = HEAD.size + 4 * PROCESSES + 4 * PROCESSES * CALLS
 NAMES = {
@@ -51,6 +54,7 @@ NAMES = {
     9: "network",
     10: "payload",
 }  # of a plan that shares no network
+NAMES_OF_JOINING = {0: "launcher", 1: "first", 2: "watcher", 9: "second", 73: "init", 585: "payload"}
 SETUP_MS = 2_000
 HANG_SECONDS = 8.0
 PROTOCOL = "E6001"
@@ -86,6 +90,8 @@ PLANS: dict[str, dict[str, object]] = {
         "postmortem": True,
         "cpu_time_ms": 5000,
     },
+    # in a room that another launcher holds, which is not injected into
+    "joined": {"command": ["sh", "-c", _LOOK], "cpu_time_ms": 5000},
     "host-net": {"command": ["sh", "-c", _LOOK], "network": True, "stdin": b"in\n"},
 }
 
@@ -116,9 +122,14 @@ class Outcome(NamedTuple):
 
 def process_name(plan: str, process: int) -> str:
     """Which process of the core it is."""
+    if plan == JOINED:
+        return NAMES_OF_JOINING.get(process, str(process))
     if process == 9 and "network" in PLANS[plan]:  # nobody makes one
         return "payload"
     return NAMES.get(process, str(process))
+
+
+JOINED = "joined"
 
 
 class HangError(Exception):
@@ -171,12 +182,29 @@ class Injector:
             str, tuple[str, str, object]
         ] = {}  # how a plan ends, what its command sees, what else is reported
         self.shared = -1
-        attempt.Launcher = self._start  # type: ignore[misc,assignment]  # the only way to a core's stderr
+        self.is_room = False
+        self.seconds = 0.0  # that the last run took
+        attempt.Launcher = session.Launcher = self._start  # type: ignore[misc,assignment]  # the only way to a core's stderr
         plans.SETUP_MS = SETUP_MS
         signal.signal(signal.SIGALRM, _hang)
 
     def _start(self, *, path: str) -> Launcher:
-        return Launcher(path=path, stderr=self.shared)
+        return Launcher(path=path, stderr=None if self.is_room else self.shared)
+
+    def _perform(self, plan: str, request: Request) -> object:
+        began = time.monotonic()
+        try:
+            if plan != JOINED:
+                return execute.perform(request, core_path=self.core)
+            self.is_room = True
+            with session.Session(request, lease_ms=60_000, core_path=self.core) as room:
+                self.is_room, began = False, time.monotonic()
+                result = execute.wait(room.steps(request))
+                self.seconds = time.monotonic() - began
+                assert not room.has_ended()
+                return result
+        finally:
+            self.seconds = self.seconds if plan == JOINED else time.monotonic() - began
 
     def use_own_file(self) -> None:
         """Once in each process that runs cases."""
@@ -191,7 +219,7 @@ class Injector:
         request = request_from_arguments(**PLANS[case.plan])
         signal.setitimer(signal.ITIMER_REAL, HANG_SECONDS)
         try:
-            result: object = execute.perform(request, core_path=self.core)
+            result = self._perform(case.plan, request)
         except Exception as error:  # noqa: BLE001  # that is what is looked for
             result = error
         finally:
@@ -228,12 +256,10 @@ class Injector:
     def run(self, case: Case) -> Outcome | None:
         """None where the call was not made this time: then nothing failed."""
         before = leftovers.snapshot()
-        began = time.monotonic()
         result, where = self._execute(case)
-        seconds = time.monotonic() - began
         broken = self._broken(case.plan, result)
-        if seconds > SETUP_MS / 1000:
-            broken.append(f"it took {seconds:.1f} s")
+        if self.seconds > SETUP_MS / 1000:
+            broken.append(f"it took {self.seconds:.1f} s")
         left = leftovers.left_behind(before, 1.0)
         leftovers.clean_up(left)
         # others' control groups come and go meanwhile: ours have our number in their name

@@ -15,8 +15,8 @@ CORE = Path(__file__).resolve().parents[2] / "core"
 # Of the C library, what the core uses and what is no call of the kernel's that can fail.
 NO_CALLS = {
     "_GLOBAL_OFFSET_TABLE_", "__errno_location", "__stack_chk_fail", "_exit", "clock_gettime", "htonl", "memchr", "memcmp",
-    "memcpy", "memmove", "memset", "strchr", "strcmp", "strcspn", "strlen", "strncmp", "strpbrk", "strrchr", "strspn", "strstr",
-    "sigaddset", "sigemptyset", "sigfillset", "umask", "getpid", "getppid", "getuid", "geteuid", "getgid", "getegid",
+    "memcpy", "memmove", "memset", "strchr", "strcmp", "strcspn", "strlen", "strncmp", "strnlen", "strpbrk", "strrchr", "strspn",
+    "strstr", "sigaddset", "sigemptyset", "sigfillset", "umask", "getpid", "getppid", "getuid", "geteuid", "getgid", "getegid",
 }  # fmt: skip
 SAMPLE = 17  # each so many of the cases
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The fuzz target: both halves of the plan checker, and the walk that everybody else does behind it.
+ * The fuzz target: all halves of the plan checker, and the walk that everybody else does behind it.
  *
  * The sanitizers watch the memory; this file watches the promises. An accepted plan has every field within its bytes and
  * of its kind, is walked to its end and no further, and is not below the floor. The input arrives in a buffer of exactly
@@ -45,6 +45,7 @@ static void walk(const struct plan *plan, enum half half)
 	struct cursor at = plan_start(plan);
 	unsigned int steps = 0, sources = 0, rank = 0, seen[MAX_VERBS] = { 0 };
 	struct step step;
+	bool holds;
 
 	while (plan_next(&at, &step)) {
 		promise(step.index == steps++ && step.verb->half == half && step.verb->rank >= rank);
@@ -54,17 +55,21 @@ static void walk(const struct plan *plan, enum half half)
 		sources += strcmp(step.verb->name, "source") == 0 || strcmp(step.verb->name, "inner-source") == 0;
 	}
 	promise(at.at + sizeof("end") == plan->text + plan->size);
+	holds = plan_find(plan, "hold", &step);
 	for (unsigned int i = 0; i < nverbs; i++) {
 		if (verbs[i].half != half)
 			continue;
-		promise(seen[i] >= verbs[i].least && (verbs[i].many || seen[i] <= 1));
+		if (holds && (strcmp(verbs[i].name, "exe") == 0 || strcmp(verbs[i].name, "arg") == 0))
+			promise(seen[i] == 0);
+		else
+			promise(seen[i] >= verbs[i].least && (verbs[i].many || seen[i] <= 1));
 		promise(plan_find(plan, verbs[i].name, &step) == (seen[i] > 0));
 	}
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	for (int half = ROOM; half <= PAYLOAD; half++)
+	for (int half = ROOM; half <= JOIN; half++)
 		for (unsigned int nfds = 0; nfds <= MAX_FDS; nfds += MAX_FDS) {
 			struct plan plan = { .text = (const char *)data, .size = size, .nfds = nfds };
 			struct rejection why = { 0 };

@@ -13,11 +13,14 @@ sys.path[:0] = [str(HERE.parent.parent / "src"), str(HERE.parent / "core")]
 
 from handwritten_plans import SMALLEST, compiled, encode, verbs  # noqa: E402
 
-from capsule_run.model.request import Bind, Isolation, Resources, Workspace  # noqa: E402
+from capsule_run.engine.prepare import prepare  # noqa: E402
+from capsule_run.model.request import Bind, Isolation, Request, Resources, Workspace  # noqa: E402
+from capsule_run.plan.join import join_steps  # noqa: E402
+from capsule_run.plan.payload import payload_steps  # noqa: E402
 
 FIELDS = {
     "n": "9223372036854775807", "l": "unlimited", "r": "4", "i": "4294967294", "o": "1777", "p": "/a/b", "t": "text",
-    "h": "0123456789abcdef", "f": "15", "s": "0", "w": "net", "b": "ro", "a": "truncate", "e": "NAME=VALUE",
+    "h": "0123456789abcdef", "f": "15", "s": "0", "w": "net", "j": "net", "b": "ro", "a": "truncate", "e": "NAME=VALUE",
 }  # fmt: skip
 
 
@@ -25,7 +28,7 @@ def every_verb(half, language):
     """A plan with each verb of a half, as far as one plan may have them."""
     steps = []
     for verb in language:
-        if verb.half == half and verb.name != "host-net":
+        if verb.half == half and verb.name not in ("host-net", "hold"):
             given = [step for step in SMALLEST[half] if step[0] == verb.name]
             steps += given or [(verb.name, *(FIELDS.get(kind, "0") for kind in verb.kinds))]
     return steps
@@ -53,11 +56,15 @@ def main(folder, core):
     }
     for name, fields in requests.items():
         plan = compiled("sh", "-c", "true", **fields)
+        policy = prepare(Request(command=("true",), **fields))[1]
+        halves = {"room": plan.room, "payload": plan.payload, "join": join_steps(policy, max_processes=64)}
         # short fields: long ones slow the fuzzer down and hold nothing to find
-        seeds |= {f"{name}-{half}": encode(half, map(shortened, getattr(plan, half))) for half in SMALLEST}
+        seeds |= {f"{name}-{half}": encode(half, map(shortened, steps)) for half, steps in halves.items()}
+        holds = payload_steps(policy, hold=True, keep=True)
+        seeds[f"{name}-holds"] = encode("payload", map(shortened, holds))
     for name, text in seeds.items():
         corpus.joinpath(name).write_bytes(text)
-    words = ["capsule-plan", "1", "room", "payload", "end", *(verb.name for verb in language), *FIELDS.values()]
+    words = ["capsule-plan", "1", "room", "payload", "join", "end", *(verb.name for verb in language), *FIELDS.values()]
     words += ["user", "mount", "pid", "ipc", "uts", "cgroup", "rw", "dev", "kill", "..", "/"]
     entries = ['"' + "".join(f"\\x{byte:02x}" for byte in word.encode() + b"\0") + '"' for word in dict.fromkeys(words)]
     Path(folder, "words").write_text("\n".join(entries) + "\n")

@@ -19,6 +19,7 @@ import files
 import interfaces
 import memory
 import output
+import sessions
 import start
 from measure import show
 
@@ -43,6 +44,7 @@ GROUPS = {
     "files": Group(files.rows, (15,), (100,)),
     "cgroup": Group(cgroups.rows, (15,), (120,)),
     "interfaces": Group(interfaces.rows, (5,), (40,)),
+    "sessions": Group(sessions.rows, (10,), (150,)),
     "calls": Group(calls.rows, (4,), (30,)),
 }
 

@@ -95,7 +95,7 @@ class Launcher:
         if _early and path == PATH and stderr is None:
             self._pid, self._fd = _early.pop()
             self.is_early = True
-            if not self._has_ended():
+            if not self.has_ended():
                 return
             self.close()
             self.is_early = False
@@ -112,8 +112,8 @@ class Launcher:
         finally:
             theirs.close()
 
-    def _has_ended(self) -> bool:
-        """Return whether an early launcher has ended already: it could not be executed, or was killed."""
+    def has_ended(self) -> bool:
+        """Return whether the launcher has ended: an early one could not be executed, or it was killed."""
         try:
             return posix.waitid(posix.P_PID, self._pid, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT) is not None
         except OSError:

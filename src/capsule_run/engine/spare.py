@@ -9,7 +9,7 @@ from capsule_run._base.value import replace
 from capsule_run.cgroup.create import ControlGroups
 from capsule_run.engine import build_result
 from capsule_run.engine.execute import bounded, supervised
-from capsule_run.engine.fallbacks import STALE_FACTS, RetryAttemptError, create_cgroups
+from capsule_run.engine.fallbacks import STALE_FACTS, RetryAttemptError
 from capsule_run.engine.room import Room
 from capsule_run.engine.running import Payload
 from capsule_run.engine.streams import Streams
@@ -40,10 +40,13 @@ class SpareRoom:
         self._cgroups, self._launcher, self._room = cgroups, launcher, room
         self._prepared: RunningPayload | None = None
         self._input = -1
+        self._has_run = False  # its command was executed
 
     @classmethod
     def build(cls, request: Request, *, core_path: str = CORE_PATH) -> Self:
         """Build a room for requests like this one, whose command is ignored. Returns while the launcher still builds.
+
+        Cgroups of version 1 are made for the command: a launcher removes what the command's half of the plan names.
 
         Raises CapsuleError if this host cannot meet the request.
         """
@@ -54,7 +57,6 @@ class SpareRoom:
             try:
                 launcher = Launcher(path=core_path)
                 room = Room.build(request, launcher, cgroups, streams_stdin=False, disk_layer=None)
-                create_cgroups(cgroups, room.policy.limit_mechanisms.groups)
             except BaseException as error:
                 for opened in (room, launcher, cgroups):
                     if opened is not None:
@@ -67,6 +69,8 @@ class SpareRoom:
     @property
     def is_alive(self) -> bool:
         """Whether the room can still be used: its launcher lives, and has reported no failure."""
+        if self._launcher.has_ended():
+            return False
         return not self._launcher.wait_readable(0) or (self._room.files is not None and self._room.files.expects_ready)
 
     def prepare(self, request: Request) -> None:
@@ -99,7 +103,7 @@ class SpareRoom:
         on_start: Callable[[Run], None] | None = None,
         work: bytes | None = None,
     ) -> Steps:
-        """Run a request in this room, in steps (`engine.attempt.Steps`), and end the room.
+        """Run a request in this room, in steps (`engine.attempt.Steps`). The caller closes it then, which may be done later.
 
         :param work: what the prepared command reads; None starts the command of the request.
         """
@@ -120,22 +124,20 @@ class SpareRoom:
         began_ns: int,
     ) -> Steps:
         called_ns = time.monotonic_ns()
-        with self:
-            if work is not None and self._prepared is not None:
-                running = self._send_work(self._prepared, work, request)
-            else:
-                policy = self._policy_of(request, streams_stdin=streams.stdin is not None)
-                payload = Payload(request=request, streams=streams, on_start=on_start, short=False, stale_ok=False)
-                running = self._room.start(payload, policy)
-            with running:
-                yield running
-                finished = running.finish()
-            if work is not None:  # it has run since it was prepared, and that is not the run's time
-                times = {**finished.report.times, "started": called_ns}
-                finished = replace(finished, report=replace(finished.report, times=times))
-            result = build_result.build(finished, request, called_ns=called_ns, began_ns=began_ns, short=False)
-            self._cgroups.removed_by_launcher = self._launcher.close() == 0 and finished.report.started
-        return result
+        if work is not None and self._prepared is not None:
+            running = self._send_work(self._prepared, work, request)
+        else:
+            policy = self._policy_of(request, streams_stdin=streams.stdin is not None)
+            payload = Payload(request=request, streams=streams, on_start=on_start, short=False, stale_ok=False)
+            running = self._room.start(payload, policy)
+        with running:
+            yield running
+            finished = running.finish()
+        self._has_run = finished.report.started
+        if work is not None:  # it has run since it was prepared, and that is not the run's time
+            times = {**finished.report.times, "started": called_ns}
+            finished = replace(finished, report=replace(finished.report, times=times))
+        return build_result.build(finished, request, called_ns=called_ns, began_ns=began_ns, short=False)
 
     def _send_work(self, prepared: RunningPayload, work: bytes, request: Request) -> RunningPayload:
         self._launcher.send(f"clock {limits.timeout_ms(request)}")
@@ -154,7 +156,7 @@ class SpareRoom:
         if self._prepared is not None:
             self._prepared.close()
         self._room.close()
-        self._launcher.close()
+        self._cgroups.removed_by_launcher = self._launcher.close() == 0 and self._has_run
         self._cgroups.close()
 
     def __enter__(self) -> Self:

@@ -16,6 +16,7 @@ from capsule_run._base.value import Value, replace
 from capsule_run.api import fields_from_arguments, in_own_words
 from capsule_run.engine import code as engine_code
 from capsule_run.engine import execute
+from capsule_run.engine.fallbacks import RetryAttemptError
 from capsule_run.engine.spare import SpareRoom
 from capsule_run.engine.streams import Streams
 from capsule_run.request.parse import request_from_mapping
@@ -188,7 +189,12 @@ class Pool:
             if spare is None:
                 result = self._cold(request, streams, work)
             else:
-                result = execute.wait(spare.steps(request, streams=streams, work=work))
+                try:
+                    result = execute.wait(spare.steps(request, streams=streams, work=work))
+                except RetryAttemptError:  # the host has refused what it offered when the room was built
+                    result = self._cold(request, streams, work)
+                finally:
+                    self._filler.discard(spare)
             if result.metrics is not None and result.metrics.startup is not None:
                 self._starts_us.append(sum(result.metrics.startup.values()))
             return result
@@ -199,8 +205,8 @@ class Pool:
     def _cold(self, request: Request, streams: Streams, work: bytes | None = None) -> Result:
         if work is None:
             return execute.perform(request, streams=streams)
-        spare = self._filler.build()
-        return execute.wait(spare.steps(request, streams=streams, work=work))
+        with self._filler.build() as spare:
+            return execute.wait(spare.steps(request, streams=streams, work=work))
 
     # --- the pool ---
 
@@ -249,17 +255,19 @@ def _with_memory(resources: Resources, of_the_language: int | None) -> Resources
 
 
 class _Filler:
-    """Keeps rooms ready, in one thread that builds them one after the other."""
+    """Keeps rooms ready, in one thread that builds them one after the other, and clears away those that were used."""
 
     def __init__(self, request: Request, size: int, prepared: tuple[str, ...] | None) -> None:
         self._request, self.size, self._prepared = request, size, prepared
         self._ready: deque[SpareRoom] = deque()
+        self._used: deque[SpareRoom] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._error: CapsuleError | None = None
         self.replaced = 0
         self._ready.append(self.build())  # a host that cannot meet the request says so now
-        threading.Thread(target=self._fill, name="capsule-run pool", daemon=True).start()
+        self._thread = threading.Thread(target=self._fill, name="capsule-run pool", daemon=True)
+        self._thread.start()
 
     @property
     def prepares(self) -> bool:
@@ -293,7 +301,24 @@ class _Filler:
                 if spare.is_alive:
                     return spare
                 self.replaced += 1
-                spare.close()
+                self._used.append(spare)
+
+    def discard(self, spare: SpareRoom) -> None:
+        """Take back a room that was used: it is cleared away while nobody waits for it."""
+        with self._changed:
+            self._used.append(spare)
+            self._changed.notify_all()
+            if not self._closed:
+                return
+        self._clear_away()
+
+    def _clear_away(self) -> None:
+        while True:
+            try:
+                spare = self._used.popleft()
+            except IndexError:
+                return
+            spare.close()
 
     def wait_full(self, timeout: float | None) -> bool:
         with self._changed:
@@ -303,9 +328,13 @@ class _Filler:
     def _fill(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: len(self._ready) < self.size or self._closed)
+                self._changed.wait_for(lambda: len(self._ready) < self.size or self._used or self._closed)
                 if self._closed:
                     return
+                is_full = len(self._ready) >= self.size
+            self._clear_away()
+            if is_full:
+                continue
             try:
                 spare, self._error = self.build(), None
             except (CapsuleError, OSError) as error:  # the host is short of something: runs start cold, and say so
@@ -326,7 +355,8 @@ class _Filler:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-            waiting = list(self._ready)
+            self._used.extend(self._ready)
             self._ready.clear()
-        for spare in waiting:
-            spare.close()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+        self._clear_away()

@@ -23,9 +23,9 @@ IMPORTS = "import os, signal, time\n"
 STORM = "while True:\n    try:\n        os.fork()\n    except OSError:\n        pass"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def box():
-    """One sandbox for the tests that leave nothing behind in it."""
+    """A sandbox with the defaults."""
     with Sandbox() as sandbox:
         yield sandbox
 

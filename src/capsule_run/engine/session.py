@@ -231,11 +231,10 @@ def _build_once(
     launcher = room = holder = None
     try:
         launcher = Launcher(path=core_path)
-        room = Room.build(
-            _with_own_processes(request), launcher, cgroups, streams_stdin=False, disk_layer=None, share=True
-        )
+        held = _of_the_holder(request, lease_ms)
+        room = Room.build(held, launcher, cgroups, streams_stdin=False, disk_layer=None, share=True)
         payload = Payload(
-            request=replace(request, timeout_ms=lease_ms, stdin=None),
+            request=held,
             streams=Streams(),
             on_start=None,
             short=True,
@@ -257,9 +256,11 @@ def _build_once(
 OWN_PROCESSES, MAX_COMMANDS = 2, 32
 
 
-def _with_own_processes(request: Request) -> Request:
+def _of_the_holder(request: Request, lease_ms: int) -> Request:
+    """Return the request of the room as a whole, whose time limit is the lease."""
     most = limits(request.resources).max_pids + OWN_PROCESSES + MAX_COMMANDS
-    return replace(request, resources=replace(request.resources, max_pids=most))
+    resources = replace(request.resources, max_pids=most)
+    return replace(request, resources=resources, timeout_ms=lease_ms, stdin=None)
 
 
 def _raise_failure(holder: RunningPayload) -> None:

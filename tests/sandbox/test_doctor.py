@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import capsule_run
+from capsule_run.cli import doctor as cli_doctor
 from capsule_run.doctor import attack
 from capsule_run.doctor.attack_table import ROWS, X86_ROWS
 
@@ -69,6 +70,31 @@ def test_doctor_attack_that_succeeds_is_reported(monkeypatch):
     monkeypatch.setattr(attack, "ROWS", (row,))
     monkeypatch.setattr(attack, "X86_ROWS", ())
     assert [(False, "it succeeded")] == [(one.stopped, one.outcome) for one in attack.attack_all()]
+
+
+def test_doctor_attack_progress_counts_each_attempt(monkeypatch):
+    """Each attempt that has ended is reported once, with how many there are."""
+    row = ("print", "filter", "allowed everywhere", ("EPERM",), "os.write(1, b'')")
+    monkeypatch.setattr(attack, "ROWS", (row, row, row))
+    monkeypatch.setattr(attack, "X86_ROWS", ())
+    seen = []
+    attack.attack_all(lambda done, total: seen.append((done, total)))
+    assert [(1, 3), (2, 3), (3, 3)] == seen
+
+
+@pytest.mark.parametrize(("terminal", "said"), [("xterm", b"\r\033[K3 of 9 attempts"), ("dumb", b"")])
+def test_doctor_attack_progress_is_for_terminals(monkeypatch, terminal, said):
+    """The line is drawn where stderr is a terminal that can erase it, and nowhere else."""
+    written = []
+    monkeypatch.setattr(cli_doctor, "write_all", lambda fd, text: written.append((fd, text.encode())))
+    monkeypatch.setenv("TERM", terminal)
+    monkeypatch.setattr(cli_doctor.posix, "isatty", lambda fd: fd == 2)
+    cli_doctor._print_progress(3, 9)
+    assert ([(2, said)] if said else []) == written
+    monkeypatch.setattr(cli_doctor.posix, "isatty", lambda _fd: False)
+    written.clear()
+    cli_doctor._print_progress(3, 9)
+    assert [] == written
 
 
 def test_doctor_attack_without_working_sandbox_counts_nothing(monkeypatch):

@@ -19,6 +19,7 @@ from capsule_run.request.parse import request_from_mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
 
     from capsule_run.model.result import Result
@@ -135,10 +136,16 @@ def _rows(architecture: str, landlock_abi: object) -> list[Row]:
     return [row for row in rows if scopes or row[1] != LANDLOCK]
 
 
-def attack_all() -> list[Attempt]:
+def _ignored(_done: int, _total: int) -> None:
+    """Report no progress."""
+
+
+def attack_all(on_attempt: Callable[[int, int], None] = _ignored) -> list[Attempt]:
     """Run all attempts, WORKERS at a time, and return them in the order of the table.
 
     Return only the harmless control attempt if that fails: then a failure of the others would prove nothing.
+
+    :param on_attempt: called after each attempt with how many have ended, and how many there are.
     """
     architecture = posix.uname().machine
     numbers = _numbers(architecture)
@@ -147,7 +154,8 @@ def attack_all() -> list[Attempt]:
         control = _run(CONTROL, decoys.names, numbers)
         if outcome(control) != THROUGH:
             return [_judged(CONTROL, control)]
-        waiting = iter(enumerate(_rows(architecture, control.isolation.get("landlock_abi"))))
+        rows = list(_rows(architecture, control.isolation.get("landlock_abi")))
+        waiting = iter(enumerate(rows))
         lock = threading.Lock()
 
         def work() -> None:
@@ -156,7 +164,10 @@ def attack_all() -> list[Attempt]:
                     at, row = next(waiting, (-1, CONTROL))
                 if at < 0:
                     return
-                found[at] = _judged(row, _run(row, decoys.names, numbers))
+                judged = _judged(row, _run(row, decoys.names, numbers))
+                with lock:
+                    found[at] = judged
+                    on_attempt(len(found), len(rows))
 
         workers = [threading.Thread(target=work) for _ in range(WORKERS)]
         for worker in workers:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import termios
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -162,3 +165,62 @@ def test_usage_of_a_run_is_what_its_processes_use():
         thread.join()
     assert results[0].error.code == "E3007"
     assert usage.of_tree(1 << 22) is None
+
+
+def _children(pid):
+    try:
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_live_line_on_a_stopped_terminal_delays_no_end(capsule_cli, tmp_path, number):
+    """A terminal that takes nothing delays neither the time limit nor the signal that ends us behind it."""
+    ours, theirs = pty.openpty()
+    run = subprocess.Popen(
+        [capsule_cli, "--timeout", "2s", "--", "sh", "-c", "seq 50000; sleep 600"],
+        cwd=tmp_path, env={"PATH": "/usr/bin:/bin", "TERM": "xterm"}, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        deadline = time.monotonic() + 100
+        while not _children(run.pid) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        while _children(run.pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not _children(run.pid)
+        assert run.poll() is None  # it waits for the terminal
+        run.send_signal(number)
+        assert -number == run.wait(60)
+    finally:
+        run.kill()
+        run.wait()
+        os.close(ours)
+
+
+@pytest.mark.sandbox
+def test_live_line_is_erased_behind_a_signal(capsule_cli, tmp_path):
+    """Ctrl-C ends the run, and nothing of the line stays."""
+    ours, theirs = pty.openpty()
+    run = subprocess.Popen(
+        [capsule_cli, "--timeout", "1m", "--", "sleep", "600"],
+        cwd=tmp_path, env={"PATH": "/usr/bin:/bin", "TERM": "xterm"}, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    said = b""
+    try:
+        while not LINE.search(said):
+            said += os.read(ours, 1 << 16)
+        run.send_signal(signal.SIGINT)
+        assert 130 == run.wait(60)
+        with contextlib.suppress(OSError):  # it is closed
+            while piece := os.read(ours, 1 << 16):
+                said += piece
+    finally:
+        run.kill()
+        run.wait()
+        os.close(ours)
+    end = said.rpartition(ERASE)[2]
+    assert end.startswith(b"capsule-run: \x1b[31mE3007"), said

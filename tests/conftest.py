@@ -183,6 +183,10 @@ CAPABILITIES = {
     "mcp": lambda: importlib.util.find_spec("mcp") is not None,  # `.ci/run agents_mcp` installs these five
     "langchain_core": lambda: importlib.util.find_spec("langchain_core") is not None,
     "agents": lambda: importlib.util.find_spec("agents") is not None and importlib.util.find_spec("agents").origin,
+    "opentelemetry": lambda: (
+        importlib.util.find_spec("opentelemetry") is not None
+        and importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    ),
     "jsonschema": lambda: importlib.util.find_spec("jsonschema") is not None,
     "mcp-npm": lambda: (
         "CAPSULE_TEST_NPM" in os.environ

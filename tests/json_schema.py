@@ -81,7 +81,9 @@ def _if(value, wanted, schema, place, strict):
 
 
 KEYWORDS = {
-    "type": _simple(lambda value, wanted: not is_type(value, wanted)),
+    "type": _simple(
+        lambda value, wanted: not any(is_type(value, one) for one in ([wanted] if isinstance(wanted, str) else wanted))
+    ),
     "const": _simple(lambda value, wanted: value != wanted),
     "enum": _simple(lambda value, wanted: value not in wanted),
     "minimum": _simple(lambda value, wanted: is_type(value, "number") and value < wanted),

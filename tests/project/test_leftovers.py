@@ -182,7 +182,7 @@ LEAKY = {
 def test_leftover_check_fails_the_test_that_leaks(tmp_path):
     """A test that leaves something fails by itself; the one after it does not."""
     here = Path(__file__).resolve().parent.parent
-    for name in ("conftest.py", "leftovers.py", "tiers.py"):
+    for name in ("conftest.py", "json_schema.py", "leftovers.py", "tiers.py"):
         tmp_path.joinpath(name).symlink_to(here / name)
     tests = "import leftovers, os, subprocess, tempfile, threading\nleftovers.GRACE_SECONDS = 0.05\n"
     for kind, leak in LEAKY.items():
@@ -207,7 +207,7 @@ def test_leftover_check_fails_the_test_that_leaks(tmp_path):
 def test_skip_has_to_name_what_is_missing(tmp_path, reason, in_ci, status):
     """A skip without a capability fails the run, and one for something that CI must have fails it there."""
     here = Path(__file__).resolve().parent.parent
-    for name in ("conftest.py", "leftovers.py", "tiers.py"):
+    for name in ("conftest.py", "json_schema.py", "leftovers.py", "tiers.py"):
         tmp_path.joinpath(name).symlink_to(here / name)
     tmp_path.joinpath("test_skips.py").write_text(f"import pytest\ndef test(): pytest.skip({reason!r})\n")
     argv = [sys.executable, "-m", "pytest", *NESTED, f"--basetemp={tmp_path}/base", str(tmp_path)]
@@ -221,7 +221,7 @@ def test_skip_has_to_name_what_is_missing(tmp_path, reason, in_ci, status):
 def test_hanging_test_fails(tmp_path):
     """A test that waits for ever fails at its limit, and the one after it runs."""
     here = Path(__file__).resolve().parent.parent
-    for name in ("conftest.py", "leftovers.py", "tiers.py"):
+    for name in ("conftest.py", "json_schema.py", "leftovers.py", "tiers.py"):
         tmp_path.joinpath(name).symlink_to(here / name)
     tests = "import pytest, time\n@pytest.mark.limit(0.2)\ndef test(): time.sleep(60)\ndef test_after(): pass\n"
     tmp_path.joinpath("test_hangs.py").write_text(tests)

@@ -24,7 +24,7 @@ from capsule_run.engine.prepare import dry_run
 from capsule_run.engine.streams import Streams
 from capsule_run.host import path_resolution
 from capsule_run.model.request import Isolation, Request, Workspace
-from capsule_run.monitor import audit_log
+from capsule_run.monitor import audit_log, trace_export
 from capsule_run.request import interface_words
 from capsule_run.request import options as request_options
 from capsule_run.request.fast_path import AUTO, RUN, SHORT_HELP, VERSION, Options, plain_request
@@ -209,6 +209,8 @@ def _is_unread(result: Result) -> bool:
 
 def _performed(request: Request, options: Options, on_start: Callable[[Run], None], streams: Streams) -> Result:
     """Run the request, with the audit log and metrics that the options ask for."""
+    if path_resolution.wants_traces():
+        trace_export.begin()
     if options.audit_required and not options.audit_log:
         raise CapsuleError("E1007", "`--audit-required` needs `--audit-log`")
     if not (options.metrics_file or options.audit_log):
@@ -274,7 +276,10 @@ def _json(options: Options) -> int:
         text = output.read_all(0)
     except OSError as error:
         raise CapsuleError("E6006", f"cannot read the request: {posix.strerror(error.errno or 0).lower()}") from None
-    request = request_options.build_json_request(options, text, configuration.completing(options))
+    own = own_files(options)  # only the request itself says whether it names a preset
+    request = request_options.build_json_request(
+        options, text, lambda given: configuration.completed(given, own=own) if own or "preset" in given else given
+    )
     if options.dry_run:
         return _dry_run(request, options)
     signals = _Signals()
@@ -316,6 +321,18 @@ def apply_to_messages(options: Options) -> None:
             f"warning: `--cpu {shares}` is a weight, next to 1024 of other runs",
             hint=f"`--cpus {shares}` limits the number of processors",
         )
+
+
+def own_files(options: Options) -> bool:
+    """Return whether the command line reads configuration files of the caller's."""
+    return not options.no_config and path_resolution.has_own_configuration()
+
+
+def with_files(options: Options) -> Options:
+    """Complete the options with a preset and the configuration files, if there is any (`engine.configuration`)."""
+    if options.action == RUN and ("preset" in options.fields or own_files(options)):
+        return configuration.with_files(options)
+    return options
 
 
 def _before_command(words: Sequence[str]) -> list[str]:
@@ -366,8 +383,8 @@ def _main(words: Sequence[str]) -> int:
         if options.action != RUN:
             return _about(options.action)
         if options.json:
-            return _json(configuration.with_monitoring(options))
-        options = configuration.with_files(options)
+            return _json(configuration.with_monitoring(options) if own_files(options) else options)
+        options = with_files(options)
         return run_command(request_options.build_request(options), options)
     except CapsuleError as error:
         return output.print_error(error, json=json, pretty=pretty)

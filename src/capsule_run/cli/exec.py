@@ -8,9 +8,8 @@ from __future__ import annotations
 from capsule_run import __version__
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import Value
-from capsule_run.cli.command import apply_to_messages, run_command, with_environment
+from capsule_run.cli.command import apply_to_messages, run_command, with_environment, with_files
 from capsule_run.cli.output import read_all, write_all
-from capsule_run.engine import configuration
 from capsule_run.engine.code import code_request
 from capsule_run.host.caller_files import read, reason_of
 from capsule_run.request.fast_path import RUN, VERSION
@@ -141,7 +140,7 @@ def main(words: Sequence[str]) -> int:
     if options.action != RUN:
         write_all(1, f"capsule-run {__version__}\n" if options.action == VERSION else help_text())
         return 0
-    options = configuration.with_files(options)
+    options = with_files(options)
     row = language(given.language, LANG) if given.language is not None else language_of_file(file)
     if row is None:
         raise _usage("no language is given; use `--lang <LANGUAGE>`", _languages())

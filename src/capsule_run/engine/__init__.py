@@ -23,6 +23,7 @@ __getattr__ = loaded_when_used(
         "plan_cache": "a process runs more than one command",
         "profile_file": "the request names a profile",
         "toml_file": "the request names a file with a profile, or there is a configuration file",
+        "tracing": "the program uses OpenTelemetry",
         "variables": "the environment has variables of ours",
     },
 )

@@ -19,13 +19,12 @@ from capsule_run.model.request import READ_ONLY, READ_WRITE
 from capsule_run.policy import ceilings
 from capsule_run.policy.ceilings import Share
 from capsule_run.request.config_file import NAMED, PROJECT, SYSTEM, USER, Layer, read_layer
-from capsule_run.request.fast_path import RUN
 from capsule_run.request.parse import FIELDS, nested, request_from_mapping, request_to_mapping, with_defaults
 from capsule_run.request.presets import known_presets, merged, own_settings, settings_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from capsule_run.model.request import Request
     from capsule_run.request.config_file import Setting
@@ -138,22 +137,14 @@ def completed(fields: Mapping[str, object], *, own: bool) -> dict[str, object]:
     return merged_fields
 
 
-def _reads_own(options: Options) -> bool:
-    return not options.no_config and path_resolution.has_own_configuration()
-
-
 def with_files(options: Options) -> Options:
     """Complete the options of a command line with a preset and the files."""
-    own = _reads_own(options)
-    if options.action != RUN or not (own or "preset" in options.fields):
-        return options
-    return with_monitoring(replace(options, fields=completed(options.fields, own=own)))
+    completed_options = replace(options, fields=completed(options.fields, own=not options.no_config))
+    return completed_options if options.no_config else with_monitoring(completed_options)
 
 
 def with_monitoring(options: Options) -> Options:
     """Complete the metrics file and the audit log of a command line from the files."""
-    if not _reads_own(options):
-        return options
     found = monitoring()
     return replace(
         options,
@@ -161,16 +152,6 @@ def with_monitoring(options: Options) -> Options:
         audit_log=options.audit_log or str(found.get("audit_log", "")),
         audit_required=options.audit_required or bool(found.get("audit_required")),
     )
-
-
-def completing(options: Options) -> Callable[[Mapping[str, object]], dict[str, object]]:
-    """Return what completes a JSON request: only the request itself says whether it names a preset."""
-
-    def complete(fields: Mapping[str, object]) -> dict[str, object]:
-        own = _reads_own(options)
-        return completed(fields, own=own) if own or "preset" in fields else dict(fields)
-
-    return complete
 
 
 def monitoring() -> dict[str, object]:

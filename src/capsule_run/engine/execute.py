@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import posix
+import sys
 import time
 from errno import EMFILE
 
 from capsule_run._base import shortage as base_shortage
 from capsule_run._base.errors import MIN_DESCRIPTORS, CapsuleError, exhausted, exhaustion
 from capsule_run._base.value import replace
-from capsule_run.engine import audit, build_result, configuration, prefetch
+from capsule_run.engine import audit, build_result, configuration, prefetch, tracing
 from capsule_run.engine import variables as engine_variables
 from capsule_run.engine.attempt import Call, attempt
 from capsule_run.engine.fallbacks import STALE_FACTS, RetryAttemptError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         def __call__(self, bounded: Request, *, whole: bool) -> Steps: ...
 
 
+_TRACES = "opentelemetry.trace"
 _OPEN_MAX = 4  # _SC_OPEN_MAX of sysconf(3)
 
 
@@ -137,8 +139,14 @@ def supervised(request: Request, run: RunBounded, *, began_ns: int) -> Steps:
 
     :param run: takes the bounded request, and whether the result must have its measurements.
     """
+    if _TRACES in sys.modules:  # the program uses OpenTelemetry
+        return (yield from tracing.traced(request, lambda each: _supervised(each, run, began_ns, whole=True)))
+    return (yield from _supervised(request, run, began_ns, whole=False))
+
+
+def _supervised(request: Request, run: RunBounded, began_ns: int, *, whole: bool) -> Steps:
     if is_absent(SYSTEM_FILE):
-        return (yield from _every_outcome_is_a_result(run(request, whole=False), request, began_ns))
+        return (yield from _every_outcome_is_a_result(run(request, whole=whole), request, began_ns))
     try:
         request = configuration.bounded(request)
     except CapsuleError as error:
@@ -149,7 +157,7 @@ def supervised(request: Request, run: RunBounded, *, began_ns: int) -> Steps:
         request = replace(request, execution_id=request.execution_id or build_result.new_execution_id())
         running = _every_outcome_is_a_result(run(request, whole=True), request, began_ns)
         return (yield from audit.recorded(log, request, running, began_ns=began_ns))
-    return (yield from _every_outcome_is_a_result(run(request, whole=False), request, began_ns))
+    return (yield from _every_outcome_is_a_result(run(request, whole=whole), request, began_ns))
 
 
 def _every_outcome_is_a_result(running: Steps, request: Request, began_ns: int) -> Steps:

@@ -45,7 +45,9 @@ _kept: tuple[CachedPlan, ...] = ()
 
 def _shape(request: Request) -> Request:
     """Return the part of a request that its policy depends on: the request without command, input and id."""
-    return replace(request, command=("",), stdin=None if request.stdin is None else b"", execution_id=None)
+    return replace(
+        request, command=("",), stdin=None if request.stdin is None else b"", execution_id=None, traceparent=None
+    )
 
 
 def _names_no_host_path(request: Request) -> bool:

@@ -191,3 +191,13 @@ def user_file() -> str:
 def has_own_configuration() -> bool:
     """Return whether there is a configuration file of the caller's or of the project's: one system call for each place."""
     return bool(environment("CAPSULE_CONFIG") or project_file() or posix.access(user_file(), posix.F_OK))
+
+
+def wants_traces() -> bool:
+    """Return whether a standard variable of OpenTelemetry asks for spans."""
+    names = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    return (
+        any(environment(name) not in ("", "none") for name in names)
+        and environment("OTEL_TRACES_EXPORTER") != "none"
+        and environment("OTEL_SDK_DISABLED").lower() != "true"
+    )

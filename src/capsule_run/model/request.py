@@ -185,6 +185,8 @@ class Request(Value):
     """`kill` or `truncate`: what happens when a stream reaches its limit."""
     execution_id: str | None = None
     """Names the run in its result and in logs; None is a random UUID."""
+    traceparent: str | None = None
+    """The span that a span of this run belongs to (W3C Trace Context); None is that of the environment."""
     require: tuple[str, ...] = ()
     """Mechanisms that the host must have, such as `cgroup2`; without them nothing runs."""
     profile: ProfileName | str | None = None

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 __all__ = ["Monitor"]
 
 __getattr__ = loaded_when_used(
-    __name__, {"audit_log": "the operator wants a log or metrics"}, public={"Monitor": "audit_log"}
+    __name__,
+    {
+        "audit_log": "the operator wants a log or metrics",
+        "trace_export": "the environment asks for spans of OpenTelemetry",
+    },
+    public={"Monitor": "audit_log"},
 )
 
 

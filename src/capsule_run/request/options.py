@@ -146,7 +146,7 @@ def build_request(options: Options) -> Request:
 
 
 def build_json_request(
-    options: Options, text: bytes, complete: Callable[[Mapping[str, object]], dict[str, object]] | None = None
+    options: Options, text: bytes, complete: Callable[[Mapping[str, object]], Mapping[str, object]] | None = None
 ) -> Request:
     """Return the request in a JSON text, with the options as defaults (`request.parse.with_defaults`).
 

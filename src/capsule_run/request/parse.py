@@ -38,6 +38,7 @@ from capsule_run.request.validators import (
     check_profile,
     check_source,
     check_stdin,
+    check_traceparent,
     check_user,
     choice,
     integer,
@@ -203,6 +204,7 @@ _REQUEST: dict[str, Checker] = {
     "isolation": _check_isolation,
     "on_output_limit": choice(KILL, TRUNCATE),
     "execution_id": check_execution_id,
+    "traceparent": check_traceparent,
     "require": list_of(check_requirement),
     "profile": check_profile,
     "on_violation": choice(KILL_ATTACKS, KILL, REFUSE),
@@ -294,7 +296,7 @@ def parse_request(
     text: bytes,
     *,
     defaults: Mapping[str, object] | None = None,
-    complete: Callable[[Mapping[str, object]], dict[str, object]] | None = None,
+    complete: Callable[[Mapping[str, object]], Mapping[str, object]] | None = None,
 ) -> Request:
     """Parse a request from a JSON text, with `defaults` for fields that it does not give.
 

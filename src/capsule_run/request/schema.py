@@ -79,6 +79,10 @@ def _named(check: Checker) -> Schema:
         validators.check_stdin: _STRING,
         validators.check_base64: {"type": "string", "contentEncoding": "base64"},
         validators.check_execution_id: {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"},
+        validators.check_traceparent: {
+            "type": "string",
+            "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+        },
         validators.check_hostname: {"type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$"},
         validators.check_user: {"anyOf": [_ID, {"type": "string", "pattern": "^[0-9]{1,5}(:[0-9]{1,5})?$"}]},
         validators.check_source: _PATH,

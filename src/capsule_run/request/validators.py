@@ -26,6 +26,7 @@ MAX_PATH_BYTES = 4095
 MAX_COMPONENT_BYTES = 255
 _MAX_SHOWN = 60
 _ID_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-")
+_HEX_DIGITS = frozenset("0123456789abcdef-")
 _LABEL_LETTERS = _ID_LETTERS - frozenset("._:")
 
 
@@ -328,6 +329,28 @@ def check_user(value: object, label: str) -> int | str:
 def check_profile(value: object, label: str) -> str:
     """Check the form of a syscall profile: a name, NAME+GROUP, or the path of a TOML file. It is looked up later."""
     return check_source(value, label)
+
+
+def check_traceparent(value: object, label: str) -> str:
+    """Check the identity of a span as W3C Trace Context writes it: version, trace, span and flags in hexadecimal."""
+    if not isinstance(value, str):
+        raise wrong_type(label, "a string", value)
+    parts = value.split("-")
+    sizes = [len(part) for part in parts]
+    if (
+        sizes != [2, 32, 16, 2]
+        or not _HEX_DIGITS.issuperset(value)
+        or parts[0] == "ff"
+        or "0" in map(_single, parts[1:3])
+    ):
+        why = f"must be VERSION-TRACE-SPAN-FLAGS of W3C Trace Context, such as `00-{'1' * 32}-{'2' * 16}-01`"
+        raise invalid("E1005", label, f"{why}, got {shown(value)}")
+    return value
+
+
+def _single(digits: str) -> str:
+    """Return the only digit that a number consists of; an empty text if there are several."""
+    return digits[0] if len(set(digits)) == 1 else ""
 
 
 def check_hostname(value: object, label: str) -> str:

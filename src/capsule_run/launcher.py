@@ -217,15 +217,17 @@ class Launcher:
         """Wait at most `seconds`; return whether a message waits or the launcher has ended."""
         import _socket
 
-        self._socket.settimeout(seconds)
+        if seconds:
+            self._socket.settimeout(seconds)
         try:
-            self._socket.recv(1, _socket.MSG_PEEK)
+            self._socket.recv(1, _socket.MSG_PEEK | (0 if seconds else _socket.MSG_DONTWAIT))
         except (TimeoutError, BlockingIOError):  # the second for no seconds at all
             return False
         except ConnectionResetError:
             return True  # the kernel reports the reset once; `receive` gets the message
         finally:
-            self._socket.settimeout(None)
+            if seconds:
+                self._socket.settimeout(None)
         return True
 
     def close(self) -> int:

@@ -1,6 +1,6 @@
 """Run commands from asyncio: awaiting a run does not block the event loop, and cancelling it ends its sandbox.
 
-Read first: `drive`, then `admission`. Public: `run`, `run_code` and `execute`. Only this package imports asyncio.
+Read first: `drive`, then `admission`. Public: `run`, `run_code` and `execute`; `Sandbox` and its `Process`.
 """
 
 from __future__ import annotations
@@ -9,14 +9,22 @@ from capsule_run._base.lazy import loaded_when_used
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from capsule_run.aio.box import Sandbox
     from capsule_run.aio.one_shot import execute, run, run_code
+    from capsule_run.aio.process import Process
 
-__all__ = ["execute", "run", "run_code"]
+__all__ = ["Process", "Sandbox", "execute", "run", "run_code"]
 
 __getattr__ = loaded_when_used(
     __name__,
     {},
-    public={"execute": "one_shot", "run": "one_shot", "run_code": "one_shot"},
+    public={
+        "Process": "process",
+        "Sandbox": "box",
+        "execute": "one_shot",
+        "run": "one_shot",
+        "run_code": "one_shot",
+    },
 )
 
 

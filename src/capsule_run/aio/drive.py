@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from enum import Enum
 
-from capsule_run.aio.thread import in_thread
-from capsule_run.engine import execute
+from capsule_run.aio.thread import in_thread, set_once
 from capsule_run.engine.running import RunningPayload
 from capsule_run.host.load import PATIENCE_S
 from capsule_run.launcher import SIGTERM, Cancel
@@ -23,10 +23,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from capsule_run.engine.attempt import Steps
     from capsule_run.engine.live_output import LiveOutput
+    from capsule_run.launcher import Run
     from capsule_run.model.request import Request
     from capsule_run.model.result import Result
 
+    MakeSteps = Callable[[Callable[[Run], None]], Steps]
+
+SIGKILL = 9
 # A pipe has room for these bytes of input files: to copy them does not block.
 _PIPE_BYTES = 1 << 16
 
@@ -49,24 +54,44 @@ def handles_files(request: Request) -> bool:
     )
 
 
+class InThreads(Enum):
+    """Which steps of a run are done in a thread."""
+
+    NONE = "none"
+    LAST = "all but the first"
+    ALL = "all"
+
+
 class Drive:
     """One run. Await `result`, once."""
 
     def __init__(
-        self, request: Request, *, live: LiveOutput | None, core_path: str, on_abandoned: Callable[[], None]
+        self,
+        make_steps: MakeSteps,
+        *,
+        live: LiveOutput | None = None,
+        in_threads: InThreads = InThreads.NONE,
+        on_abandoned: Callable[[], None] | None = None,
+        on_early_end: Callable[[RunningPayload], None] | None = None,
+        has_room: Callable[[], bool] | None = None,
     ) -> None:
-        """Nothing starts before `result`.
+        """Nothing starts before `start` or `result`.
 
+        :param make_steps: makes the steps of the run.
         :param live: hands output on while the command runs.
+        :param in_threads: the steps that may block for long.
         :param on_abandoned: called if the loop was closed while the run waited, after the run was ended.
+        :param on_early_end: called if the command has ended, and what it has started lives on.
+        :param has_room: whether to read output now; `look_again` when it may have changed.
         """
         self._loop = asyncio.get_running_loop()
         self._cancel = Cancel()
         self._live = live
-        streams = None if live is None else live.streams()
-        self._steps = execute.steps(request, streams=streams, on_start=self._cancel.started, core_path=core_path)
-        self._in_threads = handles_files(request)
-        self._on_abandoned = on_abandoned
+        self._steps = make_steps(self._cancel.started)
+        self._in_threads, self._on_abandoned = in_threads, on_abandoned
+        self._on_early_end, self._has_room = on_early_end, has_room
+        self._ready: asyncio.Future[None] | None = None  # set while waiting
+        self._step: RunningPayload | Result | None = None
         self._payload: RunningPayload | None = None
         self._is_waiting = False  # for the payload
         self._failed: OSError | None = None  # while receiving: the steps decide what becomes of it
@@ -76,17 +101,44 @@ class Drive:
         """Whether it is certain that the command did not start."""
         return self._payload is None or self._payload.never_started
 
+    @property
+    def payload(self) -> RunningPayload | None:
+        """The payload that was started last."""
+        return self._payload
+
+    async def start(self) -> None:
+        """Start the command, and return while it runs."""
+        self._step = await self._next_step()
+
     async def result(self) -> Result:
         """Run the request. However this is left, the sandbox has ended. Raises CancelledError."""
         try:
-            while isinstance(step := await self._next_step(), RunningPayload):
+            step = await self._next_step() if self._step is None else self._step
+            while isinstance(step, RunningPayload):
                 await self._until_ended(step)
+                step = await self._next_step()
             return step
         finally:
             self._steps.close()
 
+    def look_again(self) -> None:
+        """Wake the run: there may be room for output."""
+        if self._ready is not None:
+            set_once(self._ready)
+
+    def kill(self) -> None:
+        """Kill the command with all that it started; the run ends soon. May be called from any thread."""
+        self._live = self._has_room = None  # what still comes is nobody's
+        if not self._is_waiting or self._payload is None:
+            return
+        self._payload.run.cancel(SIGKILL)
+        try:
+            self._loop.call_soon_threadsafe(self.look_again)
+        except RuntimeError:  # the loop is closed, and the sandbox has ended with it
+            pass
+
     async def _next_step(self) -> RunningPayload | Result:
-        if not self._in_threads:
+        if self._in_threads is InThreads.NONE or (self._in_threads is InThreads.LAST and self._payload is None):
             return self._advance()
         try:
             return await in_thread(self._advance, cancel=self._cancel.cancel)
@@ -120,7 +172,7 @@ class Drive:
 
     async def _end(self, payload: RunningPayload) -> None:
         """End the sandbox and wait until it has ended, also if the task is cancelled again."""
-        self._live = None  # what still comes is nobody's
+        self._live = self._has_room = None  # what still comes is nobody's
         payload.run.cancel(SIGTERM)
         cancelled: asyncio.CancelledError | None = None
         while True:
@@ -135,6 +187,8 @@ class Drive:
     async def _receive(self, payload: RunningPayload) -> bool:
         """Wait for something to receive, and receive it. Return whether the run has ended."""
         outputs = {output.fileno(): output for output in payload.outputs}
+        if self._has_room is not None and not self._has_room():
+            outputs = {}
         readable = await self._readable((payload.fileno(), *outputs))
         for fd, output in outputs.items():
             if fd in readable:
@@ -144,11 +198,13 @@ class Drive:
             return False
         try:
             if not payload.receive():
+                if payload.ended_early and self._on_early_end is not None:
+                    self._on_early_end(payload)
                 return False
         except OSError as error:
             self._failed = error
             return True
-        for output in outputs.values():
+        for output in payload.outputs:
             while output.read():
                 await self._deliver()
         if self._live is not None:
@@ -172,7 +228,7 @@ class Drive:
 
     async def _readable(self, descriptors: Sequence[int]) -> list[int]:
         """Wait until a descriptor is readable; return those that are."""
-        ready: asyncio.Future[None] = self._loop.create_future()
+        ready = self._ready = self._loop.create_future()
         found: list[int] = []
         for fd in descriptors:
             self._loop.add_reader(fd, _Wake(ready, self._abandon, found, fd))
@@ -186,7 +242,8 @@ class Drive:
 
     def _abandon(self) -> None:
         self._steps.close()
-        self._on_abandoned()
+        if self._on_abandoned is not None:
+            self._on_abandoned()
 
 
 class _Wake:

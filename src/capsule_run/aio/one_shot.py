@@ -6,10 +6,11 @@ import asyncio
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run.aio.admission import Admission
-from capsule_run.aio.drive import Drive
+from capsule_run.aio.drive import Drive, InThreads, handles_files
 from capsule_run.aio.thread import in_thread
 from capsule_run.api import fields_from_arguments, in_own_words
 from capsule_run.engine import code as engine_code
+from capsule_run.engine import execute as engine_execute
 from capsule_run.engine import prefetch
 from capsule_run.engine.execute import complete
 from capsule_run.engine.live_output import LiveOutput, with_pieces
@@ -22,9 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from typing import ParamSpec
 
+    from capsule_run.aio.drive import MakeSteps
     from capsule_run.api import run as _blocking_run
     from capsule_run.api import run_code as _blocking_run_code
+    from capsule_run.engine.attempt import Steps
     from capsule_run.engine.live_output import OnText
+    from capsule_run.launcher import Run
     from capsule_run.model.request import Request
     from capsule_run.model.result import Result
 
@@ -60,11 +64,24 @@ async def execute_checked(request: Request, *, live: LiveOutput | None = None, c
 
     :param live: takes the output while the command runs.
     """
+
+    def steps(on_start: Callable[[Run], None]) -> Steps:
+        streams = None if live is None else live.streams()
+        return engine_execute.steps(request, streams=streams, on_start=on_start, core_path=core_path)
+
+    return await run_steps(steps, live=live, in_threads=InThreads.ALL if handles_files(request) else InThreads.NONE)
+
+
+async def run_steps(make_steps: MakeSteps, *, live: LiveOutput | None, in_threads: InThreads) -> Result:
+    """Run in the order of arrival, and again if the start failed for a shortage (`admission`).
+
+    :param make_steps: makes the steps of each attempt.
+    """
     admission = Admission(asyncio.get_running_loop())
     try:
         await admission.enter()
         while True:
-            run = Drive(request, live=live, core_path=core_path, on_abandoned=admission.leave)
+            run = Drive(make_steps, live=live, in_threads=in_threads, on_abandoned=admission.leave)
             try:
                 result = await run.result()
             except CapsuleError as error:  # not even a result could be made

@@ -34,7 +34,7 @@ async def in_thread(work: Callable[[], T], *, cancel: Callable[[], None] = _noth
         except BaseException as error:  # noqa: BLE001  # raised again in the task that awaits it
             failure.append(error)
         try:
-            loop.call_soon_threadsafe(_set, ended)
+            loop.call_soon_threadsafe(set_once, ended)
         except RuntimeError:  # the loop is closed: nobody waits any more
             cancel()
 
@@ -44,7 +44,7 @@ async def in_thread(work: Callable[[], T], *, cancel: Callable[[], None] = _noth
     except RuntimeError:  # no thread is left; a loop that waits is better than a run that is lost
         return work()
     try:
-        await _wait_until_ended(ended, cancel)
+        await until_done(ended, cancel=cancel)
     except GeneratorExit:  # closed, and not cancelled: it cannot wait for the loop
         cancel()
         raise
@@ -55,11 +55,12 @@ async def in_thread(work: Callable[[], T], *, cancel: Callable[[], None] = _noth
     return outcome[0]
 
 
-async def _wait_until_ended(ended: asyncio.Future[None], cancel: Callable[[], None]) -> None:
+async def until_done(future: asyncio.Future[T], *, cancel: Callable[[], None] = _nothing) -> None:
+    """Wait until a future is done, whatever it came to. If the task is cancelled, call `cancel`, and raise at the end."""
     cancelled: asyncio.CancelledError | None = None
-    while not ended.done():
+    while not future.done():
         try:
-            await asyncio.shield(ended)
+            await asyncio.wait([future])
         except asyncio.CancelledError as error:
             cancelled = error
             cancel()
@@ -67,6 +68,7 @@ async def _wait_until_ended(ended: asyncio.Future[None], cancel: Callable[[], No
         raise cancelled
 
 
-def _set(ended: asyncio.Future[None]) -> None:
+def set_once(ended: asyncio.Future[None]) -> None:
+    """Settle a future that a cancelled task may have settled already."""
     if not ended.done():
         ended.set_result(None)

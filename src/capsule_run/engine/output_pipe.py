@@ -81,6 +81,13 @@ class OutputPipe:
             self._read_fd = -1
 
 
+def readable_within(descriptor: int, seconds: float) -> bool:
+    """Wait at most `seconds`; return whether the descriptor is readable."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
 def wait_readable(control: int, outputs: Sequence[OutputPipe]) -> None:
     """Read from the outputs as it comes until `control` is readable."""
     poll = select.poll()

@@ -6,13 +6,14 @@ joins the room's namespaces (docs/decisions/sessions.md), so that its result is 
 
 from __future__ import annotations
 
+import _thread
 import time
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.statuses import KILLED
 from capsule_run._base.value import replace
 from capsule_run.cgroup.create import ControlGroups
-from capsule_run.engine import build_result
+from capsule_run.engine import build_result, output_pipe
 from capsule_run.engine.execute import bounded, supervised
 from capsule_run.engine.fallbacks import STALE_FACTS, RetryAttemptError
 from capsule_run.engine.room import Room
@@ -62,6 +63,7 @@ class Session:
         self._cgroups, self._launcher, self._room, self._holder = _build(self._request, lease_ms, core_path)
         self._report: FinishedRun | None = None
         self._closed = self._lost = False
+        self._receiving = _thread.allocate_lock()
         self.started_ns = time.monotonic_ns()
 
     @property
@@ -149,8 +151,19 @@ class Session:
 
     def has_ended(self, *, wait_s: float = 0.0) -> bool:
         """Return whether the room has ended, by its lease, a limit, or the death of one of its processes."""
-        if not self._closed and self._report is None and not self._lost and self._launcher.wait_readable(wait_s):
-            self._receive()
+        if self._is_known_to_have_ended():
+            return True
+        if wait_s:  # without the lock, and without a timeout of the socket, which other threads use meanwhile
+            try:
+                output_pipe.readable_within(self._launcher.fileno(), wait_s)
+            except (OSError, ValueError):  # closed meanwhile
+                return self._closed
+        with self._receiving:
+            if not self._is_known_to_have_ended() and self._launcher.wait_readable(0):
+                self._receive()
+        return self._is_known_to_have_ended()
+
+    def _is_known_to_have_ended(self) -> bool:
         return self._closed or self._lost or self._report is not None
 
     def _receive(self) -> None:

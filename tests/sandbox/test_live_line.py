@@ -79,11 +79,12 @@ def test_live_line_leaves_an_unfinished_line_alone(on_terminal):
 
 @pytest.mark.sandbox
 def test_live_line_fits_the_terminal(on_terminal):
-    """The line is cut where the terminal ends, so that it stays one line."""
+    """Figures that do not fit are left out, so that it stays one line."""
     said = on_terminal(*SLOW, "sleep 2.5", columns=30)
     drawn = re.findall(rb"\x1b\[2m([^\x1b]*)\x1b\[0m", said)
     assert drawn
     assert max(map(len, drawn)) <= 29
+    assert all(re.fullmatch(rb"\d+ s of 1 min, CPU \d+\.\d s", text) for text in drawn)
 
 
 @pytest.mark.sandbox

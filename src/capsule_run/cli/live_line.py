@@ -115,11 +115,12 @@ class LiveLine:
         self._cpu_before = -1 if used is None else used.cpu_ms
         if self._waits_for_typing and idle and self._shown:
             return  # it may wait for what is being typed, which drawing would erase
-        text = self._text(used)[: _columns(self._terminal) - 1]
+        text = self._text(used, _columns(self._terminal) - 1)
         self._write(ERASE + f"{_DIM}{text}{_RESET}".encode())
         self._shown = True
 
-    def _text(self, used: Usage | None) -> str:
+    def _text(self, used: Usage | None, columns: int) -> str:
+        """Return the figures that fit into so many columns."""
         parts = [f"{time.monotonic() - self._begun:.0f} s of {format_duration(self._timeout_ms)}"]
         if used is not None:
             parts.append(f"CPU {used.cpu_ms / 1000:.1f} s")
@@ -129,7 +130,9 @@ class LiveLine:
             parts.append(f"{used.processes} of {self._limits.max_pids} processes")
         if self._output_bytes is not None:
             parts.append(f"output {format_size(self._output_bytes)}")
-        return ", ".join(parts)
+        while len(parts) > 1 and len(", ".join(parts)) > columns:
+            parts.pop()
+        return ", ".join(parts)[:columns]
 
 
 def for_run(

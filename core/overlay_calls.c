@@ -108,6 +108,13 @@ static int rename_at(int from, const char *name, int to, const char *as)
 	return (int)syscall(SYS_renameat2, from, name, to, as, 0);
 }
 
+/* Tried twice, since what stays would be the command's to see. */
+static void remove_at(int parent, const char *name, int flags)
+{
+	if (unlinkat(parent, name, flags) < 0)
+		(void)unlinkat(parent, name, flags);
+}
+
 /* ---- directories ---- */
 
 static int move_entries(int from, int to, unsigned int depth);
@@ -160,8 +167,8 @@ static bool is_refused(int parent, const char *name)
 	made = openat(parent, temporary, DIR_OPEN);
 	refused = made >= 0 && mkdirat(made, "x", 0700) == 0 && rename_at(parent, name, parent, temporary) < 0
 	    && errno == EXDEV;
-	(void)unlinkat(made, "x", AT_REMOVEDIR);
-	(void)unlinkat(parent, temporary, AT_REMOVEDIR);
+	remove_at(made, "x", AT_REMOVEDIR);
+	remove_at(parent, temporary, AT_REMOVEDIR);
 	return refused;
 }
 
@@ -183,7 +190,7 @@ static void make_renamable(const struct place *place)
 	(void)mkdirat(place->parent, place->name, 0700); /* it is there, but if its name was given away meanwhile */
 	back = openat(place->parent, place->name, DIR_OPEN);
 	if (back >= 0 && move_entries(moved, back, 0) == 0)
-		(void)unlinkat(place->parent, temporary, AT_REMOVEDIR);
+		remove_at(place->parent, temporary, AT_REMOVEDIR);
 }
 
 static void before_rename(const struct place *old, const struct place *new, uint64_t flags)
@@ -221,7 +228,7 @@ static void make_linkable(const struct place *place)
 	if (made < 0 || moved < 0 || fchmod(made, seen.st_mode & 07777) < 0
 	    || futimens(made, (const struct timespec[]){ seen.st_atim, seen.st_mtim }) < 0
 	    || rename_at(place->parent, temporary, place->parent, place->name) < 0)
-		(void)unlinkat(place->parent, temporary, 0);
+		remove_at(place->parent, temporary, 0);
 }
 
 /* Whether a link would have another number, found out by making one. */
@@ -235,7 +242,7 @@ static bool differs_from_link(const struct place *place)
 		return false;
 	differs = fstatat(place->parent, temporary, &link, AT_SYMLINK_NOFOLLOW) == 0
 	    && (link.st_ino != file.st_ino || link.st_dev != file.st_dev);
-	(void)unlinkat(place->parent, temporary, 0);
+	remove_at(place->parent, temporary, 0);
 	return differs;
 }
 

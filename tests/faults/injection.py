@@ -83,6 +83,10 @@ PLANS: dict[str, dict[str, object]] = {
         "command": ["sh", "-c", _LOOK + "cat tool kept.txt; readlink link; rm tool"],
         "workspace": {"source": "copied", "mode": "copy"},
     },
+    "renames": {
+        "command": ["sh", "-c", _LOOK + "mv -T inner moved; cat moved/deep; ln kept.txt linked; cat linked"],
+        "workspace": "project",
+    },
     "watched": {
         "command": ["sh", "-c", _LOOK + "/bin/true; exec sleep 5"],
         "timeout_ms": 200,
@@ -370,6 +374,8 @@ def main() -> int:
     core, back, folder = asked.core.resolve(), Path.cwd(), Path(tempfile.mkdtemp(prefix="injection-", dir="/var/tmp"))
     (folder / "project").mkdir()
     (folder / "project" / "kept.txt").write_text("kept\n")
+    (folder / "project" / "inner").mkdir()
+    (folder / "project" / "inner" / "deep").write_text("deep\n")
     for number in range(SMALL_ENTRIES):
         (folder / "project" / f"{number}").touch()
     (folder / "copied" / "inner").mkdir(parents=True)

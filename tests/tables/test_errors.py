@@ -24,6 +24,7 @@ PUBLISHED = {
     "E2005": "kernel", "E2006": "setup_timeout", "E2007": "requirement", "E2008": "workspace", "E2009": "ownership",
     "E3001": "not_found", "E3002": "not_executable", "E3003": "exit_code", "E3004": "not_visible", "E3005": "signal",
     "E3006": "timeout", "E3007": "cancelled", "E3008": "arguments_too_long", "E3009": "working_directory",
+    "E3010": "sandbox_ended",
     "E4001": "memory", "E4002": "processes", "E4003": "output", "E4004": "cpu_time", "E4005": "disk", "E4006": "files",
     "E5001": "forbidden_syscall", "E5002": "cover_lifted",
     "E6001": "protocol", "E6002": "core_died", "E6003": "host_exhausted",
@@ -33,7 +34,7 @@ PUBLISHED = {
 # Design section 5, by class or by code.
 EXIT_CODES = {
     "E1": 2, "E2": 125, "E3001": 127, "E3002": 126, "E3003": OWN, "E3004": 127, "E3005": OWN, "E3006": 124,
-    "E3007": OWN, "E3008": 126, "E3009": 126, "E4": 137, "E5": 137, "E6": 125,
+    "E3007": OWN, "E3008": 126, "E3009": 126, "E3010": 126, "E4": 137, "E5": 137, "E6": 125,
 }  # fmt: skip
 STATUSES = {"E3006": TIMEOUT, "E3007": KILLED, "E4": KILLED, "E5": KILLED}
 CATEGORIES = {

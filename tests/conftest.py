@@ -284,7 +284,9 @@ def _missing(report):
 def _wrong_skips(reporter):
     """Sentences on skips that may not be."""
     skipped = reporter.stats.get("skipped", [])
-    must = MUST_WORK | ({"corpus", "matplotlib"} if os.environ.get("CAPSULE_COMPAT") == "must" else set())
+    must = MUST_WORK | (
+        {"corpus", "matplotlib", "pandas", "PIL"} if os.environ.get("CAPSULE_COMPAT") == "must" else set()
+    )
     wrong = [f"{r.nodeid}: a skip that names no capability (tests/conftest.py)" for r in skipped if not _missing(r)]
     if IN_CI:
         wrong += [f"{r.nodeid}: CI must have `{_missing(r)}`" for r in skipped if _missing(r) in must]

@@ -375,8 +375,10 @@ def under_system_file(tmp_path, needs):
 
     def run(text, argv, **options):
         copy.joinpath("capsule-run", "config.toml").write_text(text)
-        script = 'mount --bind "$0" /etc && exec "$@"'
-        words = ["unshare", "-m" if os.geteuid() == 0 else "-rm", "sh", "-c", script, copy, *argv]
+        script, how = 'mount --bind "$0" /etc && exec "$@"', "-m"
+        if os.geteuid() != 0:  # root of a namespace of its own mounts, and the command is the ordinary user again
+            how, argv = "-rm", ["unshare", "-U", f"--map-user={os.geteuid()}", f"--map-group={os.getegid()}", *argv]
+        words = ["unshare", how, "sh", "-c", script, copy, *argv]
         settings = {"capture_output": True, "text": True, "timeout": 120, "check": False}
         return subprocess.run([str(word) for word in words], **{**settings, **options})
 

@@ -206,6 +206,14 @@ def test_open_files_are_limited(inside):
     assert ["64", "64"] == inside.says(["sh", "-c", "ulimit -Sn; ulimit -Hn"], resources={"max_open_files": 64}).split()
 
 
+def test_open_files_limit_can_be_raised_by_default(inside):
+    """A program that asks for more than the default gets up to 4096, as on a plain kernel, and no more."""
+    code = "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (4096, 4096)); print(r.getrlimit(r.RLIMIT_NOFILE))"
+    assert ["1024", "4096"] == inside.says(["sh", "-c", "ulimit -Sn; ulimit -Hn"]).split()
+    assert "(4096, 4096)" == inside.python_says(code)
+    assert "1" == inside.says(["sh", "-c", "ulimit -n 4097 2> /dev/null && echo 0 || echo 1"])
+
+
 def test_process_limit_makes_fork_fail(inside):
     """At `max_pids` fork fails with "resource temporarily unavailable"; the command goes on."""
     code = """

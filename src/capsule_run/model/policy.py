@@ -50,6 +50,7 @@ class Limits(Value):
     disk_bytes: int
     max_output_bytes: int
     max_open_files: int
+    open_files_ceiling: int
 
 
 class Decision(Value):
@@ -119,6 +120,7 @@ class Policy(Value):
     on_output_limit: str
     max_pids: int
     max_open_files: int
+    open_files_ceiling: int
     max_file_bytes: int
     stack_bytes: int | Unlimited
     disk_bytes: int

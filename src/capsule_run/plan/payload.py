@@ -67,10 +67,8 @@ def _rlimits(policy: Policy, room: Policy | None) -> list[Step]:
         (RLIMIT_RTTIME, UNLIMITED),
     )
     # what may be raised is no limit; but the stack is memory, which is limited, and programs raise theirs as they do outside
-    return [
-        ("rlimit", str(which), str(limit), UNLIMITED if which == RLIMIT_STACK else str(limit))
-        for which, limit in limits
-    ]
+    hard = {RLIMIT_STACK: UNLIMITED, RLIMIT_NOFILE: policy.open_files_ceiling}
+    return [("rlimit", str(which), str(limit), str(hard.get(which, limit))) for which, limit in limits]
 
 
 def _shares_writable(policy: Policy) -> bool:

@@ -15,6 +15,7 @@ from capsule_run.model.request import (
     DEFAULT_MAX_OUTPUT_BYTES,
     DEFAULT_MAX_PIDS,
     DEFAULT_MEMORY_BYTES,
+    DEFAULT_OPEN_FILES_CEILING,
     DEFAULT_TIMEOUT_MS,
 )
 
@@ -96,6 +97,7 @@ def limits(resources: Resources) -> Limits:
         disk_bytes=given_or(resources.disk_bytes, memory_bytes // 8 * 7),
         max_output_bytes=given_or(resources.max_output_bytes, DEFAULT_MAX_OUTPUT_BYTES),
         max_open_files=given_or(resources.max_open_files, DEFAULT_MAX_OPEN_FILES),
+        open_files_ceiling=given_or(resources.max_open_files, DEFAULT_OPEN_FILES_CEILING),
     )
 
 

@@ -107,9 +107,8 @@ def _max_file_bytes(resources: Resources, limits: Limits, upper: Upper | None) -
 def resolve(
     request: Request, host: Host, *, cgroups: Cgroups = NONE, streams_stdin: bool = False, recipe: Recipe | None = None
 ) -> Policy:
-    """Resolve a request on a host to the policy to enforce.
+    """Resolve a request on a host to the policy to enforce. `recipe` is the profile, if it is not a shipped one.
 
-    :param recipe: the profile, if it is not a shipped one.
     :raises CapsuleError: E1005, E1009, E2004, E2007, E2008, E2009.
     """
     isolation, resources = request.isolation, request.resources
@@ -142,6 +141,7 @@ def resolve(
         on_output_limit=request.on_output_limit or KILL,
         max_pids=limits.max_pids,
         max_open_files=limits.max_open_files,
+        open_files_ceiling=limits.open_files_ceiling,
         stack_bytes=DEFAULT_STACK_BYTES if resources.stack_bytes is None else resources.stack_bytes,
         disk_bytes=limits.disk_bytes,
         network=bool(isolation.network),

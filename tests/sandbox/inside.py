@@ -20,13 +20,13 @@ PYTHON = ("/usr/bin/python3", "-I", "-S", "-c")
 class Inside:
     """Run commands inside as one caller. `inside(argv, **fields of the request)` returns the response."""
 
-    def __init__(self, start):
-        self._start = start
+    def __init__(self, start, command=(*COMMAND, "--json")):
+        self._start, self._command = start, command
         self.uid = getattr(start, "uid", os.geteuid())
 
     def __call__(self, command, *, options=(), process=None, **fields):
         request = json.dumps({"command": [str(word) for word in command], **fields}).encode()
-        done = self._start([*COMMAND, "--json", *options], input=request, **(process or {}))
+        done = self._start([*self._command, *options], input=request, **(process or {}))
         assert done.stdout, done.stderr.decode()
         return json.loads(done.stdout)
 

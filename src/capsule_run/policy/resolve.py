@@ -114,10 +114,9 @@ def resolve(
     isolation, resources = request.isolation, request.resources
     _require(request, host)
     binds = mounts.every_bind(host, python_binds := mounts.python_binds(host), mounts.user_binds(request, host))
-    shims = mounts.shims(host, binds)
     user, group = _ids_of(DEFAULT_USER if isolation.user is None else isolation.user)
     kind, workspace, workspace_idmap = mounts.workspace(request, host)
-    shown, directory = _own_path(request, host, (kind, workspace), binds, shims)
+    shown, directory = _own_path(request, host, (kind, workspace), binds, shims := mounts.shims(host, binds))
     limits, mechanisms = policy_limits.of_request(request, cgroups)
     visible_bytes = min(limits.memory_bytes, host.memory_bytes)
     environment = _environment(request, mounts.inside_path(host, python_binds, shims), user, visible_bytes)

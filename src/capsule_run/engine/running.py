@@ -163,7 +163,7 @@ class RunningPayload:
         )
 
     def _take_output(self, report: Report) -> model_report.WorkspaceOutput | None:
-        if self._files is None:
+        if self._files is None or self._payload.hold:  # the files of a shared room are read while it lives
             return None
         return self._files.take(by_itself=report.exited is not None and not report.killed, copied=report.copied)
 

@@ -207,9 +207,10 @@ class Session:
 
     def close(self) -> None:
         """End the sandbox, with every process in it, and wait until it has ended."""
-        if self._closed:
-            return
-        self._closed = True
+        with self._receiving:
+            if self._closed:
+                return
+            self._closed = True
         self._holder.run.cancel(SIGKILL)
         self._holder.close()
         self._room.close()

@@ -42,9 +42,9 @@ def broken(package, code, place="engine/execute.py"):
     source = package / place
     text = source.read_text()
     if place == "engine/execute.py":
-        begin = "    call = Call(\n"
+        begin = "        call = Call(\n"
         assert begin in text
-        source.write_text(text.replace(begin, f"    {code}\n{begin}", 1))
+        source.write_text(text.replace(begin, f"        {code}\n{begin}", 1))
     else:
         source.write_text(f"{text}\n{code}\n")
 

@@ -18,6 +18,7 @@ import gc
 import marshal
 import posix
 import sys
+import time
 from _frozen_importlib import ModuleSpec  # importing importlib.machinery costs 2 ms
 from _frozen_importlib_external import MAGIC_NUMBER, spec_from_file_location  # as above
 
@@ -197,8 +198,8 @@ def use() -> Bundle | None:
 _LAST_MESSAGE = b"capsule-run: E6007: an unexpected internal error\n"
 _NO_MEMORY = b"capsule-run: E6003: capsule-run itself is out of memory\n"
 _LAST_RESPONSE = (
-    b'{"execution_id":"00000000-0000-4000-8000-000000000000","status":"error","error":{"code":"E6007","category":"system",'
-    b'"message":"an unexpected internal error","cause":"internal","details":{}}}\n'
+    '{"execution_id":"00000000-0000-4000-8000-000000000000","status":"error","error":{"code":"E6007","category":"system",'
+    '"message":"an unexpected internal error","cause":"internal","details":{}},"started_at":"NOW","finished_at":"NOW"}\n'
 )
 
 
@@ -223,7 +224,8 @@ def crash(kind: type[BaseException], error: BaseException, _trace: object) -> No
         except BaseException:  # noqa: BLE001  # the last resort
             answers = sys.modules.get("capsule_run.cli.output")
             if "--json" in sys.argv and not (answers and answers.progress.begun):
-                _write(1, _LAST_RESPONSE)
+                now = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
+                _write(1, _LAST_RESPONSE.replace("NOW", now).encode())
             else:
                 _write(2, _NO_MEMORY if issubclass(kind, MemoryError) else _LAST_MESSAGE)
     posix._exit(status)  # noqa: SLF001  # its documented name

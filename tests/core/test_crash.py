@@ -88,7 +88,8 @@ def test_crash_after_the_response_adds_no_second_one(package):
     """What fails once the response is out goes to stderr: stdout has one object."""
     source = package / "cli" / "command.py"
     text = source.read_text()
-    end = "        output.print_details(request, result, options.verbosity)\n    return exit_status(result.error, result.exit_code)\n\n\ndef _about"
+    end = "        output.print_details(request, result, options.verbosity)\n"
+    end += "    return exit_status(result.error, result.exit_code)\n\n\ndef _about"
     assert end in text
     source.write_text(text.replace(end, "        pass\n    raise ValueError('late')\n\n\ndef _about"))
     done = start(package, "--json")

@@ -374,11 +374,12 @@ int first_lifted(void);
 
 /* ---- who takes over where ---- */
 
-int print(int fd, const char *text);                         /* main.c */
-int hand_over(int argc, char **argv, char **envp);           /* command.c */
-bool is_command(const char *called);                         /* command.c */
-int launch(void);                                            /* launcher.c */
-void init_main(struct room *room) __attribute__((noreturn)); /* init.c */
+int print(int fd, const char *text);                                        /* main.c */
+int hand_over(int argc, char **argv, char **envp), unfit_to_start(void);    /* command.c */
+bool is_command(const char *called), has_more_rights_than_its_caller(void); /* command.c, main.c */
+void start_core(int at, const char *path, struct text *option);             /* command.c */
+int launch(void);                                                           /* launcher.c */
+void init_main(struct room *room) __attribute__((noreturn));                /* init.c */
 void payload_main(struct room *room, const struct plan *plan, const int stdio[3], int status, int notified)
     __attribute__((noreturn));         /* payload.c */
 int drop_capabilities(uint64_t keep);  /* payload.c */

@@ -46,28 +46,27 @@ static bool find_package(const char *prefix, char version[static 32], char scrip
 }
 
 /*
- * The core beside the package, on another processor while Python starts; it waits for its plan. `option` becomes what
- * tells Python its control socket and its process id. Without it Python starts a core, as the SDK does.
+ * The core at `path` from `at`, or `at` itself where `path` is empty, on another processor while Python starts; it
+ * waits for its plan. `option` becomes what tells Python its control socket and its process id. Without it Python
+ * starts a core, as the SDK does.
  */
-static void start_core(const char *script, struct text *option)
+void start_core(int at, const char *path, struct text *option)
 {
-	static char core[PATH_MAX], name[] = "capsule-core";
-	struct text path = TEXT_IN(core);
+	static char name[] = "capsule-core";
 	int pair[2] = { -1, -1 };
 	pid_t pid;
 
-	put(&path, script);
-	path.length -= strlen("_bundle.py");
-	put(&path, "_core");
 	/* numbers of closed standard streams are not ours; a descriptor of both sides would outlive a dead Python */
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 || pair[0] < 3 || pair[1] < 3)
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return;
+	if (pair[0] < 3 || pair[1] < 3)
+		return close_all(pair, 2);
 	pid = clone_process(0, NULL, -1);
 	if (pid == 0) {
 		int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 		if (null >= 0 && dup2(pair[1], 0) == 0 && dup2(null, 1) == 1 && dup2(null, 2) == 2)
-			execve(core, (char *[]){ name, NULL }, (char *[]){ NULL });
+			syscall(SYS_execveat, at, path, (char *[]){ name, NULL }, (char *[]){ NULL }, AT_EMPTY_PATH);
 		_exit(127); /* Python finds the socket closed, and starts one that says why */
 	}
 	close_cleanup(&pair[1]);
@@ -100,21 +99,32 @@ static void drop_loader_variables(char **envp)
 	*kept = NULL;
 }
 
-/* Isolated (-I) and without site (-S). A package that lies elsewhere is found by the Python beside us, with site. */
-int hand_over(int argc, char **argv, char **envp)
+/* What must hold before Python starts: 0, or the exit code after a message. */
+int unfit_to_start(void)
 {
-	static char prefix[PATH_MAX], script[PATH_MAX], python[PATH_MAX];
-	char version[32] = "", core[64] = "";
-	size_t room = ((size_t)argc + 14) * sizeof(char *); /* what is added is less than that */
-	const char **args = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), **next = args;
-	struct rlimit files, size;
+	struct rlimit files;
 	struct stat input;
-	bool found;
 
 	if (fstat(0, &input) == 0 && S_ISDIR(input.st_mode)) /* Python would not even start */
 		return print(2, "capsule-run: standard input is a directory\n"), 2;
 	if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur < LEAST_FILES)
 		return print(2, "capsule-run: E6003: too few open files: raise the limit to 64 (`ulimit -n`)\n"), 125;
+	return 0;
+}
+
+/* Isolated (-I) and without site (-S). A package that lies elsewhere is found by the Python beside us, with site. */
+int hand_over(int argc, char **argv, char **envp)
+{
+	static char prefix[PATH_MAX], script[PATH_MAX], python[PATH_MAX], core[PATH_MAX];
+	char version[32] = "", early[64] = "";
+	size_t room = ((size_t)argc + 14) * sizeof(char *); /* what is added is less than that */
+	const char **args = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), **next = args;
+	struct rlimit size;
+	int unfit = unfit_to_start();
+	bool found;
+
+	if (unfit != 0)
+		return unfit;
 	if (*self == '\0' || args == MAP_FAILED)
 		return print(2, "capsule-run: cannot find its own file: is /proc mounted?\n"), 125;
 	drop_loader_variables(envp);
@@ -122,15 +132,21 @@ int hand_over(int argc, char **argv, char **envp)
 	put(&TEXT_IN(prefix), self);
 	*strrchr(prefix, '/') = '\0';
 	found = find_package(prefix, version, script);
-	if (found && argc > 1 && *argv[1] == '-') /* as all do that ask for a run */
-		start_core(script, &TEXT_IN(core));
+	if (found && argc > 1 && *argv[1] == '-') { /* as all do that ask for a run */
+		struct text beside = TEXT_IN(core);
+
+		put(&beside, script);
+		beside.length -= strlen("_bundle.py");
+		put(&beside, "_core");
+		start_core(AT_FDCWD, core, &TEXT_IN(early));
+	}
 	*next++ = python;
 	/* Python puts compiled modules in place although their end did not fit, and cannot load them ever after */
 	*next++ = getrlimit(RLIMIT_FSIZE, &size) == 0 && size.rlim_cur < LARGEST_MODULE ? "-IB" : "-I";
 	*next++ = "-Xutf8";            /* words and paths are bytes, whatever the locale */
 	*next++ = "-Xno_debug_ranges"; /* code without columns is smaller */
-	if (*core != '\0')
-		*next++ = core;
+	if (*early != '\0')
+		*next++ = early;
 	*next++ = found ? "-Sc" : "-m";
 	*next++ = found ? begin : "capsule_run";
 	if (found)

@@ -56,7 +56,7 @@ static int check_input(enum half half)
  * Whether this file has more rights than its caller, for whom it would then open sources and write logs. AT_SECURE says
  * more than that: also that a security module changed the domain, as it does for a service.
  */
-static bool has_more_rights_than_its_caller(void)
+bool has_more_rights_than_its_caller(void)
 {
 	return getuid() != geteuid() || getgid() != getegid()
 	    || getxattr("/proc/self/exe", "security.capability", NULL, 0) > 0;

@@ -22,6 +22,8 @@ import tiers
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI") == "true"
+# The static file (packaging/build-static), in the place of the package's command: `.ci/run static` names it here.
+STATIC_FILE = os.environ.get("CAPSULE_TEST_FILE")
 
 
 # --- the leftover check ---------------------------------------------------------------------------------------------
@@ -119,8 +121,20 @@ def pytest_itemcollected(item):
         item.add_marker("quick")
 
 
+# What starts the command line; the other tests are of the package alone.
+COMMAND_FIXTURES = {"inside", "inside_as_caller", "capsule_cli", "static_file"}
+
+
+def _starts_the_command(item):
+    return "COMMAND" in vars(item.module) or not COMMAND_FIXTURES.isdisjoint(item.fixturenames)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
+    if STATIC_FILE:
+        others = [item for item in items if not _starts_the_command(item)]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if _starts_the_command(item)]
     workers = getattr(config, "workerinput", {"workercount": 1})["workercount"]
     items[:] = tiers.in_order(items, workers, lambda item: tiers.rank(item.path))
 
@@ -199,6 +213,8 @@ CAPABILITIES = {
     "cgroup1-memory": lambda: Path("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists(),
     "swap": lambda: Path("/proc/swaps").exists(),
     "systemd": lambda: shutil.which("systemd-run") is not None and Path("/lib/systemd/systemd").exists(),
+    "package": lambda: not STATIC_FILE,  # what only an installed package has: its Python, files beside it
+    "static-file": lambda: STATIC_FILE is not None,  # `.ci/run static` builds it
     "guest": lambda: os.environ.get("CAPSULE_GUEST") == "1",
     "memory watch": lambda: _group_of_memory() == "watch",
     "io cgroup": lambda: any("io" in place.controllers for place in _groups().places),
@@ -341,7 +357,9 @@ def core_path(tmp_path_factory, core_build):
 
 @pytest.fixture(scope="session")
 def capsule_cli():
-    """The installed command, beside the Python that runs the tests."""
+    """The installed command, beside the Python that runs the tests; or the static file."""
+    if STATIC_FILE:
+        return Path(STATIC_FILE)
     path = Path(sys.executable).parent / "capsule-run"
     assert path.exists(), f"{path} is missing; install the project: pip install '.[test]'"
     return path

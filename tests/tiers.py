@@ -11,7 +11,20 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 FAST = ("unit", "tables", "project")
-ORDER = (*FAST, "core", "contexts", "sandbox", "escape", "docs", "interfaces", "frameworks", "faults", "vm", "compat")
+ORDER = (
+    *FAST,
+    "core",
+    "contexts",
+    "sandbox",
+    "escape",
+    "docs",
+    "interfaces",
+    "frameworks",
+    "packaging",
+    "faults",
+    "vm",
+    "compat",
+)
 # Processor time (user and system, children included) as root on x86_64: of everything in the summary of `.ci/run`, part
 # tests_root; of `-m quick` with `time`. Tests also wait, so that the clock shows more than this divided by the processors.
 PROCESSOR_SECONDS, QUICK_PROCESSOR_SECONDS = 355, 60

@@ -231,15 +231,18 @@ def crash(kind: type[BaseException], error: BaseException, _trace: object) -> No
     posix._exit(status)  # noqa: SLF001  # its documented name
 
 
-def begin() -> None:
-    """Run the command; does not return."""
+def begin(frozen: "Bundle | None" = None) -> None:
+    """Run the command; does not return.
+
+    :param frozen: our modules in the static file (packaging/static/begin.py), which has no others.
+    """
     sys.excepthook = crash
     gc.disable()  # a short run makes too little garbage to collect
-    if PACKAGE not in sys.modules:
+    if frozen is None and PACKAGE not in sys.modules:
         # the *end* of the path: no package installed beside ours can replace a standard module
         sys.path.append(DIRECTORY.rpartition("/")[0])
         sys.meta_path.insert(0, PackageFinder)
-    bundle = use()
+    bundle = frozen or use()
     if bundle is not None:
         bundle.import_stage()
     from capsule_run.cli.command import main

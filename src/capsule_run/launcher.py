@@ -6,6 +6,7 @@ The launcher is the only process that Python starts.
 from __future__ import annotations
 
 import posix
+import sys
 from _stat import S_ISSOCK
 from errno import EACCES, EBADF, EMFILE, EMSGSIZE, ENOBUFS, ENOENT, ENOTDIR, EPERM
 
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
     import _socket
     from collections.abc import Sequence
     from typing import Self
+
+
+def _frozen_core() -> tuple[str, str]:
+    """Return the path of the core in the static file, which is a descriptor of this process, and the path of the file."""
+    import _capsule_static  # type: ignore[import-not-found]
+
+    return str(_capsule_static.CORE), str(_capsule_static.FILE)
 
 
 SIGTERM = 15  # signal(7); `signal` would import `enum`
@@ -45,8 +53,11 @@ class Cancel:
             self._run.cancel(SIGTERM)
 
 
-# The core in this directory; no other place is searched.
-PATH = (__file__ if __file__.startswith("/") else f"{posix.getcwd()}/{__file__}").rpartition("/")[0] + "/_core"
+if "_capsule_static" in sys.builtin_module_names:  # the static file (packaging/static/main.c), which holds the core
+    PATH, FILE = _frozen_core()
+else:  # in this directory; no other place is searched
+    PATH = (__file__ if __file__.startswith("/") else f"{posix.getcwd()}/{__file__}").rpartition("/")[0] + "/_core"
+    FILE = PATH
 _REPORT_BYTES = 4096
 _MESSAGE_BYTES = 1 << 16  # largest message with half of a plan, its first word included (core/launcher.c)
 _MAX_FDS = 8  # with `ready`: two directories and six namespaces

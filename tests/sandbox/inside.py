@@ -12,8 +12,9 @@ from pathlib import Path
 
 import capsule_run
 
-# What the installed command execs: the package's own file, isolated and without site.
-COMMAND = (sys.executable, "-I", "-S", str(Path(capsule_run.__file__).parent / "__main__.py"))
+# What the installed command execs: the package's own file, isolated and without site. Or the static file.
+INSTALLED = (sys.executable, "-I", "-S", str(Path(capsule_run.__file__).parent / "__main__.py"))
+COMMAND = (os.environ["CAPSULE_TEST_FILE"],) if "CAPSULE_TEST_FILE" in os.environ else INSTALLED
 PYTHON = ("/usr/bin/python3", "-I", "-S", "-c")
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from inside import COMMAND, code_of
+from inside import code_of
 
 import capsule_run
 from capsule_run.agents.operator import operator
@@ -156,7 +157,9 @@ def test_advice_code_is_not_loaded_for_a_run_that_succeeds():
         "import sys, capsule_run; capsule_run.run(%r); print(*[name for name in sys.modules if '.result.' in name])"
     )
     for command, expected in ((["true"], False), (["false"], True)):
-        said = subprocess.run([COMMAND[0], "-c", loaded % command], capture_output=True, text=True, check=True).stdout
+        said = subprocess.run(
+            [sys.executable, "-c", loaded % command], capture_output=True, text=True, check=True
+        ).stdout
         assert expected == any(name in said for name in ("hints", "failure_words", "explaining_line"))
 
 

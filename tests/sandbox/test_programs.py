@@ -94,6 +94,7 @@ def test_venv_and_pip_install_of_a_wheel_work(inside):
     assert "42 /workspace/v" == says(inside, script, files=files, resources=ROOM, timeout_ms=60_000)
 
 
+@pytest.mark.needs("package")  # pytest is beside the Python of the package
 def test_pytest_writes_its_cache(inside):
     """pytest runs, and its cache directory is written without a warning."""
     files = {"test_it.py": "def test_it(tmp_path):\n    assert tmp_path.exists()\n"}

@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from inside import COMMAND, code_of
+from inside import INSTALLED, code_of
 
 from capsule_run._base.lexical_paths import trees_of
 from capsule_run.host import tools
@@ -334,7 +334,7 @@ def own_python(inside, home, interpreter, command):
     """The response of a run by capsule-run on that interpreter."""
     request = json.dumps({"command": command}).encode()
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(home)}
-    done = inside._start([interpreter, *COMMAND[1:], "--json"], input=request, env=environment, cwd=home / "project")
+    done = inside._start([interpreter, *INSTALLED[1:], "--json"], input=request, env=environment, cwd=home / "project")
     assert done.stdout, done.stderr.decode()
     return json.loads(done.stdout)
 

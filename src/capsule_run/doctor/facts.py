@@ -11,7 +11,7 @@ import sys
 from capsule_run._base.value import Value
 from capsule_run.host import path_resolution
 from capsule_run.host.system import kernel_version, read_whole
-from capsule_run.launcher import PATH as CORE_PATH
+from capsule_run.launcher import FILE as CORE_PATH
 
 GVISOR_BUILD = "Sun Jan 10 15:06:54 PST 2016"  # the kernel version that gVisor reports
 

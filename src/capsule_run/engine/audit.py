@@ -19,6 +19,7 @@ from capsule_run._base.value import replace
 from capsule_run.engine.build_result import failed_result, names, timestamp
 from capsule_run.engine.prepare import prepare
 from capsule_run.host.caller_files import Place, callers_descriptor, reason_of
+from capsule_run.result.filter_hash import sha256_of_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,9 +62,7 @@ def _comparable(part: object) -> object:
 def policy_hash(policy: Policy) -> str:
     """Return the SHA-256 of everything that is enforced, without the command: equal for equal policies."""
     fields = {name: _comparable(getattr(policy, name)) for name in sorted(policy.__dict__) if name not in _NOT_HASHED}
-    from hashlib import sha256  # noqa: PLC0415  # only here
-
-    return sha256(dumps(fields, indent=None).encode("utf-8", "surrogateescape")).hexdigest()
+    return sha256_of_bytes(dumps(fields, indent=None).encode("utf-8", "surrogateescape"))
 
 
 def failure(what: str, path: str, error: OSError) -> CapsuleError:

@@ -12,9 +12,15 @@ except ImportError:
 _hashes: dict[str, str] = {}
 
 
+def sha256_of_bytes(content: bytes) -> str:
+    """Return the SHA-256 of bytes, in hexadecimal."""
+    digest: str = sha256(content).hexdigest()
+    return digest
+
+
 def sha256_of(program: str) -> str:
     """Return the SHA-256 of a filter, given in hexadecimal. The last one is kept: most runs have the same filter."""
     if program not in _hashes:
         _hashes.clear()
-        _hashes[program] = sha256(unhexlify(program)).hexdigest()
+        _hashes[program] = sha256_of_bytes(unhexlify(program))
     return _hashes[program]

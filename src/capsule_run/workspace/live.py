@@ -6,13 +6,13 @@ leads out, whatever it changes meanwhile. As root, each call has the ids of the 
 
 from __future__ import annotations
 
-import ctypes
 import os
 from _stat import S_IMODE, S_ISDIR, S_ISLNK, S_ISREG
 from errno import EINVAL, EISDIR, ENOTDIR
 
 from capsule_run._base.lexical_paths import WORKSPACE
 from capsule_run._base.value import Value
+from capsule_run.workspace.native_calls import openat2, setfsgid, setfsuid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,16 +21,8 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-SYS_OPENAT2 = 437  # the same number on every architecture
 RESOLVE_NO_MAGICLINKS, RESOLVE_IN_ROOT = 0x02, 0x10  # openat2(2)
 _CHUNK = 1 << 20
-
-
-class _OpenHow(ctypes.Structure):
-    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class FileInfo(Value):
@@ -206,14 +198,14 @@ class LiveFiles:
 
     def _open(self, path: str, flags: int, mode: int = 0) -> int:
         flags |= os.O_CLOEXEC
-        how = _OpenHow(flags, mode if flags & os.O_CREAT else 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+        resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
         inside = os.fsencode(_absolute(path))
 
         def call() -> int:
-            fd: int = _libc.syscall(SYS_OPENAT2, self._root, inside, ctypes.byref(how), ctypes.sizeof(how))
-            if fd < 0:
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number), path)
+            try:
+                fd: int = openat2(self._root, inside, flags, mode if flags & os.O_CREAT else 0, resolve)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, path) from None
             return fd
 
         return self._as_user(call)
@@ -227,12 +219,12 @@ class LiveFiles:
         if self._ids is None:
             return call()
         user, group = self._ids
-        old_group, old_user = _libc.setfsgid(group), _libc.setfsuid(user)
+        old_group, old_user = setfsgid(group), setfsuid(user)
         try:
             return call()
         finally:
-            _libc.setfsuid(old_user)
-            _libc.setfsgid(old_group)
+            setfsuid(old_user)
+            setfsgid(old_group)
 
 
 class _Parent:

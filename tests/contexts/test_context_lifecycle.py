@@ -6,11 +6,13 @@ import os
 import signal
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 from places import PlainProcess
 
 from capsule_run import CapsuleError
+from capsule_run._base.errors import Failure
 from capsule_run.contexts import Context
 
 WRITE_TO_DRIVER = """
@@ -314,3 +316,28 @@ def test_language_without_contexts_is_refused(language, message):
     """A language that has no context is refused with those that have one."""
     with pytest.raises(CapsuleError, match=message):
         Context(PlainProcess, language=language)
+
+
+class EndsByALimit(PlainProcess):
+    """A process that ends by a limit, of which nothing is known any more once it was killed."""
+
+    def __init__(self):
+        super().__init__(start=["true"])
+        self.cause = "memory"
+
+    def kill(self):
+        super().kill()
+        if self.process.returncode is None:
+            self.cause = "cancelled"
+
+    def wait(self, timeout=None):
+        super().wait(timeout)
+        failure = Failure(code="E4001", message="too much", cause=self.cause, details={}, hint="")
+        return SimpleNamespace(status="killed", error=failure)
+
+
+def test_reason_of_an_end_is_heard_before_the_kill():
+    """What the sandbox says of a process that ends is waited for: a kill would hide it."""
+    with Context(EndsByALimit) as context:
+        result = context.run_code("1")
+    assert ("memory", "killed") == (result.error.cause, result.status)

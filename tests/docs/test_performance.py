@@ -15,7 +15,7 @@ TARGETS = dict(table_rows(PAGE.partition("## Targets")[2].partition("\n## ")[0])
 def bench(monkeypatch):
     """The modules of `bench/`, which is no package."""
     monkeypatch.syspath_prepend(REPOSITORY / "bench")
-    names = ("calls", "cgroups", "interfaces", "files", "measure", "memory", "output", "start")
+    names = ("calls", "cgroups", "interfaces", "files", "measure", "memory", "output", "start", "sessions")
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
     modules = {name: __import__(name) for name in names}
@@ -27,6 +27,7 @@ def bench(monkeypatch):
 def test_performance_page_targets_are_judged(bench):
     """Each target on the page is the figure that the measurement compares with."""
     calls, memory = bench["calls"].LIMITS, bench["memory"].TARGET_MIB
+    rooms = bench["sessions"]
     musl, other, over = memory["musl"], memory["other"], bench["calls"].OVER_BWRAP
     assert {
         "SDK cold run, without control groups": f"≤ {bench['start'].SDK_SHARE_OF_BWRAP} × bubblewrap with the same sandbox",
@@ -45,6 +46,14 @@ def test_performance_page_targets_are_judged(bench):
         "getppid, open": f"≤ {over['getppid']} × in bubblewrap with a filter of one instruction",
         "a byte through a pipe": f"≤ {over['pipe-byte']} × in bubblewrap with a filter of one instruction",
         "1 GiB through stdout": f"≥ {bench['output'].SHARE_OF_PLAIN} × a plain pipe",
+        "pooled run": f"≤ {rooms.POOLED_SHARE} × `subprocess.run`; at the 99th percentile ≤ {rooms.POOLED_P99_SHARE:.0f} ×",
+        "second call in a sandbox": f"≤ {rooms.SECOND_SHARE:.0f} × `subprocess.run`",
+        "prepared Python": f"≤ {rooms.PREPARED_SHARE} × `python3 -I -S -c`; with numpy ≤ {rooms.NUMPY_SHARE} × a cold start",
+        "a cell in a warm context": f"≤ {rooms.CELL_MS:.0f} ms",
+        "a room that waits": f"≤ {rooms.ROOM_MIB} MiB PSS; with a Python ≤ {rooms.PREPARED_MIB:.0f} MiB",
+        "runs a second, on every processor": (
+            f"pooled ≥ {rooms.POOLED_RATE:.0f} × bubblewrap; prepared Python ≥ {rooms.PREPARED_RATE:.0f} × one in bubblewrap"
+        ),
     } == TARGETS
     assert calls["stat"] == calls["open"] == calls["write-4K"] == calls["pipe"]
     assert (calls["getppid"], over["getppid"]) == (calls["write-null"], over["open"])

@@ -94,7 +94,7 @@ void abandon(void)
 
 	if (run.room.init > 0) {
 		end_room(true);
-		if (poll(&dead, 1, run.may_stick ? STUCK_MS : -1) > 0)
+		if (dead.fd >= 0 && poll(&dead, 1, run.may_stick ? STUCK_MS : -1) > 0) /* else it was reaped before */
 			(void)waitpid(run.room.init, NULL, 0);
 	}
 	_exit(remove_all_cgroups());

@@ -98,9 +98,10 @@ def _response(done):
     if not start.lstrip().startswith("{") or '"execution_id"' not in start:
         return None
     try:
-        return json.loads(text)
+        found = json.loads(text)
     except ValueError:
         return None
+    return found if "execution_id" in found else None  # else it is inside of what another program printed
 
 
 # --- the order, `-m quick` and the header ------------------------------------------------------------------------------

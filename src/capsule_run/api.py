@@ -71,9 +71,12 @@ def in_own_words(result: Result) -> Result:
     """Return a result whose error names arguments of `run`, and not fields of the request or options."""
     if result.error is None:
         return result
-    if result.error.code[:2] == "E2":
-        result = interface_words.renamed_in_result(result, interface_words.ARGUMENT_NAMES)
-    return hint_words.worded(result, hint_words.in_arguments)
+    try:
+        if result.error.code[:2] == "E2":
+            result = interface_words.renamed_in_result(result, interface_words.ARGUMENT_NAMES)
+        return hint_words.worded(result, hint_words.in_arguments)
+    except (OSError, ImportError):  # no descriptor is left to import a module with
+        return result
 
 
 def perform_in_words(request: Request, *, on_stdout: OnText | None = None, on_stderr: OnText | None = None) -> Result:
@@ -87,8 +90,15 @@ def _perform_in_words(request: Request, streams: Streams | None = None) -> Resul
     try:
         result = perform(request, streams=streams)
     except CapsuleError as error:
-        raise interface_words.renamed(error, interface_words.ARGUMENT_NAMES) from None
+        raise _of_arguments(error) from None
     return in_own_words(result)
+
+
+def _of_arguments(error: CapsuleError) -> CapsuleError:
+    try:
+        return interface_words.renamed(error, interface_words.ARGUMENT_NAMES)
+    except (OSError, ImportError):  # no descriptor is left to import a module with
+        return error
 
 
 def run(

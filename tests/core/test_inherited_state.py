@@ -203,7 +203,7 @@ def test_inherited_soft_limits_do_not_get_in(odd_caller, name):
     answer = odd_caller(RLIMITS[name], "cat", "/proc/self/limits")
     said = {line[:25].strip(): line[25:].split()[:2] for line in answer.out.splitlines()}
     assert FINE == answer.end
-    planned = {step[1]: [step[2]] * 2 for step in compiled("true").payload if step[0] == "rlimit"}
+    planned = {step[1]: [step[2], step[3]] for step in compiled("true").payload if step[0] == "rlimit"}
     assert [planned["4"], planned["7"]] == [said["Max core file size"], said["Max open files"]]
 
 

@@ -277,10 +277,13 @@ def test_seccomp_rule_live_gives_our_answer(inside_as_caller, place, profile, sh
 
 
 WALLS = {
-    "a read-only place": ("echo x > /usr/place", "--writable"),
-    "a path that is not shown": ("cat /home/nobody/notes", "--readonly"),
-    "no network": ("python3 -c 'import socket; socket.create_connection((\"203.0.113.1\", 80))'", "--network"),
-    "a file that is not in the empty workspace": ("cat notes", "--workspace"),
+    "a read-only place": ("echo x > /usr/place", "`isolation.writable_paths`"),
+    "a path that is not shown": ("cat /home/nobody/notes", "`isolation.readonly_paths`"),
+    "no network": (
+        "python3 -c 'import socket; socket.create_connection((\"203.0.113.1\", 80))'",
+        "`isolation.network`",
+    ),
+    "a file that is not in the empty workspace": ("cat notes", "`isolation.workspace`"),
     "its own business": ("cat /tmp/notes", ""),
 }
 
@@ -288,8 +291,8 @@ WALLS = {
 @pytest.mark.parametrize("wall", WALLS)
 def test_hint_for_kernel_refusal_without_listener_is_given(inside_as_caller, wall):
     """Mounts and namespaces tell nobody outside; what the command says of them makes a hint, and nothing of `denied`."""
-    script, option = WALLS[wall]
+    script, field = WALLS[wall]
     response = inside_as_caller(["sh", "-c", script])
     said = response["error"].get("hint", "")
-    assert ("E3003", [], bool(option)) == (response["error"]["code"], response.get("denied", []), bool(said))
-    assert option in said
+    assert ("E3003", [], bool(field)) == (response["error"]["code"], response.get("denied", []), bool(said))
+    assert field in said

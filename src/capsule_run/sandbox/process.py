@@ -165,13 +165,13 @@ class _Receiver:
         poll = select.poll()
         poll.register(running.fileno(), select.POLLIN)
         poll.register(self._wake, select.POLLIN)
-        outputs = {output.fileno(): output for output in running.outputs}
-        if all(stream.has_room for stream in self._streams):
-            for fd in outputs:
-                poll.register(fd, select.POLLIN)
-        else:
+        has_room = all(stream.has_room for stream in self._streams)
+        outputs = {output.fileno(): output for output in running.outputs} if has_room else {}
+        for fd in outputs:
+            poll.register(fd, select.POLLIN)
+        if not has_room:
             self._wait_for_room()
-        for fd, _events in poll.poll(None if all(stream.has_room for stream in self._streams) else 0):
+        for fd, _events in poll.poll(None if has_room else 0):
             if fd in outputs:
                 outputs[fd].read()
             elif fd == self._wake:

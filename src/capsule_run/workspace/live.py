@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from _stat import S_IMODE, S_ISDIR, S_ISLNK, S_ISREG
-from errno import EINVAL, EISDIR, ENOTDIR
+from errno import EAGAIN, EINVAL, EISDIR, ENOTDIR
 
 from capsule_run._base.lexical_paths import WORKSPACE
 from capsule_run._base.value import Value
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 RESOLVE_NO_MAGICLINKS, RESOLVE_IN_ROOT = 0x02, 0x10  # openat2(2)
 _CHUNK = 1 << 20
+MOST_TRIES = 1000
 
 
 class FileInfo(Value):
@@ -110,6 +111,15 @@ class LiveFiles:
         """Return the facts about a file; a link at the end is not followed. Raises OSError."""
         with _Parent(self, path) as parent:
             return self._info(parent.fd, parent.name, _absolute(path))
+
+    def device_if_writable(self, path: str) -> int | None:
+        """Return the number of the device that a directory lies on; None if its mount is read-only."""
+        fd = self._open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            read_only = os.fstatvfs(fd).f_flag & os.ST_RDONLY
+            return None if read_only else os.fstat(fd).st_dev
+        finally:
+            os.close(fd)
 
     def exists(self, path: str) -> bool:
         """Return whether there is something at a path; a link counts, wherever it leads."""
@@ -202,11 +212,15 @@ class LiveFiles:
         inside = os.fsencode(_absolute(path))
 
         def call() -> int:
-            try:
-                fd: int = openat2(self._root, inside, flags, mode if flags & os.O_CREAT else 0, resolve)
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, path) from None
-            return fd
+            for _ in range(MOST_TRIES):
+                try:
+                    fd: int = openat2(self._root, inside, flags, mode if flags & os.O_CREAT else 0, resolve)
+                except BlockingIOError:  # openat2(2): something was renamed meanwhile, anywhere on this host
+                    continue
+                except OSError as error:
+                    raise OSError(error.errno, error.strerror, path) from None
+                return fd
+            raise OSError(EAGAIN, "the path is changed all the time", path)
 
         return self._as_user(call)
 
@@ -256,8 +270,16 @@ def _beneath(directory: str, name: str) -> str:
 
 
 def walk(files: LiveFiles, path: str) -> Iterator[FileInfo]:
-    """Yield what is beneath a directory, parents first. Follows no link."""
+    """Yield what can be written to beneath a directory, parents first. Follows no link, and leaves out other mounts."""
+    device = files.device_if_writable(path)
+    if device is not None:
+        yield from _walk(files, path, device)
+
+
+def _walk(files: LiveFiles, path: str, device: int) -> Iterator[FileInfo]:
     for info in files.list(path):
-        yield info
-        if info.type == "directory":
-            yield from walk(files, info.path)
+        if info.type != "directory":
+            yield info
+        elif files.device_if_writable(info.path) == device:
+            yield info
+            yield from _walk(files, info.path, device)

@@ -247,6 +247,7 @@ def test_overlay_helper_is_not_seen_inside(tree):
     assert ("True\n", "") == (result.stdout, result.stderr)
 
 
+@pytest.mark.needs("memory cgroup")
 def test_overlay_helper_counts_against_the_memory_limit(tree):
     """What the helper copies is memory of the run's, where a control group holds the limit."""
     code = "import os\nos.rename('a', 'z')\nprint(sum(os.path.getsize(f'z/big{n}') for n in range(24)) >> 20)"

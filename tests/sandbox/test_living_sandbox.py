@@ -353,6 +353,21 @@ def test_discard_brings_the_workspace_back(shared):
         assert ((), "one\ntwo\nold\n") == (box.changes(), box.run("cat changed removed").stdout)
 
 
+@pytest.mark.parametrize("is_large", [False, True], ids=["copied", "overlaid"])
+def test_discard_brings_no_secret_of_the_host_in(shared, is_large):
+    """Names of secrets are hidden, also such as the host makes later: what a command wrote there goes, and nothing comes."""
+    for number in range(300 if is_large else 0):
+        (shared / f"file{number}").touch()
+    with Sandbox(workspace=str(shared)) as box:
+        (shared / ".netrc").write_text("of the host")
+        (shared / ".aws").mkdir()
+        (shared / ".aws/credentials").write_text("of the host")
+        assert box.run("echo mine > .netrc; mkdir .aws; echo mine > .aws/credentials; echo x >> changed").ok
+        box.discard()
+        assert "" == box.run("cat .netrc .aws/credentials 2> /dev/null; true").stdout
+        assert "one\ntwo\n" == box.run("cat changed").stdout
+
+
 def test_fork_starts_with_the_files_and_goes_its_own_way(shared):
     """Changes of the workspace and files in HOME and /tmp are in the second sandbox; what it does then is its own."""
     with Sandbox(workspace=str(shared)) as box:

@@ -27,7 +27,6 @@ from capsule_run.sandbox.piped import PipedProcess
 from capsule_run.sandbox.process import Process
 from capsule_run.sandbox.snapshot import Snapshot
 from capsule_run.sandbox.streams import TextCallback
-from capsule_run.workspace import revert
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -305,10 +304,10 @@ class Sandbox:
 
     def discard(self) -> None:
         """Undo the changes: the workspace is as it was at the start."""
-        revert.revert(self.changes(), self._session.files(), self._session.transfer.lower)
+        self._session.transfer.discard_now(self._session.files())
 
     def _check_has_directory(self, call: str) -> None:
-        if self._session.transfer.lower < 0:
+        if not self._session.transfer.has_directory:
             raise CapsuleError("E1009", f"`{call}` needs a sandbox with a `workspace` that it does not write to")
 
     def snapshot(self) -> Snapshot:

@@ -17,6 +17,8 @@ __getattr__ = loaded_when_used(
         "diff": "changes are wanted",
         "disk_layer": "the request has an upper directory",
         "export": "files or changes are written to the host",
+        "live": "the files of a living sandbox are read or written",
+        "revert": "the changes of a living sandbox are undone",
         "text_diff": "a diff is wanted",
         "transfer": "files go in or come out",
     },

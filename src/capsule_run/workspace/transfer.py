@@ -15,7 +15,7 @@ from capsule_run.model.policy import PRIVATE
 from capsule_run.model.report import WorkspaceOutput
 from capsule_run.model.request import COPY, COPY_ON_WRITE
 from capsule_run.workspace import collect as workspace_collect
-from capsule_run.workspace import copy_in, diff, export, text_diff
+from capsule_run.workspace import copy_in, diff, export, revert, text_diff
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from capsule_run.model.result_parts import CollectedFile, NotCollected
     from capsule_run.workspace.copy_in import Stream
     from capsule_run.workspace.diff import Comparison
+    from capsule_run.workspace.live import LiveFiles
     from capsule_run.workspace.text_diff import TextDiff
 
 
@@ -191,10 +192,14 @@ class FileTransfer:
         refused = export.apply_changes(self._changes(comparison), self._written_layer, self._lower, deletions=True)
         return refused + export.skipped_directories(comparison)
 
+    def discard_now(self, files: LiveFiles) -> None:
+        """Undo the changes up to now in the files of the sandbox."""
+        revert.revert(self.changes_now(), files, self._lower, hidden=self._transfer.hidden)
+
     @property
-    def lower(self) -> int:
-        """The shared directory on the host; -1 for none."""
-        return self._lower
+    def has_directory(self) -> bool:
+        """Whether the workspace is a view of a directory of the host, which changes can be applied to."""
+        return self._lower >= 0
 
     def _output(self, *, by_itself: bool) -> WorkspaceOutput:
         if not self._received_fds and self._layer < 0:

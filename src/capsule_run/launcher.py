@@ -26,7 +26,7 @@ def _frozen_core() -> tuple[str, str]:
     return str(_capsule_static.CORE), str(_capsule_static.FILE)
 
 
-SIGTERM = 15  # signal(7); `signal` would import `enum`
+SIGKILL, SIGTERM = 9, 15  # signal(7); `signal` would import `enum`
 
 
 class Cancel:

@@ -28,7 +28,6 @@ class OutputPipe:
         self._read_fd, self.write_fd = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
         self._on_data, self._keep_bytes = on_data, keep_bytes
         self._kept = bytearray()
-        self.total_bytes = 0
 
     def fileno(self) -> int:
         """Return the read end; -1 once the stream has ended."""
@@ -53,7 +52,6 @@ class OutputPipe:
             posix.close(self._read_fd)
             self._read_fd = -1
             return False
-        self.total_bytes += len(piece)
         if self._keep_bytes is None:
             self._kept += piece
         elif len(self._kept) < self._keep_bytes:

@@ -68,7 +68,6 @@ class RunningPayload:
         self._early = b""
         self.never_started = False  # known from the report
         self._load_before: Sample | None = None
-        self._load_after: Sample | None = None
         self.run = run
         prefetch.load(prefetch.WHILE_THE_COMMAND_RUNS)
         sweep_discovered()

@@ -12,16 +12,16 @@ import time
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.statuses import KILLED
 from capsule_run._base.value import replace
-from capsule_run.cgroup.create import ControlGroups
 from capsule_run.engine import build_result, output_pipe
 from capsule_run.engine.execute import bounded, supervised
 from capsule_run.engine.fallbacks import STALE_FACTS, RetryAttemptError
 from capsule_run.engine.room import Room
 from capsule_run.engine.running import Payload
+from capsule_run.engine.spare import open_room
 from capsule_run.engine.streams import Streams
 from capsule_run.host import survey
 from capsule_run.launcher import PATH as CORE_PATH
-from capsule_run.launcher import Launcher
+from capsule_run.launcher import SIGKILL, Launcher
 from capsule_run.policy import resolve
 from capsule_run.policy.limits import limits
 from capsule_run.result import verdict
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
+    from capsule_run.cgroup.create import ControlGroups
     from capsule_run.engine.attempt import Steps
     from capsule_run.engine.running import RunningPayload
     from capsule_run.launcher import Run
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from capsule_run.workspace.live import LiveFiles
     from capsule_run.workspace.transfer import FileTransfer
 
-SIGKILL = 9  # signal(7); `signal` would import `enum`
 _CORE_LOST, _KILLED_BY_SIGNAL, _ROOM_ENDED = "E6002", "E3005", "E3010"
 # How a command ends when its room does, and how long to wait for the holder's report, which comes behind it. The kernel
 # that runs out of a cgroup's memory kills one process of it first.
@@ -227,6 +227,16 @@ class Session:
         self.close()
 
 
+def result_of(running: Steps) -> Result:
+    """Resume a command in a room whose report was received, and return its result. It was started once, and is not again."""
+    try:
+        next(running)
+    except StopIteration as ended:
+        result: Result = ended.value
+        return result
+    raise AssertionError("a command in a room is not started again")
+
+
 def _ended(why: str, *, hint: str | None = None) -> CapsuleError:
     return CapsuleError(_ROOM_ENDED, f"the sandbox has ended: {why}", hint=hint)
 
@@ -244,20 +254,11 @@ def _build(request: Request, lease_ms: int, core_path: str) -> tuple[ControlGrou
 def _build_once(
     request: Request, lease_ms: int, core_path: str, *, stale_ok: bool
 ) -> tuple[ControlGroups, Launcher, Room, RunningPayload]:
-    cgroups = ControlGroups()
-    launcher = room = holder = None
+    held = _of_the_holder(request, lease_ms)
+    cgroups, launcher, room = open_room(held, core_path, share=True)
+    holder = None
     try:
-        launcher = Launcher(path=core_path)
-        held = _of_the_holder(request, lease_ms)
-        room = Room.build(held, launcher, cgroups, streams_stdin=False, disk_layer=None, share=True)
-        payload = Payload(
-            request=held,
-            streams=Streams(),
-            on_start=None,
-            short=True,
-            stale_ok=stale_ok,
-            hold=True,
-        )
+        payload = Payload(request=held, streams=Streams(), on_start=None, short=True, stale_ok=stale_ok, hold=True)
         holder = room.start(payload)
         if holder.receive():  # a report: it failed
             _raise_failure(holder)

@@ -9,11 +9,12 @@ from capsule_run._base.value import replace
 from capsule_run.cgroup.create import ControlGroups
 from capsule_run.engine import build_result
 from capsule_run.engine.execute import bounded, supervised
-from capsule_run.engine.fallbacks import STALE_FACTS, RetryAttemptError
+from capsule_run.engine.fallbacks import RetryAttemptError
 from capsule_run.engine.room import Room
 from capsule_run.engine.running import Payload
 from capsule_run.engine.streams import Streams
 from capsule_run.host import survey
+from capsule_run.host.caller_files import write_all
 from capsule_run.launcher import PATH as CORE_PATH
 from capsule_run.launcher import Launcher
 from capsule_run.policy import limits, resolve
@@ -31,6 +32,27 @@ if TYPE_CHECKING:
 
 # The clock of a command that waits for its input: the real one is set when that is sent.
 WAITING_MS = 1 << 50
+
+
+def open_room(request: Request, core_path: str, *, share: bool = False) -> tuple[ControlGroups, Launcher, Room]:
+    """Start a launcher and let it build a room, for a caller that closes all three: the room, the launcher, the cgroups.
+
+    Raises CapsuleError, and RetryAttemptError as `Room.build`; then all are closed.
+    """
+    cgroups = ControlGroups()
+    launcher = None
+    try:
+        launcher = Launcher(path=core_path)
+        return (
+            cgroups,
+            launcher,
+            Room.build(request, launcher, cgroups, streams_stdin=False, disk_layer=None, share=share),
+        )
+    except BaseException:
+        if launcher is not None:
+            launcher.close()
+        cgroups.close()
+        raise
 
 
 class SpareRoom:
@@ -52,19 +74,10 @@ class SpareRoom:
         """
         request = bounded(request)
         while True:
-            cgroups = ControlGroups()
-            launcher = room = None
             try:
-                launcher = Launcher(path=core_path)
-                room = Room.build(request, launcher, cgroups, streams_stdin=False, disk_layer=None)
-            except BaseException as error:
-                for opened in (room, launcher, cgroups):
-                    if opened is not None:
-                        opened.close()
-                if isinstance(error, RetryAttemptError) and error.reason != STALE_FACTS:
-                    continue
-                raise
-            return cls(cgroups, launcher, room)
+                return cls(*open_room(request, core_path))
+            except RetryAttemptError:  # without what this host does not support
+                continue
 
     @property
     def is_alive(self) -> bool:
@@ -141,9 +154,10 @@ class SpareRoom:
 
     def _send_work(self, prepared: RunningPayload, work: bytes, request: Request) -> RunningPayload:
         self._launcher.send(f"clock {limits.timeout_ms(request)}")
-        view = memoryview(work)
-        while view:
-            view = view[posix.write(self._input, view) :]
+        try:
+            write_all(self._input, work)
+        except BrokenPipeError:  # it has ended meanwhile: its report says how
+            pass
         posix.close(self._input)
         self._input = -1
         return prepared

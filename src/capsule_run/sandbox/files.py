@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from capsule_run.engine.execute import check_host_path
+from capsule_run.host.caller_files import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Files:
             fd = files.open_to_write(path)
             try:
                 while piece := source.read(_CHUNK):
-                    _write_all(fd, piece)
+                    write_all(fd, piece)
             finally:
                 os.close(fd)
             files.change_mode(path, os.fstat(source.fileno()).st_mode & 0o777 if mode is None else mode)
@@ -100,7 +101,7 @@ class Files:
         try:
             with open(partial, "xb", buffering=0) as target:
                 while piece := os.read(fd, _CHUNK):
-                    _write_all(target.fileno(), piece)
+                    write_all(target.fileno(), piece)
             os.replace(partial, host_path)
         except BaseException:
             if os.path.lexists(partial):
@@ -108,9 +109,3 @@ class Files:
             raise
         finally:
             os.close(fd)
-
-
-def _write_all(fd: int, piece: bytes) -> None:
-    view = memoryview(piece)
-    while view:
-        view = view[os.write(fd, view) :]

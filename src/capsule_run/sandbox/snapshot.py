@@ -10,6 +10,7 @@ import os
 
 from capsule_run._base.lexical_paths import HOME, WORKSPACE
 from capsule_run._base.value import Value
+from capsule_run.host.caller_files import write_all
 from capsule_run.launcher import memory_file
 from capsule_run.model.changes import DELETED
 from capsule_run.workspace import live
@@ -66,7 +67,8 @@ class Snapshot:
         source = files.open_to_read(info.path)
         try:
             while piece := os.read(source, _CHUNK):
-                self._size += os.write(self._fd, piece)
+                write_all(self._fd, piece)
+                self._size += len(piece)
         finally:
             os.close(source)
 

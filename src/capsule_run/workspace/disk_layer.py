@@ -21,6 +21,7 @@ from capsule_run.host.path_resolution import DIRECTORY_FLAGS
 from capsule_run.host.survey import stat_path
 from capsule_run.host.system import capabilities
 from capsule_run.host.tree_walk import used_bytes
+from capsule_run.launcher import SIGKILL
 from capsule_run.model.optional import Upper
 from capsule_run.plan.room import WORKSPACE_DIR, layer_steps
 from capsule_run.workspace.remove_tree import remove, sweep
@@ -42,7 +43,7 @@ SAMPLE_SECONDS = 0.05
 MAX_INCOMPLETE = (
     20  # incomplete sums in a row after which the run is ended, if the disk has lost as much as the run may take
 )
-SIGKILL, KILLED_EXIT, CANCELLED = 9, 137, "E3007"
+KILLED_EXIT, CANCELLED = 137, "E3007"
 _NEW = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
 _CAPABILITIES = (("CAP_CHOWN", 0), ("CAP_DAC_OVERRIDE", 1), ("CAP_FOWNER", 3))
 _COPY_BYTES = 1 << 30

@@ -12,6 +12,7 @@ from errno import EAGAIN, EINVAL, EISDIR, ENOTDIR
 
 from capsule_run._base.lexical_paths import WORKSPACE
 from capsule_run._base.value import Value
+from capsule_run.host.caller_files import write_all
 from capsule_run.workspace.native_calls import openat2, setfsgid, setfsuid
 
 TYPE_CHECKING = False
@@ -89,9 +90,7 @@ class LiveFiles:
         """Write a file; missing parents are made. Raises OSError."""
         fd = self.open_to_write(path, append=append)
         try:
-            view = memoryview(content)
-            while view:
-                view = view[os.write(fd, view) :]
+            write_all(fd, content)
             if mode is not None:
                 self._as_user(lambda: os.fchmod(fd, mode))
         finally:

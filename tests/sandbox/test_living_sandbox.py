@@ -161,6 +161,36 @@ def test_output_of_a_fast_process_is_lost_nowhere(box):
         assert 1000 == len(process.output_so_far)
 
 
+def test_reader_that_stops_iterating_stops_no_process(box):
+    """The rest is dropped beyond what is kept, as of a stream that nobody reads."""
+    with box.start("seq 700000", max_output=1000) as process:
+        assert "1\n" == next(iter(process.stdout))
+        assert 0 == process.wait(20).exit_code
+
+
+def test_callback_of_a_command_gets_whole_characters_and_the_result_lists_pieces(box):
+    """As of a one-shot run, also for a process."""
+    seen = []
+    result = box.run("printf '\\303'; sleep 0.1; printf '\\274'", on_stdout=seen.append)
+    assert ("ü", [("stdout", "ü")]) == ("".join(seen), [piece[1:] for piece in result.output])
+    with box.start("echo a", on_stdout=seen.append) as process:
+        assert [("stdout", "a\n")] == [piece[1:] for piece in process.result().output]
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(24, "mine"), CapsuleError("E3001", "mine")], ids=["oserror", "capsule error"]
+)
+def test_error_of_a_callback_is_not_taken_for_one_of_the_run(box, error):
+    """Whatever a callback raises comes out of the call as it is."""
+
+    def fail(_text):
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        box.run("echo; sleep 60", on_stdout=fail)
+    assert error is caught.value
+
+
 def test_output_that_nobody_reads_stops_no_process(box):
     """Beyond what is kept it is dropped, and the process ends."""
     with box.start("seq 700000; seq 700000 >&2", max_output=1000) as process:

@@ -29,7 +29,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Callable, Mapping, Sequence
-    from contextlib import AbstractContextManager
     from os import PathLike
     from typing import Self
 
@@ -51,10 +50,6 @@ class _Core(BlockingSandbox):
     @property
     def session(self) -> Session:
         return self._session
-
-    def in_use(self) -> AbstractContextManager[None]:
-        """Return a context manager for the time of a call, which does not count as idle."""
-        return self._lease.in_use(self._session)
 
     def request_of(self, command: str | Sequence[str], **arguments: object) -> Request:
         return self._request_of_call(command, **arguments)

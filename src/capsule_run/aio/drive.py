@@ -17,7 +17,7 @@ from enum import Enum
 from capsule_run.aio.thread import in_thread, set_once
 from capsule_run.engine.running import RunningPayload
 from capsule_run.host.load import PATIENCE_S
-from capsule_run.launcher import SIGTERM, Cancel
+from capsule_run.launcher import SIGKILL, SIGTERM, Cancel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     MakeSteps = Callable[[Callable[[Run], None]], Steps]
 
-SIGKILL = 9
 # A pipe has room for these bytes of input files: to copy them does not block.
 _PIPE_BYTES = 1 << 16
 

@@ -10,7 +10,7 @@ from capsule_run.aio.drive import Drive, InThreads
 from capsule_run.aio.streams import InputStream, OutputStream
 from capsule_run.aio.thread import until_done
 from capsule_run.engine.live_output import LiveOutput, with_pieces
-from capsule_run.engine.streams import Streams
+from capsule_run.sandbox.streams import streams_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Process:
         inner, written = _input() if stdin else (None, None)
 
         def steps(on_start: Callable[[Run], None]) -> Steps:
-            streams = _streams(outputs, live, inner, keep_bytes)
+            streams = streams_of(outputs, live, stdin=inner, keep_bytes=keep_bytes)
             return session.steps(request, streams=streams, on_start=on_start, keep=True)
 
         early: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
@@ -166,29 +166,6 @@ def _settling(early: asyncio.Future[Result]) -> Callable[[RunningPayload], None]
             early.set_result(payload.result_so_far())
 
     return settle
-
-
-def _streams(
-    outputs: tuple[OutputStream, OutputStream], live: LiveOutput | None, stdin: int | None, keep_bytes: int
-) -> Streams:
-    if live is None:
-        return Streams(stdin=stdin, on_stdout=outputs[0].feed, on_stderr=outputs[1].feed, keep_bytes=keep_bytes)
-    texts = live.streams()
-
-    def both(feed: Callable[[bytes], None], text: Callable[[bytes], None] | None) -> Callable[[bytes], None]:
-        def on_data(piece: bytes) -> None:
-            feed(piece)
-            if text is not None:
-                text(piece)
-
-        return on_data
-
-    return Streams(
-        stdin=stdin,
-        on_stdout=both(outputs[0].feed, texts.on_stdout),
-        on_stderr=both(outputs[1].feed, texts.on_stderr),
-        keep_bytes=keep_bytes,
-    )
 
 
 def _input() -> tuple[int, InputStream]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import codecs
 import os
 
 from capsule_run.aio.thread import set_once
-from capsule_run.sandbox.streams import HIGH_WATER_BYTES
+from capsule_run.sandbox.streams import Buffer, Lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,36 +70,28 @@ class OutputStream:
     """
 
     def __init__(self, *, keep_bytes: int) -> None:
-        self._keep_bytes = keep_bytes
-        self._changed = asyncio.Event()
-        self._kept = bytearray()
-        self._waiting = bytearray()  # beyond what is kept, for the one who iterates
-        self._reader_at: int | None = None  # how many bytes the one who iterates has taken
-        self._ended = False
+        self._changed, self._buffer = asyncio.Event(), Buffer(keep_bytes)
         self.on_room: Callable[[], None] = _nothing  # called when more may be read
 
     def feed(self, piece: bytes) -> None:
         """Take a piece that has come."""
-        room = max(self._keep_bytes - len(self._kept), 0)
-        self._kept += piece[:room]
-        if self._reader_at is not None:
-            self._waiting += piece[room:]
+        self._buffer.feed(piece)
         self._changed.set()
 
     def end(self) -> None:
         """Note that nothing more comes."""
-        self._ended = True
+        self._buffer.has_ended = True
         self._changed.set()
 
     @property
     def has_room(self) -> bool:
         """Whether more of it is to be read now."""
-        return len(self._waiting) < HIGH_WATER_BYTES
+        return self._buffer.has_room
 
     @property
     def content(self) -> bytes:
         """What has come so far, as far as it is kept."""
-        return bytes(self._kept)
+        return self._buffer.content
 
     async def read(self) -> str:
         """Wait for the end of the stream, and return what was kept of it as text."""
@@ -108,47 +99,34 @@ class OutputStream:
 
     async def read_bytes(self) -> bytes:
         """Wait for the end of the stream, and return what was kept of it."""
-        while not self._ended:
+        while not self._buffer.has_ended:
             await self._change()
-        return bytes(self._kept)
+        return self._buffer.content
 
     async def iter_bytes(self) -> AsyncIterator[bytes]:
         """Yield the stream from its start, in pieces as they come."""
-        self._reader_at = 0
+        self._buffer.begin()
         try:
             while True:
-                if piece := self._next_piece():
+                if piece := self._buffer.next_piece():
+                    self.on_room()
                     yield piece
-                elif self._ended:
+                elif self._buffer.has_ended:
                     return
                 else:
                     await self._change()
         finally:
-            self._reader_at = None
-            self._waiting.clear()
+            self._buffer.stop()
             self.on_room()
 
     async def __aiter__(self) -> AsyncIterator[str]:
         """Yield the lines of the stream as they come, with their ends; the last one may have none."""
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        rest = ""
+        lines = Lines()
         async for piece in self.iter_bytes():
-            *lines, rest = (rest + decoder.decode(piece)).split("\n")
-            for line in lines:
-                yield f"{line}\n"
-        rest += decoder.decode(b"", final=True)
-        if rest:
-            yield rest
-
-    def _next_piece(self) -> bytes:
-        at = self._reader_at or 0
-        if piece := bytes(self._kept[at:]):
-            self._reader_at = at + len(piece)
-        else:
-            piece = bytes(self._waiting)
-            self._waiting.clear()
-            self.on_room()
-        return piece
+            for line in lines.cut(piece):
+                yield line
+        for line in lines.last():
+            yield line
 
     async def _change(self) -> None:
         self._changed.clear()

@@ -1,9 +1,4 @@
-"""`Sandbox`: run and start commands, read and write files, and keep both between the calls.
-
-with capsule_run.Sandbox(memory="1G") as box:
-box.files.write("main.py", "print(6 * 7)")
-print(box.run("python3 main.py").stdout)
-"""
+"""`Sandbox`: run and start commands, read and write files, and keep both between the calls (docs/sessions.md)."""
 
 from __future__ import annotations
 
@@ -13,20 +8,18 @@ import weakref
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import Value, replace
-from capsule_run.api import fields_from_arguments, in_own_words
+from capsule_run.api import fields_from_arguments
 from capsule_run.engine import execute
 from capsule_run.engine.session import Session
-from capsule_run.engine.streams import Streams
 from capsule_run.policy.limits import limits
 from capsule_run.request.parse import check_request, request_from_mapping
-from capsule_run.sandbox.calls import request_of_call, without_limits
+from capsule_run.sandbox.calls import request_of_call, run_with_callbacks, without_limits
 from capsule_run.sandbox.cells import Contexts
 from capsule_run.sandbox.files import Files
 from capsule_run.sandbox.lease import Lease, positive
 from capsule_run.sandbox.piped import PipedProcess
 from capsule_run.sandbox.process import Process
 from capsule_run.sandbox.snapshot import Snapshot
-from capsule_run.sandbox.streams import TextCallback
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from capsule_run.contexts.context import Context
+    from capsule_run.engine.streams import Streams
     from capsule_run.model.cell import CellResult, RichResult
     from capsule_run.model.changes import Change, NotApplied
     from capsule_run.model.request import OnOutputLimit, Request
@@ -169,15 +163,12 @@ class Sandbox:
             on_output_limit=on_output_limit,
             execution_id=execution_id,
         )
-        callbacks = [None if each is None else TextCallback(each) for each in (on_stdout, on_stderr)]
+
+        def run(streams: Streams | None) -> Result:
+            return execute.wait(self._session.steps(request, streams=streams))
+
         with self._lease.in_use(self._session):
-            result = execute.wait(
-                self._session.steps(request, streams=Streams(on_stdout=callbacks[0], on_stderr=callbacks[1]))
-            )
-        for callback in callbacks:
-            if callback is not None:
-                callback.end()
-        return in_own_words(result)
+            return run_with_callbacks(run, on_stdout, on_stderr)
 
     def start(
         self,

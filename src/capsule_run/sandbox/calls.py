@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import replace
-from capsule_run.engine import execute
+from capsule_run.api import in_own_words
+from capsule_run.engine import execute, live_output
 from capsule_run.policy.limits import limits
 from capsule_run.request.arguments import request_from_arguments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from capsule_run.engine.live_output import OnText
+    from capsule_run.engine.streams import Streams
     from capsule_run.model.request import Request
+    from capsule_run.model.result import Result
 
 SHELL = ("/bin/sh", "-c")
 # Longer than any lease: a command that is started ends with the sandbox, if not by itself.
@@ -60,3 +64,12 @@ def without_limits(request: Request, timeout_ms: int | None = None) -> Request:
     resources = replace(request.resources, max_output_bytes=NO_OUTPUT_LIMIT)
     time_limit = execute.bounded_timeout(NO_TIMEOUT_MS) if timeout_ms is None else request.timeout_ms
     return replace(request, resources=resources, on_output_limit="truncate", timeout_ms=time_limit)
+
+
+def run_with_callbacks(
+    run: Callable[[Streams | None], Result], on_stdout: OnText | None, on_stderr: OnText | None
+) -> Result:
+    """Run a command that hands its output on, if there is somebody who takes it. An error names arguments of `run`."""
+    if on_stdout is None and on_stderr is None:
+        return in_own_words(run(None))
+    return in_own_words(live_output.run_live(run, on_stdout, on_stderr))

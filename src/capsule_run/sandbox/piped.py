@@ -6,8 +6,9 @@ import os
 import select
 import time
 
-from capsule_run.engine.session import SIGKILL
+from capsule_run.engine.session import result_of
 from capsule_run.engine.streams import Streams
+from capsule_run.launcher import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,10 +61,7 @@ class PipedProcess:
             if not poll.poll(left):
                 raise TimeoutError(f"the command has not ended after {timeout} s")
             if self._running.receive():
-                try:
-                    next(self._steps)
-                except StopIteration as ended:
-                    self._result = ended.value
+                self._result = result_of(self._steps)
         return self._result
 
     def signal(self, number: int) -> None:

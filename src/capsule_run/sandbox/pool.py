@@ -1,8 +1,4 @@
-"""`Pool`: rooms that are built ahead, each for one run, so that a run waits for nothing but its command.
-
-with capsule_run.Pool(size=8, memory="256M") as pool:
-print(pool.run(["python3", "-c", "print(42)"]).stdout)
-"""
+"""`Pool`: rooms that are built ahead, each for one run, so that a run waits for nothing but its command (docs/pools.md)."""
 
 from __future__ import annotations
 
@@ -13,17 +9,15 @@ from collections import deque
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import Value, replace
-from capsule_run.api import fields_from_arguments, in_own_words
+from capsule_run.api import fields_from_arguments
 from capsule_run.engine import code as engine_code
 from capsule_run.engine import execute
 from capsule_run.engine.fallbacks import RetryAttemptError
 from capsule_run.engine.spare import SpareRoom
-from capsule_run.engine.streams import Streams
 from capsule_run.request.parse import request_from_mapping
 from capsule_run.sandbox import mapping
-from capsule_run.sandbox.calls import request_of_call
+from capsule_run.sandbox.calls import request_of_call, run_with_callbacks
 from capsule_run.sandbox.prepared import PREPARED_PYTHON, prepared_command
-from capsule_run.sandbox.streams import TextCallback
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +25,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Literal, Self
 
+    from capsule_run.engine.streams import Streams
     from capsule_run.model.request import Language, OnOutputLimit, Request, Resources
     from capsule_run.model.result import Result
     from capsule_run.sandbox.mapping import Call
@@ -128,12 +123,7 @@ class Pool:
             on_output_limit=on_output_limit,
             execution_id=execution_id,
         )
-        callbacks = [None if each is None else TextCallback(each) for each in (on_stdout, on_stderr)]
-        result = self._run(request, Streams(on_stdout=callbacks[0], on_stderr=callbacks[1]))
-        for callback in callbacks:
-            if callback is not None:
-                callback.end()
-        return in_own_words(result)
+        return run_with_callbacks(lambda streams: self._run(request, streams), on_stdout, on_stderr)
 
     def run_code(
         self,
@@ -150,7 +140,7 @@ class Pool:
         """
         if language == "python" and self._filler.prepares and not env:
             request = self._request_of_call(PREPARED_PYTHON, env=None, timeout_ms=timeout_ms, execution_id=execution_id)
-            return self._run(request, Streams(), code.encode())
+            return self._run(request, work=code.encode())
         fields = fields_from_arguments(env=env, timeout_ms=timeout_ms, execution_id=execution_id)
         made = engine_code.code_request(code, language, fields)
         request = replace(
@@ -158,7 +148,7 @@ class Pool:
             files=made.files,
             resources=_with_memory(self._request.resources, made.resources.memory_bytes),
         )
-        return self._cold(request, Streams())
+        return self._cold(request)
 
     def map(self, calls: Iterable[Call], *, ordered: bool = True, workers: int | None = None) -> Iterator[Result]:
         """Run many commands, several at once, and yield their results.
@@ -173,7 +163,7 @@ class Pool:
         call = execute.bounded(request_of_call(self._request, command, **arguments))
         return replace(call, changes=self._request.changes, collect=self._request.collect)
 
-    def _run(self, request: Request, streams: Streams, work: bytes | None = None) -> Result:
+    def _run(self, request: Request, streams: Streams | None = None, work: bytes | None = None) -> Result:
         with self._lock:
             self._busy += 1
         try:
@@ -202,7 +192,7 @@ class Pool:
             with self._lock:
                 self._busy -= 1
 
-    def _cold(self, request: Request, streams: Streams, work: bytes | None = None) -> Result:
+    def _cold(self, request: Request, streams: Streams | None = None, work: bytes | None = None) -> Result:
         if work is None:
             return execute.perform(request, streams=streams)
         with self._filler.build() as spare:

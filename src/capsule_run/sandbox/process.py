@@ -10,9 +10,10 @@ import select
 import threading
 import weakref
 
-from capsule_run.engine.session import SIGKILL
-from capsule_run.engine.streams import Streams
-from capsule_run.sandbox.streams import OutputStream
+from capsule_run.engine.live_output import CallbackError, LiveOutput, with_pieces
+from capsule_run.engine.session import result_of
+from capsule_run.launcher import SIGKILL
+from capsule_run.sandbox.streams import OutputStream, streams_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,14 +46,16 @@ class Process:
     ) -> None:
         self.command = request.command
         changed = threading.Condition()
-        self.stdout = OutputStream(changed, keep_bytes=keep_bytes, on_text=on_stdout)
-        self.stderr = OutputStream(changed, keep_bytes=keep_bytes, on_text=on_stderr)
+        outputs = OutputStream(changed, keep_bytes=keep_bytes), OutputStream(changed, keep_bytes=keep_bytes)
+        self.stdout, self.stderr = outputs
+        live = LiveOutput(on_stdout, on_stderr) if on_stdout is not None or on_stderr is not None else None
         self.stdin: FileIO | None
         inner, self.stdin = _input() if stdin else (None, None)
-        streams = Streams(stdin=inner, on_stdout=self.stdout.feed, on_stderr=self.stderr.feed, keep_bytes=keep_bytes)
+        deliver = None if live is None else live.deliver
+        streams = streams_of(outputs, live, stdin=inner, keep_bytes=keep_bytes, deliver=deliver)
         try:
             steps = session.steps(request, streams=streams, keep=True)
-            self._receiver = _Receiver(steps, (self.stdout, self.stderr), changed)
+            self._receiver = _Receiver(steps, outputs, live, changed)
         except BaseException:
             if self.stdin is not None:
                 self.stdin.close()
@@ -129,21 +132,19 @@ def _input() -> tuple[int, FileIO]:
 class _Receiver:
     """Receives what a started command writes and how it ended, in a thread. It outlives nobody: `kill` ends the command."""
 
-    def __init__(self, steps: Steps, streams: tuple[OutputStream, ...], changed: threading.Condition) -> None:
-        self._steps, self._streams, self._changed = steps, streams, changed
+    def __init__(
+        self, steps: Steps, streams: tuple[OutputStream, ...], live: LiveOutput | None, changed: threading.Condition
+    ) -> None:
+        self._steps, self._streams, self._live, self._changed = steps, streams, live, changed
         self._result: Result | None = None
         self._early: Result | None = None
         self._error: BaseException | None = None
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._running: RunningPayload | None = None
         self.pid = 0
         try:
             self._running = next(steps)
         except StopIteration as ended:  # it could not be started
             self._finished(ended.value)
-        except BaseException:
-            os.close(self._wake)
-            raise
         else:
             self.pid = self._running.pid
             threading.Thread(target=self._serve, name="capsule-run process", daemon=True).start()
@@ -154,17 +155,22 @@ class _Receiver:
         try:
             while not self._receive(running):
                 pass
-            next(self._steps)
-        except StopIteration as ended:
-            self._finished(ended.value)
-        except BaseException as error:  # noqa: BLE001  # raised in the thread that waits
+            result = result_of(self._steps)
+            if self._live is not None:
+                self._live.flush()
+                self._live.deliver()
+                result = with_pieces(result, self._live)
+        except CallbackError as error:  # raised in the thread that waits, as all others
+            self._failed(self._live.error if self._live is not None and self._live.error is not None else error)
+        except BaseException as error:  # noqa: BLE001
             self._failed(error)
+        else:
+            self._finished(result)
 
     def _receive(self, running: RunningPayload) -> bool:
         """Wait for output or a message and take it. Return whether the run has ended."""
         poll = select.poll()
         poll.register(running.fileno(), select.POLLIN)
-        poll.register(self._wake, select.POLLIN)
         has_room = all(stream.has_room for stream in self._streams)
         outputs = {output.fileno(): output for output in running.outputs} if has_room else {}
         for fd in outputs:
@@ -174,8 +180,6 @@ class _Receiver:
         for fd, _events in poll.poll(None if has_room else 0):
             if fd in outputs:
                 outputs[fd].read()
-            elif fd == self._wake:
-                os.eventfd_read(self._wake)
             elif running.receive():
                 return True
             elif running.ended_early:
@@ -193,16 +197,12 @@ class _Receiver:
             stream.end()
         with self._changed:
             self._result = result
-            os.close(self._wake)
-            self._wake = -1
             self._changed.notify_all()
 
     def _failed(self, error: BaseException) -> None:
         self._steps.close()  # ends what still runs
         with self._changed:
             self._error = error
-            os.close(self._wake)
-            self._wake = -1
         for stream in self._streams:
             stream.end()
         with self._changed:

@@ -109,9 +109,18 @@ def arguments_schema(
     return {"type": "object", "properties": properties, "required": list(required)}
 
 
-def check_arguments(arguments: object, required: Sequence[str], optional: Sequence[str]) -> dict[str, object]:
-    """Check what a model sent for a tool. Raises CapsuleError E10xx, which the model can correct."""
-    checked = check_object(arguments, "arguments", {name: ARGUMENTS[name].check for name in (*required, *optional)})
+def check_arguments(
+    arguments: object,
+    required: Sequence[str],
+    optional: Sequence[str],
+    *,
+    table: Mapping[str, Argument] = ARGUMENTS,
+) -> dict[str, object]:
+    """Check what a model sent for a tool. Raises CapsuleError E10xx, which the model can correct.
+
+    :param table: the arguments by name, for an interface that has more of them.
+    """
+    checked = check_object(arguments, "arguments", {name: table[name].check for name in (*required, *optional)})
     for name in required:
         if name not in checked:
             names = " and ".join(f"`{each}`" for each in required)

@@ -10,14 +10,13 @@ from errno import EIO
 from capsule_run._base.errno_words import errno_words
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import Value
-from capsule_run.agents.arguments import ARGUMENTS, Argument, requested_timeout_ms
+from capsule_run.agents.arguments import ARGUMENTS, Argument, check_arguments, requested_timeout_ms
 from capsule_run.agents.cell_text import cell_text, error_and_advice
 from capsule_run.agents.text import readable, stream_lines
 from capsule_run.contexts import program as programs
 from capsule_run.mcp.resources import base64
 from capsule_run.model.result_parts import Output
 from capsule_run.request.languages import language
-from capsule_run.request.parse import check_object
 from capsule_run.request.validators import check_string, invalid, shown, wrong_type
 
 TYPE_CHECKING = False
@@ -270,12 +269,7 @@ def stateful_answer(
     tool: StatefulTool, arguments: object, boxes: Sandboxes, limits: Operator, stop: Stop
 ) -> dict[str, object]:
     """Do what a call asks for, and build its answer. Raises CapsuleError."""
-    names = (*tool.required, *tool.optional)
-    checked = check_object(arguments, "arguments", {name: _ALL_ARGUMENTS[name].check for name in names})
-    for name in tool.required:
-        if name not in checked:
-            needed = " and ".join(f"`{each}`" for each in tool.required)
-            raise invalid("E1006", name, "the argument is missing", hint=f"send {needed}")
+    checked = check_arguments(arguments, tool.required, tool.optional, table=_ALL_ARGUMENTS)
     try:
         text, fields, blocks = tool.act(checked, boxes, limits, stop)
     except OSError as error:  # of a file in the sandbox

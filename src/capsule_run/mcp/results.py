@@ -24,15 +24,30 @@ MAX_IMAGE_BYTES = 1 << 20  # as an image in the answer; a larger one is linked
 MAX_EMBEDDED_BYTES = 16 << 10  # of a text in the answer; a longer one is linked
 
 
+def shortened(data: bytes, shown: int) -> str:
+    """Return a stream as text: all of it, or its beginning and its end."""
+    if len(data) <= shown:
+        return readable(data)
+    half = shown // 2
+    return f"{readable(data[:half])}\n[…]\n{readable(data[-half:])}"
+
+
+def error_object(code: str, cause: str, message: str, advice: str) -> dict[str, str]:
+    """Build the `error` of an answer; `advice` may be empty."""
+    error = {"code": code, "cause": cause, "message": message}
+    return {**error, "do": advice} if advice else error
+
+
 def _stream(name: str, output: Output | None, shown: int) -> dict[str, object]:
     if output is None:
         return {}
     data = output.data
-    omitted = max(len(data) - shown, 0)
-    half = shown // 2
-    text = readable(data) if not omitted else f"{readable(data[:half])}\n[…]\n{readable(data[-half:])}"
-    missing = omitted + output.total_bytes - len(data)
-    return {name: text, f"{name}_bytes": output.total_bytes, f"{name}_omitted_bytes": missing}
+    missing = max(len(data) - shown, 0) + output.total_bytes - len(data)
+    return {
+        name: shortened(data, shown),
+        f"{name}_bytes": output.total_bytes,
+        f"{name}_omitted_bytes": missing,
+    }
 
 
 def _structured(result: Result, limits: Operator) -> dict[str, object]:
@@ -47,9 +62,7 @@ def _structured(result: Result, limits: Operator) -> dict[str, object]:
     if isinstance(metrics, dict):
         fields["metrics"] = {name: number for name, number in metrics.items() if isinstance(number, (int, float))}
     if result.error is not None:
-        message, advice = message_and_advice(result.error)
-        error = {"code": result.error.code, "cause": result.error.cause, "message": message}
-        fields["error"] = {**error, "do": advice} if advice else error
+        fields["error"] = error_object(result.error.code, result.error.cause, *message_and_advice(result.error))
     return fields
 
 
@@ -106,6 +119,6 @@ def not_set_up(error: CapsuleError) -> dict[str, object]:
 
 
 def _not_run(error: CapsuleError, message: str, advice: str, text: str) -> dict[str, object]:
-    failure = {"code": error.code, "cause": error.failure().cause, "message": message}
-    structured = {"status": "not run", "error": {**failure, "do": advice} if advice else failure}
+    failure = error_object(error.code, error.failure().cause, message, advice)
+    structured = {"status": "not run", "error": failure}
     return {"content": [{"type": "text", "text": text}], "structuredContent": structured, "isError": True}

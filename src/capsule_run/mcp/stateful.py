@@ -15,6 +15,7 @@ from capsule_run.agents.cell_text import cell_text, error_and_advice
 from capsule_run.agents.text import readable, stream_lines
 from capsule_run.contexts import program as programs
 from capsule_run.mcp.resources import base64
+from capsule_run.mcp.results import MAX_IMAGE_BYTES, error_object, shortened
 from capsule_run.model.result_parts import Output
 from capsule_run.request.languages import language
 from capsule_run.request.validators import check_string, invalid, shown, wrong_type
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     Checked = Mapping[str, object]
     Done = tuple[str, dict[str, object], list[object]]  # text, structured content, further blocks of content
 
-MOST_IMAGES, LARGEST_IMAGE = 20, 1 << 20
+MOST_IMAGES = 20  # in an answer
 MOST_WAIT_SECONDS = 60
 _STRING: dict[str, object] = {"type": "string"}
 _PATHS = "files are read and written beneath /workspace, /home/user and /tmp"
@@ -116,13 +117,11 @@ def _run_code(checked: Checked, boxes: Sandboxes, limits: Operator, stop: Stop) 
     result = context.run_code(str(checked["code"]), timeout_ms=requested_timeout_ms(checked, limits))
     fields: dict[str, object] = {"status": result.status, "sandbox": name, "state_lost": result.state_lost}
     if result.text is not None:
-        fields["value"] = _shown(result.text.encode("utf-8", "replace"), limits)
-    fields["stdout"] = _shown(result.stdout_stream.data, limits)
-    fields["stderr"] = _shown(result.stderr_stream.data, limits)
+        fields["value"] = shortened(result.text.encode("utf-8", "replace"), limits.shown_bytes)
+    fields["stdout"] = shortened(result.stdout_stream.data, limits.shown_bytes)
+    fields["stderr"] = shortened(result.stderr_stream.data, limits.shown_bytes)
     if result.error is not None:
-        message, advice = error_and_advice(result.error)
-        error = {"code": result.error.name, "cause": result.error.cause, "message": message}
-        fields["error"] = {**error, "do": advice} if advice else error
+        fields["error"] = error_object(result.error.name, result.error.cause, *error_and_advice(result.error))
     return cell_text(result, limits), fields, _images(result)
 
 
@@ -131,7 +130,7 @@ def _images(result: CellResult) -> list[object]:
     for one in result.results:
         for kind in ("image/png", "image/jpeg"):
             data = one.image_bytes(kind)
-            if data and len(data) <= LARGEST_IMAGE and len(found) < MOST_IMAGES:
+            if data and len(data) <= MAX_IMAGE_BYTES and len(found) < MOST_IMAGES:
                 found.append({"type": "image", "data": base64(data), "mimeType": kind})
     return found
 
@@ -157,7 +156,7 @@ def _read_output(checked: Checked, boxes: Sandboxes, limits: Operator, _stop: St
         data = text.encode("utf-8", "replace")
         lines += [f"{omitted} characters of {name} before this are not kept"] if omitted else []
         lines += stream_lines(name, Output(data=data, total_bytes=len(data), truncated=False), limits.shown_bytes)
-        fields[name] = _shown(data, limits)
+        fields[name] = shortened(data, limits.shown_bytes)
     return "\n".join(lines), fields, []
 
 
@@ -277,10 +276,3 @@ def stateful_answer(
         raise CapsuleError("E1005", f"path: {path}: {errno_words(error.errno or EIO)}", hint=_PATHS) from None
     content = [{"type": "text", "text": text}, *blocks]
     return {"content": content, "structuredContent": fields, "isError": fields["status"] != "success"}
-
-
-def _shown(data: bytes, limits: Operator) -> str:
-    if len(data) <= limits.shown_bytes:
-        return readable(data)
-    half = limits.shown_bytes // 2
-    return f"{readable(data[:half])}\n[…]\n{readable(data[-half:])}"

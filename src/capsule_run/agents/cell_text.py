@@ -18,7 +18,7 @@ def cell_text(result: CellResult, limits: Operator) -> str:
     if result.error is not None:
         lines += _error_lines(result.error, limits)
     if result.text is not None:
-        lines += stream_lines("value", _output(result.text), limits.shown_bytes)
+        lines += text_lines("value", result.text, limits.shown_bytes)
     lines += stream_lines("stdout", result.stdout_stream, limits.shown_bytes)
     if result.stderr_stream.data:
         lines += stream_lines("stderr", result.stderr_stream, limits.shown_bytes)
@@ -41,10 +41,11 @@ def _error_lines(error: CellError, limits: Operator) -> list[str]:
     said = error.traceback or (f"{error.name}: {error.message}" if error.cause == "exception" else "")
     if said:
         hint = f"\nhint: {error.hint}" if error.cause == "exception" and error.hint else ""
-        lines += stream_lines("exception", _output(said + hint), limits.shown_bytes)
+        lines += text_lines("exception", said + hint, limits.shown_bytes)
     return lines
 
 
-def _output(text: str) -> Output:
+def text_lines(name: str, text: str, shown: int) -> list[str]:
+    """Return a text of which nothing is missing as `stream_lines` returns a stream."""
     data = text.encode("utf-8", "replace")
-    return Output(data=data, total_bytes=len(data), truncated=False)
+    return stream_lines(name, Output(data=data, total_bytes=len(data), truncated=False), shown)

@@ -11,7 +11,7 @@ from capsule_run._base.errno_words import errno_words
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import Value
 from capsule_run.agents.arguments import ARGUMENTS, Argument, check_arguments, requested_timeout_ms
-from capsule_run.agents.cell_text import cell_text, error_and_advice
+from capsule_run.agents.cell_text import cell_text, error_and_advice, text_lines
 from capsule_run.agents.text import readable, stream_lines
 from capsule_run.contexts import program as programs
 from capsule_run.mcp.resources import base64
@@ -153,10 +153,9 @@ def _read_output(checked: Checked, boxes: Sandboxes, limits: Operator, _stop: St
         fields["exit_code"] = code
     for name, stream in (("stdout", started.stdout), ("stderr", started.stderr)):
         text, omitted = stream.take()
-        data = text.encode("utf-8", "replace")
         lines += [f"{omitted} characters of {name} before this are not kept"] if omitted else []
-        lines += stream_lines(name, Output(data=data, total_bytes=len(data), truncated=False), limits.shown_bytes)
-        fields[name] = shortened(data, limits.shown_bytes)
+        lines += text_lines(name, text, limits.shown_bytes)
+        fields[name] = shortened(text.encode("utf-8", "replace"), limits.shown_bytes)
     return "\n".join(lines), fields, []
 
 

@@ -202,11 +202,9 @@ class Session:
         *,
         envelope: bool,
     ) -> None:
-        name = str(params.get("name"))
-        tool = TOOLS.get(name)
-        stateful = STATEFUL_TOOLS.get(name) if self._boxes is not None else None
-        if tool is None and stateful is None:
-            known = [*TOOLS, *(STATEFUL_TOOLS if self._boxes is not None else ())]
+        name, arguments, boxes = str(params.get("name")), params.get("arguments", {}), self._boxes
+        known = [*TOOLS, *(STATEFUL_TOOLS if boxes is not None else ())]
+        if name not in known:
             raise RpcError(INVALID_PARAMS, "unknown tool", data={"known": known})
         if request_id in self.calls:
             raise RpcError(INVALID_REQUEST, "a call with this id is still running")
@@ -215,21 +213,13 @@ class Session:
         def respond(fields: dict[str, object]) -> None:
             send(result_message(request_id, _with_revision_fields("tools/call", fields, envelope=envelope)))
 
-        arguments = params.get("arguments", {})
-
-        def make() -> Request:
-            assert tool is not None
-            return call_request(tool, arguments, self._limits)
-
-        def act() -> dict[str, object]:
-            assert stateful is not None
-            assert self._boxes is not None
-            return stateful_answer(stateful, arguments, self._boxes, self._limits, stop)
-
         finish = self._finisher(request_id, send, respond, level)
-        stop = Stop()
-        is_one_shot = stateful is None
-        call = Call(make, finish, self._progress(meta)) if is_one_shot else StatefulCall(act, stop, finish)
+        if boxes is None or name in TOOLS:
+            tool = TOOLS[name]
+            call = Call(lambda: call_request(tool, arguments, self._limits), finish, self._progress(meta))
+        else:
+            stateful, stop = STATEFUL_TOOLS[name], Stop()
+            call = StatefulCall(lambda: stateful_answer(stateful, arguments, boxes, self._limits, stop), stop, finish)
         self._start(request_id, call)
 
     def _finisher(

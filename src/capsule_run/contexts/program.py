@@ -6,13 +6,14 @@ The texts of `inside/` travel as text: the sandbox shows no file of ours, and a 
 from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
+from capsule_run.request.languages import language as language_row
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LANGUAGES = ("python", "javascript")
-_ALSO_WRITTEN = {"py": "python", "python3": "python", "js": "javascript", "node": "javascript", "nodejs": "javascript"}
+_ALSO_WRITTEN = {other: name for name in LANGUAGES for other in language_row(name).also}
 _TEXTS = {"python": ("python_driver.py", "python_display.py"), "javascript": ("node_driver.js",)}
 # What the interpreter of a language is in the sandbox, beside `python3`, which runs the relay.
 PROGRAMS = {"python": (), "javascript": ("node",)}

@@ -151,9 +151,7 @@ class AsyncContext:
             if self._interrupt:
                 self._interrupt = False
                 conversation.interrupt(time.monotonic())
-            interpreter.write()
-            conversation.expire(time.monotonic())
-            if conversation.must_kill or is_at_end:
+            if interpreter.advance() or is_at_end:
                 interpreter.lost(await self._end(is_ending=is_at_end))
                 self._was_lost = True
 
@@ -175,10 +173,8 @@ class AsyncContext:
                 timer.cancel()
 
     async def _abandon(self, interpreter: Interpreter) -> None:
-        """The caller does not wait any longer: nothing of the cell may go on, also if the task is cancelled again."""
-        conversation = interpreter.conversation
-        conversation.forget_functions()
-        conversation.interrupt(time.monotonic())
+        """Abandon the cell, and wait for its end, also if the task is cancelled again."""
+        interpreter.abandon_cell()
         ending = asyncio.ensure_future(self._drive(interpreter, []))
         while not ending.done():
             try:

@@ -98,17 +98,14 @@ class Context:
         )
         with self._one_cell, self._in_use():
             interpreter = self._begin(request)
-            conversation = interpreter.conversation
             try:
                 self._drive(interpreter)
             except BaseException:
-                # The caller does not wait any longer: nothing of the cell may go on.
-                conversation.forget_functions()
-                conversation.interrupt(time.monotonic())
+                interpreter.abandon_cell()
                 self._drive(interpreter)
                 raise
-            assert conversation.result is not None
-            return conversation.result
+            assert interpreter.conversation.result is not None
+            return interpreter.conversation.result
 
     def interrupt(self) -> None:
         """Interrupt the cell that runs, from another thread: KeyboardInterrupt in Python. Variables are kept."""
@@ -157,9 +154,7 @@ class Context:
             if self._interrupt:
                 self._interrupt = False
                 conversation.interrupt(time.monotonic())
-            interpreter.write()
-            conversation.expire(time.monotonic())
-            if conversation.must_kill or is_at_end:
+            if interpreter.advance() or is_at_end:
                 interpreter.lost(self._owned.end_interpreter(is_ending=is_at_end))
                 self._was_lost = True
 

@@ -93,6 +93,17 @@ class Interpreter:
         except OSError:
             waiting.clear()  # the interpreter has ended: what it sent before says how, or the end of file
 
+    def advance(self) -> bool:
+        """Write what fits, and act on the deadline. Return whether the process has to be killed."""
+        self.write()
+        self.conversation.expire(time.monotonic())
+        return self.conversation.must_kill
+
+    def abandon_cell(self) -> None:
+        """Interrupt the cell, whose caller does not wait any longer: nothing of it may go on."""
+        self.conversation.forget_functions()
+        self.conversation.interrupt(time.monotonic())
+
     def lost(self, ending: object) -> None:
         """Take note of the end of the process. `ending` is what `wait` returned."""
         self.conversation.lost(*_reason_of(ending, has_started=self.conversation.is_ready), time.monotonic())

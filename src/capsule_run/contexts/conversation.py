@@ -14,6 +14,7 @@ from capsule_run.contexts import protocol
 from capsule_run.contexts.protocol import STDOUT, BrokenMessageError, Displayed, Done, Ended, Ready, Written
 from capsule_run.model.cell import CellError, CellResult, RichResult
 from capsule_run.model.result_parts import Output
+from capsule_run.result.verdict import SIGNALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 START_MS = 30_000  # what an interpreter may take to start
 MOST_RESULTS, MOST_RESULT_BYTES = 1_000, 64 << 20  # kept of one cell
 _LOST = "all variables are lost, and the next cell starts a new interpreter"
-_SIGNALS = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
 _ERROR_FIELDS = {"name", "message", "traceback", "line", "column", "hint"}
 
 
@@ -260,7 +260,7 @@ class Conversation:
         if self._end.how == "exit":
             message = f"the interpreter exited with code {number} during the cell; {_LOST}"
             return CellError(cause="exit", name="InterpreterExited", message=message)
-        name = _SIGNALS.get(number, f"signal {number}")
+        name = SIGNALS.get(number, f"signal {number}")
         message = f"the interpreter was terminated by {name} during the cell; {_LOST}"
         return CellError(cause="signal", name="InterpreterTerminated", message=message)
 

@@ -65,6 +65,7 @@ class RunningPayload:
         self._launcher, self._policy, self._files = launcher, policy, files
         self._payload, self._stdio, self._plan = payload, stdio, plan
         self._report = report
+        self._program = next(step[1] for step in plan.payload if step[0] == "filter")
         self._early = b""
         self.never_started = False  # known from the report
         self._load_before: Sample | None = None
@@ -73,7 +74,7 @@ class RunningPayload:
         sweep_discovered()
         if not payload.short:
             prefetch.load(prefetch.FOR_A_FULL_RESULT)
-            filter_hash.sha256_of(_filter_program(plan))  # computed now, and kept for the result
+            filter_hash.sha256_of(self._program)  # computed now, and kept for the result
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when the launcher has sent a message or has ended."""
@@ -153,7 +154,7 @@ class RunningPayload:
             policy=self._policy,
             report=report,
             record=result_report.parse_record(stdio.content(stdio.record, report.record.bytes)),
-            program=_filter_program(self._plan),
+            program=self._program,
             cancelled_by=self.run.cancelled_by,
             host_load=None if before is None or after is None else (before, after),
             stdout=stdio.content(stdio.stdout, report.stdout.kept),
@@ -175,7 +176,3 @@ class RunningPayload:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
-
-
-def _filter_program(plan: Plan) -> str:
-    return next(step[1] for step in plan.payload if step[0] == "filter")

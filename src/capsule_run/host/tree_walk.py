@@ -80,6 +80,22 @@ class TreeCursor:
         self.close()
 
 
+def open_parent(root: int, path: str) -> tuple[int, str]:
+    """Open the directory beneath `root` that a path is in. Return it, which the caller closes, and the path's last component.
+
+    Raises OSError, also for a link on the way.
+    """
+    *directories, name = path.split("/")
+    at = posix.open(".", DIRECTORY_FLAGS, dir_fd=root)
+    for directory in directories:
+        try:
+            inner = posix.open(directory, DIRECTORY_FLAGS, dir_fd=at)
+        finally:
+            posix.close(at)
+        at = inner
+    return at, name
+
+
 def used_bytes(root: int, enough: int, *, stop: Callable[[], bool] = lambda: False) -> tuple[int, bool]:
     """Sum the disk blocks of a tree, until the sum exceeds `enough`. Return the bytes and whether all entries were counted.
 

@@ -12,7 +12,7 @@ from errno import EACCES, EBUSY, EISDIR, ELOOP, ENOENT, ENOTDIR, EXDEV
 from capsule_run._base.errors import CapsuleError
 from capsule_run.host.caller_files import open_directory, reason_of, replace_file, replace_link
 from capsule_run.host.path_resolution import DIRECTORY_FLAGS, READ_FLAGS
-from capsule_run.host.tree_walk import delete
+from capsule_run.host.tree_walk import delete, open_parent
 from capsule_run.model.changes import DELETED, MODIFIED, NotApplied
 
 TYPE_CHECKING = False
@@ -242,13 +242,9 @@ def _apply_change(change: Change, layer: int, tree: HostTree, *, mode_only: bool
         return
     if change.type == "special":
         raise NotAppliedError("special")
-    *directories, name = change.path.split("/")
-    at = posix.open(".", DIRECTORY_FLAGS, dir_fd=layer)
+    at = -1
     try:
-        for directory in directories:
-            inner = posix.open(directory, DIRECTORY_FLAGS, dir_fd=at)
-            posix.close(at)
-            at = inner
+        at, name = open_parent(layer, change.path)
         if mode_only:
             tree.mode(change.path, posix.stat(name, dir_fd=at, follow_symlinks=False).st_mode)
         else:
@@ -256,7 +252,8 @@ def _apply_change(change: Change, layer: int, tree: HostTree, *, mode_only: bool
     except OSError as error:
         raise NotAppliedError("unwritable" if error.errno not in (ENOENT, EACCES) else "unreadable") from None
     finally:
-        posix.close(at)
+        if at >= 0:
+            posix.close(at)
 
 
 def _apply_entry(at: int, name: str, change: Change, tree: HostTree) -> None:

@@ -11,8 +11,8 @@ from _stat import S_IFLNK, S_IFMT, S_IFREG, S_IXUSR
 
 from capsule_run._base.lexical_paths import within
 from capsule_run._base.value import Value
-from capsule_run.host.path_resolution import DIRECTORY_FLAGS, READ_FLAGS
-from capsule_run.host.tree_walk import TreeCursor
+from capsule_run.host.path_resolution import READ_FLAGS
+from capsule_run.host.tree_walk import TreeCursor, open_parent
 from capsule_run.model.changes import CREATED, DELETED
 from capsule_run.workspace.line_diff import Budget, hunks
 
@@ -159,13 +159,9 @@ def _read(root: int | None, path: str) -> _Content:
     """Read a file or a link beneath an open directory. Raises _NotShown."""
     if root is None:
         raise _NotShown("there is no directory below the workspace")
-    *directories, name = path.split("/")
-    at = posix.open(".", DIRECTORY_FLAGS, dir_fd=root)
+    at = -1
     try:
-        for directory in directories:
-            inner = posix.open(directory, DIRECTORY_FLAGS, dir_fd=at)
-            posix.close(at)
-            at = inner
+        at, name = open_parent(root, path)
         kind = posix.stat(name, dir_fd=at, follow_symlinks=False).st_mode
         if S_IFMT(kind) == S_IFLNK:
             return _Content(mode=_LINK, content=posix.readlink(name, dir_fd=at).encode("utf-8", "surrogateescape"))
@@ -175,7 +171,8 @@ def _read(root: int | None, path: str) -> _Content:
     except OSError as error:
         raise _NotShown(posix.strerror(error.errno or 0).lower()) from None
     finally:
-        posix.close(at)
+        if at >= 0:
+            posix.close(at)
 
 
 def _plain(name: str, directory: int) -> _Content:

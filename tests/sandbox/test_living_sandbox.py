@@ -318,6 +318,14 @@ def test_link_planted_inside_leads_nowhere_outside(box, tmp_path):
     assert "of the host" == secret.read_text()
 
 
+def test_deep_tree_is_removed_from_outside(box):
+    """However deep a command has made it: deeper than a path can be long."""
+    deep = "import os\nos.mkdir('/tmp/deep')\nos.chdir('/tmp/deep')\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')"
+    assert box.run([*PYTHON, deep]).ok
+    box.files.remove("/tmp/deep", recursive=True)
+    assert not box.files.exists("/tmp/deep")
+
+
 def test_system_files_cannot_be_written_from_outside(box):
     """What a command may not write, the file interface does not write either, also for root."""
     for path in ("/usr/bin/planted", "/etc/passwd", "/planted"):

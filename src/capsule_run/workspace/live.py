@@ -12,6 +12,7 @@ from errno import EAGAIN, EINVAL, EISDIR, ENOTDIR
 
 from capsule_run._base.lexical_paths import WORKSPACE
 from capsule_run._base.value import Value
+from capsule_run.host import tree_walk
 from capsule_run.host.caller_files import write_all
 from capsule_run.workspace.native_calls import openat2, setfsgid, setfsuid
 
@@ -151,7 +152,13 @@ class LiveFiles:
     def remove(self, path: str, *, recursive: bool = False) -> None:
         """Remove a file, a link or an empty directory; with `recursive`, a directory with all that is in it. Raises OSError."""
         with _Parent(self, path) as parent:
-            self._remove(parent.fd, parent.name, recursive=recursive)
+            is_directory = S_ISDIR(os.stat(parent.name, dir_fd=parent.fd, follow_symlinks=False).st_mode)
+            if recursive:  # however deep it is
+                self._as_user(lambda: tree_walk.delete(parent.name, parent.fd))
+            elif is_directory:
+                self._as_user(lambda: os.rmdir(parent.name, dir_fd=parent.fd))
+            else:
+                self._as_user(lambda: os.unlink(parent.name, dir_fd=parent.fd))
 
     def make_link(self, path: str, target: str) -> None:
         """Make a symbolic link at `path` that leads to `target`. Raises OSError."""
@@ -167,21 +174,6 @@ class LiveFiles:
             os.close(fd)
 
     # --- how ---
-
-    def _remove(self, directory: int, name: str, *, recursive: bool) -> None:
-        seen = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        if not S_ISDIR(seen.st_mode):
-            self._as_user(lambda: os.unlink(name, dir_fd=directory))
-            return
-        if recursive:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            inner = self._as_user(lambda: os.open(name, flags, dir_fd=directory))
-            try:
-                for entry in os.listdir(inner):
-                    self._remove(inner, entry, recursive=True)
-            finally:
-                os.close(inner)
-        self._as_user(lambda: os.rmdir(name, dir_fd=directory))
 
     def _info(self, directory: int, name: str, path: str) -> FileInfo:
         seen = os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -271,14 +263,11 @@ def _beneath(directory: str, name: str) -> str:
 def walk(files: LiveFiles, path: str) -> Iterator[FileInfo]:
     """Yield what can be written to beneath a directory, parents first. Follows no link, and leaves out other mounts."""
     device = files.device_if_writable(path)
-    if device is not None:
-        yield from _walk(files, path, device)
-
-
-def _walk(files: LiveFiles, path: str, device: int) -> Iterator[FileInfo]:
-    for info in files.list(path):
-        if info.type != "directory":
+    waiting = [] if device is None else [path]
+    while waiting:
+        for info in files.list(waiting.pop()):
+            if info.type == "directory":
+                if files.device_if_writable(info.path) != device:
+                    continue
+                waiting.append(info.path)
             yield info
-        elif files.device_if_writable(info.path) == device:
-            yield info
-            yield from _walk(files, info.path, device)

@@ -10,78 +10,51 @@ from _frozen_importlib import ModuleSpec
 
 # For each stage of a run its modules, each after those that it imports: names, and whether they are packages.
 STAGES = _imp.get_frozen_object("_capsule_stages").co_consts
+PACKAGES = {name for stage in STAGES for name, is_package in stage if is_package}
+BUNDLE = "capsule_run._bundle"
 
 
-def _new_module(name, *, is_package):
+def new_module(name):
+    """Return a module, not yet executed."""
     module = type(sys)(name)
-    module.__package__ = name if is_package else name.rpartition(".")[0]
-    if is_package:
-        module.__path__ = []
+    module.__package__ = name.rpartition(".")[0]
+    if name in PACKAGES:
+        module.__package__, module.__path__ = name, []
     return module
 
 
-class Stages:
-    """Finder and loader of the modules of the stages: what `_bundle.begin` expects of a bundle."""
+bundle = sys.modules[BUNDLE] = new_module(BUNDLE)
+bundle.__file__ = "/proc/self/exe"  # nothing is read from there
+exec(_imp.get_frozen_object(BUNDLE), bundle.__dict__)
 
-    is_outdated = False
+
+class Stages(bundle.Bundle):
+    """The frozen modules of the stages as a bundle, which has no file and is never out of date."""
 
     def __init__(self):
-        self._next = 0
-        self._codes = {}
+        self.stages = [[name for name, _ in stage] for stage in STAGES]
+        self.imported = []
+        self.is_outdated = False
+        self._loaded = {}
 
-    def _read(self, stage):
+    def stage_codes(self, stage):
+        """Return the code of the modules of a stage."""
         codes = _imp.get_frozen_object(f"_capsule_stage_{stage}").co_consts
-        self._codes |= zip([name for name, _ in STAGES[stage]], codes, strict=True)
+        return dict(zip(self.stages[stage], codes, strict=True))
 
-    def import_stage(self):
-        """Import the modules of the next stage that are not imported yet."""
-        stage = self._next
-        self._next += 1
-        if stage >= len(STAGES):
-            return
-        self._read(stage)
-        waiting = {}  # packages that are created but not executed: modules of theirs are executed before them
-        modules = sys.modules
-        for name, is_package in STAGES[stage]:
-            if name in modules and name not in waiting:
-                continue
-            package, _, last = name.rpartition(".")
-            if package and package not in modules:
-                waiting[package] = modules[package] = _new_module(package, is_package=True)
-            module = waiting.pop(name, None) or _new_module(name, is_package=is_package)
-            modules[name] = module
-            exec(self._codes.pop(name), module.__dict__)
-            if package:
-                setattr(modules[package], last, module)
-        for name in waiting:
-            del modules[name]
+    def _new_module(self, name, _package):
+        return new_module(name)
 
     def find_spec(self, name, _path=None, _target=None):
         """Find a module of a stage that is imported before its stage."""
-        for number, stage in enumerate(STAGES):
-            for found, is_package in stage:
-                if found == name:
-                    if name not in self._codes:
-                        self._read(number)
-                    return ModuleSpec(name, self, origin="frozen", is_package=is_package)
-        return None
-
-    def create_module(self, _spec):
-        """Use the default: an empty module."""
-
-    def exec_module(self, module):
-        exec(self._codes.pop(module.__name__), module.__dict__)
+        stage = next((number for number, names in enumerate(self.stages) if name in names), None)
+        if stage is None:
+            return None
+        if name not in self._loaded:
+            self._loaded |= self.stage_codes(stage)
+        return ModuleSpec(name, self, origin="frozen", is_package=name in PACKAGES)
 
 
-def begin():
-    """Run the command; does not return."""
-    name = "capsule_run._bundle"
-    bundle = sys.modules[name] = _new_module(name, is_package=False)
-    bundle.__file__ = "/proc/self/exe"  # nothing is read from there
-    exec(_imp.get_frozen_object(name), bundle.__dict__)
-    stages = Stages()
-    sys.meta_path.append(stages)
-    bundle.begin(stages)
-
-
-begin()
+stages = Stages()
+sys.meta_path.append(stages)
+bundle.begin(stages)

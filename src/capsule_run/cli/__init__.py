@@ -11,6 +11,7 @@ __getattr__ = loaded_when_used(
     __name__,
     {
         "colours": "a message is printed",
+        "complete_options": "the command line has options",
         "export_lines": "files or changes were kept",
         "help": "help is asked for",
         "live_line": "stderr is a terminal",

@@ -9,25 +9,23 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # typeshed has only `signal`, which costs 4 ms (enum)
 import posix
 import sys
-from errno import EPIPE
 
 from capsule_run import __version__, launcher
 from capsule_run._base import known_paths
 from capsule_run._base.errors import BROKEN_PIPE_EXIT, CapsuleError, exit_status
 from capsule_run._base.lexical_paths import SYSTEM_DIRECTORIES, within
 from capsule_run._base.value import replace
-from capsule_run.cli import colours, live_line, output, subcommands
+from capsule_run.cli import complete_options, live_line, output, subcommands
 from capsule_run.cli import help as cli_help
-from capsule_run.engine import caller_environment, configuration, variables
+from capsule_run.engine import configuration
 from capsule_run.engine.execute import perform
 from capsule_run.engine.prepare import dry_run
 from capsule_run.engine.streams import Streams
 from capsule_run.host import path_resolution
 from capsule_run.model.request import Isolation, Request, Workspace
 from capsule_run.monitor import audit_log, trace_export
-from capsule_run.request import interface_words
 from capsule_run.request import options as request_options
-from capsule_run.request.fast_path import AUTO, RUN, SHORT_HELP, VERSION, Options, plain_request
+from capsule_run.request.fast_path import RUN, SHORT_HELP, VERSION, Options, plain_request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
     from capsule_run.model.result import Result
 
 USAGE_EXIT = 2
-FEW_SHARES = 65  # a smaller weight is probably meant as a number of processors
 # ENDING_SIGNALS end the sandbox and are reported; FORWARDED_SIGNALS are sent to the command.
 ENDING_SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 FORWARDED_SIGNALS = (_signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGQUIT)
@@ -196,17 +193,6 @@ def _capture(request: Request, options: Options, signals: _Signals, stdin: int |
     return _performed(request, options, signals.started, Streams(stdin=stdin))
 
 
-def _is_unread(result: Result) -> bool:
-    """Return whether the run failed because the reader of our output has left, which a pipeline expects to be silent."""
-    error = result.error
-    if error is None or error.code not in ("E4003", "E6006"):
-        return False
-    if error.code == "E6006":
-        return error.details.get("errno") == EPIPE
-
-    return output.reader_has_left(1 if error.details["stream"] == "stdout" else 2)
-
-
 def _performed(request: Request, options: Options, on_start: Callable[[Run], None], streams: Streams) -> Result:
     """Run the request, with the audit log and metrics that the options ask for."""
     if path_resolution.wants_traces():
@@ -223,16 +209,6 @@ def _performed(request: Request, options: Options, on_start: Callable[[Run], Non
     return monitor.perform(request, streams=streams, on_start=on_start)
 
 
-def _in_words(result: Result, options: Options) -> Result:
-    """Return the result of a command line: its error names options, and a subcommand that may have been meant."""
-    error = result.error
-    if error is None or error.code[:2] == "E2":
-        return interface_words.renamed_in_result(result, interface_words.OPTION_NAMES) if error else result
-    if error.code == "E3001" and not options.separated and (hint := subcommands.hint_for(options.command[0])):
-        return replace(result, error=replace(error, hint=hint))
-    return result
-
-
 def run_command(request: Request, options: Options, *, passes_stdin: bool = True) -> int:
     """Run a request in command mode, in the current directory, and return the exit code. Used by `exec` too."""
     request = _with_terminal(command_workspace(request, options))
@@ -241,13 +217,15 @@ def run_command(request: Request, options: Options, *, passes_stdin: bool = True
     signals = _Signals()
     stdin = _terminal_or_same(0, posix.O_RDONLY) if passes_stdin else None
     if options.pretty:
-        result = _in_words(_capture(request, options, signals, stdin), options)
+        result = output.in_words(_capture(request, options, signals, stdin), options)
         signals.ended()
         output.print_json(result, pretty=True)
     else:
-        result = _in_words(_stream(request, options, signals, stdin), options)
-        if result.error and _is_unread(result):
+        result = _stream(request, options, signals, stdin)
+        if result.error and output.is_unread(result):
             return BROKEN_PIPE_EXIT
+        if result.error:
+            result = output.in_words(result, options)
         if result.error or result.denied or result.changes or result.not_applied or result.not_collected:
             signals.ended()
             output.print_result(request, result)
@@ -276,7 +254,7 @@ def _json(options: Options) -> int:
         text = output.read_all(0)
     except OSError as error:
         raise CapsuleError("E6006", f"cannot read the request: {posix.strerror(error.errno or 0).lower()}") from None
-    own = own_files(options)  # only the request itself says whether it names a preset
+    own = complete_options.own_files(options)  # only the request itself says whether it names a preset
     request = request_options.build_json_request(
         options, text, lambda given: configuration.completed(given, own=own) if own or "preset" in given else given
     )
@@ -294,45 +272,6 @@ def _json(options: Options) -> int:
 def _about(action: str) -> int:
     output.write_all(1, f"capsule-run {__version__}\n" if action == VERSION else cli_help.text_of(action))
     return 0
-
-
-def with_environment(options: Options) -> Options:
-    """Complete the options from the environment: variables that are options (`engine.variables`), and those of `--env NAME`."""
-    if options.action != RUN:
-        return options
-    if path_resolution.variables():
-        options = variables.with_variables(options)
-    if options.env_files or "environment" in options.fields:
-        options = caller_environment.completed(options)
-    return options
-
-
-def apply_to_messages(options: Options) -> None:
-    """Let our own messages be quiet, and coloured, as the options say."""
-    if options.verbosity < 0:
-        output.messages.quiet = True
-    if options.color != AUTO:
-        colours.choice.when = options.color
-    resources = options.fields.get("resources", {})
-    assert isinstance(resources, dict)
-    if resources.get("cpu_shares", FEW_SHARES) < FEW_SHARES:
-        shares = resources["cpu_shares"]
-        output.notice(
-            f"warning: `--cpu {shares}` is a weight, next to 1024 of other runs",
-            hint=f"`--cpus {shares}` limits the number of processors",
-        )
-
-
-def own_files(options: Options) -> bool:
-    """Return whether the command line reads configuration files of the caller's."""
-    return not options.no_config and path_resolution.has_own_configuration()
-
-
-def with_files(options: Options) -> Options:
-    """Complete the options with a preset and the configuration files, if there is any (`engine.configuration`)."""
-    if options.action == RUN and ("preset" in options.fields or own_files(options)):
-        return configuration.with_files(options)
-    return options
 
 
 def _before_command(words: Sequence[str]) -> list[str]:
@@ -376,15 +315,13 @@ def _main(words: Sequence[str]) -> int:
 
         # the form of the answer must be known even if parsing the rest fails
         json, pretty = "--json" in _before_command(words), "--pretty" in _before_command(words)
-        options = request_options.read_options(words)
-        apply_to_messages(options)
-        options = with_environment(options)
+        options = complete_options.read(words)
         json, pretty = options.json, options.pretty
         if options.action != RUN:
             return _about(options.action)
         if options.json:
-            return _json(configuration.with_monitoring(options) if own_files(options) else options)
-        options = with_files(options)
+            return _json(configuration.with_monitoring(options) if complete_options.own_files(options) else options)
+        options = complete_options.with_files(options)
         return run_command(request_options.build_request(options), options)
     except CapsuleError as error:
         return output.print_error(error, json=json, pretty=pretty)

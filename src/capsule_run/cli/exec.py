@@ -8,14 +8,15 @@ from __future__ import annotations
 from capsule_run import __version__
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import Value
-from capsule_run.cli.command import apply_to_messages, run_command, with_environment, with_files
+from capsule_run.cli import complete_options
+from capsule_run.cli.command import run_command
 from capsule_run.cli.output import read_all, write_all
 from capsule_run.engine.code import code_request
 from capsule_run.host.caller_files import read, reason_of
 from capsule_run.request.fast_path import RUN, VERSION
 from capsule_run.request.languages import LANGUAGES, language, language_of_file
 from capsule_run.request.option_table import Option
-from capsule_run.request.options import options_in, read_options
+from capsule_run.request.options import options_in
 from capsule_run.request.parse import MAX_REQUEST_BYTES
 from capsule_run.request.validators import invalid, shown
 
@@ -134,13 +135,11 @@ def main(words: Sequence[str]) -> int:
     if "--json" in given.options:
         raise _usage("`--json` reads a whole request", "`--pretty` prints a JSON result for code")
     file = given.file or STDIN
-    options = read_options([*given.options, "--", file])  # a file is not a command, but stands where one would
-    apply_to_messages(options)
-    options = with_environment(options)
+    options = complete_options.read([*given.options, "--", file])  # a file is not a command, but stands where one would
     if options.action != RUN:
         write_all(1, f"capsule-run {__version__}\n" if options.action == VERSION else help_text())
         return 0
-    options = with_files(options)
+    options = complete_options.with_files(options)
     row = language(given.language, LANG) if given.language is not None else language_of_file(file)
     if row is None:
         raise _usage("no language is given; use `--lang <LANGUAGE>`", _languages())

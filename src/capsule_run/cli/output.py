@@ -12,7 +12,8 @@ from errno import EPIPE
 from capsule_run._base import strict_json
 from capsule_run._base.errors import BROKEN_PIPE_EXIT, exit_status
 from capsule_run._base.printable import printable
-from capsule_run.cli import colours, export_lines, run_in_words
+from capsule_run._base.value import replace
+from capsule_run.cli import colours, export_lines, run_in_words, subcommands
 from capsule_run.engine.build_result import failed_result, new_execution_id, timestamp
 from capsule_run.request import interface_words, parse
 from capsule_run.result import denied_syscalls, hint_words, processes
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from capsule_run._base.errors import CapsuleError, Failure
     from capsule_run.model.request import Request
     from capsule_run.model.result import Result
+    from capsule_run.request.fast_path import Options
 
 
 MAX_LINE = 1 << 16  # characters
@@ -110,6 +112,16 @@ def reader_has_left(fd: int) -> bool:
     return False
 
 
+def is_unread(result: Result) -> bool:
+    """Return whether the run failed because the reader of our output has left, which a pipeline expects to be silent."""
+    error = result.error
+    if error is None or error.code not in ("E4003", "E6006"):
+        return False
+    if error.code == "E6006":
+        return error.details.get("errno") == EPIPE
+    return reader_has_left(1 if error.details["stream"] == "stdout" else 2)
+
+
 def explain(error: Failure, postmortem: Mapping[str, object] | None = None) -> None:
     """Print an error and its hint to stderr. Of a command's own exit code print the hint only: the command has said the rest."""
     if error.code == "E3003":
@@ -151,6 +163,18 @@ def _print_denied(result: Result) -> None:
     words = denied_syscalls.in_words(result.denied, str(result.isolation["seccomp"]), ended_well=result.ok)
     if words:
         notice(words)
+
+
+def in_words(result: Result, options: Options) -> Result:
+    """Return the result of a command line: its error names options, and a subcommand that may have been meant."""
+    error = result.error
+    if error is None:
+        return result
+    if error.code.startswith("E2"):
+        return interface_words.renamed_in_result(result, interface_words.OPTION_NAMES)
+    if error.code == "E3001" and not options.separated and (hint := subcommands.hint_for(options.command[0])):
+        return replace(result, error=replace(error, hint=hint))
+    return result
 
 
 def print_result(request: Request, result: Result) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import replace
-from capsule_run.cli.command import command_workspace, with_environment
+from capsule_run.cli.command import command_workspace
+from capsule_run.cli.complete_options import with_environment
 from capsule_run.cli.output import write_all
 from capsule_run.engine.execute import perform
 from capsule_run.engine.profile_file import is_file

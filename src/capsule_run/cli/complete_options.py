@@ -1,0 +1,69 @@
+"""Read the options of a command line, and complete them from the environment and the configuration files.
+
+Loaded only if a command line has options, or variables or files that are options.
+"""
+
+from __future__ import annotations
+
+from capsule_run.cli import colours, output
+from capsule_run.engine import caller_environment, configuration, variables
+from capsule_run.host import path_resolution
+from capsule_run.request import options as request_options
+from capsule_run.request.fast_path import AUTO, RUN
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from capsule_run.request.fast_path import Options
+
+FEW_SHARES = 65  # a smaller weight is probably meant as a number of processors
+
+
+def read(words: Sequence[str]) -> Options:
+    """Return the options of a command line, completed from the environment. From here on our messages obey them.
+
+    Raises CapsuleError E10xx.
+    """
+    options = request_options.read_options(words)
+    _apply_to_messages(options)
+    return with_environment(options)
+
+
+def _apply_to_messages(options: Options) -> None:
+    """Let our own messages be quiet, and coloured, as the options say."""
+    if options.verbosity < 0:
+        output.messages.quiet = True
+    if options.color != AUTO:
+        colours.choice.when = options.color
+    resources = options.fields.get("resources", {})
+    assert isinstance(resources, dict)
+    if resources.get("cpu_shares", FEW_SHARES) < FEW_SHARES:
+        shares = resources["cpu_shares"]
+        output.notice(
+            f"warning: `--cpu {shares}` is a weight, next to 1024 of other runs",
+            hint=f"`--cpus {shares}` limits the number of processors",
+        )
+
+
+def with_environment(options: Options) -> Options:
+    """Complete the options from the environment: variables that are options (`engine.variables`), and those of `--env NAME`."""
+    if options.action != RUN:
+        return options
+    if path_resolution.variables():
+        options = variables.with_variables(options)
+    if options.env_files or "environment" in options.fields:
+        options = caller_environment.completed(options)
+    return options
+
+
+def own_files(options: Options) -> bool:
+    """Return whether the command line reads configuration files of the caller's."""
+    return not options.no_config and path_resolution.has_own_configuration()
+
+
+def with_files(options: Options) -> Options:
+    """Complete the options with a preset and the configuration files, if there is any (`engine.configuration`)."""
+    if options.action == RUN and ("preset" in options.fields or own_files(options)):
+        return configuration.with_files(options)
+    return options

@@ -22,7 +22,7 @@ from capsule_run.engine.execute import perform
 from capsule_run.host.path_resolution import SYSTEM_FILE, environment, is_absent
 from capsule_run.request.option_table import Option
 from capsule_run.request.parse import request_from_mapping
-from capsule_run.request.validators import nearest, shown
+from capsule_run.request.validators import did_you_mean, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ def main(words: Sequence[str]) -> int:
     """Run the subcommand and return its exit code."""
     for word in words:
         if word not in WORDS:
-            guess = nearest(word, WORDS)
-            message = f"doctor: unknown option {shown(word)}" + (f"; did you mean `{guess}`?" if guess else "")
+            message = f"doctor: unknown option {shown(word)}{did_you_mean(word, WORDS)}"
             raise CapsuleError("E1007", message, hint="see `capsule-run doctor --help`")
     if "--help" in words or "-h" in words:
         write_all(1, help_text())

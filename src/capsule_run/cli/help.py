@@ -20,7 +20,7 @@ from capsule_run.request.durations import format_duration
 from capsule_run.request.fast_path import SHORT_HELP
 from capsule_run.request.option_table import BY_NAME, GROUPS, Option
 from capsule_run.request.sizes import format_size
-from capsule_run.request.validators import nearest, shown
+from capsule_run.request.validators import did_you_mean, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,8 +111,7 @@ def main(words: Sequence[str]) -> int:
         return 0
     name = names[0]
     if len(names) > 1 or name not in subcommands.SUBCOMMANDS:
-        guess = nearest(name, subcommands.SUBCOMMANDS)
-        message = f"{shown(name)} is no subcommand" + (f"; did you mean `{guess}`?" if guess else "")
+        message = f"{shown(name)} is no subcommand{did_you_mean(name, subcommands.SUBCOMMANDS)}"
         if len(names) > 1:
             message = "`help` takes one subcommand"
         raise CapsuleError("E1007", message, hint="subcommands: " + ", ".join(subcommands.SUBCOMMANDS))

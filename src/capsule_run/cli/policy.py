@@ -11,7 +11,7 @@ from capsule_run.cli import policy_learn, policy_test
 from capsule_run.cli.output import write_all, write_lines
 from capsule_run.cli.policy_args import OPTIONS, Words, profile_of, usage
 from capsule_run.model.request import PROFILE_ALIASES
-from capsule_run.request.validators import nearest, shown
+from capsule_run.request.validators import did_you_mean, shown
 from capsule_run.seccomp.custom_profile import open_groups
 from capsule_run.seccomp.filters import SHIPPED_ARCHITECTURES, SHIPPED_PROFILES, allowed_calls
 from capsule_run.seccomp.tables import history, rules
@@ -62,8 +62,8 @@ def main(words: Sequence[str]) -> int:
         return policy_test.check_file(rest[0], read)
     if what == "learn" and not rest and read.command:
         return policy_learn.learn(read)
-    guess = None if what in WORDS else nearest(what, WORDS)
-    raise usage(f"cannot read {shown(' '.join(read.plain))}" + (f"; did you mean `{guess}`?" if guess else ""))
+    guess = "" if what in WORDS else did_you_mean(what, WORDS)
+    raise usage(f"cannot read {shown(' '.join(read.plain))}{guess}")
 
 
 def _counts(profile: str | Recipe, *, network: bool = False) -> dict[str, int]:

@@ -8,7 +8,7 @@ from capsule_run._base.errors import CapsuleError
 from capsule_run.engine.profile_file import MAX_BYTES, load
 from capsule_run.host.caller_files import read, reason_of
 from capsule_run.request.option_table import FILE, Option
-from capsule_run.request.validators import nearest, shown
+from capsule_run.request.validators import did_you_mean, shown
 from capsule_run.seccomp.custom_profile import wrong
 from capsule_run.seccomp.filters import SHIPPED_ARCHITECTURES, SHIPPED_PROFILES, explain
 
@@ -64,8 +64,7 @@ class Words:
                     raise usage(f"`{word}` needs a value")
                 self.given[word] = waiting.pop(0)
             elif word.startswith("-"):
-                guess = nearest(word, (*FLAGS, *WITH_VALUE))
-                raise usage(f"unknown option {shown(word)}" + (f"; did you mean `{guess}`?" if guess else ""))
+                raise usage(f"unknown option {shown(word)}{did_you_mean(word, (*FLAGS, *WITH_VALUE))}")
             else:
                 self.plain.append(word)
         architecture = self.given.get("--arch", posix.uname().machine)

@@ -11,7 +11,7 @@ from capsule_run._base.value import Value
 from capsule_run.request.languages import language
 from capsule_run.request.option_table import OPTIONS
 from capsule_run.request.parse import FIELDS
-from capsule_run.request.validators import nearest, shown
+from capsule_run.request.validators import did_you_mean, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,8 +125,7 @@ class _Reader:
 
     def unknown(self, path: tuple[str, ...], known: Iterable[str]) -> CapsuleError:
         names = list(known)
-        guess = nearest(path[-1].replace("_", "-"), names)
-        why = f"unknown key {shown(path[-1])}" + (f"; did you mean `{guess}`?" if guess else "")
+        why = f"unknown key {shown(path[-1])}{did_you_mean(path[-1].replace('_', '-'), names)}"
         return self.wrong(path, why, hint="known keys: " + ", ".join(names))
 
     def name(self, path: tuple[str, ...], value: object) -> Setting:

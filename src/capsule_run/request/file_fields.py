@@ -13,10 +13,10 @@ from capsule_run.request.validators import (
     check_base64,
     check_source,
     check_stdin,
+    did_you_mean,
     encode,
     integer,
     invalid,
-    nearest,
     shown,
     text_of_path,
     wrong_type,
@@ -136,8 +136,8 @@ def check_unmask(value: object, label: str) -> tuple[str, ...]:
         raise wrong_type(label, "a list of names", value)
     for index, name in enumerate(value):
         if name not in known_paths.SECRETS:
-            guess = nearest(name, known_paths.SECRETS) if isinstance(name, str) else None
-            why = f"{shown(name)} is not masked" + (f"; did you mean `{guess}`?" if guess else "")
+            guess = did_you_mean(name, known_paths.SECRETS) if isinstance(name, str) else ""
+            why = f"{shown(name)} is not masked{guess}"
             raise invalid("E1005", f"{label}[{index}]", why, hint="docs/files.md lists the names")
     return tuple(value)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import Value
-from capsule_run.request.validators import check_string, invalid, nearest, shown
+from capsule_run.request.validators import check_string, did_you_mean, invalid, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -193,8 +193,7 @@ def language(name: object, label: str = "language") -> Language:
     word = check_string(name, label)
     found = _ALSO.get(word.lower())
     if found is None:
-        guess = nearest(word.lower(), _ALSO)
-        why = f"unknown language {shown(word)}" + (f"; did you mean `{guess}`?" if guess else "")
+        why = f"unknown language {shown(word)}{did_you_mean(word.lower(), _ALSO)}"
         raise invalid("E1005", label, why, hint="known languages: " + ", ".join(LANGUAGES))
     return found
 

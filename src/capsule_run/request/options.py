@@ -9,7 +9,7 @@ from capsule_run._base.errors import CapsuleError
 from capsule_run.request.fast_path import AUTO, HELP, RUN, SHORT_HELP, Options
 from capsule_run.request.option_table import BY_NAME, OPTIONS, Option
 from capsule_run.request.parse import FIELDS, nested, parse_request, request_from_mapping
-from capsule_run.request.validators import nearest, quoted, shown
+from capsule_run.request.validators import did_you_mean, quoted, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ def options_in(word: str) -> Iterator[tuple[Option, str | None]]:
 
 
 def _unknown(name: str) -> CapsuleError:
-    guess = nearest(name, [option.long for option in OPTIONS]) if len(name) > 2 else None
+    guess = did_you_mean(name, [option.long for option in OPTIONS]) if len(name) > 2 else ""
     shown_name = f"`{name}`" if name.isascii() and name.isprintable() else quoted(name)
-    message = f"unknown option {shown_name}" + (f"; did you mean `{guess}`?" if guess else "")
+    message = f"unknown option {shown_name}{guess}"
     return CapsuleError("E1007", message, hint="see `capsule-run --help`; put the command's own options after `--`")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import replace
 from capsule_run.request.config_file import PRESETS, SHIPPED, read_layer
-from capsule_run.request.validators import nearest
+from capsule_run.request.validators import did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,10 +97,9 @@ def settings_of(
     """
     preset = known.get(name)
     if preset is None:
-        guess = nearest(name, known)
         raise CapsuleError(
             "E1005",
-            f"{asked_by}: unknown preset `{name}`" + (f"; did you mean `{guess}`?" if guess else ""),
+            f"{asked_by}: unknown preset `{name}`{did_you_mean(name, known)}",
             details={"field": "preset", "accepted": list(known)},
             hint="known presets: " + ", ".join(known),
         )

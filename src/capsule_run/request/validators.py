@@ -85,6 +85,12 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return best
 
 
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return the end of a message about an unknown word: a question with the nearest known one, or nothing."""
+    guess = nearest(word, known)
+    return f"; did you mean `{guess}`?" if guess else ""
+
+
 def _edit_distance(left: str, right: str) -> int:
     """Return the edit distance: letters to insert, delete, replace or swap with their neighbour."""
     before: list[int] = []
@@ -161,8 +167,8 @@ def choice(*words: str) -> Checker:
             raise wrong_type(label, "a string", value)
         if value not in words:
             accepted = ", ".join(f"`{word}`" for word in words)
-            guess = nearest(value, sorted(words, key=len)) if len(value) > 2 else None
-            why = f"must be one of {accepted}, got {shown(value)}" + (f"; did you mean `{guess}`?" if guess else "")
+            guess = did_you_mean(value, sorted(words, key=len)) if len(value) > 2 else ""
+            why = f"must be one of {accepted}, got {shown(value)}{guess}"
             raise invalid("E1005", label, why, accepted=list(words))
         return value
 

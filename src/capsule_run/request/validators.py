@@ -347,16 +347,11 @@ def check_traceparent(value: object, label: str) -> str:
         sizes != [2, 32, 16, 2]
         or not _HEX_DIGITS.issuperset(value)
         or parts[0] == "ff"
-        or "0" in map(_single, parts[1:3])
+        or any(not part.strip("0") for part in parts[1:3])
     ):
         why = f"must be VERSION-TRACE-SPAN-FLAGS of W3C Trace Context, such as `00-{'1' * 32}-{'2' * 16}-01`"
         raise invalid("E1005", label, f"{why}, got {shown(value)}")
     return value
-
-
-def _single(digits: str) -> str:
-    """Return the only digit that a number consists of; an empty text if there are several."""
-    return digits[0] if len(set(digits)) == 1 else ""
 
 
 def check_hostname(value: object, label: str) -> str:

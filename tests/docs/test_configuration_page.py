@@ -9,14 +9,14 @@ from documents import DOCS, blocks
 from capsule_run.engine import configuration, toml_file
 from capsule_run.request import config_file
 from capsule_run.request.parse import request_from_mapping
-from capsule_run.request.presets import known_presets, shipped
+from capsule_run.request.presets import SHIPPED_PRESETS, known_presets
 
 PAGE = (DOCS / "configuration.md").read_text()
 
 
 def test_configuration_page_has_the_shipped_presets():
     """The page lists the shipped presets with their descriptions, and each is a valid request without network."""
-    for preset in shipped():
+    for preset in SHIPPED_PRESETS:
         assert f"| `{preset.name}` | {preset.about} |" in PAGE
         found = configuration.settings([], preset.name, given={})
         assert False is found["isolation.network"].value

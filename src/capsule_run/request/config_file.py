@@ -71,6 +71,11 @@ class Preset(Value):
     file: str
     line: int
 
+    @property
+    def place(self) -> str:
+        """The place in words, for messages."""
+        return f"{self.file}, line {self.line}"
+
 
 class Layer(Value):
     """What one file says."""

@@ -69,18 +69,17 @@ _SHIPPED: Mapping[str, Mapping[str, object]] = {
 }
 
 
-def shipped() -> tuple[Preset, ...]:
-    """Return the presets that capsule-run has itself."""
-    return read_layer(SHIPPED, "capsule-run", {PRESETS: {**_SHIPPED}}, {}).presets
+# The presets that capsule-run has itself.
+SHIPPED_PRESETS = read_layer(SHIPPED, "capsule-run", {PRESETS: {**_SHIPPED}}, {}).presets
 
 
 def known_presets(layers: Sequence[Layer]) -> dict[str, Preset]:
     """Return every preset by its name. Raises CapsuleError E1013 for a file that defines a shipped name anew."""
-    known = {preset.name: preset for preset in shipped()}
+    known = {preset.name: preset for preset in SHIPPED_PRESETS}
     for layer in reversed(layers):  # the nearest one wins
         for preset in layer.presets:
             if preset.name in _SHIPPED:
-                why = f"{preset.file}, line {preset.line}: `{preset.name}` is a preset of capsule-run itself"
+                why = f"{preset.place}: `{preset.name}` is a preset of capsule-run itself"
                 details = {"file": preset.file, "line": preset.line, "key": f"{PRESETS}.{preset.name}"}
                 hint = f'choose another name, with `extends = "{preset.name}"` in it'
                 raise CapsuleError("E1013", why, details=details, hint=hint)
@@ -106,12 +105,10 @@ def settings_of(
     if name in inside:
         chain = " extends ".join(f"`{each}`" for each in (*inside, name))
         details = {"file": preset.file, "line": preset.line, "key": f"{PRESETS}.{name}"}
-        raise CapsuleError(
-            "E1013", f"{preset.file}, line {preset.line}: presets form a circle: {chain}", details=details
-        )
+        raise CapsuleError("E1013", f"{preset.place}: presets form a circle: {chain}", details=details)
     found = list(preset.settings)
     for parent in reversed(preset.extends):  # of several, a later one overrides an earlier one
-        place = f"{preset.file}, line {preset.line}: `extends`"
+        place = f"{preset.place}: `extends`"
         found += settings_of(parent, known, asked_by=place, inside=(*inside, name))
     return found
 

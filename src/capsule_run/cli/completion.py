@@ -137,8 +137,7 @@ def _bash_values(name: str) -> list[str]:
             continue
         patterns = "|".join([f"{name}:{each}" for each in (option.short, option.long) if each])
         words = f'_capsule_run_words "{" ".join(choices_of(option))}"; ' if choices_of(option) else ""
-        kind = _BASH_PATHS
-        found.append(f"    {patterns}) {words}{kind.get(option.takes, '')}return ;;")
+        found.append(f"    {patterns}) {words}{_BASH_PATHS.get(option.takes, '')}return ;;")
     return found
 
 

@@ -9,6 +9,7 @@ from capsule_run import __version__
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import Value
 from capsule_run.cli import complete_options
+from capsule_run.cli import help as cli_help
 from capsule_run.cli.command import run_command
 from capsule_run.cli.output import read_all, write_all
 from capsule_run.engine.code import code_request
@@ -25,9 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LANG, CODE = "--lang", "-c"
-_METAVARS = {LANG: "<LANGUAGE>", CODE: "<CODE>"}
 STDIN = "-"
-_USAGE = f"""\
+_USAGE = """\
 capsule-run exec [OPTIONS] [FILE|-] [-- ARGS]
 capsule-run exec --lang <LANGUAGE> -c <CODE> [OPTIONS] [-- ARGS]
 
@@ -35,8 +35,8 @@ Run code in a sandbox. FILE is copied into /workspace; the program gets stdin.
 With `-`, or without FILE and -c, the code itself is read from stdin.
 
 Options:
-  --lang <LANGUAGE>          The language of the code, if the name of FILE does not say it
-  -c <CODE>                  The code itself, instead of FILE
+"""
+_MORE = f"""\
 and those of `capsule-run --help`, except --json, before or after FILE.
 
 Languages: {", ".join(LANGUAGES)}
@@ -51,12 +51,13 @@ Examples:
 OPTIONS = (
     Option(
         long=LANG,
-        metavar=_METAVARS[LANG],
+        metavar="<LANGUAGE>",
         about="The language of the code, if the name of FILE does not say it",
         choices=tuple(LANGUAGES),
     ),
-    Option(long=CODE, metavar=_METAVARS[CODE], about="The code itself, instead of FILE"),
+    Option(long=CODE, metavar="<CODE>", about="The code itself, instead of FILE"),
 )
+_OWN = {option.long: option for option in OPTIONS}
 
 
 def _usage(message: str, hint: str) -> CapsuleError:
@@ -81,9 +82,9 @@ def split(words: Sequence[str]) -> Words:
     waiting = list(words)
     while waiting and (word := waiting.pop(0)) != "--":
         name, equals, text = word.partition("=")
-        if name in (LANG, CODE):
+        if name in _OWN:
             if not equals and not waiting:
-                raise _usage(f"`{name}` needs a value: `{name} {_METAVARS[name]}`", _languages())
+                raise _usage(f"`{name}` needs a value: `{name} {_OWN[name].metavar}`", _languages())
             own[name] = text if equals else waiting.pop(0)
         elif word.startswith("-") and word != STDIN:
             options.append(word)
@@ -126,7 +127,7 @@ def _source(file: str) -> str:
 
 def help_text() -> str:
     """Return the text of `capsule-run exec --help`."""
-    return _USAGE
+    return f"{_USAGE}{cli_help.option_lines(OPTIONS)}{_MORE}"
 
 
 def main(words: Sequence[str]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from capsule_run._base import strict_json
 from capsule_run._base.errors import CapsuleError
 
-_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000}
+UNITS = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000}
 _MAX_LETTERS = 20  # longer than any duration that is accepted; keeps the arithmetic small
 
 
@@ -18,7 +18,7 @@ def parse_duration(text: str, *, label: str, bare: bool = True) -> int:
     number = text.removeprefix("-").rstrip("smhin")
     unit = text.removeprefix("-")[len(number) :]
     whole, point, fraction = number.partition(".")
-    scale = _UNITS.get(unit)
+    scale = UNITS.get(unit)
     if not unit and bare and not point:
         scale = 1
     if scale is None or len(text) > _MAX_LETTERS or not _is_digits(whole) or (point and not _is_digits(fraction)):

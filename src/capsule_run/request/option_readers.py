@@ -11,7 +11,7 @@ from capsule_run.request import file_fields
 from capsule_run.request.durations import parse_duration
 from capsule_run.request.parse import FIELDS, check_bind_mode, check_workspace_mode
 from capsule_run.request.sizes import parse_size
-from capsule_run.request.validators import check_directory, check_source, check_variable, choice, invalid, shown
+from capsule_run.request.validators import check_directory, check_source, check_variable, invalid, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,11 +99,6 @@ def file(word: str, label: str) -> object:
 def text(word: str, _label: str) -> object:
     """Read any text."""
     return word
-
-
-def one_of(*words: str) -> Reader:
-    """Return the reader of one of some words."""
-    return choice(*words)
 
 
 def bind(word: str, label: str) -> object:

@@ -10,7 +10,7 @@ from capsule_run.model.request import DEFAULT_USER, DEFAULT_WORKING_DIRECTORY, K
 from capsule_run.request import option_readers as read
 from capsule_run.request.fast_path import ALWAYS, AUTO, HELP, NEVER, QUIET, VERSION
 from capsule_run.request.parse import FIELDS, REQUIREMENTS, check_requirement
-from capsule_run.request.validators import check_directory, check_place, check_source
+from capsule_run.request.validators import check_directory, check_place, check_source, choice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ OPTIONS = (
             "<WHEN>",
             "Colour our messages: auto, always or never",
             "color",
-            read.one_of(AUTO, ALWAYS, NEVER),
+            choice(AUTO, ALWAYS, NEVER),
             choices=(AUTO, ALWAYS, NEVER),
         ),
         _flag("--dry-run", "Print what the command would see and its limits; run nothing", "dry_run"),

@@ -6,7 +6,7 @@ Loaded by `capsule-run schema` only. docs/schema has the files.
 
 from __future__ import annotations
 
-from capsule_run.request import file_fields, parse, validators
+from capsule_run.request import durations, file_fields, parse, validators
 from capsule_run.request.option_table import OPTIONS
 
 TYPE_CHECKING = False
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Schema = dict[str, object]
 
-_DURATION = r"^[0-9]+(\.[0-9]+)?(ms|s|m|min|h)$"
+_DURATION = rf"^[0-9]+(\.[0-9]+)?({'|'.join(durations.UNITS)})$"
 _STRING: Schema = {"type": "string"}
 _PATH: Schema = {"type": "string", "minLength": 1, "maxLength": validators.MAX_PATH_BYTES}
 _ABSOLUTE: Schema = {"type": "string", "pattern": "^/", "maxLength": validators.MAX_PATH_BYTES}

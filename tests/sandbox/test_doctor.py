@@ -89,10 +89,10 @@ def test_doctor_attack_progress_is_for_terminals(monkeypatch, terminal, said):
     written = []
     monkeypatch.setattr(cli_doctor, "write_all", lambda fd, text: written.append((fd, text.encode())))
     monkeypatch.setenv("TERM", terminal)
-    monkeypatch.setattr(cli_doctor.posix, "isatty", lambda fd: fd == 2)
+    monkeypatch.setattr("posix.isatty", lambda fd: fd == 2)
     cli_doctor._print_progress(3, 9)
     assert ([(2, said)] if said else []) == written
-    monkeypatch.setattr(cli_doctor.posix, "isatty", lambda _fd: False)
+    monkeypatch.setattr("posix.isatty", lambda _fd: False)
     written.clear()
     cli_doctor._print_progress(3, 9)
     assert [] == written

@@ -17,8 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from capsule_run.cli import usage
-from capsule_run.cli.live_line import ERASE
+from capsule_run.cli import colours, usage
 from capsule_run.engine.execute import execute
 from capsule_run.request.parse import request_from_mapping
 
@@ -66,7 +65,7 @@ def test_live_line_shows_use_and_limits(on_terminal):
     drawn = LINE.findall(said)
     assert drawn
     assert b", output 6 bytes" in said
-    assert said.endswith(ERASE + b"done\r\n")
+    assert said.endswith(colours.ERASE.encode() + b"done\r\n")
     assert b"begun\r\ndone\r\n" == re.sub(rb"\r\x1b\[K(\x1b\[2m[^\x1b]*\x1b\[0m)?", b"", said)
 
 
@@ -223,5 +222,5 @@ def test_live_line_is_erased_behind_a_signal(capsule_cli, tmp_path):
         run.kill()
         run.wait()
         os.close(ours)
-    end = said.rpartition(ERASE)[2]
+    end = said.rpartition(colours.ERASE.encode())[2]
     assert end.startswith(b"capsule-run: \x1b[31mE3007"), said

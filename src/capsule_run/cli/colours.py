@@ -1,6 +1,7 @@
 """Colours of our messages: on a terminal only, and never if NO_COLOR is set, unless `--color` says otherwise.
 
-No text depends on them. Loaded when a message is printed.
+No text depends on them. Other lines drawn on a terminal ask here, too, whether it knows control sequences. Loaded when a
+message is printed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import posix
 from capsule_run.host.path_resolution import environment
 from capsule_run.request.fast_path import ALWAYS, AUTO, NEVER
 
-RESET = "\033[0m"
+ERASE = "\r\033[K"  # of the line
+RESET, DIM = "\033[0m", "\033[2m"
 BOLD, RED, GREEN, YELLOW, CYAN = ("\033[1m", "\033[31m", "\033[32m", "\033[33m", "\033[36m")
 
 
@@ -23,11 +25,16 @@ class _Choice:
 choice = _Choice()
 
 
+def obeys_controls(fd: int) -> bool:
+    """Return whether a descriptor is a terminal that knows control sequences."""
+    return posix.isatty(fd) and environment("TERM") not in ("", "dumb")
+
+
 def wanted(fd: int) -> bool:
     """Return whether text written to a descriptor is to be coloured."""
     if choice.when in (ALWAYS, NEVER):
         return choice.when == ALWAYS
-    return posix.isatty(fd) and not environment("NO_COLOR") and environment("TERM") not in ("", "dumb")
+    return obeys_controls(fd) and not environment("NO_COLOR")
 
 
 def paint(text: str, colour: str, fd: int) -> str:

@@ -5,13 +5,13 @@ The findings are data, and go to stdout.
 
 from __future__ import annotations
 
-import posix
 import tempfile
 import time
 
 from capsule_run import __version__
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.strict_json import dumps
+from capsule_run.cli import colours
 from capsule_run.cli import help as cli_help
 from capsule_run.cli.output import write_all, write_lines
 from capsule_run.doctor import apparmor, attack
@@ -19,7 +19,7 @@ from capsule_run.doctor.diagnose import EXITS, OK, Trial, diagnose, worst
 from capsule_run.doctor.facts import gather_facts
 from capsule_run.engine import configuration
 from capsule_run.engine.execute import perform
-from capsule_run.host.path_resolution import SYSTEM_FILE, environment, is_absent
+from capsule_run.host.path_resolution import SYSTEM_FILE, is_absent
 from capsule_run.request.option_table import Option
 from capsule_run.request.parse import request_from_mapping
 from capsule_run.request.validators import did_you_mean, shown
@@ -54,7 +54,6 @@ OPTIONS = (
     Option(long="--json", about="Print the findings as JSON"),
     Option(long="--help", short="-h", about="Print help"),
 )
-ERASE = "\r\033[K"  # of the line on a terminal
 WORDS = tuple(name for option in OPTIONS for name in (option.long, option.short) if name)
 
 
@@ -124,21 +123,17 @@ def _lines(finding: Finding) -> list[str]:
     return [line] if finding.state == OK else [line, f"{'':<8} remedy: {finding.remedy}"]
 
 
-def _shows_progress() -> bool:
-    return posix.isatty(2) and environment("TERM") not in ("", "dumb")
-
-
 def _print_progress(done: int, total: int) -> None:
     """Show on a terminal how many of the attempts have ended; it takes seconds, and the findings come at the end."""
-    if _shows_progress():
-        write_all(2, f"{ERASE}{done} of {total} attempts")
+    if colours.obeys_controls(2):
+        write_all(2, f"{colours.ERASE}{done} of {total} attempts")
 
 
 def _attack(*, as_json: bool) -> int:
     begun = time.perf_counter()
     attempts = attack.attack_all(_print_progress)
-    if _shows_progress():
-        write_all(2, ERASE)
+    if colours.obeys_controls(2):
+        write_all(2, colours.ERASE)
     through = [attempt for attempt in attempts if not attempt.stopped]
     if as_json:
         fields = [dict(attempt.__dict__) for attempt in attempts]

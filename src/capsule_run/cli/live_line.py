@@ -13,8 +13,8 @@ import time
 from errno import EAGAIN
 
 from capsule_run.cli import usage
+from capsule_run.cli.colours import DIM, ERASE, RESET, obeys_controls
 from capsule_run.engine.streams import Streams
-from capsule_run.host.path_resolution import environment
 from capsule_run.policy import limits as policy_limits
 from capsule_run.request.durations import format_duration
 from capsule_run.request.sizes import format_size, format_use
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from capsule_run.model.request import Request
 
 FIRST_S, PERIOD_S = 1.0, 0.5
-ERASE = b"\r\033[K"
-_DIM, _RESET = "\033[2m", "\033[0m"
 _USUAL_COLUMNS = 80  # of a terminal that does not say
 
 
@@ -91,7 +89,7 @@ class LiveLine:
 
     def _erase(self) -> None:
         if self._shown:
-            self._write(ERASE)
+            self._write(ERASE.encode())
             self._shown = False
 
     def _write(self, piece: bytes) -> None:
@@ -116,7 +114,7 @@ class LiveLine:
         if self._waits_for_typing and idle and self._shown:
             return  # it may wait for what is being typed, which drawing would erase
         text = self._text(used, _columns(self._terminal) - 1)
-        self._write(ERASE + f"{_DIM}{text}{_RESET}".encode())
+        self._write(f"{ERASE}{DIM}{text}{RESET}".encode())
         self._shown = True
 
     def _text(self, used: Usage | None, columns: int) -> str:
@@ -142,7 +140,7 @@ def for_run(
 
     :param reopened: opens a terminal again so that writing does not wait, and returns the descriptor itself if it cannot.
     """
-    if environment("TERM") in ("", "dumb"):
+    if not obeys_controls(2):
         return None
     terminal = reopened(2, posix.O_RDWR)
     if terminal == 2 or (not captures and posix.isatty(1) and posix.ttyname(1) != posix.ttyname(2)):

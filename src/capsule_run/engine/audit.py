@@ -148,7 +148,22 @@ def entry_of(request: Request) -> dict[str, object]:
     }
 
 
-def outcome_of(result: Result) -> dict[str, object]:
+def append_start(path: str, entry: dict[str, object], began_ns: int) -> None:
+    """Append the line before a run. Raises CapsuleError E6005."""
+    append_line(path, {"event": "start", "time": timestamp(began_ns), **entry})
+
+
+def append_end(path: str, entry: dict[str, object], result: Result) -> None:
+    """Append the line after a run. Raises CapsuleError E6005."""
+    append_line(path, {"event": "end", "time": result.finished_at, **entry, **_outcome_of(result)})
+
+
+def unrecorded(result: Result, error: CapsuleError) -> Result:
+    """Return the result of a run whose last line is required and could not be written."""
+    return replace(result, status=ERROR, exit_code=125, error=error.failure())
+
+
+def _outcome_of(result: Result) -> dict[str, object]:
     """Build the fields of the last line."""
     fields: dict[str, object] = {"started_at": result.started_at, "status": result.status}
     if result.exit_code is not None:
@@ -171,12 +186,12 @@ def recorded(path: str, request: Request, running: Steps, *, began_ns: int) -> S
     """
     entry = entry_of(request)
     try:
-        append_line(path, {"event": "start", "time": timestamp(began_ns), **entry})
+        append_start(path, entry, began_ns)
     except CapsuleError as error:
         return failed_result(error, names(request, began_ns))
     result = yield from running
     try:
-        append_line(path, {"event": "end", "time": result.finished_at, **entry, **outcome_of(result)})
+        append_end(path, entry, result)
     except CapsuleError as error:
-        return replace(result, status=ERROR, exit_code=125, error=error.failure())
+        return unrecorded(result, error)
     return result

@@ -17,11 +17,10 @@ import time
 from errno import EFBIG
 
 from capsule_run._base.errors import CapsuleError
-from capsule_run._base.statuses import ERROR
 from capsule_run._base.value import replace
 from capsule_run.engine import configuration
-from capsule_run.engine.audit import append_line, entry_of, failure, lock, outcome_of
-from capsule_run.engine.build_result import new_execution_id, timestamp
+from capsule_run.engine.audit import append_end, append_start, entry_of, failure, lock, unrecorded
+from capsule_run.engine.build_result import new_execution_id
 from capsule_run.engine.execute import complete, perform
 from capsule_run.host.caller_files import Place
 from capsule_run.host.path_resolution import DIRECTORY_FLAGS, SYSTEM_FILE, is_absent
@@ -108,17 +107,17 @@ class Monitor:
             log = "" if log == configuration.audit_log() else log  # the engine writes that one
         entry = entry_of(request) if log else {}
         if self._required and log:
-            append_line(log, {"event": "start", "time": timestamp(time.time_ns()), **entry})
+            append_start(log, entry, time.time_ns())
         result = perform(request, streams=streams, on_start=on_start)
         if self._metrics_file:
             self._reporting_failure(lambda: add_metrics(self._metrics_file, result))
         if not log:
             return result
         try:
-            append_line(log, {"event": "end", "time": result.finished_at, **entry, **outcome_of(result)})
+            append_end(log, entry, result)
         except CapsuleError as error:
             if self._required:
-                return replace(result, status=ERROR, exit_code=125, error=error.failure())
+                return unrecorded(result, error)
             self._on_failure(error)
         return result
 

@@ -21,8 +21,8 @@ from capsule_run.contexts.interpreter import DEFAULT_GRACE_MS
 from capsule_run.engine.live_output import LiveOutput
 from capsule_run.policy.limits import limits
 from capsule_run.sandbox.box import Sandbox as BlockingSandbox
-from capsule_run.sandbox.calls import request_of_call, without_limits
-from capsule_run.sandbox.cells import check_language, default_memory
+from capsule_run.sandbox.calls import without_limits
+from capsule_run.sandbox.cells import interpreter_request
 from capsule_run.sandbox.piped import PipedProcess
 
 TYPE_CHECKING = False
@@ -235,10 +235,9 @@ class Sandbox:
         The arguments are those of `capsule_run.Sandbox.create_context`.
         """
         core = self._core
-        of_sandbox = core.session.request
-        name = await in_thread(lambda: check_language(language, of_sandbox))  # it may run a probe
-        memory = default_memory(of_sandbox) if memory is None else memory
-        request = without_limits(request_of_call(of_sandbox, programs.command(name), workdir=cwd, memory=memory))
+        name, request = await in_thread(
+            lambda: interpreter_request(core.session.request, language, cwd=cwd, memory=memory)
+        )
         made = AsyncContext(
             lambda: _Piped(PipedProcess(core.session, request)), language=name, grace_ms=grace_ms, in_use=core.in_use
         )

@@ -24,11 +24,20 @@ if TYPE_CHECKING:
     from capsule_run.model.request import Request
 
 
-def check_language(language: object, request: Request) -> str:
-    """Return the name of a language that has contexts, and whose interpreter the sandbox of `request` has.
+def interpreter_request(
+    of_sandbox: Request, language: object, *, cwd: str | PathLike[str] | None, memory: int | str | None
+) -> tuple[str, Request]:
+    """Return the language of a context by its name, and the request of its interpreter's process. May run a probe.
 
-    Raises CapsuleError E1003, E1005, or E1010 if the interpreter is missing.
+    Raises CapsuleError E10xx; E1010 if the sandbox lacks the interpreter.
     """
+    name = _check_language(language, of_sandbox)
+    memory = _default_memory(of_sandbox) if memory is None else memory
+    return name, without_limits(request_of_call(of_sandbox, programs.command(name), workdir=cwd, memory=memory))
+
+
+def _check_language(language: object, request: Request) -> str:
+    """Return the name of a language that has contexts, and whose interpreter the sandbox of `request` has."""
     name = programs.language_of(language)
     row = language_row(name)
     for program in programs.PROGRAMS[name]:
@@ -37,7 +46,7 @@ def check_language(language: object, request: Request) -> str:
     return name
 
 
-def default_memory(request: Request) -> int:
+def _default_memory(request: Request) -> int:
     """Return the memory limit of an interpreter: less than the sandbox's, so that a cell that uses it up ends no files."""
     whole = limits(request.resources).memory_bytes
     return whole - whole // 8
@@ -62,10 +71,7 @@ class Contexts:
     ) -> Context:
         """Make a context; its interpreter starts with the first cell. Raises CapsuleError E10xx."""
         session = self._session
-        name = check_language(language, session.request)
-        memory = default_memory(session.request) if memory is None else memory
-        call = request_of_call(session.request, programs.command(name), workdir=cwd, memory=memory)
-        request = without_limits(call)
+        name, request = interpreter_request(session.request, language, cwd=cwd, memory=memory)
         made = Context(lambda: PipedProcess(session, request), language=name, grace_ms=grace_ms, in_use=self._in_use)
         with self._lock:
             self._made.append(made)

@@ -205,50 +205,6 @@ struct payload_word {
 	struct attested attested;
 };
 
-/* ---- the link between launcher and init: one binary, so a struct; both sides check length and kind ---- */
-
-enum link_kind {
-	LINK_ROOM = 1,
-	LINK_JOINED,
-	LINK_SOURCES,
-	LINK_PAYLOAD,
-	LINK_SIGNAL,
-	LINK_END,
-	LINK_READY,
-	LINK_FAILED,
-	LINK_STARTED,
-	LINK_EXITED
-};
-
-struct failure {
-	int32_t half, step, error;
-};
-
-struct link_message {
-	uint32_t kind;
-	union {
-		/* with the descriptor of a stdin; how many of groups to enter */
-		struct {
-			int32_t has_stdin, groups;
-		} payload;
-		struct {
-			int32_t number;
-		} signal;
-		struct {
-			int32_t is_copied;
-		} ready;
-		struct failure failed;
-		/* processor time of the set-up */
-		struct {
-			int32_t landlock_abi, user_us, system_us, before_cgroups_us;
-		} started;
-		struct {
-			int32_t wait_status, is_last;
-		} exited;
-	};
-	struct attested attested; /* ROOM: the caller's; STARTED: the payload's */
-};
-
 /* ---- what a run is made of; one per process, in static memory ---- */
 
 struct room {
@@ -374,12 +330,14 @@ int first_lifted(void);
 
 /* ---- who takes over where ---- */
 
-int print(int fd, const char *text);                                        /* main.c */
-int hand_over(int argc, char **argv, char **envp), unfit_to_start(void);    /* command.c */
-bool is_command(const char *called), has_more_rights_than_its_caller(void); /* command.c, main.c */
-void start_core(int at, const char *path, struct text *option);             /* command.c */
-int launch(void);                                                           /* launcher.c */
-void init_main(struct room *room) __attribute__((noreturn));                /* init.c */
+int print(int fd, const char *text);                            /* main.c */
+bool has_more_rights_than_its_caller(void);                     /* main.c */
+int hand_over(int argc, char **argv, char **envp);              /* command.c */
+int unfit_to_start(void);                                       /* command.c */
+bool is_command(const char *called);                            /* command.c */
+void start_core(int at, const char *path, struct text *option); /* command.c */
+int launch(void);                                               /* launcher.c */
+void init_main(struct room *room) __attribute__((noreturn));    /* init.c */
 void payload_main(struct room *room, const struct plan *plan, const int stdio[3], int status, int notified)
     __attribute__((noreturn));         /* payload.c */
 int drop_capabilities(uint64_t keep);  /* payload.c */

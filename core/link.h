@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The link between launcher and init: one binary, so a struct; both sides check length and kind.
+ */
+#ifndef CAPSULE_LINK_H
+#define CAPSULE_LINK_H
+
+#include "capsule-core.h"
+
+enum link_kind {
+	LINK_ROOM = 1,
+	LINK_JOINED,
+	LINK_SOURCES,
+	LINK_PAYLOAD,
+	LINK_SIGNAL,
+	LINK_END,
+	LINK_READY,
+	LINK_FAILED,
+	LINK_STARTED,
+	LINK_EXITED
+};
+
+struct failure {
+	int32_t half, step, error;
+};
+
+struct link_message {
+	uint32_t kind;
+	union {
+		/* with the descriptor of a stdin; how many of groups to enter */
+		struct {
+			int32_t has_stdin, groups;
+		} payload;
+		struct {
+			int32_t number;
+		} signal;
+		struct {
+			int32_t is_copied;
+		} ready;
+		struct failure failed;
+		/* processor time of the set-up */
+		struct {
+			int32_t landlock_abi, user_us, system_us, before_cgroups_us;
+		} started;
+		struct {
+			int32_t wait_status, is_last;
+		} exited;
+	};
+	struct attested attested; /* ROOM: the caller's; STARTED: the payload's */
+};
+
+#endif

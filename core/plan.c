@@ -178,6 +178,9 @@ static unsigned int seen(const struct tally *tally, enum half half, const char *
 static const char *check_floor(enum half half, const struct tally *tally)
 {
 	bool holds = seen(tally, PAYLOAD, "hold");
+	unsigned int wanted = half == PAYLOAD ? 0 :
+	    seen(tally, JOIN, "host-net")     ? HOST_NET_NAMESPACES :
+						ALL_NAMESPACES;
 
 	for (unsigned int i = 0; i < nverbs; i++) {
 		bool commands = strcmp(verbs[i].name, "exe") == 0 || strcmp(verbs[i].name, "arg") == 0;
@@ -189,10 +192,7 @@ static const char *check_floor(enum half half, const struct tally *tally)
 	}
 	if (half == ROOM && seen(tally, ROOM, "host-net") == seen(tally, ROOM, "network"))
 		return "namespace";
-	if (half == JOIN && tally->namespaces == HOST_NET_NAMESPACES && seen(tally, JOIN, "host-net"))
-		return NULL;
-	return half != PAYLOAD && (tally->namespaces != ALL_NAMESPACES || seen(tally, JOIN, "host-net")) ? "namespace" :
-													   NULL;
+	return tally->namespaces != wanted ? "namespace" : NULL;
 }
 
 /*

@@ -54,25 +54,22 @@ ACT(carry)
 	return room->slot[room->nslots++] < 0 ? -1 : 0;
 }
 
-static int attach_carried(struct room *room)
+static int attach_at(const struct room *room, int tree, const char *place)
+{
+	int target CLEANUP_CLOSE = open_in_root(room->root, place, O_PATH);
+
+	return target < 0 ? -1 : move_mount_to(tree, target);
+}
+
+static int attach_carried(const struct room *room)
 {
 	struct cursor at = plan_start(&room->plan);
 	struct step step;
 
-	for (unsigned int i = 0; plan_next_of(&at, "carry", &step); i++) {
-		int target CLEANUP_CLOSE = open_in_root(room->root, step.field[0], O_PATH);
-
-		if (target < 0 || move_mount_to(room->slot[i], target) < 0)
+	for (unsigned int i = 0; plan_next_of(&at, "carry", &step); i++)
+		if (attach_at(room, room->slot[i], step.field[0]) < 0)
 			return -1;
-	}
 	return 0;
-}
-
-static int attach_at(const struct room *room, int tree, const char *place)
-{
-	int target CLEANUP_CLOSE = open_in_root(room->root, place, DIR_FLAGS);
-
-	return target < 0 ? -1 : move_mount_to(tree, target);
 }
 
 /*
@@ -218,18 +215,12 @@ static int end_joining(struct room *room)
 static int await_init(struct room *room)
 {
 	struct link_message message;
-	struct pollfd polls[2];
-	int fds[MAX_FDS];
+	int fds[MAX_FDS], waited = wait_for_either(room->link, run.timer);
 	unsigned int nfds;
 	ssize_t got;
 
-	set_poll(&polls[0], room->link, POLLIN);
-	set_poll(&polls[1], run.timer, POLLIN);
-	while (poll(polls, 2, -1) < 0)
-		if (errno != EINTR)
-			return -1;
-	if (polls[0].revents == 0)
-		return 0;
+	if (waited <= 0)
+		return waited;
 	got = receive_message(room->link, &message, sizeof(message), fds, &nfds);
 	if (got == sizeof(message) && message.kind == LINK_JOINED && nfds == 2)
 		return take_init(room, fds) < 0 ? -1 : 1;
@@ -263,9 +254,7 @@ int join_room(struct room *room, int memfd, struct step *step)
 	struct link_message go = { .kind = LINK_ROOM };
 	int joined;
 
-	if (plan_find(&room->plan, "setup-clock", step))
-		run.setup_ms = number(step->field[0]);
-	if (set_timer(run.setup_ms) < 0 || drop_groups(room, step) < 0 || make_clone(room, 0, step) < 0)
+	if (start_setup_clock(room, step) < 0 || drop_groups(room, step) < 0 || make_clone(room, 0, step) < 0)
 		return -1;
 	if (room->init == 0)
 		enter_room(room);

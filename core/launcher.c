@@ -99,6 +99,13 @@ int drop_groups(struct room *room, struct step *step)
 	return plan_find(&room->plan, "drop-groups", step) ? setgroups(0, NULL) : 0;
 }
 
+int start_setup_clock(const struct room *room, struct step *step)
+{
+	if (plan_find(&room->plan, "setup-clock", step))
+		run.setup_ms = number(step->field[0]);
+	return set_timer(run.setup_ms);
+}
+
 /* Init in its namespaces, and their maps: what the first steps of a room say, which may come ahead of the others. */
 static int create_init(struct room *room, struct step *step)
 {
@@ -123,11 +130,7 @@ static int send_room(struct room *room, int memfd, struct step *step)
 	struct link_message message = { .kind = LINK_ROOM, .attested = run.caller };
 	int fds[MAX_FDS];
 
-	if (plan_find(&room->plan, "setup-clock", step))
-		run.setup_ms = number(step->field[0]);
-	if (set_timer(run.setup_ms) < 0)
-		return -1;
-	if (act_all(room, "guard", step) < 0)
+	if (start_setup_clock(room, step) < 0 || act_all(room, "guard", step) < 0)
 		return -1;
 	*step = no_step;
 	fds[0] = memfd;
@@ -223,19 +226,17 @@ void take_payload(int *fds, unsigned int nfds)
 
 /* ---- the room's half ---- */
 
-/* Python may die before it sends a plan, too, and a child of it hold the socket. */
-static int wait_for_plan(void)
+/* Returns 1 if the first can be read, 0 if the second alone, or -1. */
+int wait_for_either(int first, int second)
 {
 	struct pollfd polls[2];
 
-	set_poll(&polls[0], CONTROL, POLLIN);
-	set_poll(&polls[1], run.maker, POLLIN);
+	set_poll(&polls[0], first, POLLIN);
+	set_poll(&polls[1], second, POLLIN);
 	while (poll(polls, 2, -1) < 0)
 		if (errno != EINTR)
 			return -1;
-	if (polls[0].revents == 0)
-		abandon();
-	return 0;
+	return polls[0].revents != 0;
 }
 
 /*
@@ -277,10 +278,13 @@ static int receive_plan(struct plan *plan, enum half *which)
 	int fds[MAX_FDS];
 	unsigned int nfds;
 	const char *word;
+	int waited = wait_for_either(CONTROL, run.maker);
 	ssize_t got;
 
 	run.rejected.reason = NULL;
-	got = wait_for_plan() < 0 ? -1 : receive_control(&word, fds, &nfds);
+	if (waited == 0) /* Python may die before it sends a plan, too, and a child of it hold the socket */
+		abandon();
+	got = waited < 0 ? -1 : receive_control(&word, fds, &nfds);
 	if (got == 0 || (got < 0 && errno == EBADMSG))
 		abandon();
 	if (got < 0)

@@ -53,6 +53,8 @@ int join_room(struct room *room, int memfd, struct step *step);
 /* launcher.c */
 int drop_groups(struct room *room, struct step *step);
 int make_clone(struct room *room, uint64_t namespaces, struct step *step);
+int start_setup_clock(const struct room *room, struct step *step);
+int wait_for_either(int first, int second);
 void take_payload(int *fds, unsigned int nfds);
 ssize_t receive_control(const char **word, int fds[static MAX_FDS], unsigned int *nfds);
 

@@ -288,8 +288,6 @@ static int copy_directory(struct copy *copy, int from, int to, int names, unsign
 	int more;
 
 	while ((more = next_name(&walk)) > 0) {
-		if (strcmp(walk.name, ".") == 0 || strcmp(walk.name, "..") == 0)
-			continue;
 		if (copy_entry(copy, from, to, names, walk.name, depth) < 0)
 			return -1;
 		copy->length = length;
@@ -312,8 +310,6 @@ static int measure(int dir, uint64_t *entries, uint64_t *bytes, unsigned int dep
 		int inner CLEANUP_CLOSE = -1;
 		struct stat seen;
 
-		if (strcmp(walk.name, ".") == 0 || strcmp(walk.name, "..") == 0)
-			continue;
 		if (fstatat(dir, walk.name, &seen, AT_SYMLINK_NOFOLLOW) < 0)
 			return -1;
 		if ((*entries)-- == 0 || depth == MAX_DEPTH || seen.st_dev != own.st_dev

@@ -142,8 +142,6 @@ static int move_entries(int from, int to, unsigned int depth)
 	int more;
 
 	while ((more = next_name(&walk)) > 0) {
-		if (strcmp(walk.name, ".") == 0 || strcmp(walk.name, "..") == 0)
-			continue;
 		if (rename_at(from, walk.name, to, walk.name) == 0)
 			continue;
 		if ((errno != EXDEV && errno != ENOTEMPTY && errno != EEXIST)

@@ -44,20 +44,22 @@ struct dirent_head {
 	char name[];
 };
 
-/* The next name in a directory, without the allocation of readdir(3). Returns 1, 0 at the end, -1 with errno. */
+/* The next name but `.` and `..`, without the allocation of readdir(3). Returns 1, 0 at the end, -1 with errno. */
 int next_name(struct names *names)
 {
 	const struct dirent_head *entry;
 
-	if (names->at >= names->got) {
-		names->got = syscall(SYS_getdents64, names->dir, names->buffer, sizeof(names->buffer));
-		names->at = 0;
-		if (names->got <= 0)
-			return (int)names->got;
-	}
-	entry = (const void *)(names->buffer + names->at);
-	names->at += entry->length;
-	names->name = entry->name;
+	do {
+		if (names->at >= names->got) {
+			names->got = syscall(SYS_getdents64, names->dir, names->buffer, sizeof(names->buffer));
+			names->at = 0;
+			if (names->got <= 0)
+				return (int)names->got;
+		}
+		entry = (const void *)(names->buffer + names->at);
+		names->at += entry->length;
+		names->name = entry->name;
+	} while (strcmp(names->name, ".") == 0 || strcmp(names->name, "..") == 0);
 	return 1;
 }
 
@@ -69,7 +71,7 @@ static int close_listed(unsigned int first)
 	int more = -1;
 
 	while (dir >= 0 && (more = next_name(&names)) > 0)
-		if (*names.name != '.' && number(names.name) >= first && (int)number(names.name) != dir)
+		if (number(names.name) >= first && (int)number(names.name) != dir)
 			(void)close((int)number(names.name));
 	return more;
 }

@@ -133,7 +133,6 @@ int new_filesystem(const char *type, const char *const options[][2], uint64_t at
 int remount_flags(int fd, uint64_t set);
 int write_file(int dir, const char *path, const char *text);
 ssize_t read_file(int dir, const char *path, char *text, size_t size);
-int make_readonly(int tree);
 int send_message(int sock, const void *bytes, size_t size, const int *fds, unsigned int nfds);
 /* A walk through a directory, from where `dir` stands; `name` is in the buffer. */
 struct names {
@@ -143,6 +142,8 @@ struct names {
 	_Alignas(uint64_t) char buffer[4096];
 };
 int next_name(struct names *names);
+#define DIR_OPEN (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+#define MOVED_BYTES (1U << 20) /* asked of splice and sendfile at a time */
 ssize_t receive_message(int sock, void *bytes, size_t size, int *fds, unsigned int *nfds);
 uint64_t now_ns(void);
 
@@ -339,9 +340,11 @@ void start_core(int at, const char *path, struct text *option); /* command.c */
 int launch(void);                                               /* launcher.c */
 void init_main(struct room *room) __attribute__((noreturn));    /* init.c */
 void payload_main(struct room *room, const struct plan *plan, const int stdio[3], int status, int notified)
-    __attribute__((noreturn));         /* payload.c */
-int drop_capabilities(uint64_t keep);  /* payload.c */
-void start_network(struct room *room); /* network.c */
+    __attribute__((noreturn));                    /* payload.c */
+int drop_capabilities(uint64_t keep);             /* payload.c */
+int make_readonly(int tree);                      /* rootfs.c */
+int set_times(int made, const struct stat *seen); /* copy_tree.c */
+void start_network(struct room *room);            /* network.c */
 
 /* The acts, in the order of the verb table. ACT(umask) is the head of act_umask(), in its definition, too. */
 #define ACT(verb)                                                                                                      \

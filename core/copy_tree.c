@@ -16,8 +16,6 @@
 #define MAX_DEPTH 48                   /* three descriptors a level */
 #define FINGERPRINT 51                 /* inode, size and time of the last change: 16 digits and a space each */
 #define LIST_BYTES (FINGERPRINT + 256) /* of an entry in the list, on average at most */
-#define MOVED_BYTES (1U << 20)
-#define DIR_OPEN (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 #define FILE_OPEN (O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
 
 struct copy {
@@ -169,7 +167,7 @@ static int link_again(struct copy *copy, const struct stat *seen, int to, const 
 	return 1;
 }
 
-static int set_times(int made, const struct stat *seen)
+int set_times(int made, const struct stat *seen)
 {
 	return futimens(made, (const struct timespec[]){ seen->st_atim, seen->st_mtim });
 }

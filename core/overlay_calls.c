@@ -19,12 +19,9 @@
 
 #define CAP_SYS_PTRACE_BIT (1ULL << 19)
 #define GET_OWNER 0xb701   /* NS_GET_USERNS */
-#define SET_LEASE 1024     /* F_SETLEASE */
 #define FLAG_NO_REPLACE 1U /* of renameat2(2) */
 #define FLAG_EXCHANGE 2U
 #define MAX_DEPTH 64
-#define MOVED_BYTES (1U << 20)
-#define DIR_OPEN (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 
 struct reader overlay_helper = NO_READER;
 
@@ -54,15 +51,14 @@ static int open_of_caller(const struct overlay_call *call, const char *name, int
 
 static int open_base(const struct overlay_call *call, uint64_t dirfd, const char *path)
 {
-	char name[32] = "/cwd";
-	struct text text = { name, sizeof(name), 0 };
+	char name[32];
+	struct text text = TEXT_IN(name);
 
 	if (*path == '/')
 		return open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if ((int)dirfd != AT_FDCWD) {
-		put(&text, "/fd/");
+	put(&text, (int)dirfd == AT_FDCWD ? "/cwd" : "/fd/");
+	if ((int)dirfd != AT_FDCWD)
 		put_number(&text, (uint32_t)dirfd);
-	}
 	return open_of_caller(call, name, O_PATH | O_DIRECTORY);
 }
 
@@ -102,7 +98,7 @@ static bool in_workspace(int directory)
 	return fstat(directory, &seen) == 0 && seen.st_dev == workspace;
 }
 
-/* musl declares rename_at(2) with stdio, which the core does without. */
+/* musl declares renameat(2) with stdio, which the core does without. */
 static int rename_at(int from, const char *name, int to, const char *as)
 {
 	return (int)syscall(SYS_renameat2, from, name, to, as, 0);
@@ -132,7 +128,7 @@ static int move_directory(int from, const char *name, int to, const char *as, un
 	if (made < 0 || move_entries(old, made, depth + 1) < 0 || unlinkat(from, name, AT_REMOVEDIR) < 0
 	    || fchmod(made, seen.st_mode & 07777) < 0)
 		return -1;
-	return futimens(made, (const struct timespec[]){ seen.st_atim, seen.st_mtim });
+	return set_times(made, &seen);
 }
 
 /* A file keeps its inode, and who has it open is not disturbed; so does a directory that the command has made. */
@@ -218,13 +214,12 @@ static void make_linkable(const struct place *place)
 	char names[256]; /* of attributes, which a copy would lose; without a buffer the overlay counts its own */
 
 	if (old < 0 || fstat(old, &seen) < 0 || !S_ISREG(seen.st_mode) || seen.st_nlink > 1
-	    || syscall(SYS_flistxattr, old, names, sizeof(names)) != 0 || fcntl(old, SET_LEASE, F_RDLCK) < 0)
+	    || syscall(SYS_flistxattr, old, names, sizeof(names)) != 0 || fcntl(old, F_SETLEASE, F_RDLCK) < 0)
 		return;
 	made = openat(place->parent, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	while (made >= 0 && moved > 0)
 		moved = sendfile(made, old, NULL, MOVED_BYTES);
-	if (made < 0 || moved < 0 || fchmod(made, seen.st_mode & 07777) < 0
-	    || futimens(made, (const struct timespec[]){ seen.st_atim, seen.st_mtim }) < 0
+	if (made < 0 || moved < 0 || fchmod(made, seen.st_mode & 07777) < 0 || set_times(made, &seen) < 0
 	    || rename_at(place->parent, temporary, place->parent, place->name) < 0)
 		remove_at(place->parent, temporary, 0);
 }
@@ -267,13 +262,14 @@ static int before_call(const struct overlay_call *call)
 	bool with_fds = call->number == SYS_renameat || call->number == SYS_renameat2 || call->number == SYS_linkat;
 	bool is_link = call->number == SYS_linkat;
 	struct place old = { .parent = -1 }, new = { .parent = -1 };
+	struct text name = TEXT_IN(temporary);
 	int answer = 0;
 
 #ifdef SYS_link
 	is_link = is_link || call->number == SYS_link;
 #endif
-	put(&TEXT_IN(temporary), ".capsule-");
-	put_number(&(struct text){ temporary, sizeof(temporary), strlen(temporary) }, call->id);
+	put(&name, ".capsule-");
+	put_number(&name, call->id);
 	if (find_place(call, with_fds ? a[0] : (uint64_t)AT_FDCWD, with_fds ? a[1] : a[0], &old) == 0
 	    && find_place(call, with_fds ? a[2] : (uint64_t)AT_FDCWD, with_fds ? a[3] : a[1], &new) == 0
 	    && still_asks(call->id) && in_workspace(old.parent) && in_workspace(new.parent)) {
@@ -287,20 +283,17 @@ static int before_call(const struct overlay_call *call)
 	return answer;
 }
 
-static int open_namespace(const struct overlay_call *call, const char *name)
-{
-	return open_of_caller(call, name, O_RDONLY);
-}
-
 /* Become what the payload is, but for its filter: the mount namespace is that of the room. */
 static int enter_room(const struct overlay_call *call, pid_t parent)
 {
-	int user CLEANUP_CLOSE = open_namespace(call, "/ns/user");
-	int mounts CLEANUP_CLOSE = open_namespace(call, "/ns/mnt");
+	int user CLEANUP_CLOSE = open_of_caller(call, "/ns/user", O_RDONLY);
+	int mounts CLEANUP_CLOSE = open_of_caller(call, "/ns/mnt", O_RDONLY);
 	int owner CLEANUP_CLOSE = mounts < 0 ? -1 : ioctl(mounts, GET_OWNER);
 	struct step id, overlay;
 	struct stat seen;
 	const char *place;
+	gid_t gid;
+	uid_t uid;
 
 	/* the caller still waits, so its number was its own when these were opened */
 	if (user < 0 || owner < 0 || !still_asks(call->id) || setns(owner, CLONE_NEWUSER) < 0
@@ -314,10 +307,11 @@ static int enter_room(const struct overlay_call *call, pid_t parent)
 		place = overlay.field[4] + 4;
 	else
 		return -1;
-	if (setresgid((gid_t)number(id.field[1]), (gid_t)number(id.field[1]), (gid_t)number(id.field[1])) < 0
-	    || setresuid((uid_t)number(id.field[0]), (uid_t)number(id.field[0]), (uid_t)number(id.field[0])) < 0
-	    || prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent
-	    || drop_capabilities(CAP_SYS_PTRACE_BIT) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+	uid = (uid_t)number(id.field[0]);
+	gid = (gid_t)number(id.field[1]);
+	if (setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0
+	    || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent || drop_capabilities(CAP_SYS_PTRACE_BIT) < 0
+	    || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return -1;
 	if (stat(place, &seen) < 0)
 		return -1;

@@ -8,7 +8,6 @@
 #include <sys/sendfile.h>
 
 #define DIR_FLAGS (O_PATH | O_DIRECTORY)
-#define MOVED_BYTES (1U << 20) /* asked of splice and sendfile at a time */
 
 /* ---- sources: opened as the caller, and the very object that Python saw ---- */
 

@@ -129,8 +129,7 @@ int attest_cgroups(struct room *room, const struct plan *plan)
 	char name[NAME_MAX + 3];
 	struct step step;
 
-	if (!find_cgroup(&room->plan, &step) && !plan_find(plan, "cgroup-enter", &step)
-	    && !plan_find(plan, "cgroup-join", &step))
+	if (!find_cgroup(&room->plan, &step) && !find_cgroup_to_enter(plan, &step))
 		return 0;
 	put(&TEXT_IN(name), "/", step.field[1], "\n");
 	fd = openat(room->proc, "thread-self/cgroup", O_RDONLY | O_CLOEXEC);

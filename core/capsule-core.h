@@ -265,6 +265,7 @@ void end_thread_dump(bool take);
 /* ---- cgroup.c: the launcher's and init's part in control groups ---- */
 
 bool find_cgroup(const struct plan *room, struct step *step);
+bool find_cgroup_to_enter(const struct plan *payload, struct step *step);
 int open_cgroup(const struct plan *plan, const struct step *step);
 #define MAX_CGROUPS 8
 int open_cgroup_tasks(const struct plan *plan, int cgroup_tasks[static MAX_CGROUPS], struct step *step);

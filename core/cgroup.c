@@ -38,6 +38,12 @@ bool find_cgroup(const struct plan *room, struct step *step)
 	return plan_find(room, "cgroup", step) || plan_find(room, "join-cgroup", step);
 }
 
+/* The first cgroup of version 1 that init enters: its own, or that of the room which it joined. */
+bool find_cgroup_to_enter(const struct plan *payload, struct step *step)
+{
+	return plan_find(payload, "cgroup-enter", step) || plan_find(payload, "cgroup-join", step);
+}
+
 /* The directory of the cgroup that init is cloned into, or -1. */
 int open_cgroup(const struct plan *plan, const struct step *step)
 {

@@ -226,8 +226,7 @@ static pid_t start_payload(struct room *room, bool input, const int *fds, unsign
 	if (plan_map(fds[0], &plan) < 0 || !plan_check(&plan, PAYLOAD, &why) || pipe2(status, O_CLOEXEC) < 0)
 		leave(room, PAYLOAD, NO_STEP);
 	room->keeps = plan_find(&plan, "keep", &step);
-	if (!plan_find(&plan, "cgroup-enter", &step))
-		(void)plan_find(&plan, "cgroup-join", &step);
+	(void)find_cgroup_to_enter(&plan, &step);
 	if (enter_cgroups(fds + 4 + input, nfds - 4 - input) < 0 || attest_cgroups(room, &plan) < 0)
 		leave(room, PAYLOAD, step.index);
 	before_cgroups_us = nfds > 4U + input ? spent_us(false) + spent_us(true) : 0;

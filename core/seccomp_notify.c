@@ -211,12 +211,15 @@ static void note(struct question *asked, uint32_t errno_or_end)
 	record_texts("denied", who, 2, (uint32_t)call->number, errno_or_end, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
+static int send_answer(struct answer answer)
+{
+	return ask(SEND, &answer) < 0 && errno != ENOENT ? -1 : 0; /* ENOENT: the caller has died */
+}
+
 /* The overlay's helper has done what it could: let the call go on, or fail. */
 int answer_overlay_call(uint64_t id, int error)
 {
-	struct answer answer = { .id = id, .error = error, .flags = error == 0 ? CONTINUE : 0 };
-
-	return ask(SEND, &answer) < 0 && errno != ENOENT ? -1 : 0;
+	return send_answer((struct answer){ .id = id, .error = error, .flags = error == 0 ? CONTINUE : 0 });
 }
 
 /* Allowed by the rest of the filter. */
@@ -249,13 +252,13 @@ static const char *answer_one(void)
 	if ((verdict & 0xffff) == GO_ON) {
 		record_exec_event(asked.pid, asked.call.number == SYS_exit_group, asked.call.argument[0], asked.id);
 		answer.flags = CONTINUE;
-		return ask(SEND, &answer) < 0 && errno != ENOENT ? "lost" : NULL;
+		return send_answer(answer) < 0 ? "lost" : NULL;
 	}
 	note(&asked, verdict & 0xffff);
 	if ((verdict & 0xffff) == END_OF_RUN)
 		return "syscall";
 	answer.error = -(int32_t)(verdict & 0xffff);
-	return ask(SEND, &answer) < 0 && errno != ENOENT ? "lost" : NULL;
+	return send_answer(answer) < 0 ? "lost" : NULL;
 }
 
 /* The payload sends the listener before exec, which closes the socket: nobody else can send one. */

@@ -18,7 +18,7 @@ from capsule_run.model.request import Request
 from capsule_run.plan import payload as plan_payload
 from capsule_run.plan.join import join_steps
 from capsule_run.plan.room import compile_plan, room_steps
-from capsule_run.policy.resolve import resolve
+from capsule_run.policy.resolve import for_payload, resolve
 from capsule_run.result.report import parse_report
 
 NO_STEP = (1 << 31) - 1  # the number that a report has for what is no step's
@@ -282,8 +282,8 @@ class Holder(Talk):
     def payload_of(self, *command, keep=False, **fields):
         """The payload's half of a command in this room."""
         request = Request(command=command, **fields)
-        policy = resolve(request, prepare(request)[0])
-        return plan_payload.payload_steps(policy, keep=keep, room=self.policy)
+        policy = for_payload(self.policy, request, lacking=(), streams_stdin=False, joins=True)
+        return plan_payload.payload_steps(policy, keep=keep)
 
     def run(self, *command, **fields):
         """Run a command in the room. Returns the report and the bytes of stdout and stderr."""

@@ -60,7 +60,9 @@ class Decision(Value):
     mechanisms: tuple[tuple[str, str], ...]
     has_peak: bool = True  # the memory cgroup records its peak; if not, the launcher samples it
     uncounted_bytes: int = 0  # memory that counts for the limit and that the cgroup does not count
-    room_groups: int = 0  # cgroups of a room of several payloads, which this payload enters and does not own
+    # of a payload in a room of several: the cgroups that it enters and does not own; the room's memory limit holds for it
+    room_groups: tuple[Group, ...] = ()
+    is_within_room_memory: bool = False
 
     def of(self, limit: str) -> str:
         """Return the mechanism of a limit; empty if the limit is not set."""

@@ -15,7 +15,7 @@ from capsule_run.seccomp import filters, prefix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from capsule_run.model.policy import Group, Policy
+    from capsule_run.model.policy import Decision, Policy
 
     Step = tuple[str, ...]
 
@@ -39,13 +39,13 @@ LANDLOCK_REFER, LANDLOCK_SCOPES = 1 << 13, 3
 LANDLOCK_FILE_RIGHTS = 1 << 1
 
 
-def _most_processes(policy: Policy, room: Policy | None) -> int:
+def _most_processes(policy: Policy) -> int:
     """Return RLIMIT_NPROC. It is higher than the limit if a cgroup holds it: only the cgroup counts denied forks."""
-    is_held = room is None and policy.limit_mechanisms.holds("processes")
-    return policy.max_pids + SPARE_PROCESSES if is_held else policy.max_pids
+    spare = SPARE_PROCESSES if policy.limit_mechanisms.holds("processes") else 0
+    return policy.max_pids + spare
 
 
-def _rlimits(policy: Policy, room: Policy | None) -> list[Step]:
+def _rlimits(policy: Policy) -> list[Step]:
     limits: tuple[tuple[int, int | str], ...] = (
         # a second limit for each process; the launcher limits the sum of all processes exactly
         (RLIMIT_CPU, UNLIMITED if policy.watched.cpu_time_ms is None else policy.watched.cpu_time_ms // 1000 + 2),
@@ -55,7 +55,7 @@ def _rlimits(policy: Policy, room: Policy | None) -> list[Step]:
         (RLIMIT_STACK, policy.stack_bytes),
         (RLIMIT_CORE, NO_CORE),
         (RLIMIT_RSS, UNLIMITED),
-        (RLIMIT_NPROC, _most_processes(policy, room)),
+        (RLIMIT_NPROC, _most_processes(policy)),
         (RLIMIT_NOFILE, policy.max_open_files),
         (RLIMIT_MEMLOCK, LOCKED_BYTES),
         (RLIMIT_AS, UNLIMITED),
@@ -100,18 +100,21 @@ def _landlock(policy: Policy) -> list[Step]:
     return steps
 
 
-def _groups(groups: tuple[Group, ...], name: str, first_fd: int) -> list[Step]:
+def _groups(held: Decision, name: str, first_fd: int) -> list[Step]:
     """Return the cgroup steps of the payload.
 
     Descriptors are numbered as in `create.ControlGroups.fds`: a parent for each cgroup, then the eventfd of version 1's memory.
+    A payload that joins a room has no cgroups of its own.
     """
-    steps: list[Step] = []
-    for fd, group in enumerate(groups, first_fd):
+    steps: list[Step] = [
+        ("cgroup-join", str(fd), name) for fd, group in enumerate(held.room_groups, first_fd) if group.version == 1
+    ]
+    for fd, group in enumerate(held.groups, first_fd):
         if group.version == 1:
             steps.append(("cgroup-enter", str(fd), name))
         steps += [("cgroup-file", str(fd), name, file) for file in group.files]
-    if any(group.gives_notice for group in groups):
-        steps.append(("memory-notice", str(first_fd + len(groups))))
+    if any(group.gives_notice for group in held.groups):
+        steps.append(("memory-notice", str(first_fd + len(held.groups))))
     return steps
 
 
@@ -123,20 +126,16 @@ def _command(policy: Policy) -> list[Step]:
     ]
 
 
-def _watches(policy: Policy, room: Policy | None) -> list[Step]:
-    """Return the launcher's own watches. Cgroups count for the whole room, so they replace no watch of a payload that joins."""
+def _watches(policy: Policy) -> list[Step]:
+    """Return the launcher's own watches: what no cgroup of the payload alone counts, and what nothing else limits."""
     held = policy.limit_mechanisms
     steps: list[Step] = []
-    if room is not None:
-        # the room's own limit holds for all payloads together
-        limited = policy.memory_bytes < room.memory_bytes
-        steps.append(("memory-watch", str(policy.memory_bytes) if limited else RECORD_ONLY_BYTES))
-    elif not held.holds("memory"):
+    if not (held.holds("memory") or held.is_within_room_memory):
         steps.append(("memory-watch", str(policy.memory_bytes)))
     elif not held.has_peak:
         steps.append(("memory-watch", RECORD_ONLY_BYTES))
     cpu_time_ms = policy.watched.cpu_time_ms
-    if cpu_time_ms is not None or room is not None or not held.counts_cpu:
+    if cpu_time_ms is not None or not held.counts_cpu:
         limit = RECORD_ONLY_MS if cpu_time_ms is None else str(cpu_time_ms)
         steps.append(("cpu-watch", limit, str(policy.watched.processors)))
     return steps
@@ -148,13 +147,12 @@ def payload_steps(
     group_name: str = GROUP_NAME,
     hold: bool = False,
     keep: bool = False,
-    room: Policy | None = None,
 ) -> tuple[Step, ...]:
     """Return the second half. Descriptors sent with it: 0 stdout, 1 stderr, 2 the record, 3 stdin if any, then the cgroups.
 
+    :param group_name: the name of the cgroups; of a payload that joins a room, of the room's.
     :param hold: run no command: the payload is confined, and then keeps the room until it is killed.
     :param keep: let live on what the command leaves running; the launcher sends `exited N` or `signalled N` when it ends.
-    :param room: the policy of the room that the payload joins; `group_name` is then that of the room's cgroups.
     """
     calls = policy.calls
     program = filters.program_hex(
@@ -171,16 +169,11 @@ def payload_steps(
         program = filters.ask_for_help(program, policy.architecture)
     if policy.watched.ledger:
         program = prefix.notify_prefix(policy.architecture) + program
-    first_fd = 3 + policy.has_stdin
-    if room is None:
-        steps = _groups(policy.limit_mechanisms.groups, group_name, first_fd)
-    else:
-        groups = enumerate(room.limit_mechanisms.groups, first_fd)
-        steps = [("cgroup-join", str(fd), group_name) for fd, group in groups if group.version == 1]
+    steps = _groups(policy.limit_mechanisms, group_name, 3 + policy.has_stdin)
     steps += [("id", str(policy.user), str(policy.group)), ("umask", "0022")]
     if policy.nice:
         steps.append(("nice", str(policy.nice)))
-    steps += _rlimits(policy, room)
+    steps += _rlimits(policy)
     steps += (("cwd", policy.working_directory), ("new-keyring",), ("no-new-privs",), ("no-capabilities",))
     steps += _landlock(policy)
     if policy.calls.listener_required:
@@ -194,7 +187,7 @@ def payload_steps(
     steps += (("clock", str(policy.timeout_ms)), ("drain", str(DRAIN_MS)))
     if keep:
         steps.append(("keep",))
-    steps += _watches(policy, room)
+    steps += _watches(policy)
     if policy.watched.postmortem:
         steps.append(("postmortem",))
     steps.append(("record", "2", str(RECORD_BYTES)))

@@ -89,7 +89,7 @@ def _difference(facts: dict[str, object], policy: Policy) -> CapsuleError | None
         "capabilities": dict.fromkeys(SETS, 0),
         "no_new_privs": True,
         "shared_namespaces": ["net"] if policy.network else [],
-        "cgroups": len(policy.limit_mechanisms.groups) + policy.limit_mechanisms.room_groups,
+        "cgroups": len(policy.limit_mechanisms.groups) + len(policy.limit_mechanisms.room_groups),
         "user": {"inside": policy.user, "host": policy.identity.outside_uid},
         "group": {"inside": policy.group, "host": policy.identity.outside_gid},
     }

@@ -39,16 +39,6 @@ def room(core_path):
         yield holder
 
 
-def processes_named(name):
-    """The numbers of the processes with this name that can be seen from the host."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/comm", encoding="utf-8") as comm:
-            if comm.read().strip() == name:
-                found.append(int(pid))
-    return found
-
-
 def children_of(pid):
     """The children of a process, by number and in the order of their start."""
     found = []
@@ -66,6 +56,19 @@ def until(is_so, what):
     while not is_so():
         assert time.monotonic() < end, what
         time.sleep(0.01)
+
+
+def kill_beside_another(room, script, said):
+    """Kill a payload once it has said something; another one goes on to its own end."""
+    with room.joined() as other, room.joined() as victim:
+        other.piped(room.payload_of(*WAIT))
+        assert b"up\n" == other.heard()
+        victim.piped(room.payload_of("python3", "-I", "-S", "-c", script))
+        assert said == victim.heard()
+        victim.core.send("kill")
+        assert "caller" == victim.report().killed
+        room.run("touch", "/workspace/go")
+        assert (b"went\n", 0) == (other.heard(), other.report().exited)
 
 
 def reap_orphans():
@@ -174,29 +177,13 @@ def test_join_kill_ends_one_payload_and_all_that_it_started(room):
         "        os._exit(0)\n"
         "print('hidden', flush=True); time.sleep(1000)\n"
     )
-    with room.joined() as victim, room.joined() as other:
-        other.piped(room.payload_of(*WAIT))
-        assert b"up\n" == other.heard()
-        victim.piped(room.payload_of("python3", "-I", "-S", "-c", hide))
-        assert b"hidden\n" == victim.heard()
-        victim.core.send("kill")
-        assert "caller" == victim.report().killed
-        room.run("touch", "/workspace/go")
-        assert (b"went\n", 0) == (other.heard(), other.report().exited)
+    kill_beside_another(room, hide, b"hidden\n")
 
 
 def test_join_kill_ends_a_fork_storm_and_nobody_else(room):
     """A payload that forks without end is killed while another one goes on."""
     storm = "import os\nprint('storm', flush=True)\nwhile True:\n    try: os.fork()\n    except OSError: pass\n"
-    with room.joined() as quiet, room.joined() as victim:
-        quiet.piped(room.payload_of(*WAIT))
-        assert b"up\n" == quiet.heard()
-        victim.piped(room.payload_of("python3", "-I", "-S", "-c", storm))
-        assert b"storm\n" == victim.heard()
-        victim.core.send("kill")
-        assert "caller" == victim.report().killed
-        room.run("touch", "/workspace/go")
-        assert (b"went\n", 0) == (quiet.heard(), quiet.report().exited)
+    kill_beside_another(room, storm, b"storm\n")
 
 
 @pytest.mark.parametrize("who", ["launcher", "init"])
@@ -247,15 +234,20 @@ def test_join_after_the_end_of_the_room_fails(core_path):
             assert failure(talk.report()) is not None
 
 
+def leave_zombie(room):
+    """Kill a launcher that has joined: its init is now a child of this process, which does not reap it yet."""
+    with room.joined() as talk:
+        talk.piped(room.payload_of(*WAIT))
+        assert b"up\n" == talk.heard()
+        os.kill(talk.pid, signal.SIGKILL)
+        assert b"" == talk.heard()
+
+
 def test_join_zombie_that_nobody_reaps_holds_no_room(core_path):
     """Where no process 1 reaps an init whose launcher was killed, the room ends all the same: its report comes."""
     with Holder(core_path) as room:
         room.hold()
-        with room.joined() as talk:
-            talk.piped(room.payload_of(*WAIT))
-            assert b"up\n" == talk.heard()
-            os.kill(talk.pid, signal.SIGKILL)  # its init is now a child of this process, which does not reap it yet
-            assert b"" == talk.heard()
+        leave_zombie(room)
         room.core.send("kill")
         assert "caller" == room.report().killed
         room.close()
@@ -266,11 +258,7 @@ def test_join_zombie_that_nobody_reaps_holds_no_closed_room(core_path):
     """The same where the holder's caller says nothing, and closes its socket."""
     with Holder(core_path) as room:
         room.hold()
-        with room.joined() as talk:
-            talk.piped(room.payload_of(*WAIT))
-            assert b"up\n" == talk.heard()
-            os.kill(talk.pid, signal.SIGKILL)
-            assert b"" == talk.heard()
+        leave_zombie(room)
         room.close()
     reap_orphans()
 

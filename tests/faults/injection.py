@@ -14,6 +14,7 @@ Prints a table of outcomes, a row for each plan, process and outcome. The exit c
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import importlib.util
 import json
@@ -40,6 +41,8 @@ from capsule_run.policy.workspace import SMALL_ENTRIES  # noqa: E402
 from capsule_run.request.arguments import request_from_arguments  # noqa: E402
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from capsule_run.model.request import Request
 
 ERRORS = ("EMFILE", "ENOMEM", "EAGAIN", "EINTR", "ENOSPC")
@@ -55,6 +58,7 @@ NAMES = {
     10: "payload",
 }  # of a plan that shares no network
 NAMES_OF_JOINING = {0: "launcher", 1: "first", 2: "watcher", 9: "second", 73: "init", 585: "payload"}
+JOINED = "joined"
 SETUP_MS = 2_000
 HANG_SECONDS = 8.0
 PROTOCOL = "E6001"
@@ -95,7 +99,7 @@ PLANS: dict[str, dict[str, object]] = {
         "cpu_time_ms": 5000,
     },
     # in a room that another launcher holds, which is not injected into
-    "joined": {"command": ["sh", "-c", _LOOK], "cpu_time_ms": 5000},
+    JOINED: {"command": ["sh", "-c", _LOOK], "cpu_time_ms": 5000},
     "host-net": {"command": ["sh", "-c", _LOOK], "network": True, "stdin": b"in\n"},
 }
 
@@ -131,9 +135,6 @@ def process_name(plan: str, process: int) -> str:
     if process == 9 and "network" in PLANS[plan]:  # nobody makes one
         return "payload"
     return NAMES.get(process, str(process))
-
-
-JOINED = "joined"
 
 
 class HangError(Exception):
@@ -195,20 +196,25 @@ class Injector:
     def _start(self, *, path: str) -> Launcher:
         return Launcher(path=path, stderr=None if self.is_room else self.shared)
 
-    def _perform(self, plan: str, request: Request) -> object:
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
         began = time.monotonic()
         try:
-            if plan != JOINED:
-                return execute.perform(request, core_path=self.core)
-            self.is_room = True
-            with session.Session(request, lease_ms=60_000, core_path=self.core) as room:
-                self.is_room, began = False, time.monotonic()
-                result = execute.wait(room.steps(request))
-                self.seconds = time.monotonic() - began
-                assert not room.has_ended()
-                return result
+            yield
         finally:
-            self.seconds = self.seconds if plan == JOINED else time.monotonic() - began
+            self.seconds = time.monotonic() - began
+
+    def _perform(self, plan: str, request: Request) -> object:
+        if plan != JOINED:
+            with self._timed():
+                return execute.perform(request, core_path=self.core)
+        self.is_room = True
+        with session.Session(request, lease_ms=60_000, core_path=self.core) as room:
+            self.is_room = False
+            with self._timed():
+                result = execute.wait(room.steps(request))
+            assert not room.has_ended()
+            return result
 
     def use_own_file(self) -> None:
         """Once in each process that runs cases."""

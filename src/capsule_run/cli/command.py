@@ -125,7 +125,7 @@ def command_workspace(request: Request, options: Options) -> Request:
     )
     if secret is not None:
         return _without_workspace(request, f"`{directory}` holds `{secret}`")
-    if path_resolution.exists(path_resolution.SYSTEM_FILE) and (rule := configuration.may_share(directory)):
+    if not path_resolution.is_absent(path_resolution.SYSTEM_FILE) and (rule := configuration.may_share(directory)):
         return _without_workspace(
             request, f"ceiling `{rule.key}` in {rule.place} does not allow `{directory}`", hint=""
         )

@@ -5,8 +5,12 @@ importlib, as `_bundle` does it for an installed package.
 """
 
 import _imp
+import posix
 import sys
+from _capsule_static import getxattr
 from _frozen_importlib import ModuleSpec
+
+posix.getxattr = getxattr  # CPython leaves it out where the C library is not glibc
 
 # For each stage of a run its modules, each after those that it imports: names, and whether they are packages.
 STAGES = _imp.get_frozen_object("_capsule_stages").co_consts

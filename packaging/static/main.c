@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/xattr.h>
 
 #include "frozen.h"
 
@@ -131,7 +132,22 @@ static PyObject *py_setfsgid(PyObject *self, PyObject *id)
 	return PyErr_Occurred() ? NULL : PyLong_FromLong(syscall(SYS_setfsgid, number));
 }
 
+/* getxattr(descriptor, name), which CPython has in `posix` with glibc alone: begin.py puts it there. */
+static PyObject *py_getxattr(PyObject *self, PyObject *args)
+{
+	const char *name;
+	char value[256];
+	int file;
+	ssize_t size;
+
+	if (!PyArg_ParseTuple(args, "is", &file, &name))
+		return NULL;
+	size = fgetxattr(file, name, value, sizeof(value));
+	return size < 0 ? PyErr_SetFromErrno(PyExc_OSError) : PyBytes_FromStringAndSize(value, size);
+}
+
 static PyMethodDef methods[] = {
+	{ "getxattr", py_getxattr, METH_VARARGS, NULL },
 	{ "openat2", py_openat2, METH_VARARGS, NULL },
 	{ "setfsuid", py_setfsuid, METH_O, NULL },
 	{ "setfsgid", py_setfsgid, METH_O, NULL },

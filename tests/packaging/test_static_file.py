@@ -106,6 +106,17 @@ def test_static_file_runs_code_and_policies_and_doctor(static_file):
     assert str(static_file) in json.dumps(findings)
 
 
+def test_static_file_lists_changes_in_new_directories(static_file, place):
+    """Whether a directory replaces the one below is an extended attribute, which CPython reads with glibc alone."""
+    (place / "old").mkdir()
+    (place / "old/file").write_text("1")
+    for number in range(200):  # more than are copied: an overlay
+        (place / f"file{number}").touch()
+    script = "rm -r old; mkdir -p old new/deep; touch old/other new/deep/file"
+    done = cli(static_file, "--workspace", place, "--diff", "--", "sh", "-c", script)
+    assert (0, True) == (done.returncode, "new/deep/file" in done.stderr + done.stdout), done.stderr
+
+
 def test_static_file_answers_a_model(static_file):
     """The MCP server in the file answers `initialize`, and runs code."""
     hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}

@@ -6,7 +6,7 @@
 #ifndef CAPSULE_INIT_H
 #define CAPSULE_INIT_H
 
-#include "link.h"
+#include "init_link.h"
 
 void leave(struct room *room, enum half half, unsigned int index) __attribute__((noreturn));
 void receive(struct room *room, enum half half, struct link_message *message, int *fds, unsigned int *nfds);

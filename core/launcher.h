@@ -6,7 +6,7 @@
 #ifndef CAPSULE_LAUNCHER_H
 #define CAPSULE_LAUNCHER_H
 
-#include "link.h"
+#include "init_link.h"
 #include "watcher.h"
 #include <poll.h>
 

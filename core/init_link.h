@@ -2,8 +2,8 @@
  *
  * The link between launcher and init: one binary, so a struct; both sides check length and kind.
  */
-#ifndef CAPSULE_LINK_H
-#define CAPSULE_LINK_H
+#ifndef CAPSULE_INIT_LINK_H
+#define CAPSULE_INIT_LINK_H
 
 #include "capsule-core.h"
 

@@ -18,7 +18,8 @@ from capsule_run.model.request import Request
 from capsule_run.plan import payload as plan_payload
 from capsule_run.plan.join import join_steps
 from capsule_run.plan.room import compile_plan, room_steps
-from capsule_run.policy.resolve import for_payload, resolve
+from capsule_run.policy.later_payload import for_payload
+from capsule_run.policy.resolve import resolve
 from capsule_run.result.report import parse_report
 
 NO_STEP = (1 << 31) - 1  # the number that a report has for what is no step's

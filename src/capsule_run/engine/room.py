@@ -155,7 +155,7 @@ class Room:
     def start(self, payload: Payload, policy: Policy | None = None) -> RunningPayload:
         """Copy files in and send the payload's half of the plan: the command starts as soon as the room is built.
 
-        :param policy: of the payload, where it differs from the room's (`resolve.for_payload`).
+        :param policy: of the payload, where it differs from the room's (`policy.later_payload`).
         """
         policy = policy or self._policy
         run = Run(self._launcher)

@@ -22,7 +22,7 @@ from capsule_run.engine.streams import Streams
 from capsule_run.host import survey
 from capsule_run.launcher import PATH as CORE_PATH
 from capsule_run.launcher import SIGKILL, Launcher
-from capsule_run.policy import resolve
+from capsule_run.policy import later_payload
 from capsule_run.policy.limits import limits
 from capsule_run.result import verdict
 from capsule_run.workspace import live
@@ -146,7 +146,9 @@ class Session:
     def payload_policy(self, request: Request, *, streams_stdin: bool) -> Policy:
         """Return the policy of one command in this room."""
         lacking = survey.lacking_now(request.command[0])
-        return resolve.for_payload(self._room.policy, request, lacking=lacking, streams_stdin=streams_stdin, joins=True)
+        return later_payload.for_payload(
+            self._room.policy, request, lacking=lacking, streams_stdin=streams_stdin, joins=True
+        )
 
     # --- the end ---
 

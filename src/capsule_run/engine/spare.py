@@ -17,7 +17,7 @@ from capsule_run.host import survey
 from capsule_run.host.caller_files import write_all
 from capsule_run.launcher import PATH as CORE_PATH
 from capsule_run.launcher import Launcher
-from capsule_run.policy import limits, resolve
+from capsule_run.policy import later_payload, limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class SpareRoom:
 
     def _policy_of(self, request: Request, *, streams_stdin: bool) -> Policy:
         lacking = survey.lacking_now(request.command[0])
-        return resolve.for_payload(
+        return later_payload.for_payload(
             self._room.policy, request, lacking=lacking, streams_stdin=streams_stdin, joins=False
         )
 

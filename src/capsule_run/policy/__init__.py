@@ -11,6 +11,7 @@ from capsule_run._base.lazy import loaded_when_used
 __getattr__ = loaded_when_used(
     __name__,
     {
+        "later_payload": "a room was built before its payload was known",
         "own_path": "the request has a workspace",
         "secret_masks": "the request shares a directory",
         "sysv": "the request names a custom profile, or System V objects are withheld",

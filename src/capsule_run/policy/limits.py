@@ -239,20 +239,6 @@ def subtract_brought_files(decision: Decision, memory_bytes: int, brought_bytes:
     return replace(decision, groups=tuple(groups), uncounted_bytes=brought_bytes)
 
 
-def decide_for_payload(room: Policy, limits: Limits) -> Decision:
-    """Return the mechanisms of one payload in a room of several: a member of the room's cgroups, without cgroups of its own."""
-    held = room.limit_mechanisms
-    is_within = limits.memory_bytes >= room.memory_bytes
-    memory = held.of(MEMORY) if is_within else "watch"
-    return Decision(
-        groups=(),
-        mechanisms=((MEMORY, memory), ("processes", "rlimit"), ("cpu_shares", held.of("cpu_shares"))),
-        has_peak=False,
-        room_groups=held.groups,
-        is_within_room_memory=is_within,
-    )
-
-
 def of_request(request: Request, offered: Cgroups) -> tuple[Limits, Decision]:
     """Return the limits of a request and their mechanisms. Raises as `decide` does."""
     asked = limits(request.resources)

@@ -49,7 +49,7 @@ DRAIN_MS = 250
 BEYOND_DISK = 1 << 20  # a file that fills the disk gets ENOSPC, not SIGXFSZ for its own limit
 
 
-def _size_variables(memory_bytes: int) -> dict[str, str]:
+def size_variables(memory_bytes: int) -> dict[str, str]:
     """Return the heaps of runtimes that do not look for a limit themselves (docs/decisions/memory-size.md)."""
     return {
         "GOMEMLIMIT": str(memory_bytes // 8 * 7),
@@ -65,7 +65,7 @@ def _environment(request: Request, path: tuple[str, ...], user: int, memory_byte
         "USER": "root" if user == 0 else "user",
         "TMPDIR": "/tmp",
         "PYTHONUNBUFFERED": "1",  # keeps output that was printed before a timeout or a kill (docs/decisions/partial-output.md)
-        **_size_variables(memory_bytes),
+        **size_variables(memory_bytes),
         # leak checkers stop their own threads by ptrace(2), which is refused, and then fail every program at its end
         "LSAN_OPTIONS": "detect_leaks=0",
     }
@@ -219,40 +219,6 @@ def adapted(policy: Policy, request: Request, identity: Identity, lacking: tuple
         command=request.command,
         candidates=mounts.candidates(request.command[0], path, policy.working_directory, lacking),
         identity=identity,
-    )
-
-
-def for_payload(
-    room: Policy, request: Request, *, lacking: tuple[str, ...], streams_stdin: bool, joins: bool
-) -> Policy:
-    """Return the policy of a payload for a room that was built before: what the payload's half of a plan needs is the request's.
-
-    :param room: the policy that the room was built from.
-    :param request: the room's request with the command, variables, directory and limits of this payload.
-    :param joins: the payload joins a room of several: the cgroups of the room hold its limits over all of them, and the
-        launcher watches what the request limits beyond that. Else the room is the payload's alone.
-    """
-    limits = policy_limits.limits(request.resources)
-    variables = dict(room.environment)
-    if limits.memory_bytes < room.memory_bytes:
-        variables.update(_size_variables(min(limits.memory_bytes, room.visible_memory_bytes)))
-    variables.update(request.environment)
-    directory = normal(request.isolation.working_directory or DEFAULT_WORKING_DIRECTORY)
-    mechanisms = policy_limits.decide_for_payload(room, limits) if joins else room.limit_mechanisms
-    return replace(
-        room,
-        command=request.command,
-        candidates=mounts.candidates(request.command[0], variables.get("PATH", ""), directory, lacking),
-        environment=tuple(variables.items()),
-        working_directory=directory,
-        has_stdin=streams_stdin or request.stdin is not None,
-        timeout_ms=policy_limits.timeout_ms(request),
-        watched=replace(room.watched, cpu_time_ms=request.resources.cpu_time_ms),
-        memory_bytes=limits.memory_bytes,
-        limit_mechanisms=mechanisms,
-        max_output_bytes=limits.max_output_bytes,
-        on_output_limit=request.on_output_limit or KILL,
-        max_pids=limits.max_pids,
     )
 
 

@@ -7,8 +7,9 @@ importlib, as `_bundle` does it for an installed package.
 import _imp
 import posix
 import sys
-from _capsule_static import getxattr
 from _frozen_importlib import ModuleSpec
+
+from _capsule_static import getxattr
 
 posix.getxattr = getxattr  # CPython leaves it out where the C library is not glibc
 

@@ -154,9 +154,13 @@ def test_lines_of_a_process_come_as_they_are_written(box):
 
 
 def test_output_of_a_fast_process_is_lost_nowhere(box):
-    """More than is kept, iterated by a slow reader: every byte comes."""
-    with box.start("seq 700000", max_output=1000) as process:
-        total = sum(len(piece) for piece in process.stdout.iter_bytes())
+    """More than is kept, while a slow reader iterates: every byte comes."""
+    command = "echo ready; read go; seq 700000"
+    with box.start(command, stdin=True, max_output=1000) as process:
+        pieces = process.stdout.iter_bytes()
+        assert b"ready\n" == next(pieces)
+        process.stdin.write(b"\n")
+        total = sum(len(piece) for piece in pieces)
         assert len("".join(f"{number}\n" for number in range(1, 700001))) == total
         assert 1000 == len(process.output_so_far)
 

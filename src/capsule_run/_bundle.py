@@ -14,6 +14,7 @@ docs/decisions/bundle.md has the reasons. This module imports nothing from `__fu
 there is a bundle.
 """
 
+import _thread
 import gc
 import marshal
 import posix
@@ -135,11 +136,12 @@ class Bundle:
     def import_stage(self) -> None:
         """Import the modules that a run needs next, without importlib, which would take as long again.
 
-        Stops at the first module that is out of date: the ordinary import continues from there.
+        Stops at the first module that is out of date: the ordinary import continues from there. Does nothing where there
+        are other threads, which would use a module before it is complete: only importlib makes them wait for it.
         """
         stage = len(self.imported)
         self.imported.append([])
-        if stage >= len(self.stages):
+        if stage >= len(self.stages) or _thread._count():  # noqa: SLF001  # a running thread that is not the main one
             return
         try:
             self._loaded = self.stage_codes(stage)

@@ -76,6 +76,33 @@ def test_bundle_modules_of_a_run_are_imported_without_importlib(learned):
     assert set() == searched(done)
 
 
+BESIDE_A_THREAD = """
+import sys, threading
+sys.path.insert(0, sys.argv[1])
+from capsule_run import _bundle
+go = threading.Event()
+thread = threading.Thread(target=go.wait)
+bundle = _bundle.use()
+thread.start()
+before = set(sys.modules)
+bundle.import_stage()
+print(len(set(sys.modules) - before))
+go.set()
+thread.join()
+bundle.import_stage()
+print("capsule_run.plan.payload" in sys.modules)
+"""
+
+
+def test_bundle_stage_beside_another_thread_is_left_to_importlib(learned):
+    """A thread that finds a module in `sys.modules` waits for its end only if importlib imports it."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", BESIDE_A_THREAD, str(learned.parent)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "0\nTrue\n" == done.stdout
+
+
 def test_bundle_stages_have_what_each_half_of_a_run_needs(learned):
     """The payload's half of the plan is not imported before the room's half is sent, nor the result before the command runs."""
     room, payload, result = stages_of(learned)

@@ -34,7 +34,7 @@ def test_cpython_cases_that_pass_outside_pass_inside(ends):
 
 def test_cpython_comparison_is_of_thousands_of_cases(ends):
     """The comparison is of thousands of cases; a runner that ran nothing would find no difference."""
-    assert all(sum(state == "passed" for state in side.values()) > 5000 for side in ends)
+    assert all(sum(state == "passed" for state in side.values()) > 3000 for side in ends)
 
 
 def test_cpython_exceptions_have_reasons():

@@ -29,6 +29,7 @@ __all__ = [
     "Workspace",
     "__version__",
     "execute",
+    "map",
     "run",
     "run_code",
 ]
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from capsule_run.model.result import Result, RunError
     from capsule_run.model.result_parts import Metrics
     from capsule_run.sandbox.box import Sandbox
+    from capsule_run.sandbox.mapping import map  # noqa: A004  # its public name
     from capsule_run.sandbox.pool import Pool
 
 _HOMES = {
@@ -58,6 +60,7 @@ _HOMES = {
     "Sandbox": "sandbox.box",
     "Workspace": "model.request",
     "execute": "engine.execute",
+    "map": "sandbox.mapping",
     "run": "api",
     "run_code": "api",
 }

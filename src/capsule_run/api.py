@@ -59,7 +59,11 @@ def fields_from_arguments(*, config: object = False, **arguments: object) -> dic
 
     :param config: read the caller's and the project's files; the system's always holds (`engine.configuration`).
     """
-    fields = mapping_from_arguments(**arguments)
+    return completed_fields(mapping_from_arguments(**arguments), config=config)
+
+
+def completed_fields(fields: dict[str, object], *, config: object = False) -> dict[str, object]:
+    """Complete a request mapping from the environment and from configuration files, as `fields_from_arguments`."""
     if variables():
         fields = engine_variables.completed(fields)
     if check_boolean(config, "config") or "preset" in fields:

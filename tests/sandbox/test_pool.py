@@ -126,12 +126,13 @@ def test_map_takes_calls_as_they_are_needed(pool):
     assert len(taken) < 20
 
 
-def test_map_raises_what_is_wrong_with_a_call(pool):
-    """A wrong argument is an exception at its place."""
-    results = pool.map([{"command": "true"}, {"command": "true", "timeout_ms": -1}])
-    assert next(results).ok
-    with pytest.raises(CapsuleError, match="timeout_ms"):
-        next(results)
+def test_map_gives_a_result_for_a_wrong_call(pool):
+    """It names the argument, and stops nothing."""
+    calls = ["true", {"command": "true", "timeout_ms": -1}, {"cwd": "/"}, {"command": "true", "memory": "1G"}, "true"]
+    results = list(pool.map(calls))
+    assert [True, False, False, False, True] == [result.ok for result in results]
+    assert results[1].error.message.startswith("timeout_ms: must be from 1")
+    assert ["E1006", "E1002"] == [result.error.code for result in results[2:4]]
 
 
 @pytest.mark.parametrize(

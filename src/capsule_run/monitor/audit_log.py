@@ -21,7 +21,7 @@ from capsule_run._base.value import replace
 from capsule_run.engine import configuration
 from capsule_run.engine.audit import append_end, append_start, entry_of, failure, lock, unrecorded
 from capsule_run.engine.build_result import new_execution_id
-from capsule_run.engine.execute import complete, perform
+from capsule_run.engine.execute import complete, steps, wait
 from capsule_run.host.caller_files import Place
 from capsule_run.host.path_resolution import DIRECTORY_FLAGS, SYSTEM_FILE, is_absent
 from capsule_run.monitor.prometheus import accumulated
@@ -30,6 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from capsule_run.engine.attempt import Steps
     from capsule_run.engine.streams import Streams
     from capsule_run.launcher import Run
     from capsule_run.model.request import Request
@@ -99,6 +100,13 @@ class Monitor:
         self, request: Request, *, streams: Streams | None = None, on_start: Callable[[Run], None] | None = None
     ) -> Result:
         """Run a request that is checked and complete already; else like `execute`."""
+        return wait(self.steps(request, lambda named: steps(named, streams=streams, on_start=on_start)))
+
+    def steps(self, request: Request, run: Callable[[Request], Steps]) -> Steps:
+        """Run a checked request in steps (`engine.attempt.Steps`), and record the run.
+
+        :param run: takes the request with its execution id.
+        """
         if request.execution_id is None:
             request = replace(request, execution_id=new_execution_id())
         log = self._audit_log
@@ -108,7 +116,7 @@ class Monitor:
         entry = entry_of(request) if log else {}
         if self._required and log:
             append_start(log, entry, time.time_ns())
-        result = perform(request, streams=streams, on_start=on_start)
+        result = yield from run(request)
         if self._metrics_file:
             self._reporting_failure(lambda: add_metrics(self._metrics_file, result))
         if not log:

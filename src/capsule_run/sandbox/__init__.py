@@ -23,10 +23,13 @@ __getattr__ = loaded_when_used(
     {
         "box": "a sandbox that lives is used",
         "files": "files of a living sandbox are read or written",
-        "mapping": "a pool runs many commands",
+        "filler": "rooms are built ahead",
+        "mapping": "many commands are run",
         "pool": "rooms are built ahead",
+        "pools": "many requests are run",
         "process": "a command is started",
         "snapshot": "the files of a sandbox are kept or copied",
+        "workers": "many requests are run",
     },
     public={"Sandbox": "box", "Process": "process", "Files": "files", "Pool": "pool", "Snapshot": "snapshot"},
 )

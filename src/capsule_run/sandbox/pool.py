@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 import weakref
 from collections import deque
 
@@ -12,11 +11,11 @@ from capsule_run._base.value import Value, replace
 from capsule_run.api import fields_from_arguments
 from capsule_run.engine import code as engine_code
 from capsule_run.engine import execute
-from capsule_run.engine.fallbacks import RetryAttemptError
-from capsule_run.engine.spare import SpareRoom
 from capsule_run.request.parse import request_from_mapping
+from capsule_run.request.validators import invalid
 from capsule_run.sandbox import mapping
 from capsule_run.sandbox.calls import request_of_call, run_with_callbacks
+from capsule_run.sandbox.filler import Filler
 from capsule_run.sandbox.prepared import PREPARED_PYTHON, prepared_command
 
 TYPE_CHECKING = False
@@ -25,17 +24,25 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Literal, Self
 
+    from capsule_run.engine.attempt import Steps
+    from capsule_run.engine.live_output import OnText
+    from capsule_run.engine.spare import SpareRoom
     from capsule_run.engine.streams import Streams
+    from capsule_run.launcher import Cancel, Run
     from capsule_run.model.request import Language, OnOutputLimit, Request, Resources
     from capsule_run.model.result import Result
-    from capsule_run.sandbox.mapping import Call
+    from capsule_run.sandbox.mapping import PoolCall
 
     OnEmpty = Literal["cold", "wait", "fail"]
 
 COLD, WAIT, FAIL = "cold", "wait", "fail"
 MAX_SIZE = 1024
+# The arguments of `run`.
+_ARGUMENTS = (
+    *("command", "env", "cwd", "stdin", "timeout_ms", "max_output", "on_output_limit"),
+    *("on_stdout", "on_stderr", "execution_id"),
+)
 _STARTS_KEPT = 10_000  # of which the percentiles are taken
-_PAUSE_AFTER_FAILURE_S = 1.0
 
 
 class PoolStats(Value):
@@ -87,11 +94,16 @@ class Pool:
         if self._request.files or self._request.isolation.workspace_upper is not None:
             raise CapsuleError("E1009", "`files` and `workspace_upper` are of one run, and not of a pool")
         self._on_empty = on_empty
-        self._filler = _Filler(self._request, size, None if preload is None else prepared_command(preload))
+        self._filler = Filler(self._request, size, None if preload is None else prepared_command(preload))
         self._finalizer = weakref.finalize(self, self._filler.close)
         self._lock = threading.Lock()
         self._busy = self._hits = self._misses = 0
         self._starts_us: deque[int] = deque(maxlen=_STARTS_KEPT)
+
+    @property
+    def prepares(self) -> bool:
+        """Whether an interpreter waits in each room."""
+        return self._filler.prepares
 
     # --- runs ---
 
@@ -113,7 +125,7 @@ class Pool:
 
         The arguments are those of `Sandbox.run`. Limits besides these are the pool's.
         """
-        request = self._request_of_call(
+        request = self.call_of(
             command,
             env=env,
             workdir=cwd,
@@ -138,65 +150,117 @@ class Pool:
 
         With `preload`, Python code runs in an interpreter that has started and imported already.
         """
+        request, work = self.call_of_code(code, language, env=env, timeout_ms=timeout_ms, execution_id=execution_id)
+        return self._run(request, work=work) if work is not None else execute.wait(self.steps(request, None))
+
+    def call_of_code(
+        self,
+        code: str,
+        language: str,
+        *,
+        env: Mapping[str, str] | None,
+        timeout_ms: int | None,
+        execution_id: str | None,
+    ) -> tuple[Request, bytes | None]:
+        """Return the request of `run_code`, and what a prepared interpreter reads; None for code that starts cold."""
+        limits = {"timeout_ms": timeout_ms, "execution_id": execution_id}
         if language == "python" and self._filler.prepares and not env:
-            request = self._request_of_call(PREPARED_PYTHON, env=None, timeout_ms=timeout_ms, execution_id=execution_id)
-            return self._run(request, work=code.encode())
-        fields = fields_from_arguments(env=env, timeout_ms=timeout_ms, execution_id=execution_id)
-        made = engine_code.code_request(code, language, fields)
+            return self.call_of(PREPARED_PYTHON, env=None, **limits), code.encode()
+        made = engine_code.code_request(code, language, fields_from_arguments(env=env, **limits))
         request = replace(
-            self._request_of_call(made.command, env=dict(made.environment), timeout_ms=timeout_ms),
+            self.call_of(made.command, env=dict(made.environment), **limits),
             files=made.files,
             resources=_with_memory(self._request.resources, made.resources.memory_bytes),
         )
-        return self._cold(request)
+        return request, None
 
-    def map(self, calls: Iterable[Call], *, ordered: bool = True, workers: int | None = None) -> Iterator[Result]:
-        """Run many commands, several at once, and yield their results.
+    def map(
+        self,
+        calls: Iterable[PoolCall],
+        *,
+        ordered: bool = True,
+        workers: int | None = None,
+    ) -> Iterator[Result]:
+        """Run many commands, several at once, and yield their results: as `capsule_run.map`, in the rooms of this pool.
 
-        :param calls: commands, or mappings of the arguments of `run`. They are taken as they are needed.
+        :param calls: commands, or mappings of the arguments of `run`. They are taken as they are needed, in another thread.
         :param ordered: yield the results in the order of the calls, and not as they come.
         :param workers: how many run at once (default: the size of the pool).
         """
-        return mapping.mapped(self.run, calls, workers=workers or self._filler.size, ordered=ordered)
+        most = self._filler.size if workers is None else mapping.checked_jobs(workers, "workers")
+        return mapping.pool_results(self._run_call, calls, workers=most, ordered=ordered)
 
-    def _request_of_call(self, command: str | Sequence[str], **arguments: object) -> Request:
+    def _run_call(self, call: PoolCall, cancel: Cancel) -> Result:
+        """Run one call of `map`. Every outcome is a result, also of a wrong call."""
+        given_id = None
+        try:
+            request, on_stdout, on_stderr = self.mapped_call(call)
+            given_id = request.execution_id
+            return run_with_callbacks(
+                lambda streams: self._run(request, streams, on_start=cancel.started), on_stdout, on_stderr
+            )
+        except CapsuleError as error:
+            return mapping.refused_call(error, given_id)
+
+    def mapped_call(self, call: PoolCall) -> tuple[Request, OnText | None, OnText | None]:
+        """Return the request of a call of `map`, and its callbacks. Raises CapsuleError E10xx."""
+        arguments = mapping.arguments_of(call, _ARGUMENTS)
+        if "command" not in arguments:
+            raise invalid("E1006", "call", "the argument `command` is missing")
+        on_stdout, on_stderr = arguments.pop("on_stdout", None), arguments.pop("on_stderr", None)
+        if "cwd" in arguments:
+            arguments["workdir"] = arguments.pop("cwd")
+        # `LiveOutput` checks the callbacks, and the request its fields
+        return self.call_of(**arguments), on_stdout, on_stderr  # type: ignore[arg-type, return-value]
+
+    def call_of(self, command: str | Sequence[str], **arguments: object) -> Request:
+        """Return the request of a call of `run`. Raises CapsuleError E10xx."""
         call = execute.bounded(request_of_call(self._request, command, **arguments))
         return replace(call, changes=self._request.changes, collect=self._request.collect)
 
-    def _run(self, request: Request, streams: Streams | None = None, work: bytes | None = None) -> Result:
+    def _run(
+        self,
+        request: Request,
+        streams: Streams | None = None,
+        work: bytes | None = None,
+        on_start: Callable[[Run], None] | None = None,
+    ) -> Result:
+        spare = self.take(work=work, wait=self._on_empty == WAIT)
+        return execute.wait(self.steps(request, spare, streams=streams, work=work, on_start=on_start))
+
+    def take(self, *, work: bytes | None, wait: bool) -> SpareRoom | None:
+        """Return a room for `steps`; None if the run starts cold. Raises CapsuleError E6003 if it may not."""
+        if self._filler.prepares and work is None:  # its rooms have an interpreter in them, and wait for code
+            return None
+        spare = self._filler.take(wait=wait)
+        with self._lock:
+            self._hits += spare is not None
+            self._misses += spare is None
+        if spare is None and self._on_empty == FAIL:
+            hint = "make the pool larger, or let `on_empty` be `wait`"
+            raise CapsuleError("E6003", "the pool has no room ready", hint=hint)
+        return spare
+
+    def steps(
+        self,
+        request: Request,
+        spare: SpareRoom | None,
+        *,
+        streams: Streams | None = None,
+        work: bytes | None = None,
+        on_start: Callable[[Run], None] | None = None,
+    ) -> Steps:
+        """Run a request in a room of `take`, in steps (`engine.attempt.Steps`), and count it."""
         with self._lock:
             self._busy += 1
         try:
-            if self._filler.prepares and work is None:  # its rooms have an interpreter in them, and wait for code
-                return self._cold(request, streams)
-            spare = self._filler.take(wait=self._on_empty == WAIT)
-            with self._lock:
-                self._hits += spare is not None
-                self._misses += spare is None
-            if spare is None and self._on_empty == FAIL:
-                hint = "make the pool larger, or let `on_empty` be `wait`"
-                raise CapsuleError("E6003", "the pool has no room ready", hint=hint)
-            if spare is None:
-                result = self._cold(request, streams, work)
-            else:
-                try:
-                    result = execute.wait(spare.steps(request, streams=streams, work=work))
-                except RetryAttemptError:  # the host has refused what it offered when the room was built
-                    result = self._cold(request, streams, work)
-                finally:
-                    self._filler.discard(spare)
+            result = yield from self._filler.steps(request, spare, streams=streams, work=work, on_start=on_start)
             if result.metrics is not None and result.metrics.startup is not None:
                 self._starts_us.append(sum(result.metrics.startup.values()))
             return result
         finally:
             with self._lock:
                 self._busy -= 1
-
-    def _cold(self, request: Request, streams: Streams | None = None, work: bytes | None = None) -> Result:
-        if work is None:
-            return execute.perform(request, streams=streams)
-        with self._filler.build() as spare:
-            return execute.wait(spare.steps(request, streams=streams, work=work))
 
     # --- the pool ---
 
@@ -242,111 +306,3 @@ class Pool:
 def _with_memory(resources: Resources, of_the_language: int | None) -> Resources:
     """Return the limits for code: the memory that its language needs, unless the pool has a limit."""
     return resources if resources.memory_bytes is not None else replace(resources, memory_bytes=of_the_language)
-
-
-class _Filler:
-    """Keeps rooms ready, in one thread that builds them one after the other, and clears away those that were used."""
-
-    def __init__(self, request: Request, size: int, prepared: tuple[str, ...] | None) -> None:
-        self._request, self.size, self._prepared = request, size, prepared
-        self._ready: deque[SpareRoom] = deque()
-        self._used: deque[SpareRoom] = deque()
-        self._changed = threading.Condition()
-        self._closed = False
-        self._error: CapsuleError | None = None
-        self.replaced = 0
-        self._ready.append(self.build())  # a host that cannot meet the request says so now
-        self._thread = threading.Thread(target=self._fill, name="capsule-run pool", daemon=True)
-        self._thread.start()
-
-    @property
-    def prepares(self) -> bool:
-        return self._prepared is not None
-
-    @property
-    def ready(self) -> int:
-        with self._changed:
-            return len(self._ready)
-
-    def build(self) -> SpareRoom:
-        spare = SpareRoom.build(self._request)
-        if self._prepared is not None:
-            try:
-                spare.prepare(replace(self._request, command=self._prepared))
-            except BaseException:
-                spare.close()
-                raise
-        return spare
-
-    def take(self, *, wait: bool) -> SpareRoom | None:
-        """Return a room that lives; None if there is none."""
-        with self._changed:
-            while True:
-                if wait:
-                    self._changed.wait_for(lambda: self._ready or self._closed or self._error is not None)
-                if not self._ready:
-                    return None
-                spare = self._ready.popleft()
-                self._changed.notify_all()
-                if spare.is_alive:
-                    return spare
-                self.replaced += 1
-                self._used.append(spare)
-
-    def discard(self, spare: SpareRoom) -> None:
-        """Take back a room that was used: it is cleared away while nobody waits for it."""
-        with self._changed:
-            self._used.append(spare)
-            self._changed.notify_all()
-            if not self._closed:
-                return
-        self._clear_away()
-
-    def _clear_away(self) -> None:
-        while True:
-            try:
-                spare = self._used.popleft()
-            except IndexError:
-                return
-            spare.close()
-
-    def wait_full(self, timeout: float | None) -> bool:
-        with self._changed:
-            self._changed.wait_for(lambda: len(self._ready) >= self.size or self._closed, timeout)
-            return len(self._ready) >= self.size
-
-    def _fill(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: len(self._ready) < self.size or self._used or self._closed)
-                if self._closed:
-                    return
-                is_full = len(self._ready) >= self.size
-            self._clear_away()
-            if is_full:
-                continue
-            try:
-                spare, self._error = self.build(), None
-            except (CapsuleError, OSError) as error:  # the host is short of something: runs start cold, and say so
-                self._error = error if isinstance(error, CapsuleError) else None
-                time.sleep(_PAUSE_AFTER_FAILURE_S)
-                continue
-            if not self._add(spare):
-                spare.close()
-
-    def _add(self, spare: SpareRoom) -> bool:
-        with self._changed:
-            if not self._closed:
-                self._ready.append(spare)
-                self._changed.notify_all()
-            return not self._closed
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-            self._used.extend(self._ready)
-            self._ready.clear()
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
-        self._clear_away()

@@ -11,7 +11,8 @@ import pytest
 
 import capsule_run
 from capsule_run import CapsuleError, aio, run_code
-from capsule_run.cli.exec import split
+from capsule_run.cli.exec import OPTIONS
+from capsule_run.cli.own_options import split
 from capsule_run.request.languages import LANGUAGES
 
 pytestmark = pytest.mark.sandbox
@@ -216,9 +217,9 @@ def test_exec_with_json_is_refused(exec_):
 )
 def test_exec_option_value_is_not_the_file(words, lang, options, file, arguments):
     """An option's value is never taken for the file or for `--lang`."""
-    got = split(words.split())
-    assert (lang, options.split(), file, arguments.split()) == (
-        got.language, [*got.options], got.file, [*got.arguments]
+    got = split(words.split(), OPTIONS)
+    assert (lang, options.split(), [file] if file else [], arguments.split()) == (
+        got.own.get("--lang"), [*got.options], [*got.operands], [*got.rest]
     )  # fmt: skip
 
 

@@ -42,6 +42,7 @@ Run a command in a sandbox of its own, and say exactly what happened.
 
 Subcommands:
   exec                       Run code in a language, from a file, from stdin or with -c
+  batch                      Run a JSON request a line, several at once; print a response a line
   doctor                     Check this host and print remedies; --attack tries to escape
   policy                     Show, compare, test and learn system call profiles
   config                     Show, check or write configuration files and presets
@@ -145,7 +146,7 @@ SHORT = """\
 capsule-run [OPTIONS] [COMMAND]...
 capsule-run SUBCOMMAND [ARGUMENTS]...
 
-Subcommands: exec, doctor, policy, config, mcp, completion, man, schema, help
+Subcommands: exec, batch, doctor, policy, config, mcp, completion, man, schema, help
 After `--` every word is a program: `capsule-run -- help` runs a program of that name.
 
 Options:

@@ -30,6 +30,15 @@ def read(words: Sequence[str]) -> Options:
     return with_environment(options)
 
 
+def for_many(options: Options) -> Options:
+    """Return parsed options that are defaults of many requests, completed from the environment. Our messages obey them.
+
+    Raises CapsuleError E10xx.
+    """
+    _apply_to_messages(options)
+    return with_environment(options)
+
+
 def _apply_to_messages(options: Options) -> None:
     """Let our own messages be quiet, and coloured, as the options say."""
     if options.verbosity < 0:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 OPTIONS: tuple[Option, ...] = ()
 # Subcommands that take the options of the common table too, and the words that others take first.
-_TAKES_COMMON = ("exec", "mcp")
+_TAKES_COMMON = ("exec", "batch")
 _FIRST_WORDS = {
     "config": ("show", "presets", "check", "init"),
     "policy": ("show", "diff", "test", "learn"),
@@ -87,7 +87,7 @@ def _bash() -> str:
     for name in subcommands.SUBCOMMANDS:
         values += _bash_values(name)
         words = " ".join((_names(options_of(name)), *first_words(name)))
-        after = " compopt -o default;" if name in ("exec", "config", "policy") else ""
+        after = " compopt -o default;" if name in ("exec", "batch", "config", "policy") else ""
         cases.append(f'    {name}) _capsule_run_words "{words}";{after} ;;')
     values += _bash_values("")
     names = " ".join(subcommands.SUBCOMMANDS)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # name → its line in the help text
 SUBCOMMANDS = {
     "exec": "Run code in a language, from a file, from stdin or with -c",
+    "batch": "Run a JSON request a line, several at once; print a response a line",
     "doctor": "Check this host and print remedies; --attack tries to escape",
     "policy": "Show, compare, test and learn system call profiles",
     "config": "Show, check or write configuration files and presets",

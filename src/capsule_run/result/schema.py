@@ -217,6 +217,7 @@ def _stream(name: str) -> dict[str, Schema]:
 
 _RESPONSE = _object(
     {
+        "line": {"type": "integer", "minimum": 1},
         "execution_id": {"type": "string", "minLength": 1},
         "status": _one_of(SUCCESS, ERROR, TIMEOUT, KILLED),
         "exit_code": {"type": "integer", "minimum": 0, "maximum": 255},

@@ -67,7 +67,7 @@ CALLS = (
     (REFUSED, "vhangup", "hangs up a terminal"),
     (REFUSED, "sethostname =evil 4", "renames the room"),
     (REFUSED, "execveat -1 = bad bad 0x1000", "runs a file without a name"),
-    (UNKNOWN, "memfd_create =x 0", "makes a file without a name to run"),
+    (REFUSED, "memfd_create =x 4", "huge pages, which are the host's reserve"),
     (UNKNOWN, "memfd_secret 0", "memory that nobody can see or reclaim"),
     (REFUSED, "shmget 0 4096 04600", "huge pages, which are the host's reserve"),
     (REFUSED, "personality 0x0400000", "READ_IMPLIES_EXEC and the old layouts"),

@@ -104,8 +104,8 @@ def test_profile_plus_group_allows_the_syscall(inside):
     """NAME+GROUP lets through what the name alone refuses."""
     code = "import ctypes; print(ctypes.CDLL(None).memfd_create(b'x', 0) >= 0)"
     assert ("False", "True") == (
-        printed(inside(["python3", "-c", code])),
-        printed(inside(["python3", "-c", code], profile="default+memfd")),
+        printed(inside(["python3", "-c", code], profile="strict")),
+        printed(inside(["python3", "-c", code], profile="strict+memfd")),
     )
 
 
@@ -160,7 +160,7 @@ def test_denied_table_has_room_for_every_rule():
         for rules in GROUPS.values()
         for rule in rules
         for action in (*(case.action for case in rule.cases), rule.otherwise)
-        if action.errno not in (0, ENOSYS)
+        if action.kind != "allow" and action.errno not in (0, ENOSYS)
     }
     assert len(answers) <= int(limits["KINDS"]) - int(limits["UNKNOWN_KINDS"])
 

@@ -230,7 +230,8 @@ PROMISES = [
     ("setxattrat", (), EOPNOTSUPP, EOPNOTSUPP),
     ("execve", (), "allow", "allow"),
     ("execveat", (), EPERM, EPERM),
-    ("memfd_create", (), ENOSYS, ENOSYS),
+    ("memfd_create", (0, 0x1), "allow", ENOSYS),
+    ("memfd_create", (0, 0x4), EPERM, ENOSYS),
     ("io_uring_setup", (), ENOSYS, ENOSYS),
     ("personality", (0x0400000,), EPERM, ENOSYS),
     ("ptrace", (0,), EPERM, "kill"),
@@ -328,7 +329,7 @@ def test_seccomp_without_writable_share_frees_only_the_mode_of_open(architecture
 def test_seccomp_withheld_calls_are_enosys_and_recorded(architecture: str) -> None:
     """A filter from which the makers of uncounted objects are withheld denies these, and only these."""
     whole = filters.program_hex("default", architecture=architecture, network=False)
-    rules, less = Filter(bytes.fromhex(whole)), Filter(bytes.fromhex(filters.withhold(whole)))
+    rules, less = Filter(bytes.fromhex(whole)), Filter(bytes.fromhex(filters.withhold_sysv(whole)))
     before, after = (
         {name: answer(each, architecture, name, 1, 2, 3) for name in numbers_of(architecture)} for each in (rules, less)
     )
@@ -337,6 +338,20 @@ def test_seccomp_withheld_calls_are_enosys_and_recorded(architecture: str) -> No
         name: after[name] for name in before if before[name] != after[name]
     }
     assert less.run(call(audit_arch_of(architecture), numbers_of(architecture)["semget"])) == 0x7FC00000 | 38
+
+
+@architectures
+def test_seccomp_withheld_memfd_is_enosys_and_recorded(architecture: str) -> None:
+    """A filter from which memory files are withheld denies these with ENOSYS, and nothing else changes."""
+    whole = filters.program_hex("default", architecture=architecture, network=False)
+    rules, less = Filter(bytes.fromhex(whole)), Filter(bytes.fromhex(filters.withhold_memfd(whole)))
+    changed = {
+        name
+        for name in numbers_of(architecture)
+        if answer(rules, architecture, name, 1, 2, 3) != answer(less, architecture, name, 1, 2, 3)
+    }
+
+    assert ({"memfd_create"}, ENOSYS) == (changed, answer(less, architecture, "memfd_create", 1, 2))
 
 
 @pytest.mark.parametrize("profile", ["strict", "default"])

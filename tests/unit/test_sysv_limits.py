@@ -21,6 +21,7 @@ COUNTED = Decision(groups=(), mechanisms=(("memory", "cgroup2"),))
 
 
 ALLOWED_MAKER = "060000002600ff7f"  # the instruction that lets a maker through: `return ALLOW | ENOSYS`
+ALLOWED_MEMFD = "060000002601ff7f"  # the same with IN_CGROUP
 
 
 def filter_of(policy):
@@ -84,6 +85,17 @@ def test_older_kernel_with_memory_cgroup_has_objects():
     policy = policy_of("build", (6, 8), COUNTED)
     assert ALLOWED_MAKER in filter_of(policy)
     assert "notes" not in isolation_in_force(policy, 0)
+
+
+def test_memory_file_needs_a_memory_cgroup_or_its_group():
+    """In `default` memory files are there if a cgroup counts what they hold; who names their group has them everywhere."""
+    assert [True, False] == [
+        ALLOWED_MEMFD in filter_of(policy_of("default", (6, 9), each)) for each in (COUNTED, WATCHED)
+    ]
+    own = Recipe(name="default+memfd", extends="default", groups=("memfd",))
+    counted, watched = (filter_of(policy_of(own.name, (6, 9), each, own)) for each in (COUNTED, WATCHED))
+    assert counted == watched
+    assert ALLOWED_MEMFD not in watched
 
 
 def test_shared_memory_is_a_quarter_of_the_memory_limit():

@@ -164,7 +164,9 @@ def payload_steps(
         root_inside=policy.user == 0,
     )
     if policy_limits.withholds_sysv(policy):
-        program = filters.withhold(program)
+        program = filters.withhold_sysv(program)
+    if not policy.limit_mechanisms.holds("memory"):
+        program = filters.withhold_memfd(program)
     if policy.workspace is not None and policy.workspace_kind == COPY_ON_WRITE:
         program = filters.ask_for_help(program, policy.architecture)
     if policy.watched.ledger:

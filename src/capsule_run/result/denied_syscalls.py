@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Stands for an errno: the call ended the run.
 END_OF_RUN = 0xFFFF
 # Groups of calls that programs make to find out whether they exist. Not worth a line if the command succeeded.
-PROBES = ("spared", "probed", "")
+PROBES = ("probed", "")
 _MAX_NAMED = 3
 _EXITS = 1  # the moment of a `ProcessSeen` that is about to end
 _STDERR_BYTES = 64 << 10

@@ -23,15 +23,17 @@ CLOSED_CALLS = (
     *("setxattr", "lsetxattr", "fsetxattr", "setxattrat", "add_key", "request_key", "keyctl", "name_to_handle_at"),
     *("adjtimex", "clock_adjtime", "syslog", "sched_setattr", "move_pages", "migrate_pages"),
 )
+# Calls that a profile allows where a memory cgroup counts what they make, and the group that allows them everywhere.
+IN_CGROUP = {"memfd_create": "memfd"}
 # How much attack surface a call adds, for `policy learn`; other calls are low.
 RISKS = {
     "high": (
         "ptrace process_vm_readv process_vm_writev pidfd_getfd kcmp userfaultfd perf_event_open seccomp personality "
-        "memfd_create fanotify_init bpf"
+        "fanotify_init bpf"
     ).split(),
     "medium": (
         "socket socketpair shmget semget msgget mq_open splice tee vmsplice landlock_create_ruleset mbind "
-        "pkey_alloc membarrier process_madvise mlock mknod mknodat"
+        "pkey_alloc membarrier memfd_create process_madvise mlock mknod mknodat"
     ).split(),
 }
 
@@ -74,6 +76,8 @@ def allowing(call: str, profile: str) -> tuple[str, str]:
         denying = next((group for rule in GROUPS[group] if rule.name == call), denying)
     if is_closed(call):
         return denying or "probed", ""
+    if call in IN_CGROUP and known:
+        return denying, f"{profile}+{IN_CGROUP[call]}"
     if base == "strict" and _any_allows(call, _groups_of(PROFILES["default"])):
         return denying, "default"
     more = [group for group in GROUPS if group not in groups and _any_allows(call, (group,))]

@@ -66,13 +66,18 @@ def program_hex(
     return _compiled[key]
 
 
-def withhold(program: str) -> str:
-    """Return a program that denies the calls that make what nothing would count, with the errno of `ALLOW_COUNTED`."""
+def withhold_sysv(program: str) -> str:
+    """Return a program that denies the calls of `ALLOW_COUNTED`, which make what nothing would count, with its errno."""
     return program.replace(_ALLOW_COUNTED, _DENY_UNCOUNTED)
 
 
-# `return ALLOW | ENOSYS`, which is one instruction of a program at most, and `return USER_NOTIF | ENOSYS`
-_ALLOW_COUNTED, _DENY_UNCOUNTED = "060000002600ff7f", "060000002600c07f"
+def withhold_memfd(program: str) -> str:
+    """Return a program that denies the call of `ALLOW_IN_CGROUP` with its errno."""
+    return program.replace(_ALLOW_IN_CGROUP, _DENY_UNCOUNTED)
+
+
+# `return ALLOW | ENOSYS`, the same with IN_CGROUP, each one instruction of a program at most, and `return USER_NOTIF | ENOSYS`
+_ALLOW_COUNTED, _ALLOW_IN_CGROUP, _DENY_UNCOUNTED = "060000002600ff7f", "060000002601ff7f", "060000002600c07f"
 
 
 def ask_for_help(program: str, architecture: str) -> str:

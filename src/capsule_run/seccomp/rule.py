@@ -35,7 +35,7 @@ ERRNO_NAMES = {
 class Action(Value):
     """What the filter answers.
 
-    `allow` (with an errno: allow, or deny with it if nothing would count the memory of what the call makes);
+    `allow` (with an errno, or one and `IN_CGROUP`: allow, or deny with it where nothing counts the memory of what is made);
     `errno` (deny, and notify the launcher); `quiet` (deny without notifying, or for 0 return success);
     `suspect` (deny with the errno, but a strict profile kills);
     `futile` (deny with EPERM, but a strict profile kills, and any if the request says `kill`);
@@ -47,7 +47,9 @@ class Action(Value):
 
 
 ALLOW = Action(kind="allow")
+IN_CGROUP = 0x100  # beside an errno
 ALLOW_COUNTED = Action(kind="allow", errno=ENOSYS)
+ALLOW_IN_CGROUP = Action(kind="allow", errno=ENOSYS | IN_CGROUP)
 PRETEND = Action(kind="quiet", errno=0)
 VIOLATION = Action(kind="violation", errno=EPERM)
 # What no process without capabilities can do, but honest programs try.

@@ -120,6 +120,11 @@ FAMILIES = (
         calls="landlock_create_ruleset landlock_add_rule landlock_restrict_self",
         elsewhere=(("CVE-2024-42318", "keyctl: a domain is lost"),),
     ),
+    Family(
+        name="files without a name",
+        calls="memfd_create",
+        elsewhere=(("CVE-2022-2590", "userfaultfd: shared memory that may only be read is written, 5.16 to 5.19"),),
+    ),
     Family(name="a filter of its own", calls="seccomp"),
     Family(name="signals and events as descriptors", calls="signalfd signalfd4 eventfd epoll_create epoll_pwait2"),
     Family(name="processes as descriptors", calls="pidfd_open pidfd_send_signal"),

@@ -24,6 +24,7 @@ _DEFAULT = (
     "signals-more",
     "memory",
     "memory-more",
+    "memfd-counted",
     "files-read",
     "files-write",
     "files-more",
@@ -58,7 +59,7 @@ PROFILES: dict[str, Profile] = {
         unforgiving=True,
     ),
     "default": Profile(
-        groups=(*_DEFAULT, "spared"),
+        groups=_DEFAULT,
         offline=(),
         online=(),
         as_user=("ownership", "ids-user"),

@@ -11,6 +11,7 @@ from errno import EAFNOSUPPORT, EINVAL, ENOSYS, ENOTTY, EOPNOTSUPP, EPERM, EPROT
 from capsule_run.seccomp.rule import (
     ALLOW,
     ALLOW_COUNTED,
+    ALLOW_IN_CGROUP,
     FUTILE,
     PRETEND,
     VIOLATION,
@@ -57,6 +58,10 @@ _OWN_SELF = "tells or sets something of the calling process only"
 _BARE_LEGACY = "older form that static and musl programs still call"
 
 _NO_WHITEOUT = f"{_OWN_TREE}; a whiteout is a device node, and hides a file of an overlay"
+
+
+_MEMFD = "a file of the caller's without a name (browsers, Wayland, libffi); huge pages come out of the host's reserve"
+_NO_HUGE_MEMFD = case(refuse(EPERM), has_any(1, "flags", a.MFD_HUGETLB))
 
 
 def _root(argument: int) -> Case:
@@ -310,13 +315,6 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
         *_each("sendto recvfrom sendmsg recvmsg", "works on a socket that the rule for `socket` let through"),
     ),
     "net": (*_each("sendmmsg", "libc asks a name server for both address families at once"),),
-    "spared": (
-        *_each(
-            "memfd_create",
-            "a file without a name can be run without one; libffi, JVMs and browsers fall back to /dev/shm or /tmp",
-            otherwise=refuse(ENOSYS),
-        ),
-    ),
     "spared-strict": (
         *_each(
             "statx",
@@ -394,8 +392,9 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
             "splice tee vmsplice", "moves pages between pipes, files and the caller's memory (grep, cat, web servers)"
         ),
     ),
-    "memfd": (
-        *_each("memfd_create", "anonymous file, charged like memory; that /proc/self/fd runs it no filter can see"),
+    "memfd": (*_each("memfd_create", _MEMFD, _NO_HUGE_MEMFD),),
+    "memfd-counted": (
+        *_each("memfd_create", f"{_MEMFD}; with a memory cgroup", _NO_HUGE_MEMFD, otherwise=ALLOW_IN_CGROUP),
     ),
     "memory-more": (
         *_each("mincore mbind rseq", "pages and scheduling hints of the caller"),

@@ -1,23 +1,29 @@
 """Many pooled runs, cold runs and living sandboxes with random ends: no result is lost or doubled, and nothing grows.
 
-A short pass by default; `CAPSULE_SOAK=100` makes it a hundred times as long (20,000 pooled and 3,000 cold runs, 500 sandboxes).
+A short pass by default; `CAPSULE_SOAK=100` makes it a hundred times as long (20,000 pooled and 3,000 cold runs, 500 sandboxes,
+3,000 runs of an event loop of which a third is cancelled, 100 owners that are killed).
 What is left behind is looked for after the test, as after every other.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import resource
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 import capsule_run
+from capsule_run import aio
 
 FACTOR = int(os.environ.get("CAPSULE_SOAK", "1"))
-POOLED, COLD, SANDBOXES = 200 * FACTOR, 30 * FACTOR, 5 * FACTOR
+POOLED, COLD, SANDBOXES, ASYNC, OWNERS = 200 * FACTOR, 30 * FACTOR, 5 * FACTOR, 30 * FACTOR, FACTOR
 THREADS = 4
 # What is run, its time limit, and the code of its error; None is a success that prints the number of the run.
 ENDS = [
@@ -127,3 +133,58 @@ def test_soak_of_living_sandboxes():
 
     assert {number: (f"{number}\n", True) for number in range(SANDBOXES)} == in_threads(SANDBOXES, live)
     assert before == descriptors()
+
+
+@pytest.mark.slow
+@pytest.mark.limit(120 * FACTOR)
+def test_soak_of_cancelled_tasks():
+    """Of many runs on one event loop some are cancelled at any time: these are, and each of the others has its own result."""
+    before, chooser = descriptors(), random.Random(2)
+    plan = [chooser.choice([None, None, 0.0, 0.02, 0.1]) for _ in range(ASYNC)]
+
+    async def one(number, most):
+        async with most:
+            seconds = 0 if plan[number] is None else 60
+            task = asyncio.ensure_future(aio.run(["sh", "-c", f"echo {number}; exec sleep {seconds}"]))
+            if plan[number] is not None:
+                asyncio.get_running_loop().call_later(plan[number], task.cancel)
+            try:
+                return outcome(await task)
+            except asyncio.CancelledError:
+                return None
+
+    async def every():
+        most = asyncio.Semaphore(8)
+        return await asyncio.gather(*(one(number, most) for number in range(ASYNC)))
+
+    expected = [f"{number}\n" if when is None else None for number, when in enumerate(plan)]
+    assert expected == asyncio.run(every())
+    assert before == descriptors()
+
+
+OWNER = """
+import capsule_run, sys, threading
+pool, box = capsule_run.Pool(size=2), capsule_run.Sandbox()
+box.start("(setsid sleep 60 &); sleep 60")
+threading.Thread(target=pool.run, args=("sleep 60 & sleep 60",), daemon=True).start()
+print(1, flush=True)
+while True:
+    pool.run("true")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.limit(120 * FACTOR)
+def test_soak_of_killed_owners():
+    """SIGKILL, at any time: nothing is left, but for cgroups without a process, which the next start of a program sweeps."""
+    chooser = random.Random(3)
+    for _ in range(OWNERS):
+        owner = subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE)
+        assert b"1\n" == owner.stdout.readline()
+        try:
+            owner.wait(chooser.uniform(0, 0.3))
+        except subprocess.TimeoutExpired:
+            owner.send_signal(signal.SIGKILL)
+        owner.communicate()
+        assert -signal.SIGKILL == owner.returncode
+    subprocess.run([sys.executable, "-c", "import capsule_run; capsule_run.run(['true'])"], check=True)

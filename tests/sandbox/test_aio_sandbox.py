@@ -12,6 +12,8 @@ import pytest
 
 import capsule_run
 from capsule_run import CapsuleError, aio
+from capsule_run.aio import process as aio_process
+from capsule_run.sandbox.streams import Grace
 
 pytestmark = pytest.mark.sandbox
 
@@ -106,6 +108,28 @@ async def test_aio_process_iteration_loses_nothing_of_a_flood(box):
         assert f"{total}\n" == line
     assert 1_000_000 == total
     assert (await process.wait()).ok
+
+
+@in_a_sandbox()
+async def test_aio_output_before_somebody_iterates_is_not_lost(box):
+    """More than is kept waits for the one who begins later, and who takes one stream lets the other go on."""
+    process = await box.start("seq 700000; seq 700000 >&2", max_output="64K")
+    await box.run("sleep 0.5")
+    total = sum([len(piece) async for piece in process.stdout.iter_bytes()])
+    assert (len("".join(f"{number}\n" for number in range(1, 700001))), 0) == (total, process.stdout.missing_bytes)
+    assert process.stderr.missing_bytes > 1_000_000
+
+
+@in_a_sandbox()
+async def test_aio_server_whose_log_nobody_reads_goes_on(box):
+    """After the first seconds its output is dropped beyond what is kept."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aio_process, "Grace", lambda: Grace(0.2))
+        patch.setattr(aio_process, "GRACE_S", 0.2)
+        process = await box.start("seq 700000; touch /tmp/done; sleep 60", max_output="64K")
+    assert (await box.run("until [ -e /tmp/done ]; do sleep 0.05; done")).ok
+    assert process.stdout.missing_bytes > 0
+    await process.kill()
 
 
 @in_a_sandbox()
@@ -235,3 +259,15 @@ def test_commands_that_end_with_the_room_each_have_its_cause():
         worker.join(30)
     box.kill()
     assert ["E3010"] * 12 == codes
+
+
+@in_a_sandbox()
+async def test_aio_metrics_and_processes(box):
+    """As of the blocking sandbox."""
+    process = await box.start("echo; exec sleep 60")
+    async for _line in process.stdout:
+        break
+    while [("sleep", "60")] != [each.command for each in await box.processes()]:
+        await asyncio.sleep(0.02)
+    assert (1, 1) == ((now := await box.metrics()).commands, now.processes)
+    await process.kill()

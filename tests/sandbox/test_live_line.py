@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from capsule_run.cli import colours, usage
+from capsule_run.cli import colours
 from capsule_run.engine.execute import execute
+from capsule_run.host import process_usage
 from capsule_run.request.parse import request_from_mapping
 
 LINE = re.compile(
@@ -153,7 +154,7 @@ def test_usage_of_a_run_is_what_its_processes_use():
         deadline = time.monotonic() + 60
         used = None
         while time.monotonic() < deadline:
-            used = usage.of_tree(runs[-1].pid) if runs and runs[-1].pid > 0 else None
+            used = process_usage.of_tree(runs[-1].pid) if runs and runs[-1].pid > 0 else None
             if used is not None and used.processes == 2 and used.cpu_ms >= 300 and (used.memory_bytes or 0) >= 40 << 20:
                 break
             time.sleep(0.05)
@@ -164,7 +165,7 @@ def test_usage_of_a_run_is_what_its_processes_use():
         runs[-1].cancel(15)
         thread.join()
     assert results[0].error.code == "E3007"
-    assert usage.of_tree(1 << 22) is None
+    assert process_usage.of_tree(1 << 22) is None
 
 
 def _children(pid):

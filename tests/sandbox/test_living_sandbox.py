@@ -9,12 +9,15 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import capsule_run
 from capsule_run import CapsuleError, Sandbox
+from capsule_run.sandbox import process as sandbox_process
+from capsule_run.sandbox.streams import Grace
 
 PYTHON = ["/usr/bin/python3", "-I", "-S", "-c"]
 SERVER = ["/usr/bin/python3", "-m", "http.server", "8000", "--bind", "127.0.0.1"]
@@ -163,6 +166,41 @@ def test_output_of_a_fast_process_is_lost_nowhere(box):
         total = sum(len(piece) for piece in pieces)
         assert len("".join(f"{number}\n" for number in range(1, 700001))) == total
         assert 1000 == len(process.output_so_far)
+
+
+def test_output_before_somebody_iterates_is_not_lost(box):
+    """More than is kept waits for the one who begins later."""
+    with box.start("seq 700000", max_output=1000) as process:
+        box.run("sleep 0.5")
+        total = sum(len(piece) for piece in process.stdout.iter_bytes())
+        assert (len("".join(f"{number}\n" for number in range(1, 700001))), 0) == (total, process.stdout.missing_bytes)
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_stream_that_nobody_takes_holds_up_no_reader_of_the_other(box, name):
+    """Whoever iterates over one lets the other go on, and what is missing of that is counted."""
+    with box.start("seq 700000 | tee /tmp/all; cat /tmp/all >&2; cat /tmp/all", max_output=1000) as process:
+        taken, left = (process.stdout, process.stderr) if name == "stdout" else (process.stderr, process.stdout)
+        assert 4_000_000 < sum(len(piece) for piece in taken.iter_bytes())
+        assert (0, True) == (taken.missing_bytes, left.missing_bytes > 1_000_000)
+
+
+def test_server_whose_log_nobody_reads_goes_on(box, monkeypatch):
+    """After the first seconds its output is dropped beyond what is kept."""
+    monkeypatch.setattr(sandbox_process, "Grace", lambda: Grace(0.2))
+    with box.start("seq 700000; touch /tmp/done; sleep 60", max_output=1000) as process:
+        assert box.run("until [ -e /tmp/done ]; do sleep 0.05; done", timeout_ms=30_000).ok
+        assert (1000, True) == (len(process.output_so_far), process.stdout.missing_bytes > 0)
+
+
+def test_input_of_a_process_takes_text_and_bytes(box):
+    """As `aio` does, and whatever writes to a file."""
+    with box.start("cat", stdin=True) as process:
+        assert 3 == process.stdin.write("ü\n")
+        process.stdin.write(bytearray(b"b\n"))
+        print("line", file=process.stdin)
+        process.stdin.close()
+        assert "ü\nb\nline\n" == process.stdout.read()
 
 
 def test_reader_that_stops_iterating_stops_no_process(box):
@@ -569,3 +607,39 @@ def test_living_sandboxes_are_listed(box):
     listed = {info.id for info in Sandbox.list()}
     assert box.id in listed
     assert other.id not in listed
+
+
+def test_metrics_and_processes_show_what_is_there_now(box):
+    """Of commands that run, and of those that have ended; what is ours is no process of the sandbox."""
+    first = box.metrics()
+    assert (0, 0, ()) == (first.commands, first.processes, box.processes())
+    code = "import time; kept = b'x' * (20 << 20); print(1, flush=True); time.sleep(60)"
+    with box.start(["python3", "-c", code]) as python, box.start("(setsid sleep 61 &); echo; sleep 60; true") as shell:
+        assert ("1\n", "\n") == (next(iter(python.stdout)), next(iter(shell.stdout)))
+        box.files.write("/tmp/large", bytes(5 << 20))
+        box.run("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done")
+        expected = {"python3": 1, "sh": 1, "sleep": 2}
+        until(lambda: expected == Counter(each.name for each in box.processes()))
+        found = box.processes()
+        assert {python.pid: 1, shell.pid: 3} == Counter(each.launcher_pid for each in found)
+        largest = max(found, key=lambda each: each.memory_bytes)
+        assert (("python3", "-c", code), True) == (largest.command, largest.memory_bytes >= 20 << 20)
+        now = box.metrics()
+        assert (2, 4) == (now.commands, now.processes)
+        assert now.cpu_ms > first.cpu_ms
+        assert now.memory_bytes - first.memory_bytes >= 20 << 20
+        assert now.disk_bytes - first.disk_bytes >= 5 << 20
+    box.kill()
+    for call in (box.metrics, box.processes):
+        with pytest.raises(CapsuleError, match="the sandbox has ended"):
+            call()
+
+
+def test_processes_of_an_ordinary_user_are_shown(as_user):
+    """Without any right over them."""
+    code = "import capsule_run as c\nwith c.Sandbox() as box:\n    p = box.start('echo; exec sleep 60'); next(iter(p.stdout))\n"
+    code += (
+        "    while [q.command for q in box.processes()] != [('sleep', '60')]: pass\n    print(box.metrics().processes)"
+    )
+    done = as_user([sys.executable, "-c", code])
+    assert (b"1\n", b"") == (done.stdout, done.stderr)

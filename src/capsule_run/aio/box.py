@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from capsule_run.engine.attempt import Steps
     from capsule_run.engine.live_output import OnText
     from capsule_run.engine.session import Session
+    from capsule_run.host.process_usage import SandboxProcess
     from capsule_run.launcher import Run
     from capsule_run.model.cell import CellResult, RichResult
     from capsule_run.model.changes import Change, NotApplied
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from capsule_run.model.result import Result
     from capsule_run.sandbox.box import SandboxInfo
     from capsule_run.sandbox.snapshot import Snapshot
+    from capsule_run.sandbox.usage import SandboxMetrics
 
 
 class _Core(BlockingSandbox):
@@ -283,6 +285,14 @@ class Sandbox:
     def info(self) -> SandboxInfo:
         """Return what the sandbox is at the moment."""
         return self._core.info()
+
+    async def metrics(self) -> SandboxMetrics:
+        """Return what the sandbox uses now: processes, CPU time, memory, disk. Raises CapsuleError if it has ended."""
+        return await in_thread(self._core.metrics)
+
+    async def processes(self) -> tuple[SandboxProcess, ...]:
+        """Return the processes in the sandbox now, those of one command together. Raises CapsuleError if it has ended."""
+        return await in_thread(self._core.processes)
 
     async def kill(self) -> None:
         """End the sandbox with every process in it, and wait until all have ended. What runs in it ends with E3010."""

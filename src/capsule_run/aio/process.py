@@ -10,7 +10,7 @@ from capsule_run.aio.drive import Drive, InThreads
 from capsule_run.aio.streams import InputStream, OutputStream
 from capsule_run.aio.thread import until_done
 from capsule_run.engine.live_output import LiveOutput, with_pieces
-from capsule_run.sandbox.streams import streams_of
+from capsule_run.sandbox.streams import GRACE_S, Grace, streams_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,13 +39,14 @@ class Process:
         stdin: InputStream | None,
         outputs: tuple[OutputStream, OutputStream],
         drive: Drive,
+        grace: Grace,
         early: asyncio.Future[Result],
         whole: asyncio.Task[Result],
     ) -> None:
         self.command = request.command
         self.stdin = stdin
         self.stdout, self.stderr = outputs
-        self._drive, self._early, self._whole = drive, early, whole
+        self._drive, self._grace, self._early, self._whole = drive, grace, early, whole
         weakref.finalize(self, drive.kill)
 
     @classmethod
@@ -60,8 +61,9 @@ class Process:
         on_stderr: OnText | None,
     ) -> Self:
         """Start the command, and return while it runs. Callers use `Sandbox.start`."""
-        outputs = OutputStream(keep_bytes=keep_bytes), OutputStream(keep_bytes=keep_bytes)
         live = LiveOutput(on_stdout, on_stderr) if on_stdout is not None or on_stderr is not None else None
+        grace = Grace() if live is None else Grace(0)
+        outputs = OutputStream(keep_bytes=keep_bytes, grace=grace), OutputStream(keep_bytes=keep_bytes, grace=grace)
         inner, written = _input() if stdin else (None, None)
 
         def steps(on_start: Callable[[Run], None]) -> Steps:
@@ -84,7 +86,9 @@ class Process:
             if inner is not None:
                 os.close(inner)
         whole = asyncio.ensure_future(_to_the_end(drive, outputs, live))
-        return cls(request, stdin=written, outputs=outputs, drive=drive, early=early, whole=whole)
+        at_its_end = asyncio.get_running_loop().call_later(GRACE_S, drive.look_again)
+        whole.add_done_callback(lambda _whole: at_its_end.cancel())
+        return cls(request, stdin=written, outputs=outputs, drive=drive, grace=grace, early=early, whole=whole)
 
     @property
     def pid(self) -> int:
@@ -131,8 +135,9 @@ class Process:
         if self.stdin is not None:
             self.stdin.close()
 
-    @staticmethod
-    async def _first_of(futures: set[asyncio.Future[Result]], seconds: float | None) -> Result:
+    async def _first_of(self, futures: set[asyncio.Future[Result]], seconds: float | None) -> Result:
+        self._grace.end()
+        self._drive.look_again()
         done, _pending = await asyncio.wait(futures, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if not done:
             raise TimeoutError(f"the command has not ended after {seconds} s")

@@ -6,7 +6,7 @@ import asyncio
 import os
 
 from capsule_run.aio.thread import set_once
-from capsule_run.sandbox.streams import Buffer, Lines
+from capsule_run.sandbox.streams import Grace, Lines, OutputBuffer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,12 +65,11 @@ class InputStream:
 class OutputStream:
     """One output stream of a started command: `async for` takes its lines as they come.
 
-    The first `keep_bytes` are kept for the result and for `read`. Iterating loses nothing: while somebody iterates, the
-    command waits when it is too fast. What nobody iterates over is dropped beyond `keep_bytes`, and the command never waits.
+    The rules are those of the blocking one (`sandbox.streams.OutputStream`).
     """
 
-    def __init__(self, *, keep_bytes: int) -> None:
-        self._changed, self._buffer = asyncio.Event(), Buffer(keep_bytes)
+    def __init__(self, *, keep_bytes: int, grace: Grace) -> None:
+        self._changed, self._buffer, self._grace = asyncio.Event(), OutputBuffer(keep_bytes, grace), grace
         self.on_room: Callable[[], None] = _nothing  # called when more may be read
 
     def feed(self, piece: bytes) -> None:
@@ -93,12 +92,19 @@ class OutputStream:
         """What has come so far, as far as it is kept."""
         return self._buffer.content
 
+    @property
+    def missing_bytes(self) -> int:
+        """How many bytes were dropped, since nobody iterated: they are neither kept nor come when somebody begins."""
+        return self._buffer.missing_bytes
+
     async def read(self) -> str:
         """Wait for the end of the stream, and return what was kept of it as text."""
         return (await self.read_bytes()).decode("utf-8", "replace")
 
     async def read_bytes(self) -> bytes:
         """Wait for the end of the stream, and return what was kept of it."""
+        self._grace.end()
+        self.on_room()
         while not self._buffer.has_ended:
             await self._change()
         return self._buffer.content
@@ -106,6 +112,7 @@ class OutputStream:
     async def iter_bytes(self) -> AsyncIterator[bytes]:
         """Yield the stream from its start, in pieces as they come."""
         self._buffer.begin()
+        self.on_room()  # the other stream waits for nobody
         try:
             while True:
                 if piece := self._buffer.next_piece():

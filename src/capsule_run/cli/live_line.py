@@ -12,9 +12,9 @@ import posix
 import time
 from errno import EAGAIN
 
-from capsule_run.cli import usage
 from capsule_run.cli.colours import DIM, ERASE, RESET, obeys_controls
 from capsule_run.engine.streams import Streams
+from capsule_run.host import process_usage
 from capsule_run.policy import limits as policy_limits
 from capsule_run.request.durations import format_duration
 from capsule_run.request.sizes import format_size, format_use
@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from capsule_run.cli.usage import Usage
+    from capsule_run.host.process_usage import Usage
     from capsule_run.launcher import Run
     from capsule_run.model.request import Request
 
@@ -108,7 +108,7 @@ class LiveLine:
         self._write(b"")
         if self._waiting or not self._at_line_start or not _is_in_foreground(self._terminal):
             return
-        used = usage.of_tree(self._run.pid)
+        used = process_usage.of_tree(self._run.pid)
         idle = used is not None and used.cpu_ms == self._cpu_before
         self._cpu_before = -1 if used is None else used.cpu_ms
         if self._waits_for_typing and idle and self._shown:

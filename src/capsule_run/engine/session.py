@@ -65,6 +65,8 @@ class Session:
         self._report: FinishedRun | None = None
         self._closed = self._lost = False
         self._receiving = _thread.allocate_lock()
+        self._launchers: list[int] = []  # of the commands that run
+        self._ended_cpu_ms: list[float] = []  # of the commands that have ended
         self.started_ns = time.monotonic_ns()
 
     @property
@@ -139,9 +141,26 @@ class Session:
             Launcher(path=self._core_path) as launcher,
             Room.join(self._room, policy, launcher).start(payload) as running,
         ):
-            yield running
+            self._launchers.append(running.pid)
+            try:
+                yield running
+            finally:
+                self._launchers.remove(running.pid)
             finished = running.finish()
-        return build_result.build(finished, request, called_ns=called_ns, began_ns=began_ns, short=False)
+        result = build_result.build(finished, request, called_ns=called_ns, began_ns=began_ns, short=False)
+        if result.metrics is not None:
+            self._ended_cpu_ms.append(result.metrics.cpu_ms)
+        return result
+
+    @property
+    def launchers(self) -> tuple[int, ...]:
+        """The process ids of the launchers of the commands that run."""
+        return tuple(self._launchers)
+
+    @property
+    def ended_cpu_ms(self) -> float:
+        """The CPU time of the commands that have ended."""
+        return sum(self._ended_cpu_ms)
 
     def payload_policy(self, request: Request, *, streams_stdin: bool) -> Policy:
         """Return the policy of one command in this room."""

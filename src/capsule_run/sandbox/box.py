@@ -13,6 +13,7 @@ from capsule_run.engine import execute
 from capsule_run.engine.session import Session
 from capsule_run.policy.limits import limits
 from capsule_run.request.parse import check_request, request_from_mapping
+from capsule_run.sandbox import usage
 from capsule_run.sandbox.calls import request_of_call, run_with_callbacks, without_limits
 from capsule_run.sandbox.cells import Contexts
 from capsule_run.sandbox.files import Files
@@ -30,10 +31,12 @@ if TYPE_CHECKING:
 
     from capsule_run.contexts.context import Context
     from capsule_run.engine.streams import Streams
+    from capsule_run.host.process_usage import SandboxProcess
     from capsule_run.model.cell import CellResult, RichResult
     from capsule_run.model.changes import Change, NotApplied
     from capsule_run.model.request import OnOutputLimit, Request
     from capsule_run.model.result import Result
+    from capsule_run.sandbox.usage import SandboxMetrics
 
 DEFAULT_LEASE_MS = 3_600_000
 # Options of `run` that are about the end of one command.
@@ -334,6 +337,14 @@ class Sandbox:
             memory_bytes=policy.memory_bytes,
             workspace_kind=policy.workspace_kind,
         )
+
+    def metrics(self) -> SandboxMetrics:
+        """Return what the sandbox uses now: processes, CPU time, memory, disk. Raises CapsuleError if it has ended."""
+        return usage.metrics_of(self._session)
+
+    def processes(self) -> tuple[SandboxProcess, ...]:
+        """Return the processes in the sandbox now, those of one command together. Raises CapsuleError if it has ended."""
+        return usage.processes_of(self._session)
 
     def kill(self) -> None:
         """End the sandbox with every process in it, and wait until all have ended. What runs in it ends with E3010."""

@@ -13,12 +13,11 @@ import weakref
 from capsule_run.engine.live_output import CallbackError, LiveOutput, with_pieces
 from capsule_run.engine.session import result_of
 from capsule_run.launcher import SIGKILL
-from capsule_run.sandbox.streams import OutputStream, streams_of
+from capsule_run.sandbox.streams import Grace, InputFile, OutputStream, streams_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from io import FileIO
     from typing import Self
 
     from capsule_run.engine.attempt import Steps
@@ -46,16 +45,18 @@ class Process:
     ) -> None:
         self.command = request.command
         changed = threading.Condition()
-        outputs = OutputStream(changed, keep_bytes=keep_bytes), OutputStream(changed, keep_bytes=keep_bytes)
-        self.stdout, self.stderr = outputs
         live = LiveOutput(on_stdout, on_stderr) if on_stdout is not None or on_stderr is not None else None
-        self.stdin: FileIO | None
+        grace = Grace() if live is None else Grace(0)
+        self.stdout = OutputStream(changed, keep_bytes=keep_bytes, grace=grace)
+        self.stderr = OutputStream(changed, keep_bytes=keep_bytes, grace=grace)
+        outputs = self.stdout, self.stderr
+        self.stdin: InputFile | None
         inner, self.stdin = _input() if stdin else (None, None)
         deliver = None if live is None else live.deliver
         streams = streams_of(outputs, live, stdin=inner, keep_bytes=keep_bytes, deliver=deliver)
         try:
             steps = session.steps(request, streams=streams, keep=True)
-            self._receiver = _Receiver(steps, outputs, live, changed)
+            self._receiver = _Receiver(steps, outputs, live, changed, grace)
         except BaseException:
             if self.stdin is not None:
                 self.stdin.close()
@@ -117,25 +118,30 @@ class Process:
         return f"<Process {list(self.command)!r}: {state}>"
 
 
-def _end(receiver: _Receiver, stdin: FileIO | None) -> None:
+def _end(receiver: _Receiver, stdin: InputFile | None) -> None:
     receiver.kill()
     if stdin is not None:
         stdin.close()
 
 
-def _input() -> tuple[int, FileIO]:
+def _input() -> tuple[int, InputFile]:
     """Return a pipe: the end that the command reads, and a file that writes to it."""
     inner, outer = os.pipe2(os.O_CLOEXEC)
-    return inner, os.fdopen(outer, "wb", buffering=0)
+    return inner, InputFile(outer, "wb")
 
 
 class _Receiver:
     """Receives what a started command writes and how it ended, in a thread. It outlives nobody: `kill` ends the command."""
 
     def __init__(
-        self, steps: Steps, streams: tuple[OutputStream, ...], live: LiveOutput | None, changed: threading.Condition
+        self,
+        steps: Steps,
+        streams: tuple[OutputStream, ...],
+        live: LiveOutput | None,
+        changed: threading.Condition,
+        grace: Grace,
     ) -> None:
-        self._steps, self._streams, self._live, self._changed = steps, streams, live, changed
+        self._steps, self._streams, self._live, self._changed, self._grace = steps, streams, live, changed, grace
         self._result: Result | None = None
         self._early: Result | None = None
         self._error: BaseException | None = None
@@ -219,6 +225,8 @@ class _Receiver:
             return self._error is not None or self._result is not None or (not whole and self._early is not None)
 
         with self._changed:
+            self._grace.end()
+            self._changed.notify_all()
             if not self._changed.wait_for(has_ended, timeout):
                 raise TimeoutError(f"the command has not ended after {timeout} s")
             if self._error is not None:

@@ -1,8 +1,10 @@
-"""What a started command writes to a stream, for iterating in one thread while another receives it."""
+"""The streams of a started command: what it reads, and what it writes, for iterating while another thread receives it."""
 
 from __future__ import annotations
 
 import codecs
+import time
+from io import FileIO
 
 from capsule_run.engine.streams import Streams
 
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Protocol
 
+    from typing_extensions import Buffer
+
     from capsule_run.engine.live_output import LiveOutput
 
     class Fed(Protocol):
@@ -20,31 +24,69 @@ if TYPE_CHECKING:
         def feed(self, piece: bytes) -> None: ...
 
 
-# While somebody iterates over a stream, no more than this waits for it: then nothing is read, and the command waits.
+# No more than this waits for the one who iterates: then nothing is read, and the command waits.
 HIGH_WATER_BYTES = 1 << 20
+# How long the output of a command waits for somebody who takes it. A server whose log nobody reads then goes on.
+GRACE_S = 10.0
 
 
-class Buffer:
+class InputFile(FileIO):
+    """What the command reads: an unbuffered file that takes text, too, as UTF-8."""
+
+    def write(self, data: str | Buffer, /) -> int:
+        """Write all of it. Raises BrokenPipeError if the command has ended or has closed its input."""
+        view = memoryview(data.encode() if isinstance(data, str) else data).cast("B")
+        written = 0
+        while written < len(view):
+            written += super().write(view[written:])
+        return written
+
+
+class Grace:
+    """The time after the start of a command in which its output waits for somebody who takes it; both streams share it.
+
+    Whoever iterates over one of them, reads one or waits for the command ends it, since the other would hold the command up.
+    """
+
+    def __init__(self, seconds: float = GRACE_S) -> None:
+        self._until = time.monotonic() + seconds
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the command may go on, though nobody takes what it writes."""
+        return time.monotonic() >= self._until
+
+    def end(self) -> None:
+        """The command may go on."""
+        self._until = 0.0
+
+
+class OutputBuffer:
     """The state of one stream: what is kept of it, and what waits for the one who iterates. Waits for nobody itself."""
 
-    def __init__(self, keep_bytes: int) -> None:
-        self._keep_bytes = keep_bytes
+    def __init__(self, keep_bytes: int, grace: Grace) -> None:
+        self._keep_bytes, self._grace = keep_bytes, grace
         self._kept = bytearray()
         self._waiting = bytearray()  # beyond what is kept, for the one who iterates
         self._reader_at: int | None = None  # how many of the kept bytes the one who iterates has taken
+        self._is_unread = True  # nobody has iterated yet
         self.has_ended = False
+        self.missing_bytes = 0
 
     def feed(self, piece: bytes) -> None:
         """Take a piece that has come."""
         room = max(self._keep_bytes - len(self._kept), 0)
         self._kept += piece[:room]
-        if self._reader_at is not None:
-            self._waiting += piece[room:]
+        rest = piece[room:]
+        if self._reader_at is not None or (self._is_unread and len(self._waiting) < HIGH_WATER_BYTES):
+            self._waiting += rest
+        else:
+            self.missing_bytes += len(rest)
 
     @property
     def has_room(self) -> bool:
         """Whether more of it is to be read now."""
-        return len(self._waiting) < HIGH_WATER_BYTES
+        return len(self._waiting) < HIGH_WATER_BYTES or (self._reader_at is None and self._grace.is_over)
 
     @property
     def content(self) -> bytes:
@@ -53,7 +95,8 @@ class Buffer:
 
     def begin(self) -> None:
         """Somebody iterates from now on."""
-        self._reader_at = 0
+        self._reader_at, self._is_unread = 0, False
+        self._grace.end()
 
     def next_piece(self) -> bytes:
         """Return what the one who iterates has not seen yet; empty if there is nothing now."""
@@ -68,6 +111,7 @@ class Buffer:
     def stop(self) -> None:
         """Nobody iterates any more: nothing waits for anybody."""
         self._reader_at = None
+        self.missing_bytes += len(self._waiting)
         self._waiting.clear()
 
 
@@ -124,12 +168,13 @@ def streams_of(
 class OutputStream:
     """One output stream of a started command. Iterate over it for its lines as they come.
 
-    The first `keep_bytes` are kept for the result and for `read`. Iterating loses nothing: while somebody iterates, the
-    command waits when it is too fast. What nobody iterates over is dropped beyond `keep_bytes`, and the command never waits.
+    The first `keep_bytes` are kept for the result and for `read`. Iterating loses nothing: the command waits when it is too
+    fast, also for somebody who begins within ten seconds of its start. After that, or once somebody waits for the command,
+    what nobody iterates over is dropped beyond 1 MiB more, the command never waits, and `missing_bytes` says how many.
     """
 
-    def __init__(self, changed: threading.Condition, *, keep_bytes: int) -> None:
-        self._changed, self._buffer = changed, Buffer(keep_bytes)
+    def __init__(self, changed: threading.Condition, *, keep_bytes: int, grace: Grace) -> None:
+        self._changed, self._buffer, self._grace = changed, OutputBuffer(keep_bytes, grace), grace
 
     # --- the thread that receives ---
 
@@ -158,6 +203,12 @@ class OutputStream:
         with self._changed:
             return self._buffer.content
 
+    @property
+    def missing_bytes(self) -> int:
+        """How many bytes were dropped, since nobody iterated: they are neither kept nor come when somebody begins."""
+        with self._changed:
+            return self._buffer.missing_bytes
+
     def read(self) -> str:
         """Wait for the end of the stream, and return what was kept of it as text."""
         return self.read_bytes().decode("utf-8", "replace")
@@ -165,6 +216,8 @@ class OutputStream:
     def read_bytes(self) -> bytes:
         """Wait for the end of the stream, and return what was kept of it."""
         with self._changed:
+            self._grace.end()
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._buffer.has_ended)
             return self._buffer.content
 
@@ -172,6 +225,7 @@ class OutputStream:
         """Yield the stream from its start, in pieces as they come."""
         with self._changed:
             self._buffer.begin()
+            self._changed.notify_all()  # the other stream waits for nobody
         try:
             while piece := self._next_piece():
                 yield piece

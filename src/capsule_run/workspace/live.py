@@ -112,6 +112,15 @@ class LiveFiles:
         with _Parent(self, path) as parent:
             return self._info(parent.fd, parent.name, _absolute(path))
 
+    def used_bytes(self, path: str) -> tuple[int, int]:
+        """Return the number of the device that a directory lies on, and how many bytes are used there. Raises OSError."""
+        fd = self._open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            state = os.fstatvfs(fd)
+            return os.fstat(fd).st_dev, (state.f_blocks - state.f_bfree) * state.f_frsize
+        finally:
+            os.close(fd)
+
     def device_if_writable(self, path: str) -> int | None:
         """Return the number of the device that a directory lies on; None if its mount is read-only."""
         fd = self._open(path, os.O_RDONLY | os.O_DIRECTORY)

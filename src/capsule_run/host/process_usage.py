@@ -20,6 +20,31 @@ _READ_BYTES = 1 << 16
 _CGROUPS = "/sys/fs/cgroup"
 
 
+class SandboxProcess(Value):
+    """A process in a sandbox, as the host sees it now. Its name and words are what it made of them."""
+
+    pid: int
+    """Its process id on the host."""
+    pid_inside: int
+    """Its process id in the sandbox, in the pid namespace of its command."""
+    parent_pid: int
+    """The process id of its parent on the host."""
+    launcher_pid: int
+    """Which command it belongs to: `Process.pid`."""
+    name: str
+    """The name of its program, as `ps` shows it."""
+    command: tuple[str, ...]
+    """Its words; empty if they cannot be read."""
+    state: str
+    """`R` runs, `S` waits, `D` waits for a device, `T` is stopped, `Z` has ended."""
+    threads: int
+    """How many it has."""
+    cpu_ms: int
+    """Its CPU time, with that of its children that have ended."""
+    memory_bytes: int
+    """What it does not share with files."""
+
+
 class Usage(Value):
     """What a sandbox uses now."""
 
@@ -46,6 +71,35 @@ def of_tree(launcher: int) -> Usage | None:
         memory_bytes=pages * _PAGE if memory is None else memory,
         memory_is_exact=memory is not None,
     )
+
+
+def processes_of(launcher: int) -> list[SandboxProcess]:
+    """Return the processes of the command that a launcher has started; those that end meanwhile are left out."""
+    init = next(_children(launcher), None)
+    found = [] if init is None else [_process(pid, launcher) for pid in _descendants(init)]
+    return [process for process in found if process is not None]
+
+
+def _process(pid: int, launcher: int) -> SandboxProcess | None:
+    status = dict(line.split(":\t", 1) for line in _text(f"/proc/{pid}/status").splitlines() if ":\t" in line)
+    if "NSpid" not in status:
+        return None
+    return SandboxProcess(
+        pid=pid,
+        pid_inside=int(status["NSpid"].split()[-1]),
+        parent_pid=int(status["PPid"]),
+        launcher_pid=launcher,
+        name=status["Name"],
+        command=tuple(_text(f"/proc/{pid}/cmdline").split("\0")[:-1]),
+        state=status["State"][0],
+        threads=int(status["Threads"]),
+        cpu_ms=_ticks(pid) * 1000 // _TICKS,
+        memory_bytes=_private_pages(pid) * _PAGE,
+    )
+
+
+def _text(path: str) -> str:
+    return _read(path).decode("utf-8", "replace")
 
 
 def _read(path: str) -> bytes:
@@ -90,6 +144,12 @@ def _ticks(pid: int) -> int:
 def _private_pages(pid: int) -> int:
     fields = _read(f"/proc/{pid}/statm").split()
     return max(int(fields[1]) - int(fields[2]), 0) if len(fields) > 2 else 0
+
+
+def cgroup_memory_of(launcher: int) -> int | None:
+    """Return the memory that the control group of a launcher's sandbox counts; None if it has none."""
+    init = next(_children(launcher), None)
+    return None if init is None else _cgroup_memory(init)
 
 
 def _cgroup_memory(pid: int) -> int | None:

@@ -31,6 +31,8 @@ COMPLETED = [
     (["schema", "resp"], "response"),
     (["help", "pol"], "policy"),
     (["--workspace", "/us"], "/usr"),
+    (["batch", "--res"], "--resume"),
+    (["batch", "--mem"], "--memory"),
 ]
 ids = [" ".join(words) for words, _ in COMPLETED]
 
@@ -50,6 +52,12 @@ def bash(path, words):
     done = subprocess.run(["bash", "-c", script, "bash", path, *words], capture_output=True, text=True, timeout=30)
     assert "" == done.stderr
     return done.stdout.splitlines()
+
+
+def test_completion_offers_no_option_that_is_refused(tmp_path):
+    """`mcp` reads no request and prints no result of its own."""
+    assert "--json" not in bash(write(tmp_path, "bash"), ["mcp", "--js"])
+    assert ["--idle-timeout"] == bash(write(tmp_path, "bash"), ["mcp", "--idle"])
 
 
 @pytest.mark.parametrize(("words", "expected"), COMPLETED, ids=ids)

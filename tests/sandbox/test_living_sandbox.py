@@ -138,7 +138,11 @@ def test_server_in_the_background_answers_the_next_command(box):
 
 
 def test_process_reads_what_is_written_to_its_stdin(box):
-    """A closed stdin is end-of-file."""
+    """Text or bytes, also more than a pipe holds; a closed stdin is end-of-file."""
+    with box.start(["wc", "-c"], stdin=True) as process:
+        assert (3, 1 << 20) == (process.stdin.write("é\n"), process.stdin.write(b"x" * (1 << 20)))
+        process.stdin.close()
+        assert [f"{(1 << 20) + 3}\n"] == list(process.stdout)
     with box.start("while read line; do echo got $line; done", stdin=True) as process:
         lines = iter(process.stdout)
         process.stdin.write(b"one\n")

@@ -14,17 +14,20 @@ from capsule_run._base.errors import BROKEN_PIPE_EXIT, CapsuleError
 from capsule_run.agents.operator import operator
 from capsule_run.cli import help as cli_help
 from capsule_run.cli.output import write_all
+from capsule_run.cli.own_options import split
 from capsule_run.engine import caller_environment
 from capsule_run.engine.variables import MONITORING, NOT_VARIABLES
 from capsule_run.mcp import session
 from capsule_run.request import option_table
+from capsule_run.request.durations import parse_duration
 from capsule_run.request.fast_path import AUTO, RUN, VERSION
 from capsule_run.request.option_table import Option
 from capsule_run.request.options import parse_words
+from capsule_run.request.validators import invalid, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from capsule_run.request.fast_path import Options
 
@@ -33,9 +36,7 @@ SANDBOXES, IDLE_TIMEOUT = "--sandboxes", "--idle-timeout"
 MOST_SANDBOXES, LONGEST_IDLE_MS = 64, 86_400_000
 OWN_OPTIONS = (
     Option(long=SANDBOXES, metavar="<NUM>", about="Add tools that keep state, in at most so many living sandboxes"),
-    Option(
-        long=IDLE_TIMEOUT, metavar="<MS>", about="End a living sandbox after so long without a call [default: 600000]"
-    ),
+    Option(long=IDLE_TIMEOUT, metavar="<MS>", about="End a living sandbox after so long without a call [default: 10m]"),
 )
 _DEFAULT_IDLE_MS = 600_000
 LIMITS = tuple(option for option in option_table.OPTIONS if option.long not in (*NOT_VARIABLES, *MONITORING))
@@ -82,36 +83,30 @@ The command line takes precedence; a repeatable option takes one value per line.
 """
 
 
-def _own_options(words: Sequence[str]) -> tuple[dict[str, int], list[str]]:
-    """Return the numbers of our own options, and the other words. Raises CapsuleError E1007."""
-    most = {SANDBOXES: MOST_SANDBOXES, IDLE_TIMEOUT: LONGEST_IDLE_MS}
-    numbers: dict[str, int] = {}
-    others: list[str] = []
-    rest = list(words)
-    while rest:
-        name, equals, text = rest.pop(0).partition("=")
-        if name not in most:
-            others.append(name + equals + text)
-            continue
-        if not equals:
-            if not rest:
-                raise CapsuleError("E1007", f"`{name}` needs a value: `{name} N`")
-            text = rest.pop(0)
-        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= most[name]):
-            raise CapsuleError("E1007", f"`{name}` must be a whole number from 1 to {most[name]}, got `{text}`")
-        numbers[name] = int(text)
-    if IDLE_TIMEOUT in numbers and SANDBOXES not in numbers:
+def _numbers(own: Mapping[str, str]) -> tuple[int, int]:
+    """Return how many sandboxes may live, and for how many milliseconds without a call. Raises CapsuleError E10xx."""
+    if IDLE_TIMEOUT in own and SANDBOXES not in own:
         raise CapsuleError("E1007", f"`{IDLE_TIMEOUT}` needs `{SANDBOXES} <NUM>`")
-    return numbers, others
+    text = own.get(SANDBOXES, "0")
+    if SANDBOXES in own and not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MOST_SANDBOXES):
+        raise invalid("E1005", SANDBOXES, f"must be a whole number from 1 to {MOST_SANDBOXES}, got {shown(text)}")
+    idle_ms = _DEFAULT_IDLE_MS
+    if IDLE_TIMEOUT in own:
+        idle_ms = parse_duration(own[IDLE_TIMEOUT], label=IDLE_TIMEOUT)
+        if not 1 <= idle_ms <= LONGEST_IDLE_MS:
+            raise invalid("E1004", IDLE_TIMEOUT, f"must be from 1 to {LONGEST_IDLE_MS} ms, got {idle_ms}")
+    return int(text), idle_ms
 
 
 def main(words: Sequence[str]) -> int:
     """Serve until the client closes our stdin or a signal comes, end every sandbox, and return the exit code."""
-    numbers, words = _own_options(words)
+    given = split(words, OWN_OPTIONS)
+    words = [*given.options, *(["--"] if given.operands or given.rest else []), *given.operands, *given.rest]
     action = parse_words(words).action
     if action != RUN:
         write_all(1, f"capsule-run {__version__}\n" if action == VERSION else help_text())
         return 0
+    most, idle_ms = _numbers(given.own)
     options = caller_environment.completed(_read(words))
     limits = operator(options.fields, config=not options.no_config)  # it reads the environment, too
 
@@ -130,8 +125,8 @@ def main(words: Sequence[str]) -> int:
             limits,
             stdin=0,
             stdout=1,
-            sandboxes=numbers.get(SANDBOXES, 0),
-            idle_timeout_ms=numbers.get(IDLE_TIMEOUT, _DEFAULT_IDLE_MS),
+            sandboxes=most,
+            idle_timeout_ms=idle_ms,
         )
     except _Ended:
         return 0

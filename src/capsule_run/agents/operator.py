@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SHOWN_BYTES = 16 << 10  # of each stream
 # The bounds of `timeout_seconds` in the seed; the operator can only narrow them.
 MIN_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS = 1, 300
-LANGUAGES = ("python", "javascript", "bash")
+LANGUAGES = ("python", "javascript", "bash")  # that a model can choose from by default
 # Request fields that each call sets itself: an operator cannot set them for all calls.
 _PER_CALL = ("command", "stdin", "stdin_base64", "execution_id")
 

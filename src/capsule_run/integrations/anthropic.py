@@ -26,8 +26,8 @@ def tool(limits: Operator) -> dict[str, object]:
     return {"name": EXECUTE_CODE, "description": EXECUTE_CODE_ABOUT, "input_schema": execute_code_schema(limits)}
 
 
-DEFAULT = operator()
-TOOL = tool(DEFAULT)
+DEFAULT = operator()  # the default limits
+TOOL = tool(DEFAULT)  # the tool with them
 
 
 def _block(call: object, answer: Answer) -> dict[str, object]:

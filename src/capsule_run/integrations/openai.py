@@ -37,10 +37,10 @@ def responses_tool(limits: Operator) -> dict[str, object]:
     return {"type": "function", **function(limits), "strict": False}
 
 
-DEFAULT = operator()
-FUNCTION = function(DEFAULT)
-CHAT_TOOL = chat_tool(DEFAULT)
-RESPONSES_TOOL = responses_tool(DEFAULT)
+DEFAULT = operator()  # the default limits
+FUNCTION = function(DEFAULT)  # the function object with them
+CHAT_TOOL = chat_tool(DEFAULT)  # the tool for Chat Completions with them
+RESPONSES_TOOL = responses_tool(DEFAULT)  # the tool for Responses with them
 
 
 def _function_call(call: object) -> tuple[object, object, bool]:

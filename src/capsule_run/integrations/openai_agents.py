@@ -36,7 +36,7 @@ from capsule_run.agents.tool import (
     execute_code_schema,
 )
 
-DEFAULT = operator()
+DEFAULT = operator()  # the default limits
 
 
 def execute_code_tool(limits: Operator = DEFAULT) -> FunctionTool:

@@ -29,29 +29,29 @@ if TYPE_CHECKING:
 
 # All defaults. README, `--help` and the documents are tested against them.
 DEFAULT_TIMEOUT_MS = 30_000
-DEFAULT_MEMORY_BYTES = 512 << 20
-DEFAULT_CPU_SHARES = 1024
-DEFAULT_MAX_OUTPUT_BYTES = 1 << 20
-DEFAULT_MAX_PIDS = 100
+DEFAULT_MEMORY_BYTES = 512 << 20  # of all processes together
+DEFAULT_CPU_SHARES = 1024  # the weight of a run among others
+DEFAULT_MAX_OUTPUT_BYTES = 1 << 20  # of each stream
+DEFAULT_MAX_PIDS = 100  # processes and threads at a time
 DEFAULT_MAX_OPEN_FILES = 1024
 DEFAULT_OPEN_FILES_CEILING = 4096  # as the kernel's own default: servers and runtimes raise their limit to it
 DEFAULT_STACK_BYTES = 8 << 20
-DEFAULT_COLLECT_BYTES = 64 << 20
-DEFAULT_WORKING_DIRECTORY = "/workspace"
+DEFAULT_COLLECT_BYTES = 64 << 20  # of all collected files together
+DEFAULT_WORKING_DIRECTORY = "/workspace"  # where the command starts
 DEFAULT_USER = 1000
 DEFAULT_HOSTNAME = "capsule"
 DEFAULT_PROFILE = "default"
 # Names that profiles had before: accepted wherever a profile is named.
 PROFILE_ALIASES = {"build": DEFAULT_PROFILE}
 
-KILL: Literal["kill"] = "kill"
+KILL: Literal["kill"] = "kill"  # end the run: at the output limit, or on any forbidden call
 UNLIMITED: Literal["unlimited"] = "unlimited"
-TRUNCATE: Literal["truncate"] = "truncate"
-REFUSE: Literal["refuse"] = "refuse"
-KILL_ATTACKS: Literal["kill_attacks"] = "kill_attacks"
-READ_ONLY: Literal["ro"] = "ro"
-READ_WRITE: Literal["rw"] = "rw"
-COPY_ON_WRITE: Literal["cow"] = "cow"
+TRUNCATE: Literal["truncate"] = "truncate"  # at the output limit: drop the rest of the output and run on
+REFUSE: Literal["refuse"] = "refuse"  # on a forbidden call: the call fails, and the run goes on
+KILL_ATTACKS: Literal["kill_attacks"] = "kill_attacks"  # on a forbidden call: end the run if only an attack makes it
+READ_ONLY: Literal["ro"] = "ro"  # the mode of a bind or a workspace: the command cannot write to it
+READ_WRITE: Literal["rw"] = "rw"  # the mode of a bind or a workspace: what the command writes is on the host
+COPY_ON_WRITE: Literal["cow"] = "cow"  # the mode of a workspace: what the command writes is private
 COPY: Literal["copy"] = "copy"
 
 

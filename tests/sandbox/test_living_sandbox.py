@@ -272,6 +272,40 @@ def test_kill_ends_the_whole_tree_and_nothing_else(box, code):
         assert box.run("true").ok
 
 
+def test_command_cannot_signal_another_command(box):
+    """A command that kills everything that it can reach ends itself, and none beside it."""
+    with box.start("sleep 60") as beside:
+        assert not box.run([*PYTHON, IMPORTS + "os.kill(-1, 9)\nfor pid in range(2, 300):\n    os.kill(pid, 9)"]).ok
+        assert beside.poll() is None
+
+
+LEAVE = """
+import os, socket
+for place in ("/tmp", "/dev/shm", "/workspace", "/home/user"):
+    open(f"{place}/mark", "w").close()
+tcp = socket.create_server(("127.0.0.1", 8000))
+local = socket.socket(socket.AF_UNIX)
+local.bind(b"\\0mark")
+local.listen()
+print("ready", flush=True)
+tcp.accept()
+"""
+LOOK = """
+import os, socket
+print([place for place in ("/tmp", "/dev/shm", "/workspace", "/home/user") if "mark" in os.listdir(place)])
+print(socket.socket().connect_ex(("127.0.0.1", 8000)) == 0, socket.socket(socket.AF_UNIX).connect_ex(b"\\0mark") == 0)
+"""
+
+
+def test_living_sandbox_reaches_nothing_of_another(box):
+    """Files and ports of one sandbox are there for its next command, and they and abstract sockets not for another sandbox."""
+    with box.start([*PYTHON, LEAVE]) as process, Sandbox() as other:
+        assert "ready\n" == next(iter(process.stdout))
+        assert "[]\nFalse False\n" == other.run([*PYTHON, LOOK]).stdout
+        # abstract sockets only without Landlock, whose scope is one command
+        assert box.run([*PYTHON, LOOK]).stdout.startswith("['/tmp', '/dev/shm', '/workspace', '/home/user']\nTrue ")
+
+
 def test_signal_reaches_the_process(box):
     """A program may handle it and end in its own way."""
     with box.start("trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.05; done") as process:

@@ -18,6 +18,7 @@ import cgroups
 import files
 import interfaces
 import memory
+import others
 import output
 import sessions
 import start
@@ -46,6 +47,7 @@ GROUPS = {
     "interfaces": Group(interfaces.rows, (5,), (40,)),
     "sessions": Group(sessions.rows, (10,), (150,)),
     "calls": Group(calls.rows, (4,), (30,)),
+    "others": Group(others.rows, (5,), (60,)),
 }
 
 

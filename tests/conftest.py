@@ -192,7 +192,11 @@ CAPABILITIES = {
         any(map(_in_system, ("deno", "bun", "tsx", "tsc"))) or Path(sys.executable).with_name("deno").exists()
     ),
     "node": lambda: shutil.which("node") is not None,
-    **{name: lambda name=name: importlib.util.find_spec(name) is not None for name in ("matplotlib", "pandas", "PIL")},
+    **{
+        name: lambda name=name: importlib.util.find_spec(name) is not None
+        for name in ("matplotlib", "pandas", "PIL", "fastapi")
+    },
+    "place": lambda: False,  # a container, a pod or a virtual machine, in which a test was asked for
     "sqlite3": lambda: shutil.which("sqlite3") is not None,
     "uml": lambda: shutil.which("linux.uml") is not None,
     "mcp": lambda: importlib.util.find_spec("mcp") is not None,  # `.ci/run agents_mcp` installs these five

@@ -9,7 +9,7 @@ from typing import NamedTuple
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = REPOSITORY / "README.md"
 DOCS = REPOSITORY / "docs"
-EVERY = sorted([*REPOSITORY.glob("*.md"), *DOCS.rglob("*.md")])
+EVERY = sorted([*REPOSITORY.glob("*.md"), *DOCS.rglob("*.md"), REPOSITORY / "examples" / "README.md"])
 
 
 class Block(NamedTuple):
@@ -25,6 +25,11 @@ class Block(NamedTuple):
     @property
     def name(self) -> str:
         return f"{self.path.relative_to(REPOSITORY)}:{self.line}"
+
+    @property
+    def file(self) -> str:
+        """The path of a file that the block is the text of; "" for any other block."""
+        return self.marker.removeprefix("file: ") if self.marker.startswith("file: ") else ""
 
     @property
     def is_example(self) -> bool:

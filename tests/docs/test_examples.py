@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+import textwrap
+import zipfile
+from pathlib import Path
 
 import pytest
-from documents import EVERY, REPOSITORY, blocks, matches
+from documents import DOCS, EVERY, REPOSITORY, blocks, matches
 
 BLOCKS = [block for path in EVERY for block in blocks(path)]
 EXAMPLES = [block for block in BLOCKS if block.is_example]
 # Blocks of code that are no examples: CI runs the first two, the others change an environment or take minutes.
 NOT_RUN = {"README.md": {"setup", "test"}, "CONTRIBUTING.md": {""}}
 # What tests/frameworks runs, where the frameworks are installed, and what CI runs in a new environment.
-ELSEWHERE = ("framework: ", "new environment: ")
+# Those for the network have a test with a package of its own; the tutorial's begin with an installation.
+ELSEWHERE = ("framework: ", "new environment: ", "network: ", "tutorial: ")
 EXPECTED = {
     "quick-start": ["Hello, World!", "from a script", '"stdout":"42\\n"'],
     "json-request": ['"status":"success"', '"stdout":"Hello from sandbox\\n"'],
@@ -26,11 +32,17 @@ EXPECTED = {
     "policy": ["  strict   x86_64 55", "strict -> default:", '"process",'],
     "json": ['"exit_code": 3', '"stdout": "2\\n"', '"message": "the command exited with code 3: oops"'],
 }
-NEEDS = {"context-javascript": "node"}  # an example that needs more than what every sandbox has
+# an example that needs more than what every sandbox has
+NEEDS = {"context-javascript": "node", "how-to-node": "node", "how-to-go": "go", "how-to-plot": "matplotlib"}
 
 
 def run_block(block, reader):
-    """Run a block as a reader would: a shell, a Python, or a request."""
+    """Run a block as a reader would: a shell, a Python, or a request, beside the files that its page has above it."""
+    for other in BLOCKS:
+        if other.path == block.path and other.file and other.line < block.line:
+            file = reader["cwd"] / other.file
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(other.text)
     if block.language == "bash":
         return subprocess.run(["bash", "-u", "-c", block.text], **reader)
     if block.language == "python":
@@ -46,7 +58,7 @@ def parameter(block):
 
 
 @pytest.mark.sandbox
-@pytest.mark.parametrize("block", [parameter(block) for block in EXAMPLES])
+@pytest.mark.parametrize("block", [parameter(block) for block in EXAMPLES if block.path != DOCS / "tutorial.md"])
 def test_example(block, reader):
     """An example runs as it stands and prints what is written behind it."""
     done = run_block(block, reader)
@@ -65,10 +77,17 @@ def test_example_blocks_are_all_run():
         block.name
         for block in code
         if not block.is_example
+        and not block.file
         and not block.marker.startswith(ELSEWHERE)
         and block.marker not in NOT_RUN.get(str(block.path.relative_to(REPOSITORY)), set())
     ]
     assert [] == loose
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if "/" in block.file], ids=lambda block: block.file)
+def test_example_file_on_a_page_is_the_file(block):
+    """A page shows a file of `examples/` as it is."""
+    assert (REPOSITORY / block.file).read_text() == block.text
 
 
 def test_example_names_are_unique():
@@ -129,14 +148,141 @@ def test_example_from_shell_works(reader):
     assert (0, expected) == (done.returncode, done.stdout), done
 
 
+@pytest.mark.sandbox
+def test_example_install_package_works(reader, tmp_path):
+    """A package is installed by one sandbox and used by another; here from a directory, as tests have no network."""
+    (tmp_path / "wheels").mkdir()
+    with zipfile.ZipFile(tmp_path / "wheels" / "tiny-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("tiny.py", "answer = 42\n")
+        wheel.writestr("tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+        wheel.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("tiny-1.0.dist-info/RECORD", "")
+    others = {name: value for name, value in reader["env"].items() if not name.startswith("PIP_")}
+    reader["env"] = {**others, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str((tmp_path / "wheels").resolve())}
+    done = run_file("install_package.py", reader, "tiny", "import tiny; print(tiny.answer)")
+    assert (0, "42\n") == (done.returncode, done.stdout), done
+
+
+FASTAPI = """
+import asyncio, json
+from fastapi_app import app
+
+async def ask(body):
+    scope = {"type": "http", "method": "POST", "path": "/run", "raw_path": b"/run", "query_string": b"", "http_version": "1.1",
+             "headers": [(b"content-type", b"application/json")], "asgi": {"version": "3.0"}, "scheme": "http"}
+    sent, parts = [], [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
+    async def receive():
+        return parts.pop() if parts else await asyncio.sleep(60)
+    async def send(message):
+        sent.append(message)
+    await app(scope, receive, send)
+    return json.loads(b"".join(message.get("body", b"") for message in sent))
+
+async def main():
+    for answer in await asyncio.gather(ask({"code": "print(6 * 7)"}), ask({"code": "1 / 0"})):
+        print(answer["status"], answer["stdout"].strip(), answer["error"])
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.sandbox
+@pytest.mark.needs("fastapi")
+def test_example_fastapi_app_answers(reader):
+    """The service runs the code of two requests at once, and says what happened."""
+    reader["env"] = {**reader["env"], "PYTHONPATH": str(REPOSITORY / "examples"), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", FASTAPI], **reader)
+    expected = "success 42 None\nerror  the command exited with code 1: ZeroDivisionError: division by zero\n"
+    assert (0, expected) == (done.returncode, done.stdout), done
+
+
+@pytest.mark.sandbox
+def test_example_notebook_cells_run(reader):
+    """The cells of the notebook run one after the other, and a result has its own representation."""
+    notebook = json.loads((REPOSITORY / "examples" / "notebook.ipynb").read_text())
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    program = "\n".join([*cells, "print('hello from a sandbox' in result._repr_html_())"])
+    done = subprocess.run([sys.executable, "-c", program], **reader)
+    assert (0, "True\n") == (done.returncode, done.stdout), done
+
+
+@pytest.mark.sandbox
+def test_example_workflow_runs_the_tests_of_a_checkout(reader, tmp_path):
+    """The last step of the workflow for GitHub Actions fails with the tests, and passes with them."""
+    text = (REPOSITORY / "examples" / "github-actions" / "sandbox.yml").read_text()
+    script = textwrap.dedent(text.rpartition("run: |\n")[2])
+    for check, code in (("self.assertTrue(True)", 0), ("self.assertTrue(False)", 1)):
+        (tmp_path / "test_it.py").write_text(
+            f"import unittest\nclass It(unittest.TestCase):\n    def test_it(self):\n        {check}\n"
+        )
+        done = subprocess.run(["bash", "-e", "-c", script], **reader)
+        assert code == done.returncode, done
+        assert "Ran 1 test" in done.stdout, done
+        assert (code == 0) == ("E3003" not in done.stderr), done
+
+
+# What needs a place that a test machine seldom has: the variable that says that it is there, and the program to run.
+PLACES = {"docker": "docker", "kubernetes": "kubectl", "lima": "limactl"}
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("place", PLACES)
+def test_example_of_a_place_works_there(place, reader):
+    """`try.sh` runs a command in a sandbox in a container, a pod or a virtual machine."""
+    if os.environ.get(f"CAPSULE_TEST_{place.upper()}") != "1" or not shutil.which(PLACES[place]):
+        pytest.skip(f"needs place: {place}, with CAPSULE_TEST_{place.upper()}=1")
+    done = subprocess.run(
+        ["sh", REPOSITORY / "examples" / place / "try.sh"], **{**reader, "cwd": REPOSITORY, "timeout": 900}
+    )
+    assert (0, True) == (done.returncode, "Hello from a sandbox" in done.stdout), done
+
+
+def test_example_of_a_pod_has_what_the_page_explains():
+    """Each field that the page on Kubernetes explains is in the pod, and no privilege is."""
+    pod = (REPOSITORY / "examples" / "kubernetes" / "pod.yaml").read_text()
+    for line in ("hostUsers: false", "procMount: Unmasked", "type: Unconfined", "allowPrivilegeEscalation: false"):
+        assert line in pod
+    assert "privileged" not in pod
+
+
 def test_example_files_are_all_run():
     """No file lies in `examples/` that no test runs."""
-    here = {path.name for path in (REPOSITORY / "examples").iterdir() if path.suffix in (".py", ".sh")}
-    elsewhere = [*REPOSITORY.glob("tests/frameworks/*.py"), *REPOSITORY.glob("tests/interfaces/*.py")]
-    frameworks = "".join(path.read_text() for path in elsewhere)
-    assert {"agent_tool.py", "judge.py", "from_shell.sh"} == {
-        name for name in here if name.partition(".")[0] not in frameworks
-    }
+    folder = REPOSITORY / "examples"
+    here = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {"README.md"}
+    here = {name for name in here if "__pycache__" not in name}
+    tests = [*REPOSITORY.glob("tests/frameworks/*.py"), *REPOSITORY.glob("tests/interfaces/*.py"), Path(__file__)]
+    text = "".join(path.read_text() for path in tests) + "".join(block.text for block in EXAMPLES)
+    started = {f"{place}/{path.name}" for place in PLACES for path in (folder / place).iterdir()}
+    assert set() == {name for name in here - started if Path(name).stem not in text}
+
+
+def test_example_readme_names_every_file():
+    """`examples/README.md` leads to every example."""
+    text = (REPOSITORY / "examples" / "README.md").read_text()
+    names = {path.name for path in (REPOSITORY / "examples").iterdir()} - {"README.md", "__pycache__"}
+    assert set() == {name for name in names if f"({name}" not in text}
+
+
+TUTORIAL = [block for block in BLOCKS if block.path == DOCS / "tutorial.md"]
+
+
+def test_tutorial_installs_as_the_readme_does():
+    """The first block of the tutorial has the steps of the README's set-up, which CI runs."""
+    install = TUTORIAL[0].text
+    (setup,) = [block.text for block in blocks(REPOSITORY / "README.md") if block.marker == "setup"]
+    assert [] == [step for step in install.splitlines()[:2] if step not in setup]
+    assert 'capsule-run -- echo "Hello, World!"' in install
+    assert 'capsule-run -- echo "Hello, World!"' in setup
+
+
+@pytest.mark.sandbox
+def test_tutorial_blocks_work_one_after_the_other(reader):
+    """The blocks of the tutorial, in one directory and in their order, print what is written behind them."""
+    (reader["cwd"] / "script.py").unlink()
+    for block in TUTORIAL:
+        if block.is_example:
+            done = run_block(block, reader)
+            assert matches(block.output, done.stdout), f"{block.name} printed\n{done.stdout}{done.stderr}"
 
 
 @pytest.mark.sandbox

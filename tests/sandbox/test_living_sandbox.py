@@ -182,7 +182,7 @@ def test_output_before_somebody_iterates_is_not_lost(box):
 
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
 def test_stream_that_nobody_takes_holds_up_no_reader_of_the_other(box, name):
-    """Whoever iterates over one lets the other go on, and what is missing of that is counted."""
+    """Iterating over one lets the other go on, and what is missing of that is counted."""
     with box.start("seq 700000 | tee /tmp/all; cat /tmp/all >&2; cat /tmp/all", max_output=1000) as process:
         taken, left = (process.stdout, process.stderr) if name == "stdout" else (process.stderr, process.stdout)
         assert 4_000_000 < sum(len(piece) for piece in taken.iter_bytes())

@@ -45,7 +45,7 @@ class InputFile(FileIO):
 class Grace:
     """The time after the start of a command in which its output waits for somebody who takes it; both streams share it.
 
-    Whoever iterates over one of them, reads one or waits for the command ends it, since the other would hold the command up.
+    Iterating over one of them, reading one or waiting for the command ends it, since the other would hold the command up.
     """
 
     def __init__(self, seconds: float = GRACE_S) -> None:

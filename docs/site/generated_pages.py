@@ -166,6 +166,6 @@ def _toml(value: object) -> str:
 PAGES = {
     "reference/command-line.md": ("Options and subcommands", command_line),
     "reference/json.md": ("JSON fields", json_fields),
-    "reference/python.md": ("Python", python_page),
+    "reference/python.md": ("Python names", python_page),
     "reference/configuration.md": ("Configuration keys", configuration),
 }

@@ -217,7 +217,7 @@ def test_exec_with_json_is_refused(exec_):
 )
 def test_exec_option_value_is_not_the_file(words, lang, options, file, arguments):
     """An option's value is never taken for the file or for `--lang`."""
-    got = split(words.split(), OPTIONS)
+    got = split("exec", words.split(), OPTIONS)
     assert (lang, options.split(), [file] if file else [], arguments.split()) == (
         got.own.get("--lang"), [*got.options], [*got.operands], [*got.rest]
     )  # fmt: skip

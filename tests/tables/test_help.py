@@ -248,3 +248,26 @@ def test_help_of_unknown_subcommand_is_refused(words, message):
 def test_subcommand_near_name_is_hinted_at(word, hint):
     """A program that was not found may be a misspelt subcommand."""
     assert hint == subcommands.hint_for(word)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("completion", ["bsh"], 'completion: name one of `bash`, `zsh`, `fish`, got "bsh"; did you mean `bash`?'),
+        ("schema", ["reqest"], 'schema: name `request` or `response`, got "reqest"; did you mean `request`?'),
+        ("man", ["docter"], 'man: "docter" is no subcommand; did you mean `doctor`?'),
+        ("config", ["shw"], 'config: cannot read "shw"; did you mean `show`?'),
+        ("config", ["show", "--orign"], 'config: unknown option "--orign"; did you mean `--origin`?'),
+        ("policy", ["shw"], 'policy: cannot read "shw"; did you mean `show`?'),
+        ("exec", ["--langg", "x"], "unknown option `--langg`; did you mean `--lang`?"),
+        ("batch", ["--unorderd"], "unknown option `--unorderd`; did you mean `--unordered`?"),
+        ("batch", ["--memroy", "1G"], "unknown option `--memroy`; did you mean `--memory`?"),
+        ("mcp", ["--sandboxs", "1"], "unknown option `--sandboxs`; did you mean `--sandboxes`?"),
+    ],
+)
+def test_word_of_a_subcommand_that_is_misspelt_is_refused_with_the_nearest_one(name, words, message):
+    """As for options; the hint leads to the help of the subcommand or lists its words."""
+    with pytest.raises(CapsuleError, match="E1007") as caught:
+        subcommands.module(name).main(words)
+    assert message == caught.value.message
+    assert f"capsule-run {name} --help" in caught.value.hint or caught.value.hint.startswith("subcommands: ")

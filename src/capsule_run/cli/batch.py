@@ -96,7 +96,7 @@ class _Ending(Exception):  # noqa: N818  # not an error
 
 def main(words: Sequence[str]) -> int:
     """Run `capsule-run batch WORDS` and return its exit code. Raises CapsuleError E10xx."""
-    given = split(words, OPTIONS)
+    given = split("batch", words, OPTIONS)
     action = request_options.parse_words(given.options).action
     if action != RUN:
         output.write_all(1, f"capsule-run {__version__}\n" if action == VERSION else help_text())

@@ -11,6 +11,7 @@ from capsule_run.cli.output import write_all
 from capsule_run.request.languages import LANGUAGES
 from capsule_run.request.option_table import DIRECTORY, FILE, Option
 from capsule_run.request.option_table import OPTIONS as COMMON
+from capsule_run.request.validators import did_you_mean, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ def main(words: Sequence[str]) -> int:
         write_all(1, help_text())
         return 0 if words else 2
     if len(words) > 1 or words[0] not in SHELLS:
-        raise CapsuleError("E1007", f"completion: name one of {', '.join(f'`{shell}`' for shell in SHELLS)}")
+        known = ", ".join([f"`{shell}`" for shell in SHELLS])
+        message = f"completion: name one of {known}, got {shown(words[0])}{did_you_mean(words[0], SHELLS)}"
+        raise CapsuleError("E1007", message, hint="see `capsule-run completion --help`")
     write_all(1, SHELLS[words[0]]())
     return 0
 

@@ -14,6 +14,7 @@ from capsule_run.host.path_resolution import PROJECT_FILE, SYSTEM_FILE
 from capsule_run.request.config_file import NAMED, PROJECT, SYSTEM, USER
 from capsule_run.request.option_table import Option
 from capsule_run.request.presets import known_presets
+from capsule_run.request.validators import did_you_mean, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ OPTIONS = (
     Option(long="--project", about="init: write capsule.toml in the current directory"),
     Option(long="--system", about="init: write the system's file"),
 )
+WORDS = ("show", "presets", "check", "init")
 _FLAGS = (*(option.long for option in OPTIONS if not option.metavar), "--help", "-h")
 
 _USER_TEMPLATE = """\
@@ -90,7 +92,7 @@ class _Words:
             elif word in _FLAGS:
                 self.flags.add(word)
             elif word.startswith("-"):
-                raise _usage(f"unknown option `{word}`")
+                raise _usage(f"unknown option {shown(word)}{did_you_mean(word, (*_FLAGS, '--preset'))}")
             else:
                 self.plain.append(word)
 
@@ -128,7 +130,8 @@ def main(words: Sequence[str]) -> int:
         return _check(rest)
     if what == "init" and not rest:
         return _init(given.flags)
-    raise _usage(f"cannot read `{' '.join(given.plain)}`")
+    guess = did_you_mean(given.plain[0], WORDS) if given.plain and given.plain[0] not in WORDS else ""
+    raise _usage(f"cannot read {shown(' '.join(given.plain))}{guess}")
 
 
 def _show(words: _Words) -> int:

@@ -85,7 +85,7 @@ def help_text() -> str:
 
 def main(words: Sequence[str]) -> int:
     """Run `capsule-run exec WORDS` and return its exit code. Raises CapsuleError E10xx."""
-    given = split(words, OPTIONS)
+    given = split("exec", words, OPTIONS)
     code_given = given.own.get(CODE)
     if len(given.operands) > 1:
         raise _usage(

@@ -9,6 +9,7 @@ from capsule_run.cli import subcommands
 from capsule_run.cli.output import write_all
 from capsule_run.request.option_table import GROUPS, Option
 from capsule_run.request.option_table import OPTIONS as COMMON
+from capsule_run.request.validators import did_you_mean, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ def main(words: Sequence[str]) -> int:
     name = words[0] if words else ""
     if len(words) > 1 or (name and name not in subcommands.SUBCOMMANDS):
         known = ", ".join(subcommands.SUBCOMMANDS)
-        raise CapsuleError("E1007", "man: name one subcommand, or none", hint=f"subcommands: {known}")
+        why = "name one subcommand" if len(words) > 1 else f"{shown(name)} is no subcommand"
+        guess = "" if len(words) > 1 else did_you_mean(name, subcommands.SUBCOMMANDS)
+        raise CapsuleError("E1007", f"man: {why}{guess}", hint=f"subcommands: {known}")
     write_all(1, page(name))
     return 0
 

@@ -100,7 +100,7 @@ def _numbers(own: Mapping[str, str]) -> tuple[int, int]:
 
 def main(words: Sequence[str]) -> int:
     """Serve until the client closes our stdin or a signal comes, end every sandbox, and return the exit code."""
-    given = split(words, OWN_OPTIONS)
+    given = split("mcp", words, OWN_OPTIONS)
     words = [*given.options, *(["--"] if given.operands or given.rest else []), *given.operands, *given.rest]
     action = parse_words(words).action
     if action != RUN:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import Value
-from capsule_run.request.options import options_in
+from capsule_run.request.option_table import BY_NAME
+from capsule_run.request.options import options_in, unknown_option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +29,12 @@ class Words(Value):
     """What follows `--`."""
 
 
-def split(words: Sequence[str], table: Sequence[Option]) -> Words:
-    """Split a command line. Raises CapsuleError E1007."""
+def split(subcommand: str, words: Sequence[str], table: Sequence[Option]) -> Words:
+    """Split a command line. Raises CapsuleError E1007.
+
+    :param subcommand: names it in errors.
+    :param table: its own options.
+    """
     known = {name: option for option in table for name in (option.short, option.long) if name}
     own: dict[str, str] = {}
     options: list[str] = []
@@ -40,12 +45,20 @@ def split(words: Sequence[str], table: Sequence[Option]) -> Words:
         if option is not None:
             own[option.long] = _value(option, word, text, waiting)
         elif word.startswith("-") and word != STDIN:
+            _check_name(subcommand, word.partition("=")[0], known)
             options.append(word)
             if any(each.metavar and inline is None for each, inline in options_in(word)) and waiting:
                 options.append(waiting.pop(0))
         else:
             operands.append(word)
     return Words(own=own, options=tuple(options), operands=tuple(operands), rest=tuple(waiting))
+
+
+def _check_name(subcommand: str, name: str, own: Mapping[str, Option]) -> None:
+    if not name.startswith("--") or name in BY_NAME:
+        return
+    known = [each for each in (*own, *BY_NAME) if each.startswith("--")]
+    raise unknown_option(name, known, hint=f"see `capsule-run {subcommand} --help`")
 
 
 def _own(word: str, known: Mapping[str, Option]) -> tuple[Option | None, str | None]:

@@ -6,6 +6,7 @@ from capsule_run._base.errors import CapsuleError
 from capsule_run._base.strict_json import dumps
 from capsule_run.cli.output import write_all
 from capsule_run.request.schema import request_schema
+from capsule_run.request.validators import did_you_mean, shown
 from capsule_run.result.schema import response_schema
 
 TYPE_CHECKING = False
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SCHEMAS = {"request": request_schema, "response": response_schema}
 OPTIONS: tuple[Option, ...] = ()
+
+
+_HINT = "see `capsule-run schema --help`"
 
 
 def help_text() -> str:
@@ -35,7 +39,8 @@ def main(words: Sequence[str]) -> int:
         write_all(1, help_text())
         return 0 if words else 2
     if len(words) > 1 or words[0] not in SCHEMAS:
-        raise CapsuleError("E1007", "schema: name one of `request` and `response`", hint="`capsule-run schema request`")
+        guess = did_you_mean(words[0], SCHEMAS)
+        raise CapsuleError("E1007", f"schema: name `request` or `response`, got {shown(words[0])}{guess}", hint=_HINT)
     write_all(1, schema_text(words[0]))
     return 0
 

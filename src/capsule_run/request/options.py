@@ -13,9 +13,12 @@ from capsule_run.request.validators import did_you_mean, quoted, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from capsule_run.model.request import Request
+
+
+_HINT = "see `capsule-run --help`; put the command's own options after `--`"
 
 
 def read_options(words: Sequence[str]) -> Options:
@@ -54,7 +57,7 @@ def options_in(word: str) -> Iterator[tuple[Option, str | None]]:
     if word.startswith("--") or "-" + name in BY_NAME:  # `-memory` is an error, not `-m emory`
         option = BY_NAME.get(name)
         if option is None:
-            raise _unknown(name)
+            raise unknown_option(name, _LONG, hint=_HINT)
         if equals and not option.metavar:
             raise CapsuleError("E1007", f"`{name}` takes no value")
         yield option, text if equals else None
@@ -62,18 +65,21 @@ def options_in(word: str) -> Iterator[tuple[Option, str | None]]:
     for index, letter in enumerate(word[1:], 1):
         option = BY_NAME.get("-" + letter)
         if option is None:
-            raise _unknown("-" + letter)
+            raise unknown_option("-" + letter, _LONG, hint=_HINT)
         if option.metavar:
             yield option, word[index + 1 :] or None
             return
         yield option, None
 
 
-def _unknown(name: str) -> CapsuleError:
-    guess = did_you_mean(name, [option.long for option in OPTIONS]) if len(name) > 2 else ""
+_LONG = tuple(option.long for option in OPTIONS)
+
+
+def unknown_option(name: str, known: Iterable[str], *, hint: str) -> CapsuleError:
+    """Return the error for an option that is not `known`, with the nearest one."""
+    guess = did_you_mean(name, known) if len(name) > 2 else ""
     shown_name = f"`{name}`" if name.isascii() and name.isprintable() else quoted(name)
-    message = f"unknown option {shown_name}{guess}"
-    return CapsuleError("E1007", message, hint="see `capsule-run --help`; put the command's own options after `--`")
+    return CapsuleError("E1007", f"unknown option {shown_name}{guess}", hint=hint)
 
 
 def _store(option: Option, text: str | None, stored: dict[str, object]) -> None:

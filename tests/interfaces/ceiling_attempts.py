@@ -97,7 +97,8 @@ def fields_of(option, value):
 def run_command(words, *, stdin="", directory="/", **variables):
     environment = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **variables}
     given = {"input": stdin, "capture_output": True, "text": True, "cwd": directory, "env": environment}
-    done = subprocess.run([COMMAND, "--collect=*", *words], check=False, timeout=60, **given)
+    words = [*words[:1], "--collect=*", *words[1:]] if words[:1] == ["batch"] else ["--collect=*", *words]
+    done = subprocess.run([COMMAND, *words], check=False, timeout=60, **given)
     try:
         return json.loads(done.stdout)["error"]
     except (ValueError, KeyError):
@@ -114,6 +115,15 @@ def by_json_option(option, value):
 
 def by_request(option, value):
     return run_command(["--json"], stdin=json.dumps({"command": ["true"], **fields_of(option, value)}))
+
+
+def by_batch(option, value):
+    """The line of a batch asks for it, and the batch's options ask for it for a line."""
+    errors = [
+        run_command(["batch"], stdin=json.dumps({"command": ["true"], **fields_of(option, value)})),
+        run_command(["batch", *words_of(option, value)], stdin='{"command": ["true"]}'),
+    ]
+    return errors[0] if errors[0]["message"] == errors[1]["message"] else {"code": "none", "message": repr(errors)}
 
 
 def by_variable(option, value):
@@ -230,6 +240,26 @@ def by_aio(option, value):
 
     request = request_from_mapping({"command": ["true"], **fields_of(option, value)})
     return caught(lambda: asyncio.run(aio.execute(request)))
+
+
+def by_map(option, value):
+    """Each call has a result, with `map` and `aio.map`."""
+    import asyncio
+
+    import capsule_run
+    from capsule_run import aio
+    from capsule_run.request.parse import request_from_mapping
+
+    request = request_from_mapping({"command": ["true"], **fields_of(option, value)})
+
+    async def mapped():
+        return [result async for result in aio.map([request])]
+
+    results = [*capsule_run.map([request]), *asyncio.run(mapped())]
+    errors = [
+        result.error.to_dict() if result.error else {"code": "none", "message": repr(result)} for result in results
+    ]
+    return errors[0] if errors[0]["message"] == errors[1]["message"] else {"code": "none", "message": repr(errors)}
 
 
 def by_monitor(option, value):

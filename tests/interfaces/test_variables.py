@@ -49,6 +49,14 @@ def test_variable_json_request_wins_over_it(capsule_cli):
     assert "success" == json.loads(answer.stdout)["status"]
 
 
+def test_variable_batch_is_a_default_of_each_line(capsule_cli):
+    """A line that gives the limit wins."""
+    lines = [{"command": PYTHON}, {"command": PYTHON, "resources": {"memory_bytes": 256 << 20}}]
+    text = "".join([json.dumps(line) + "\n" for line in lines]).encode()
+    answers = map(json.loads, command_line(capsule_cli, ["batch"], dict([LIMIT]), text).stdout.splitlines())
+    assert ["killed", "success"] == [answer["status"] for answer in answers]
+
+
 def test_variable_python_arguments_win_over_it(monkeypatch):
     """`run`, `run_code` and their coroutines honour it, and an argument wins."""
     monkeypatch.setenv(*LIMIT)
@@ -60,6 +68,7 @@ def test_variable_python_arguments_win_over_it(monkeypatch):
         capsule_run.execute(Request(command=tuple(PYTHON))),
         asyncio.run(aio.execute(Request(command=tuple(PYTHON)))),
         Monitor().execute(Request(command=tuple(PYTHON))),
+        *capsule_run.map([PYTHON, Request(command=tuple(PYTHON))]),
     ):
         assert "E4001" == result.error.code
     assert capsule_run.run(PYTHON, memory="256M").ok

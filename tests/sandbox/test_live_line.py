@@ -17,10 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from capsule_run.cli import colours
+from capsule_run.cli import colours, live_line
 from capsule_run.engine.execute import execute
 from capsule_run.host import process_usage
 from capsule_run.request.parse import request_from_mapping
+from capsule_run.workspace import export
 
 LINE = re.compile(
     rb"(\d+) s of (\d+ s|1 min), CPU \d+\.\d s, memory (about )?[\d.]+( [KM]iB| bytes)? of 512 MiB, \d+ of 100 processes"
@@ -225,3 +226,25 @@ def test_live_line_is_erased_behind_a_signal(capsule_cli, tmp_path):
         os.close(ours)
     end = said.rpartition(colours.ERASE.encode())[2]
     assert end.startswith(b"capsule-run: \x1b[31mE3007"), said
+
+
+@pytest.mark.sandbox
+def test_live_line_says_how_many_changes_are_applied(place, monkeypatch):
+    """The line is asked for at each file that is written to the host, and counts it; afterwards there is none."""
+    seen = []
+    original = export.HostTree.file
+
+    def file(*arguments):
+        seen.append(line._text(None, 80))
+        return original(*arguments)
+
+    monkeypatch.setattr(export.HostTree, "file", file)
+    fields = {"command": ["sh", "-c", "touch a b"], "isolation": {"workspace": str(place)}, "apply_changes": True}
+    request = request_from_mapping({**fields, "collect": ["*"], "collect_to": str(place / "out")})
+    line = live_line.LiveLine(request, stdin=None, terminal=1, captures=True)
+    line.stop()
+    assert execute(request).ok
+    assert ["saving files: 1", "saving files: 2", "applying changes: 1", "applying changes: 2"] == [
+        each.partition(" s, ")[2] for each in seen
+    ]
+    assert " of 30 s" in line._text(None, 80)

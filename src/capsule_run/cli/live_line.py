@@ -18,6 +18,7 @@ from capsule_run.host import process_usage
 from capsule_run.policy import limits as policy_limits
 from capsule_run.request.durations import format_duration
 from capsule_run.request.sizes import format_size, format_use
+from capsule_run.workspace import stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class LiveLine:
         self._shown = self._busy = False
         self._at_line_start = True
         self._cpu_before = -1
+        self._stage = stage.now
         self.streams = self._streams(stdin, captures=captures)
         _signal.signal(_signal.SIGALRM, self._tick)
         _signal.setitimer(_signal.ITIMER_REAL, FIRST_S, PERIOD_S)
@@ -111,7 +113,7 @@ class LiveLine:
         used = process_usage.of_tree(self._run.pid)
         idle = used is not None and used.cpu_ms == self._cpu_before
         self._cpu_before = -1 if used is None else used.cpu_ms
-        if self._waits_for_typing and idle and self._shown:
+        if self._waits_for_typing and idle and not self._stage.name and self._shown:
             return  # it may wait for what is being typed, which drawing would erase
         text = self._text(used, _columns(self._terminal) - 1)
         self._write(f"{ERASE}{DIM}{text}{RESET}".encode())
@@ -119,6 +121,8 @@ class LiveLine:
 
     def _text(self, used: Usage | None, columns: int) -> str:
         """Return the figures that fit into so many columns."""
+        if self._stage.name:
+            return f"{time.monotonic() - self._begun:.0f} s, {self._stage.name}: {self._stage.done:,}"[:columns]
         parts = [f"{time.monotonic() - self._begun:.0f} s of {format_duration(self._timeout_ms)}"]
         if used is not None:
             parts.append(f"CPU {used.cpu_ms / 1000:.1f} s")

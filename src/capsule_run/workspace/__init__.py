@@ -19,6 +19,7 @@ __getattr__ = loaded_when_used(
         "export": "files or changes are written to the host",
         "live": "the files of a living sandbox are read or written",
         "revert": "the changes of a living sandbox are undone",
+        "stage": "files come out, or a line on a terminal says how many did",
         "text_diff": "a diff is wanted",
         "transfer": "files go in or come out",
     },

@@ -15,6 +15,7 @@ from capsule_run.host.path_resolution import READ_FLAGS
 from capsule_run.host.tree_walk import TreeCursor
 from capsule_run.model.result_parts import CollectedFile, NotCollected
 from capsule_run.request.file_fields import MAX_NAMES, advance
+from capsule_run.workspace import stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -157,6 +158,7 @@ class _Collection:
         return True
 
     def _read_file(self, fd: int, name: str, path: str) -> None:
+        stage.now.done += 1
         try:
             file = posix.open(name, READ_FLAGS, dir_fd=fd)
         except OSError:
@@ -186,6 +188,7 @@ def collect(
 ) -> tuple[tuple[CollectedFile, ...], tuple[NotCollected, ...]]:
     """Collect the plain files beneath the directory `root` that match; return them, and what was not collected and why."""
     collection = _Collection(root, limits, mount_points)
-    collection.walk(root, [tuple(pattern.split("/")) for pattern in patterns])
+    with stage.now.begin(stage.COLLECTING):
+        collection.walk(root, [tuple(pattern.split("/")) for pattern in patterns])
     collection.add_missing(patterns)
     return tuple(collection.files), tuple(collection.not_collected)

@@ -14,6 +14,7 @@ from capsule_run.host.caller_files import open_directory, reason_of, replace_fil
 from capsule_run.host.path_resolution import DIRECTORY_FLAGS, READ_FLAGS
 from capsule_run.host.tree_walk import delete, open_parent
 from capsule_run.model.changes import DELETED, MODIFIED, NotApplied
+from capsule_run.workspace import stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,11 +56,13 @@ def apply_changes(changes: Iterable[Change], layer: int, place: int, *, deletion
                 not_applied.append(NotApplied(path=change.path, reason=str(error.args[0])))
 
     modes: list[Change] = []  # of directories: set last, because a new mode may forbid to write into the directory
-    for change in changes:
-        if change.kind != DELETED or deletions:
-            apply(change, mode_only=False)
-        if change.kind == MODIFIED and change.type == "directory":
-            modes.append(change)
+    with stage.now.begin(stage.APPLYING):
+        for change in changes:
+            stage.now.done += 1
+            if change.kind != DELETED or deletions:
+                apply(change, mode_only=False)
+            if change.kind == MODIFIED and change.type == "directory":
+                modes.append(change)
     for change in reversed(modes):
         apply(change, mode_only=True)
     return not_applied
@@ -74,12 +77,14 @@ def save_files(files: Iterable[CollectedFile], place: int) -> list[NotApplied]:
     """Write collected files into an open directory, under their own paths. Return what was not written, and why."""
     not_applied: list[NotApplied] = []
     tree = HostTree(place)
-    for file in files:
-        try:
-            with memoryview(file.data) as view:
-                tree.file(file.path, view, file.mode, None)
-        except NotAppliedError as error:
-            not_applied.append(NotApplied(path=file.path, reason=str(error.args[0])))
+    with stage.now.begin(stage.SAVING):
+        for file in files:
+            stage.now.done += 1
+            try:
+                with memoryview(file.data) as view:
+                    tree.file(file.path, view, file.mode, None)
+            except NotAppliedError as error:
+                not_applied.append(NotApplied(path=file.path, reason=str(error.args[0])))
     return not_applied
 
 

@@ -112,12 +112,13 @@ def test_cpu_weight_that_looks_like_processors_is_warned_of(cli):
 
 
 @pytest.mark.sandbox
-@pytest.mark.parametrize(("timeout", "asks"), [("5", True), ("999", True), ("1s", False)])
+@pytest.mark.parametrize(("timeout", "asks"), [("5", True), ("999", True), ("1s", False), ("20ms", False)])
 def test_timeout_below_a_second_asks_for_the_unit(cli, timeout, asks):
     """A limit below a second that ended the run may have been meant in seconds."""
     said = cli("--timeout", timeout, "--", "sleep", "60").stderr
     assert "E3006" in said
     assert asks == (f"if {timeout} seconds were meant, set `--timeout` to `{timeout}s`" in said)
+    assert asks == (" seconds were meant" in said)
 
 
 @pytest.mark.sandbox

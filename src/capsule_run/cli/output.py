@@ -172,6 +172,8 @@ def in_words(result: Result, options: Options) -> Result:
         return result
     if error.code.startswith("E2"):
         return interface_words.renamed_in_result(result, interface_words.OPTION_NAMES)
+    if error.code == "E3006" and options.timeout_has_unit:
+        return replace(result, error=replace(error, hint=hint_words.without_question(error.hint)))
     if error.code == "E3001" and not options.separated and (hint := subcommands.hint_for(options.command[0])):
         return replace(result, error=replace(error, hint=hint))
     return result

@@ -34,6 +34,7 @@ class Options(Value):
     env_files: tuple[str, ...] = ()
     separated: bool = False  # `--` stands before the command
     no_config: bool = False
+    timeout_has_unit: bool = False  # `--timeout 500ms`, and not `--timeout 500`
 
     @property
     def workspace_given(self) -> bool:

@@ -85,6 +85,8 @@ def unknown_option(name: str, known: Iterable[str], *, hint: str) -> CapsuleErro
 def _store(option: Option, text: str | None, stored: dict[str, object]) -> None:
     """Store the value of one option. It replaces an earlier one, unless the option collects its values."""
     gives = option.gives if option.read is None or text is None else option.read(text, option.long)
+    if option.field == "timeout_ms" and text is not None:
+        stored["timeout_has_unit"] = not text.isdigit()
     if option.repeats:
         earlier = stored.get(option.field, ())
         assert isinstance(earlier, tuple)
@@ -127,6 +129,7 @@ def _options(stored: dict[str, object], command: tuple[str, ...], *, separated: 
         audit_log=str(stored.get("audit_log", "")),
         audit_required="audit_required" in stored,
         no_config="no_config" in stored,
+        timeout_has_unit=bool(stored.get("timeout_has_unit")),
     )
 
 

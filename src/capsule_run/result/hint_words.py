@@ -60,6 +60,12 @@ def in_arguments(hint: str) -> str:
     return _reworded(hint, argument_of)
 
 
+def without_question(hint: str) -> str:
+    """Return the hint of a timeout without the question whether seconds were meant, for a time that was written with a unit."""
+    question, separator, rest = hint.partition("; else ")
+    return rest if separator and question.endswith("s`") and " seconds were meant" in question else hint
+
+
 def worded(result: Result, words: Callable[[str], str]) -> Result:
     """Return the result with the hint of its error in these words."""
     if result.error is None or not result.error.hint:

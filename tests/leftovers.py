@@ -36,7 +36,8 @@ GRACE_SECONDS = 2.0  # the kernel takes down namespaces and closes sockets after
 SHARED_PLACES = ("/tmp", "/dev/shm")
 CGROUPS = "/sys/fs/cgroup"
 
-spawned: set[int] = set()  # the pids that this process itself started, since the last snapshot
+# What this process itself started, since the last snapshot: pid and start time, since numbers come again in a long test.
+spawned: set[str] = set()
 ever_spawned: set[int] = set()
 
 
@@ -71,7 +72,7 @@ def _record_spawns() -> None:
         def start_and_note(*args, **kwargs):
             pid = start(*args, **kwargs)
             if pid > 0:
-                spawned.add(pid)
+                spawned.add(_identity(pid))
                 ever_spawned.add(pid)
             return pid
 
@@ -84,6 +85,13 @@ def _record_spawns() -> None:
         start = getattr(module, name, None)
         if start is not None and not hasattr(start, "is_recording"):
             setattr(module, name, recording(start))
+
+
+def _identity(pid: int) -> str:
+    try:
+        return f"{pid}@{Path(f'/proc/{pid}/stat').read_text(errors='replace').rpartition(')')[2].split()[19]}"
+    except OSError:  # another thread has reaped it
+        return ""
 
 
 def snapshot() -> frozenset[Leftover]:
@@ -152,7 +160,7 @@ def _descendants() -> Iterator[Leftover]:
         grown = bool(more)
     for pid in ours - {os.getpid()}:
         parent, state, start, name = table[pid]
-        if state == "Z" and parent == os.getpid() and pid not in spawned:
+        if state == "Z" and parent == os.getpid() and f"{pid}@{start}" not in spawned:
             os.waitpid(pid, os.WNOHANG)
             continue
         yield Leftover("process", f"{pid}@{start}", f"{name} ({state}) {_command_line(pid)}")

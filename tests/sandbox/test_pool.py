@@ -299,3 +299,27 @@ def test_runs_from_many_threads_are_answered_once(pool):
     expected = {"sleep 60": "E3006", "kill -9 $$": "E3005", "yes": "E4003"}
     assert {f"run-{number}": expected.get(command, f"{number}\n") for number, command, _ in plan} == dict(answers)
     assert len(plan) == len(answers)
+
+
+FORKED = """
+import capsule_run, os, sys
+pool, box = capsule_run.Pool(size=2, on_empty="wait"), capsule_run.Sandbox()
+pool.wait_ready()
+process = box.start("read line; echo $line", stdin=True)
+box.run_code("x = 1")
+if not (pid := os.fork()):
+    print(pool.run("echo child").stdout, end="", flush=True)
+    sys.exit(0)
+os.waitpid(pid, 0)
+print(pool.stats().ready, pool.run("echo parent").stdout, end="")
+process.stdin.write("alive")
+process.stdin.close()
+print(process.stdout.read(), end="")
+print(box.run_code("x").text)
+"""
+
+
+def test_forked_child_uses_and_ends_nothing_of_its_parent():
+    """Its runs start cold, and when it ends the rooms, sandboxes, processes and contexts of its parent live on."""
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=50, check=False)
+    assert ("child\n2 parent\nalive\n1\n", "") == (done.stdout, done.stderr)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import weakref
 
+from capsule_run._base.finalizer import finalizer
 from capsule_run.aio.drive import Drive, InThreads
 from capsule_run.aio.streams import InputStream, OutputStream
 from capsule_run.aio.thread import until_done
@@ -47,7 +47,7 @@ class Process:
         self.stdin = stdin
         self.stdout, self.stderr = outputs
         self._drive, self._grace, self._early, self._whole = drive, grace, early, whole
-        weakref.finalize(self, drive.kill)
+        finalizer(self, drive.kill)
 
     @classmethod
     async def start(

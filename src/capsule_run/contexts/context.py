@@ -9,10 +9,10 @@ import os
 import select
 import threading
 import time
-import weakref
 from contextlib import nullcontext
 
 from capsule_run._base.errors import CapsuleError
+from capsule_run._base.finalizer import finalizer
 from capsule_run.contexts import program as programs
 from capsule_run.contexts.interpreter import (
     DEFAULT_GRACE_MS,
@@ -58,7 +58,7 @@ class Context:
         self._start_process = start
         self._in_use = in_use
         self._owned = _Owned()
-        self._finalizer = weakref.finalize(self, self._owned.end)
+        self._finalizer = finalizer(self, self._owned.end)
         self._was_lost = False
         self._is_closed = False
         self._one_cell = threading.Lock()

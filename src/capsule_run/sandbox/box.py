@@ -7,6 +7,7 @@ import time
 import weakref
 
 from capsule_run._base.errors import CapsuleError
+from capsule_run._base.finalizer import finalizer
 from capsule_run._base.value import Value, replace
 from capsule_run.api import fields_from_arguments
 from capsule_run.engine import execute
@@ -99,7 +100,7 @@ class Sandbox:
         self._session = Session(_request(request, options), lease_ms=self._lease.left_ms())
         with _numbering:
             self.id = f"sandbox-{next(_numbers)}"
-        self._finalizer = weakref.finalize(self, self._session.close)
+        self._finalizer = finalizer(self, self._session.close)
         session, lease = self._session, self._lease  # not `self`: a sandbox that nobody refers to ends at once
         self._contexts = Contexts(session, lambda: lease.in_use(session))
         self.files = Files(self._session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -34,6 +35,7 @@ class Filler:
         self._changed = threading.Condition()
         self._closed = False
         self._error: CapsuleError | None = None
+        self._made_in = os.getpid()
         self._callbacks: list[Callable[[], None]] = []
         self.replaced = 0
         self._ready.append(self.build())  # a host that cannot meet the request says so now
@@ -60,7 +62,9 @@ class Filler:
         return spare
 
     def take(self, *, wait: bool) -> SpareRoom | None:
-        """Return a room that lives; None if there is none."""
+        """Return a room that lives; None if there is none, as in a child that was forked: the rooms are its parent's."""
+        if os.getpid() != self._made_in:
+            return None
         with self._changed:
             while True:
                 if wait:

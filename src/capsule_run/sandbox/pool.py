@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import weakref
 from collections import deque
 
 from capsule_run._base.errors import CapsuleError
+from capsule_run._base.finalizer import finalizer
 from capsule_run._base.value import Value, replace
 from capsule_run.api import fields_from_arguments
 from capsule_run.engine import code as engine_code
@@ -95,7 +95,7 @@ class Pool:
             raise CapsuleError("E1009", "`files` and `workspace_upper` are of one run, and not of a pool")
         self._on_empty = on_empty
         self._filler = Filler(self._request, size, None if preload is None else prepared_command(preload))
-        self._finalizer = weakref.finalize(self, self._filler.close)
+        self._finalizer = finalizer(self, self._filler.close)
         self._lock = threading.Lock()
         self._busy = self._hits = self._misses = 0
         self._starts_us: deque[int] = deque(maxlen=_STARTS_KEPT)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import select
 import threading
-import weakref
 
+from capsule_run._base.finalizer import finalizer
 from capsule_run.engine.live_output import CallbackError, LiveOutput, with_pieces
 from capsule_run.engine.session import result_of
 from capsule_run.launcher import SIGKILL
@@ -64,7 +64,8 @@ class Process:
         finally:
             if inner is not None:
                 os.close(inner)
-        self._finalizer = weakref.finalize(self, _end, self._receiver, self.stdin)
+        receiver, written = self._receiver, self.stdin  # not `self`: a process that nobody refers to is killed
+        finalizer(self, lambda: _end(receiver, written))
 
     @property
     def pid(self) -> int:

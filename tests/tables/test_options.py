@@ -126,7 +126,7 @@ FORMS = [
     (["-vh"], {"verbosity": 1, "action": SHORT_HELP}, []),
     (["--help"], {"action": HELP}, []),
     (["-t1", "--timeout=2", "x"], {"fields": {"timeout_ms": 2}}, ["x"]),
-    (["-t", "5s", "x"], {"fields": {"timeout_ms": 5000}}, ["x"]),
+    (["-t", "5s", "x"], {"fields": {"timeout_ms": 5000}, "timeout_has_unit": True}, ["x"]),
     (["--cpu-time", "1.5m", "x"], {"fields": {"resources": {"cpu_time_ms": 90_000}}}, ["x"]),
     (["-eA=1", "-eB=2", "--env", "A=3", "x"], {"fields": {"environment": {"A": "3", "B": "2"}}}, ["x"]),
     (["--workspace=a", "--no-workspace", "x"], {"fields": {"isolation": {"workspace": None}}}, ["x"]),

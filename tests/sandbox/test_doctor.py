@@ -104,6 +104,14 @@ def test_doctor_attack_without_working_sandbox_counts_nothing(monkeypatch):
     assert [(False, "EACCES")] == [(one.stopped, one.outcome) for one in attack.attack_all()]
 
 
+def test_doctor_needs_no_var_tmp(monkeypatch):
+    """In a small image of a container, its trial and its decoys lie in the directory for temporary files."""
+    monkeypatch.setattr(attack, "PLACE", "/no/such/directory")
+    with attack.Decoys() as decoys:
+        assert "decoy" == Path(decoys.names["secret"]).read_text()
+    assert not cli_doctor._trial().code
+
+
 def test_doctor_attack_decoys_can_be_found_outside():
     """What the attacks look for is there to be found by anyone who stands outside: absence inside proves something."""
     with attack.Decoys() as decoys:

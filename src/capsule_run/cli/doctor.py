@@ -5,7 +5,6 @@ The findings are data, and go to stdout.
 
 from __future__ import annotations
 
-import tempfile
 import time
 
 from capsule_run import __version__
@@ -79,7 +78,7 @@ def main(words: Sequence[str]) -> int:
 
 def _trial() -> Trial:
     """Run a sandbox, the check that decides. Its workspace is shared copy-on-write, as in command mode."""
-    with tempfile.TemporaryDirectory(prefix="capsule-doctor-", dir="/var/tmp") as place:
+    with attack.temporary_directory() as place:
         asked = {"command": ["/bin/sh", "-c", "echo alive"], "isolation": {"workspace": place}}
         begun = time.perf_counter()
         if not is_absent(SYSTEM_FILE) and configuration.may_share(place):

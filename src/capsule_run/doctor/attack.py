@@ -51,11 +51,21 @@ class Attempt(Value):
     stopped: bool
 
 
+PLACE = "/var/tmp"
+
+
+def temporary_directory() -> tempfile.TemporaryDirectory[str]:
+    """Make a directory in /var/tmp, or, since small images of containers lack that, where temporary files are made."""
+    return tempfile.TemporaryDirectory(
+        prefix="capsule-doctor-", dir=PLACE if os.access(PLACE, os.W_OK | os.X_OK) else None
+    )
+
+
 class Decoys:
     """A file, two listeners, a variable and a descriptor to find outside the sandbox. A context manager that removes them."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="capsule-doctor-", dir="/var/tmp")
+        self._folder = temporary_directory()
         secret = f"{self._folder.name}/secret"
         with open(secret, "w", encoding="ascii") as file:
             file.write("decoy")

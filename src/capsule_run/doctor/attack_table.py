@@ -86,7 +86,7 @@ _OTHER_ROWS = (
     ("a crypto socket of the kernel", "filter", "AF_ALG: CVE-2019-8912 and others", (*FILTER, "EAFNOSUPPORT"), "socket.socket(38, 5)"),
     ("a raw packet socket", "filter", "CVE-2017-7308, CVE-2020-14386", (*FILTER, "EAFNOSUPPORT"), "socket.socket(17, 3)"),
     ("a socket to the hypervisor", "filter", "AF_VSOCK: out of the machine", (*FILTER, "EAFNOSUPPORT"), "socket.socket(40, 1)"),
-    ("read a secret of the host", "mounts", "a decoy in /var/tmp", NOT_THERE, "read(secret)"),
+    ("read a secret of the host", "mounts", "a decoy in a temporary directory", NOT_THERE, "read(secret)"),
     ("the same through process 1's root", "mounts", "/proc/1/root", NOT_THERE, "read('/proc/1/root' + secret)"),
     ("the same by climbing", "mounts", "`..` forty times", NOT_THERE, "read('/proc/self/cwd/' + '../' * 40 + secret)"),
     ("write into /usr", "mounts", "a program that others run later", NOT_WRITABLE, "os.close(os.open('/usr/x', os.O_WRONLY | os.O_CREAT))"),

@@ -155,6 +155,36 @@ def test_colours_are_for_terminals(cli):
     assert f"{colours.RED}E3001:{colours.RESET}" in cli("--color", "always", *words).stderr
 
 
+def test_message_about_a_wrong_command_line_obeys_its_other_options(cli):
+    """Also those behind what is wrong, but not the command's own."""
+    for words in (["--color", "always", "--wrong"], ["--wrong", "--color=always"]):
+        assert f"{colours.RED}E1007:{colours.RESET}" in cli(*words).stderr
+    assert "\033" not in cli("--wrong", "--", "x", "--color=always").stderr
+    assert ("hint" in cli("--wrong").stderr, "hint" in cli("--wrong", "-q").stderr) == (True, False)
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize(
+    ("words", "typed", "what"),
+    [
+        (["--json"], b'{"command": ["true"]}\n', b"the request"),
+        (["exec", "--lang", "python"], b"print(1)\n", b"the code"),
+        (["batch", "-"], b'{"command": ["true"]}\n', b"requests"),
+    ],
+)
+def test_what_is_read_from_a_terminal_is_said(capsule_cli, tmp_path, words, typed, what):
+    """Who types nothing would wait for a command that waits for them."""
+    ours, theirs = pty.openpty()
+    os.write(ours, typed + b"\x04")
+    done = subprocess.run(
+        [capsule_cli, *words], cwd=tmp_path, env=ENVIRONMENT, stdin=theirs, capture_output=True, timeout=60
+    )
+    os.close(theirs)
+    os.close(ours)
+    assert (0, True) == (done.returncode, done.stdout != b"")
+    assert b"capsule-run: reading " + what + b" from the terminal; Ctrl-D ends it\n" in done.stderr
+
+
 @pytest.mark.sandbox
 @pytest.mark.parametrize(
     ("words", "variables", "coloured"),

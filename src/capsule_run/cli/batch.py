@@ -141,6 +141,7 @@ def _opened(name: str) -> int:
             raise invalid("E1005", "FILE", f"cannot read {shown(name)}: {why}", hint=hint) from None
     if not name and posix.isatty(0):
         raise CapsuleError("E1007", "no FILE is given, and stdin is a terminal", hint="`-` reads the terminal")
+    output.say_what_is_read("requests")
     return 0
 
 

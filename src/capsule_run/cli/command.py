@@ -250,6 +250,7 @@ def _dry_run(request: Request, options: Options) -> int:
 
 def _json(options: Options) -> int:
     """Run the JSON request on stdin, and return the exit code."""
+    output.say_what_is_read("the request")
     try:
         text = output.read_all(0)
     except OSError as error:

@@ -5,11 +5,12 @@ Loaded only if a command line has options, or variables or files that are option
 
 from __future__ import annotations
 
+from capsule_run._base.errors import CapsuleError
 from capsule_run.cli import colours, output
 from capsule_run.engine import caller_environment, configuration, variables
 from capsule_run.host import path_resolution
 from capsule_run.request import options as request_options
-from capsule_run.request.fast_path import AUTO, RUN
+from capsule_run.request.fast_path import ALWAYS, AUTO, NEVER, RUN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,11 @@ def read(words: Sequence[str]) -> Options:
 
     Raises CapsuleError E10xx.
     """
-    options = request_options.read_options(words)
+    try:
+        options = request_options.read_options(words)
+    except CapsuleError:
+        _apply_what_can_be_read(words)
+        raise
     _apply_to_messages(options)
     return with_environment(options)
 
@@ -37,6 +42,17 @@ def for_many(options: Options) -> Options:
     """
     _apply_to_messages(options)
     return with_environment(options)
+
+
+def _apply_what_can_be_read(words: Sequence[str]) -> None:
+    """Let the message about a wrong command line be quiet or coloured as it says itself."""
+    ours = words[: words.index("--")] if "--" in words else words
+    for word, following in zip(ours, [*ours[1:], ""], strict=True):
+        name, equals, text = word.partition("=")
+        if word in ("-q", "--quiet"):
+            output.messages.quiet = True
+        elif name == "--color" and (text if equals else following) in (ALWAYS, NEVER):
+            colours.choice.when = text if equals else following
 
 
 def _apply_to_messages(options: Options) -> None:

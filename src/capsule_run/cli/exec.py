@@ -10,7 +10,7 @@ from capsule_run._base.errors import CapsuleError
 from capsule_run.cli import complete_options
 from capsule_run.cli import help as cli_help
 from capsule_run.cli.command import run_command
-from capsule_run.cli.output import read_all, write_all
+from capsule_run.cli.output import read_all, say_what_is_read, write_all
 from capsule_run.cli.own_options import STDIN, split
 from capsule_run.engine.code import code_request
 from capsule_run.host.caller_files import read, reason_of
@@ -67,6 +67,8 @@ def _languages() -> str:
 
 def _source(file: str) -> str:
     """Read the code from stdin or from a file. Raises CapsuleError E1005."""
+    if file == STDIN:
+        say_what_is_read("the code")
     try:
         raw = read_all(0) if file == STDIN else read(file, MAX_REQUEST_BYTES)
     except OSError as error:

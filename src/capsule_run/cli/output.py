@@ -231,6 +231,12 @@ def print_json(result: Result, *, pretty: bool) -> None:
     write_all(1, result.to_json(indent=2 if pretty else None) + "\n")
 
 
+def say_what_is_read(what: str) -> None:
+    """Say what we wait for, if it is to be typed: it would look like a command that hangs."""
+    if posix.isatty(0):
+        notice(f"reading {what} from the terminal; Ctrl-D ends it")
+
+
 def read_all(fd: int) -> bytes:
     """Read a descriptor to its end, or one byte more than a request may have."""
     parts, left = [], parse.MAX_REQUEST_BYTES + 1

@@ -90,6 +90,13 @@ def test_example_file_on_a_page_is_the_file(block):
     assert (REPOSITORY / block.file).read_text() == block.text
 
 
+@pytest.mark.parametrize("page", sorted((DOCS / "how-to").glob("*.md")), ids=lambda page: page.stem)
+def test_guide_has_an_example(page):
+    """Each guide to a task or a place shows or names a file of `examples/`."""
+    shown = [block.file for block in blocks(page) if block.file.startswith("examples/")]
+    assert shown or "](../../examples/" in page.read_text()
+
+
 def test_example_names_are_unique():
     """A name stands for one example."""
     names = [block.marker for block in EXAMPLES]

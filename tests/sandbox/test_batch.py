@@ -113,6 +113,14 @@ def test_batch_line_above_a_ceiling_is_refused_with_file_and_line(capsule_cli, u
     assert "/etc/capsule-run/config.toml, line 2" in refused["error"]["message"]
 
 
+def test_json_request_above_a_ceiling_keeps_its_id(capsule_cli, under_system_file):
+    """As every refusal does; also one that only the host's facts allow, such as an unknown profile."""
+    for fields in ({"isolation": {"network": True}}, {"profile": "strct"}):
+        text = json.dumps({"command": ["true"], "execution_id": "mine", **fields})
+        done = under_system_file("[ceilings]\nnetwork = false\n", [capsule_cli, "--json"], input=text)
+        assert (2, "mine") == (done.returncode, json.loads(done.stdout)["execution_id"])
+
+
 def test_batch_line_sees_a_shared_directory_as_it_is_then(batch, tmp_path):
     """No sandbox was built before the line that wrote to the directory."""
     folder = tmp_path / "shared"

@@ -151,6 +151,7 @@ def _supervised(request: Request, run: RunBounded, began_ns: int, *, whole: bool
         request = configuration.bounded(request)
     except CapsuleError as error:
         if error.code.startswith("E1"):
+            error.execution_id = request.execution_id
             raise
         return build_result.failed_result(error, build_result.names(request, began_ns))
     if log := configuration.audit_log():
@@ -168,6 +169,7 @@ def _every_outcome_is_a_result(running: Steps, request: Request, began_ns: int) 
         return (yield from running)
     except CapsuleError as raised:
         if raised.code.startswith("E1"):
+            raised.execution_id = request.execution_id
             raise
         error = raised
     except (OSError, ImportError, MemoryError) as failed:  # importing a module needs a descriptor, too

@@ -213,10 +213,11 @@ struct room {
 	int slot[MAX_SLOTS];       /* mount sources in the order of their steps */
 	bool slot_used[MAX_SLOTS]; /* init: attached, and no longer to be moved */
 	unsigned int nslots;
-	bool copied; /* init: the workspace is a copy, and the overlay that was to follow is not needed */
-	bool keeps;  /* init: what the command left running lives on */
-	int root;    /* init: the building place, with the root to be at `new` */
-	int proc;    /* init: its own procfs, mounted nowhere */
+	bool copied;  /* init: the workspace is a copy, and the overlay that was to follow is not needed */
+	bool keeps;   /* init: what the command left running lives on */
+	int root;     /* init: the building place, with the root to be at `new` */
+	int proc;     /* init: its own procfs, mounted nowhere */
+	int terminal; /* init: the payload's, -1 for none */
 	/* init: where the network namespace comes from, or why from nowhere (an errno, negative), and who makes it */
 	int network;
 	pid_t network_maker;
@@ -239,6 +240,7 @@ struct pump {
 	int from, to;    /* -1, -1: never started or ended */
 	bool copy;       /* splice refuses this pair: through the buffer */
 	bool socket;     /* `to` is a socket: send, so that it cannot block */
+	bool terminal;   /* `from` is one: EIO says that nobody has it open any more */
 	bool blocked;    /* `to` takes no more: wait for it, not for `from` */
 	bool keeps_tail; /* stderr */
 	bool truncate;   /* over the cap: throw away, rather than report */

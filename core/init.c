@@ -209,8 +209,10 @@ static int spent_us(bool system)
  * Fork the payload into a user namespace of its own and wait until it runs or reports why it does not. Returns its pid.
  * The status pipe is close-on-exec: end-of-file means that exec happened.
  */
-static pid_t start_payload(struct room *room, bool input, const int *fds, unsigned int nfds)
+static pid_t start_payload(struct room *room, const struct link_message *given, const int *fds, unsigned int nfds)
 {
+	bool input = given->payload.has_stdin == 1;
+	int master CLEANUP_CLOSE = -1;
 	struct plan plan = { 0 };
 	struct rejection why;
 	struct step step = { 0 };
@@ -230,6 +232,7 @@ static pid_t start_payload(struct room *room, bool input, const int *fds, unsign
 	if (enter_cgroups(fds + 4 + input, nfds - 4 - input) < 0 || attest_cgroups(room, &plan) < 0)
 		leave(room, PAYLOAD, step.index);
 	before_cgroups_us = nfds > 4U + input ? spent_us(false) + spent_us(true) : 0;
+	master = make_terminal(room, &plan, given, stdio);
 	(void)plan_find(&plan, "id", &step);
 	/* the cgroup namespace's root is where its maker stands: here, inside the groups */
 	pid = clone_process(CLONE_NEWUSER | CLONE_NEWCGROUP, NULL, -1);
@@ -258,7 +261,8 @@ static pid_t start_payload(struct room *room, bool input, const int *fds, unsign
 	message.started.system_us = spent_us(true);
 	message.started.before_cgroups_us = before_cgroups_us;
 	message.attested = room->attested;
-	send_to_launcher(room, &message);
+	if (send_message(room->link, &message, sizeof(message), &master, master >= 0) < 0)
+		_exit(1); /* as send_to_launcher() */
 	return pid;
 }
 
@@ -283,6 +287,8 @@ static void reap_all(struct room *room, pid_t payload)
 		}
 	if (pid < 0 && errno != ECHILD)
 		leave(room, PAYLOAD, NO_STEP);
+	if (has_ended && !had_ended)
+		close_cleanup(&room->terminal); /* it was held for a command that closes its own and opens it again */
 	if (has_ended && (!had_ended || (room->keeps && pid < 0)))
 		send_to_launcher(
 		    room, &(struct link_message){ .kind = LINK_EXITED, .exited = { ended_with, pid < 0 } });
@@ -308,9 +314,11 @@ static void on_message(struct room *room, pid_t *payload)
 	receive(room, PAYLOAD, &message, fds, &nfds);
 	if (message.kind == LINK_PAYLOAD
 	    && nfds == 4U + (message.payload.has_stdin == 1) + (unsigned int)message.payload.groups && *payload == 0)
-		*payload = start_payload(room, message.payload.has_stdin == 1, fds, nfds);
+		*payload = start_payload(room, &message, fds, nfds);
 	else if (message.kind == LINK_END)
 		end_all();
+	else if (message.kind == LINK_RESIZE)
+		(void)ioctl(room->terminal, TIOCSWINSZ, &message.size); /* a terminal that has gone has no size */
 	else if (message.kind == LINK_SIGNAL && *payload > 0)
 		/* its process group; a command that is gone needs no signal */
 		(void)kill(-*payload, message.signal.number);

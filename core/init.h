@@ -11,6 +11,7 @@
 void leave(struct room *room, enum half half, unsigned int index) __attribute__((noreturn));
 void receive(struct room *room, enum half half, struct link_message *message, int *fds, unsigned int *nfds);
 void protect_process(struct room *room, unsigned int index);
+int make_terminal(struct room *room, const struct plan *plan, const struct link_message *given, int stdio[static 3]);
 void serve(struct room *room) __attribute__((noreturn));
 
 #endif

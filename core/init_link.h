@@ -6,6 +6,8 @@
 #define CAPSULE_INIT_LINK_H
 
 #include "capsule-core.h"
+#include <sys/ioctl.h>
+#include <termios.h>
 
 enum link_kind {
 	LINK_ROOM = 1,
@@ -13,6 +15,7 @@ enum link_kind {
 	LINK_SOURCES,
 	LINK_PAYLOAD,
 	LINK_SIGNAL,
+	LINK_RESIZE,
 	LINK_END,
 	LINK_READY,
 	LINK_FAILED,
@@ -27,10 +30,13 @@ struct failure {
 struct link_message {
 	uint32_t kind;
 	union {
-		/* with the descriptor of a stdin; how many of groups to enter */
+		/* with the descriptor of a stdin; how many of groups to enter; what its terminal begins with */
 		struct {
-			int32_t has_stdin, groups;
+			int32_t has_stdin, groups, has_terminal;
+			struct winsize size;
+			struct termios modes;
 		} payload;
+		struct winsize size;
 		struct {
 			int32_t number;
 		} signal;

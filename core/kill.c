@@ -92,6 +92,7 @@ void abandon(void)
 {
 	struct pollfd dead = { .fd = run.room.pidfd, .events = POLLIN };
 
+	restore_terminal();
 	if (run.room.init > 0) {
 		end_room(true);
 		if (dead.fd >= 0 && poll(&dead, 1, run.may_stick ? STUCK_MS : -1) > 0) /* else it was reaped before */

@@ -167,7 +167,10 @@ static int give_payload(const struct plan *plan, int give[static MAX_GIVEN], str
 	if (start_notify(plan, &give[1]) < 0 || start_output(&run.pumps[OUT], plan, "stdout", &give[2]) < 0
 	    || start_output(&run.pumps[ERR], plan, "stderr", &give[3]) < 0)
 		return -1;
-	message.payload.has_stdin = plan_find(plan, "stdin", &in);
+	if (take_terminal(plan, &message, step) < 0)
+		return -1;
+	*step = no_step;
+	message.payload.has_stdin = !message.payload.has_terminal && plan_find(plan, "stdin", &in);
 	if ((message.payload.has_stdin && start_input(&run.pumps[IN], plan, &in, &give[4]) < 0)
 	    || prepare_watch(plan) < 0 || (memory.proc >= 0 && start_watcher() < 0)
 	    || (run.ready_ns && set_timer(run.setup_ms) < 0))
@@ -370,7 +373,7 @@ int launch(void)
 	struct room *room = &run.room;
 
 	run.lifted = -1;
-	room->link = room->pidfd = room->root = room->proc = room->landlock = run.notice = -1;
+	room->link = room->pidfd = room->root = room->proc = room->landlock = room->terminal = run.notice = -1;
 	for (int i = IN; i <= ERR; i++)
 		run.pumps[i].from = run.pumps[i].to = -1;
 	run.timer = -1;

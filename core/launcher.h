@@ -82,6 +82,13 @@ extern struct reader overlay_helper;
 int help_overlay_call(const struct overlay_call *call);
 const char *on_overlay_helper(void);
 
+/* terminal.c */
+int take_terminal(const struct plan *plan, struct link_message *message, struct step *step);
+void connect_terminal(int *fds, unsigned int nfds);
+void resize_terminal(void);
+void restore_terminal(void);
+void await_restored_terminal(void);
+
 /* supervise.c */
 void set_poll(struct pollfd *p, int fd, short events);
 void supervise(void);

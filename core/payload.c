@@ -8,6 +8,7 @@
  */
 #include "capsule-core.h"
 #include <linux/futex.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
@@ -211,6 +212,7 @@ ACT(filter)
 /* The three streams on their places; a session of its own, so that no terminal can be reached; no signal oddity. */
 static int take_stdio(struct room *room, const int stdio[3], int status)
 {
+	bool has_terminal = room->terminal >= 0;
 	int in = stdio[0] >= 0 ? stdio[0] : open("/dev/null", O_RDONLY | O_CLOEXEC);
 	int moved = fcntl(status, F_DUPFD_CLOEXEC, 5);
 	sigset_t none;
@@ -220,6 +222,8 @@ static int take_stdio(struct room *room, const int stdio[3], int status)
 		return -1;
 	room->status = moved;
 	if ((in == 0 ? fcntl(0, F_SETFD, 0) : dup2(in, 0)) < 0 || dup2(stdio[1], 1) < 0 || dup2(stdio[2], 2) < 0)
+		return -1;
+	if (has_terminal && ioctl(0, TIOCSCTTY, 0) < 0)
 		return -1;
 	/*
 	 * The status pipe; procfs, until ATTEST_FD is needed; the way to the launcher, at LISTENER_FD. What only init

@@ -92,5 +92,6 @@ void report_end(void)
 	end_thread_dump(false);
 	end_process_reader(0);
 	end_watch(END_MS);
+	await_restored_terminal();
 	_exit(remove_all_cgroups());
 }

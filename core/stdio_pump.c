@@ -118,7 +118,7 @@ static bool pump_copy(struct pump *p, size_t allowed)
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return true;
 		if (n <= 0)
-			return n < 0 ? pump_failed(p) : pump_end(p);
+			return n < 0 && !(p->terminal && errno == EIO) ? pump_failed(p) : pump_end(p);
 		p->total += (uint64_t)n;
 		p->kept += (uint64_t)n;
 		p->have = (size_t)n;

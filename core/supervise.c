@@ -79,6 +79,8 @@ static const char *on_control(void)
 
 		if (send_to_init(&message, NULL, 0) < 0)
 			fail_at_no_step();
+	} else if (got > 0 && strcmp(word, "resize") == 0) {
+		resize_terminal();
 	} else if (got > 0 && is_order(word, "clock ", 15, &n) && n > 0) {
 		run.clock_ms = n;
 		if (run.started && !run.ended && !run.ending)
@@ -144,8 +146,7 @@ static const char *on_exited(const struct link_message *message)
 	run.ended = true;
 	if (!run.ending && set_timer(run.drain_ms + 1) < 0)
 		end_room(true);
-	if (message->exited
-		.is_last) /* init leaves, too: the counters are final, and are read while the kernel clears it away */
+	if (message->exited.is_last) /* init leaves: the counters are final, and read while it is cleared away */
 		record_counters();
 	return NULL;
 }
@@ -177,6 +178,7 @@ static const char *on_link(void)
 		why = "failed";
 	} else if (message.kind == LINK_STARTED) {
 		on_started(&message);
+		connect_terminal(fds, nfds);
 	} else if (message.kind == LINK_EXITED) {
 		why = on_exited(&message);
 	} else {
@@ -314,8 +316,7 @@ static const struct {
 	[GUARD] = { &guard_events, on_guards, true, false },
 	[HELPER] = { &overlay_helper.link, on_overlay_helper, true, true },
 	[PYTHON] = { &(const int){ CONTROL }, on_control, false, false },
-	[DEATH] = { &run.maker, on_python_death, false,
-	    false }, /* what it sent before it died is of no use to anybody */
+	[DEATH] = { &run.maker, on_python_death, false, false }, /* what it sent is of no use any more */
 };
 
 void set_poll(struct pollfd *p, int fd, short events)

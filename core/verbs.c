@@ -86,6 +86,7 @@ const struct verb verbs[] = {
 	{ "arg", PAYLOAD, 12, 1, true, "run", "t", NULL },
 	{ "env", PAYLOAD, 13, 0, true, "run", "e", NULL },
 	{ "stdin", PAYLOAD, 14, 0, false, "run", "f", NULL },
+	{ "terminal", PAYLOAD, 14, 0, false, "run", "f", NULL },
 	{ "stdout", PAYLOAD, 15, 1, false, "run", "fna", NULL },
 	{ "stderr", PAYLOAD, 16, 1, false, "run", "fna", NULL },
 	{ "clock", PAYLOAD, 17, 1, false, "run", "n", NULL },

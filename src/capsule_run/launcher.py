@@ -329,6 +329,15 @@ class Run:
         self.cancelled_by = self.cancelled_by or signal_number
         self._core.send("kill")
 
+    def ask_to_end(self, signal_number: int) -> None:
+        """Send the command a signal that is to end it. The result reports the signal as the cause if it does."""
+        self.cancelled_by = self.cancelled_by or signal_number
+        self.signal(signal_number)
+
+    def resize(self) -> None:
+        """Give the command's terminal the size that the caller's has now."""
+        self._core.send("resize")
+
     def signal(self, signal_number: int) -> None:
         """Send a signal to the command's process group."""
         self._core.send(f"signal {signal_number}")

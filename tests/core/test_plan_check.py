@@ -63,6 +63,7 @@ MORE_STEPS = {
     "keep": (),
     "env": ("NAME=VALUE=WITH=MORE",),
     "stdin": ("2",),
+    "terminal": ("2",),
     "memory-watch": ("268435456",),
     "cpu-watch": ("1000", "2"),
     "postmortem": (),
@@ -83,7 +84,7 @@ PAYLOAD_VERBS = (
     "cgroup-enter cgroup-join cgroup-file memory-notice"
     " id umask nice rlimit cwd new-keyring no-new-privs no-capabilities landlock landlock-required landlock-allow"
     " listener-required filter"
-    " attest hold exe arg env stdin stdout stderr clock drain keep memory-watch cpu-watch postmortem record"
+    " attest hold exe arg env stdin terminal stdout stderr clock drain keep memory-watch cpu-watch postmortem record"
 ).split()
 ALL_VERBS = {"room": ROOM_VERBS, "join": JOIN_VERBS, "payload": PAYLOAD_VERBS}
 EVERY_VERB = [(half, name) for half in HALVES for name in ALL_VERBS[half]]
@@ -478,6 +479,7 @@ BAD_FIELDS = [
     *(("room", ("cgroup", "{}", "capsule"), text) for text in BAD_FDS),
     *(("payload", ("cgroup-file", "0", "capsule", "{}"), text) for text in BAD_COMPONENTS),
     *(("payload", ("stdin", "{}"), text) for text in BAD_FDS),
+    *(("payload", ("terminal", "{}"), text) for text in BAD_FDS),
     *(("payload", ("stderr", "{}", "1", "kill"), text) for text in BAD_FDS),
     *(("room", ("bind", "{}", "/x", "ro"), text) for text in BAD_SLOTS),
     *(("room", ("idmap", "{}", "0", "0"), text) for text in BAD_SLOTS),

@@ -123,7 +123,7 @@ def test_command_line_misspelt_subcommand_is_hinted_at(inside):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_ends_the_run_and_is_reported(number):
-    """Ctrl-C and SIGTERM end the sandbox at once; --json still prints its one response."""
+    """A command that Ctrl-C or SIGTERM ends is E3007; --json still prints its one response."""
     program = subprocess.Popen(
         [*COMMAND, "--json"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/"
     )
@@ -135,6 +135,42 @@ def test_signal_ends_the_run_and_is_reported(number):
     program.send_signal(number)
     out, _err = program.communicate(timeout=5)
     assert (128 + number, "E3007") == (program.returncode, code_of(json.loads(out)))
+
+
+TRAPS = {
+    "handles": "trap 'echo cleaned; exit 7' {0}; echo ready; sleep 600 & wait",
+    "goes on": "trap 'echo again' {0}; echo ready; while :; do sleep 600 & wait $!; done",
+}
+
+
+@pytest.mark.parametrize(
+    ("program", "grace", "signals", "exit_code"),
+    [
+        ("handles", "10m", ["TERM"], 7),
+        ("handles", "10m", ["INT"], 7),
+        ("handles", "10m", ["HUP"], 7),
+        ("handles", "0", ["TERM"], 143),
+        ("goes on", "100ms", ["TERM"], 143),
+        ("goes on", "10m", ["INT", "INT"], 130),
+        ("goes on", "10m", ["TERM", "INT"], 143),
+    ],
+)
+def test_signal_reaches_the_command_first(program, grace, signals, exit_code):
+    """A command may end itself after a signal; if it does not within --grace, or with a second signal, the sandbox ends."""
+    script = TRAPS[program].format(signals[0])
+    run = subprocess.Popen(
+        [*COMMAND, "--grace", grace, "--timeout", "10m", "--", "sh", "-c", script],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/",
+    )  # fmt: skip
+    said = run.stdout.readline()
+    for at, name in enumerate(signals, 1):
+        run.send_signal(signal.Signals[f"SIG{name}"])
+        if at < len(signals):
+            assert b"again\n" == run.stdout.readline()  # two of a kind at once would be one
+    out, err = run.communicate(timeout=120)
+    assert (exit_code, b"ready\n") == (run.returncode, said)
+    assert (exit_code == 7) == (b"cleaned" in out)
+    assert (exit_code != 7) == (b"E3007" in err)
 
 
 def _children(pid):

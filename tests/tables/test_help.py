@@ -97,6 +97,11 @@ Environment:
   --env-file <FILE>          Environment variables from a file, one in a line
   --user <UID[:GID]>         User and group ID in the sandbox [default: 1000]
 
+Terminal:
+  --tty                      Give the command a terminal; -it for short
+  -i, --interactive          Pass stdin on as it is; without -t give no terminal
+  --grace <MS>               Time to end after a signal [default: 2s]
+
 Security:
   --profile <NAME|FILE>      System call profile: strict, default or a file
   --on-violation <ACTION>    On a forbidden call: kill_attacks, kill or refuse

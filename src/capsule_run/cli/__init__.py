@@ -19,6 +19,7 @@ __getattr__ = loaded_when_used(
         "policy_learn": "`policy learn`",
         "policy_test": "`policy test`",
         "run_in_words": "-v",
+        "terminal": "all streams are terminals, or --tty",
         "subcommands": "the first word is no option",
     },
 )

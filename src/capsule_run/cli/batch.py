@@ -23,7 +23,7 @@ from capsule_run.host import path_resolution
 from capsule_run.host.caller_files import reason_of
 from capsule_run.monitor import audit_log, trace_export
 from capsule_run.request import options as request_options
-from capsule_run.request.fast_path import RUN, VERSION
+from capsule_run.request.fast_path import DEFAULT_GRACE_MS, RUN, VERSION
 from capsule_run.request.option_table import FILE, Option
 from capsule_run.request.parse import MAX_REQUEST_BYTES
 from capsule_run.request.validators import invalid, shown
@@ -52,7 +52,7 @@ OPTIONS = (
     ),
 )
 # Options about the output of one run, or that differ for each.
-_MEANINGLESS = ("--json", "--pretty", "--verbose", "--dry-run", "--execution-id")
+_MEANINGLESS = ("--json", "--pretty", "--verbose", "--dry-run", "--execution-id", "--tty", "--interactive", "--grace")
 _ENDING_SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 GRACE_S = 2  # for what runs, after the first signal
 _TICK_S = 1.0
@@ -118,7 +118,10 @@ def main(words: Sequence[str]) -> int:
 def _options(words: Sequence[str]) -> Options:
     """Return the defaults of all lines. Raises CapsuleError E10xx."""
     options = request_options.parse_words(words)
-    names = (options.json, options.pretty, options.verbosity > 0, options.dry_run, "execution_id" in options.fields)
+    names = (
+        *(options.json, options.pretty, options.verbosity > 0, options.dry_run, "execution_id" in options.fields),
+        *(options.tty, options.interactive, options.grace_ms != DEFAULT_GRACE_MS),
+    )
     for name, is_given in zip(_MEANINGLESS, names, strict=True):
         if is_given:
             raise CapsuleError("E1007", f"`{name}` has no meaning with `batch`")

@@ -15,7 +15,7 @@ from capsule_run._base import known_paths
 from capsule_run._base.errors import BROKEN_PIPE_EXIT, CapsuleError, exit_status
 from capsule_run._base.lexical_paths import SYSTEM_DIRECTORIES, within
 from capsule_run._base.value import replace
-from capsule_run.cli import complete_options, live_line, output, subcommands
+from capsule_run.cli import complete_options, live_line, output, subcommands, terminal
 from capsule_run.cli import help as cli_help
 from capsule_run.engine import configuration
 from capsule_run.engine.execute import perform
@@ -25,7 +25,7 @@ from capsule_run.host import path_resolution
 from capsule_run.model.request import Isolation, Request, Workspace
 from capsule_run.monitor import audit_log, trace_export
 from capsule_run.request import options as request_options
-from capsule_run.request.fast_path import RUN, SHORT_HELP, VERSION, Options, plain_request
+from capsule_run.request.fast_path import DEFAULT_GRACE_MS, RUN, SHORT_HELP, VERSION, Options, plain_request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,11 +57,15 @@ def _own_standard_descriptors() -> None:
 
 
 class _Signals:
-    """Installs signal handlers that end the run or forward signals to it; a signal before the start is kept."""
+    """Installs signal handlers that send signals to the command, and end the run if it does not end itself in time.
 
-    def __init__(self) -> None:
+    A signal before the start, and a second one, end the run at once.
+    """
+
+    def __init__(self, grace_ms: int = DEFAULT_GRACE_MS) -> None:
+        self._grace_s = grace_ms / 1000
         self._run: Run | None = None
-        self._early = 0
+        self._ending = 0  # the first signal that is to end the run
         for number in ENDING_SIGNALS:
             if _signal.getsignal(number) != _signal.SIG_IGN:  # ignored by nohup, or by a shell without job control
                 _signal.signal(number, self._end)
@@ -69,9 +73,20 @@ class _Signals:
             _signal.signal(number, self._forward)
 
     def _end(self, number: int, _frame: object) -> None:
-        self._early = self._early or number
+        is_first, self._ending = self._ending == 0, self._ending or number
+        if self._run is None:
+            return
+        if not is_first or not self._grace_s:
+            self._run.cancel(self._ending)
+            return
+        self._run.ask_to_end(number)
+        # from the line of figures, which is not drawn any more
+        _signal.signal(_signal.SIGALRM, self._grace_is_over)
+        _signal.setitimer(_signal.ITIMER_REAL, self._grace_s)
+
+    def _grace_is_over(self, _number: int, _frame: object) -> None:
         if self._run is not None:
-            self._run.cancel(number)
+            self._run.cancel(self._ending)
 
     def _forward(self, number: int, _frame: object) -> None:
         if self._run is not None:
@@ -79,14 +94,16 @@ class _Signals:
 
     def ended(self) -> None:
         """Restore the default handlers after the run, so that a signal ends us even while we block on output."""
+        if self._ending:
+            _signal.setitimer(_signal.ITIMER_REAL, 0)
         for number in ENDING_SIGNALS:
             if _signal.getsignal(number) == self._end:
                 _signal.signal(number, _signal.SIG_DFL)
 
     def started(self, run: Run) -> None:
         self._run = run
-        if self._early:
-            run.cancel(self._early)
+        if self._ending:
+            run.cancel(self._ending)
 
 
 def _terminal_or_same(fd: int, flags: int) -> int:
@@ -186,6 +203,31 @@ def _stream(request: Request, options: Options, signals: _Signals, stdin: int | 
     return _performed(request, options, signals.started, streams)
 
 
+def _at_terminal(request: Request, options: Options, signals: _Signals) -> Result:
+    """Run the request with a terminal of its own."""
+    ours = terminal.Terminal(_terminal_or_same)
+
+    def started(run: Run) -> None:
+        ours.attach(run)
+        signals.started(run)
+
+    try:
+        return _performed(request, options, started, ours.streams)
+    finally:
+        signals.ended()
+        ours.close()
+
+
+def _wants_terminal(options: Options, request: Request) -> bool:
+    """Return whether the command gets a terminal: `--tty`, or without a word a program for people at one. Raises CapsuleError."""
+    if options.tty:
+        terminal.check(captures="--pretty" if options.pretty else "")
+        return True
+    if options.interactive or options.pretty or not (posix.isatty(0) and posix.isatty(1) and posix.isatty(2)):
+        return False
+    return terminal.is_for_people(request.command)
+
+
 def _capture(request: Request, options: Options, signals: _Signals, stdin: int | None) -> Result:
     """Run the request with its output captured, for a JSON response."""
     if (result := _with_live_line(request, options, signals, stdin, captures=True)) is not None:
@@ -214,14 +256,19 @@ def run_command(request: Request, options: Options, *, passes_stdin: bool = True
     request = _with_terminal(command_workspace(request, options))
     if options.dry_run:
         return _dry_run(request, options)
-    signals = _Signals()
-    stdin = _terminal_or_same(0, posix.O_RDONLY) if passes_stdin else None
+    at_terminal = passes_stdin and _wants_terminal(options, request)
+    signals = _Signals(options.grace_ms)
+    stdin = _terminal_or_same(0, posix.O_RDONLY) if passes_stdin and not at_terminal else None
     if options.pretty:
         result = output.in_words(_capture(request, options, signals, stdin), options)
         signals.ended()
         output.print_json(result, pretty=True)
     else:
-        result = _stream(request, options, signals, stdin)
+        if at_terminal:
+            request = terminal.session_request(request)
+            result = _at_terminal(request, options, signals)
+        else:
+            result = _stream(request, options, signals, stdin)
         if result.error and output.is_unread(result):
             return BROKEN_PIPE_EXIT
         if result.error:
@@ -261,7 +308,7 @@ def _json(options: Options) -> int:
     )
     if options.dry_run:
         return _dry_run(request, options)
-    signals = _Signals()
+    signals = _Signals(options.grace_ms)
     result = _capture(request, options, signals, None)
     signals.ended()
     output.print_json(result, pretty=options.pretty)

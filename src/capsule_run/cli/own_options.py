@@ -47,7 +47,8 @@ def split(subcommand: str, words: Sequence[str], table: Sequence[Option]) -> Wor
         elif word.startswith("-") and word != STDIN:
             _check_name(subcommand, word.partition("=")[0], known)
             options.append(word)
-            if any(each.metavar and inline is None for each, inline in options_in(word)) and waiting:
+            found = options_in(word, waiting[0] if waiting else "")
+            if any(each.metavar and inline is None for each, inline in found) and waiting:
                 options.append(waiting.pop(0))
         else:
             operands.append(word)

@@ -186,6 +186,7 @@ class Room:
             group_name=self.cgroup_name if shared is None else shared.cgroup_name,
             hold=payload.hold,
             keep=payload.keep,
+            terminal=payload.streams.terminal is not None,
         )
         cgroup_fds = self._cgroups.fds if shared is None else shared.cgroup_parents
         self._launcher.send_half("payload", encode("payload", steps), (*stdio.open(), *cgroup_fds))

@@ -109,6 +109,9 @@ class RunningPayload:
             self._report = self._files.ready(self._launcher)
             return bool(self._report)
         message = self._launcher.receive()
+        if message == b"started" and self._payload.streams.terminal is not None:
+            self._payload.streams.terminal.started()
+            return False
         if message.startswith((b"exited ", b"signalled ")) and not message.endswith(b"end\n"):
             self._early = message
             return False
@@ -117,17 +120,34 @@ class RunningPayload:
 
     def wait(self) -> None:
         """Block until the run has ended, and hand on its output as it comes."""
+        terminal = self._payload.streams.terminal
+        if terminal is None:
+            self._wait()
+            return
+        try:
+            self._wait()
+            for output in self.outputs:
+                output.read_all()
+        finally:
+            terminal.ended()  # before the launcher is closed, which restores a terminal that this process has left raw
+
+    def _wait(self) -> None:
         if self._files is not None and self._files.expects_ready:
             self.receive()
         if not self._payload.short and not self._report:
             self._sample_load_of_a_long_run()
+        terminal = self._payload.streams.terminal
         while True:
-            if outputs := self.outputs:
+            if terminal is not None:
+                terminal.wait(self.fileno(), self.outputs)
+            elif outputs := self.outputs:
                 output_pipe.wait_readable(self.fileno(), outputs)
             if self.receive():
                 return
 
     def _sample_load_of_a_long_run(self) -> None:
+        if self._payload.streams.terminal is not None:
+            return
         if self.outputs or not self._launcher.wait_readable(load.PATIENCE_S):  # output is not to wait
             self.sample_load()
 

@@ -10,9 +10,24 @@ from capsule_run.launcher import memory_file
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
     from capsule_run.engine.output_pipe import OutputPipe
     from capsule_run.model.request import Request
+
+    class Terminal(Protocol):
+        """The caller's terminal, for a command that gets one of its own."""
+
+        fd: int  # the launcher copies its size and modes, and restores it if this process is killed
+
+        def started(self) -> None:
+            """Change the terminal: the launcher knows how it was. The command has started."""
+
+        def wait(self, control: int, outputs: list[OutputPipe]) -> None:
+            """Pass bytes on until `control` is readable."""
+
+        def ended(self) -> None:
+            """Restore the terminal: the run has ended, and all of its output has been passed on."""
 
 
 class Streams:
@@ -20,10 +35,11 @@ class Streams:
 
     `stdin` None takes the input from the request. A descriptor that can block for long (a terminal) should be non-blocking.
     `on_stdout` and `on_stderr` are called with each piece of a captured stream as it comes, in the thread that waits; of
-    such a stream `keep_bytes` are kept, or all that the output limit lets pass.
+    such a stream `keep_bytes` are kept, or all that the output limit lets pass. With a `terminal` the command gets one of its
+    own, which takes its input from `stdin`, and whose output is stdout.
     """
 
-    __slots__ = ("keep_bytes", "on_stderr", "on_stdout", "stderr", "stdin", "stdout")
+    __slots__ = ("keep_bytes", "on_stderr", "on_stdout", "stderr", "stdin", "stdout", "terminal")
 
     def __init__(
         self,
@@ -34,7 +50,9 @@ class Streams:
         on_stdout: Callable[[bytes], None] | None = None,
         on_stderr: Callable[[bytes], None] | None = None,
         keep_bytes: int | None = None,
+        terminal: Terminal | None = None,
     ) -> None:
+        self.terminal = terminal
         self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
         self.on_stdout, self.on_stderr, self.keep_bytes = on_stdout, on_stderr, keep_bytes
 
@@ -58,6 +76,8 @@ class StdioTargets:
             fds.append(self._streams.stdin)
         elif self._request.stdin is not None:
             fds.append(self._own_fd(memory_file("capsule-stdin", self._request.stdin)))
+        if self._streams.terminal is not None:
+            fds.append(self._streams.terminal.fd)
         return fds
 
     def _own_fd(self, fd: int) -> int:

@@ -72,6 +72,7 @@ _WORDS = {
     "arg": "argument {0!r}",
     "env": "environment {0}",
     "stdin": "standard input from descriptor {0}",
+    "terminal": "a terminal of its own as standard streams, with the size and modes of descriptor {0}",
     "stdout": "standard output to descriptor {0}, {1} bytes at most, then {2}",
     "stderr": "standard error to descriptor {0}, {1} bytes at most, then {2}",
     "clock": "end it after {0} ms",

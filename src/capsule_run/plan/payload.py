@@ -147,8 +147,12 @@ def payload_steps(
     group_name: str = GROUP_NAME,
     hold: bool = False,
     keep: bool = False,
+    terminal: bool = False,
 ) -> tuple[Step, ...]:
-    """Return the second half. Descriptors sent with it: 0 stdout, 1 stderr, 2 the record, 3 stdin if any, then the cgroups.
+    """Return the second half.
+
+    Descriptors sent with it: 0 stdout, 1 stderr, 2 the record, then stdin if any, the caller's terminal if the command gets
+    one of its own, and the cgroups.
 
     :param group_name: the name of the cgroups; of a payload that joins a room, of the room's.
     :param hold: run no command: the payload is confined, and then keeps the room until it is killed.
@@ -171,7 +175,7 @@ def payload_steps(
         program = filters.ask_for_help(program, policy.architecture)
     if policy.watched.ledger:
         program = prefix.notify_prefix(policy.architecture) + program
-    steps = _groups(policy.limit_mechanisms, group_name, 3 + policy.has_stdin)
+    steps = _groups(policy.limit_mechanisms, group_name, 3 + policy.has_stdin + terminal)
     steps += [("id", str(policy.user), str(policy.group)), ("umask", "0022")]
     if policy.nice:
         steps.append(("nice", str(policy.nice)))
@@ -184,6 +188,8 @@ def payload_steps(
     steps += [("hold",)] if hold else _command(policy)
     if policy.has_stdin:
         steps.append(("stdin", "3"))
+    if terminal:
+        steps.append(("terminal", str(3 + policy.has_stdin)))
     cap, action = str(policy.max_output_bytes), policy.on_output_limit
     steps += (("stdout", "0", cap, action), ("stderr", "1", cap, action))
     steps += (("clock", str(policy.timeout_ms)), ("drain", str(DRAIN_MS)))

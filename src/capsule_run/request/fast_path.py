@@ -13,6 +13,7 @@ RUN, HELP, SHORT_HELP, VERSION = "run", "help", "short help", "version"
 QUIET = -1
 # The values of `--color`.
 AUTO, ALWAYS, NEVER = "auto", "always", "never"
+DEFAULT_GRACE_MS = 2000  # between a signal that ends the run and the end, for the command to end itself
 MAX_PLAIN = 1 << 12  # words, and characters in all: far below every limit of the validators
 NOTHING: Mapping[str, object] = {}
 
@@ -35,6 +36,9 @@ class Options(Value):
     separated: bool = False  # `--` stands before the command
     no_config: bool = False
     timeout_has_unit: bool = False  # `--timeout 500ms`, and not `--timeout 500`
+    tty: bool = False
+    interactive: bool = False
+    grace_ms: int = DEFAULT_GRACE_MS
 
     @property
     def workspace_given(self) -> bool:

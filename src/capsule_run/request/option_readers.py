@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     # (word, option name) → value for the request mapping. Every checker of strings is a reader.
     Reader = Callable[[str, str], object]
 
+MAX_GRACE_MS = 86_400_000
+
 
 def whole_number(field: str) -> Reader:
     """Return the reader of a whole number for a request field."""
@@ -68,6 +70,14 @@ def cpu_shares(field: str) -> Reader:
 def duration(field: str) -> Reader:
     """Return the reader of a duration (`5s`, or milliseconds) for a request field."""
     return lambda word, label: FIELDS[field](parse_duration(word, label=label), label)
+
+
+def grace(word: str, label: str) -> int:
+    """Read the time that a command has to end itself after a signal."""
+    milliseconds = parse_duration(word, label=label)
+    if not 0 <= milliseconds <= MAX_GRACE_MS:
+        raise invalid("E1005", label, f"must be between 0 and {MAX_GRACE_MS} ms, got {shown(word)}")
+    return milliseconds
 
 
 def size(field: str) -> Reader:

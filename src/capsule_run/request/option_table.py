@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 # The groups of the help text, in its order.
 LIMITS, FILES, NETWORK, ENVIRONMENT = "limits", "files", "network", "environment"
+TERMINAL = "terminal"
 SECURITY, OUTPUT, MONITORING = "security", "output", "monitoring"
-GROUPS = (LIMITS, FILES, NETWORK, ENVIRONMENT, SECURITY, OUTPUT, MONITORING)
+GROUPS = (LIMITS, FILES, NETWORK, ENVIRONMENT, TERMINAL, SECURITY, OUTPUT, MONITORING)
 # What the value of an option names, for completion.
 FILE, DIRECTORY = "file", "directory"
 
@@ -218,6 +219,12 @@ OPTIONS = (
         ),
     ),
     *_group(
+        TERMINAL,
+        _flag("--tty", "Give the command a terminal; -it for short", "tty"),
+        _flag("-i, --interactive", "Pass stdin on as it is; without -t give no terminal", "interactive"),
+        _value("--grace", "<MS>", "Time to end after a signal [default: 2s]", "grace_ms", read.grace),
+    ),
+    *_group(
         SECURITY,
         _value(
             "--profile",
@@ -289,4 +296,6 @@ OPTIONS = (
         _flag("--audit-required", "Do not run if the audit log cannot be written", "audit_required"),
     ),
 )
+# Before a number `-t` is `--timeout`, else this one (`options.options_in`).
+TTY = "--tty"
 BY_NAME = {name: option for option in OPTIONS for name in (option.long, option.short) if name}

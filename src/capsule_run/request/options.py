@@ -6,8 +6,8 @@ Pure. Options become fields of a request mapping, checked by the same checkers a
 from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
-from capsule_run.request.fast_path import AUTO, HELP, RUN, SHORT_HELP, Options
-from capsule_run.request.option_table import BY_NAME, OPTIONS, Option
+from capsule_run.request.fast_path import AUTO, DEFAULT_GRACE_MS, HELP, RUN, SHORT_HELP, Options
+from capsule_run.request.option_table import BY_NAME, OPTIONS, TTY, Option
 from capsule_run.request.parse import FIELDS, nested, parse_request, request_from_mapping
 from capsule_run.request.validators import did_you_mean, quoted, shown
 
@@ -36,7 +36,7 @@ def parse_words(words: Sequence[str]) -> Options:
         if word == "--":
             separated = True
             break
-        for option, inline in options_in(word):
+        for option, inline in options_in(word, words[position] if position < len(words) else ""):
             text = inline
             if option.metavar and text is None:
                 if position == len(words):
@@ -51,8 +51,11 @@ def parse_words(words: Sequence[str]) -> Options:
     return _options(stored, tuple(words[position:]), separated=separated)
 
 
-def options_in(word: str) -> Iterator[tuple[Option, str | None]]:
-    """Yield the options in one word, each with its value if that is in the same word: `--opt=value`, `-t5`, `-vh`."""
+def options_in(word: str, following: str) -> Iterator[tuple[Option, str | None]]:
+    """Yield the options in one word, each with its value if that is in the same word: `--opt=value`, `-t5`, `-vh`.
+
+    :param following: the word after it, by which `-t` differs from `-t 5s`.
+    """
     name, equals, text = word.partition("=")
     if word.startswith("--") or "-" + name in BY_NAME:  # `-memory` is an error, not `-m emory`
         option = BY_NAME.get(name)
@@ -66,10 +69,17 @@ def options_in(word: str) -> Iterator[tuple[Option, str | None]]:
         option = BY_NAME.get("-" + letter)
         if option is None:
             raise unknown_option("-" + letter, _LONG, hint=_HINT)
+        if letter == "t" and not _is_time(word[index + 1 :] or following):
+            yield BY_NAME[TTY], None
+            continue
         if option.metavar:
             yield option, word[index + 1 :] or None
             return
         yield option, None
+
+
+def _is_time(text: str) -> bool:
+    return text.lstrip("=-")[:1].isdigit()
 
 
 _LONG = tuple(option.long for option in OPTIONS)
@@ -130,6 +140,9 @@ def _options(stored: dict[str, object], command: tuple[str, ...], *, separated: 
         audit_required="audit_required" in stored,
         no_config="no_config" in stored,
         timeout_has_unit=bool(stored.get("timeout_has_unit")),
+        tty="tty" in stored,
+        interactive="interactive" in stored,
+        grace_ms=_number(stored.get("grace_ms", DEFAULT_GRACE_MS)),
     )
 
 
@@ -141,6 +154,12 @@ def _checked(options: Options) -> Options:
             "E1009",
             f"`--json` reads the command from stdin, but the command line gives one: {shown(options.command[0])}",
             hint="remove `--json` or the command; `--pretty` prints a JSON result for a command",
+        )
+    if options.json and options.tty:
+        raise CapsuleError(
+            "E1009",
+            "`--tty` gives the command a terminal, but `--json` captures its output",
+            hint="remove `--tty` or `--json`",
         )
     if not options.json and not options.command:
         raise CapsuleError(

@@ -262,10 +262,10 @@ def _judge_unclean(finished: FinishedRun, *, streams_held_open: bool) -> tuple[S
         error = CapsuleError("E5001", "the command made a system call that the policy forbids")
     if error is not None:
         return KILLED, KILLED_EXIT, "SIGKILL", error.failure()
-    if report.killed == "caller":
+    if report.killed == "caller" or (report.signalled is not None and report.signalled == finished.cancelled_by):
         number = finished.cancelled_by or 15
         error = CapsuleError("E3007", f"cancelled by {signal_name(number)}", details={"signal": number})
-        return KILLED, 128 + number, "SIGKILL", error.failure()
+        return KILLED, 128 + number, "SIGKILL" if report.killed else signal_name(number), error.failure()
     if report.killed == "failed" and report.failed is not None:
         return ERROR, 125, None, _launcher_error(report.failed.errno).failure()
     if report.exited is None and report.signalled is None:

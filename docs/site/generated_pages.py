@@ -5,6 +5,10 @@ Called by `hooks`, when the site is built, and by tests/docs/test_reference.py. 
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+from python_reference import field_documentation
 from python_reference import page as python_page
 
 from capsule_run.cli import subcommands
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     Schema = Mapping[str, object]
+
+
+DOCS = Path(__file__).resolve().parents[1]
 
 
 def _cell(text: object) -> str:
@@ -102,16 +109,49 @@ def _kind(schema: Schema) -> str:
     return f"{text}, {low} to {high}" if low is not None and high is not None else text
 
 
-def _schema_rows(schema: Schema, prefix: str = "") -> Iterable[tuple[str, ...]]:
+# The class that documents the fields of an object, by the place of the object.
+REQUEST = {
+    "": ("capsule_run.model.request", "Request"),
+    "resources.": ("capsule_run.model.request", "Resources"),
+    "isolation.": ("capsule_run.model.request", "Isolation"),
+}
+RESPONSE = {
+    "": ("capsule_run.model.result", "Result"),
+    "metrics.": ("capsule_run.model.result_parts", "Metrics"),
+    "error.": ("capsule_run._base.errors", "Failure"),
+}
+
+
+# Objects of the response whose fields a table of docs/json-api.md explains; a test compares its fields with the schema's.
+TABLES = {
+    "": "| field | type | present |",
+    "isolation.": "| `isolation` field |",
+    "measurement.": "| `measurement` field |",
+}
+
+
+def _explained(head: str) -> dict[str, str]:
+    """The last column of the table of docs/json-api.md that begins with a heading, by the field in the first."""
+    rows = (DOCS / "json-api.md").read_text().partition(head)[2].partition("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+    # links lead from docs/, and this page is one folder deeper
+    return {row[0].strip("` "): re.sub(r"\]\((?=[\w-]+(/|\.md))", "](../", row[-1]) for row in cells}
+
+
+def _schema_rows(schema: Schema, classes: Mapping[str, tuple[str, str]], prefix: str = "") -> Iterable[tuple[str, ...]]:
     properties = schema.get("properties")
     required = schema.get("required", [])
     assert isinstance(properties, dict)
     assert isinstance(required, list)
+    documented = field_documentation(*classes[prefix]) if prefix in classes else {}
+    table = TABLES.get(prefix) if classes is RESPONSE else "| field | type | range |"
+    explained = _explained(table) if table else {}
     for name, inner in properties.items():
+        about = inner.get("description") or documented.get(name) or explained.get(name, "")
         must = "always" if name in required else ""
-        yield _code(prefix + name), _cell(_kind(inner)), must, _cell(inner.get("description", ""))
+        yield _code(prefix + name), _cell(_kind(inner)), must, _cell(about)
         if "properties" in inner:
-            yield from _schema_rows(inner, f"{prefix}{name}.")
+            yield from _schema_rows(inner, classes, f"{prefix}{name}.")
 
 
 def json_fields() -> str:
@@ -123,13 +163,14 @@ def json_fields() -> str:
             "",
             "Generated from the JSON Schemas of [requests](../schema/request.json) and [responses](../schema/response.json).",
             "[The JSON API](../json-api.md) explains them.",
+            "[Attestation](../attestation.md) explains the fields of `isolation.attested`.",
             "",
             "## Request",
             "",
-            *_table(heads, _schema_rows(request_schema())),
+            *_table(heads, _schema_rows(request_schema(), REQUEST)),
             "## Response",
             "",
-            *_table(("Field", "Type", "Present", "Meaning"), _schema_rows(response_schema())),
+            *_table(("Field", "Type", "Present", "Meaning"), _schema_rows(response_schema(), RESPONSE)),
         ]
     )
 

@@ -140,6 +140,18 @@ def _is_property(node: ast.stmt) -> bool:
     return any("property" in ast.unparse(line) for line in getattr(node, "decorator_list", []))
 
 
+def field_documentation(module: str, name: str) -> dict[str, str]:
+    """What documents each field and property of a class, by name."""
+    found = find(module, name)
+    assert found is not None
+    assert isinstance(found.node, ast.ClassDef)
+    body = found.node.body
+    texts = {key: docstring(member) for key, member in members(found) if _is_property(member.node)}
+    for number, node in enumerate(body):
+        texts |= {key: _comment(found.module, node, tuple(body[number + 1 : number + 2])) for key in _assigned(node)}
+    return {key: " ".join(text.split()) for key, text in texts.items()}
+
+
 def docstring(found: Found) -> str:
     """The documentation of a name; "" if there is none."""
     if isinstance(found.node, Definition):

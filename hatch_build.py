@@ -1,5 +1,7 @@
 """The build hook: compile the core, ship it as package data and as the native command `capsule-run`.
 
+For another processor: CAPSULE_BUILD_ARCH, as `uname -m` says it, with a cross compiler in CC or Debian's installed.
+
 One file, two places. Beside the package it is the core; on PATH, under the name `capsule-run`, the same program
 starts the environment's Python without `site` (design section 4). How to compile is `core/build.py`'s to know.
 """
@@ -7,6 +9,7 @@ starts the environment's Python without `site` (design section 4). How to compil
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
 import sys
 from pathlib import Path
@@ -27,18 +30,18 @@ class CoreBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         # Always into src/, where `artifacts` picks it up: with force_include, one left there by an editable install
         # would collide ("second file at the same path").
         core = Path(self.root, "src", "capsule_run", "_core")
+        machine = os.environ.get("CAPSULE_BUILD_ARCH") or platform.machine()
         try:
-            built = core_build.build(core)
+            built = core_build.build(core, arch=machine)
         except core_build.BuildError as error:
             sys.exit(f"\nerror: {error}\n")
         build_data["pure_python"] = False
         build_data["shared_scripts"] = {str(core): "capsule-run"}
-        build_data["tag"] = f"py3-none-{platform_tag(built.linkage)}"
+        build_data["tag"] = f"py3-none-{platform_tag(built.linkage, machine)}"
 
 
-def platform_tag(linkage: str) -> str:
+def platform_tag(linkage: str, machine: str) -> str:
     """A static core needs no library of the host: it runs on every glibc and musl distribution."""
-    machine = platform.machine()
     if linkage == "static":
         return f"manylinux_2_17_{machine}.manylinux2014_{machine}.musllinux_1_1_{machine}"
     return f"linux_{machine}"

@@ -134,23 +134,25 @@ def is_musl_gcc(cc: tuple[str, ...]) -> bool:
     return "musl" in Path(cc[0]).name
 
 
-def libc_flags(cc: tuple[str, ...]) -> tuple[str, ...]:
+def libc_flags(cc: tuple[str, ...], arch: str) -> tuple[str, ...]:
     """What the C library of this compiler needs. `musl-gcc` does not look where the kernel's headers are."""
     if not is_musl_gcc(cc):
         return FORTIFY
-    found = ["/usr/include", *map(str, Path("/usr/include").glob(f"{platform.machine()}-linux-*"))]
+    found = ["/usr/include", *map(str, Path("/usr/include").glob(f"{arch}-linux-*"))]
+    if arch != platform.machine():  # where Debian's cross compilers have them
+        found = [f"/usr/{arch}-linux-gnu/include"]
     return tuple(flag for folder in found for flag in ("-idirafter", folder))
 
 
 def candidates(cc: str | None, arch: str, *, dynamic: bool) -> list[Toolchain]:
     """The ladder, best first."""
-    if cc is None and arch != platform.machine():
+    if cc is None and arch != platform.machine() and not words("CC"):
         cc = f"{arch}-linux-gnu-gcc"
     named = tuple(shlex.split(cc)) if cc else tuple(words("CC"))
     compilers = [named] if named else [("musl-gcc",), ("cc",), ("gcc",), ("clang",)]
     static = [] if dynamic else [("static", STATIC_PIE), ("static", STATIC)]
     toolchains = [
-        Toolchain(c, linkage, flags + libc_flags(c))
+        Toolchain(c, linkage, flags + libc_flags(c, arch))
         for linkage, flags in [*static, ("dynamic", DYNAMIC)]
         for c in compilers
         if not (is_musl_gcc(c) and flags == STATIC_PIE)

@@ -22,6 +22,7 @@ import others
 import output
 import sessions
 import start
+import static
 from measure import show
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ GROUPS = {
     "cgroup": Group(cgroups.rows, (15,), (120,)),
     "interfaces": Group(interfaces.rows, (5,), (40,)),
     "sessions": Group(sessions.rows, (10,), (150,)),
+    "static": Group(static.rows, (15,), (150,)),
     "calls": Group(calls.rows, (4,), (30,)),
     "others": Group(others.rows, (5,), (60,)),
 }

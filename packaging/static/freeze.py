@@ -1,7 +1,8 @@
 """Freeze our modules and those of the standard library that they use: `freeze.py LIB SRC OUT`.
 
 Run by packaging/build-static with the CPython that goes into the file, so that each module is compiled, and once imported, by
-the interpreter that will run it. Writes `frozen.h`, the table that CPython takes, and `frozen.bin`, the code.
+the interpreter that will run it. Writes `frozen.h`, the tables of main.c, and their code: `frozen.bin`, which CPython reads as it
+is, and `packed.bin`, compressed: what no run of a command imports is two thirds of all.
 """
 
 import _ast
@@ -21,6 +22,8 @@ ENCODINGS = [f"encodings.{name}" for name in ("ascii", "latin_1", "unicode_escap
 DEEP_FROZEN = {"importlib._bootstrap", "importlib._bootstrap_external", "zipimport", "abc", "codecs", "io"}
 INSIDE = "contexts/inside"  # programs for the sandbox, not modules
 ELSEWHERE = {"_sha2", "ctypes"}  # of a newer Python; what `_capsule_static` has instead
+NEAREST = 1 << 16  # how far back the compressed code can refer
+CANDIDATES = 16  # earlier places that are compared, to find a long one
 BEGIN, STAGE = "_capsule_begin", "_capsule_stage_%d"
 
 
@@ -169,22 +172,71 @@ def texts():
     return compile(f"TEXTS = {found!r}", "<texts>", "exec")
 
 
-def write(codes, packages):
-    """Write the table and the code."""
+def length(number):
+    """Return the bytes after a token for a length of 15 and more, as LZ4 has it."""
+    return b"" if number < 15 else b"\xff" * ((number - 15) // 255) + bytes([(number - 15) % 255])
+
+
+def common(data, one, other, end):
+    """Return how many bytes are the same at two places."""
+    size = 4
+    while other + size < end and data[one + size] == data[other + size]:
+        size += 1
+    return size
+
+
+def packed(data):
+    """Return data compressed, as a block of LZ4, which takes 30 lines of C to read."""
+    places, out = {}, bytearray()
+    at = literal = 0
+    end = len(data) - 5  # the last five bytes are literal
+    while at < len(data) - 12:
+        earlier = places.setdefault(data[at : at + 4], [])
+        found = [(common(data, one, at, end), one) for one in earlier[-CANDIDATES:] if at - one < NEAREST]
+        earlier.append(at)
+        if not found:
+            at += 1
+            continue
+        size, one = max(found)
+        rest = data[literal:at]
+        out.append(min(len(rest), 15) << 4 | min(size - 4, 15))
+        out += length(len(rest)) + rest + (at - one).to_bytes(2, "little") + length(size - 4)
+        for inner in range(at + 1, min(at + size, end)):
+            places.setdefault(data[inner : inner + 4], []).append(inner)
+        at += size
+        literal = at
+    rest = data[literal:]
+    return bytes(out) + bytes([min(len(rest), 15) << 4]) + length(len(rest)) + rest
+
+
+def embedded(name, content):
+    """Write a file, and return the line of C that includes its bytes."""
+    with open(f"{OUT}/{name}.bin", "wb") as file:
+        file.write(content)
+    line = f'__asm__(".section .rodata\\n{name}_code: .incbin \\"{name}.bin\\"\\n.previous\\n");\n'
+    return f"{line}extern const unsigned char {name}_code[] HIDDEN;\n"
+
+
+def write(codes, packages, plain):
+    """Write the tables and the code: CPython's table has the plain modules, ours the compressed others."""
     import marshal
 
-    rows, blob = [], bytearray()
+    rows, blob, packed_rows, packed_blob = [], bytearray(), [], bytearray()
     for name, code in sorted(codes.items()):
         data = marshal.dumps(code)
-        rows.append(f'\t{{ "{name}", frozen_code + {len(blob)}, {len(data)}, {int(name in packages)}, NULL }},\n')
-        blob += data
-    with open(f"{OUT}/frozen.bin", "wb") as file:
-        file.write(blob)
+        is_package = int(name in packages)
+        if name in plain:
+            rows.append(f'\t{{ "{name}", frozen_code + {len(blob)}, {len(data)}, {is_package}, NULL }},\n')
+            blob += data
+        else:
+            block = packed(data)
+            packed_rows.append(f'\t{{ "{name}", {len(packed_blob)}, {len(block)}, {len(data)}, {is_package} }},\n')
+            packed_blob += block
     with open(f"{OUT}/frozen.h", "w") as file:
-        file.write('__asm__(".section .rodata\\nfrozen_code: .incbin \\"frozen.bin\\"\\n.previous\\n");\n')
-        file.write("extern const unsigned char frozen_code[];\n")
+        file.write(embedded("frozen", blob) + embedded("packed", packed_blob))
         file.write("static const struct _frozen frozen[] = {\n" + "".join(rows) + "\t{ NULL, NULL, 0, 0, NULL }\n};\n")
-    print(len(rows), "modules,", len(blob), "bytes")
+        file.write("static const struct packed packed[] = {\n" + "".join(packed_rows) + "\t{ NULL, 0, 0, 0, 0 }\n};\n")
+    print(f"{len(rows)} modules, {len(blob)} bytes; {len(packed_rows)} compressed ones, {len(packed_blob)} bytes")
 
 
 def write_deep_frozen():
@@ -205,6 +257,7 @@ def write_deep_frozen():
 def main():
     static = sys.modules["_capsule_static"] = type(sys)("_capsule_static")  # of the file alone (main.c)
     static.openat2 = static.setfsuid = static.setfsgid = None
+    static.unpack = static.release_pages = None
     static.CORE = static.FILE = ""
     sys.builtin_module_names += ("_capsule_static",)
     sys.path[:] = [LIB, SRC]
@@ -219,7 +272,8 @@ def main():
         codes[STAGE % number] = holder(tuple(codes.pop(name) for name in stage))
     codes["_capsule_stages"] = holder(tuple(tuple((name, name in packages) for name in stage) for stage in names))
     codes[f"{PACKAGE}.contexts._inside_texts"] = texts()
-    write(codes, packages)
+    at_start = {name for name in codes if name.partition(".")[0] == "encodings" or name.startswith("_capsule_")}
+    write(codes, packages, at_start | {"capsule_run._bundle"})
     write_deep_frozen()
 
 

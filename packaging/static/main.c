@@ -8,11 +8,22 @@
 #include <Python.h>
 
 #include "capsule-core.h"
+#include <elf.h>
+#include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/xattr.h>
 
+/* Defined in here, for the compiler elsewhere: by address, and not by a table, which aarch64's assembler gets wrong. */
+#define HIDDEN __attribute__((visibility("hidden")))
+
+/* A compressed module: where its code lies, and its bytes before and after. */
+struct packed {
+	const char *name;
+	uint32_t offset, size, whole;
+	int is_package;
+};
 #include "frozen.h"
 
 #ifndef SYS_openat2
@@ -29,7 +40,8 @@ __asm__(".section .rodata\n"
 	"core_end:\n"
 	".previous\n");
 void protect_tables(void); /* start.c */
-extern const char core_start[], core_end[];
+extern const char core_start[] HIDDEN, core_end[] HIDDEN;
+extern const ElfW(Ehdr) __ehdr_start HIDDEN;
 
 static char own_file[PATH_MAX];
 static char core[32]; /* where Python finds the core: a descriptor of this process */
@@ -146,11 +158,86 @@ static PyObject *py_getxattr(PyObject *self, PyObject *args)
 	return size < 0 ? PyErr_SetFromErrno(PyExc_OSError) : PyBytes_FromStringAndSize(value, size);
 }
 
+/* A length of LZ4: what does not fit in the token's four bits follows as bytes, of which the last is not 255. */
+static size_t lz4_length(size_t length, const unsigned char **from)
+{
+	unsigned char more = 255;
+
+	if (length < 15)
+		return length;
+	while (more == 255) {
+		more = *(*from)++;
+		length += more;
+	}
+	return length;
+}
+
+/* Decompress a block of LZ4 that freeze.py has written: it is part of the program, and is not doubted. */
+static void lz4_read(const unsigned char *from, size_t size, unsigned char *to)
+{
+	for (const unsigned char *end = from + size;;) {
+		unsigned char token = *from++;
+		size_t literal = lz4_length(token >> 4, &from), same;
+		const unsigned char *earlier;
+
+		memcpy(to, from, literal);
+		from += literal;
+		to += literal;
+		if (from >= end)
+			return;
+		earlier = to - (from[0] | from[1] << 8);
+		from += 2;
+		same = lz4_length(token & 15, &from) + 4;
+		while (same-- > 0) /* what it copies may be what it has just written */
+			*to++ = *earlier++;
+	}
+}
+
+/* unpack(name): the code of a compressed module and whether it is a package, or None. */
+static PyObject *py_unpack(PyObject *self, PyObject *name)
+{
+	const char *wanted = PyUnicode_AsUTF8(name);
+	const struct packed *one = packed;
+	PyObject *code;
+
+	if (wanted == NULL)
+		return NULL;
+	while (one->name != NULL && strcmp(one->name, wanted) != 0)
+		one++;
+	if (one->name == NULL)
+		Py_RETURN_NONE;
+	code = PyBytes_FromStringAndSize(NULL, one->whole);
+	if (code == NULL)
+		return NULL;
+	lz4_read(packed_code + one->offset, one->size, (unsigned char *)PyBytes_AS_STRING(code));
+	return Py_BuildValue("(Ni)", code, one->is_package);
+}
+
+/*
+ * release_pages(): give the memory of what was read from the file back to the kernel, while a command runs and this
+ * process waits. Nothing is lost: a page that is needed again comes from the kernel's copy of the file.
+ */
+static PyObject *py_release_pages(PyObject *self, PyObject *none)
+{
+	const ElfW(Ehdr) *file = &__ehdr_start;
+	const ElfW(Phdr) *part = (const ElfW(Phdr) *)((const char *)file + file->e_phoff);
+
+	for (const ElfW(Phdr) *end = part + file->e_phnum; part < end; part++) {
+		uintptr_t start = ((uintptr_t)file + part->p_vaddr) & ~(uintptr_t)4095;
+
+		if (part->p_type == PT_LOAD && !(part->p_flags & PF_W)) /* what was written to would be lost */
+			madvise((void *)start, (uintptr_t)file + part->p_vaddr + part->p_filesz - start, MADV_DONTNEED);
+	}
+	Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
 	{ "getxattr", py_getxattr, METH_VARARGS, NULL },
 	{ "openat2", py_openat2, METH_VARARGS, NULL },
+	{ "release_pages", py_release_pages, METH_NOARGS, NULL },
 	{ "setfsuid", py_setfsuid, METH_O, NULL },
 	{ "setfsgid", py_setfsgid, METH_O, NULL },
+	{ "unpack", py_unpack, METH_O, NULL },
 	{ NULL, NULL, 0, NULL },
 };
 

@@ -10,7 +10,7 @@ import pytest
 from documents import REPOSITORY
 
 BENCH = REPOSITORY / "bench"
-GROUPS = ("calls", "cgroup", "files", "interfaces", "memory", "others", "output", "sessions", "start")
+GROUPS = ("calls", "cgroup", "files", "interfaces", "memory", "others", "output", "sessions", "start", "static")
 ONCE = """
 import json, sys
 sys.path.insert(0, sys.argv[1])

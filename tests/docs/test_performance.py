@@ -15,7 +15,7 @@ TARGETS = dict(table_rows(PAGE.partition("## Targets")[2].partition("\n## ")[0])
 def bench(monkeypatch):
     """The modules of `bench/`, which is no package."""
     monkeypatch.syspath_prepend(REPOSITORY / "bench")
-    names = ("calls", "cgroups", "interfaces", "files", "measure", "memory", "output", "start", "sessions")
+    names = ("calls", "cgroups", "interfaces", "files", "measure", "memory", "output", "start", "static", "sessions")
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
     modules = {name: __import__(name) for name in names}
@@ -51,6 +51,8 @@ def test_performance_page_targets_are_judged(bench):
         "prepared Python": f"≤ {rooms.PREPARED_SHARE} × `python3 -I -S -c`; with numpy ≤ {rooms.NUMPY_SHARE} × a cold start",
         "a cell in a warm context": f"≤ {rooms.CELL_MS:.0f} ms",
         "a room that waits": f"≤ {rooms.ROOM_MIB} MiB PSS; with a Python ≤ {rooms.PREPARED_MIB:.0f} MiB",
+        "static file, start": f"≤ {bench['static'].START_OF_BWRAP:.0f} × the barest bubblewrap",
+        "static file, resident while a command runs": f"≤ {bench['static'].MEMORY_BYTES / 1e6:.0f} MB",
         "runs a second, on every processor": (
             f"pooled ≥ {rooms.POOLED_RATE:.0f} × bubblewrap; prepared Python ≥ {rooms.PREPARED_RATE:.0f} × one in bubblewrap"
         ),

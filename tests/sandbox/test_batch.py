@@ -220,6 +220,14 @@ def test_batch_resume_with_a_foreign_file_is_refused(batch, tmp_path, content, s
     assert (True, content) == (said in done.stderr, tmp_path.joinpath("out").read_text())
 
 
+def test_batch_resume_removes_a_response_that_was_not_written_whole(batch, tmp_path):
+    """Also if nothing is left to be run."""
+    whole = '{"line": 1, "execution_id": "mine"}\n'
+    tmp_path.joinpath("out").write_text(whole + '{"line": 2, "exec')
+    done = batch("--resume", "out", lines=[{"command": ["true"], "execution_id": "mine"}])
+    assert (0, "", whole) == (done.returncode, done.stdout + done.stderr, tmp_path.joinpath("out").read_text())
+
+
 def test_batch_resume_of_a_file_in_use_is_refused(capsule_cli, batch, tmp_path):
     """Two batches that write to one file would run lines twice."""
     with started(capsule_cli, "--resume", tmp_path / "out", stdin=subprocess.PIPE, bufsize=1) as first:
@@ -242,7 +250,7 @@ def test_batch_answers_before_the_next_line_comes(capsule_cli):
         assert 0 == process.wait()
 
 
-def test_batch_second_signal_ends_what_runs_at_once(capsule_cli):
+def test_batch_signals_end_what_runs(capsule_cli):
     """What has ended is written, what is ended has no response, and the exit code is the signal's."""
     lines = [{"command": ["echo", "done"]}, {"command": ["sleep", "60"]}, {"command": ["sleep", "60"]}]
     with started(capsule_cli, "-j2", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

@@ -163,6 +163,7 @@ class _Batch:
         )
         self._signal = 0
         self._is_writing = False
+        self._stuck_at = -1
 
     def run(self) -> int:
         """Run every line, and return the exit code."""
@@ -176,8 +177,7 @@ class _Batch:
             with self._pools, closing(self._workers.results()) as responses:
                 try:
                     for response in responses:
-                        self._write(response.text)
-                        self._progress.count(response.cause, response.end)
+                        self._write(response)
                 finally:
                     self._lines.stop()
         except _Ending:
@@ -231,13 +231,14 @@ class _Batch:
 
     # --- the output and the end; in the main thread ---
 
-    def _write(self, text: bytes) -> None:
+    def _write(self, response: _Response) -> None:
         self._progress.make_way()
         self._is_writing = True
         if self._responses is None:
-            output.write_all(1, text.decode())
+            output.write_all(1, response.text.decode())
         else:
-            self._append(text)
+            self._append(response.text)
+        self._progress.count(response.cause, response.end)
         self._is_writing = False
 
     def _append(self, text: bytes) -> None:
@@ -266,10 +267,11 @@ class _Batch:
             self._progress.draw()
 
     def _end(self) -> None:
+        """End what runs. If the response that was being written the last time still is, nobody reads: give up."""
         self._workers.end()
-        if self._is_writing:  # nobody reads
-            self._is_writing = False
+        if self._is_writing and self._stuck_at == self._progress.lines:
             raise _Ending
+        self._stuck_at = self._progress.lines
 
     def _ended(self) -> int:
         if self._signal:

@@ -33,7 +33,13 @@ EXPECTED = {
     "json": ['"exit_code": 3', '"stdout": "2\\n"', '"message": "the command exited with code 3: oops"'],
 }
 # an example that needs more than what every sandbox has
-NEEDS = {"context-javascript": "node", "how-to-node": "node", "how-to-go": "go", "how-to-plot": "matplotlib"}
+NEEDS = {
+    "context-javascript": "node",
+    "how-to-node": "node",
+    "how-to-go": "go",
+    "how-to-plot": "matplotlib",
+    "how-to-sandbox-tour": "matplotlib",
+}
 
 
 def run_block(block, reader):

@@ -155,7 +155,9 @@ class _Batch:
         self._options, self._responses = options, responses
         self._own_files = complete_options.own_files(options)
         self._lines = Lines(fd)
-        self._progress = Progress(is_wanted=options.verbosity >= 0, bytes_in_all=size_left(fd))
+        self._progress = Progress(
+            is_wanted=options.verbosity >= 0, prints=responses is None, bytes_in_all=size_left(fd)
+        )
         self._monitor = _monitor(options)
         self._pools = Pools(jobs)
         self._workers = Workers(
@@ -275,10 +277,12 @@ class _Batch:
 
     def _ended(self) -> int:
         if self._signal:
-            name = "FILE" if self._responses is None else self._responses.path
+            name, where = "FILE", ", if FILE has these"
+            if self._responses is not None:
+                name, where = self._responses.path, ""
             count = self._progress.lines + self._progress.skipped
             words = f"{count:,} {'line has' if count == 1 else 'lines have'} a response"
-            output.notice(f"interrupted: {words}", hint=f"`capsule-run batch {RESUME} {name}` runs the others")
+            output.notice(f"interrupted: {words}", hint=f"`capsule-run batch {RESUME} {name}` runs the others{where}")
             return 128 + self._signal
         if self._progress.draws:
             output.notice(self._progress.text(at_end=True))

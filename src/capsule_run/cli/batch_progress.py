@@ -16,11 +16,15 @@ _USUAL_COLUMNS = 80
 class Progress:
     """Counts responses, and draws the line if stderr is a terminal that can."""
 
-    def __init__(self, *, is_wanted: bool, bytes_before: int = 0, bytes_in_all: int | None) -> None:
-        """:param bytes_in_all: the size of the input; None if nobody knows."""
+    def __init__(self, *, is_wanted: bool, prints: bool, bytes_in_all: int | None) -> None:
+        """Nothing is drawn before the first response.
+
+        :param prints: responses go to stdout, which may be the same terminal.
+        :param bytes_in_all: the size of the input; None if nobody knows.
+        """
         self._draws = is_wanted and obeys_controls(2)
-        self._shares_terminal = self._draws and posix.isatty(1)
-        self._bytes_before, self._bytes_in_all = bytes_before, bytes_in_all
+        self._shares_terminal = self._draws and prints and posix.isatty(1)
+        self._bytes_before, self._bytes_in_all = 0, bytes_in_all
         self._began = self._drawn = time.monotonic()
         self._is_shown = False
         self._bytes = 0
@@ -65,7 +69,7 @@ class Progress:
     def text(self, *, at_end: bool = False) -> str:
         """Return the figures."""
         elapsed = max(time.monotonic() - self._began, 1e-3)
-        parts = [f"{self.lines:,} lines", f"{_rate(self.lines / elapsed)} a second"]
+        parts = [f"{self.lines:,} line{'' if self.lines == 1 else 's'}", f"{_rate(self.lines / elapsed)} a second"]
         if self.skipped:
             parts.append(f"{self.skipped:,} done before")
         if self._causes:

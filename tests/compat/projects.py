@@ -145,6 +145,11 @@ chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --user-da
 chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --user-data-dir="$PWD/v" --dump-dom "file://$PWD/i.html" 2>>log | grep -o '<title>.*</title>'; chromium --headless --no-sandbox --user-data-dir="$PWD/w" --print-to-pdf=p.pdf "file://$PWD/i.html" >>log 2>&1; head -c 5 p.pdf
 """
 
+# Without three tests of ids, which fail outside, where the network is kept away by a user namespace that lacks these ids.
+LIBUV = r"""
+cmake -B build . >/dev/null && make -s -j2 -C build >/dev/null 2>&1 && build/uv_run_tests | grep -Ev ' - (fs_chown|spawn_set[gu]id_fails)$'
+"""
+
 PROJECTS = (
     Project("requests", PYTEST + ' tests -k "not TestTimeout"', sdist="requests==2.34.2", environment="python", is_cheap=True),
     Project("click", PYTEST, sdist="click==8.5.1", environment="python", is_cheap=True),
@@ -176,7 +181,7 @@ PROJECTS = (
     Project("zlib", "./configure && make -j2 && make test", source="zlib", packages="gcc make libc6-dev dpkg-dev", tools="gcc make", is_cheap=True),
     Project("lua", "gcc -O2 -DLUA_USE_LINUX -o lua onelua.c -lm -ldl && cd testes && ../lua -e '_U=true' all.lua", sdist="lupa==2.8", member="third-party/lua54", packages="gcc libc6-dev", tools="gcc"),
     Project("jq", "autoreconf -i && ./configure --with-oniguruma=no --disable-docs && make -j2 && make check", sdist="jq==1.13.0", member="deps/jq-*.tar.gz", seconds=600, packages="autoconf automake libtool bison flex gcc make", tools="autoreconf make gcc"),
-    Project("libuv", "cmake -B build . >/dev/null && make -s -j2 -C build >/dev/null 2>&1 && build/uv_run_tests", source="libuv1", packages="cmake make gcc dpkg-dev", tools="cmake make gcc"),
+    Project("libuv", LIBUV, source="libuv1", packages="cmake make gcc dpkg-dev", tools="cmake make gcc"),
     Project("redis, its own tests", "make -s -j2 MALLOC=libc >/dev/null 2>&1; ./runtest --single unit/type/string --single unit/type/list --single unit/expire --single unit/scan --single unit/aofrw --single unit/pubsub", source="redis", packages="gcc make tcl dpkg-dev", tools="gcc make tclsh", seconds=400),
     Project("bats", BATS, packages="bats", tools="bats", is_job=True, is_cheap=True),
     Project("PostgreSQL", POSTGRES, packages="postgresql", is_job=True, is_cheap=True),

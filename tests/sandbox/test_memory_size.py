@@ -47,6 +47,14 @@ def test_meminfo_shows_the_memory_limit(inside, profile):
     assert "102400" == inside.python_says(TOTAL, resources=limit, profile=profile)
 
 
+def test_meminfo_shows_less_free_than_there_is(inside):
+    """Some memory is used on every machine, as programs take for granted."""
+    total, free, available = (
+        int(line.split()[1]) for line in inside.says(["head", "-n", "3", "/proc/meminfo"]).splitlines()
+    )
+    assert total > free == available > total * 0.9
+
+
 def test_meminfo_never_shows_more_than_the_machine_has(inside):
     """A limit beyond the machine's memory does not make programs believe in it."""
     host = int(Path("/proc/meminfo").read_text().split()[1])

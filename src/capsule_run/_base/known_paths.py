@@ -31,8 +31,8 @@ VAR_PATHS = (
 # They hold tables of a distribution, and no settings of a host in which an administrator could have written a password.
 ETC_COPIED = ("/etc/ssl/openssl.cnf", "/etc/services", "/etc/protocols", "/etc/timezone")
 ETC_TABLES = frozenset(
-    "alpine-release arch-release debian_version fedora-release lsb-release mime.types odbcinst.ini os-release "
-    "redhat-release system-release".split()
+    "alpine-release arch-release debian_version fedora-release locale.alias lsb-release magic magic.mime manpath.config "
+    "mime.types mke2fs.conf odbcinst.ini os-release papersize redhat-release system-release".split()
 )
 # Directories in /etc that are never shown, though /usr has one of the same name: accounts and secrets, what identifies this
 # host or its network, services, package management, and what only an administrator uses.
@@ -45,12 +45,12 @@ ETC_HIDDEN = frozenset(
     "rancher rc.d redis resolvconf rpm rsyslog.d salt samba security selinux skel snmp ssh ssl sssd strongswan "
     "subversion sudoers.d sysconfig sysctl.d systemd tmpfiles.d tor udev ufw vault wireguard xinetd.d yum "
     "zabbix zypp fonts java "
-    "ethertypes fstab group group- gshadow gshadow- hostname hosts issue machine-id magic motd mtab netconfig networks "
+    "ethertypes fstab group group- gshadow gshadow- hostname hosts issue machine-id motd mtab netconfig networks "
     "npmrc passwd passwd- profile protocols rmt rpc services shadow shadow- shells subgid subgid- subuid subuid- timezone "
     "binfmt.d cron.daily cron.hourly cron.monthly cron.weekly rc0.d rc1.d rc2.d rc3.d rc4.d rc5.d rc6.d rcS.d ld.so.conf.d "
     "modules-load.d update-motd.d sensors.d dconf gss environment gitconfig localtime inputrc wgetrc "
     # of these, programs do without: each directory that is shown costs a mount
-    "bash_completion.d gdb glvnd groff gtk-2.0 gtk-3.0 perl python3 sgml terminfo vim".split()
+    "bash_completion.d gdb glvnd gtk-2.0 gtk-3.0 perl python3 sgml terminfo vim".split()
 )
 # Git rejects a repository of another owner, because it would run that owner's hooks; inside, nothing runs with more privilege
 # than the repository's files have. Git also needs an author to commit.

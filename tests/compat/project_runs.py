@@ -39,11 +39,11 @@ FAILED = re.compile(
 TIMES = re.compile(r"\s*(?:\(?(?:in |finished in )?\d[\d.:]*\s?m?s\b\)?(?: \([\d:]+\))?|\(cached\)|\d+ warnings?,?)")
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 # With the addresses that a machine with a network card has, and the names that Debian gives them, whatever this machine has.
-# 127.0.0.1 is first: connections to this machine come from it.
+# 127.0.0.1 is first: connections to this machine come from it. The limit of open files is what Linux gives an account.
 HOSTS = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 LOOPBACK = (
     f"printf '{HOSTS}' > $HOME/hosts; mount --bind $HOME/hosts /etc/hosts; "
-    'ip link set lo up; for a in 127.0.0.2/8 fe80::1/64; do ip addr add $a dev lo 2>/dev/null; done; "$@"'
+    'ip link set lo up; for a in 127.0.0.2/8 fe80::1/64; do ip addr add $a dev lo 2>/dev/null; done; ulimit -Sn 1024; "$@"'
 )
 NAMESPACES = ("--net", "--pid", "--fork", "--kill-child", "--mount-proc")  # what a suite leaves running ends with it
 

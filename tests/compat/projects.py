@@ -193,10 +193,6 @@ PROJECTS = (
 
 # What differs inside, each with the reason. Exactly this must differ: a row is removed when the project comes to the same.
 DIFFERENCES: dict[str, Difference] = {
-    "watchdog": Difference(
-        "one test wants more than 1024 open files and is skipped: `--max-open-files`",
-        counts={"passed": -1, "skipped": 1},
-    ),
     "Chromium": Difference(
         "does not end in time under the defaults; with `--memory 1G --max-pids 400` it takes the screenshot", ends=False
     ),

@@ -12,7 +12,7 @@ import pytest
 
 from capsule_run._base import known_paths
 
-OURS = {"passwd", "group", "hostname", "hosts", "nsswitch.conf", "resolv.conf", "gitconfig", "localtime"}
+OURS = {"passwd", "group", "hostname", "hosts", "host.conf", "nsswitch.conf", "resolv.conf", "gitconfig", "localtime"}
 EVERYWHERE = {path.split("/")[2] for path in (*known_paths.ETC_PATHS, *known_paths.ETC_COPIED)}
 PLANTED = "planted-package-"  # other tests run at the same time
 NAME = f"{PLANTED}{os.getpid()}"

@@ -78,6 +78,14 @@ func main() {
 
 
 @pytest.mark.needs("ipv6")
+@pytest.mark.parametrize("network", [False, True])
+def test_localhost_has_both_addresses(inside, network):
+    """Who asks for any address of `localhost` gets both, as on other machines, and its server listens on both."""
+    code = "import socket; print(*sorted({a[4][0] for a in socket.getaddrinfo('localhost', 0, type=1)}))"
+    assert "127.0.0.1 ::1" == inside.python_says(code, isolation={"network": network})
+
+
+@pytest.mark.needs("ipv6")
 def test_addrconfig_finds_the_loopback_addresses(inside):
     """getaddrinfo(3) with AI_ADDRCONFIG finds 127.0.0.1 and ::1: `lo` has addresses that C libraries count as configured."""
     assert ["127.0.0.1", "::1"] == inside.python_says(ADDRESSES).splitlines()

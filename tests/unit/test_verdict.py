@@ -263,3 +263,12 @@ def test_next_limit_is_a_value_that_the_field_accepts(field):
     assert None is next_limit.hint({field: most + 1})
     with pytest.raises(CapsuleError):
         FIELDS[field](most + 1, field)
+
+
+@pytest.mark.parametrize(("tasks", "said"), [(AT_LIMIT, True), (BELOW, False)])
+@pytest.mark.parametrize("end", [{"exited": 1}, {"signalled": 6}, {"killed": "clock"}])
+def test_verdict_with_as_many_processes_as_allowed_hints_at_their_limit(tasks, said, end):
+    """Programs that hide a refused thread get a hint if a sample saw as many as are allowed; it is no cause."""
+    _status, _code, _signal, failure = verdict.judge(finished_run(ROOMY, tasks, **end))
+    assert said == ("raise `--max-pids`" in failure.hint)
+    assert failure.code != "E4002"

@@ -150,6 +150,7 @@ def _etc(policy: Policy, tree: _Tree) -> None:
         ),
         "group": "".join(f"{account}:x:{gid}:\n" for account, gid in groups),
         "hostname": f"{policy.hostname}\n",
+        "host.conf": "multi on\n",  # else glibc finds one address of `localhost` only
         "hosts": f"127.0.0.1\tlocalhost {policy.hostname}\n::1\tlocalhost\n",
         "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n",
         "resolv.conf": policy.resolv_conf if policy.network else UNREACHABLE_RESOLVER,

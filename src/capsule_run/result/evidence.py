@@ -129,8 +129,9 @@ def timed_out(finished: FinishedRun) -> CapsuleError:
         hint=_seconds_meant(policy.timeout_ms)
         + (
             hints.of_timeout(finished, stderr(finished))
-            or next_limit.hint(longer, otherwise=", or reduce the work")
-            or ""
+            or "; ".join(
+                filter(None, (hints.of_crowd(finished), next_limit.hint(longer, otherwise=", or reduce the work")))
+            )
         ),
     )
 

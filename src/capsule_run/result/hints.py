@@ -103,6 +103,15 @@ def of_timeout(finished: FinishedRun, stderr: bytes) -> str:
     return _NO_NETWORK if _unanswered(finished.record.net_counters) else ""
 
 
+def of_crowd(finished: FinishedRun) -> str:
+    """The hint for a run that had as many processes and threads at once as are allowed, or an empty string."""
+    tasks = finished.record.tasks
+    if tasks is None or tasks.most < finished.policy.max_pids:
+        return ""
+    remedy = _remedy_in_words(failure_words.PROCESSES, finished.policy)
+    return f"the command had as many processes and threads as are allowed; {remedy}"
+
+
 def _words_hint(cause: list[str], last: list[str], policy: Policy, *, exit_code: int) -> str:
     if cause and _is_own_mistake(cause[0]):
         last = []

@@ -301,6 +301,7 @@ def _judge_exit(finished: FinishedRun) -> tuple[Status, int, str | None, Failure
         hint = hints.of_run(finished, stderr)
         if not hint and code == 128 + SIGSEGV:  # a shell says so of its child
             hint = stack_hint.stack_hint(finished)
+        hint = hint or hints.of_crowd(finished)
         return ERROR, code, None, CapsuleError("E3003", message, details={"exit_code": code}, hint=hint).failure()
     number, name = report.signalled, signal_name(report.signalled)
     if number == SIGSYS:
@@ -314,6 +315,7 @@ def _judge_exit(finished: FinishedRun) -> tuple[Status, int, str | None, Failure
     hint = hints.of_run(finished, evidence.stderr(finished))
     if not hint and number == SIGSEGV:
         hint = stack_hint.stack_hint(finished)
+    hint = hint or hints.of_crowd(finished)
     details: dict[str, object] = {"signal": name, "number": number}
     error = CapsuleError("E3005", f"the command was terminated by {name}", details=details, hint=hint)
     return ERROR, 128 + number, name, error.failure()

@@ -25,6 +25,8 @@ class Program(NamedTuple):
 NOT_THERE = {
     "debuggers and tracers (ptrace: gdb, strace)": "refused in every profile, since they take over other processes",
     "containers and sandboxes inside (unshare, mount: docker, bwrap, Chromium's own)": "no new namespace can be made inside",
+    "lscpu, lsblk, numactl": "there is no `/sys`; `--bind /sys/devices/system/cpu:/sys/devices/system/cpu:ro,force` shows the processors",
+    "screen": "keeps its sockets in `/run`, which is not there: `--env SCREENDIR=/home/user/.screen`",
 }
 
 PROGRAMS = (

@@ -182,7 +182,7 @@ PROJECTS = (
     Project("lua", "gcc -O2 -DLUA_USE_LINUX -o lua onelua.c -lm -ldl && cd testes && ../lua -e '_U=true' all.lua", sdist="lupa==2.8", member="third-party/lua54", packages="gcc libc6-dev", tools="gcc"),
     Project("jq", "autoreconf -i && ./configure --with-oniguruma=no --disable-docs && make -j2 && make check", sdist="jq==1.13.0", member="deps/jq-*.tar.gz", seconds=600, packages="autoconf automake libtool bison flex gcc make", tools="autoreconf make gcc"),
     Project("libuv", LIBUV, source="libuv1", packages="cmake make gcc dpkg-dev", tools="cmake make gcc"),
-    Project("redis, its own tests", "make -s -j2 MALLOC=libc >/dev/null 2>&1; ./runtest --single unit/type/string --single unit/type/list --single unit/expire --single unit/scan --single unit/aofrw --single unit/pubsub", source="redis", packages="gcc make tcl dpkg-dev", tools="gcc make tclsh", seconds=400),
+    Project("redis, its own tests", "make -s -j2 MALLOC=libc >/dev/null 2>&1; ./runtest --single unit/type/string --single unit/type/list --single unit/expire --single unit/scan --single unit/aofrw --single unit/pubsub", source="redis", packages="gcc make tcl dpkg-dev", tools="gcc make tclsh", seconds=1200),
     Project("bats", BATS, packages="bats", tools="bats", is_job=True, is_cheap=True),
     Project("PostgreSQL", POSTGRES, packages="postgresql", is_job=True, is_cheap=True),
     Project("redis-server and redis-py", REDIS, environment="python", packages="redis-server", tools="redis-server", is_job=True, is_cheap=True),
@@ -194,8 +194,15 @@ PROJECTS = (
 # What differs inside, each with the reason. Exactly this must differ: a row is removed when the project comes to the same.
 DIFFERENCES: dict[str, Difference] = {
     "Chromium": Difference(
-        "does not end in time under the defaults; with `--memory 1G --max-pids 400` it takes the screenshot", ends=False
+        "does not end in time under the defaults, as it waits for a hundred and first thread; with "
+        "`--memory 1G --max-pids 400` it takes the screenshot",
+        ends=False,
     ),
+    "anyio": Difference(
+        "there is no block device in `/dev`, and a test that looks for one is skipped on each of three loops",
+        counts={"passed": -3, "skipped": 3},
+    ),
+    "pexpect": Difference("no file can become set-user-ID, as one test wants", counts={"failed": 1, "passed": -1}),
     "psutil": Difference(
         "no `/sys`, no disks and one file size limit: tests that ask the machine for them fail",
         counts={"failed": 10, "passed": -13, "skipped": 3},

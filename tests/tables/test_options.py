@@ -106,7 +106,11 @@ FORMS = [
     (["-ti", "x"], {"interactive": True, "tty": True}, ["x"]),
     (["-t", "--", "x"], {"tty": True, "separated": True}, ["x"]),
     (["-t", "x"], {"tty": True}, ["x"]),
-    (["-vit", "-t5000", "x"], {"verbosity": 1, "interactive": True, "tty": True, "fields": {"timeout_ms": 5000}}, ["x"]),
+    (
+        ["-vit", "-t5000", "x"],
+        {"verbosity": 1, "interactive": True, "tty": True, "fields": {"timeout_ms": 5000}},
+        ["x"],
+    ),
     (["--tty", "--grace", "5s", "x"], {"tty": True, "grace_ms": 5000}, ["x"]),
     (["-eA=b=c", "x"], {"fields": {"environment": {"A": "b=c"}}}, ["x"]),
     (["--env=A=", "x"], {"fields": {"environment": {"A": ""}}}, ["x"]),

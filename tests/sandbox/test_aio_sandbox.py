@@ -176,6 +176,12 @@ async def test_aio_process_callback_error_ends_it(box):
 
 
 @in_a_sandbox()
+async def test_aio_stream_of_a_process_keeps_it_running(box):
+    """A process that is referred to by one of its streams alone goes on."""
+    assert ["1\n", "2\n"] == [line async for line in (await box.start("echo 1; sleep 0.3; echo 2")).stdout]
+
+
+@in_a_sandbox()
 async def test_aio_process_that_nobody_refers_to_is_killed(box):
     """Garbage collection ends a process that was started and forgotten."""
     await box.start("while :; do touch /tmp/alive; sleep 0.02; done")

@@ -331,6 +331,12 @@ def test_callback_that_raises_ends_the_process(box):
         process.wait(30)
 
 
+def test_stream_of_a_process_keeps_it_running(box):
+    """A process that is referred to by one of its streams alone goes on."""
+    assert ["1\n", "2\n"] == list(box.start("echo 1; sleep 0.3; echo 2").stdout)
+    assert "err\n" == box.start("sleep 0.3; echo err >&2").stderr.read()
+
+
 def test_collected_process_is_killed(box):
     """A process that nobody has any more ends."""
     process = box.start("while :; do touch /tmp/collected; sleep 0.02; done")

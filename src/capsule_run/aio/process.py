@@ -45,7 +45,7 @@ class Process:
     ) -> None:
         self.command = request.command
         self.stdin = stdin
-        self.stdout, self.stderr = outputs
+        self._outputs = outputs
         self._drive, self._grace, self._early, self._whole = drive, grace, early, whole
         finalizer(self, drive.kill)
 
@@ -91,6 +91,16 @@ class Process:
         return cls(request, stdin=written, outputs=outputs, drive=drive, grace=grace, early=early, whole=whole)
 
     @property
+    def stdout(self) -> OutputStream:
+        """Standard output. While somebody has it, the process is referred to."""
+        return self._outputs[0].owned_by(self)
+
+    @property
+    def stderr(self) -> OutputStream:
+        """Standard error, like `stdout`."""
+        return self._outputs[1].owned_by(self)
+
+    @property
     def pid(self) -> int:
         """The process id of the command's launcher on the host; 0 if the command could not be started."""
         payload = self._drive.payload
@@ -99,7 +109,7 @@ class Process:
     @property
     def output_so_far(self) -> str:
         """What came through stdout up to now, as far as it is kept."""
-        return self.stdout.content.decode("utf-8", "replace")
+        return self._outputs[0].content.decode("utf-8", "replace")
 
     def poll(self) -> int | None:
         """Return the exit code if the command has ended, else None."""

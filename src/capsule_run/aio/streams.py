@@ -11,6 +11,7 @@ from capsule_run.sandbox.streams import Grace, Lines, OutputBuffer
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from typing import Self
 
 
 class InputStream:
@@ -71,6 +72,13 @@ class OutputStream:
     def __init__(self, *, keep_bytes: int, grace: Grace) -> None:
         self._changed, self._buffer, self._grace = asyncio.Event(), OutputBuffer(keep_bytes, grace), grace
         self.on_room: Callable[[], None] = _nothing  # called when more may be read
+        self._owner: object = None
+
+    def owned_by(self, owner: object) -> Self:
+        """Return this stream as an object that keeps `owner` alive, as the blocking one does."""
+        view = object.__new__(type(self))
+        vars(view).update(vars(self), _owner=owner)
+        return view
 
     def feed(self, piece: bytes) -> None:
         """Take a piece that has come."""

@@ -47,9 +47,11 @@ class Process:
         changed = threading.Condition()
         live = LiveOutput(on_stdout, on_stderr) if on_stdout is not None or on_stderr is not None else None
         grace = Grace() if live is None else Grace(0)
-        self.stdout = OutputStream(changed, keep_bytes=keep_bytes, grace=grace)
-        self.stderr = OutputStream(changed, keep_bytes=keep_bytes, grace=grace)
-        outputs = self.stdout, self.stderr
+        outputs = (
+            OutputStream(changed, keep_bytes=keep_bytes, grace=grace),
+            OutputStream(changed, keep_bytes=keep_bytes, grace=grace),
+        )
+        self._outputs = outputs
         self.stdin: InputFile | None
         inner, self.stdin = _input() if stdin else (None, None)
         deliver = None if live is None else live.deliver
@@ -68,6 +70,16 @@ class Process:
         finalizer(self, lambda: _end(receiver, written))
 
     @property
+    def stdout(self) -> OutputStream:
+        """Standard output. While somebody has it, the process is referred to."""
+        return self._outputs[0].owned_by(self)
+
+    @property
+    def stderr(self) -> OutputStream:
+        """Standard error, like `stdout`."""
+        return self._outputs[1].owned_by(self)
+
+    @property
     def pid(self) -> int:
         """The process id of the command's launcher on the host; 0 if the command could not be started."""
         return self._receiver.pid
@@ -75,7 +87,7 @@ class Process:
     @property
     def output_so_far(self) -> str:
         """What came through stdout up to now, as far as it is kept."""
-        return self.stdout.content.decode("utf-8", "replace")
+        return self._outputs[0].content.decode("utf-8", "replace")
 
     def poll(self) -> int | None:
         """Return the exit code if the command has ended, else None."""

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator
-    from typing import Protocol
+    from typing import Protocol, Self
 
     from typing_extensions import Buffer
 
@@ -175,6 +175,13 @@ class OutputStream:
 
     def __init__(self, changed: threading.Condition, *, keep_bytes: int, grace: Grace) -> None:
         self._changed, self._buffer, self._grace = changed, OutputBuffer(keep_bytes, grace), grace
+        self._owner: object = None
+
+    def owned_by(self, owner: object) -> Self:
+        """Return this stream as an object that keeps `owner` alive: a process whose output somebody has is not collected."""
+        view = object.__new__(type(self))
+        vars(view).update(vars(self), _owner=owner)
+        return view
 
     # --- the thread that receives ---
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from capsule_run.agents.conversations import CellAnswer, Conversations
 from capsule_run.agents.operator import LANGUAGES, MAX_TIMEOUT_SECONDS, MIN_TIMEOUT_SECONDS, Operator, operator
 from capsule_run.agents.text import not_set_up_text, refusal_text, tool_text
 from capsule_run.agents.tool import (
@@ -27,6 +28,8 @@ __all__ = [
     "MAX_TIMEOUT_SECONDS",
     "MIN_TIMEOUT_SECONDS",
     "Answer",
+    "CellAnswer",
+    "Conversations",
     "Operator",
     "about_limits",
     "answer",

@@ -33,14 +33,10 @@ def start(argv, **options):
     return subprocess.run([str(word) for word in argv], **{**settings, **options})
 
 
-# With CAPSULE_TEST_JOINED=1 each attack is a payload that joins a room, which another launcher holds.
-THROUGH = {"command": (sys.executable, str(HERE / "joined_run.py"))} if os.environ.get("CAPSULE_TEST_JOINED") else {}
-
-
 @pytest.fixture(params=["caller", "user"])
 def inside(request):
     """Runs attacks inside, as the account that runs the tests and as an ordinary user."""
-    return Inside(start if request.param == "caller" else request.getfixturevalue("as_user"), **THROUGH)
+    return Inside(start if request.param == "caller" else request.getfixturevalue("as_user"))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from langchain_tests.integration_tests import ToolsIntegrationTests
 from langchain_tests.unit_tests import ToolsUnitTests
 
 from capsule_run.agents.operator import operator
-from capsule_run.integrations.langchain import SecureCodeExecutor
+from capsule_run.integrations.langchain import ConversationCodeExecutor, SecureCodeExecutor
 
 pytestmark = pytest.mark.sandbox
 
@@ -145,3 +145,30 @@ def test_langchain_example_works(capsys):
     said = capsys.readouterr().out
     assert "SyntaxError" in said
     assert said.endswith("Six times seven is 42.\n")
+
+
+@pytest.mark.parametrize("with_a_loop", [False, True])
+def test_langchain_conversation_keeps_state_for_its_thread(with_a_loop):
+    """Variables of one `thread_id` stay, and no other thread sees them; the artifact is the whole result of the cell."""
+    tool = ConversationCodeExecutor()
+
+    def said(thread, code):
+        call = ToolCall(type="tool_call", name=tool.name, args={"code": code}, id="7")
+        config = {"configurable": {"thread_id": thread}}
+        return asyncio.run(tool.ainvoke(call, config)) if with_a_loop else tool.invoke(call, config)
+
+    said("a", "x = 20")
+    message = said("a", "x + 1")
+    assert ("21", True) == (message.artifact["text"], "value: 2 bytes" in message.content)
+    assert message.artifact == json.loads(json.dumps(message.artifact))
+    assert "NameError" in said("b", "x").content
+    tool.end("a")
+    assert "NameError" in said("a", "x").content
+    tool.close()
+
+
+def test_langchain_conversation_describes_that_it_keeps_state():
+    """To the model, with the languages that can."""
+    tool = ConversationCodeExecutor(limits=operator(languages=["bash", "python"]))
+    assert "variables and files are kept" in tool.description
+    assert ["python"] == [tool.args["language"].get("const") or tool.args["language"]["enum"][0]]

@@ -15,7 +15,7 @@ from agents.models.openai_provider import OpenAIProvider
 from openai import AsyncOpenAI
 
 from capsule_run.agents.operator import operator
-from capsule_run.integrations.openai_agents import execute_code_tool, local_shell_tool, shell_tool
+from capsule_run.integrations.openai_agents import conversation_tool, execute_code_tool, local_shell_tool, shell_tool
 
 pytestmark = pytest.mark.sandbox
 
@@ -51,6 +51,20 @@ def test_openai_agents_function_tool_bad_arguments_are_a_result(stand_in):
     model = stand_in(["{", {"code": "print(1)", "language": "python"}])
     run(execute_code_tool())
     assert outputs(model)[0].startswith("status: not run\nerror E1001")
+
+
+def test_openai_agents_conversation_tool_keeps_state(stand_in):
+    """Variables stay from call to call and from run to run; another conversation has none of them."""
+    tool = conversation_tool()
+    model = stand_in([{"code": "x = 20"}, {"code": "x + 1"}])
+    run(tool)
+    assert "value: 2 bytes\n```\n21\n```" in outputs(model)[1]
+    model = stand_in([{"code": "x + 2"}])
+    run(tool)
+    assert "value: 2 bytes\n```\n22\n```" in outputs(model)[0]
+    model = stand_in([{"code": "x"}])
+    run(conversation_tool())
+    assert "NameError" in outputs(model)[0]
 
 
 def test_openai_agents_shell_tool_works(stand_in):

@@ -15,19 +15,22 @@ import capsule_run
 # What the installed command execs: the package's own file, isolated and without site. Or the static file.
 INSTALLED = (sys.executable, "-I", "-S", str(Path(capsule_run.__file__).parent / "__main__.py"))
 COMMAND = (os.environ["CAPSULE_TEST_FILE"],) if "CAPSULE_TEST_FILE" in os.environ else INSTALLED
+# CAPSULE_TEST_WAY=pool or room: each request runs in a room that a pool built ahead, or joins one (other_ways.py).
+WAY = os.environ.get("CAPSULE_TEST_WAY")
+JSON = (*COMMAND, "--json") if WAY is None else (sys.executable, str(Path(__file__).with_name("other_ways.py")), WAY)
 PYTHON = ("/usr/bin/python3", "-I", "-S", "-c")
 
 
 class Inside:
     """Run commands inside as one caller. `inside(argv, **fields of the request)` returns the response."""
 
-    def __init__(self, start, command=(*COMMAND, "--json")):
-        self._start, self._command = start, command
+    def __init__(self, start):
+        self._start = start
         self.uid = getattr(start, "uid", os.geteuid())
 
     def __call__(self, command, *, options=(), process=None, **fields):
         request = json.dumps({"command": [str(word) for word in command], **fields}).encode()
-        done = self._start([*self._command, *options], input=request, **(process or {}))
+        done = self._start([*((*COMMAND, "--json") if options else JSON), *options], input=request, **(process or {}))
         assert done.stdout, done.stderr.decode()
         return json.loads(done.stdout)
 

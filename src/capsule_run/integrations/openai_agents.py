@@ -1,6 +1,7 @@
 """The OpenAI Agents SDK: `pip install 'capsule-sandbox[openai-agents]'`; docs/openai.md.
 
     Agent(..., tools=[execute_code_tool()])       # or `shell_tool()`, or `local_shell_tool()`
+    Agent(..., tools=[conversation_tool()])       # variables and files are kept from call to call
 
 Each command of a shell call runs in its own sandbox: nothing is kept from one to the next except what the operator's
 limits share (`isolation.writable_paths`). The outputs of a shell call are the command's streams; if a limit or the sandbox
@@ -9,7 +10,9 @@ ended the command, one more output of ours follows.
 
 from __future__ import annotations
 
+from collections.abc import Callable  # noqa: TC003  # the SDK may read annotations
 from functools import partial
+from typing import Any
 
 from agents import (
     FunctionTool,
@@ -21,8 +24,10 @@ from agents import (
     ShellResult,
     ShellTool,
 )
+from agents.tool_context import ToolContext  # noqa: TC002  # as above
 
 from capsule_run._base.statuses import TIMEOUT
+from capsule_run.agents.conversations import Conversations, about_state, cell_languages
 from capsule_run.agents.operator import Operator, operator
 from capsule_run.agents.text import problem_text, readable
 from capsule_run.agents.tool import (
@@ -52,6 +57,42 @@ def execute_code_tool(limits: Operator = DEFAULT) -> FunctionTool:
         on_invoke_tool=invoke,
         strict_json_schema=False,  # strict mode has no optional arguments
     )
+
+
+def conversation_tool(
+    limits: Operator = DEFAULT,
+    *,
+    conversation: Callable[[ToolContext[Any]], str] | None = None,
+    conversations: Conversations | None = None,
+) -> FunctionTool:
+    """Build the function tool `execute_code` that runs code like cells of a notebook, and keeps variables and files.
+
+    :param conversation: says to which conversation a call belongs, such as `lambda call: call.context.thread_id` for what
+        you pass to `Runner.run(context=...)`. None is the `group_id` of the run's configuration; all runs without one are one
+        conversation.
+    :param conversations: the sandboxes, for a caller that ends them, or that sets how many there may be.
+    """
+    kept = Conversations(limits) if conversations is None else conversations
+    schema = execute_code_schema(limits)
+    properties = schema["properties"]
+    assert isinstance(properties, dict)
+    properties["language"]["enum"] = cell_languages(limits)
+    name_of = conversation or _group
+
+    async def invoke(context: ToolContext[Any], arguments: str) -> str:
+        return (await kept.answer_async(name_of(context), arguments)).text
+
+    return FunctionTool(
+        name=EXECUTE_CODE,
+        description=f"{EXECUTE_CODE_ABOUT}. {about_state(limits)}",
+        params_json_schema={**schema, "required": ["code"]},
+        on_invoke_tool=invoke,
+        strict_json_schema=False,  # as above
+    )
+
+
+def _group(context: ToolContext[Any]) -> str:
+    return getattr(context.run_config, "group_id", None) or ""
 
 
 def _timeout_ms(asked_ms: int | None, limits: Operator) -> int:

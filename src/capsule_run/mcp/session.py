@@ -11,6 +11,7 @@ import posix
 
 from capsule_run import __version__
 from capsule_run._base.errors import CapsuleError
+from capsule_run.agents.conversations import Stop
 from capsule_run.mcp.calls import Call, Calls, StatefulCall
 from capsule_run.mcp.jsonrpc import (
     INTERNAL_ERROR,
@@ -30,7 +31,7 @@ from capsule_run.mcp.jsonrpc import (
 from capsule_run.mcp.resources import ResourceStore, contents
 from capsule_run.mcp.results import answer, invalid_call, not_set_up
 from capsule_run.mcp.sandboxes import Sandboxes
-from capsule_run.mcp.stateful import STATEFUL_DESCRIPTION, STATEFUL_TOOLS, Stop, stateful_answer, stateful_entry
+from capsule_run.mcp.stateful import STATEFUL_DESCRIPTION, STATEFUL_TOOLS, stateful_answer, stateful_entry
 from capsule_run.mcp.tools import TOOLS, call_request, changes_host, has_network, sandbox_description, tool_entry
 
 TYPE_CHECKING = False

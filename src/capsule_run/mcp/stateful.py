@@ -12,20 +12,18 @@ from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import Value
 from capsule_run.agents.arguments import ARGUMENTS, Argument, check_arguments, requested_timeout_ms
 from capsule_run.agents.cell_text import cell_text, error_and_advice, text_lines
+from capsule_run.agents.conversations import Stop, cell_language, cell_languages
 from capsule_run.agents.text import readable, stream_lines
-from capsule_run.contexts import program as programs
 from capsule_run.mcp.resources import base64
 from capsule_run.mcp.results import MAX_IMAGE_BYTES, error_object, shortened
 from capsule_run.model.result_parts import Output
-from capsule_run.request.languages import language
-from capsule_run.request.validators import check_string, invalid, shown, wrong_type
+from capsule_run.request.validators import check_string, shown, wrong_type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from capsule_run.agents.operator import Operator
-    from capsule_run.contexts.context import Context
     from capsule_run.mcp.sandboxes import Sandboxes
     from capsule_run.model.cell import CellResult
 
@@ -36,26 +34,6 @@ MOST_IMAGES = 20  # in an answer
 MOST_WAIT_SECONDS = 60
 _STRING: dict[str, object] = {"type": "string"}
 _PATHS = "files are read and written beneath /workspace, /home/user and /tmp"
-
-
-class Stop:
-    """The way to end a call from outside: a cell is interrupted, anything else ends soon by itself."""
-
-    def __init__(self) -> None:
-        self.wanted = False
-        self._context: Context | None = None
-
-    def cancel(self) -> None:
-        """End the call."""
-        self.wanted = True
-        if self._context is not None:
-            self._context.interrupt()
-
-    def runs_in(self, context: Context) -> None:
-        """Note where a cell begins. Raises CapsuleError E3007 if the call was cancelled before."""
-        self._context = context
-        if self.wanted:
-            raise CapsuleError("E3007", "cancelled before it began")
 
 
 class StatefulTool(Value):
@@ -106,13 +84,9 @@ def _close(checked: Checked, boxes: Sandboxes, _limits: Operator, _stop: Stop) -
 
 
 def _run_code(checked: Checked, boxes: Sandboxes, limits: Operator, stop: Stop) -> Done:
-    row = language(checked.get("language", "python"))
-    allowed = [name for name in programs.LANGUAGES if name in limits.languages]
-    if row.name not in allowed:
-        names = " or ".join(f"`{name}`" for name in allowed)
-        raise invalid("E1005", "language", f"must be {names}, got `{row.name}`")
+    language = cell_language(checked, limits)
     name, box = boxes.get(checked.get("sandbox"))
-    context = box.own_context(row.name)
+    context = box.own_context(language)
     stop.runs_in(context)
     result = context.run_code(str(checked["code"]), timeout_ms=requested_timeout_ms(checked, limits))
     fields: dict[str, object] = {"status": result.status, "sandbox": name, "state_lost": result.state_lost}
@@ -237,7 +211,7 @@ def stateful_entry(tool: StatefulTool, limits: Operator, *, writes: bool, networ
     for name in (*tool.required, *tool.optional):
         properties[name] = {**_ALL_ARGUMENTS[name].schema, "description": _ALL_ARGUMENTS[name].description}
     if "language" in properties:
-        properties["language"]["enum"] = [name for name in programs.LANGUAGES if name in limits.languages]
+        properties["language"]["enum"] = cell_languages(limits)
     if "timeout_seconds" in properties:
         properties["timeout_seconds"]["maximum"] = limits.max_timeout_seconds
     schema = {

@@ -55,8 +55,10 @@ def bash(path, words):
 
 
 def test_completion_offers_no_option_that_is_refused(tmp_path):
-    """`mcp` reads no request and prints no result of its own."""
-    assert "--json" not in bash(write(tmp_path, "bash"), ["mcp", "--js"])
+    """`mcp` and `exec` read no request, and a batch prints no result of its own."""
+    for name in ("mcp", "exec", "batch"):
+        assert "--json" not in bash(write(tmp_path, "bash"), [name, "--js"])
+    assert "--pretty" not in bash(write(tmp_path, "bash"), ["batch", "--pre"])
     assert ["--idle-timeout"] == bash(write(tmp_path, "bash"), ["mcp", "--idle"])
 
 
@@ -163,8 +165,8 @@ def test_manual_page_of_a_subcommand_is_its_help(name):
     ("words", "message"),
     [
         (["completion", "tcsh"], "E1007: completion: name one of `bash`, `zsh`, `fish`"),
-        (["schema", "x"], "E1007: schema: name one of `request` and `response`"),
-        (["man", "x"], "E1007: man: name one subcommand, or none"),
+        (["schema", "x"], 'E1007: schema: name `request` or `response`, got "x"'),
+        (["man", "x"], 'E1007: man: "x" is no subcommand'),
     ],
 )
 def test_unknown_word_is_refused(words, message, capsule_cli):

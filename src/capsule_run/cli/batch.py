@@ -52,7 +52,7 @@ OPTIONS = (
     ),
 )
 # Options about the output of one run, or that differ for each.
-_MEANINGLESS = ("--json", "--pretty", "--verbose", "--dry-run", "--execution-id", "--tty", "--interactive", "--grace")
+MEANINGLESS = ("--json", "--pretty", "--verbose", "--dry-run", "--execution-id", "--tty", "--interactive", "--grace")
 _ENDING_SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 GRACE_S = 2  # for what runs, after the first signal
 _TICK_S = 1.0
@@ -122,7 +122,7 @@ def _options(words: Sequence[str]) -> Options:
         *(options.json, options.pretty, options.verbosity > 0, options.dry_run, "execution_id" in options.fields),
         *(options.tty, options.interactive, options.grace_ms != DEFAULT_GRACE_MS),
     )
-    for name, is_given in zip(_MEANINGLESS, names, strict=True):
+    for name, is_given in zip(MEANINGLESS, names, strict=True):
         if is_given:
             raise CapsuleError("E1007", f"`{name}` has no meaning with `batch`")
     options = complete_options.for_many(options)

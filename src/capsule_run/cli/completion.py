@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from capsule_run._base.errors import CapsuleError
 from capsule_run.cli import subcommands
+from capsule_run.cli.batch import MEANINGLESS
 from capsule_run.cli.output import write_all
 from capsule_run.request.languages import LANGUAGES
 from capsule_run.request.option_table import DIRECTORY, FILE, Option
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 OPTIONS: tuple[Option, ...] = ()
-# Subcommands that take the options of the common table too, and the words that others take first.
-_TAKES_COMMON = ("exec", "batch")
+# Subcommands that take the options of the common table too, but for these; and the words that others take first.
+_TAKES_COMMON = {"exec": ("--json",), "batch": MEANINGLESS}
 _FIRST_WORDS = {
     "config": ("show", "presets", "check", "init"),
     "policy": ("show", "diff", "test", "learn"),
@@ -63,7 +64,8 @@ def options_of(name: str) -> tuple[Option, ...]:
     if not name:
         return COMMON
     own = subcommands.module(name).OPTIONS
-    found = {option.long: option for option in (*own, *(COMMON if name in _TAKES_COMMON else ()), _HELP)}
+    common = [option for option in COMMON if name in _TAKES_COMMON and option.long not in _TAKES_COMMON[name]]
+    found = {option.long: option for option in (*own, *common, _HELP)}
     return tuple(found.values())
 
 

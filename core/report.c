@@ -54,6 +54,8 @@ static void report_streams(void)
 
 void report_end(void)
 {
+	bool is_sent;
+
 	line("times", run.received_ns, run.cloned_ns, run.mapped_ns, run.room_sent_ns, run.ready_ns, run.started_ns,
 	    run.ended_ns, now_ns());
 	if (run.killed != NULL)
@@ -88,10 +90,12 @@ void report_end(void)
 		line("record", record.kept, record.lost);
 	put(&report, "end\n");
 	/* a caller that is gone by now has no use for it, and this process ends next */
-	(void)send_message(CONTROL, report_bytes, report.length, NULL, 0);
+	is_sent = send_message(CONTROL, report_bytes, report.length, NULL, 0) == 0;
 	end_thread_dump(false);
 	end_process_reader(0);
 	end_watch(END_MS);
-	await_restored_terminal();
+	if (is_sent)
+		await_restored_terminal();
+	restore_terminal();
 	_exit(remove_all_cgroups());
 }

@@ -138,5 +138,4 @@ void await_restored_terminal(void)
 		return;
 	while (wait_for_either(run.maker, CONTROL) == 0 && receive_control(&word, fds, &nfds) > 0)
 		close_all(fds, nfds);
-	restore_terminal();
 }

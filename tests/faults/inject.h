@@ -40,6 +40,7 @@
 #include <sys/vfs.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -178,6 +179,9 @@ __attribute__((weak)) int inject_close(const char *where, int fd)
 #define socketpair(...) INJECT("socketpair", #__VA_ARGS__, socketpair(__VA_ARGS__))
 #define stat(...) INJECT("stat", #__VA_ARGS__, stat(__VA_ARGS__))
 #define splice(...) INJECT("splice", #__VA_ARGS__, splice(__VA_ARGS__))
+#define tcflush(...) INJECT("tcflush", #__VA_ARGS__, tcflush(__VA_ARGS__))
+#define tcgetattr(...) INJECT("tcgetattr", #__VA_ARGS__, tcgetattr(__VA_ARGS__))
+#define tcsetattr(...) INJECT("tcsetattr", #__VA_ARGS__, tcsetattr(__VA_ARGS__))
 #define tee(...) INJECT("tee", #__VA_ARGS__, tee(__VA_ARGS__))
 #define symlinkat(...) INJECT("symlinkat", #__VA_ARGS__, symlinkat(__VA_ARGS__))
 #define timerfd_create(...) INJECT("timerfd_create", #__VA_ARGS__, timerfd_create(__VA_ARGS__))

@@ -26,6 +26,7 @@ import struct
 import sys
 import tempfile
 import time
+import tty
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -34,7 +35,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 import leftovers  # noqa: E402
-from capsule_run.engine import attempt, execute, fallbacks, session  # noqa: E402
+from capsule_run.engine import attempt, execute, fallbacks, output_pipe, session  # noqa: E402
+from capsule_run.engine.streams import Streams  # noqa: E402
 from capsule_run.launcher import Launcher  # noqa: E402
 from capsule_run.plan import room as plans  # noqa: E402
 from capsule_run.policy.workspace import SMALL_ENTRIES  # noqa: E402
@@ -59,6 +61,7 @@ NAMES = {
 }  # of a plan that shares no network
 NAMES_OF_JOINING = {0: "launcher", 1: "first", 2: "watcher", 9: "second", 73: "init", 585: "payload"}
 JOINED = "joined"
+TERMINAL = "terminal"
 SETUP_MS = 2_000
 HANG_SECONDS = 8.0
 PROTOCOL = "E6001"
@@ -101,7 +104,33 @@ PLANS: dict[str, dict[str, object]] = {
     # in a room that another launcher holds, which is not injected into
     JOINED: {"command": ["sh", "-c", _LOOK], "cpu_time_ms": 5000},
     "host-net": {"command": ["sh", "-c", _LOOK], "network": True, "stdin": b"in\n"},
+    TERMINAL: {"command": ["sh", "-c", "tty && " + _LOOK]},
 }
+
+
+class _Terminal:
+    """A terminal of the caller's, of which the command's is a copy, and which nothing is passed on to."""
+
+    def __init__(self) -> None:
+        self._screen, self.fd = os.openpty()
+        tty.setraw(self.fd)  # so that a line of output ends as everywhere
+        self._keys, self._typed = os.pipe()
+        self.streams = Streams(stdin=self._keys, on_stdout=lambda _piece: None, terminal=self)
+
+    def started(self) -> None:
+        """Leave it as it is."""
+
+    def ended(self) -> None:
+        """Leave it as it is."""
+
+    def wait(self, control: int, outputs: list[output_pipe.OutputPipe]) -> None:
+        """Keep the output."""
+        output_pipe.wait_readable(control, outputs)
+
+    def close(self) -> None:
+        """Close all of it."""
+        for fd in (self._screen, self.fd, self._keys, self._typed):
+            os.close(fd)
 
 
 class Case(NamedTuple):
@@ -205,6 +234,9 @@ class Injector:
             self.seconds = time.monotonic() - began
 
     def _perform(self, plan: str, request: Request) -> object:
+        if plan == TERMINAL:
+            with contextlib.closing(_Terminal()) as terminal, self._timed():
+                return execute.perform(request, streams=terminal.streams, core_path=self.core)
         if plan != JOINED:
             with self._timed():
                 return execute.perform(request, core_path=self.core)

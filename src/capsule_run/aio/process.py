@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 
-from capsule_run._base.finalizer import finalizer
 from capsule_run.aio.drive import Drive, InThreads
 from capsule_run.aio.streams import InputStream, OutputStream
 from capsule_run.aio.thread import until_done
 from capsule_run.engine.live_output import LiveOutput, with_pieces
+from capsule_run.host.finalizer import finalizer
 from capsule_run.sandbox.streams import GRACE_S, Grace, streams_of
 
 TYPE_CHECKING = False

@@ -12,7 +12,6 @@ import time
 from contextlib import nullcontext
 
 from capsule_run._base.errors import CapsuleError
-from capsule_run._base.finalizer import finalizer
 from capsule_run.contexts import program as programs
 from capsule_run.contexts.interpreter import (
     DEFAULT_GRACE_MS,
@@ -22,6 +21,7 @@ from capsule_run.contexts.interpreter import (
     cell_request,
     check_number,
 )
+from capsule_run.host.finalizer import finalizer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ import time
 import weakref
 
 from capsule_run._base.errors import CapsuleError
-from capsule_run._base.finalizer import finalizer
 from capsule_run._base.value import Value, replace
 from capsule_run.api import fields_from_arguments
 from capsule_run.engine import execute
 from capsule_run.engine.session import Session
+from capsule_run.host.finalizer import finalizer
 from capsule_run.policy.limits import limits
 from capsule_run.request.parse import check_request, request_from_mapping
 from capsule_run.sandbox import usage

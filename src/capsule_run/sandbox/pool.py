@@ -6,11 +6,11 @@ import threading
 from collections import deque
 
 from capsule_run._base.errors import CapsuleError
-from capsule_run._base.finalizer import finalizer
 from capsule_run._base.value import Value, replace
 from capsule_run.api import fields_from_arguments
 from capsule_run.engine import code as engine_code
 from capsule_run.engine import execute
+from capsule_run.host.finalizer import finalizer
 from capsule_run.request.parse import request_from_mapping
 from capsule_run.request.validators import invalid
 from capsule_run.sandbox import mapping

@@ -9,9 +9,9 @@ import os
 import select
 import threading
 
-from capsule_run._base.finalizer import finalizer
 from capsule_run.engine.live_output import CallbackError, LiveOutput, with_pieces
 from capsule_run.engine.session import result_of
+from capsule_run.host.finalizer import finalizer
 from capsule_run.launcher import SIGKILL
 from capsule_run.sandbox.streams import Grace, InputFile, OutputStream, streams_of
 

@@ -4,7 +4,8 @@
 
 No root, no KVM: it is an ordinary process whose root is this machine's own `/`, read-only; --cow shows a directory with
 changes that are thrown away. Its streams come out here, its exit code is ours; 124 is the time limit, 125 a guest that died.
-The kernel is Debian's package `user-mode-linux`, or the one that CAPSULE_UML_KERNEL names.
+The kernel is Debian's package `user-mode-linux`, or the one that CAPSULE_UML_KERNEL names; its modules are beside it, as the
+package has them (`../lib/uml/modules` from the kernel's folder), where it does not have overlayfs built in.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import threading
 from pathlib import Path
 
 INIT = Path(__file__).with_name("guest_init.py")
-MODULES, WANTED_MODULES = Path("/usr/lib/uml/modules"), ("overlay",)
+WANTED_MODULES = ("overlay",)
 # Start-up work that no test needs: without it a boot takes half a second and not one and a half.
 SKIPPED = "initcall_blacklist=raid6_select_algo,init_zswap,init_jfs_fs,init_btrfs_fs,init_xfs_fs"
 KERNEL_WORDS = ("con=null", "quiet", "panic=-1", "security=none", "pty.legacy_count=0", "cryptomgr.notests", SKIPPED)
@@ -45,8 +46,9 @@ def fenced(argv, writable):
 
 
 def put_modules(folder):
+    modules = Path(kernel()).resolve().parent.parent / "lib/uml/modules"
     for name in WANTED_MODULES:
-        for path in MODULES.glob(f"**/{name}.ko*"):
+        for path in modules.glob(f"**/{name}.ko*"):
             content = path.read_bytes()
             Path(folder, f"{name}.ko").write_bytes(lzma.decompress(content) if path.suffix == ".xz" else content)
 

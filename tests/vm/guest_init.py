@@ -11,14 +11,14 @@ import termios
 import threading
 
 libc = ctypes.CDLL(None, use_errno=True)
-FOLDER = os.environ["GUEST_FOLDER"]
+FOLDER = os.environ.get("GUEST_FOLDER", "")
 RDONLY, PLAIN = 1, 2 | 4 | 8  # nosuid, nodev, noexec
-FINIT_MODULE, POWER_OFF = 313, 0x4321FEDC
+FINIT_MODULE, POWER_OFF = 273 if os.uname().machine == "aarch64" else 313, 0x4321FEDC
 
 
-def mount(kind, place, flags=0, options=""):
+def mount(kind, place, flags=0, options="", source="none"):
     os.makedirs(place, exist_ok=True)
-    if libc.mount(b"none", place.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode()):
+    if libc.mount(source.encode(), place.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode()):
         raise OSError(ctypes.get_errno(), f"mount {kind} on {place}")
 
 
@@ -37,14 +37,11 @@ def base():
     mount("cgroup2", "/sys/fs/cgroup", PLAIN, "nsdelegate,memory_recursiveprot")
     with socket.socket() as sock:  # loopback up
         fcntl.ioctl(sock, 0x8914, b"lo".ljust(16, b"\0") + b"\x41\0".ljust(16, b"\0"))
-    mount("hostfs", FOLDER, 0, FOLDER)  # the one place of the host's that can be written
 
 
-def load_modules():
-    for name in os.listdir(FOLDER):
-        if name.endswith(".ko"):
-            fd = os.open(f"{FOLDER}/{name}", os.O_RDONLY)
-            libc.syscall(FINIT_MODULE, fd, b"", 0)
+def load_module(path):
+    with open(path, "rb") as file:
+        libc.syscall(FINIT_MODULE, file.fileno(), b"", 0)
 
 
 def copy_on_write(path, number):
@@ -106,7 +103,10 @@ def run(job):
 
 def main():
     base()
-    load_modules()
+    mount("hostfs", FOLDER, 0, FOLDER)  # the one place of the host's that can be written
+    for name in os.listdir(FOLDER):
+        if name.endswith(".ko"):
+            load_module(f"{FOLDER}/{name}")
     with open(f"{FOLDER}/job.json") as text:
         job = json.load(text)
     for number, path in enumerate(job["cow"]):
@@ -116,9 +116,17 @@ def main():
         status.write(str(code if code >= 0 else 128 - code))
 
 
-try:
-    main()
-except BaseException as error:  # noqa: BLE001  # process 1 must not return: say why, power off
-    print(f"guest_init: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-os.sync()
-libc.reboot(POWER_OFF)
+def as_process_one(main):
+    """Process 1 must not return: say why, power off."""
+    try:
+        main()
+    except BaseException as error:  # noqa: BLE001
+        print(f"guest: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        if os.isatty(2):
+            termios.tcdrain(2)
+    os.sync()
+    libc.reboot(POWER_OFF)
+
+
+if __name__ == "__main__":
+    as_process_one(main)

@@ -182,6 +182,13 @@ CAPABILITIES = {
     "strace": lambda: shutil.which("strace") is not None,
     "bwrap": lambda: shutil.which("bwrap") is not None,
     "apparmor_parser": lambda: os.access("/sbin/apparmor_parser", os.X_OK),
+    # user namespaces under AppArmor's rules: Linux 6.7, the package of version 4
+    "apparmor-userns": lambda: (
+        "CAPSULE_APPARMOR" in os.environ and Path("/proc/sys/kernel/unprivileged_userns_apparmor_policy").exists()
+    ),
+    "crun": lambda: shutil.which("crun") is not None and Path("/usr/share/containers/seccomp.json").exists(),
+    "podman": lambda: shutil.which("podman") is not None and shutil.which("newuidmap") is not None,
+    "buildah": lambda: shutil.which("buildah") is not None and shutil.which("newuidmap") is not None,
     "git": lambda: shutil.which("git") is not None,
     # what every sandbox shows, so not what a version manager keeps in a home directory
     **{

@@ -25,6 +25,7 @@ GOOD = Facts(
     max_user_namespaces=15000,
     userns_clone=None,
     apparmor_userns=None,
+    apparmor=False,
     seccomp_actions=("kill_process", "errno", "user_notif"),
     container="",
     proc_masks=(),
@@ -35,6 +36,7 @@ GOOD = Facts(
 ISOLATION = {"landlock_abi": 6, "workspace": {"kind": "cow"}, "limits": {"memory": "cgroup2"}}
 RAN = Trial(code="", message="", hint="", milliseconds=5.0, isolation=ISOLATION)
 REFUSED = Trial(code="E2001", message="namespaces: operation not permitted", hint="", milliseconds=1.0, isolation={})
+DENIED = Trial(code="E2001", message="namespaces: permission denied", hint="", milliseconds=1.0, isolation={})
 NO_PROC = Trial(code="E2002", message="/proc: operation not permitted", hint="unmask", milliseconds=1.0, isolation={})
 
 
@@ -65,6 +67,9 @@ CASES = (
     ("user namespaces", PROBLEM, "the host's administrator", REFUSED, {}),
     ("user namespaces", OK, "", RAN, {"apparmor_userns": 1, "uid": 0}),
     ("proc", PROBLEM, "systempaths=unconfined", NO_PROC, {"proc_masks": ("/proc/kcore",), "container": "docker"}),
+    ("user namespaces", PROBLEM, "doctor --apparmor", DENIED, {"apparmor": True}),
+    ("user namespaces", PROBLEM, "administrator", REFUSED, {"apparmor": True}),
+    ("proc", PROBLEM, "podman run", NO_PROC, {"proc_masks": ("/proc/kcore",), "container": "buildah"}),
     ("proc", PROBLEM, "unmask=ALL", NO_PROC, {"proc_masks": ("/proc/kcore",), "container": "podman"}),
     ("proc", OK, "", RAN, {"proc_masks": ("/proc/kcore",), "container": "docker"}),
     ("sandbox", PROBLEM, "unmask", NO_PROC, {}),
@@ -84,7 +89,8 @@ def test_diagnose_missing_feature_is_named_with_its_remedy(check, state, remedy,
 
 WEAKER = (
     ("landlock", "lsm=landlock", {"landlock_abi": 0}, {}),
-    ("overlay", "5.11", {"workspace": {"kind": "ro"}}, {}),
+    ("overlay", "5.11", {"workspace": {"kind": "ro"}}, {"version_of_kernel": (5, 10)}),
+    ("overlay", "ext4", {"workspace": {"kind": "ro"}}, {}),
     ("overlay", "modprobe overlay", {"workspace": {"kind": "ro"}}, {"overlay": False}),
     ("memory limit", "Delegate=cpu cpuset io memory pids", {"limits": {"memory": "watch"}}, {}),
     (
@@ -112,6 +118,7 @@ def test_diagnose_missing_layer_is_a_warning(check, remedy, isolation, changes):
         ({}, ""),
         ({"docker": True}, "docker"),
         ({"podman": True, "named": "podman"}, "podman"),
+        ({"podman": True, "buildah": True}, "buildah"),
         ({"named": "lxc"}, "lxc"),
         ({"kubernetes": True, "named": "crio"}, "kubernetes"),
         ({"version": "Linux version 5.15.153.1-microsoft-standard-WSL2"}, "wsl"),
@@ -120,7 +127,14 @@ def test_diagnose_missing_layer_is_a_warning(check, remedy, isolation, changes):
 )
 def test_container_kind_is_recognised_by_its_marks(marks, kind):
     """Each kind of container has its mark, and what is inside of another wins."""
-    given = {"named": "", "docker": False, "podman": False, "kubernetes": False, "version": "Linux version 6.8.0"}
+    given = {
+        "named": "",
+        "docker": False,
+        "podman": False,
+        "buildah": False,
+        "kubernetes": False,
+        "version": "Linux version 6.8.0",
+    }
     assert kind == container_kind(**{**given, **marks})
 
 

@@ -40,7 +40,7 @@ def mirror():
     """Where this machine's own packages come from."""
     words = "$(REPO_URI) $(ORIGIN) $(CODENAME)"
     for line in _run("apt-get", "indextargets", "--format", words, "Created-By: Packages").splitlines():
-        address, origin, codename = (line.split() + ["", ""])[:3]
+        address, origin, codename = ([*line.split(), "", ""])[:3]
         if origin == "Debian" and "-" not in codename:
             return address
     raise DebianError("no source of Debian's packages stands in /etc/apt, or no list is there: `apt-get update`")
@@ -57,7 +57,13 @@ class Suite:
     def _apt(self):
         """The environment in which apt knows this suite alone."""
         place, configuration = self._place, self._place / "apt.conf"
-        for folder in ("etc/preferences.d", "etc/sources.list.d", "etc/apt.conf.d", "lists/partial", "cache/archives/partial"):
+        for folder in (
+            "etc/preferences.d",
+            "etc/sources.list.d",
+            "etc/apt.conf.d",
+            "lists/partial",
+            "cache/archives/partial",
+        ):
             (place / folder).mkdir(parents=True, exist_ok=True)
         (place / "status").touch()
         source = f"deb [arch={self.architecture} signed-by={KEYS}] {mirror()} {self.name} main\n"
@@ -114,7 +120,9 @@ class Suite:
                 (into / name).symlink_to(f"usr/{name}")
         for path in self.files(packages, alone=alone):
             with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", path], stdout=subprocess.PIPE) as content:
-                _run("tar", "-x", "--keep-directory-symlink", "-C", into, stdin=content.stdout)  # `dpkg-deb -x` replaces links
+                _run(
+                    "tar", "-x", "--keep-directory-symlink", "-C", into, stdin=content.stdout
+                )  # `dpkg-deb -x` replaces links
         return into
 
 

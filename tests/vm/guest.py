@@ -1,11 +1,12 @@
 """Run one command in a throw-away Linux of user-mode-linux, which has real control groups of version 2.
 
-    guest.py [--cow DIR]... [--env NAME=VALUE]... [--disk MIB] [--timeout SECONDS] -- COMMAND [ARG...]
+    guest.py [--cow DIR]... [--fresh DIR]... [--lsm apparmor] [--env NAME=VALUE]... [--disk MIB] [--timeout SECONDS]
+             -- COMMAND [ARG...]
 
 No root, no KVM: it is an ordinary process whose root is this machine's own `/`, read-only; --cow shows a directory with
-changes that are thrown away. Its streams come out here, its exit code is ours; 124 is the time limit, 125 a guest that died.
-The kernel is Debian's package `user-mode-linux`, or the one that CAPSULE_UML_KERNEL names; its modules are beside it, as the
-package has them (`../lib/uml/modules` from the kernel's folder), where it does not have overlayfs built in.
+changes that are thrown away, --fresh an empty one. Its streams come out here, its exit code is ours; 124 is the time limit, 125
+a guest that died. The kernel is Debian's package `user-mode-linux`, or the one that CAPSULE_UML_KERNEL names (uml.py); its modules
+are beside it, as the package has them, where it does not have overlayfs built in.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ INIT = Path(__file__).with_name("guest_init.py")
 WANTED_MODULES = ("overlay",)
 # Start-up work that no test needs: without it a boot takes half a second and not one and a half.
 SKIPPED = "initcall_blacklist=raid6_select_algo,init_zswap,init_jfs_fs,init_btrfs_fs,init_xfs_fs"
-KERNEL_WORDS = ("con=null", "quiet", "panic=-1", "security=none", "pty.legacy_count=0", "cryptomgr.notests", SKIPPED)
+KERNEL_WORDS = ("con=null", "quiet", "panic=-1", "pty.legacy_count=0", "cryptomgr.notests", SKIPPED)
 
 
 def kernel():
@@ -71,7 +72,13 @@ def preload(folder):
 def boot(options, folder):
     """The exit code of the command, or None where the guest ended without one."""
     pipes = {name: os.pipe() for name in ("log", "out", "err")}
-    job = {"cmd": options.command, "cow": options.cow, "cwd": os.getcwd(), "disk": options.disk > 0}
+    job = {
+        "cmd": options.command,
+        "cow": options.cow,
+        "cwd": os.getcwd(),
+        "disk": options.disk > 0,
+        "fresh": options.fresh,
+    }
     job["env"] = {**os.environ, **dict(one.split("=", 1) for one in options.env)}
     Path(folder, "job.json").write_text(json.dumps(job))
     put_modules(folder)
@@ -90,6 +97,7 @@ def boot(options, folder):
         "ro",
     ]
     argv += [f"init={INIT}", f"GUEST_FOLDER={folder}", *consoles, *KERNEL_WORDS]
+    argv += [f"security={options.lsm}"]
     argv += [f"ubd0={folder}/disk"] if options.disk else []
     inner = tuple(write_end for _read_end, write_end in pipes.values())
     log = Path(folder, "log").open("wb")  # noqa: SIM115  # the thread that fills it outlives this function's blocks
@@ -118,6 +126,8 @@ def boot(options, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--cow", action="append", default=[])
+    parser.add_argument("--fresh", action="append", default=[])
+    parser.add_argument("--lsm", default="none")
     parser.add_argument("--env", action="append", default=[])
     parser.add_argument("--disk", type=int, default=0)
     parser.add_argument("--timeout", type=float, default=900)

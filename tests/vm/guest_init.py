@@ -34,6 +34,8 @@ def base():
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if not os.path.lexists(f"/dev/{name}"):
             os.symlink(f"/proc/self/fd/{number}", f"/dev/{name}")
+    if os.path.exists("/sys/kernel/security"):
+        mount("securityfs", "/sys/kernel/security", PLAIN)
     mount("cgroup2", "/sys/fs/cgroup", PLAIN, "nsdelegate,memory_recursiveprot")
     with socket.socket() as sock:  # loopback up
         fcntl.ioctl(sock, 0x8914, b"lo".ljust(16, b"\0") + b"\x41\0".ljust(16, b"\0"))
@@ -103,12 +105,14 @@ def run(job):
 
 def main():
     base()
+    with open(f"{FOLDER}/job.json") as text:
+        job = json.load(text)
+    for place in job["fresh"]:
+        mount("tmpfs", place, 2 | 4, "mode=1777")
     mount("hostfs", FOLDER, 0, FOLDER)  # the one place of the host's that can be written
     for name in os.listdir(FOLDER):
         if name.endswith(".ko"):
             load_module(f"{FOLDER}/{name}")
-    with open(f"{FOLDER}/job.json") as text:
-        job = json.load(text)
     for number, path in enumerate(job["cow"]):
         copy_on_write(path, number)
     code = run(job)

@@ -3,10 +3,10 @@
     qemu.py [--arch arm64|amd64] [--kernel SUITE] [--package NAME]... [--add FROM:TO]... [--module NAME]... [--append WORDS]
             [--user] [--memory MIB] [--timeout SECONDS] [--prepare] -- COMMAND [ARG...]
 
-The command runs in /project, a copy of the work tree without what git ignores, with the core compiled for the architecture; pytest
-is there, and `capsule-run`. All output comes out here as one stream, and the exit code is the command's; 124 is the time limit, 125
-a guest that died. Nothing is installed on this machine, and no root is needed but for packages that are missing (qemu-system-arm,
-qemu-system-x86, and gcc-aarch64-linux-gnu for arm64).
+The command runs in /project, a copy of the work tree without what git ignores, with the core compiled for the architecture;
+pytest is there, and `capsule-run`. All output comes out here as one stream, and the exit code is the command's; 124 is the time
+limit, 125 a guest that died. Nothing is installed on this machine; it needs qemu-system-arm or qemu-system-x86, and for arm64
+gcc-aarch64-linux-gnu.
 """
 
 from __future__ import annotations
@@ -35,7 +35,15 @@ PACKAGES = (
     "procps", "python3", "sed", "tar", "util-linux",
 )  # fmt: skip
 # What no test reads: every byte of the image is memory of the guest.
-LEFT_OUT = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/perl", "usr/share/info", "boot", "var/cache")
+LEFT_OUT = (
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/locale",
+    "usr/share/perl",
+    "usr/share/info",
+    "boot",
+    "var/cache",
+)
 MODULES = ("overlay",)
 WORDS = "quiet loglevel=3 panic=-1 rdinit=/guest/qemu_init.py"
 MACHINES = {
@@ -159,7 +167,7 @@ def project(folder, machine):
     subprocess.run([*build, *(["--arch", machine] if os.uname().machine != machine else [])], check=True)
 
 
-COMMAND = "#!/bin/sh\nPYTHONPATH=/project/src exec python3 -m capsule_run \"$@\"\n"
+COMMAND = '#!/bin/sh\nPYTHONPATH=/project/src exec python3 -m capsule_run "$@"\n'
 
 
 def image(file, options, folder):
@@ -228,7 +236,9 @@ def boot(options):
         if options.prepare:
             print(*map(str, argv))
             return 0
-        guest = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *argv], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        guest = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *argv], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        )
         reader = Console(guest.stdout)
         reader.start()
         try:
@@ -245,16 +255,24 @@ def boot(options):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", choices=MACHINES, default="arm64")
-    parser.add_argument("--kernel", default=USERLAND, metavar="SUITE", help="whose kernel: bullseye has 5.10, trixie 6.12")
+    parser.add_argument(
+        "--kernel", default=USERLAND, metavar="SUITE", help="whose kernel: bullseye has 5.10, trixie 6.12"
+    )
     parser.add_argument("--package", action="append", default=[], help="one more package in the guest")
-    parser.add_argument("--add", action="append", default=[], metavar="FROM:TO", help="a file or directory in the guest")
-    parser.add_argument("--module", action="append", default=[], help="one more of the kernel's modules, loaded in this order")
+    parser.add_argument(
+        "--add", action="append", default=[], metavar="FROM:TO", help="a file or directory in the guest"
+    )
+    parser.add_argument(
+        "--module", action="append", default=[], help="one more of the kernel's modules, loaded in this order"
+    )
     parser.add_argument("--append", default="", help="words for the kernel")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--user", action="store_true", help="as an ordinary user with a delegated group of version 2")
     parser.add_argument("--memory", type=int, default=2048, help="of the guest, in MiB")
     parser.add_argument("--timeout", type=float, default=3600)
-    parser.add_argument("--prepare", action="store_true", help="fetch and build all, say how qemu would be started, and end")
+    parser.add_argument(
+        "--prepare", action="store_true", help="fetch and build all, say how qemu would be started, and end"
+    )
     parser.add_argument("command", nargs="+")
     return parser.parse_args()
 

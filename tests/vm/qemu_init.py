@@ -1,5 +1,5 @@
 #!/usr/bin/python3 -IS
-"""Process 1 of the guest that `qemu.py` boots: mounts, the command with its output on the serial line, its exit code, power off."""
+"""Process 1 of the guest that `qemu.py` boots: mounts, the command with its output on the serial line, power off."""
 
 import json
 import os

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import posix
 import socket
-import tempfile
 import threading
 
 from capsule_run._base.value import Value
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     Row = tuple[str, str, str, tuple[str, ...], str]
 
 WORKERS = 4
+PATIENCE_MS = 60_000  # a slow machine (an emulated one) needs ten seconds for one attempt
 THROUGH = "it succeeded"
 LANDLOCK, CLOCK = "Landlock", "clock"  # layers whose attempts need other request fields
 LANDLOCK_SCOPES = 6  # the ABI version that restricts abstract sockets
@@ -129,7 +129,7 @@ def _run(row: Row, names: dict[str, object], numbers: dict[str, int]) -> Result:
         "command": ["python3", "-I", "-S", "-c", _program(row, names, numbers)],
         "resources": LIMITS,
         "isolation": {"network": row[1] == LANDLOCK},
-        "timeout_ms": 400 if row[1] == CLOCK else 10_000,
+        "timeout_ms": 400 if row[1] == CLOCK else PATIENCE_MS,
     }
     return perform(request_from_mapping(request))
 
@@ -184,4 +184,7 @@ def attack_all(on_attempt: Callable[[int, int], None] = _ignored) -> list[Attemp
             worker.start()
         for worker in workers:
             worker.join()
+        for at, row in enumerate(rows):
+            if found[at].outcome == "E2006":  # never begun: too much at a time for a slow machine
+                found[at] = _judged(row, _run(row, decoys.names, numbers))
     return [found[at] for at in sorted(found)]

@@ -26,6 +26,8 @@ CONTAINER_FLAGS = {
     "docker": "start it with `--security-opt systempaths=unconfined --security-opt seccomp=unconfined "
     "--security-opt apparmor=unconfined`",
     "podman": "start it with `--security-opt unmask=ALL --security-opt seccomp=unconfined`",
+    "buildah": "`buildah run` masks /proc and has no option against it: run the command in a container of "
+    "`podman run --security-opt unmask=ALL --security-opt seccomp=unconfined`",
     "kubernetes": "give the pod `hostUsers: false`, and the container `procMount: Unmasked`, "
     "`seccompProfile: {type: Unconfined}` and `appArmorProfile: {type: Unconfined}`",
     "gvisor": "gVisor lacks namespaces and mount calls that the sandbox needs: use another runtime",
@@ -115,6 +117,8 @@ def _user_namespaces(facts: Facts, trial: Trial) -> Finding:
     if allowed:
         return Finding(check="user namespaces", state=OK, found="allowed")
     remedy = CONTAINER_FLAGS.get(facts.container, "ask the host's administrator: `clone` with CLONE_NEWUSER is denied")
+    if facts.apparmor and not facts.container and "permission denied" in trial.message:  # seccomp says "not permitted"
+        remedy = f"load our AppArmor profile, which applies to the core alone: `{apparmor.LOAD}`"
     return Finding(check="user namespaces", state=state, found=f"refused: {trial.message}", remedy=remedy)
 
 
@@ -158,7 +162,11 @@ def _overlay(facts: Facts, trial: Trial) -> Finding:
     kind = workspace.get("kind") if isinstance(workspace, dict) else None
     if kind == "cow":
         return Finding(check="overlay", state=OK, found="the current directory is shared copy-on-write")
-    remedy = "`sudo modprobe overlay`" if not facts.overlay else "Linux 5.11 or newer lets ordinary accounts mount it"
+    remedy = "Linux 5.11 or newer lets ordinary accounts mount it"
+    if not facts.overlay:
+        remedy = "`sudo modprobe overlay`"
+    elif facts.version_of_kernel >= (5, 11):
+        remedy = "share a directory of a file system that an overlay accepts, such as ext4, xfs or btrfs"
     return Finding(
         check="overlay", state=WARNING, found="not for this account: the workspace is shared read-only", remedy=remedy
     )

@@ -30,8 +30,9 @@ class Facts(Value):
     max_user_namespaces: int | None
     userns_clone: int | None  # Debian's sysctl; None if the kernel has none
     apparmor_userns: int | None  # Ubuntu's sysctl; 1 restricts
+    apparmor: bool  # the kernel enforces its profiles
     seccomp_actions: tuple[str, ...]
-    container: str  # docker, podman, kubernetes, wsl, gvisor, a name of systemd's, or an empty string
+    container: str  # docker, podman, buildah, kubernetes, wsl, gvisor, a name of systemd's, or an empty string
     proc_masks: tuple[str, ...]  # mounts beneath /proc
     cgroup2: str  # where it is mounted, or an empty string
     cgroup1: tuple[str, ...]  # controllers mounted as version 1
@@ -43,7 +44,7 @@ def _number(path: str) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def container_kind(*, named: str, docker: bool, podman: bool, kubernetes: bool, version: str) -> str:
+def container_kind(*, named: str, docker: bool, podman: bool, buildah: bool, kubernetes: bool, version: str) -> str:
     """Name the container that we run in, or return "". `named` is what systemd or the engine calls it."""
     if GVISOR_BUILD in version:
         return "gvisor"
@@ -52,17 +53,19 @@ def container_kind(*, named: str, docker: bool, podman: bool, kubernetes: bool, 
     if named:
         return named
     if podman:
-        return "podman"
+        return "buildah" if buildah else "podman"
     if docker:
         return "docker"
     return "wsl" if "microsoft" in version.lower() else ""
 
 
 def _container() -> str:
+    mark = "/run/.containerenv"  # of both podman and buildah
     return container_kind(
         named=read_whole("/run/systemd/container").strip() or path_resolution.environment("container"),
         docker=path_resolution.exists("/.dockerenv"),
-        podman=path_resolution.exists("/run/.containerenv"),
+        podman=path_resolution.exists(mark),
+        buildah='engine="buildah' in read_whole(mark),
         kubernetes=bool(path_resolution.environment("KUBERNETES_SERVICE_HOST")),
         version=read_whole("/proc/version"),
     )
@@ -95,6 +98,7 @@ def gather_facts(*, core_path: str = CORE_PATH) -> Facts:
         max_user_namespaces=_number("/proc/sys/user/max_user_namespaces"),
         userns_clone=_number("/proc/sys/kernel/unprivileged_userns_clone"),
         apparmor_userns=_number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
+        apparmor=read_whole("/sys/module/apparmor/parameters/enabled").strip() == "Y",
         seccomp_actions=tuple(read_whole("/proc/sys/kernel/seccomp/actions_avail").split()),
         container=_container(),
         proc_masks=tuple(place for place, _kind, _options in mounted if place.startswith("/proc/")),

@@ -100,6 +100,15 @@ def _replaced_path(path: str) -> CapsuleError:
     )
 
 
+# Steps that a container's defaults deny.
+_NOT_PERMITTED = {
+    "proc": "the kernel allows a new /proc only if the caller's /proc is unmasked; in Docker, start the container with "
+    "`--security-opt systempaths=unconfined`, in Podman with `--security-opt unmask=ALL`",
+    "hostname": "a seccomp profile around this process denies `sethostname`: in a container, start it with "
+    "`--security-opt seccomp=unconfined`, or with a profile that permits this call",
+}
+
+
 def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
 
     verb, why = step[0], base_errno_words.errno_words(errno)
@@ -127,14 +136,9 @@ def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
         return CapsuleError("E2004", f"cannot share `{step[1]}`: {why}", details={"path": step[1], "errno": errno})
     if verb in ("namespace", "uid-map", "gid-map", "id") or (errno == ENOSPC and verb == "namespace"):
         return CapsuleError("E2001", f"{plan_describe.describe(step, plan)}: {why}", details=details)
-    if verb == "proc" and errno == EPERM:
-        return CapsuleError(
-            "E2002",
-            f"{plan_describe.describe(step, plan)}: {why}",
-            details=details,
-            hint="the kernel allows a new /proc only if the caller's /proc is unmasked; "
-            "in Docker, start the container with `--security-opt systempaths=unconfined`",
-        )
+    if verb in _NOT_PERMITTED and errno == EPERM:
+        hint = _NOT_PERMITTED[verb]
+        return CapsuleError("E2002", f"{plan_describe.describe(step, plan)}: {why}", details=details, hint=hint)
     if verb == "bind" and errno in (ENOENT, ENOTDIR):
         place = step[2].removeprefix("/new")
         return CapsuleError(

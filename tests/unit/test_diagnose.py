@@ -90,7 +90,7 @@ def test_diagnose_missing_feature_is_named_with_its_remedy(check, state, remedy,
 WEAKER = (
     ("landlock", "lsm=landlock", {"landlock_abi": 0}, {}),
     ("overlay", "5.11", {"workspace": {"kind": "ro"}}, {"version_of_kernel": (5, 10)}),
-    ("overlay", "ext4", {"workspace": {"kind": "ro"}}, {}),
+    ("overlay", "ext4", {"workspace": {"kind": "copy"}}, {}),
     ("overlay", "modprobe overlay", {"workspace": {"kind": "ro"}}, {"overlay": False}),
     ("memory limit", "Delegate=cpu cpuset io memory pids", {"limits": {"memory": "watch"}}, {}),
     (

@@ -5,8 +5,8 @@
 
 No root, no KVM: it is an ordinary process whose root is this machine's own `/`, read-only; --cow shows a directory with
 changes that are thrown away, --fresh an empty one. Its streams come out here, its exit code is ours; 124 is the time limit, 125
-a guest that died. The kernel is Debian's package `user-mode-linux`, or the one that CAPSULE_UML_KERNEL names (uml.py); its modules
-are beside it, as the package has them, where it does not have overlayfs built in.
+a guest that died. The kernel is Debian's package `user-mode-linux`, or the one that CAPSULE_UML_KERNEL names (uml.py); its
+modules are beside it, as the package has them, where it does not have overlayfs built in.
 """
 
 from __future__ import annotations

@@ -24,8 +24,9 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROFILE = Path("/usr/share/containers/seccomp.json")
 # Docker's own list; Kubernetes' runtimes give the same or fewer.
-NAMES = "AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP SETUID SYS_CHROOT"
-DOCKER_CAPABILITIES = [f"CAP_{name}" for name in NAMES.split()]
+FILES = "CHOWN DAC_OVERRIDE FOWNER FSETID MKNOD SETFCAP SYS_CHROOT"
+OTHERS = "AUDIT_WRITE KILL NET_BIND_SERVICE NET_RAW SETGID SETPCAP SETUID"
+DOCKER_CAPABILITIES = [f"CAP_{name}" for name in f"{FILES} {OTHERS}".split()]
 MASKED = (
     "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
     "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",

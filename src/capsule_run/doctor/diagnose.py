@@ -167,9 +167,10 @@ def _overlay(facts: Facts, trial: Trial) -> Finding:
         remedy = "`sudo modprobe overlay`"
     elif facts.version_of_kernel >= (5, 11):
         remedy = "share a directory of a file system that an overlay accepts, such as ext4, xfs or btrfs"
-    return Finding(
-        check="overlay", state=WARNING, found="not for this account: the workspace is shared read-only", remedy=remedy
-    )
+    found = "not for this account: the workspace is shared read-only"
+    if kind == "copy":
+        found = "not for this account: a workspace of up to 64 MiB and 2,000 names is copied, a larger one is read-only"
+    return Finding(check="overlay", state=WARNING, found=found, remedy=remedy)
 
 
 def _notification(facts: Facts) -> Finding:

@@ -44,21 +44,6 @@ def test_doctor_text_has_one_line_a_check(inside_as_caller):
     assert len(checks) + sum("remedy" in check for check in checks) == len(lines)
 
 
-@pytest.mark.needs("root", "unshare")
-def test_doctor_with_read_only_var_tmp_uses_the_temporary_directory():
-    """A host whose /var/tmp cannot be written is examined, too; where no directory can be made at all, it says what to set."""
-    doctor = f"exec {sys.executable} -I -S {INSTALLED[-1]} doctor"
-
-    def run(masked, folder):
-        script = f"for place in {masked}; do mount -t tmpfs -o ro none $place; done; {doctor}"
-        return subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, cwd=folder)
-
-    done = run("/var/tmp", "/"), run("/var/tmp /tmp", "/proc")
-    assert ("ok", 125) == (done[0].stdout[:2], done[1].returncode)
-    assert "E2004" in done[1].stderr
-    assert "TMPDIR" in done[1].stderr
-
-
 def test_doctor_without_the_core_exits_with_125(inside_as_caller, tmp_path):
     """A copy of the package without its core says so, says what to do, and exits with 125."""
     copy = tmp_path / "capsule_run"

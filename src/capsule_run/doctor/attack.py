@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import posix
 import socket
+import tempfile
 import threading
 
 from capsule_run._base.value import Value

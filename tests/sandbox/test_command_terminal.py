@@ -356,9 +356,23 @@ def test_terminal_that_is_none_or_captured_is_refused(capsule_cli, driven):
     done = subprocess.run([capsule_cli, "-t", "--json"], input=b"{}", capture_output=True, check=False)
     assert 2 == done.returncode
     assert b"`--tty` gives the command a terminal, but `--json` captures its output" in done.stdout
+    done = subprocess.run([capsule_cli, "exec", "-t", "--lang", "bash"], input=b"", capture_output=True, check=False)
+    assert b"E1009: `--tty` passes your terminal on, but stdin is the code\n" in done.stderr
     session = driven("-t", "--pretty", "--", "sh")
     assert 2 == session.end()
     assert b"`--pretty` captures its output" in session.said
+
+
+def test_terminal_that_a_shell_does_not_get_is_explained(driven, capsule_cli):
+    """A shell at a keyboard whose output goes elsewhere gets no terminal, and a message says why; `-i` asks for that."""
+    for word, wanted in (("-v", True), ("-i", False)):
+        session = driven("-q", "--", "true")
+        session.end()
+        done = subprocess.run(
+            [capsule_cli, word, "--", "sh"], stdin=session.terminal, capture_output=True, timeout=PATIENCE_S, check=False,
+            preexec_fn=lambda terminal=session.keys: os.write(terminal, b"\x04"),  # no thread runs here
+        )  # fmt: skip
+        assert wanted == (b"`sh` gets no terminal of its own: stdout is none" in done.stderr)
 
 
 def test_terminal_session_ends_by_its_own_limits_alone(driven):

@@ -163,6 +163,7 @@ Options:
   --workspace <DIR[:MODE]>   Directory shown at /workspace (cow/copy/ro/rw)
   --bind <SRC:DEST[:MODE]>   Bind mount with mode (ro/rw)
   --tool <PATH|NAME>         Share a tool from outside /usr, read-only
+  --tty                      Give the command a terminal; -it for short
   --apply-changes            Apply the changes to the shared directory
   --json                     Read JSON request from stdin
   -v, --verbose              Verbose output

@@ -19,7 +19,8 @@ __getattr__ = loaded_when_used(
         "policy_learn": "`policy learn`",
         "policy_test": "`policy test`",
         "run_in_words": "-v",
-        "terminal": "all streams are terminals, or --tty",
+        "terminal": "the command gets a terminal of its own",
+        "terminal_choice": "stdin is a terminal, or --tty",
         "subcommands": "the first word is no option",
     },
 )

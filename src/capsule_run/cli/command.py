@@ -15,7 +15,7 @@ from capsule_run._base import known_paths
 from capsule_run._base.errors import BROKEN_PIPE_EXIT, CapsuleError, exit_status
 from capsule_run._base.lexical_paths import SYSTEM_DIRECTORIES, within
 from capsule_run._base.value import replace
-from capsule_run.cli import complete_options, live_line, output, subcommands, terminal
+from capsule_run.cli import complete_options, live_line, output, subcommands, terminal, terminal_choice
 from capsule_run.cli import help as cli_help
 from capsule_run.engine import configuration
 from capsule_run.engine.execute import perform
@@ -218,16 +218,6 @@ def _at_terminal(request: Request, options: Options, signals: _Signals) -> Resul
         ours.close()
 
 
-def _wants_terminal(options: Options, request: Request) -> bool:
-    """Return whether the command gets a terminal: `--tty`, or without a word a program for people at one. Raises CapsuleError."""
-    if options.tty:
-        terminal.check(captures="--pretty" if options.pretty else "")
-        return True
-    if options.interactive or options.pretty or not (posix.isatty(0) and posix.isatty(1) and posix.isatty(2)):
-        return False
-    return terminal.is_for_people(request.command)
-
-
 def _capture(request: Request, options: Options, signals: _Signals, stdin: int | None) -> Result:
     """Run the request with its output captured, for a JSON response."""
     if (result := _with_live_line(request, options, signals, stdin, captures=True)) is not None:
@@ -256,7 +246,9 @@ def run_command(request: Request, options: Options, *, passes_stdin: bool = True
     request = _with_terminal(command_workspace(request, options))
     if options.dry_run:
         return _dry_run(request, options)
-    at_terminal = passes_stdin and _wants_terminal(options, request)
+    at_terminal = (options.tty or posix.isatty(0)) and terminal_choice.wants_terminal(
+        options, request, passes_stdin=passes_stdin
+    )
     signals = _Signals(options.grace_ms)
     stdin = _terminal_or_same(0, posix.O_RDONLY) if passes_stdin and not at_terminal else None
     if options.pretty:

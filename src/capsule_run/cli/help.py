@@ -41,6 +41,7 @@ Examples:
 """
 _SHORT_OPTIONS = (
     *("--timeout", "--memory", "--max-pids", "--network", "--env", "--workspace", "--bind", "--tool"),
+    "--tty",
     *("--apply-changes", "--json", "--verbose", "--dry-run", "--version"),
 )
 _NAMES_RULE = "After `--` every word is a program: `capsule-run -- help` runs a program of that name.\n"

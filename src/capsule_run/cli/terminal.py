@@ -13,7 +13,6 @@ import termios
 import time
 from errno import EAGAIN
 
-from capsule_run._base.errors import CapsuleError
 from capsule_run._base.value import replace
 from capsule_run.cli.terminal_filter import TerminalFilter
 from capsule_run.engine import configuration
@@ -34,44 +33,6 @@ _READ_BYTES = 1 << 14
 # A query that was written shortly before the end may be answered after it: how recent, and how long the answer may take.
 _RECENT_S, _ANSWER_S = 5.0, 0.3
 _ASK, _ANSWER = b"\x1b[5n", b"\x1b[0n"  # every terminal answers in order
-
-# Programs that people talk to, and that need a terminal whatever their arguments are.
-_FULL_SCREEN = frozenset(
-    "vi vim nvim view vimdiff nano emacs mc less more most man top htop btop tmux screen watch tig lazygit ncdu gdb "
-    "ipython bpython ptpython".split()
-)
-# Those that read commands from a terminal if they are given no program to run.
-_INTERPRETERS = frozenset(
-    "sh bash dash zsh fish ksh mksh ash csh tcsh python pypy node irb ghci julia R lua sqlite3 psql mysql redis-cli bc "
-    "octave erl iex scala".split()
-)
-_STARTS_NO_PROGRAM = frozenset("-i -l -q -s --login --norc --noprofile --posix -I -E -B -f".split())
-
-
-def is_for_people(command: tuple[str, ...]) -> bool:
-    """Return whether a command is known to talk to a person: a shell or an interpreter without a program, an editor."""
-    name = command[0].rpartition("/")[2]
-    if name in _FULL_SCREEN:
-        return True
-    plain = name.rstrip("0123456789.") if name.startswith("py") else name
-    return plain in _INTERPRETERS and _STARTS_NO_PROGRAM.issuperset(command[1:])
-
-
-def check(*, captures: str) -> None:
-    """Check that there is a terminal to pass on, whose output is not captured. Raises CapsuleError E1009."""
-    if captures:
-        raise CapsuleError(
-            "E1009",
-            f"`--tty` gives the command a terminal, but `{captures}` captures its output",
-            hint=f"remove `--tty` or `{captures}`",
-        )
-    for fd, name in ((0, "stdin"), (1, "stdout")):
-        if not posix.isatty(fd):
-            raise CapsuleError(
-                "E1009",
-                f"`--tty` passes your terminal on, but {name} is none",
-                hint="without `--tty` the command gets your streams as they are",
-            )
 
 
 def session_request(request: Request) -> Request:

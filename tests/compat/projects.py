@@ -145,6 +145,8 @@ chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --user-da
 chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --user-data-dir="$PWD/v" --dump-dom "file://$PWD/i.html" 2>>log | grep -o '<title>.*</title>'; chromium --headless --no-sandbox --user-data-dir="$PWD/w" --print-to-pdf=p.pdf "file://$PWD/i.html" >>log 2>&1; head -c 5 p.pdf
 """
 
+# Without a test that wants a request to arrive within a tenth of a second: a busy machine fails it on either side.
+TORNADO = "sed -i 's/def test_request_timeout/def no_request_timeout/' tornado/test/simple_httpclient_test.py && python -m tornado.test"
 # Without three tests of ids, which fail outside, where the network is kept away by a user namespace that lacks these ids.
 LIBUV = r"""
 cmake -B build . >/dev/null && make -s -j2 -C build >/dev/null 2>&1 && build/uv_run_tests | grep -Ev ' - (fs_chown|spawn_set[gu]id_fails)$'
@@ -159,7 +161,7 @@ PROJECTS = (
     Project("werkzeug", PYTEST + " --timeout 30", sdist="werkzeug==3.1.9", environment="python"),
     Project("anyio", PYTEST + " tests/test_sockets.py tests/test_subprocesses.py tests/test_signals.py tests/test_fileio.py", sdist="anyio==4.16.0", environment="anyio"),
     Project("trio", PYTEST + " --pyargs trio -p trio._tests.pytest_plugin --ignore-glob='/*/test_gen_exports.py'", environment="python"),
-    Project("tornado", "python -m tornado.test", sdist="tornado==6.6.1", environment="python", seconds=600),
+    Project("tornado", TORNADO, sdist="tornado==6.6.1", environment="python", seconds=900, set=(("ASYNC_TEST_TIMEOUT", "60"),)),
     Project("aiohttp", PYTEST + " -o addopts=  tests/test_web_request.py tests/test_web_response.py tests/test_helpers.py tests/test_streams.py", sdist="aiohttp==3.14.5", environment="python"),
     Project("networkx", PYTEST + " -n 2 --pyargs networkx.algorithms.centrality networkx.algorithms.flow networkx.classes", environment="science"),
     Project("watchdog", PYTEST + " -o addopts= tests", sdist="watchdog==7.1.0", environment="python"),

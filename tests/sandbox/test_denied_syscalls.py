@@ -234,8 +234,22 @@ for number, arguments in json.load(sys.stdin):
 """
 # Nothing valid in any place: no descriptor, no pointer, no id, no size.
 BAD = 0xFFFF_FFFF_FFFF_F008
-# Calls that end, stop or multiply the caller, or leave libc in pieces, when they reach the kernel; futex says ENOSYS itself.
-NOT_ALLOWED_LIVE = {"exit", "exit_group", "pause", "rt_sigreturn", "vfork", "fork", "clone", "futex", "set_robust_list"}
+# Calls that end, stop or multiply the caller, or leave libc in pieces, when they reach the kernel; futex says ENOSYS itself,
+# and memfd_create does not reach it without a memory cgroup.
+NOT_ALLOWED_LIVE = {
+    *(
+        "exit",
+        "exit_group",
+        "pause",
+        "rt_sigreturn",
+        "vfork",
+        "fork",
+        "clone",
+        "futex",
+        "set_robust_list",
+        "memfd_create",
+    ),
+}
 
 
 def live_calls(profile, architecture, *, shared):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from capsule_run._base.value import Value
 from capsule_run.model.request import KILL_ATTACKS
-from capsule_run.seccomp.rule import ERRNO_NAMES
+from capsule_run.seccomp.rule import ALLOW_IN_CGROUP, ERRNO_NAMES, IN_CGROUP
 from capsule_run.seccomp.ruleset import grouped_rules, numbers_of, settled
 
 TYPE_CHECKING = False
@@ -44,7 +44,7 @@ def explain(
             name=rule.name,
             number=numbers[rule.name],
             action=_action(final.otherwise),
-            arguments=tuple(_case(case) for case in final.cases),
+            arguments=(*map(_case, final.cases), *_uncounted(final.otherwise)),
             group=group,
             reason=rule.reason,
         )
@@ -74,6 +74,12 @@ def _action(action: Action) -> str:
     if not action.errno:
         return "succeed without effect"
     return f"refuse with {ERRNO_NAMES[action.errno]}" + (", unrecorded" if action.kind == "quiet" else "")
+
+
+def _uncounted(action: Action) -> tuple[str, ...]:
+    if action != ALLOW_IN_CGROUP:
+        return ()
+    return (f"refuse with {ERRNO_NAMES[action.errno & ~IN_CGROUP]} if no memory cgroup counts what it makes",)
 
 
 def _case(case: Case) -> str:

@@ -143,6 +143,7 @@ def pytest_collection_modifyitems(config, items):
 # --- no test hangs ----------------------------------------------------------------------------------------------------
 
 LIMIT_SECONDS, SLOW_LIMIT_SECONDS = 60, 300
+PATIENCE = float(os.environ.get("CAPSULE_TEST_PATIENCE", "1"))  # more than 1 on an emulated machine (tests/vm/qemu.py)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -150,6 +151,7 @@ def pytest_runtest_call(item):
     """A test that waits for what never comes fails, where it waits, and what it started is ended with the leftovers."""
     own = item.get_closest_marker("limit")
     seconds = own.args[0] if own else SLOW_LIMIT_SECONDS if item.get_closest_marker("slow") else LIMIT_SECONDS
+    seconds *= PATIENCE
     before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail(f"took more than {seconds} s"))
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:

@@ -176,7 +176,7 @@ def image(file, options, folder):
     job = {"cmd": options.command, "cwd": "/project", "user": options.user, "modules": [*MODULES, *options.module]}
     job["env"] = {
         "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/home/guest" if options.user else "/root",
-        "PYTHONPATH": "/project/src:/guest/packages", "CAPSULE_QEMU": "1", "LC_ALL": "C.UTF-8", "TERM": "dumb",
+        "PYTHONPATH": "/project/src:/guest/packages", "CAPSULE_TEST_PATIENCE": "5", "LC_ALL": "C.UTF-8", "TERM": "dumb",
         **dict(one.split("=", 1) for one in options.env),
     }  # fmt: skip
     archive = Archive(file)
@@ -191,6 +191,8 @@ def image(file, options, folder):
         if Path(source).is_dir():
             archive.add_tree(source, target.strip("/"))
         else:
+            for place in reversed(Path(target.strip("/")).parents[:-1]):
+                archive.add(str(place), stat.S_IFDIR | 0o755)
             archive.add(target.strip("/"), stat.S_IFREG | 0o755, Path(source).read_bytes())
     archive.add("usr/local/bin/capsule-run", stat.S_IFREG | 0o755, COMMAND.encode())
     for name in ("guest_init.py", "qemu_init.py"):

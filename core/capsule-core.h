@@ -31,9 +31,13 @@
 
 /* ---- verbs.c, plan.c: the language of plans ---- */
 
-/* JOIN stands in the place of ROOM. PREAMBLE: the first steps of ROOM: namespaces are made while Python plans. */
-enum half { ROOM, PAYLOAD, JOIN, PREAMBLE };
+/*
+ * JOIN stands in the place of ROOM. PREAMBLE: the first steps of ROOM: namespaces are made while Python plans.
+ * CONFINEMENT: those of PAYLOAD: a process is confined before its command is known.
+ */
+enum half { ROOM, PAYLOAD, JOIN, PREAMBLE, CONFINEMENT };
 #define PREAMBLE_RANK 6
+#define CONFINEMENT_RANK 11
 
 #define MAX_FIELDS 6
 #define MAX_VERBS 96U
@@ -96,6 +100,7 @@ bool plan_next(struct cursor *at, struct step *step);
 bool plan_next_of(struct cursor *at, const char *verb, struct step *step);
 bool plan_find(const struct plan *plan, const char *verb, struct step *step);
 bool plan_continues(const struct plan *room, const struct plan *preamble);
+bool plan_append(struct plan *plan, const char *rest, size_t size);
 
 /* ---- text.c: text of bounded size ---- */
 
@@ -191,7 +196,8 @@ enum fact {
 struct attested {
 	uint64_t fact[FACTS];
 };
-#define ATTEST_FD 4 /* payload: its own status file, from just before the filter on */
+#define MESSAGE_BYTES (1U << 16) /* of a plan, or the rest of one, that comes without a file */
+#define ATTEST_FD 4              /* payload: its own status file, from just before the filter on */
 
 int attest_caller(struct attested *to);
 void attest_against(const struct attested *caller);
@@ -224,6 +230,7 @@ struct room {
 	int link;         /* between launcher and init */
 	int status;       /* payload: where it says what failed */
 	int notified;     /* payload: where the listener of its filter goes */
+	int input;        /* payload that waits: the stdin that its command may want; else -1 */
 	bool must_ask;    /* payload: nothing runs without such a listener */
 	int landlock;     /* payload: the ruleset descriptor, or -1 */
 	int landlock_abi; /* payload: what the kernel accepted, 0 for none */
@@ -254,8 +261,10 @@ struct pump {
 bool pump(struct pump *p);
 void record_tail(void);
 #define LONE_TEXT_BYTES 3072 /* of a text that is alone in its line of the record */
-int start_output(struct pump *p, const struct plan *plan, const char *name, int *inner);
-int start_input(struct pump *p, const struct plan *plan, const struct step *step, int *inner);
+int open_output(struct pump *p, int *inner);
+int set_output(struct pump *p, const struct plan *plan, const char *name);
+int open_input(struct pump *p, int *inner);
+void set_input(struct pump *p, const struct plan *plan);
 
 /* ---- thread_dump.c: the post-mortem ---- */
 
@@ -302,14 +311,18 @@ void record_line(
 
 /* payload: where it sends the listener; the one descriptor that the filter lets sendmsg work on */
 #define LISTENER_FD 5
+#define INPUT_FD (LISTENER_FD + 1)
 #define END_OF_RUN 0xffffU /* in the place of an errno */
 struct notify {
 	int socket, listener; /* -1, -1: not yet, or no longer */
 	bool records_exec;    /* each exec is asked about, the command's too */
+	bool waits;           /* the payload is confined, and its command is to be sent to it through `socket` */
 	const char *program;
 };
 extern struct notify notify;
 int start_notify(const struct plan *plan, int *inner);
+int send_command(const struct bytes *rest);
+void record_listening(void);
 const char *on_notify(short events);
 bool still_asks(uint64_t id);
 int answer_overlay_call(uint64_t id, int error);
@@ -342,7 +355,7 @@ bool is_command(const char *called);                            /* command.c */
 void start_core(int at, const char *path, struct text *option); /* command.c */
 int launch(void);                                               /* launcher.c */
 void init_main(struct room *room) __attribute__((noreturn));    /* init.c */
-void payload_main(struct room *room, const struct plan *plan, const int stdio[3], int status, int notified)
+void payload_main(struct room *room, struct plan *plan, const int stdio[3], int status, int notified, bool waits)
     __attribute__((noreturn));                    /* payload.c */
 int drop_capabilities(uint64_t keep);             /* payload.c */
 int make_readonly(int tree);                      /* rootfs.c */

@@ -17,7 +17,7 @@
 #define OFFER_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 #define MOUNTS_RANK 14 /* from here on sources are used */
 
-static void send_to_launcher(const struct room *room, const struct link_message *message)
+void send_to_launcher(const struct room *room, const struct link_message *message)
 {
 	if (send_message(room->link, message, sizeof(*message), NULL, 0) < 0)
 		_exit(1); /* the launcher is gone, and we go with it */
@@ -189,84 +189,16 @@ static void announce(struct room *room)
 	room->root = -1;
 }
 
-/* ---- payloads ---- */
-
-/* Processor time of the set-up: of this process, and of the one that made the network. */
-static int spent_us(bool system)
-{
-	struct rusage own, made;
-
-	if (getrusage(RUSAGE_SELF, &own) < 0 || getrusage(RUSAGE_CHILDREN, &made) < 0)
-		return 0; /* neither can fail: both are given a number that exists and memory of ours */
-	if (system)
-		return (int)((own.ru_stime.tv_sec + made.ru_stime.tv_sec) * 1000000 + own.ru_stime.tv_usec
-		    + made.ru_stime.tv_usec);
-	return (
-	    int)((own.ru_utime.tv_sec + made.ru_utime.tv_sec) * 1000000 + own.ru_utime.tv_usec + made.ru_utime.tv_usec);
-}
-
-/*
- * Fork the payload into a user namespace of its own and wait until it runs or reports why it does not. Returns its pid.
- * The status pipe is close-on-exec: end-of-file means that exec happened.
- */
-static pid_t start_payload(struct room *room, const struct link_message *given, const int *fds, unsigned int nfds)
-{
-	bool input = given->payload.has_stdin == 1;
-	int master CLEANUP_CLOSE = -1;
-	struct plan plan = { 0 };
-	struct rejection why;
-	struct step step = { 0 };
-	int stdio[3] = { input ? fds[4] : -1, fds[2], fds[3] };
-	int status[2];
-	struct payload_word word = { 0 };
-	struct link_message message = { .kind = LINK_STARTED };
-	int before_cgroups_us; /* processor time before groups of version 1 count it */
-	pid_t pid;
-	ssize_t got;
-
-	plan.nfds = MAX_FDS; /* the launcher checked the numbers against what came with the plan */
-	if (plan_map(fds[0], &plan) < 0 || !plan_check(&plan, PAYLOAD, &why) || pipe2(status, O_CLOEXEC) < 0)
-		leave(room, PAYLOAD, NO_STEP);
-	room->keeps = plan_find(&plan, "keep", &step);
-	(void)find_cgroup_to_enter(&plan, &step);
-	if (enter_cgroups(fds + 4 + input, nfds - 4 - input) < 0 || attest_cgroups(room, &plan) < 0)
-		leave(room, PAYLOAD, step.index);
-	before_cgroups_us = nfds > 4U + input ? spent_us(false) + spent_us(true) : 0;
-	master = make_terminal(room, &plan, given, stdio);
-	(void)plan_find(&plan, "id", &step);
-	/* the cgroup namespace's root is where its maker stands: here, inside the groups */
-	pid = clone_process(CLONE_NEWUSER | CLONE_NEWCGROUP, NULL, -1);
-	if (pid == 0)
-		payload_main(room, &plan, stdio, status[1], fds[1]);
-	if (pid < 0)
-		leave(room, PAYLOAD, step.index);
-	close_cleanup(&status[1]);
-	close_all(fds, nfds);
-	got = read(status[0], &word, sizeof(word));
-	if (got == sizeof(word) && !word.has_failed) { /* confined; then nothing, or the step that failed */
-		room->landlock_abi = word.landlock_abi;
-		room->attested = word.attested;
-		got = read(status[0], &word, sizeof(word));
-	} else if (got == 0) {
-		errno = EPROTO; /* gone before it was confined, and without a word */
-		got = -1;
-	}
-	if (got == sizeof(word))
-		errno = word.error;
-	if (got != 0)
-		leave(room, PAYLOAD, got == sizeof(word) ? (unsigned int)word.step : NO_STEP);
-	(void)close(status[0]);
-	message.started.landlock_abi = room->landlock_abi;
-	message.started.user_us = spent_us(false);
-	message.started.system_us = spent_us(true);
-	message.started.before_cgroups_us = before_cgroups_us;
-	message.attested = room->attested;
-	if (send_message(room->link, &message, sizeof(message), &master, master >= 0) < 0)
-		_exit(1); /* as send_to_launcher() */
-	return pid;
-}
-
 /* ---- the loop of process 1 ---- */
+
+static void report_exit(const struct room *room, int status, bool is_last)
+{
+	struct link_message message = { .kind = LINK_EXITED, .exited = { .wait_status = status, .is_last = is_last } };
+
+	if (is_last)
+		message.exited.usage = usage_of_all();
+	send_to_launcher(room, &message);
+}
 
 /*
  * Reap all. If the payload itself has ended, report it; if it was the last process, exit, for which the launcher need
@@ -290,8 +222,7 @@ static void reap_all(struct room *room, pid_t payload)
 	if (has_ended && !had_ended)
 		close_cleanup(&room->terminal); /* it was held for a command that closes its own and opens it again */
 	if (has_ended && (!had_ended || (room->keeps && pid < 0)))
-		send_to_launcher(
-		    room, &(struct link_message){ .kind = LINK_EXITED, .exited = { ended_with, pid < 0 } });
+		report_exit(room, ended_with, pid < 0);
 	if (has_ended && pid < 0 && (!had_ended || room->keeps))
 		_exit(0);
 }
@@ -341,7 +272,7 @@ void init_main(struct room *room)
 /* The room is built. */
 void serve(struct room *room)
 {
-	struct pollfd polls[2] = { 0 };
+	struct pollfd polls[3] = { 0 };
 	struct signalfd_siginfo news;
 	pid_t payload = 0;
 	sigset_t child;
@@ -360,11 +291,14 @@ void serve(struct room *room)
 		leave(room, ROOM, NO_STEP);
 	announce(room);
 	for (;;) {
-		if (poll(polls, 2, -1) < 0) {
+		polls[2] = (struct pollfd){ .fd = starting.status, .events = POLLIN };
+		if (poll(polls, 3, -1) < 0) {
 			if (errno == EINTR)
 				continue;
 			leave(room, PAYLOAD, NO_STEP);
 		}
+		if (polls[2].revents)
+			finish_start(room); /* before its end is reported */
 		if (polls[1].revents) {
 			if (read(polls[1].fd, &news, sizeof(news)) != sizeof(news) && errno != EINTR)
 				leave(room, PAYLOAD, NO_STEP);

@@ -30,9 +30,9 @@ struct failure {
 struct link_message {
 	uint32_t kind;
 	union {
-		/* with the descriptor of a stdin; how many of groups to enter; what its terminal begins with */
+		/* with a stdin; how many groups to enter; its command comes later; what its terminal begins with */
 		struct {
-			int32_t has_stdin, groups, has_terminal;
+			int32_t has_stdin, groups, waits, has_terminal;
 			struct winsize size;
 			struct termios modes;
 		} payload;
@@ -48,8 +48,10 @@ struct link_message {
 		struct {
 			int32_t landlock_abi, user_us, system_us, before_cgroups_us;
 		} started;
+		/* is_last: all are reaped, and this is what they have used; init ends now */
 		struct {
 			int32_t wait_status, is_last;
+			struct rusage usage;
 		} exited;
 	};
 	struct attested attested; /* ROOM: the caller's; STARTED: the payload's */

@@ -84,7 +84,7 @@ int remove_all_cgroups(void)
 {
 	bool removed = !run.checked || remove_cgroups(&run.room.plan);
 
-	return (!run.has_payload || remove_cgroups(&run.payload)) && removed ? 0 : 1;
+	return (!run.is_confined || remove_cgroups(&run.payload)) && removed ? 0 : 1;
 }
 
 /* Nobody is left who could want a report. */
@@ -99,4 +99,47 @@ void abandon(void)
 			(void)waitpid(run.room.init, NULL, 0);
 	}
 	_exit(remove_all_cgroups());
+}
+
+static void wait_for_init(struct rusage *usage)
+{
+	while (wait4(run.room.init, NULL, 0, usage) < 0 && errno == EINTR)
+		;
+}
+
+/* No process of the payload is left. */
+static void on_empty(const struct rusage *usage)
+{
+	report_usage(usage);
+	(void)end_reader(&overlay_helper, END_MS); /* before Python reads the layer */
+	end_watch(0); /* what it has seen stands; the processes that it still reads are dead */
+	if (run.lifted < 0)
+		run.lifted = first_lifted(); /* a command that has ended may have seen it, too */
+}
+
+const char *reap(void)
+{
+	struct rusage usage = { 0 };
+
+	wait_for_init(&usage);
+	close_cleanup(&run.room.pidfd);
+	run.room.pidfd = -1;
+	on_empty(&usage);
+	if (run.killed == NULL && !run.ended) /* lost: the kernel's OOM killer, or an attack on init */
+		run.killed = run.lifted >= 0 ? "guard" : "lost";
+	if (run.killed != NULL && strcmp(run.killed, "abandoned") == 0)
+		_exit(remove_all_cgroups());
+	return NULL;
+}
+
+/*
+ * Everything has ended but init, which is about to: to take a room away, the kernel waits several times until each
+ * processor has passed a quiet moment. The report does not; this process does.
+ */
+void report_before_init_is_gone(void)
+{
+	on_empty(&run.usage);
+	send_report();
+	wait_for_init(NULL);
+	end_launcher();
 }

@@ -11,8 +11,6 @@
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 
-#define MESSAGE_BYTES (1U << 16) /* of a plan that comes without a file */
-
 struct run run;
 
 /* What the caller's process has and the command must not inherit: it only ever gets less urgent, and predictable. */
@@ -152,81 +150,6 @@ static int send_room(struct room *room, int memfd, struct step *step)
 	return 0;
 }
 
-/* ---- the payload's half ---- */
-
-#define MAX_GIVEN (5 + MAX_CGROUPS)
-
-/* Make the payload's pipes and watches; what init gets of them is in `give`. On failure `step` is what failed. */
-static int give_payload(const struct plan *plan, int give[static MAX_GIVEN], struct step *step)
-{
-	struct link_message message = { .kind = LINK_PAYLOAD };
-	struct step in;
-
-	start_record(plan);
-	prepare_thread_dump(plan);
-	if (start_notify(plan, &give[1]) < 0 || start_output(&run.pumps[OUT], plan, "stdout", &give[2]) < 0
-	    || start_output(&run.pumps[ERR], plan, "stderr", &give[3]) < 0)
-		return -1;
-	if (take_terminal(plan, &message, step) < 0)
-		return -1;
-	*step = no_step;
-	message.payload.has_stdin = !message.payload.has_terminal && plan_find(plan, "stdin", &in);
-	if ((message.payload.has_stdin && start_input(&run.pumps[IN], plan, &in, &give[4]) < 0)
-	    || prepare_watch(plan) < 0 || (memory.proc >= 0 && start_watcher() < 0)
-	    || (run.ready_ns && set_timer(run.setup_ms) < 0))
-		return -1;
-	message.payload.groups = open_cgroup_tasks(plan, &give[4 + message.payload.has_stdin], step);
-	if (message.payload.groups < 0)
-		return -1;
-	*step = no_step;
-	return send_to_init(&message, give, 4U + (unsigned int)(message.payload.has_stdin + message.payload.groups));
-}
-
-/* The payload's half, which was checked. */
-static void accept_payload(const struct plan *plan, int give[static MAX_GIVEN])
-{
-	struct step step;
-
-	run.has_payload = true;
-	run.payload = *plan;
-	if (plan_find(plan, "memory-notice", &step))
-		run.notice = plan->fds[number(step.field[0])];
-	if (plan_find(plan, "drain", &step))
-		run.drain_ms = number(step.field[0]);
-	if (plan_find(plan, "clock", &step))
-		run.clock_ms = number(step.field[0]);
-	step = no_step;
-	if (give_payload(&run.payload, give, &step) < 0)
-		fail(PAYLOAD, &step);
-}
-
-/* Check the payload's half of the plan, and give init its part. In any case that part does not stay open here. */
-void take_payload(int *fds, unsigned int nfds)
-{
-	struct plan plan;
-	int give[MAX_GIVEN], error;
-
-	if (run.room.link < 0) { /* the room is gone: it has nobody to give this to */
-		close_all(fds, nfds);
-		return;
-	}
-	memset(give, -1, sizeof(give));
-	give[0] = nfds > 0 ? fds[0] : -1;
-	run.rejected_half = PAYLOAD;
-	run.rejected = (struct rejection){ "descriptors", 0 };
-	error = run.has_payload ? EBADMSG : plan_take(&plan, fds, nfds) < 0 ? errno : 0;
-	if (error == 0 && plan_check(&plan, PAYLOAD, &run.rejected)) {
-		accept_payload(&plan, give);
-	} else if (error == 0 || error == EBADMSG) {
-		kill_room("rejected");
-	} else {
-		run.rejected.reason = NULL;
-		errno = error;
-		fail(PAYLOAD, &no_step);
-	}
-	close_all(give, MAX_GIVEN);
-}
-
 /* ---- the room's half ---- */
 
 /* Returns 1 if the first can be read, 0 if the second alone, or -1. */
@@ -244,8 +167,8 @@ int wait_for_either(int first, int second)
 
 /*
  * The next message from Python: its first word, with the descriptors that came with it. If the text of a plan follows
- * the word, it is written to a sealed file, which becomes the first descriptor. Returns the length of the word; 0 or -1
- * as receive_message.
+ * the word, it is written to a sealed file, which becomes the first descriptor; the rest of one stays in `run.rest`.
+ * Returns the length of the word; 0 or -1 as receive_message.
  */
 ssize_t receive_control(const char **word, int fds[static MAX_FDS], unsigned int *nfds)
 {
@@ -259,10 +182,11 @@ ssize_t receive_control(const char **word, int fds[static MAX_FDS], unsigned int
 	text[got] = '\0';
 	*word = text;
 	length = strlen(text);
-	if ((size_t)got <= length + 1)
+	run.rest = (struct bytes){ text + length + 1, (size_t)got > length ? (size_t)got - length - 1 : 0 };
+	if (run.rest.length == 0 || strcmp(text, "command") == 0)
 		return (ssize_t)length;
 	errno = EBADMSG;
-	plan = *nfds < MAX_FDS ? plan_seal(text + length + 1, (size_t)got - length - 1) : -1;
+	plan = *nfds < MAX_FDS ? plan_seal(run.rest.at, run.rest.length) : -1;
 	if (plan < 0)
 		return close_all(fds, *nfds), -1;
 	memmove(&fds[1], &fds[0], sizeof(*fds) * *nfds);

@@ -79,7 +79,11 @@ int main(int argc, char **argv, char **envp)
 	if (argc == 3 && strcmp(argv[1], "--check") == 0)
 		return check_input(strcmp(argv[2], "room") == 0 ? ROOM :
 			strcmp(argv[2], "preamble") == 0        ? PREAMBLE :
+			strcmp(argv[2], "confinement") == 0     ? CONFINEMENT :
 			strcmp(argv[2], "join") == 0            ? JOIN :
 								  PAYLOAD);
-	return print(2, "capsule-core: run by capsule-run; by hand: --verbs, --check room|preamble|join|payload\n"), 2;
+	return print(2,
+		   "capsule-core: run by capsule-run; by hand: --verbs, --check "
+		   "room|preamble|join|payload|confinement\n"),
+	       2;
 }

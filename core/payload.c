@@ -191,7 +191,7 @@ static int settle_descriptors(struct room *room)
 
 	if (attest < 0 || dup2(attest, ATTEST_FD) < 0 || fcntl(ATTEST_FD, F_SETFD, FD_CLOEXEC) < 0)
 		return -1;
-	return close_from(LISTENER_FD + 1);
+	return close_from(LISTENER_FD + 1 + (room->input >= 0));
 }
 
 /* The request's word: without a listener for refused calls, nothing. */
@@ -213,7 +213,7 @@ ACT(filter)
 static int take_stdio(struct room *room, const int stdio[3], int status)
 {
 	bool has_terminal = room->terminal >= 0;
-	int in = stdio[0] >= 0 ? stdio[0] : open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int in = stdio[0] >= 0 && room->input < 0 ? stdio[0] : open("/dev/null", O_RDONLY | O_CLOEXEC);
 	int moved = fcntl(status, F_DUPFD_CLOEXEC, 5);
 	sigset_t none;
 
@@ -229,17 +229,46 @@ static int take_stdio(struct room *room, const int stdio[3], int status)
 	 * The status pipe; procfs, until ATTEST_FD is needed; the way to the launcher, at LISTENER_FD. What only init
 	 * needs is closed now, because the limit of open files, which may be 16, comes before the filter.
 	 */
-	return place_descriptors((int *const[]){ &room->status, &room->proc, &room->notified }, 3, 3);
+	return place_descriptors(
+	    (int *const[]){ &room->status, &room->proc, &room->notified, &room->input }, room->input >= 0 ? 4 : 3, 3);
 }
 
-static int confine(struct room *room, const struct plan *plan, struct step *step)
+/* The steps of a plan with these ranks, here. */
+static int act_all(struct room *room, const struct plan *plan, unsigned int first, unsigned int last, struct step *step)
 {
 	struct cursor at = plan_start(plan);
 
 	while (plan_next(&at, step))
-		if (step->verb->act != NULL && step->verb->act(room, step) < 0)
+		if (step->verb->act != NULL && step->verb->rank >= first && step->verb->rank <= last
+		    && step->verb->act(room, step) < 0)
 			return -1;
 	return 0;
+}
+
+static int confine(struct room *room, const struct plan *plan, struct step *step)
+{
+	return act_all(room, plan, 0, CONFINEMENT_RANK, step);
+}
+
+/*
+ * Confined ahead of its command, which comes from the launcher. We check the whole, as it did. The filter is on: only
+ * plans with one that allows what follows have a command sent later.
+ */
+static int await_command(struct room *room, struct plan *plan, struct step *step)
+{
+	static char rest[MESSAGE_BYTES];
+	struct rejection why;
+	ssize_t got = read(LISTENER_FD, rest, sizeof(rest));
+	struct step in;
+
+	if (got <= 0)
+		_exit(1); /* the launcher is gone, and init with it */
+	errno = EBADMSG;
+	if (!plan_append(plan, rest, (size_t)got) || !plan_check(plan, PAYLOAD, &why))
+		return -1;
+	if (plan_find(plan, "stdin", &in) && dup2(INPUT_FD, 0) < 0)
+		return -1;
+	return act_all(room, plan, CONFINEMENT_RANK + 1, UCHAR_MAX, step);
 }
 
 /* The values of one verb as the NULL-terminated vector that execve wants. They stay where they are, in the plan. */
@@ -296,25 +325,36 @@ static void hold(void)
 		;
 }
 
-void payload_main(struct room *room, const struct plan *plan, const int stdio[3], int status, int notified)
+/* Only returns on failure. Its vectors are made last by a payload that waits; no other needs memory under its filter.
+ */
+static void execute(const struct plan *plan, char **argv, char **envp, struct step *step)
+{
+	if (plan_find(plan, "hold", step))
+		hold();
+	if (argv != NULL && envp != NULL)
+		exec_first(plan, argv, envp, step);
+}
+
+void payload_main(struct room *room, struct plan *plan, const int stdio[3], int status, int notified, bool waits)
 {
 	struct step step = { 0 };
-	char **argv = vector(plan, "arg"), **envp = vector(plan, "env");
+	char **argv = waits ? NULL : vector(plan, "arg"), **envp = waits ? NULL : vector(plan, "env");
 	struct payload_word word = { 0 };
 
 	room->landlock = -1;
 	room->status = status;
 	room->notified = notified;
+	room->input = waits ? stdio[0] : -1;
 	(void)plan_find(plan, "id", &step);
-	if (argv != NULL && envp != NULL && take_stdio(room, stdio, status) == 0 && confine(room, plan, &step) == 0) {
+	if (take_stdio(room, stdio, status) == 0 && confine(room, plan, &step) == 0) {
 		word.landlock_abi = room->landlock_abi;
 		word.attested = room->attested;
 		if (write(room->status, &word, sizeof(word)) != sizeof(word))
 			;
-		else if (plan_find(plan, "hold", &step))
-			hold();
-		else
-			exec_first(plan, argv, envp, &step);
+		else if (!waits)
+			execute(plan, argv, envp, &step);
+		else if (await_command(room, plan, &step) == 0)
+			execute(plan, vector(plan, "arg"), vector(plan, "env"), &step);
 	}
 	word.has_failed = 1;
 	word.step = (int)step.index;

@@ -162,10 +162,18 @@ static const char *check_step(const struct verb *verb, const char **at, const ch
 	return NULL;
 }
 
-/* Whether a half may have this verb. A preamble is the beginning of a room, as far as it needs only namespaces. */
+/* Two are the beginning of another one: of a room, as far as it needs only namespaces, and of a payload. */
+static enum half whole(enum half half)
+{
+	return half == PREAMBLE ? ROOM : half == CONFINEMENT ? PAYLOAD : half;
+}
+
+/* Whether a half may have this verb. */
 static bool is_of(const struct verb *verb, enum half half)
 {
-	return half == PREAMBLE ? verb->half == ROOM && verb->rank <= PREAMBLE_RANK : verb->half == half;
+	unsigned int last = half == PREAMBLE ? PREAMBLE_RANK : half == CONFINEMENT ? CONFINEMENT_RANK : UCHAR_MAX;
+
+	return verb->half == whole(half) && verb->rank <= last;
 }
 
 static unsigned int seen(const struct tally *tally, enum half half, const char *verb)
@@ -178,9 +186,9 @@ static unsigned int seen(const struct tally *tally, enum half half, const char *
 static const char *check_floor(enum half half, const struct tally *tally)
 {
 	bool holds = seen(tally, PAYLOAD, "hold");
-	unsigned int wanted = half == PAYLOAD ? 0 :
-	    seen(tally, JOIN, "host-net")     ? HOST_NET_NAMESPACES :
-						ALL_NAMESPACES;
+	unsigned int wanted = whole(half) == PAYLOAD ? 0 :
+	    seen(tally, JOIN, "host-net")            ? HOST_NET_NAMESPACES :
+						       ALL_NAMESPACES;
 
 	for (unsigned int i = 0; i < nverbs; i++) {
 		bool commands = strcmp(verbs[i].name, "exe") == 0 || strcmp(verbs[i].name, "arg") == 0;
@@ -204,7 +212,7 @@ bool plan_check(const struct plan *plan, enum half half, struct rejection *why)
 	const char *at = plan->text, *end = plan->text + plan->size;
 	struct tally tally = { .fds = plan->nfds };
 	const struct verb *last = NULL;
-	enum half table = half == PREAMBLE ? ROOM : half;
+	enum half table = whole(half);
 
 	why->step = 0;
 	why->reason = check_header(&at, end, half);
@@ -335,4 +343,22 @@ bool plan_continues(const struct plan *room, const struct plan *preamble)
 		at = next;
 	return (size_t)(at.at - room->text) == preamble->size - sizeof("end")
 	    && memcmp(room->text, preamble->text, preamble->size - sizeof("end")) == 0;
+}
+
+/*
+ * Put the rest of a plan behind its beginning, which has been carried out. The whole is not checked yet. In one place:
+ * a process does it once. Returns whether there was room.
+ */
+bool plan_append(struct plan *plan, const char *rest, size_t size)
+{
+	static char text[MESSAGE_BYTES * 4];
+	size_t begun = plan->size - sizeof("end");
+
+	if (begun > sizeof(text) - MESSAGE_BYTES || size > MESSAGE_BYTES)
+		return false;
+	memcpy(text, plan->text, begun);
+	memcpy(text + begun, rest, size);
+	plan->text = text;
+	plan->size = begun + size;
+	return true;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The report: one message of bounded size that says how the run ended. It is the launcher's last act.
+ * The report: one message of bounded size that says how the run ended. What the launcher does after it is clearing up.
  */
 #include "launcher.h"
 #include <sys/wait.h>
@@ -52,10 +52,10 @@ static void report_streams(void)
 			line(errors[i], p[i].error);
 }
 
-void report_end(void)
-{
-	bool is_sent;
+static bool is_sent;
 
+void send_report(void)
+{
 	line("times", run.received_ns, run.cloned_ns, run.mapped_ns, run.room_sent_ns, run.ready_ns, run.started_ns,
 	    run.ended_ns, now_ns());
 	if (run.killed != NULL)
@@ -91,6 +91,10 @@ void report_end(void)
 	put(&report, "end\n");
 	/* a caller that is gone by now has no use for it, and this process ends next */
 	is_sent = send_message(CONTROL, report_bytes, report.length, NULL, 0) == 0;
+}
+
+void end_launcher(void)
+{
 	end_thread_dump(false);
 	end_process_reader(0);
 	end_watch(END_MS);
@@ -98,4 +102,10 @@ void report_end(void)
 		await_restored_terminal();
 	restore_terminal();
 	_exit(remove_all_cgroups());
+}
+
+void report_end(void)
+{
+	send_report();
+	end_launcher();
 }

@@ -65,7 +65,7 @@ _Static_assert(sizeof(struct question) == 80 && sizeof(struct answer) == 24, "as
 /* of these, answered ENOSYS: a payload can make as many as there are numbers, and must not crowd out the others */
 #define UNKNOWN_KINDS 64
 
-struct notify notify = { -1, -1, false, NULL };
+struct notify notify = { -1, -1, false, false, NULL };
 static struct instruction program[4096];
 static unsigned int length;
 static struct {
@@ -261,6 +261,19 @@ static const char *answer_one(void)
 	return send_answer(answer) < 0 ? "lost" : NULL;
 }
 
+static void close_socket(void)
+{
+	close_cleanup(&notify.socket);
+	notify.socket = -1;
+}
+
+/* In the record, once there is one: a payload that waits has its filter before that. */
+void record_listening(void)
+{
+	if (notify.listener >= 0)
+		record_line("listening", NULL, 0, NULL, 0);
+}
+
 /* The payload sends the listener before exec, which closes the socket: nobody else can send one. */
 static const char *take_listener(void)
 {
@@ -269,8 +282,8 @@ static const char *take_listener(void)
 	unsigned int nfds = 0;
 	ssize_t got = receive_message(notify.socket, &byte, sizeof(byte), fds, &nfds);
 
-	close_cleanup(&notify.socket);
-	notify.socket = -1;
+	if (got == 0 || !notify.waits)
+		close_socket();
 	if (got == 0)
 		return NULL; /* executed, and nobody to be asked */
 	if (got != 1 || nfds != 1)
@@ -281,7 +294,7 @@ static const char *take_listener(void)
 	read_program(notify.program);
 	for (unsigned int i = 0; i < length; i++)
 		notify.records_exec |= program[i].code == RETURN && program[i].k == (ASK | GO_ON);
-	record_line("listening", NULL, 0, NULL, 0);
+	record_listening();
 	return NULL;
 }
 
@@ -309,6 +322,17 @@ int start_notify(const struct plan *plan, int *inner)
 	notify.socket = pair[0];
 	*inner = pair[1];
 	return 0;
+}
+
+/* To a payload that is confined, or about to be. */
+int send_command(const struct bytes *rest)
+{
+	ssize_t sent = send(notify.socket, rest->at, rest->length, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	notify.waits = false;
+	if (notify.listener >= 0)
+		close_socket();
+	return sent == (ssize_t)rest->length ? 0 : -1;
 }
 
 void record_denied_calls(void)

@@ -178,38 +178,61 @@ bool pump(struct pump *p)
 	return n != 0 || pump_end(p);
 }
 
-int start_output(struct pump *p, const struct plan *plan, const char *name, int *inner)
-{
-	struct step step;
-	struct stat st;
-	int ends[2];
-
-	if (!plan_find(plan, name, &step) || pipe2(ends, O_CLOEXEC) < 0)
-		return -1;
-	p->from = ends[0];
-	p->to = plan->fds[number(step.field[0])];
-	*inner = ends[1];
-	p->cap = number(step.field[1]);
-	p->truncate = strcmp(step.field[2], "truncate") == 0;
-	p->keeps_tail = strcmp(name, "stderr") == 0;
-	if (fstat(p->to, &st) < 0 || fcntl(p->from, F_SETFL, O_NONBLOCK) < 0)
-		return -1;
-	p->copy = p->socket = S_ISSOCK(st.st_mode);
-	/* larger pipes mean fewer wake-ups; what is no pipe, or an account at its limit for pipes, keeps what it has */
-	(void)fcntl(p->from, F_SETPIPE_SZ, PIPE_BYTES);
-	(void)fcntl(p->to, F_SETPIPE_SZ, PIPE_BYTES);
-	return 0;
-}
-
-int start_input(struct pump *p, const struct plan *plan, const struct step *step, int *inner)
+/* A pipe for the command. Larger pipes mean fewer wake-ups; an account at its limit for pipes keeps what it has. */
+int open_output(struct pump *p, int *inner)
 {
 	int ends[2];
 
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return -1;
-	p->from = plan->fds[number(step->field[0])];
+	p->from = ends[0];
+	*inner = ends[1];
+	(void)fcntl(p->from, F_SETPIPE_SZ, PIPE_BYTES);
+	return fcntl(p->from, F_SETFL, O_NONBLOCK);
+}
+
+/* Where the plan wants what comes out of it, and how much. */
+int set_output(struct pump *p, const struct plan *plan, const char *name)
+{
+	struct step step;
+	struct stat st;
+
+	if (!plan_find(plan, name, &step))
+		return -1;
+	p->to = plan->fds[number(step.field[0])];
+	p->cap = number(step.field[1]);
+	p->truncate = strcmp(step.field[2], "truncate") == 0;
+	p->keeps_tail = strcmp(name, "stderr") == 0;
+	if (fstat(p->to, &st) < 0)
+		return -1;
+	p->copy = p->socket = S_ISSOCK(st.st_mode);
+	(void)fcntl(p->to, F_SETPIPE_SZ, PIPE_BYTES); /* fails where it is no pipe */
+	return 0;
+}
+
+int open_input(struct pump *p, int *inner)
+{
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return -1;
 	p->to = ends[1];
 	p->cap = UINT64_MAX;
 	*inner = ends[0];
 	return fcntl(p->to, F_SETFL, O_NONBLOCK);
+}
+
+/* What the command reads through the pipe, if there is one; without a `stdin` step nobody writes to it. */
+void set_input(struct pump *p, const struct plan *plan)
+{
+	struct step step;
+
+	if (p->to < 0)
+		return;
+	if (plan_find(plan, "stdin", &step)) {
+		p->from = plan->fds[number(step.field[0])];
+	} else {
+		close_cleanup(&p->to);
+		p->to = -1;
+	}
 }

@@ -73,7 +73,11 @@ static const char *on_control(void)
 	} else if (got < 0 && errno != EBADMSG) {
 		fail_at_no_step();
 	} else if (got > 0 && strcmp(word, "payload") == 0) {
-		take_payload(fds, nfds);
+		take_payload(PAYLOAD, fds, nfds);
+	} else if (got > 0 && strcmp(word, "confinement") == 0) {
+		take_payload(CONFINEMENT, fds, nfds);
+	} else if (got > 0 && strcmp(word, "command") == 0) {
+		take_command(&run.rest, fds, nfds);
 	} else if (got > 0 && is_order(word, "signal ", 2, &n)) {
 		struct link_message message = { .kind = LINK_SIGNAL, .signal = { (int)n } };
 
@@ -146,8 +150,10 @@ static const char *on_exited(const struct link_message *message)
 	run.ended = true;
 	if (!run.ending && set_timer(run.drain_ms + 1) < 0)
 		end_room(true);
-	if (message->exited.is_last) /* init leaves: the counters are final, and read while it is cleared away */
-		record_counters();
+	if (message->exited.is_last) {
+		run.is_empty = true;
+		run.usage = message->exited.usage;
+	}
 	return NULL;
 }
 
@@ -176,7 +182,7 @@ static const char *on_link(void)
 		run.has_failed = true;
 		run.failed = message.failed;
 		why = "failed";
-	} else if (message.kind == LINK_STARTED) {
+	} else if (message.kind == LINK_STARTED && run.has_payload) {
 		on_started(&message);
 		connect_terminal(fds, nfds);
 	} else if (message.kind == LINK_EXITED) {
@@ -277,26 +283,6 @@ static void drop_stalled_output(void)
 	}
 }
 
-static const char *reap(void)
-{
-	struct rusage usage = { 0 };
-
-	while (wait4(run.room.init, NULL, 0, &usage) < 0 && errno == EINTR)
-		;
-	report_usage(&usage);
-	close_cleanup(&run.room.pidfd);
-	run.room.pidfd = -1;
-	(void)end_reader(&overlay_helper, END_MS); /* before Python reads the layer */
-	end_watch(0); /* what it has seen stands; the processes that it still reads are dead */
-	if (run.lifted < 0)
-		run.lifted = first_lifted();  /* a command that has ended may have seen it, too */
-	if (run.killed == NULL && !run.ended) /* lost: the kernel's OOM killer, or an attack on init */
-		run.killed = run.lifted >= 0 ? "guard" : "lost";
-	if (run.killed != NULL && strcmp(run.killed, "abandoned") == 0)
-		_exit(remove_all_cgroups());
-	return NULL;
-}
-
 /* ---- the loop ---- */
 
 static const struct {
@@ -390,6 +376,8 @@ void supervise(void)
 			if (why != NULL)
 				kill_room(why);
 		}
+		if (run.is_empty && drained() && run.room.pidfd >= 0)
+			report_before_init_is_gone();
 		if (run.ended && drained() && run.room.pidfd >= 0)
 			end_room(false);
 		if (run.cancelled && run.room.pidfd < 0)

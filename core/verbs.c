@@ -5,7 +5,7 @@
 #include "capsule-core.h"
 
 /* By enum half: the third word of a plan. */
-const char *const halves[] = { "room", "payload", "join", "room", NULL };
+const char *const halves[] = { "room", "payload", "join", "room", "payload", NULL };
 
 /*
  * Kinds of fields: n number up to 2^63-1, r of a resource limit, l number or `unlimited`, i user or group id, o mode, p
@@ -81,21 +81,22 @@ const struct verb verbs[] = {
 	{ "listener-required", PAYLOAD, 9, 0, false, "confine", "", act_listener_required },
 	{ "filter", PAYLOAD, 10, 1, false, "confine", "h", act_filter },
 	{ "attest", PAYLOAD, 11, 1, false, "confine", "", act_attest },
-	{ "hold", PAYLOAD, 11, 0, false, "run", "", NULL },
-	{ "exe", PAYLOAD, 11, 1, true, "run", "p", NULL },
-	{ "arg", PAYLOAD, 12, 1, true, "run", "t", NULL },
-	{ "env", PAYLOAD, 13, 0, true, "run", "e", NULL },
-	{ "stdin", PAYLOAD, 14, 0, false, "run", "f", NULL },
-	{ "terminal", PAYLOAD, 14, 0, false, "run", "f", NULL },
-	{ "stdout", PAYLOAD, 15, 1, false, "run", "fna", NULL },
-	{ "stderr", PAYLOAD, 16, 1, false, "run", "fna", NULL },
-	{ "clock", PAYLOAD, 17, 1, false, "run", "n", NULL },
-	{ "drain", PAYLOAD, 18, 1, false, "run", "n", NULL },
-	{ "keep", PAYLOAD, 18, 0, false, "run", "", NULL },
-	{ "memory-watch", PAYLOAD, 19, 0, false, "run", "n", NULL },
-	{ "cpu-watch", PAYLOAD, 19, 0, false, "run", "nn", NULL },
-	{ "postmortem", PAYLOAD, 19, 0, false, "run", "", NULL },
-	{ "record", PAYLOAD, 20, 0, false, "run", "fn", NULL },
+	{ "command-cwd", PAYLOAD, 12, 0, false, "run", "p", act_cwd },
+	{ "hold", PAYLOAD, 12, 0, false, "run", "", NULL },
+	{ "exe", PAYLOAD, 12, 1, true, "run", "p", NULL },
+	{ "arg", PAYLOAD, 13, 1, true, "run", "t", NULL },
+	{ "env", PAYLOAD, 14, 0, true, "run", "e", NULL },
+	{ "stdin", PAYLOAD, 15, 0, false, "run", "f", NULL },
+	{ "terminal", PAYLOAD, 15, 0, false, "run", "f", NULL },
+	{ "stdout", PAYLOAD, 16, 1, false, "run", "fna", NULL },
+	{ "stderr", PAYLOAD, 17, 1, false, "run", "fna", NULL },
+	{ "clock", PAYLOAD, 18, 1, false, "run", "n", NULL },
+	{ "drain", PAYLOAD, 19, 1, false, "run", "n", NULL },
+	{ "keep", PAYLOAD, 19, 0, false, "run", "", NULL },
+	{ "memory-watch", PAYLOAD, 20, 0, false, "run", "n", NULL },
+	{ "cpu-watch", PAYLOAD, 20, 0, false, "run", "nn", NULL },
+	{ "postmortem", PAYLOAD, 20, 0, false, "run", "", NULL },
+	{ "record", PAYLOAD, 21, 0, false, "run", "fn", NULL },
 };
 const unsigned int nverbs = sizeof(verbs) / sizeof(verbs[0]);
 _Static_assert(sizeof(verbs) / sizeof(verbs[0]) <= MAX_VERBS, "a counter for each verb");

@@ -166,6 +166,10 @@ class Launcher:
         finally:
             posix.close(fd)
 
+    def send_command(self, text: bytes, fds: Sequence[int]) -> None:
+        """Send the rest of a payload's half of the plan, whose beginning was sent as `confinement`."""
+        self._send(b"command\0" + text, fds)
+
     def send(self, word: str, fds: Sequence[int] = ()) -> None:
         """Send one word with descriptors."""
         try:

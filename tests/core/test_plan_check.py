@@ -67,6 +67,7 @@ MORE_STEPS = {
     "memory-watch": ("268435456",),
     "cpu-watch": ("1000", "2"),
     "postmortem": (),
+    "command-cwd": ("/tmp",),
     "record": ("2", "1048576"),
 }
 MORE_OF_JOIN = {"rlimit": ("6", "64", "64")}
@@ -84,7 +85,7 @@ PAYLOAD_VERBS = (
     "cgroup-enter cgroup-join cgroup-file memory-notice"
     " id umask nice rlimit cwd new-keyring no-new-privs no-capabilities landlock landlock-required landlock-allow"
     " listener-required filter"
-    " attest hold exe arg env stdin terminal stdout stderr clock drain keep memory-watch cpu-watch postmortem record"
+    " attest command-cwd hold exe arg env stdin terminal stdout stderr clock drain keep memory-watch cpu-watch postmortem record"
 ).split()
 ALL_VERBS = {"room": ROOM_VERBS, "join": JOIN_VERBS, "payload": PAYLOAD_VERBS}
 EVERY_VERB = [(half, name) for half in HALVES for name in ALL_VERBS[half]]

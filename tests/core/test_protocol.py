@@ -564,7 +564,7 @@ def test_exec_of_missing_command_fails_its_step(core_path, paths, which, wrong):
     """A command that is not there, or may not be executed, never counts as one that ran."""
     plan = compiled(ALONE)
     payload = tuple(step for step in plan.payload if step[0] != "exe")
-    payload = after(payload, "filter", *(("exe", path) for path in paths))
+    payload = after(payload, "attest", *(("exe", path) for path in paths))
     assert ("payload", number_of(payload, "exe", paths[which]), wrong) == failing_payload(core_path, payload, plan)
 
 
@@ -575,7 +575,7 @@ def test_exec_takes_the_first_candidate_that_works(core_path):
     payload = tuple(step for step in plan.payload if step[0] != "exe")
     with Talk(core_path) as talk:
         talk.room(plan.room)
-        talk.payload(after(payload, "filter", *candidates))
+        talk.payload(after(payload, "attest", *candidates))
         assert (0, b"it ran\n") == (talk.report().exited, talk.out)
 
 

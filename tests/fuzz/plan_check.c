@@ -67,6 +67,31 @@ static void walk(const struct plan *plan, enum half half)
 	}
 }
 
+/* A payload may come in two: its beginning is accepted as a confinement, and with its rest behind it is what it was. */
+static void split(const struct plan *plan)
+{
+	struct cursor next = plan_start(plan), at = next;
+	struct plan begun = { .nfds = plan->nfds };
+	struct rejection why;
+	struct step step;
+	size_t length;
+	char *text;
+
+	while (plan_next(&next, &step) && step.verb->rank <= CONFINEMENT_RANK)
+		at = next;
+	length = (size_t)(at.at - plan->text);
+	text = malloc(length + sizeof("end"));
+	promise(text != NULL);
+	memcpy(text, plan->text, length);
+	memcpy(text + length, "end", sizeof("end"));
+	begun.text = text;
+	begun.size = length + sizeof("end");
+	promise(plan_check(&begun, CONFINEMENT, &why));
+	promise(plan_append(&begun, at.at, plan->size - length));
+	promise(begun.size == plan->size && memcmp(begun.text, plan->text, plan->size) == 0);
+	free(text);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	for (int half = ROOM; half <= JOIN; half++)
@@ -74,9 +99,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			struct plan plan = { .text = (const char *)data, .size = size, .nfds = nfds };
 			struct rejection why = { 0 };
 
-			if (plan_check(&plan, (enum half)half, &why))
+			if (plan_check(&plan, (enum half)half, &why)) {
 				walk(&plan, (enum half)half);
-			else
+				if (half == PAYLOAD)
+					split(&plan);
+			} else
 				promise(why.reason != NULL && why.step <= MAX_STEPS);
 		}
 	return 0;

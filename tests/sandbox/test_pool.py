@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import random
@@ -133,6 +134,70 @@ def test_map_gives_a_result_for_a_wrong_call(pool):
     assert [True, False, False, False, True] == [result.ok for result in results]
     assert results[1].error.message.startswith("timeout_ms: must be from 1")
     assert ["E1006", "E1002"] == [result.error.code for result in results[2:4]]
+
+
+# --- what is done ahead ---
+
+
+def _confined(pid):
+    """The processes below one that have a system call filter of ours."""
+    below = [pid]
+    for one in below:
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            below += _children(one)
+    return [one for one in below[1:] if _filters(one) > _filters(pid)]
+
+
+def _filters(pid):
+    try:
+        return int(Path(f"/proc/{pid}/status").read_text().partition("Seccomp_filters:")[2].split()[0])
+    except OSError:
+        return 0
+
+
+def _wait_until_confined(count):
+    end = time.monotonic() + 30
+    while len(_confined(os.getpid())) < count:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("profile", ["default", "strict"])
+def test_pooled_room_has_a_confined_process_before_the_command_comes(profile):
+    """Behind the filter of each profile the command still gets its directory and its stdin."""
+    with Pool(size=1, profile=profile) as pool:
+        _wait_until_confined(1)
+        assert "/tmp\n" == pool.run(["pwd"], cwd="/tmp").stdout
+        assert ["in", ""] == [pool.run(["cat"], stdin=stdin).stdout for stdin in ("in", None)]
+        stats = pool.stats()
+        assert (3, 0) == (stats.hits + stats.misses, stats.replaced)
+
+
+def test_pool_with_a_filter_of_its_own_confines_when_the_command_comes(tmp_path):
+    """A profile that denies `chdir` could not take a confined process to its directory."""
+    file = tmp_path / "profile.toml"
+    file.write_text('extends = "default"\nremove = ["chdir"]\n')
+    with Pool(size=1, profile=str(file)) as pool:
+        assert "/tmp\n" == pool.run("pwd", cwd="/tmp").stdout
+        assert 1 == pool.stats().hits
+
+
+def test_command_too_long_for_a_message_starts_cold(pool):
+    """It runs, though no room can take it."""
+    words = "x" * 100_000
+    assert f"{words}\n" == pool.run(["echo", words]).stdout
+    assert "40000\n" == pool.run("echo ${#LONG}", env={"LONG": "y" * 40_000}).stdout
+
+
+def test_killed_confined_process_is_a_room_that_is_replaced():
+    """What is killed while it waits was no command, and the next run has a result of its own."""
+    with Pool(size=1) as pool:
+        _wait_until_confined(1)
+        killed = _confined(os.getpid())
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        _wait_until_dead(killed)
+        assert "alive\n" == pool.run("echo alive").stdout
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,10 @@ class Drive:
         try:
             while not await self._receive(payload):
                 pass
+            if (
+                self._failed is None
+            ):  # the next step reaps the launcher, which the kernel lets end when the room is gone
+                await self._readable((payload.fileno(),))
         except (asyncio.CancelledError, Exception):
             await self._end(payload)
             raise

@@ -57,6 +57,8 @@ class Room:
     ) -> None:
         self._launcher, self._cgroups, self._shared = launcher, cgroups, shared
         self._policy, self._steps, self._files = policy, steps, files
+        self._confined: Steps | None = None
+        self._early_report = b""
 
     @classmethod
     def build(
@@ -152,6 +154,24 @@ class Room:
         """A descriptor of the parent directory of each cgroup of the room."""
         return tuple(self._cgroups.fds[: len(self._policy.limit_mechanisms.groups)])
 
+    def _make_ready(self) -> None:
+        """Copy files in, and create the cgroups that init enters."""
+        self._early_report = self._files.fill(self._launcher) if self._files else b""
+        create_cgroups(self._cgroups, self._policy.limit_mechanisms.groups)
+
+    def confine(self, policy: Policy) -> None:
+        """Confine a payload with this policy before its command is known; `start` sends the command."""
+        self._make_ready()
+        name, fds = self._groups()
+        self._confined = plan_payload.confinement_steps(policy, group_name=name)
+        self._launcher.send_half("confinement", encode("payload", self._confined), fds)
+
+    def _groups(self) -> tuple[str, tuple[int, ...]]:
+        """Return the name of the payload's cgroups, and their descriptors."""
+        if self._shared is not None:
+            return self._shared.cgroup_name, self._shared.cgroup_parents
+        return self.cgroup_name, tuple(self._cgroups.fds)
+
     def start(self, payload: Payload, policy: Policy | None = None) -> RunningPayload:
         """Copy files in and send the payload's half of the plan: the command starts as soon as the room is built.
 
@@ -161,8 +181,8 @@ class Room:
         run = Run(self._launcher)
         if payload.on_start is not None:
             payload.on_start(run)
-        early_report = self._files.fill(self._launcher) if self._files else b""
-        create_cgroups(self._cgroups, self._policy.limit_mechanisms.groups)
+        if self._confined is None:
+            self._make_ready()
         stdio = StdioTargets(payload.request, payload.streams)
         try:
             return RunningPayload(
@@ -173,23 +193,27 @@ class Room:
                 run=run,
                 stdio=stdio,
                 plan=Plan(room=self._steps, payload=self._send_payload(payload, policy, stdio)),
-                report=early_report,
+                report=self._early_report,
             )
         except BaseException:  # also if no descriptor is left to import a module with
             stdio.close()
             raise
 
     def _send_payload(self, payload: Payload, policy: Policy, stdio: StdioTargets) -> Steps:
-        shared = self._shared
-        steps = plan_payload.payload_steps(
-            policy,
-            group_name=self.cgroup_name if shared is None else shared.cgroup_name,
-            hold=payload.hold,
-            keep=payload.keep,
-            terminal=payload.streams.terminal is not None,
-        )
-        cgroup_fds = self._cgroups.fds if shared is None else shared.cgroup_parents
-        self._launcher.send_half("payload", encode("payload", steps), (*stdio.open(), *cgroup_fds))
+        name, group_fds = self._groups()
+        if self._confined is not None:
+            late = plan_payload.command_steps(policy, first_fd=len(group_fds), is_late=True)
+            self._launcher.send_command(continuation(late), stdio.open())
+            steps = (*self._confined, *late)
+        else:
+            steps = plan_payload.payload_steps(
+                policy,
+                group_name=name,
+                hold=payload.hold,
+                keep=payload.keep,
+                terminal=payload.streams.terminal is not None,
+            )
+            self._launcher.send_half("payload", encode("payload", steps), (*stdio.open(), *group_fds))
         stdio.sent()
         return steps
 

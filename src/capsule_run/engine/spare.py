@@ -32,6 +32,16 @@ if TYPE_CHECKING:
 
 # The clock of a command that waits for its input: the real one is set when that is sent.
 WAITING_MS = 1 << 50
+# Characters of a command and its variables, of which a message of 64 KiB has room for all, whatever they are.
+MAX_LATE_COMMAND = 12_000
+
+
+def message_fits(request: Request) -> bool:
+    """Whether the command goes in one message to a payload that is confined already."""
+    return (
+        sum(map(len, request.command)) + sum(len(text) for pair in request.environment for text in pair)
+        <= MAX_LATE_COMMAND
+    )
 
 
 def open_room(request: Request, core_path: str, *, share: bool = False) -> tuple[ControlGroups, Launcher, Room]:
@@ -61,6 +71,7 @@ class SpareRoom:
     def __init__(self, cgroups: ControlGroups, launcher: Launcher, room: Room) -> None:
         self._cgroups, self._launcher, self._room = cgroups, launcher, room
         self._prepared: RunningPayload | None = None
+        self._is_confined = False
         self._input = -1
         self._has_run = False  # its command was executed
 
@@ -78,6 +89,19 @@ class SpareRoom:
                 return cls(*open_room(request, core_path))
             except RetryAttemptError:  # without what this host does not support
                 continue
+
+    def confine(self, request: Request) -> None:
+        """Confine a payload ahead, for commands with the limits of this request.
+
+        Its filter must allow what is left to do: those of the profiles do, and of another one nothing is known.
+        """
+        if self._room.policy.calls.recipe is None:
+            self._room.confine(self._policy_of(request, streams_stdin=False))
+            self._is_confined = True
+
+    def takes(self, request: Request) -> bool:
+        """Whether this room can run the command: one that is too long for a message is for a payload that comes whole."""
+        return not self._is_confined or message_fits(request)
 
     @property
     def is_alive(self) -> bool:

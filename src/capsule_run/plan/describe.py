@@ -58,6 +58,7 @@ _WORDS = {
     "nice": "give way to others, by {0} nice levels",
     "rlimit": "{limit0} at most {1}{hard2}",
     "cwd": "work in {0}",
+    "command-cwd": "work in {0}, chosen after the rest",
     "new-keyring": "an empty session keyring",
     "no-new-privs": "no program can give privileges any more",
     "no-capabilities": "all capability sets empty, securebits locked",

@@ -141,22 +141,11 @@ def _watches(policy: Policy) -> list[Step]:
     return steps
 
 
-def payload_steps(
-    policy: Policy,
-    *,
-    group_name: str = GROUP_NAME,
-    hold: bool = False,
-    keep: bool = False,
-    terminal: bool = False,
-) -> tuple[Step, ...]:
-    """Return the second half.
-
-    Descriptors sent with it: 0 stdout, 1 stderr, 2 the record, then stdin if any, the caller's terminal if the command gets
-    one of its own, and the cgroups.
+def confinement_steps(policy: Policy, *, group_name: str = GROUP_NAME, first_group_fd: int = 0) -> tuple[Step, ...]:
+    """Return the first steps of the second half: all that confines the payload, which may be done before its command is known.
 
     :param group_name: the name of the cgroups; of a payload that joins a room, of the room's.
-    :param hold: run no command: the payload is confined, and then keeps the room until it is killed.
-    :param keep: let live on what the command leaves running; the launcher sends `exited N` or `signalled N` when it ends.
+    :param first_group_fd: the number of the first of their descriptors.
     """
     calls = policy.calls
     program = filters.program_hex(
@@ -175,7 +164,7 @@ def payload_steps(
         program = filters.ask_for_help(program, policy.architecture)
     if policy.watched.ledger:
         program = prefix.notify_prefix(policy.architecture) + program
-    steps = _groups(policy.limit_mechanisms, group_name, 3 + policy.has_stdin + terminal)
+    steps = _groups(policy.limit_mechanisms, group_name, first_group_fd)
     steps += [("id", str(policy.user), str(policy.group)), ("umask", "0022")]
     if policy.nice:
         steps.append(("nice", str(policy.nice)))
@@ -185,18 +174,54 @@ def payload_steps(
     if policy.calls.listener_required:
         steps.append(("listener-required",))
     steps += (("filter", program), ("attest",))
+    return tuple(steps)
+
+
+def command_steps(
+    policy: Policy,
+    *,
+    first_fd: int = 0,
+    hold: bool = False,
+    keep: bool = False,
+    terminal: bool = False,
+    is_late: bool = False,
+) -> tuple[Step, ...]:
+    """Return the last steps of the second half: the command, its streams and the launcher's watches.
+
+    :param first_fd: the number of the first of their descriptors: stdout, stderr, the record, then stdin if any, and the
+        caller's terminal if the command gets one of its own.
+    :param hold: run no command: the payload is confined, and then keeps the room until it is killed.
+    :param keep: let live on what the command leaves running; the launcher sends `exited N` or `signalled N` when it ends.
+    :param is_late: the payload was confined before; its directory may be another one now.
+    """
+    steps: list[Step] = [("command-cwd", policy.working_directory)] if is_late else []
     steps += [("hold",)] if hold else _command(policy)
     if policy.has_stdin:
-        steps.append(("stdin", "3"))
+        steps.append(("stdin", str(first_fd + 3)))
     if terminal:
-        steps.append(("terminal", str(3 + policy.has_stdin)))
+        steps.append(("terminal", str(first_fd + 3 + policy.has_stdin)))
     cap, action = str(policy.max_output_bytes), policy.on_output_limit
-    steps += (("stdout", "0", cap, action), ("stderr", "1", cap, action))
+    steps += (("stdout", str(first_fd), cap, action), ("stderr", str(first_fd + 1), cap, action))
     steps += (("clock", str(policy.timeout_ms)), ("drain", str(DRAIN_MS)))
     if keep:
         steps.append(("keep",))
     steps += _watches(policy)
     if policy.watched.postmortem:
         steps.append(("postmortem",))
-    steps.append(("record", "2", str(RECORD_BYTES)))
+    steps.append(("record", str(first_fd + 2), str(RECORD_BYTES)))
     return tuple(steps)
+
+
+def payload_steps(
+    policy: Policy,
+    *,
+    group_name: str = GROUP_NAME,
+    hold: bool = False,
+    keep: bool = False,
+    terminal: bool = False,
+) -> tuple[Step, ...]:
+    """Return the second half. Descriptors sent with it: those of the command, and then the cgroups'."""
+    return (
+        *confinement_steps(policy, group_name=group_name, first_group_fd=3 + policy.has_stdin + terminal),
+        *command_steps(policy, hold=hold, keep=keep, terminal=terminal),
+    )

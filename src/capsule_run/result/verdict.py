@@ -118,7 +118,7 @@ def _step_error(step: tuple[str, ...], errno: int, plan: Plan) -> CapsuleError:
         return error
     if verb == "exe":
         return _exec_error(step[1], errno, plan)
-    if verb == "cwd":
+    if verb in ("cwd", "command-cwd"):
         return CapsuleError("E3009", f"working directory `{step[1]}`: {why}", details={"path": step[1], "errno": errno})
     if verb == "landlock-required":
         return CapsuleError(

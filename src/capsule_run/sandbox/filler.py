@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from capsule_run.model.request import Request
 
 _PAUSE_AFTER_FAILURE_S = 1.0
+_DEAD_IN_A_ROW = 3  # then a run starts cold, which tells what is wrong
 
 
 class Filler:
@@ -37,6 +38,8 @@ class Filler:
         self._error: CapsuleError | None = None
         self._made_in = os.getpid()
         self._callbacks: list[Callable[[], None]] = []
+        self._hurries = 0  # those who wait for a full pool
+        self._is_due = True  # a run has ended since the pool was full
         self.replaced = 0
         self._ready.append(self.build())  # a host that cannot meet the request says so now
         self._thread = threading.Thread(target=self._fill, name="capsule-run pool", daemon=True)
@@ -53,12 +56,14 @@ class Filler:
 
     def build(self) -> SpareRoom:
         spare = SpareRoom.build(self._request)
-        if self._prepared is not None:
-            try:
+        try:
+            if self._prepared is not None:
                 spare.prepare(replace(self._request, command=self._prepared))
-            except BaseException:
-                spare.close()
-                raise
+            else:
+                spare.confine(self._request)
+        except BaseException:
+            spare.close()
+            raise
         return spare
 
     def take(self, *, wait: bool) -> SpareRoom | None:
@@ -66,17 +71,29 @@ class Filler:
         if os.getpid() != self._made_in:
             return None
         with self._changed:
-            while True:
+            for _ in range(_DEAD_IN_A_ROW):
                 if wait:
                     self._changed.wait_for(lambda: self._ready or self._closed or self._error is not None)
                 if not self._ready:
-                    return None
+                    break
                 spare = self._ready.popleft()
-                self._changed.notify_all()
+                if self._is_low():
+                    self._changed.notify_all()
                 if spare.is_alive:
                     return spare
                 self.replaced += 1
                 self._used.append(spare)
+                self._is_due = True
+                self._changed.notify_all()
+        return None
+
+    def _is_low(self) -> bool:
+        return 2 * len(self._ready) < self.size
+
+    def _wants_room(self) -> bool:
+        """Whether to build a room now: not while the run that took the last one waits for a processor, if that can be."""
+        is_full = len(self._ready) >= self.size
+        return not is_full and (self._is_low() or self._is_due or self._hurries > 0)
 
     def steps(
         self,
@@ -91,7 +108,9 @@ class Filler:
 
         :param work: what the prepared command of the room reads; None runs the command of the request.
         """
-        if spare is not None:
+        if spare is not None and work is None and not spare.takes(request):
+            self.discard(spare)
+        elif spare is not None:
             try:
                 return (yield from spare.steps(request, streams=streams, work=work, on_start=on_start))
             except RetryAttemptError:  # the host has refused what it offered when the room was built
@@ -127,6 +146,7 @@ class Filler:
         """Take back a room that was used: it is cleared away while nobody waits for it."""
         with self._changed:
             self._used.append(spare)
+            self._is_due = True
             self._changed.notify_all()
             if not self._closed:
                 return
@@ -142,18 +162,21 @@ class Filler:
 
     def wait_full(self, timeout: float | None) -> bool:
         with self._changed:
+            self._hurries += 1
+            self._changed.notify_all()
             self._changed.wait_for(lambda: len(self._ready) >= self.size or self._closed, timeout)
+            self._hurries -= 1
             return len(self._ready) >= self.size
 
     def _fill(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: len(self._ready) < self.size or self._used or self._closed)
+                self._changed.wait_for(lambda: self._wants_room() or self._used or self._closed)
                 if self._closed:
                     return
-                is_full = len(self._ready) >= self.size
+                wants_room = self._wants_room()
             self._clear_away()
-            if is_full:
+            if not wants_room:
                 continue
             try:
                 spare, self._error = self.build(), None
@@ -170,6 +193,7 @@ class Filler:
         with self._changed:
             if not self._closed:
                 self._ready.append(spare)
+                self._is_due = len(self._ready) < self.size and self._is_due
                 self._changed.notify_all()
             return not self._closed
 

@@ -107,6 +107,49 @@ def test_run_ends_what_it_leaves_running(box):
     assert not box.files.exists("/tmp/alive")
 
 
+def test_later_commands_have_the_results_of_the_first(box):
+    """The second finds a process that is confined already; facts, limits and what is refused are the same."""
+
+    def facts(result):
+        attested = {name: fact for name, fact in result.isolation["attested"].items() if "namespace" not in name}
+        return result.status, result.stdout, [call["syscall"] for call in result.denied], attested
+
+    results = []
+    for _ in range(3):
+        results.append(box.run("cat; pwd; unshare -r true; ulimit -n; exit 0", stdin="in", cwd="/tmp"))
+        time.sleep(0.2)
+    assert [facts(results[0])] * 2 == [facts(result) for result in results[1:]]
+    assert 0 in [result.metrics.startup["spawn"] for result in results[1:]]
+
+
+def test_command_with_other_limits_than_the_sandbox_s_has_them(box):
+    """What was confined ahead has the sandbox's, and is kept for the next command that has them, too."""
+    for _ in range(2):
+        box.run("true")
+        time.sleep(0.2)
+        assert "which is 4" in box.run("for i in 1 2 3 4 5 6 7 8 9; do sleep 5 & done; wait", max_pids=4).error.hint
+        assert "E4001" == box.run(["python3", "-c", "x = bytearray(200 << 20)"], memory="100M").error.code
+
+
+def test_started_command_after_others_leaves_running_what_it_started(box):
+    """What was confined ahead is for commands that end with all that they started."""
+    for _ in range(2):
+        box.run("true")
+        time.sleep(0.2)
+        process = box.start("sleep 0.5 & exit 3")
+        assert 3 == process.wait(30).exit_code
+        assert 3 == process.result(30).exit_code
+
+
+def test_directory_that_is_new_is_the_one_that_a_command_starts_in(box):
+    """A process that waits in a directory does not see that another has taken its place."""
+    box.run("mkdir sub")
+    for number in range(3):
+        box.run(f"rm -r sub; mkdir sub; echo {number} > sub/file")
+        time.sleep(0.2)
+        assert f"{number}\n" == box.run("cat file", cwd="/workspace/sub").stdout
+
+
 def test_thirty_two_commands_run_at_once(box):
     """All of them are there at the same time: each waits for all others."""
     barrier = "touch /tmp/here-$0; until [ $(ls /tmp | grep -c ^here-) = 32 ]; do sleep 0.05; done"

@@ -15,9 +15,10 @@ from capsule_run._base.value import replace
 from capsule_run.engine import build_result, output_pipe
 from capsule_run.engine.execute import bounded, supervised
 from capsule_run.engine.fallbacks import STALE_FACTS, RetryAttemptError
+from capsule_run.engine.joined_ahead import JoinedAhead
 from capsule_run.engine.room import Room
 from capsule_run.engine.running import Payload
-from capsule_run.engine.spare import open_room
+from capsule_run.engine.spare import message_fits, open_room
 from capsule_run.engine.streams import Streams
 from capsule_run.host import survey
 from capsule_run.launcher import PATH as CORE_PATH
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from capsule_run.cgroup.create import ControlGroups
     from capsule_run.engine.attempt import Steps
+    from capsule_run.engine.joined_ahead import Joined
     from capsule_run.engine.running import RunningPayload
     from capsule_run.launcher import Run
     from capsule_run.model.policy import Policy
@@ -53,15 +55,21 @@ _NOT_STARTED = ("E2", "E6")  # codes of a command that could not be started, as 
 class Session:
     """A room and its holder. A context manager; leaving it ends the sandbox with everything in it."""
 
-    def __init__(self, request: Request, *, lease_ms: int, core_path: str = CORE_PATH) -> None:
+    def __init__(
+        self, request: Request, *, lease_ms: int, core_path: str = CORE_PATH, keeps_one_ahead: bool = False
+    ) -> None:
         """Build the room and wait until it is ready.
 
         :param request: what the room is made of; its command is ignored.
         :param lease_ms: how long the sandbox lives, unless `set_lease` changes it.
+        :param keeps_one_ahead: after the first command, keep a payload that is confined for the next one.
         :raises CapsuleError: this host cannot meet the request.
         """
         self._request, self._core_path = bounded(request), core_path
         self._cgroups, self._launcher, self._room, self._holder = _build(self._request, lease_ms, core_path)
+        self._ahead = (
+            JoinedAhead(self._join_confined) if keeps_one_ahead and self._room.policy.calls.recipe is None else None
+        )
         self._report: FinishedRun | None = None
         self._closed = self._lost = False
         self._receiving = _thread.allocate_lock()
@@ -137,16 +145,22 @@ class Session:
         self.check_alive()
         policy = self.payload_policy(request, streams_stdin=streams.stdin is not None)
         payload = Payload(request=request, streams=streams, on_start=on_start, short=False, stale_ok=False, keep=keep)
-        with (
-            Launcher(path=self._core_path) as launcher,
-            Room.join(self._room, policy, launcher).start(payload) as running,
-        ):
-            self._launchers.append(running.pid)
-            try:
-                yield running
-            finally:
-                self._launchers.remove(running.pid)
-            finished = running.finish()
+        launcher, room = self._joined_room(request, policy, keep=keep)
+        has_ended = False
+        try:
+            with room.start(payload, policy) as running:
+                self._launchers.append(launcher.pid)
+                try:
+                    yield running
+                finally:
+                    self._launchers.remove(launcher.pid)
+                finished = running.finish()
+            has_ended = True
+        finally:
+            if self._ahead is not None and has_ended:
+                self._ahead.leave(launcher)
+            else:
+                launcher.close()
         result = build_result.build(finished, request, called_ns=called_ns, began_ns=began_ns, short=False)
         if result.metrics is not None:
             self._ended_cpu_ms.append(result.metrics.cpu_ms)
@@ -161,6 +175,39 @@ class Session:
     def ended_cpu_ms(self) -> float:
         """The CPU time of the commands that have ended."""
         return sum(self._ended_cpu_ms)
+
+    def _joined_room(self, request: Request, policy: Policy, *, keep: bool) -> Joined:
+        """Return a launcher that joins the room: the one that is ahead, if it is confined as this request wants.
+
+        Of `keep` its init would have to know before.
+        """
+        if self._ahead is not None and not keep and message_fits(request) and self._has_usual_limits(request):
+            joined = self._ahead.take()
+            if joined is not None:
+                return joined
+        launcher = Launcher(path=self._core_path)
+        try:
+            return launcher, Room.join(self._room, policy, launcher)
+        except BaseException:
+            launcher.close()
+            raise
+
+    def _has_usual_limits(self, request: Request) -> bool:
+        """Whether the limits that confine a command are the sandbox's: not that of its output, which the launcher holds."""
+        usual, wanted = self._request.resources, request.resources
+        return wanted is usual or replace(wanted, max_output_bytes=usual.max_output_bytes) == usual
+
+    def _join_confined(self) -> Joined:
+        """Join the room with a payload that is confined, for a command with the limits of the sandbox."""
+        policy = self.payload_policy(self._request, streams_stdin=False)
+        launcher = Launcher(path=self._core_path)
+        try:
+            room = Room.join(self._room, policy, launcher)
+            room.confine(policy)
+        except BaseException:
+            launcher.close()
+            raise
+        return launcher, room
 
     def payload_policy(self, request: Request, *, streams_stdin: bool) -> Policy:
         """Return the policy of one command in this room."""
@@ -235,6 +282,8 @@ class Session:
             if self._closed:
                 return
             self._closed = True
+        if self._ahead is not None:
+            self._ahead.close()
         self._holder.run.cancel(SIGKILL)
         self._holder.close()
         self._room.close()
@@ -291,8 +340,9 @@ def _build_once(
     return cgroups, launcher, room, holder
 
 
-# The holder's init and its payload, and an init for each command: they are in the room, and do not count for the commands.
-OWN_PROCESSES, MAX_COMMANDS = 2, 32
+# The holder's init and its payload, the same for the command that is ahead, and an init for each command: they are in the
+# room, and do not count for the commands.
+OWN_PROCESSES, MAX_COMMANDS = 4, 32
 
 
 def _of_the_holder(request: Request, lease_ms: int) -> Request:

@@ -97,7 +97,7 @@ class Sandbox:
             raise CapsuleError("E1009", f"`request` has all options: `{next(iter(options))}` is one of them")
         self._given, self._options = request, dict(options)
         self._lease = Lease(positive("lease_ms", lease_ms), idle_timeout_ms)
-        self._session = Session(_request(request, options), lease_ms=self._lease.left_ms())
+        self._session = Session(_request(request, options), lease_ms=self._lease.left_ms(), keeps_one_ahead=True)
         with _numbering:
             self.id = f"sandbox-{next(_numbers)}"
         self._finalizer = finalizer(self, self._session.close)

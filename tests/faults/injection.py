@@ -35,7 +35,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 import leftovers  # noqa: E402
-from capsule_run.engine import attempt, execute, fallbacks, output_pipe, session  # noqa: E402
+from capsule_run.engine import attempt, execute, fallbacks, output_pipe, session, spare  # noqa: E402
 from capsule_run.engine.streams import Streams  # noqa: E402
 from capsule_run.launcher import Launcher  # noqa: E402
 from capsule_run.plan import room as plans  # noqa: E402
@@ -62,6 +62,7 @@ NAMES = {
 NAMES_OF_JOINING = {0: "launcher", 1: "first", 2: "watcher", 9: "second", 73: "init", 585: "payload"}
 JOINED = "joined"
 TERMINAL = "terminal"
+CONFINED = "confined"
 SETUP_MS = 2_000
 HANG_SECONDS = 8.0
 PROTOCOL = "E6001"
@@ -103,6 +104,8 @@ PLANS: dict[str, dict[str, object]] = {
     },
     # in a room that another launcher holds, which is not injected into
     JOINED: {"command": ["sh", "-c", _LOOK], "cpu_time_ms": 5000},
+    # as in a pool: the payload is confined before its command comes
+    CONFINED: {"command": ["sh", "-c", _LOOK + "cat"], "stdin": b"in\n"},
     "host-net": {"command": ["sh", "-c", _LOOK], "network": True, "stdin": b"in\n"},
     TERMINAL: {"command": ["sh", "-c", "tty && " + _LOOK]},
 }
@@ -218,7 +221,8 @@ class Injector:
         self.shared = -1
         self.is_room = False
         self.seconds = 0.0  # that the last run took
-        attempt.Launcher = session.Launcher = self._start  # type: ignore[misc,assignment]  # the only way to a core's stderr
+        for module in (attempt, session, spare):
+            module.Launcher = self._start  # type: ignore[attr-defined]  # the only way to a core's stderr
         plans.SETUP_MS = SETUP_MS
         signal.signal(signal.SIGALRM, _hang)
 
@@ -237,15 +241,19 @@ class Injector:
         if plan == TERMINAL:
             with contextlib.closing(_Terminal()) as terminal, self._timed():
                 return execute.perform(request, streams=terminal.streams, core_path=self.core)
+        if plan == CONFINED:
+            with self._timed(), spare.SpareRoom.build(request, core_path=self.core) as room:
+                room.confine(request)
+                return execute.wait(room.steps(request))
         if plan != JOINED:
             with self._timed():
                 return execute.perform(request, core_path=self.core)
         self.is_room = True
-        with session.Session(request, lease_ms=60_000, core_path=self.core) as room:
+        with session.Session(request, lease_ms=60_000, core_path=self.core) as holder:
             self.is_room = False
             with self._timed():
-                result = execute.wait(room.steps(request))
-            assert not room.has_ended()
+                result = execute.wait(holder.steps(request))
+            assert not holder.has_ended()
             return result
 
     def use_own_file(self) -> None:

@@ -222,8 +222,8 @@ def _leads_to(path: str, directory: str) -> bool:
 
 
 def lacking_now(command: str) -> tuple[str, ...]:
-    """Return the directories of PATH without `command`, as `lacking`, by the facts that are kept or read now."""
-    return lacking(command, _static().python)
+    """Return the directories of PATH without `command`, as `lacking`, for a room that was built with these facts or older ones."""
+    return lacking(command, (_kept[0] if _kept else _static()).python)
 
 
 def lacking(command: str, python: str) -> tuple[str, ...]:

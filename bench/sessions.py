@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import resource
 import shutil
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,16 @@ CELL_MS = 1.0
 PRINT = "print(42)"
 NUMPY = "import numpy; print(numpy.arange(3).sum())"
 POOL_SIZE = 4
+# Names a program that makes the least sandbox that deserves the name, and runs its arguments in it.
+FLOOR = "CAPSULE_BENCH_FLOOR"
+NAMES = {
+    "plain": "plain subprocess.run of true",
+    "pooled": "pooled run of true",
+    "second": "second call of true in a sandbox",
+    "python": "python3 -I -S -c print(42), no sandbox",
+    "prepared": "prepared Python, print(42)",
+    "cell": "a cell in a warm context",
+}
 THROUGHPUT_RUNS = 30  # a round
 
 
@@ -39,6 +51,18 @@ def filled(pool: Pool, call: Callable[[], object]) -> Callable[[], float]:
         return timed()
 
     return case
+
+
+def spread(name: str, samples: list[float], note: str = "") -> Row:
+    """The median, and how far the slow ones are from it."""
+    tail = f"p95 {percentile(samples, 0.95):.3f}, p99 {percentile(samples, 0.99):.3f}"
+    return Row(name, median(samples), "ms", percentile(samples, 0.25), f"{tail}{'; ' if note else ''}{note}")
+
+
+def processor_ms() -> float:
+    """What this process and all that it has waited for have used."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used) * 1e3
 
 
 def rows(rounds: int) -> list[Row]:
@@ -61,18 +85,26 @@ def rows(rounds: int) -> list[Row]:
             "prepared": filled(prepared, lambda: prepared.run_code(PRINT)),
             "cell": milliseconds(lambda: box.run_code("1")),
         }
+        if shutil.which("bwrap"):
+            barest = [*bwrap_argv(), "/bin/true"]
+            cases["the barest bubblewrap"] = milliseconds(lambda: captured(barest))
+        if reference := os.environ.get(FLOOR):
+            cases["the least in C"] = milliseconds(lambda: captured([reference, "/bin/true"]))
         samples = interleaved(cases, rounds)
-        hits = pool.stats()
+        stats = pool.stats()
     plain, bare_python = samples["plain"], median(samples["python"])
+    hits = f"{stats.hits} of {stats.hits + stats.misses} runs found a room ready"
     found = [
-        Row("plain subprocess.run of true", median(plain), "ms", percentile(plain, 0.25)),
+        *[
+            spread(NAMES.get(name, name), figures, hits if name == "pooled" else "")
+            for name, figures in samples.items()
+        ],
         judged("pooled run, p50, of plain", median(samples["pooled"]) / median(plain), "x", POOLED_SHARE),
         judged(
             "pooled run, p99, of plain's p99",
             percentile(samples["pooled"], 0.99) / percentile(plain, 0.99),
             "x",
             POOLED_P99_SHARE,
-            note=f"{hits.hits} hits, {hits.misses} misses",
         ),
         judged("second call in a sandbox, p50, of plain", median(samples["second"]) / median(plain), "x", SECOND_SHARE),
         judged(
@@ -121,9 +153,9 @@ def _memory() -> list[Row]:
     return found
 
 
-def _rate(action: Callable[[], object], workers: int) -> float:
-    """Calls a second of so many threads at once."""
-    each = THROUGHPUT_RUNS // workers
+def _rate(action: Callable[[], object], workers: int, used: list[float]) -> float:
+    """Calls a second of so many threads at once; what a call used of the processors goes to `used`."""
+    each, before = THROUGHPUT_RUNS // workers, processor_ms()
 
     def work() -> None:
         for _ in range(each):
@@ -135,6 +167,7 @@ def _rate(action: Callable[[], object], workers: int) -> float:
         thread.start()
     for thread in threads:
         thread.join()
+    used.append((processor_ms() - before) / (each * workers))
     return each * workers / (time.perf_counter() - start)
 
 
@@ -146,14 +179,21 @@ def _throughput(rounds: int) -> list[Row]:
         return [absent("throughput", "bubblewrap is not installed")]
     bwrap, workers = bwrap_argv(), os.cpu_count() or 1
     with capsule_run.Pool(size=POOL_SIZE) as pool, capsule_run.Pool(size=POOL_SIZE, preload=[]) as prepared:
-        cases = {
-            "bwrap": lambda: _rate(lambda: captured([*bwrap, "true"]), workers),
-            "pooled": lambda: _rate(lambda: pool.run(["true"]), workers),
-            "bwrap python": lambda: _rate(lambda: captured([*bwrap, "python3", "-I", "-S", "-c", PRINT]), workers),
-            "prepared": lambda: _rate(lambda: prepared.run_code(PRINT), workers),
+        calls = {
+            "bwrap": lambda: captured([*bwrap, "true"]),
+            "pooled": lambda: pool.run(["true"]),
+            "bwrap python": lambda: captured([*bwrap, "python3", "-I", "-S", "-c", PRINT]),
+            "prepared": lambda: prepared.run_code(PRINT),
         }
+        used: dict[str, list[float]] = {name: [] for name in calls}
+        cases = {name: partial(_rate, call, workers, used[name]) for name, call in calls.items()}
         samples = {name: median(figures) for name, figures in interleaved(cases, rounds, warm_up=1).items()}
+    figures = [
+        Row(f"{name}, runs a second", rate, "/s", note=f"{median(used[name]):.1f} ms of processor time a run")
+        for name, rate in samples.items()
+    ]
     return [
+        *figures,
         judged(
             "pooled runs a second, of bubblewrap's",
             samples["pooled"] / samples["bwrap"],

@@ -222,7 +222,7 @@ def _leads_to(path: str, directory: str) -> bool:
 
 
 def lacking_now(command: str) -> tuple[str, ...]:
-    """Return the directories of PATH without `command`, as `lacking`, for a room that was built with these facts or older ones."""
+    """Return the directories of PATH without `command`, as `lacking`, for a room that was built before."""
     return lacking(command, (_kept[0] if _kept else _static()).python)
 
 

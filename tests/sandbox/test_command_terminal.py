@@ -119,7 +119,7 @@ def test_terminal_edits_resizes_controls_jobs_and_ends_intact(driven):
     session.type("stty size; tput colors; tty\r")
     assert "24 80" in session.wait_for("/dev/pts/0\r\n")
     session.resize(40, 100)
-    session.type("stty size\r")
+    session.type("until stty size | grep '40 100'; do :; done\r")
     session.wait_for("40 100\r\n")
     session.type("sh -c \"echo g''o; exec cat\"\r")
     session.wait_for("go\r\n")
@@ -227,6 +227,16 @@ def test_terminal_is_restored_after_limit_and_signal(driven):
     session.program.send_signal(signal.SIGTERM)  # which an interactive shell ignores
     assert 128 + signal.SIGTERM == session.end()
     assert session.is_intact()
+
+
+def test_terminal_that_hangs_up_ends_the_session(driven):
+    """When the window is closed, the session ends by SIGHUP, and nothing of it stays."""
+    session = shell(driven)
+    everybody = _processes(session.program.pid)
+    os.close(session.keys)
+    session.keys = os.open(os.devnull, os.O_RDONLY)
+    assert 128 + signal.SIGHUP == session.program.wait(PATIENCE_S)
+    assert [] == [pid for pid in everybody if not _is_gone(pid)]
 
 
 def test_terminal_is_the_callers_while_stopped(driven):

@@ -91,13 +91,19 @@ class Terminal:
 
     def started(self) -> None:
         """Make the terminal raw: every key goes to the command."""
-        self._before = termios.tcgetattr(self.fd)
+        try:
+            self._before = termios.tcgetattr(self.fd)
+        except termios.error:
+            return  # it has hung up, and SIGHUP comes
         self._make_raw()
         self._resized()  # it may have changed since the launcher read it
 
     def _make_raw(self) -> None:
         """Change the modes as cfmakeraw(3) does."""
-        iflag, oflag, cflag, lflag, ispeed, ospeed, characters = termios.tcgetattr(self.fd)
+        try:
+            iflag, oflag, cflag, lflag, ispeed, ospeed, characters = termios.tcgetattr(self.fd)
+        except termios.error:
+            return  # it has hung up
         iflag &= ~(
             termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP | termios.INLCR | termios.IGNCR
             | termios.ICRNL | termios.IXON
@@ -106,15 +112,17 @@ class Terminal:
         cflag = cflag & ~(termios.CSIZE | termios.PARENB) | termios.CS8
         lflag &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
         characters[termios.VMIN], characters[termios.VTIME] = 1, 0
-        termios.tcsetattr(self.fd, termios.TCSANOW, [iflag, oflag, cflag, lflag, ispeed, ospeed, characters])
+        self._set([iflag, oflag, cflag, lflag, ispeed, ospeed, characters])
 
-    def _restore(self) -> None:
-        if self._before is None:
-            return
+    def _set(self, modes: list[int | list[bytes | int]]) -> None:
         try:
-            termios.tcsetattr(self.fd, termios.TCSANOW, self._before)
+            termios.tcsetattr(self.fd, termios.TCSANOW, modes)
         except termios.error:
             return  # it has hung up
+
+    def _restore(self) -> None:
+        if self._before is not None:
+            self._set(self._before)
 
     def ended(self) -> None:
         """Undo what the command has done to the terminal, and restore its modes. Safe to call again."""

@@ -245,7 +245,7 @@ def run_command(request: Request, options: Options, *, passes_stdin: bool = True
     """Run a request in command mode, in the current directory, and return the exit code. Used by `exec` too."""
     request = _with_terminal(command_workspace(request, options))
     if options.dry_run:
-        return _dry_run(request, options)
+        return _dry_run(terminal.session_request(request) if options.tty else request, options)
     at_terminal = (options.tty or posix.isatty(0)) and terminal_choice.wants_terminal(
         options, request, passes_stdin=passes_stdin
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib.util
 import json
 import os
 import shutil
@@ -21,7 +22,8 @@ import tempfile
 import uuid
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+FOUND = importlib.util.find_spec("capsule_run")  # installed, with its core; else the work tree, where it must have been built
+SOURCE = Path(FOUND.origin).parents[1] if FOUND else Path(__file__).resolve().parents[2] / "src"
 PROFILE = Path("/usr/share/containers/seccomp.json")
 # Docker's own list; Kubernetes' runtimes give the same or fewer.
 FILES = "CHOWN DAC_OVERRIDE FOWNER FSETID MKNOD SETFCAP SYS_CHROOT"
@@ -109,7 +111,7 @@ def configuration(pod, remedies, command, profile, *, cgroup=""):
         mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", "size=65536k"),
         mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", "ro"),
         mount("/usr", "bind", "/usr", "rbind", "ro"),
-        mount("/opt/capsule", "bind", str(REPOSITORY / "src"), "bind", "ro"),
+        mount("/opt/capsule", "bind", str(SOURCE), "bind", "ro"),
         mount("/tmp", "tmpfs", "tmpfs", "nosuid", "nodev", "mode=1777"),
         mount("/var/tmp", "tmpfs", "tmpfs", "nosuid", "nodev", "mode=1777"),
         mount("/work", "tmpfs", "tmpfs", "nosuid", "nodev", "mode=1777"),

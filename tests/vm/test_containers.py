@@ -74,7 +74,7 @@ def test_container_remedy_has_no_part_too_many(missing):
     assert "problem" == answers(done)[0]["sandbox"]["state"]
 
 
-SOURCE = shlex.quote(str(oci.REPOSITORY / "src"))
+SOURCE = shlex.quote(str(oci.SOURCE))
 SHARED = f"-v /usr:/usr:ro -v {SOURCE}:/opt/capsule:ro"
 
 

@@ -22,7 +22,8 @@ import tempfile
 import uuid
 from pathlib import Path
 
-FOUND = importlib.util.find_spec("capsule_run")  # installed, with its core; else the work tree, where it must have been built
+# installed, with its core; else the work tree, where it must have been built
+FOUND = importlib.util.find_spec("capsule_run")
 SOURCE = Path(FOUND.origin).parents[1] if FOUND else Path(__file__).resolve().parents[2] / "src"
 PROFILE = Path("/usr/share/containers/seccomp.json")
 # Docker's own list; Kubernetes' runtimes give the same or fewer.

@@ -123,7 +123,7 @@ def pytest_itemcollected(item):
 
 
 # What starts the command line; the other tests are of the package alone.
-COMMAND_FIXTURES = {"inside", "inside_as_caller", "capsule_cli", "static_file"}
+COMMAND_FIXTURES = {"inside", "inside_as_caller", "capsule_cli", "static_file", "release"}
 
 
 def _starts_the_command(item):
@@ -234,6 +234,8 @@ CAPABILITIES = {
     "systemd": lambda: shutil.which("systemd-run") is not None and Path("/lib/systemd/systemd").exists(),
     "package": lambda: not STATIC_FILE,  # what only an installed package has: its Python, files beside it
     "static-file": lambda: STATIC_FILE is not None,  # `.ci/run static` builds it
+    "release": lambda: "CAPSULE_TEST_RELEASE" in os.environ,  # as above
+    **{name: lambda name=name: shutil.which(name) is not None for name in ("uv", "pipx")},
     "guest": lambda: os.environ.get("CAPSULE_GUEST") == "1",
     "memory watch": lambda: _group_of_memory() == "watch",
     "io cgroup": lambda: any("io" in place.controllers for place in _groups().places),

@@ -12,6 +12,7 @@
 #include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/xattr.h>
 
@@ -223,7 +224,7 @@ static PyObject *py_release_pages(PyObject *self, PyObject *none)
 	const ElfW(Phdr) *part = (const ElfW(Phdr) *)((const char *)file + file->e_phoff);
 
 	for (const ElfW(Phdr) *end = part + file->e_phnum; part < end; part++) {
-		uintptr_t start = ((uintptr_t)file + part->p_vaddr) & ~(uintptr_t)4095;
+		uintptr_t start = ((uintptr_t)file + part->p_vaddr) & -getauxval(AT_PAGESZ);
 
 		if (part->p_type == PT_LOAD && !(part->p_flags & PF_W)) /* what was written to would be lost */
 			madvise((void *)start, (uintptr_t)file + part->p_vaddr + part->p_filesz - start, MADV_DONTNEED);

@@ -9,6 +9,7 @@
 #include <elf.h>
 #include <link.h>
 #include <stdint.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 
 #ifndef DT_RELR
@@ -61,7 +62,7 @@ void protect_tables(void)
 	const ElfW(Phdr) *part = (const ElfW(Phdr) *)((const char *)file + file->e_phoff);
 
 	for (const ElfW(Phdr) *end = part + file->e_phnum; part < end; part++) {
-		uintptr_t start = (uintptr_t)file + part->p_vaddr, first = start & ~(uintptr_t)4095;
+		uintptr_t start = (uintptr_t)file + part->p_vaddr, first = start & -getauxval(AT_PAGESZ);
 
 		if (part->p_type == PT_GNU_RELRO
 		    && mprotect((void *)first, start + part->p_memsz - first, PROT_READ) < 0)

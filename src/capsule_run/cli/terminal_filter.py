@@ -9,7 +9,7 @@ import re
 
 _HELD_BYTES = 64  # of a sequence that has not ended: more is no sequence
 _TEXT_BYTES = 1024  # of a title or a colour
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}".encode()
+_REPLACEMENT = "\ufffd".encode()  # by number: the static file has no table of names
 _CONTROLS = rb"\x00-\x04\x06-\x1a\x1c-\x7f"  # but ENQ, which the terminal answers, and ESC
 # What is passed on without a look: in a terminal of UTF-8, whole characters but the C1 controls.
 _PLAIN_UTF8 = re.compile(

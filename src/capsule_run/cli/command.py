@@ -142,7 +142,9 @@ def command_workspace(request: Request, options: Options) -> Request:
     )
     if secret is not None:
         return _without_workspace(request, f"`{directory}` holds `{secret}`")
-    if not path_resolution.is_absent(path_resolution.SYSTEM_FILE) and (rule := configuration.may_share(directory)):
+    if not path_resolution.is_absent(path_resolution.SYSTEM_FILE) and (
+        rule := configuration.ceiling_against_sharing(directory)
+    ):
         return _without_workspace(
             request, f"ceiling `{rule.key}` in {rule.place} does not allow `{directory}`", hint=""
         )

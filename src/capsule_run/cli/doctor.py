@@ -81,7 +81,7 @@ def _trial() -> Trial:
     with attack.temporary_directory() as place:
         asked = {"command": ["/bin/sh", "-c", "echo alive"], "isolation": {"workspace": place}}
         begun = time.perf_counter()
-        if not is_absent(SYSTEM_FILE) and configuration.may_share(place):
+        if not is_absent(SYSTEM_FILE) and configuration.ceiling_against_sharing(place):
             del asked["isolation"]  # a ceiling allows other directories only
         result = perform(request_from_mapping({**asked, "require": ["overlay"]}))  # a small directory is copied instead
         if result.error is not None and result.error.code == "E2007":

@@ -274,7 +274,7 @@ def check_host_path(field: str, path: str, *, writes: bool) -> None:
     ceilings.check_shares([_share(field, path, READ_WRITE if writes else READ_ONLY)], rules().get("binds"))
 
 
-def may_share(directory: str) -> Setting | None:
+def ceiling_against_sharing(directory: str) -> Setting | None:
     """Return the ceiling that does not allow a directory as copy-on-write workspace; None if it may be shared."""
     rule = rules().get("binds")
     return None if rule is None or ceilings.allows(rule, _share("isolation.workspace", directory, READ_ONLY)) else rule

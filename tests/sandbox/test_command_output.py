@@ -172,7 +172,7 @@ def test_message_about_a_wrong_command_line_obeys_its_other_options(cli):
         (["batch", "-"], b'{"command": ["true"]}\n', b"requests"),
     ],
 )
-def test_what_is_read_from_a_terminal_is_said(capsule_cli, tmp_path, words, typed, what):
+def test_input_read_from_a_terminal_is_announced(capsule_cli, tmp_path, words, typed, what):
     """Who types nothing would wait for a command that waits for them."""
     ours, theirs = pty.openpty()
     os.write(ours, typed + b"\x04")

@@ -309,15 +309,12 @@ def test_terminal_that_is_not_read_holds_nothing_up(driven):
     assert 124 == session.end()
     assert session.is_intact()
     session = driven(
-        "-it", "--timeout", "1s", "--", "sh", "-c", "while :; do echo yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy; done"
+        "-it", "--timeout", "3s", "--", "sh", "-c", "while :; do echo yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy; done"
     )
-    launcher = None
-    deadline = time.monotonic() + PATIENCE_S
-    while launcher is None and time.monotonic() < deadline:
-        launcher = next(iter(_processes(session.program.pid)), None)
-    while _processes(launcher) and time.monotonic() < deadline:  # nobody reads the output
-        time.sleep(0.05)
-    assert [] == _processes(launcher)
+    everybody = []
+    while len(everybody) < 3:  # the launcher, init and the command
+        everybody = _processes(session.program.pid)
+    assert all(_is_gone(pid) for pid in everybody[1:3])  # nobody reads the output
     assert 124 == session.end()
     assert session.is_intact()
 

@@ -28,7 +28,7 @@ for _ in range(100):  # the server needs a moment
     try:
         answer = urllib.request.urlopen("http://127.0.0.1:8000" + sys.argv[1])
         break
-    except ConnectionRefusedError:
+    except OSError:  # refused
         time.sleep(0.1)
 print(answer.status, answer.read().decode())
 """

@@ -19,6 +19,7 @@ import pytest
 pytestmark = [pytest.mark.sandbox, pytest.mark.limit(240), pytest.mark.needs("root")]
 HERE = Path(__file__).resolve().parent
 PROFILE = Path(os.environ.get("CAPSULE_DOCKER_SECCOMP", oci.PROFILE))
+RELEASED = HERE.parents[1] / "packaging" / "container" / "capsule-run-container.seccomp.json"
 COMMAND = "/usr/bin/python3 -I -S /opt/capsule/capsule_run/__main__.py"
 # Both answers from one container: the doctor's report, and what a run says.
 BOTH = f"""{COMMAND} doctor --json; echo; printf '{{"command": ["echo", "alive"]}}' | {COMMAND} --json"""
@@ -72,6 +73,16 @@ def test_container_remedy_has_no_part_too_many(missing):
         "docker-user", ["/bin/sh", "-c", BOTH], remedies=[remedy], profile=PROFILE, capture_output=True, text=True
     )
     assert "problem" == answers(done)[0]["sandbox"]["state"]
+
+
+@pytest.mark.needs("crun")
+@pytest.mark.parametrize("pod", ["docker-root", "docker-user"])
+def test_container_with_the_profile_of_a_release_runs(pod):
+    """The seccomp profile of a release stands for `unconfined`: with it and an unmasked /proc all is well."""
+    shell = ["/bin/sh", "-c", BOTH]
+    done = oci.run(pod, shell, remedies=["proc"], profile=RELEASED, capture_output=True, text=True)
+    checks, response = answers(done)
+    assert ("alive\n", "ok") == (response["stdout"], checks["sandbox"]["state"]), response
 
 
 SOURCE = shlex.quote(str(oci.SOURCE))

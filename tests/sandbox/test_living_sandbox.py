@@ -730,3 +730,26 @@ def test_processes_of_an_ordinary_user_are_shown(as_user):
     )
     done = as_user([sys.executable, "-c", code])
     assert (b"1\n", b"") == (done.stdout, done.stderr)
+
+
+IN_A_CHILD = """
+import capsule_run, os, time
+with capsule_run.Sandbox() as box:
+    box.run("true")
+    while box._session._ahead._ready is None:
+        time.sleep(0.01)
+    if not (pid := os.fork()):
+        print([box.run("echo child").stdout for _ in range(2)], flush=True)
+        try:
+            print(os.waitpid(-1, os.WNOHANG), flush=True)
+        except ChildProcessError:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    print(box.run("echo parent").stdout, end="")
+"""
+
+
+def test_forked_child_waits_for_its_own_launchers():
+    """The thread that waits for launchers, and the one that is ahead, are its parent's."""
+    done = subprocess.run([sys.executable, "-c", IN_A_CHILD], capture_output=True, text=True, timeout=50, check=False)
+    assert ("['child\\n', 'child\\n']\nparent\n", "") == (done.stdout, done.stderr)

@@ -6,6 +6,7 @@ what they joined with is gone. The thread starts with the first command, and end
 
 from __future__ import annotations
 
+import os
 import threading
 
 from capsule_run._base.errors import CapsuleError
@@ -22,19 +23,28 @@ if TYPE_CHECKING:
 
 
 class JoinedAhead:
-    """At most one joined launcher with a confined payload. Every method may be called from any thread."""
+    """At most one joined launcher with a confined payload. Every method may be called from any thread.
+
+    A child of `os.fork` has a copy of it, without its thread: there it has no launcher and makes none, since the one that is
+    ready is the parent's.
+    """
 
     def __init__(self, join: Callable[[], Joined]) -> None:
         """`join` makes one; it may raise CapsuleError or OSError, and then there is none until the next command has ended."""
-        self._join = join
+        self._join, self._made_in = join, os.getpid()
         self._ready: Joined | None = None
         self._leaving: list[Launcher] = []
         self._changed = threading.Condition()
         self._is_due = self._closed = False
         self._thread: threading.Thread | None = None
 
+    def _is_copy(self) -> bool:
+        return os.getpid() != self._made_in
+
     def take(self) -> Joined | None:
         """Return the one that is ready, if it lives."""
+        if self._is_copy():
+            return None
         with self._changed:
             joined, self._ready = self._ready, None
         if joined is None:
@@ -47,6 +57,9 @@ class JoinedAhead:
 
     def leave(self, launcher: Launcher) -> None:
         """Take over a launcher that has reported, and make the next one."""
+        if self._is_copy():
+            launcher.close()
+            return
         with self._changed:
             if not self._closed:
                 self._leaving.append(launcher)
@@ -85,6 +98,8 @@ class JoinedAhead:
 
     def close(self) -> None:
         """End the one that is ready, and wait for all that leave."""
+        if self._is_copy():
+            return
         with self._changed:
             self._closed = True
             ready, self._ready = self._ready, None

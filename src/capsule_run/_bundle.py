@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _HEAD = 8
 _INIT = "/__init__.py"
 _FIRST_FREE = 3  # descriptor
-_FIRST_READ = 1 << 14  # the index of a hundred modules and more
+_FIRST_READ = 1 << 14  # the index of a hundred modules
 DIRECTORY = __file__.rpartition("/")[0]
 PACKAGE = "capsule_run"
 PATH = f"{DIRECTORY}/__pycache__/bundle.{sys.implementation.cache_tag}"
@@ -56,6 +56,8 @@ class Bundle:
         self._fd = fd
         head = posix.pread(fd, _FIRST_READ, 0)
         size = int.from_bytes(head[4:_HEAD], "little")
+        if len(head) == _FIRST_READ:
+            head += posix.pread(fd, max(0, _HEAD + size - _FIRST_READ), _FIRST_READ)
         if head[:4] != MAGIC_NUMBER or len(head) < _HEAD + size:
             raise ValueError("another interpreter's, or cut")
         self.index: dict[str, Entry]

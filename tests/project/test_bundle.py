@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import capsule_run
+from capsule_run import _bundle
 
 PACKAGE = Path(capsule_run.__file__).parent
 
@@ -74,6 +75,15 @@ def test_bundle_modules_of_a_run_are_imported_without_importlib(learned):
         done = start(learned, "--timeout", "9000", "--", "echo", "hi")
     assert "capsule_run.request.options" in imported_by_importlib(done)
     assert set() == searched(done)
+
+
+def test_bundle_of_every_module_is_read_whole(learned, monkeypatch):
+    """Its index is longer than what is read at first, once many different commands have been run."""
+    (path,) = (learned / "__pycache__").glob("bundle*")
+    with open(path, "rb", buffering=0) as file:
+        index = _bundle.Bundle(file.fileno()).index
+        monkeypatch.setattr(_bundle, "_FIRST_READ", 100)
+        assert index == _bundle.Bundle(file.fileno()).index
 
 
 BESIDE_A_THREAD = """

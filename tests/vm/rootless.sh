@@ -23,10 +23,9 @@ mount --bind /mnt/etc/passwd /etc/passwd
 mount --bind /mnt/etc/group /etc/group
 mount --bind /mnt/etc/ids /etc/subuid
 mount --bind /mnt/etc/ids /etc/subgid
-mount -t tmpfs -o mode=1777 none /var/tmp
 mount -t cgroup2 none /sys/fs/cgroup
 python3 -c "import pathlib, sys; sys.path.insert(0, '$HERE'); import oci; root = pathlib.Path('/mnt/home/root'); root.mkdir(); oci.make_root(root)"
 chown -R 1000:1000 /mnt/home /mnt/run
 cd /mnt/home
-exec setpriv --reuid 1000 --regid 1000 --clear-groups env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/bin HOME=/mnt/home \
+exec setpriv --reuid 1000 --regid 1000 --clear-groups env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/bin HOME=/mnt/home TMPDIR=/mnt/home \
 	XDG_RUNTIME_DIR=/mnt/run ROOT=/mnt/home/root "$@"

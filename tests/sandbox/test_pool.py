@@ -197,6 +197,9 @@ def test_killed_confined_process_is_a_room_that_is_replaced():
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
         _wait_until_dead(killed)
+        (room,) = pool._filler._ready
+        while room.is_alive:  # until its launcher has reported
+            time.sleep(0.02)
         assert "alive\n" == pool.run("echo alive").stdout
 
 

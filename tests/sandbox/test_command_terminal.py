@@ -218,6 +218,21 @@ def test_terminal_is_restored_after_kill_9(driven, victim):
     assert re.search(rb"\x1b\[\?(1049|1047)l", session.said)
 
 
+def test_terminal_of_a_session_whose_watcher_is_killed_is_restored(driven):
+    """The launcher makes another watcher, and the session goes on to its end."""
+    session = shell(driven)
+    launcher, init, *_ = _processes(session.program.pid)
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    watchers = [int(child) for child in children if int(child) != init]
+    assert watchers
+    for watcher in watchers:
+        os.kill(watcher, signal.SIGKILL)
+    session.type("echo still''here; exit 5\r")
+    session.wait_for("stillhere\r\n")
+    assert 5 == session.end()
+    assert session.is_intact()
+
+
 def test_terminal_is_restored_after_limit_and_signal(driven):
     """A timeout and a signal from outside end the session, and the terminal is as before."""
     session = driven("-it", "--timeout", "1s", "--", "bash", "--norc")

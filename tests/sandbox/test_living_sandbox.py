@@ -751,5 +751,7 @@ with capsule_run.Sandbox() as box:
 
 def test_forked_child_waits_for_its_own_launchers():
     """The thread that waits for launchers, and the one that is ahead, are its parent's."""
-    done = subprocess.run([sys.executable, "-c", IN_A_CHILD], capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", IN_A_CHILD], capture_output=True, text=True, timeout=50, check=False
+    )
     assert ("['child\\n', 'child\\n']\nparent\n", "") == (done.stdout, done.stderr)

@@ -389,5 +389,7 @@ print(box.run_code("x").text)
 
 def test_forked_child_uses_and_ends_nothing_of_its_parent():
     """Its runs start cold, and when it ends the rooms, sandboxes, processes and contexts of its parent live on."""
-    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, text=True, timeout=50, check=False
+    )
     assert ("child\n2 parent\nalive\n1\n", "") == (done.stdout, done.stderr)

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 class _Core(BlockingSandbox):
     """The blocking sandbox, with what its commands need that wait on a loop."""
 
+    _keeps_one_ahead = False  # a thread would make it
+
     @property
     def session(self) -> Session:
         return self._session

@@ -81,6 +81,8 @@ class Sandbox:
     :raises CapsuleError: a wrong option, or a host that cannot meet it.
     """
 
+    _keeps_one_ahead = True
+
     def __init__(
         self,
         *,
@@ -97,7 +99,9 @@ class Sandbox:
             raise CapsuleError("E1009", f"`request` has all options: `{next(iter(options))}` is one of them")
         self._given, self._options = request, dict(options)
         self._lease = Lease(positive("lease_ms", lease_ms), idle_timeout_ms)
-        self._session = Session(_request(request, options), lease_ms=self._lease.left_ms(), keeps_one_ahead=True)
+        self._session = Session(
+            _request(request, options), lease_ms=self._lease.left_ms(), keeps_one_ahead=self._keeps_one_ahead
+        )
         with _numbering:
             self.id = f"sandbox-{next(_numbers)}"
         self._finalizer = finalizer(self, self._session.close)

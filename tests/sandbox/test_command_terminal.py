@@ -166,6 +166,7 @@ def test_terminal_programs_of_the_screen_run(driven, needs):
     session.wait_for(">>> ")
     session.type("print('\\x1b[31m' + 'red', __import__('sys').stdin.isatty())\r")
     session.wait_for("\x1b[31mred True")
+    session.wait_for(">>> ")
     session.type("\x04")
     session.wait_for("ready> ")
     if shutil.which("script"):

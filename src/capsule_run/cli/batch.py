@@ -17,6 +17,7 @@ from capsule_run.cli import complete_options, output
 from capsule_run.cli import help as cli_help
 from capsule_run.cli.batch_lines import Line, Lines, Responses, size_left
 from capsule_run.cli.batch_progress import Progress
+from capsule_run.cli.command import catch_ending_signals, release_ending_signals
 from capsule_run.cli.own_options import STDIN, split
 from capsule_run.engine import configuration
 from capsule_run.host import path_resolution
@@ -53,7 +54,6 @@ OPTIONS = (
 )
 # Options about the output of one run, or that differ for each.
 MEANINGLESS = ("--json", "--pretty", "--verbose", "--dry-run", "--execution-id", "--tty", "--interactive", "--grace")
-_ENDING_SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 GRACE_S = 2  # for what runs, after the first signal
 _TICK_S = 1.0
 _USAGE = """\
@@ -169,9 +169,7 @@ class _Batch:
 
     def run(self) -> int:
         """Run every line, and return the exit code."""
-        for number in _ENDING_SIGNALS:
-            if _signal.getsignal(number) != _signal.SIG_IGN:  # ignored by nohup, or by a shell without job control
-                _signal.signal(number, self._on_signal)
+        catch_ending_signals(self._on_signal)
         _signal.signal(_signal.SIGALRM, self._tick)
         if self._progress.draws:
             _signal.setitimer(_signal.ITIMER_REAL, _TICK_S, _TICK_S)
@@ -186,9 +184,7 @@ class _Batch:
             pass
         finally:
             _signal.setitimer(_signal.ITIMER_REAL, 0)
-            for number in _ENDING_SIGNALS:
-                if _signal.getsignal(number) == self._on_signal:
-                    _signal.signal(number, _signal.SIG_DFL)
+            release_ending_signals(self._on_signal)
             self._progress.erase()
             self._lines.close()
         return self._ended()

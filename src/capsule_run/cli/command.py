@@ -56,6 +56,20 @@ def _own_standard_descriptors() -> None:
             posix.open("/dev/null", posix.O_RDWR)  # the lowest free number: this one
 
 
+def catch_ending_signals(handler: Callable[[int, object], None]) -> None:
+    """Install a handler of ENDING_SIGNALS, but for those that nohup, or a shell without job control, has us ignore."""
+    for number in ENDING_SIGNALS:
+        if _signal.getsignal(number) != _signal.SIG_IGN:
+            _signal.signal(number, handler)
+
+
+def release_ending_signals(handler: Callable[[int, object], None]) -> None:
+    """Let ENDING_SIGNALS that have this handler end us again."""
+    for number in ENDING_SIGNALS:
+        if _signal.getsignal(number) == handler:
+            _signal.signal(number, _signal.SIG_DFL)
+
+
 class _Signals:
     """Installs signal handlers that send signals to the command, and end the run if it does not end itself in time.
 
@@ -66,9 +80,7 @@ class _Signals:
         self._grace_s = grace_ms / 1000
         self._run: Run | None = None
         self._ending = 0  # the first signal that is to end the run
-        for number in ENDING_SIGNALS:
-            if _signal.getsignal(number) != _signal.SIG_IGN:  # ignored by nohup, or by a shell without job control
-                _signal.signal(number, self._end)
+        catch_ending_signals(self._end)
         for number in FORWARDED_SIGNALS:
             _signal.signal(number, self._forward)
 
@@ -96,9 +108,7 @@ class _Signals:
         """Restore the default handlers after the run, so that a signal ends us even while we block on output."""
         if self._ending:
             _signal.setitimer(_signal.ITIMER_REAL, 0)
-        for number in ENDING_SIGNALS:
-            if _signal.getsignal(number) == self._end:
-                _signal.signal(number, _signal.SIG_DFL)
+        release_ending_signals(self._end)
 
     def started(self, run: Run) -> None:
         self._run = run

@@ -13,6 +13,7 @@ from capsule_run import __version__
 from capsule_run._base.errors import BROKEN_PIPE_EXIT, CapsuleError
 from capsule_run.agents.operator import operator
 from capsule_run.cli import help as cli_help
+from capsule_run.cli.command import ENDING_SIGNALS
 from capsule_run.cli.output import write_all
 from capsule_run.cli.own_options import split
 from capsule_run.engine import caller_environment
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from capsule_run.request.fast_path import Options
 
-ENDING_SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 SANDBOXES, IDLE_TIMEOUT = "--sandboxes", "--idle-timeout"
 MOST_SANDBOXES, LONGEST_IDLE_MS = 64, 86_400_000
 OWN_OPTIONS = (

@@ -6,11 +6,10 @@ import posix
 import time
 from collections import Counter
 
-from capsule_run.cli.colours import DIM, ERASE, RESET, obeys_controls
+from capsule_run.cli.colours import DIM, ERASE, RESET, columns_of, obeys_controls
 
 PERIOD_S = 0.2
 _FEW = 3  # causes that the line names
-_USUAL_COLUMNS = 80
 
 
 class Progress:
@@ -63,7 +62,7 @@ class Progress:
         if not self._draws:
             return
         self._drawn = time.monotonic()
-        self._write(f"{ERASE}{DIM}{self.text()[: _columns() - 1]}{RESET}")
+        self._write(f"{ERASE}{DIM}{self.text()[: columns_of(2) - 1]}{RESET}")
         self._is_shown = True
 
     def text(self, *, at_end: bool = False) -> str:
@@ -107,10 +106,3 @@ def _words(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _columns() -> int:
-    try:
-        return posix.get_terminal_size(2).columns or _USUAL_COLUMNS
-    except OSError:
-        return _USUAL_COLUMNS

@@ -12,7 +12,7 @@ import posix
 import time
 from errno import EAGAIN
 
-from capsule_run.cli.colours import DIM, ERASE, RESET, obeys_controls
+from capsule_run.cli.colours import DIM, ERASE, RESET, columns_of, obeys_controls
 from capsule_run.engine.streams import Streams
 from capsule_run.host import process_usage
 from capsule_run.policy import limits as policy_limits
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from capsule_run.model.request import Request
 
 FIRST_S, PERIOD_S = 1.0, 0.5
-_USUAL_COLUMNS = 80  # of a terminal that does not say
 
 
 class LiveLine:
@@ -115,7 +114,7 @@ class LiveLine:
         self._cpu_before = -1 if used is None else used.cpu_ms
         if self._waits_for_typing and idle and not self._stage.name and self._shown:
             return  # it may wait for what is being typed, which drawing would erase
-        text = self._text(used, _columns(self._terminal) - 1)
+        text = self._text(used, columns_of(self._terminal) - 1)
         self._write(f"{ERASE}{DIM}{text}{RESET}".encode())
         self._shown = True
 
@@ -157,10 +156,3 @@ def _is_in_foreground(terminal: int) -> bool:
         return posix.tcgetpgrp(terminal) == posix.getpgrp()
     except OSError:  # not our controlling terminal
         return True
-
-
-def _columns(terminal: int) -> int:
-    try:
-        return posix.get_terminal_size(terminal).columns or _USUAL_COLUMNS
-    except OSError:
-        return _USUAL_COLUMNS

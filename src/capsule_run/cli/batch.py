@@ -210,15 +210,11 @@ class _Batch:
 
     def _steps(self, line: Line, on_start: Callable[[Run], None]) -> Steps:
         """Run a line in steps. Every outcome is a result, also of a wrong request."""
-        own, name = self._own_files, None
+        name = None
         try:
             if line.text is None:
                 raise invalid("E1008", "request", f"must be at most {MAX_REQUEST_BYTES} bytes")
-            request = request_options.build_json_request(
-                self._options,
-                line.text,
-                lambda given: configuration.completed(given, own=own) if own or "preset" in given else given,
-            )
+            request = complete_options.json_request(self._options, line.text, own=self._own_files)
             name = request.execution_id
             if self._monitor is None:
                 return (yield from self._pools.steps(request, on_start=on_start))

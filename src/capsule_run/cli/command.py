@@ -306,10 +306,7 @@ def _json(options: Options) -> int:
         text = output.read_all(0)
     except OSError as error:
         raise CapsuleError("E6006", f"cannot read the request: {posix.strerror(error.errno or 0).lower()}") from None
-    own = complete_options.own_files(options)  # only the request itself says whether it names a preset
-    request = request_options.build_json_request(
-        options, text, lambda given: configuration.completed(given, own=own) if own or "preset" in given else given
-    )
+    request = complete_options.json_request(options, text, own=complete_options.own_files(options))
     if options.dry_run:
         return _dry_run(request, options)
     signals = _Signals(options.grace_ms)

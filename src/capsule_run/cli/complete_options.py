@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from capsule_run.model.request import Request
     from capsule_run.request.fast_path import Options
 
 FEW_SHARES = 65  # a smaller weight is probably meant as a number of processors
@@ -85,6 +86,16 @@ def with_environment(options: Options) -> Options:
 def own_files(options: Options) -> bool:
     """Return whether the command line reads configuration files of the caller's."""
     return not options.no_config and path_resolution.has_own_configuration()
+
+
+def json_request(options: Options, text: bytes, *, own: bool) -> Request:
+    """Return a JSON request, completed from the options, and from files if it names a preset or the caller has `own_files`.
+
+    Raises CapsuleError E10xx.
+    """
+    return request_options.build_json_request(
+        options, text, lambda given: configuration.completed(given, own=own) if own or "preset" in given else given
+    )
 
 
 def with_files(options: Options) -> Options:

@@ -17,12 +17,10 @@ from capsule_run.cli import complete_options, output
 from capsule_run.cli import help as cli_help
 from capsule_run.cli.batch_lines import Line, Lines, Responses, size_left
 from capsule_run.cli.batch_progress import Progress
-from capsule_run.cli.command import catch_ending_signals, release_ending_signals
+from capsule_run.cli.command import catch_ending_signals, monitor_of, release_ending_signals
 from capsule_run.cli.own_options import STDIN, split
 from capsule_run.engine import configuration
-from capsule_run.host import path_resolution
 from capsule_run.host.caller_files import reason_of
-from capsule_run.monitor import audit_log, trace_export
 from capsule_run.request import options as request_options
 from capsule_run.request.fast_path import DEFAULT_GRACE_MS, RUN, VERSION
 from capsule_run.request.option_table import FILE, Option
@@ -158,7 +156,7 @@ class _Batch:
         self._progress = Progress(
             is_wanted=options.verbosity >= 0, prints=responses is None, bytes_in_all=size_left(fd)
         )
-        self._monitor = _monitor(options)
+        self._monitor = monitor_of(options)
         self._pools = Pools(jobs)
         self._workers = Workers(
             self._respond, self._without_response(), jobs=jobs, ordered=ordered, size_of=lambda each: len(each.text)
@@ -279,16 +277,3 @@ class _Batch:
         if self._progress.draws:
             output.notice(self._progress.text(at_end=True))
         return 0
-
-
-def _monitor(options: Options) -> audit_log.Monitor | None:
-    """Return what records every run, if the options ask for it. Raises CapsuleError E1007."""
-    if path_resolution.wants_traces():
-        trace_export.begin()
-    if options.audit_required and not options.audit_log:
-        raise CapsuleError("E1007", "`--audit-required` needs `--audit-log`")
-    if not (options.metrics_file or options.audit_log):
-        return None
-    return audit_log.Monitor(
-        metrics_file=options.metrics_file, audit_log=options.audit_log, required=options.audit_required
-    )

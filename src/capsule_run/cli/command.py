@@ -237,19 +237,27 @@ def _capture(request: Request, options: Options, signals: _Signals, stdin: int |
     return _performed(request, options, signals.started, Streams(stdin=stdin))
 
 
-def _performed(request: Request, options: Options, on_start: Callable[[Run], None], streams: Streams) -> Result:
-    """Run the request, with the audit log and metrics that the options ask for."""
+def monitor_of(options: Options) -> audit_log.Monitor | None:
+    """Return what records runs in an audit log and metrics, if the options ask for it. Traces begin here, too.
+
+    Raises CapsuleError E1007.
+    """
     if path_resolution.wants_traces():
         trace_export.begin()
     if options.audit_required and not options.audit_log:
         raise CapsuleError("E1007", "`--audit-required` needs `--audit-log`")
     if not (options.metrics_file or options.audit_log):
-        short = not (options.json or options.pretty or options.verbosity > 0)
-        return perform(request, streams=streams, on_start=on_start, short=short)
-
-    monitor = audit_log.Monitor(
+        return None
+    return audit_log.Monitor(
         metrics_file=options.metrics_file, audit_log=options.audit_log, required=options.audit_required
     )
+
+
+def _performed(request: Request, options: Options, on_start: Callable[[Run], None], streams: Streams) -> Result:
+    """Run the request, with the audit log and metrics that the options ask for."""
+    if (monitor := monitor_of(options)) is None:
+        short = not (options.json or options.pretty or options.verbosity > 0)
+        return perform(request, streams=streams, on_start=on_start, short=short)
     return monitor.perform(request, streams=streams, on_start=on_start)
 
 

@@ -20,7 +20,7 @@ from capsule_run.cli.batch_progress import Progress
 from capsule_run.cli.command import catch_ending_signals, monitor_of, release_ending_signals
 from capsule_run.cli.own_options import STDIN, split
 from capsule_run.engine import configuration
-from capsule_run.host.caller_files import reason_of
+from capsule_run.host.caller_files import reason_of, write_all
 from capsule_run.request import options as request_options
 from capsule_run.request.fast_path import DEFAULT_GRACE_MS, RUN, VERSION
 from capsule_run.request.option_table import FILE, Option
@@ -235,10 +235,8 @@ class _Batch:
 
     def _append(self, text: bytes) -> None:
         assert self._responses is not None
-        view = memoryview(text)
         try:
-            while view:
-                view = view[posix.write(self._responses.fd, view) :]
+            write_all(self._responses.fd, text)
         except OSError as error:
             why = posix.strerror(error.errno or 0).lower()
             raise CapsuleError("E6006", f"cannot write to {shown(self._responses.path)}: {why}") from None

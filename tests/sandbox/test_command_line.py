@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -135,6 +136,29 @@ def test_signal_ends_the_run_and_is_reported(number):
     program.send_signal(number)
     out, _err = program.communicate(timeout=5)
     assert (128 + number, "E3007") == (program.returncode, code_of(json.loads(out)))
+
+
+AFTER_THE_END = """
+import os, sys
+from capsule_run.cli.command import _Signals
+from capsule_run.launcher import Launcher, Run
+
+signals = _Signals()
+launcher = Launcher()
+signals.started(Run(launcher))
+launcher.close()
+os.kill(os.getpid(), int(sys.argv[1]))
+print("completes the result", flush=True)
+signals.ended()
+print("waits for a stopped terminal", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_after_the_end_of_the_command_is_not_lost(number):
+    """One that comes after the launcher's end, while its handler is still installed, ends us once the result is complete."""
+    done = subprocess.run([sys.executable, "-c", AFTER_THE_END, str(int(number))], capture_output=True)
+    assert (-number, b"completes the result\n") == (done.returncode, done.stdout), done.stderr
 
 
 TRAPS = {

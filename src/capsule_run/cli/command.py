@@ -73,7 +73,8 @@ def release_ending_signals(handler: Callable[[int, object], None]) -> None:
 class _Signals:
     """Installs signal handlers that send signals to the command, and end the run if it does not end itself in time.
 
-    A signal before the start, and a second one, end the run at once.
+    A signal before the start, and a second one, end the run at once. A first one after the launcher's end ends us as soon as
+    the result is complete.
     """
 
     def __init__(self, grace_ms: int = DEFAULT_GRACE_MS) -> None:
@@ -86,7 +87,7 @@ class _Signals:
 
     def _end(self, number: int, _frame: object) -> None:
         is_first, self._ending = self._ending == 0, self._ending or number
-        if self._run is None:
+        if self._run is None or self._run.pid == 0:  # `started` or `ended` acts on it
             return
         if not is_first or not self._grace_s:
             self._run.cancel(self._ending)
@@ -109,6 +110,8 @@ class _Signals:
         if self._ending:
             _signal.setitimer(_signal.ITIMER_REAL, 0)
         release_ending_signals(self._end)
+        if self._ending and self._run is not None and not self._run.cancelled_by:  # there was no launcher to tell
+            posix.kill(posix.getpid(), self._ending)
 
     def started(self, run: Run) -> None:
         self._run = run

@@ -223,8 +223,10 @@ def test_terminal_of_a_session_whose_watcher_is_killed_is_restored(driven):
     """The launcher makes another watcher, and the session goes on to its end."""
     session = shell(driven)
     launcher, init, *_ = _processes(session.program.pid)
-    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
-    watchers = [int(child) for child in children if int(child) != init]
+    watchers, deadline = [], time.monotonic() + PATIENCE_S
+    while not watchers and time.monotonic() < deadline:  # the shell's prompt may be there before it
+        children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+        watchers = [int(child) for child in children if int(child) != init]
     assert watchers
     for watcher in watchers:
         os.kill(watcher, signal.SIGKILL)

@@ -51,9 +51,8 @@ def compile_rules(
 
 def _return_value(action: Action) -> int:
     if action.kind == "allow":
-        return (
-            RET_ALLOW | action.errno
-        )  # the kernel ignores the low half; `filters.withhold_sysv` and its like take it for the answer
+        # the kernel ignores the low half; `filters.withhold_sysv` and its like take it for the answer
+        return RET_ALLOW | action.errno
     if action.kind == "kill":
         return RET_USER_NOTIF | END_OF_RUN
     if action.kind == "errno":
